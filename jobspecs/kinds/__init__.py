@@ -1,0 +1,1 @@
+"""One file per job kind. The registry is `jobspecs.registry`."""

@@ -1,0 +1,128 @@
+"""`train-classifier`: fine-tune an encoder (BERT and its kin) to sort texts into classes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from jobspecs.kinds.base import Section, SpecBase
+from jobspecs.problems import Problem
+from jobspecs.profile import ColumnProfile, DatasetProfile
+from jobspecs.references import DatasetReference, ModelReference
+
+#: More classes than this are more likely an identifier column than a label.
+CLASSES_MAX = 500
+#: A class needs one row to train on and one to validate on.
+ROWS_PER_CLASS_MIN = 2
+
+
+class Validation(Section):
+    """The held-out split. The same rows score the fine-tuned model and the baselines."""
+
+    fraction: float = Field(default=0.25, gt=0, lt=1)
+    seed: int = Field(default=42, ge=0, lt=2**32)
+    stratify: bool = Field(default=True, description="keep the share of each class in both parts")
+
+
+class Training(Section):
+    """Hyperparameters. The defaults are the usual ones for BERT on short texts."""
+
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 2
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    learning_rate: float = Field(default=2.0e-5, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+    warmup_fraction: float = Field(
+        default=0.1, ge=0, le=1, description="share of all steps with a rising learning rate"
+    )
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    max_length: int = Field(default=128, ge=8, le=8192, description="tokens per text; longer texts are cut")
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    dropout: float | None = Field(default=None, ge=0, lt=1, description="the base model's own when absent")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = "none"
+    freeze_embeddings: bool = Field(default=False, description="keep the token embeddings of the base model: faster")
+    seed: int = Field(default=42, ge=0, lt=2**32)
+    checkpoint_every_steps: int | None = Field(default=None, ge=1, description="about one a minute when absent")
+
+
+class TrainClassifier(SpecBase):
+    """Fine-tunes `model` on the texts in column `text` with the classes in column `label`."""
+
+    kind: Literal["train-classifier"]
+    model: ModelReference = Field(description="the encoder to start from")
+    dataset: DatasetReference
+    text: str = Field(min_length=1, description="the column with the texts")
+    label: str = Field(min_length=1, description="the column with the classes")
+    rows: int | None = Field(default=None, ge=4, description="train on a stratified sample of this many rows")
+    validation: Validation = Validation()
+    training: Training = Training()
+
+    def problems_with(self, profile: DatasetProfile) -> list[Problem]:
+        """Why this spec can't work on a data set with this profile; empty when it can."""
+        known = ", ".join(profile.columns)
+        problems = [
+            Problem(field=field, message=f"the data set has no column {column!r}.", remedy=f"Its columns are: {known}.")
+            for field, column in (("text", self.text), ("label", self.label))
+            if column not in profile.columns
+        ]
+        if problems:
+            return problems
+        if self.text == self.label:
+            return [
+                Problem(field="label", message="text and label are the same column.", remedy=f"Choose two of: {known}.")
+            ]
+        return [*_problems_of_text(self.text, profile), *_problems_of_label(self.label, profile.columns[self.label])]
+
+
+def _problems_of_text(name: str, profile: DatasetProfile) -> list[Problem]:
+    column = profile.columns[name]
+    if profile.rows and column.empty == profile.rows:
+        return [
+            Problem(
+                field="text",
+                message=f"column {name!r} is empty in every row.",
+                remedy="Choose the column with the texts.",
+            )
+        ]
+    return [_empty_cells("text", name, column)] if column.empty else []
+
+
+def _problems_of_label(name: str, column: ColumnProfile) -> list[Problem]:
+    if column.empty:
+        return [_empty_cells("label", name, column)]
+    if column.distinct < 2:
+        only = next(iter(column.values), "")
+        return [
+            Problem(
+                field="label",
+                message=f"column {name!r} holds one class only ({only!r}): there is nothing to tell apart.",
+                remedy="Add rows of at least one other class.",
+            )
+        ]
+    if column.distinct_capped or column.distinct > CLASSES_MAX:
+        return [
+            Problem(
+                field="label",
+                message=f"column {name!r} has more than {CLASSES_MAX} different values: that is no class label.",
+                remedy="Choose the column with the classes.",
+            )
+        ]
+    return [
+        Problem(
+            field="label",
+            message=f"class {value!r} has {count} row; a class needs {ROWS_PER_CLASS_MIN}, one to train and one to validate.",
+            remedy="Add rows of that class or leave it out.",
+        )
+        for value, count in column.values.items()
+        if count < ROWS_PER_CLASS_MIN
+    ]
+
+
+def _empty_cells(field: str, name: str, column: ColumnProfile) -> Problem:
+    return Problem(
+        field=field,
+        row=column.first_empty_row,
+        message=f"column {name!r} is empty in {column.empty} rows, the first of them row {column.first_empty_row}.",
+        remedy="Fill these cells or leave the rows out.",
+    )

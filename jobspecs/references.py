@@ -1,0 +1,81 @@
+"""References to data sets and models, as people write them.
+
+`name`, `name@3`, `name@alias`, `owner/name@3` mean something registered here;
+`hub:org/name` and `hub:org/name@revision` mean a repository of a model hub.
+At submit a reference is *frozen*: it becomes a digest, and a later version or a moved alias changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+#: One path segment of a name. No slash, no leading dot, at most 128 characters: it is safe in a URL and in a key.
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_NAME = re.compile(rf"^{NAME_PATTERN}$")
+_REFERENCE = re.compile(rf"^(?:(?P<owner>{NAME_PATTERN})/)?(?P<name>{NAME_PATTERN})(?:@(?P<selector>{NAME_PATTERN}))?$")
+
+
+class Reference(BaseModel):
+    """A parsed reference. `version` or `alias` is set, or neither (the newest version)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: Literal["registry", "hub"] = "registry"
+    owner: str | None = None
+    name: str
+    version: int | None = None
+    #: An alias (registry) or a revision (hub).
+    alias: str | None = None
+
+    def __str__(self) -> str:
+        prefix = "hub:" if self.source == "hub" else ""
+        owner = f"{self.owner}/" if self.owner else ""
+        selector = self.version if self.version is not None else self.alias
+        return f"{prefix}{owner}{self.name}" + (f"@{selector}" if selector is not None else "")
+
+
+def parse_reference(text: str) -> Reference:
+    """Parses `text`. Raises ValueError with a message for people when it is not a reference."""
+    source: Literal["registry", "hub"] = "hub" if text.startswith("hub:") else "registry"
+    match = _REFERENCE.match(text.removeprefix("hub:"))
+    if match is None:
+        raise ValueError(
+            f"{text!r} is not a reference: write name, name@version, name@alias, owner/name@version or hub:org/name@revision"
+        )
+    selector = match["selector"]
+    if source == "hub":
+        if match["owner"] is None:
+            raise ValueError(f"{text!r} names no organisation: write hub:org/name")
+        return Reference(source=source, owner=match["owner"], name=match["name"], alias=selector)
+    number = int(selector) if selector and selector.isdecimal() else None
+    if number is not None and not 1 <= number < 2**31:
+        raise ValueError(f"{text!r}: versions count from 1")
+    return Reference(owner=match["owner"], name=match["name"], version=number, alias=None if number else selector)
+
+
+def check_name(text: str) -> str:
+    """Returns `text` when it may name a data set, model, job or alias; raises ValueError otherwise."""
+    if not _NAME.match(text):
+        raise ValueError(
+            f"{text!r} is not a name: use letters, digits, '.', '_' and '-', at most 128, a letter or digit first"
+        )
+    return text
+
+
+def _check_reference(text: str) -> str:
+    parse_reference(text)
+    return text
+
+
+def _check_dataset_reference(text: str) -> str:
+    if parse_reference(text).source == "hub":
+        raise ValueError(f"{text!r}: data sets are pushed, not taken from a hub: eigenwerk datasets push FILE")
+    return text
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+ModelReference = Annotated[str, AfterValidator(_check_reference)]
+DatasetReference = Annotated[str, AfterValidator(_check_dataset_reference)]

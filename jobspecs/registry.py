@@ -1,0 +1,58 @@
+"""The job kinds. A new kind is one spec file and one line here, and one runner with its line in `workers.runners.registry`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
+
+from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.problems import InvalidInput, Problem
+
+#: Any job spec: the union over the kinds below.
+JobSpec = TrainClassifier
+
+SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
+    {
+        "train-classifier": TrainClassifier,
+    }
+)
+
+
+def parse_spec(document: Any) -> JobSpec:
+    """Makes a typed spec of plain JSON. Raises InvalidInput naming each field that is wrong."""
+    if not isinstance(document, dict):
+        raise InvalidInput(
+            [Problem(message="a job spec is an object with fields.", remedy="Start with: kind: train-classifier")]
+        )
+    kind = document.get("kind")
+    known = ", ".join(SPECS)
+    if kind is None:
+        raise InvalidInput([Problem(field="kind", message="the field is missing.", remedy=f"One of: {known}.")])
+    if not isinstance(kind, str) or kind not in SPECS:
+        raise InvalidInput([Problem(field="kind", message=f"{kind!r} is no job kind.", remedy=f"One of: {known}.")])
+    try:
+        return SPECS[kind].model_validate(document)
+    except ValidationError as error:
+        raise InvalidInput(problems_of(error)) from error
+
+
+def problems_of(error: ValidationError) -> list[Problem]:
+    """A pydantic error as problems, one per field, without the machine's own words for types."""
+    return [
+        Problem(
+            field=".".join(str(part) for part in detail["loc"]) or None,
+            message=_in_words(detail["type"], detail["msg"]),
+        )
+        for detail in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def _in_words(error_type: str, message: str) -> str:
+    if error_type == "extra_forbidden":
+        return "unknown field; remove it or correct its spelling."
+    if error_type == "missing":
+        return "the field is missing."
+    return message.removeprefix("Value error, ").rstrip(".") + "."

@@ -1,0 +1,1 @@
+"""Pure decisions: a snapshot goes in, actions come out. No I/O and no clock."""

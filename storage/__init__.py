@@ -1,0 +1,1 @@
+"""Everything that outlives a process: tables, repositories, the object store and the progress bus."""

@@ -1,0 +1,91 @@
+"""Live progress in Redis streams. A convenience: everything here is also written to PostgreSQL, in batches.
+
+One stream per job; the entry id is `<fence>-<number>`, the same pair that orders events in PostgreSQL, so a watcher
+can change from one source to the other at any point.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import redis
+import redis.asyncio
+
+from jobspecs.events import RecordedEvent
+
+log = logging.getLogger(__name__)
+
+#: Entries kept per job, about: a watcher that is further behind reads PostgreSQL.
+STREAM_ENTRIES_MAX = 2000
+#: Seconds after which a stream that nobody writes to is dropped.
+STREAM_IDLE_S = 24 * 3600
+#: A Redis that answers slower than this is treated as absent: nothing waits for it.
+_TIMEOUT_S = 2.0
+
+
+def connection_options() -> dict[str, Any]:
+    """Timeouts for every Redis connection. Without them a stopped Redis blocks its callers for ever."""
+    return {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S, "retry_on_timeout": False}
+
+
+def stream_name(job_id: UUID) -> str:
+    return f"eigenwerk:job:{job_id}:events"
+
+
+class ProgressPublisher:
+    """Writes events to the job's stream. Redis may vanish; then events are dropped here and only PostgreSQL has them."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis = redis.Redis.from_url(redis_url, **connection_options())
+
+    def publish(self, job_id: UUID, events: Sequence[RecordedEvent]) -> bool:
+        """Whether the events are in the stream."""
+        name = stream_name(job_id)
+        try:
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for event in events:
+                    pipeline.xadd(
+                        name,
+                        {"event": event.model_dump_json()},
+                        id=f"{event.fence}-{event.number}",
+                        maxlen=STREAM_ENTRIES_MAX,
+                        approximate=True,
+                    )
+                pipeline.expire(name, STREAM_IDLE_S)
+                # An entry with an older id than the newest is refused (a fenced-off attempt that still speaks).
+                answers = pipeline.execute(raise_on_error=False)
+        except redis.RedisError as error:
+            log.debug("progress is not published: %s", error)
+            return False
+        return not any(isinstance(answer, Exception) for answer in answers)
+
+    def close(self) -> None:
+        self._redis.close()
+
+
+class ProgressWatcher:
+    """Waits for events of a job without blocking a thread: thousands of watchers cost sockets only."""
+
+    def __init__(self, redis_url: str) -> None:
+        options = connection_options()
+        # The read blocks on purpose; its own limit comes from XREAD's `block`.
+        options["socket_timeout"] = None
+        self._redis = redis.asyncio.Redis.from_url(redis_url, **options)
+
+    async def wait(self, job_id: UUID, fence: int, number: int, *, timeout_s: float) -> list[RecordedEvent] | None:
+        """Events after (fence, number), an empty list when none came in `timeout_s`, None when Redis is absent."""
+        try:
+            answer = await self._redis.xread(
+                {stream_name(job_id): f"{fence}-{max(number, 0)}"}, count=500, block=max(1, int(timeout_s * 1000))
+            )
+        except (redis.RedisError, OSError) as error:
+            log.debug("progress is not watched: %s", error)
+            return None
+        entries = answer[0][1] if isinstance(answer, list) and answer else []
+        return [RecordedEvent.model_validate_json(fields[b"event"]) for _, fields in entries]
+
+    async def close(self) -> None:
+        await self._redis.aclose()

@@ -1,0 +1,1 @@
+"""One repository per noun. They flush but never commit: `storage.database` does."""

@@ -1,0 +1,51 @@
+"""Complete checkpoints of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobspecs.manifest import Manifest
+from storage.tables import CheckpointRow, JobRow
+
+
+class CheckpointRepository:
+    """The checkpoints table. A row exists only once every file of the checkpoint is stored."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, job_id: UUID, fence: int, step: int, *, prefix: str, manifest: Manifest) -> bool:
+        """Commits a checkpoint. False, and nothing written, when the fence is no longer the job's."""
+        current = self._session.scalar(select(JobRow.fence).where(JobRow.id == job_id).with_for_update(read=True))
+        if current != fence:
+            return False
+        self._session.execute(
+            insert(CheckpointRow)
+            .values(job_id=job_id, fence=fence, step=step, prefix=prefix, manifest=manifest.model_dump(mode="json"))
+            .on_conflict_do_nothing()
+        )
+        return True
+
+    def newest_first(self, job_id: UUID) -> Sequence[CheckpointRow]:
+        """The job's checkpoints, the one furthest along first."""
+        return self._session.scalars(
+            select(CheckpointRow)
+            .where(CheckpointRow.job_id == job_id)
+            .order_by(CheckpointRow.step.desc(), CheckpointRow.fence.desc())
+        ).all()
+
+    def forget(self, rows: Sequence[CheckpointRow]) -> None:
+        """Deletes the rows; the caller deletes the objects afterwards."""
+        for row in rows:
+            self._session.execute(
+                delete(CheckpointRow).where(
+                    CheckpointRow.job_id == row.job_id,
+                    CheckpointRow.fence == row.fence,
+                    CheckpointRow.step == row.step,
+                )
+            )

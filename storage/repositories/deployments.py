@@ -1,0 +1,147 @@
+"""Deployments: desired state from the API, observed state from inference workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import and_, delete, func, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from storage.tables import DeploymentRow
+
+
+def _lease_end(lease_s: float) -> object:
+    return func.clock_timestamp() + text("make_interval(secs => :lease_s)").bindparams(lease_s=lease_s)
+
+
+class DeploymentRepository:
+    """The deployments table."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def want(
+        self, owner_id: UUID, name: str, *, model_version_id: UUID, engine: str, replicas: int, memory_bytes: int
+    ) -> DeploymentRow:
+        """Creates the deployment, or changes what is wanted of it (a new generation)."""
+        row = self.find(owner_id, name, lock=True)
+        if row is None:
+            row = DeploymentRow(owner_id=owner_id, name=name, generation=0)
+            self._session.add(row)
+        row.model_version_id = model_version_id
+        row.engine, row.replicas, row.memory_bytes = engine, replicas, memory_bytes
+        row.generation += 1
+        row.wanted, row.state, row.reason, row.message = True, "pending", None, None
+        self._session.flush()
+        self._session.refresh(row)
+        return row
+
+    def find(self, owner_id: UUID, name: str, *, lock: bool = False) -> DeploymentRow | None:
+        query = select(DeploymentRow).where(DeploymentRow.owner_id == owner_id, DeploymentRow.name == name)
+        return self._session.scalars(query.with_for_update(of=DeploymentRow) if lock else query).one_or_none()
+
+    def list(self, owner_id: UUID) -> Sequence[DeploymentRow]:
+        return self._session.scalars(
+            select(DeploymentRow).where(DeploymentRow.owner_id == owner_id).order_by(DeploymentRow.name)
+        ).all()
+
+    def unwant(self, owner_id: UUID, name: str) -> bool:
+        """Asks for its end. False when there is no such deployment. One that no worker holds is deleted at once."""
+        row = self.find(owner_id, name, lock=True)
+        if row is None:
+            return False
+        row.wanted = False
+        row.generation += 1
+        if row.host is None:
+            self._session.delete(row)
+        self._session.flush()
+        return True
+
+    def claim(self, host: str, *, memory_bytes_free: int, lease_s: float) -> DeploymentRow | None:
+        """Takes one deployment that no live worker holds and that fits; locked rows are somebody else's."""
+        free = or_(DeploymentRow.host.is_(None), DeploymentRow.lease_until < func.clock_timestamp())
+        row = self._session.scalars(
+            select(DeploymentRow)
+            .where(free, or_(DeploymentRow.memory_bytes <= memory_bytes_free, ~DeploymentRow.wanted))
+            .order_by(DeploymentRow.created_at)
+            .limit(1)
+            .with_for_update(of=DeploymentRow, skip_locked=True)
+        ).first()
+        if row is not None:
+            self._session.execute(
+                update(DeploymentRow)
+                .where(DeploymentRow.id == row.id)
+                .values(host=host, lease_until=_lease_end(lease_s), endpoint=None, endpoint_key=None, state="pending")
+            )
+            self._session.refresh(row)
+        return row
+
+    def renew(self, host: str, *, lease_s: float) -> Sequence[DeploymentRow]:
+        """Renews the host's claims and returns them: what it should be serving."""
+        held = and_(DeploymentRow.host == host, DeploymentRow.lease_until >= func.clock_timestamp())
+        self._session.execute(update(DeploymentRow).where(held).values(lease_until=_lease_end(lease_s)))
+        return self._session.scalars(
+            select(DeploymentRow).where(DeploymentRow.host == host).order_by(DeploymentRow.created_at)
+        ).all()
+
+    def report(
+        self,
+        deployment_id: UUID,
+        host: str,
+        generation: int,
+        *,
+        state: str,
+        reason: str | None = None,
+        message: str | None = None,
+        endpoint: str | None = None,
+        endpoint_key: str | None = None,
+    ) -> bool:
+        """Writes what the worker observed. False when it acted on an older generation or lost its claim."""
+        written = self._session.scalars(
+            update(DeploymentRow)
+            .where(
+                DeploymentRow.id == deployment_id, DeploymentRow.host == host, DeploymentRow.generation == generation
+            )
+            .values(
+                state=state,
+                reason=reason,
+                message=message,
+                endpoint=endpoint,
+                endpoint_key=endpoint_key,
+                updated_at=func.clock_timestamp(),
+            )
+            .returning(DeploymentRow.id)
+        )
+        return written.one_or_none() is not None
+
+    def release(self, host: str) -> None:
+        """The worker goes: others may claim what it served."""
+        self._session.execute(
+            update(DeploymentRow)
+            .where(DeploymentRow.host == host)
+            .values(host=None, lease_until=None, endpoint=None, endpoint_key=None, state="pending")
+        )
+
+    def remove(self, deployment_id: UUID, host: str, generation: int) -> bool:
+        """Deletes the row once the engine is stopped. False when it is wanted again by now."""
+        removed = self._session.scalars(
+            delete(DeploymentRow)
+            .where(
+                DeploymentRow.id == deployment_id,
+                DeploymentRow.host == host,
+                DeploymentRow.generation == generation,
+                ~DeploymentRow.wanted,
+            )
+            .returning(DeploymentRow.id)
+        )
+        return removed.one_or_none() is not None
+
+    def memory_bytes_by_host(self) -> dict[str, int]:
+        """Memory that deployments take on each host; the scheduler counts it as used."""
+        rows = self._session.execute(
+            select(DeploymentRow.host, func.sum(DeploymentRow.memory_bytes))
+            .where(DeploymentRow.host.is_not(None))
+            .group_by(DeploymentRow.host)
+        )
+        return {host: int(total) for host, total in rows if host is not None}

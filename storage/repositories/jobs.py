@@ -1,0 +1,284 @@
+"""Jobs. `JobRepository.transition` is the only writer of a job's state; everything else here calls it or reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobspecs.lifecycle import ACTIVE, CRASHES_MAX, REASONS, TERMINAL, JobState, Reason, may
+from storage.repositories.outbox import OutboxRepository
+from storage.tables import JobRow, JobTransitionRow
+
+#: Seconds before a job that was given back may start again: at once after a first crash, later after more,
+#: and later when a part of the platform is missing, so that it is not asked in a tight loop.
+_BACK_OFF_S = 10.0
+
+
+class JobRepository:
+    """The jobs and job_transitions tables."""
+
+    def __init__(self, session: Session, outbox: OutboxRepository) -> None:
+        self._session = session
+        self._outbox = outbox
+
+    def submit(
+        self,
+        owner_id: UUID,
+        *,
+        owner_name: str,
+        spec: dict[str, Any],
+        inputs: dict[str, Any],
+        slots: int,
+        memory_bytes: int,
+        gpus: int,
+        request_sha256: str,
+        idempotency_key: str | None = None,
+    ) -> tuple[JobRow, bool]:
+        """Queues a job. With a known idempotency key the earlier job comes back, and False.
+
+        The caller compares `request_sha256` of what comes back with its own.
+        """
+        values = {
+            "owner_id": owner_id,
+            "kind": spec["kind"],
+            "name": spec["name"],
+            "priority": spec["priority"],
+            "spec": spec,
+            "inputs": inputs,
+            "slots": slots,
+            "memory_bytes": memory_bytes,
+            "gpus": gpus,
+            "request_sha256": request_sha256,
+            "idempotency_key": idempotency_key,
+            "transition_seq": 1,
+        }
+        statement = insert(JobRow).values(values).on_conflict_do_nothing(index_elements=["owner_id", "idempotency_key"])
+        job_id = self._session.scalars(statement.returning(JobRow.id)).one_or_none()
+        if job_id is None:
+            return self._by_key(owner_id, idempotency_key), False
+        self._record(job_id, 1, None, JobState.queued, fence=0, actor=f"user:{owner_name}")
+        self._outbox.add("schedule", {"job_id": str(job_id)})
+        return self._session.get_one(JobRow, job_id), True
+
+    def transition(
+        self,
+        job_id: UUID,
+        target: JobState,
+        *,
+        actor: str,
+        sources: Collection[JobState] | None = None,
+        fence: int | None = None,
+        reason: Reason | None = None,
+        message: str | None = None,
+        host: str | None = None,
+        lease_s: float | None = None,
+        crashed: bool = False,
+        not_before_s: float = 0.0,
+    ) -> JobRow | None:
+        """Moves the job to `target`, writes the transition, and announces it; or returns None and changes nothing.
+
+        None means that a guard failed: no such job, the table of transitions forbids it, its state is not one of
+        `sources`, or its fence is not `fence`. Going to `assigned` raises the fence and needs `host` and `lease_s`.
+        """
+        row = self._locked(job_id)
+        if row is None or (fence is not None and row.fence != fence):
+            return None
+        source = JobState(row.state)
+        if not may(source, target) or (sources is not None and source not in sources):
+            return None
+        now = self._session.scalar(select(func.clock_timestamp()))
+        if target is JobState.assigned:
+            if host is None or lease_s is None:
+                raise ValueError("assigning a job needs a host and a lease")
+            row.fence += 1
+            row.host = host
+            row.lease_until = self._from_now(lease_s)
+            row.started_at = row.started_at or now
+        if target not in ACTIVE:
+            self._wake(row)
+            row.host, row.lease_until = None, None
+            self._outbox.add("schedule", {"job_id": str(job_id)})
+        if target in TERMINAL:
+            row.finished_at = now
+        row.not_before = self._from_now(not_before_s) if not_before_s else None
+        row.crash_count += crashed
+        row.state = target.value
+        row.reason = reason.value if reason else None
+        row.message = message
+        row.transition_seq += 1
+        self._record(row.id, row.transition_seq, source, target, row.fence, actor, reason, message)
+        if target in (JobState.assigned, JobState.cancelling, JobState.preempting):
+            self._wake(row)
+        self._session.flush()
+        self._session.refresh(row)
+        return row
+
+    def assign(self, job_id: UUID, host: str, *, lease_s: float, actor: str = "scheduler") -> JobRow | None:
+        """Gives a queued job to a host. Of many that try at once, one gets the row."""
+        return self.transition(job_id, JobState.assigned, actor=actor, host=host, lease_s=lease_s)
+
+    def request_cancel(self, job_id: UUID, *, actor: str) -> JobRow | None:
+        """Cancels a queued job at once and asks the host of an active one. None when it has already ended."""
+        reason = Reason.cancelled_by_user
+        done = self.transition(job_id, JobState.cancelled, actor=actor, sources={JobState.queued}, reason=reason)
+        if done is not None:
+            return done
+        row = self._locked(job_id)
+        if row is not None and row.state == JobState.cancelling:
+            return row
+        return self.transition(job_id, JobState.cancelling, actor=actor, reason=reason)
+
+    def end_attempt(
+        self, job_id: UUID, *, reason: Reason, message: str, actor: str, fence: int | None = None
+    ) -> JobRow | None:
+        """Ends an attempt that brought no result: cancelled, queued again, or failed, as state and reason demand."""
+        row = self._locked(job_id)
+        if row is None or JobState(row.state) not in ACTIVE or (fence is not None and row.fence != fence):
+            return None
+        if row.state == JobState.cancelling:
+            return self.transition(
+                job_id, JobState.cancelled, actor=actor, fence=fence, reason=Reason.cancelled_by_user
+            )
+        if row.state == JobState.preempting and REASONS[reason].retried:
+            reason = Reason.preempted
+        rule = REASONS[reason]
+        crashes = row.crash_count + rule.counts_as_crash
+        if not rule.retried:
+            return self.transition(job_id, JobState.failed, actor=actor, fence=fence, reason=reason, message=message)
+        if crashes >= CRASHES_MAX:
+            return self.transition(
+                job_id, JobState.failed, actor=actor, fence=fence, reason=Reason.poisoned, message=message, crashed=True
+            )
+        at_once = reason in (Reason.preempted, Reason.worker_stopped) or crashes == 1
+        return self.transition(
+            job_id,
+            JobState.queued,
+            actor=actor,
+            fence=fence,
+            reason=reason,
+            message=message,
+            crashed=rule.counts_as_crash,
+            not_before_s=0.0 if at_once else _BACK_OFF_S,
+        )
+
+    def reap(self, limit: int = 100) -> list[JobRow]:
+        """Ends the attempts whose lease has run out by the database's clock. Any number of reapers may run."""
+        expired = self._session.scalars(
+            select(JobRow.id)
+            .where(JobRow.lease_until < func.clock_timestamp())
+            .limit(limit)
+            .with_for_update(of=JobRow, skip_locked=True)
+        ).all()
+        ended = (
+            self.end_attempt(
+                job_id, reason=Reason.lease_expired, message="The worker did not renew its lease.", actor="reaper"
+            )
+            for job_id in expired
+        )
+        return [row for row in ended if row is not None]
+
+    def renew_lease(self, job_id: UUID, fence: int, *, lease_s: float) -> JobState | None:
+        """Renews the lease of an attempt and tells the job's state. None: the attempt is fenced off and must stop."""
+        state = self._session.scalars(
+            update(JobRow)
+            .where(JobRow.id == job_id, JobRow.fence == fence, JobRow.state.in_([str(state) for state in ACTIVE]))
+            .values(lease_until=self._from_now(lease_s))
+            .returning(JobRow.state)
+        ).one_or_none()
+        return None if state is None else JobState(state)
+
+    def get(self, job_id: UUID, *, owner_id: UUID | None = None) -> JobRow | None:
+        """The job, when it is the owner's (None: anybody's; only for the platform's own processes)."""
+        query = select(JobRow).where(JobRow.id == job_id)
+        if owner_id is not None:
+            query = query.where(JobRow.owner_id == owner_id)
+        return self._session.scalars(query).one_or_none()
+
+    def list(
+        self, owner_id: UUID, *, states: Sequence[str] = (), before: int | None = None, limit: int = 50
+    ) -> Sequence[JobRow]:
+        """The owner's jobs, newest first. `before`: only those with a smaller `submitted_order` (the next page)."""
+        query = select(JobRow).where(JobRow.owner_id == owner_id)
+        if states:
+            query = query.where(JobRow.state.in_(states))
+        if before is not None:
+            query = query.where(JobRow.submitted_order < before)
+        return self._session.scalars(query.order_by(JobRow.submitted_order.desc()).limit(limit)).all()
+
+    def transitions_after(self, job_id: UUID, seq: int = 0) -> Sequence[JobTransitionRow]:
+        return self._session.scalars(
+            select(JobTransitionRow)
+            .where(JobTransitionRow.job_id == job_id, JobTransitionRow.seq > seq)
+            .order_by(JobTransitionRow.seq)
+        ).all()
+
+    def waiting(self, limit: int = 10_000) -> Sequence[JobRow]:
+        """Queued jobs that may start now, in queue order."""
+        due = JobRow.not_before.is_(None) | (JobRow.not_before <= func.clock_timestamp())
+        return self._session.scalars(
+            select(JobRow)
+            .where(JobRow.state == JobState.queued, due)
+            .order_by(JobRow.priority.desc(), JobRow.submitted_order)
+            .limit(limit)
+        ).all()
+
+    def active(self, host: str | None = None) -> Sequence[JobRow]:
+        """Jobs that some host, or this one, holds."""
+        query = select(JobRow).where(JobRow.state.in_([str(state) for state in ACTIVE]))
+        if host is not None:
+            query = query.where(JobRow.host == host)
+        return self._session.scalars(query.order_by(JobRow.submitted_order)).all()
+
+    def count_by_state(self) -> dict[str, int]:
+        rows = self._session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))
+        return {state: count for state, count in rows}
+
+    def _by_key(self, owner_id: UUID, key: str | None) -> JobRow:
+        return self._session.scalars(
+            select(JobRow).where(JobRow.owner_id == owner_id, JobRow.idempotency_key == key)
+        ).one()
+
+    def _locked(self, job_id: UUID) -> JobRow | None:
+        # populate_existing: the row may have been read before the lock was got, and be stale by now.
+        return self._session.scalars(
+            select(JobRow)
+            .where(JobRow.id == job_id)
+            .with_for_update(of=JobRow)
+            .execution_options(populate_existing=True)
+        ).one_or_none()
+
+    def _from_now(self, seconds: float) -> Any:
+        return func.clock_timestamp() + text("make_interval(secs => :seconds)").bindparams(seconds=seconds)
+
+    def _wake(self, row: JobRow) -> None:
+        if row.host is not None:
+            self._outbox.add("wake", {"host": row.host, "job_id": str(row.id), "fence": row.fence})
+
+    def _record(
+        self,
+        job_id: UUID,
+        seq: int,
+        source: JobState | None,
+        target: JobState,
+        fence: int,
+        actor: str,
+        reason: Reason | None = None,
+        message: str | None = None,
+    ) -> None:
+        self._session.add(
+            JobTransitionRow(
+                job_id=job_id,
+                seq=seq,
+                source=source.value if source else None,
+                state=target.value,
+                reason=reason.value if reason else None,
+                message=message,
+                fence=fence,
+                actor=actor,
+            )
+        )

@@ -1,0 +1,140 @@
+"""The registry: models, versions, aliases, imports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.references import Reference
+from storage.tables import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow, UserRow
+
+
+class ModelRepository:
+    """The models tables. Every read names the owner."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add_version(
+        self,
+        owner_id: UUID,
+        name: str,
+        *,
+        manifest: Manifest,
+        prefix: str,
+        job_id: UUID | None = None,
+        fence: int | None = None,
+    ) -> ModelVersionRow:
+        """Adds the next version. A job can add one only: the database refuses a second."""
+        self._session.execute(
+            insert(ModelRow)
+            .values(owner_id=owner_id, name=name)
+            .on_conflict_do_nothing(index_elements=["owner_id", "name"])
+        )
+        model = self._session.scalars(
+            select(ModelRow).where(ModelRow.owner_id == owner_id, ModelRow.name == name).with_for_update(of=ModelRow)
+        ).one()
+        newest = self._session.scalar(
+            select(func.max(ModelVersionRow.version)).where(ModelVersionRow.model_id == model.id)
+        )
+        row = ModelVersionRow(
+            model=model,
+            version=(newest or 0) + 1,
+            job_id=job_id,
+            fence=fence,
+            digest=manifest.digest,
+            manifest=manifest.model_dump(mode="json"),
+            prefix=prefix,
+            bytes=manifest.bytes_total,
+        )
+        self._session.add(row)
+        self._session.flush()
+        self._session.refresh(row)
+        return row
+
+    def find(self, owner: str, reference: Reference) -> ModelVersionRow | None:
+        """The version that the reference means now; `owner` is used when it names none."""
+        model = self._session.scalars(
+            select(ModelRow)
+            .join(ModelRow.owner)
+            .where(UserRow.name == (reference.owner or owner), ModelRow.name == reference.name)
+        ).one_or_none()
+        if model is None:
+            return None
+        query = select(ModelVersionRow).where(ModelVersionRow.model_id == model.id)
+        if reference.version is not None:
+            query = query.where(ModelVersionRow.version == reference.version)
+        elif reference.alias is not None and reference.alias != "latest":
+            alias = self._session.get(ModelAliasRow, (model.id, reference.alias))
+            if alias is None:
+                return None
+            query = query.where(ModelVersionRow.version == alias.version)
+        return self._session.scalars(query.order_by(ModelVersionRow.version.desc()).limit(1)).first()
+
+    def get_version(self, version_id: UUID) -> ModelVersionRow:
+        return self._session.get_one(ModelVersionRow, version_id)
+
+    def of_job(self, job_id: UUID) -> ModelVersionRow | None:
+        """The version that the job committed."""
+        return self._session.scalars(select(ModelVersionRow).where(ModelVersionRow.job_id == job_id)).one_or_none()
+
+    def list_versions(self, owner_id: UUID, name: str | None = None) -> Sequence[ModelVersionRow]:
+        """All versions of one model, or of all of the owner's, newest first."""
+        query = select(ModelVersionRow).join(ModelVersionRow.model).where(ModelRow.owner_id == owner_id)
+        if name is not None:
+            query = query.where(ModelRow.name == name)
+        return self._session.scalars(query.order_by(ModelRow.name, ModelVersionRow.version.desc())).all()
+
+    def aliases_of(self, model_id: UUID) -> Sequence[ModelAliasRow]:
+        return self._session.scalars(
+            select(ModelAliasRow).where(ModelAliasRow.model_id == model_id).order_by(ModelAliasRow.alias)
+        ).all()
+
+    def set_alias(self, model_id: UUID, alias: str, version: int) -> None:
+        """Points the alias at the version. The caller has checked that it exists."""
+        self._session.execute(
+            insert(ModelAliasRow)
+            .values(model_id=model_id, alias=alias, version=version)
+            .on_conflict_do_update(
+                index_elements=["model_id", "alias"], set_={"version": version, "updated_at": func.clock_timestamp()}
+            )
+        )
+
+    def start_import(self, owner_id: UUID, name: str) -> ModelImportRow:
+        row = ModelImportRow(owner_id=owner_id, name=name)
+        self._session.add(row)
+        self._session.flush()
+        return row
+
+    def open_import(self, owner_id: UUID, import_id: UUID, *, lock: bool = False) -> ModelImportRow | None:
+        """The owner's import while it is not completed."""
+        query = select(ModelImportRow).where(
+            ModelImportRow.id == import_id, ModelImportRow.owner_id == owner_id, ModelImportRow.completed_at.is_(None)
+        )
+        return self._session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+    def add_import_file(self, import_id: UUID, file: ManifestFile) -> None:
+        """Records a stored file; sending a path again replaces it."""
+        values = {"bytes": file.bytes, "sha256": file.sha256}
+        self._session.execute(
+            insert(ModelImportFileRow)
+            .values(import_id=import_id, path=file.path, **values)
+            .on_conflict_do_update(index_elements=["import_id", "path"], set_=values)
+        )
+
+    def import_files(self, import_id: UUID) -> tuple[ManifestFile, ...]:
+        rows = self._session.scalars(
+            select(ModelImportFileRow)
+            .where(ModelImportFileRow.import_id == import_id)
+            .order_by(ModelImportFileRow.path)
+        )
+        return tuple(ManifestFile(path=row.path, bytes=row.bytes, sha256=row.sha256) for row in rows)
+
+    def complete_import(self, row: ModelImportRow) -> None:
+        row.completed_at = self._session.scalar(select(func.clock_timestamp()))
+        self._session.flush()

@@ -1,0 +1,77 @@
+"""Users and bearer tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from storage.tables import TokenRow, UserRow
+
+#: Characters of a token that are kept readable, to tell tokens apart.
+_HINT_CHARS = 8
+
+
+def hash_token(token: str) -> str:
+    """sha256 in hex. Tokens carry 256 random bits, so a slow hash would protect nothing more."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class UserRepository:
+    """The users and tokens tables."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def ensure(self, name: str) -> UserRow:
+        """The user of that name, created when there is none."""
+        self._session.execute(insert(UserRow).values(name=name).on_conflict_do_nothing(index_elements=["name"]))
+        return self._session.scalars(select(UserRow).where(UserRow.name == name)).one()
+
+    def list(self) -> Sequence[UserRow]:
+        return self._session.scalars(select(UserRow).order_by(UserRow.name)).all()
+
+    def add_token(
+        self, user_id: UUID, token: str, *, scopes: Sequence[str], expires_at: datetime | None = None
+    ) -> TokenRow:
+        """Stores the token's hash. The same token again only renews its scopes and expiry."""
+        values = {"scopes": list(scopes), "expires_at": expires_at, "revoked_at": None}
+        statement = (
+            insert(TokenRow)
+            .values(user_id=user_id, sha256=hash_token(token), hint=token[:_HINT_CHARS], **values)
+            .on_conflict_do_update(index_elements=["sha256"], set_=values)
+            .returning(TokenRow.id)
+        )
+        token_id = self._session.scalars(statement).one()
+        return self._session.get_one(TokenRow, token_id)
+
+    def authenticate(self, token: str) -> TokenRow | None:
+        """The token's row, with its user, while it is neither revoked nor expired."""
+        now = func.clock_timestamp()
+        return self._session.scalars(
+            select(TokenRow).where(
+                TokenRow.sha256 == hash_token(token),
+                TokenRow.revoked_at.is_(None),
+                or_(TokenRow.expires_at.is_(None), TokenRow.expires_at > now),
+            )
+        ).one_or_none()
+
+    def tokens_of(self, user_id: UUID) -> Sequence[TokenRow]:
+        return self._session.scalars(
+            select(TokenRow).where(TokenRow.user_id == user_id).order_by(TokenRow.created_at)
+        ).all()
+
+    def revoke_token(self, user_id: UUID, token_id: UUID) -> bool:
+        """Whether the user had such a token that was not yet revoked."""
+        revoked = self._session.scalars(
+            update(TokenRow)
+            .where(TokenRow.id == token_id, TokenRow.user_id == user_id, TokenRow.revoked_at.is_(None))
+            .values(revoked_at=func.clock_timestamp())
+            .returning(TokenRow.id)
+        )
+        return revoked.one_or_none() is not None

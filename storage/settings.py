@@ -1,0 +1,67 @@
+"""Where the platform's parts are and how patient it is. Read from EIGENWERK_* variables, never from a job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class LeaseTimes:
+    """How long a host may be silent. The order lease > self-fence > heartbeat is what makes the fence safe."""
+
+    #: Seconds by the database's clock after which an unrenewed lease is void.
+    lease_s: float = 60.0
+    #: Seconds between renewals.
+    heartbeat_s: float = 10.0
+    #: Seconds by the host's monotonic clock without a renewal after which the host kills the child itself.
+    self_fence_s: float = 45.0
+    #: Seconds between SIGTERM and SIGKILL.
+    kill_grace_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.heartbeat_s < self.self_fence_s < self.lease_s:
+            raise ValueError("lease times must satisfy 0 < heartbeat_s < self_fence_s < lease_s")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Addresses and secrets of the parts. `repr` shows no secret."""
+
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    s3_endpoint: str
+    s3_access_key: str = field(repr=False)
+    s3_secret_key: str = field(repr=False)
+    s3_bucket: str = "eigenwerk"
+    s3_region: str = "us-east-1"
+    #: Seconds between two looks at PostgreSQL when no hint comes.
+    poll_s: float = 3.0
+    lease: LeaseTimes = LeaseTimes()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Raises RuntimeError naming every variable that is missing."""
+        values = os.environ if environment is None else environment
+        names = ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY")
+        missing = [f"EIGENWERK_{name}" for name in names if not values.get(f"EIGENWERK_{name}")]
+        if missing:
+            raise RuntimeError(f"{', '.join(missing)} not set. `eigenwerk up` sets them for the platform it starts.")
+        default = LeaseTimes()
+        return cls(
+            database_url=values["EIGENWERK_DATABASE_URL"],
+            redis_url=values["EIGENWERK_REDIS_URL"],
+            s3_endpoint=values["EIGENWERK_S3_ENDPOINT"],
+            s3_access_key=values["EIGENWERK_S3_ACCESS_KEY"],
+            s3_secret_key=values["EIGENWERK_S3_SECRET_KEY"],
+            s3_bucket=values.get("EIGENWERK_S3_BUCKET", cls.s3_bucket),
+            s3_region=values.get("EIGENWERK_S3_REGION", cls.s3_region),
+            poll_s=float(values.get("EIGENWERK_POLL_S", cls.poll_s)),
+            lease=LeaseTimes(
+                lease_s=float(values.get("EIGENWERK_LEASE_S", default.lease_s)),
+                heartbeat_s=float(values.get("EIGENWERK_HEARTBEAT_S", default.heartbeat_s)),
+                self_fence_s=float(values.get("EIGENWERK_SELF_FENCE_S", default.self_fence_s)),
+                kill_grace_s=float(values.get("EIGENWERK_KILL_GRACE_S", default.kill_grace_s)),
+            ),
+        )

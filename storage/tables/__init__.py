@@ -1,0 +1,32 @@
+"""The tables, one module per noun. Importing this package fills `Base.metadata`."""
+
+from __future__ import annotations
+
+from storage.tables.base import Base
+from storage.tables.datasets import DatasetRow, DatasetVersionRow
+from storage.tables.deployments import DeploymentRow
+from storage.tables.hosts import HostRow
+from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
+from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
+from storage.tables.outbox import OutboxRow
+from storage.tables.users import TokenRow, UserRow
+
+__all__ = [
+    "Base",
+    "CheckpointRow",
+    "DatasetRow",
+    "DatasetVersionRow",
+    "DeploymentRow",
+    "HostRow",
+    "JobEventRow",
+    "JobRow",
+    "JobTransitionRow",
+    "ModelAliasRow",
+    "ModelImportFileRow",
+    "ModelImportRow",
+    "ModelRow",
+    "ModelVersionRow",
+    "OutboxRow",
+    "TokenRow",
+    "UserRow",
+]

@@ -1,0 +1,43 @@
+"""Data sets and their versions. A version is one immutable stored file and its profile."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from storage.tables.base import Base, CreatedAt, UuidKey
+from storage.tables.users import UserRow
+
+
+class DatasetRow(Base):
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+
+    id: Mapped[UuidKey]
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+    owner: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)
+
+
+class DatasetVersionRow(Base):
+    __tablename__ = "dataset_versions"
+    __table_args__ = (UniqueConstraint("dataset_id", "version"),)
+
+    id: Mapped[UuidKey]
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
+    version: Mapped[int]
+    file_name: Mapped[str]
+    key: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    rows: Mapped[int] = mapped_column(BigInteger)
+    #: A `jobspecs.profile.DatasetProfile`.
+    profile: Mapped[dict[str, Any]]
+    created_at: Mapped[CreatedAt]
+
+    dataset: Mapped[DatasetRow] = relationship(lazy="joined", innerjoin=True)

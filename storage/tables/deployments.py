@@ -1,0 +1,46 @@
+"""Deployments: which model should be served, and what the inference worker has made of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from storage.tables.base import Base, CreatedAt, UuidKey
+from storage.tables.models import ModelVersionRow
+from storage.tables.users import UserRow
+
+
+class DeploymentRow(Base):
+    __tablename__ = "deployments"
+    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+
+    id: Mapped[UuidKey]
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    #: The name under which it is called; the model's name unless another was given.
+    name: Mapped[str]
+    model_version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id"))
+    engine: Mapped[str]
+    replicas: Mapped[int]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    #: Rises with each change of what is wanted; a worker that acted on an older one changes nothing.
+    generation: Mapped[int] = mapped_column(default=1)
+    #: False once somebody undeployed it; the worker then stops it and deletes the row.
+    wanted: Mapped[bool] = mapped_column(default=True)
+    #: `pending`, `starting`, `ready`, `failed`.
+    state: Mapped[str] = mapped_column(default="pending")
+    reason: Mapped[str | None]
+    message: Mapped[str | None]
+    #: The inference worker that serves it, and until when its claim holds.
+    host: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    #: http://address:port of the engine, and the key that it asks for.
+    endpoint: Mapped[str | None]
+    endpoint_key: Mapped[str | None]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    owner: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)
+    model_version: Mapped[ModelVersionRow] = relationship(lazy="joined", innerjoin=True)

@@ -1,0 +1,109 @@
+"""Jobs, their transitions, their events and their checkpoints."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from jobspecs.lifecycle import JobState
+from storage.tables.base import Base, CreatedAt, UuidKey
+from storage.tables.users import UserRow
+
+_STATES = ", ".join(f"'{state}'" for state in JobState)
+
+
+class JobRow(Base):
+    """One acknowledged job. `state` and `reason` are written by `JobRepository.transition` only."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(f"state IN ({_STATES})", name="state_known"),
+        CheckConstraint("fence >= 0 AND crash_count >= 0", name="counts_not_negative"),
+        UniqueConstraint("owner_id", "idempotency_key"),
+        # The scheduler reads the queue in this order; finished jobs, the most by far, are not in it.
+        Index("ix_jobs_queue", "priority", "submitted_order", postgresql_where="state = 'queued'"),
+        Index("ix_jobs_lease", "lease_until", postgresql_where="lease_until IS NOT NULL"),
+        Index("ix_jobs_owner_order", "owner_id", "submitted_order"),
+    )
+
+    id: Mapped[UuidKey]
+    #: Rises with submission; also the cursor of lists.
+    submitted_order: Mapped[int] = mapped_column(BigInteger, Identity(), unique=True)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    kind: Mapped[str]
+    name: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    #: A `jobspecs.frozen.FrozenInputs`.
+    inputs: Mapped[dict[str, Any]]
+    priority: Mapped[int]
+    slots: Mapped[int]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    gpus: Mapped[int]
+    idempotency_key: Mapped[str | None]
+    #: sha256 of the submitted spec: the same key with another spec is a mistake of the caller.
+    request_sha256: Mapped[str]
+
+    state: Mapped[str] = mapped_column(default=JobState.queued.value)
+    reason: Mapped[str | None]
+    message: Mapped[str | None]
+    #: Number of the last transition; they count from 1 without gaps.
+    transition_seq: Mapped[int] = mapped_column(default=0)
+    #: Counts attempts. Every write of an attempt must name the fence that it was given.
+    fence: Mapped[int] = mapped_column(default=0)
+    crash_count: Mapped[int] = mapped_column(default=0)
+    host: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    #: Not started before this time (back-off after a crash).
+    not_before: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    owner: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)
+
+
+class JobTransitionRow(Base):
+    """One step of a job through its states, written in the same transaction as the step."""
+
+    __tablename__ = "job_transitions"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    source: Mapped[str | None]
+    state: Mapped[str]
+    reason: Mapped[str | None]
+    message: Mapped[str | None]
+    fence: Mapped[int]
+    #: Who did it: `user:<name>`, `scheduler`, `host:<name>`, `reaper`.
+    actor: Mapped[str]
+    at: Mapped[CreatedAt]
+
+
+class JobEventRow(Base):
+    """What a child said (`jobspecs.events`), written in batches."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    fence: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    event: Mapped[dict[str, Any]]
+
+
+class CheckpointRow(Base):
+    """A complete checkpoint in the object store."""
+
+    __tablename__ = "checkpoints"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    fence: Mapped[int] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    prefix: Mapped[str]
+    #: A `jobspecs.manifest.Manifest`.
+    manifest: Mapped[dict[str, Any]]
+    created_at: Mapped[CreatedAt]

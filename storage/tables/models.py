@@ -1,0 +1,81 @@
+"""Registered models: versions with their manifests, aliases, and imports under way."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from storage.tables.base import Base, CreatedAt, UuidKey
+from storage.tables.users import UserRow
+
+
+class ModelRow(Base):
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+
+    id: Mapped[UuidKey]
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+    owner: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)
+
+
+class ModelVersionRow(Base):
+    """One committed artifact. Readers see only what its manifest names."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (UniqueConstraint("model_id", "version"),)
+
+    id: Mapped[UuidKey]
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"))
+    version: Mapped[int]
+    #: The job that made it; unique, so a job commits at most one result. Null for an import.
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    #: The fence under which the job committed it.
+    fence: Mapped[int | None]
+    digest: Mapped[str] = mapped_column(index=True)
+    #: A `jobspecs.manifest.Manifest`.
+    manifest: Mapped[dict[str, Any]]
+    #: Its files are the objects `<prefix>/<path>`.
+    prefix: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[CreatedAt]
+
+    model: Mapped[ModelRow] = relationship(lazy="joined", innerjoin=True)
+
+
+class ModelAliasRow(Base):
+    """A name that moves, such as `prod`."""
+
+    __tablename__ = "model_aliases"
+
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    updated_at: Mapped[CreatedAt]
+
+
+class ModelImportRow(Base):
+    """Files that are being sent to become a version; nobody sees them before the import is completed."""
+
+    __tablename__ = "model_imports"
+
+    id: Mapped[UuidKey]
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    completed_at: Mapped[datetime | None]
+
+
+class ModelImportFileRow(Base):
+    __tablename__ = "model_import_files"
+
+    import_id: Mapped[UUID] = mapped_column(ForeignKey("model_imports.id"), primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]

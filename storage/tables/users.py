@@ -1,0 +1,39 @@
+"""Users and their bearer tokens. Of a token only the sha256 is kept."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ForeignKey
+from sqlalchemy.dialects.postgresql import ARRAY, TEXT
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from storage.tables.base import Base, CreatedAt, UuidKey
+
+
+class UserRow(Base):
+    __tablename__ = "users"
+
+    id: Mapped[UuidKey]
+    #: Also the owner part of references: `name/model@1`.
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[CreatedAt]
+
+
+class TokenRow(Base):
+    __tablename__ = "tokens"
+
+    id: Mapped[UuidKey]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), index=True)
+    #: sha256 of the token in hex. A random token of 256 bits needs no slow hash.
+    sha256: Mapped[str] = mapped_column(unique=True)
+    #: The first characters, to tell tokens apart in a list.
+    hint: Mapped[str]
+    #: `read`, `write`, `admin`.
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
+    created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    user: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)

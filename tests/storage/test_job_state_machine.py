@@ -1,0 +1,251 @@
+"""Drives the real repositories on a real PostgreSQL through arbitrary histories and compares them with a small model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from sqlalchemy import text
+
+from jobspecs.lifecycle import ACTIVE, CRASHES_MAX, REASONS, TERMINAL, JobState, Reason, may
+from jobspecs.manifest import Manifest, ManifestFile
+from storage.database import Database
+
+HOSTS = ("one", "two")
+FAILURES = [reason for reason in Reason if reason not in (Reason.poisoned, Reason.cancelled_by_user)]
+MANIFEST = Manifest(artifact="model", files=(ManifestFile(path="model.safetensors", bytes=1, sha256="0" * 64),))
+NEXT = {
+    JobState.assigned: JobState.preparing,
+    JobState.preparing: JobState.running,
+    JobState.running: JobState.uploading,
+}
+
+
+@dataclass
+class Expected:
+    """What the model believes of a job."""
+
+    state: JobState = JobState.queued
+    fence: int = 0
+    crashes: int = 0
+    committed: int = 0
+    attempts: list[tuple[UUID, int]] = field(default_factory=list)
+
+
+class JobHistories(RuleBasedStateMachine):
+    """Submitters, a scheduler, two hosts, a reaper and impatient users, in any order."""
+
+    database: Database
+    jobs = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expected: dict[UUID, Expected] = {}
+        with self.database.unit_of_work() as work:
+            self.owner = work.users.ensure(f"user-{uuid4()}")
+
+    @rule(target=jobs)
+    def submit(self) -> UUID:
+        key = str(uuid4())
+        first = self._submit(key)
+        assert self._submit(key) == (first[0], False)
+        assert first[1]
+        self.expected[first[0]] = Expected()
+        return first[0]
+
+    @rule(job=jobs, host=st.sampled_from(HOSTS))
+    def assign(self, job: UUID, host: str) -> None:
+        expected = self.expected[job]
+        with self.database.unit_of_work() as work:
+            row = work.jobs.assign(job, host, lease_s=60)
+        assert (row is not None) == (expected.state is JobState.queued)
+        if row is not None:
+            expected.state, expected.fence = JobState.assigned, expected.fence + 1
+            assert row.fence == expected.fence
+
+    @rule(job=jobs, stale=st.booleans())
+    def the_host_goes_on(self, job: UUID, stale: bool) -> None:
+        expected = self.expected[job]
+        target = NEXT.get(expected.state, JobState.running)
+        allowed = not stale and expected.state in NEXT
+        with self.database.unit_of_work() as work:
+            row = work.jobs.transition(job, target, actor="host:one", fence=expected.fence - stale)
+        assert (row is not None) == allowed
+        if row is not None:
+            expected.state = target
+
+    @rule(job=jobs, stale=st.booleans())
+    def the_host_commits_a_result(self, job: UUID, stale: bool) -> None:
+        expected = self.expected[job]
+        with self.database.unit_of_work() as work:
+            row = work.jobs.transition(job, JobState.succeeded, actor="host:one", fence=expected.fence - stale)
+            if row is not None:
+                work.models.add_version(
+                    self.owner.id, "model", manifest=MANIFEST, prefix="artifacts/x", job_id=job, fence=row.fence
+                )
+        assert (row is not None) == (not stale and expected.state is JobState.uploading)
+        if row is not None:
+            expected.state = JobState.succeeded
+            expected.committed += 1
+
+    @rule(job=jobs, reason=st.sampled_from(FAILURES), stale=st.booleans())
+    def the_attempt_ends_without_a_result(self, job: UUID, reason: Reason, stale: bool) -> None:
+        expected = self.expected[job]
+        with self.database.unit_of_work() as work:
+            row = work.jobs.end_attempt(
+                job, reason=reason, message="it ended", actor="host:one", fence=expected.fence - stale
+            )
+        assert (row is not None) == (not stale and expected.state in ACTIVE)
+        if row is not None:
+            self._attempt_ended(job, reason)
+            assert JobState(row.state) is self.expected[job].state
+
+    @rule(job=jobs)
+    def somebody_cancels(self, job: UUID) -> None:
+        expected = self.expected[job]
+        with self.database.unit_of_work() as work:
+            row = work.jobs.request_cancel(job, actor="user:ada")
+        assert (row is not None) == (expected.state not in TERMINAL)
+        if expected.state is JobState.queued:
+            expected.state = JobState.cancelled
+        elif expected.state in ACTIVE:
+            expected.state = JobState.cancelling
+
+    @rule(job=jobs)
+    def the_scheduler_preempts(self, job: UUID) -> None:
+        expected = self.expected[job]
+        with self.database.unit_of_work() as work:
+            row = work.jobs.transition(job, JobState.preempting, actor="scheduler", reason=Reason.preempted)
+        assert (row is not None) == may(expected.state, JobState.preempting)
+        if row is not None:
+            expected.state = JobState.preempting
+
+    @rule(job=jobs, stale=st.booleans())
+    def the_host_renews_its_lease(self, job: UUID, stale: bool) -> None:
+        expected = self.expected[job]
+        with self.database.unit_of_work() as work:
+            state = work.jobs.renew_lease(job, expected.fence - stale, lease_s=60)
+        held = not stale and expected.state in ACTIVE
+        assert state == (expected.state if held else None)
+
+    @rule(job=jobs)
+    def the_host_vanishes_and_the_reaper_comes(self, job: UUID) -> None:
+        with self.database.unit_of_work() as work:
+            # Time passes: the only way to have an expired lease without waiting for it.
+            work.session.execute(
+                text(
+                    "UPDATE jobs SET lease_until = clock_timestamp() - interval '1 s' WHERE id = :id AND host IS NOT NULL"
+                ),
+                {"id": job},
+            )
+        with self.database.unit_of_work() as work:
+            reaped = {row.id for row in work.jobs.reap()}
+        assert reaped == ({job} if self.expected[job].state in ACTIVE else set())
+        if reaped:
+            self._attempt_ended(job, Reason.lease_expired)
+
+    @rule(job=consumes(jobs))
+    def a_finished_job_is_left_alone(self, job: UUID) -> None:
+        """Takes a job out of the game, so that long histories don't only poke ended jobs; it is still checked below."""
+
+    @invariant()
+    def every_job_is_where_its_history_says(self) -> None:
+        with self.database.unit_of_work() as work:
+            for job_id, expected in self.expected.items():
+                row = work.jobs.get(job_id)
+                assert row is not None
+                assert (JobState(row.state), row.fence, row.crash_count) == (
+                    expected.state,
+                    expected.fence,
+                    expected.crashes,
+                )
+                assert (row.host is not None) == (row.lease_until is not None) == (expected.state in ACTIVE)
+                assert (row.finished_at is not None) == (expected.state in TERMINAL)
+                history = work.jobs.transitions_after(job_id)
+                assert [step.seq for step in history] == list(range(1, row.transition_seq + 1))
+                assert history[-1].state == row.state
+                for before, after in zip(history, history[1:], strict=False):
+                    assert after.source == before.state
+                    assert may(JobState(before.state), JobState(after.state))
+                version = work.models.of_job(job_id)
+                assert (version is not None) == (expected.committed == 1) == (expected.state is JobState.succeeded)
+                assert version is None or version.fence == row.fence
+
+    def _submit(self, key: str) -> tuple[UUID, bool]:
+        with self.database.unit_of_work() as work:
+            row, created = work.jobs.submit(
+                self.owner.id,
+                owner_name=self.owner.name,
+                spec={"kind": "train-classifier", "name": "model", "priority": 0},
+                inputs={},
+                slots=1,
+                memory_bytes=1,
+                gpus=0,
+                request_sha256="0",
+                idempotency_key=key,
+            )
+        return row.id, created
+
+    def _attempt_ended(self, job: UUID, reason: Reason) -> None:
+        expected = self.expected[job]
+        rule_of_reason = REASONS[reason]
+        if expected.state is JobState.cancelling:
+            expected.state = JobState.cancelled
+        elif expected.state is JobState.preempting and rule_of_reason.retried:
+            expected.state = JobState.queued
+        elif not rule_of_reason.retried:
+            expected.state = JobState.failed
+        else:
+            expected.crashes += rule_of_reason.counts_as_crash
+            poisoned = expected.crashes >= CRASHES_MAX
+            expected.state = JobState.failed if poisoned else JobState.queued
+
+
+@pytest.fixture
+def database(database_url: str) -> object:
+    with closing(Database(database_url)) as database:
+        yield database
+
+
+def test_no_history_breaks_the_state_machine(database: Database) -> None:
+    JobHistories.database = database
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        JobHistories,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )
+
+
+def test_of_many_claimants_at_once_one_gets_the_job(
+    database: Database, in_parallel: Callable[..., list[object]]
+) -> None:
+    with database.unit_of_work() as work:
+        owner = work.users.ensure("ada")
+        job, _ = work.jobs.submit(
+            owner.id,
+            owner_name="ada",
+            spec={"kind": "train-classifier", "name": "model", "priority": 0},
+            inputs={},
+            slots=1,
+            memory_bytes=1,
+            gpus=0,
+            request_sha256="0",
+        )
+
+    def claim(host: int) -> int | None:
+        with database.unit_of_work() as work:
+            row = work.jobs.assign(job.id, f"host-{host}", lease_s=60)
+            return None if row is None else row.fence
+
+    fences = in_parallel(claim, 16)
+    assert sorted(fences, key=str) == [1, *[None] * 15]

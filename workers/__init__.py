@@ -1,0 +1,1 @@
+"""What runs beside a GPU: the scheduler loop, the supervisor, the zygote with its children, runners and engines."""

@@ -1,0 +1,1 @@
+"""Engines that serve models, behind one interface."""

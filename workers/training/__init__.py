@@ -1,0 +1,1 @@
+"""Functions that runners share: load, tokenize, train, checkpoint, judge, save."""
