@@ -1,0 +1,1 @@
+"""How Eigenwerk is run."""

@@ -1,0 +1,71 @@
+"""`python -m deploy.embedded up`: the platform on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from deploy.embedded.errors import EmbeddedError
+from deploy.embedded.platform import DEFAULT_PORT, Options, run
+
+
+class StopRequested(BaseException):
+    """Somebody asked the platform to end."""
+
+
+def main() -> int:
+    """Returns the exit code: 0 after a stop that was asked for, 1 when the platform could not run (2: usage)."""
+    arguments = _parser().parse_args()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        run(Options(arguments.home, arguments.port, arguments.slots, arguments.ready_file))
+    except StopRequested:
+        logging.info("stopped")
+        return 0
+    except EmbeddedError as error:
+        logging.error("error: %s", error)
+        return 1
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    # Once: a second Ctrl-C must not interrupt the stopping, or something would be left running.
+    for handled in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(handled, signal.SIG_IGN)
+    logging.info("stopping")
+    raise StopRequested
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m deploy.embedded", description="Run Eigenwerk on this machine.")
+    up = parser.add_subparsers(dest="command", required=True).add_parser(
+        "up", help="start everything and keep it running until Ctrl-C"
+    )
+    up.add_argument("--home", type=Path, help="data directory (default: $EIGENWERK_HOME or ~/.local/share/eigenwerk)")
+    up.add_argument("--port", type=_port, help=f"port of the API (default: {DEFAULT_PORT}, or a free one)")
+    up.add_argument("--slots", type=_positive, help="jobs that may run at once (default: one per CPU core)")
+    up.add_argument("--ready-file", type=Path, help="a file to write the API's URL to when everything is ready")
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not between 1 and 65535")
+    return port
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""`python -m deploy.embedded up` with the real servers and stand-ins for the platform's own modules."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import deploy
+from deploy.embedded.platform import MEMORY_LEAST_BYTES, Supervised, host_memory_bytes
+from deploy.embedded.processes import free_port
+from deploy.embedded.stack import EmbeddedServices
+
+_API = """
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/readyz" else 404)
+        self.end_headers()
+HTTPServer((os.environ["EIGENWERK_API_HOST"], int(os.environ["EIGENWERK_API_PORT"])), Handler).serve_forever()
+"""
+#: Notes its environment, and leaves a child in a session of its own that ignores SIGTERM.
+_WORKER = """
+import json, os, subprocess, sys, time
+left = subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; while true; do sleep 1; done"], start_new_session=True)
+note = {"pid": os.getpid(), "left": left.pid, "environment": dict(os.environ)}
+draft = os.environ["EIGENWERK_NOTE"] + "." + sys.argv[0].rsplit("/", 1)[1]
+open(draft + ".new", "w").write(json.dumps(note))
+os.rename(draft + ".new", draft)
+time.sleep(600)
+"""
+_MIGRATE = """
+import os, sys
+assert sys.argv[1] == "--admin-token-file" and os.environ["EIGENWERK_DATABASE_URL"]
+token = open(sys.argv[2]).read().strip()
+assert token.startswith("ew_") and len(token) == 46
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of `deploy` beside stand-ins for the modules that it starts."""
+    project = tmp_path / "project"
+    shutil.copytree(Path(deploy.__file__).parent, project / "deploy")
+    stand_ins = {"api": _API, "storage/migrate": _MIGRATE}
+    stand_ins |= {f"workers/{name}": _WORKER for name in ("scheduler", "worker", "inference")}
+    for name, text in stand_ins.items():
+        path = project / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return project
+
+
+@pytest.fixture
+def up(project: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Runs `up` on a home of the test's own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "deploy.embedded", "up", "--home", str(tmp_path / "home"), *arguments]
+        environment = {
+            "PATH": os.environ["PATH"],
+            "EIGENWERK_NOTE": str(tmp_path / "note"),
+            "EIGENWERK_TOKEN": "someone's",
+            "AWS_SECRET_ACCESS_KEY": "theirs",
+        }
+        log = (tmp_path / "up.log").open("a")
+        with log:
+            process = subprocess.Popen(command, cwd=project, env=environment, stderr=log, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    if (tmp_path / "home").exists():
+        EmbeddedServices(tmp_path / "home").remove_data()
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], log: Path) -> str:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+    return path.read_text()
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def descendants(pid: int) -> set[int]:
+    listings = Path(f"/proc/{pid}/task").glob("*/children")
+    found = {int(child) for listing in listings for child in listing.read_text().split()}
+    return found.union(*(descendants(child) for child in found))
+
+
+def test_up_runs_restarts_and_stops_everything(up: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    port, home, log = free_port(), tmp_path / "home", tmp_path / "up.log"
+    process = up("--port", str(port), "--slots", "3", "--ready-file", str(tmp_path / "ready"))
+    assert wait_for(tmp_path / "ready", process, log) == f"http://127.0.0.1:{port}\n"
+
+    access = json.loads((home / "platform.json").read_text())
+    assert stat.S_IMODE((home / "platform.json").stat().st_mode) == 0o600
+    assert access == {
+        "url": f"http://127.0.0.1:{port}",
+        "token": (home / "admin-token").read_text().strip(),
+        "pid": process.pid,
+    }
+    assert f"Eigenwerk is ready at {access['url']} (token in {home}/platform.json)" in log.read_text()
+
+    worker = json.loads(wait_for(tmp_path / "note.worker.py", process, log))
+    environment = worker["environment"]
+    assert environment["EIGENWERK_SLOTS"] == "3"
+    assert environment["EIGENWERK_SCRATCH_DIR"] == str(home / "scratch")
+    assert environment["EIGENWERK_DATABASE_URL"].startswith("postgresql+psycopg://")
+    assert int(environment["EIGENWERK_MEMORY_BYTES"]) >= MEMORY_LEAST_BYTES
+    assert environment["EIGENWERK_HOST_NAME"]
+    assert not {"EIGENWERK_TOKEN", "AWS_SECRET_ACCESS_KEY", "EIGENWERK_API_PORT"} & environment.keys()
+
+    second = up()
+    assert second.wait(30) == 1
+    assert "is running on" in log.read_text()
+
+    (tmp_path / "note.worker.py").unlink()
+    os.kill(worker["pid"], signal.SIGKILL)
+    assert json.loads(wait_for(tmp_path / "note.worker.py", process, log))["pid"] != worker["pid"]
+    assert "worker ended unexpectedly; starting it again in 1 s" in log.read_text()
+
+    everything = descendants(process.pid)
+    assert len(everything) >= 3 + 4
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0, log.read_text()
+    assert not [pid for pid in everything | {worker["left"]} if running(pid)]
+    assert not (home / "platform.json").exists()
+    assert not (tmp_path / "ready").exists()
+
+
+def test_a_failed_migration_ends_up_with_its_reason(
+    up: Callable[..., subprocess.Popen[str]], project: Path, tmp_path: Path
+) -> None:
+    (project / "storage" / "migrate.py").write_text("raise SystemExit('no such revision')")
+    assert up().wait(60) == 1
+    text = (tmp_path / "up.log").read_text()
+    assert "could not be brought to the newest schema" in text
+    assert "no such revision" in text
+
+
+@dataclass
+class Clock:
+    """Time that passes when told."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_process_that_keeps_dying_is_restarted_ever_more_slowly() -> None:
+    clock = Clock()
+    starts: list[float] = []
+    process = Supervised("p", alive=lambda: False, start=lambda: starts.append(clock()), clock=clock)
+    while len(starts) < 7:
+        process.tend()
+        clock.now_s += 0.25
+    assert [round(later - earlier) for earlier, later in pairwise(starts)] == [2, 4, 8, 16, 30, 30]
+
+
+def test_a_process_that_ran_long_is_restarted_at_once_again() -> None:
+    clock = Clock()
+    starts: list[float] = []
+    process = Supervised("p", alive=lambda: clock() == 100.0, start=lambda: starts.append(clock()), clock=clock)
+    # Dies at 0, is started at 1, dies at 1.5, is started at 3.5, lives at 100, dies at 101.
+    for clock.now_s in (0.0, 1.0, 1.5, 3.5, 100.0, 101.0, 102.0):
+        process.tend()
+    assert starts == [1.0, 3.5, 102.0]
+
+
+def test_the_host_keeps_memory_for_itself() -> None:
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert MEMORY_LEAST_BYTES <= host_memory_bytes() <= max(physical - 4 * 2**30, MEMORY_LEAST_BYTES)
