@@ -6,6 +6,7 @@ can change from one source to the other at any point.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -86,6 +87,16 @@ class ProgressWatcher:
             return None
         entries = answer[0][1] if isinstance(answer, list) and answer else []
         return [RecordedEvent.model_validate_json(fields[b"event"]) for _, fields in entries]
+
+    async def available(self) -> bool:
+        """Whether Redis answers within the usual time."""
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._redis.ping()
+        except (redis.RedisError, OSError, TimeoutError) as error:
+            log.debug("Redis does not answer: %s", error)
+            return False
+        return True
 
     async def close(self) -> None:
         await self._redis.aclose()

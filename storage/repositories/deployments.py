@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import and_, delete, func, or_, select, text, update
+from sqlalchemy import delete, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from storage.tables import DeploymentRow
@@ -78,9 +78,17 @@ class DeploymentRepository:
         return row
 
     def renew(self, host: str, *, lease_s: float) -> Sequence[DeploymentRow]:
-        """Renews the host's claims and returns them: what it should be serving."""
-        held = and_(DeploymentRow.host == host, DeploymentRow.lease_until >= func.clock_timestamp())
-        self._session.execute(update(DeploymentRow).where(held).values(lease_until=_lease_end(lease_s)))
+        """Renews the host's claims and returns them: what it should be serving.
+
+        A claim that lapsed while the database was away is renewed too, unless another host has taken it by now.
+        """
+        self._session.execute(
+            update(DeploymentRow).where(DeploymentRow.host == host).values(lease_until=_lease_end(lease_s))
+        )
+        return self.held(host)
+
+    def held(self, host: str) -> Sequence[DeploymentRow]:
+        """What the host has claimed, oldest first."""
         return self._session.scalars(
             select(DeploymentRow).where(DeploymentRow.host == host).order_by(DeploymentRow.created_at)
         ).all()

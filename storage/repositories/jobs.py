@@ -199,6 +199,11 @@ class JobRepository:
             query = query.where(JobRow.owner_id == owner_id)
         return self._session.scalars(query).one_or_none()
 
+    def find_by_key(self, owner_id: UUID, idempotency_key: str) -> JobRow | None:
+        """The owner's job that was submitted with this key."""
+        query = select(JobRow).where(JobRow.owner_id == owner_id, JobRow.idempotency_key == idempotency_key)
+        return self._session.scalars(query).one_or_none()
+
     def list(
         self, owner_id: UUID, *, states: Sequence[str] = (), before: int | None = None, limit: int = 50
     ) -> Sequence[JobRow]:
@@ -237,6 +242,11 @@ class JobRepository:
     def count_by_state(self) -> dict[str, int]:
         rows = self._session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))
         return {state: count for state, count in rows}
+
+    def oldest_queued_age_s(self) -> float:
+        """Seconds since the submission of the job that has been queued longest; 0 when none is."""
+        age = func.extract("epoch", func.clock_timestamp() - func.min(JobRow.created_at))
+        return float(self._session.scalar(select(age).where(JobRow.state == JobState.queued)) or 0.0)
 
     def _by_key(self, owner_id: UUID, key: str | None) -> JobRow:
         return self._session.scalars(

@@ -79,6 +79,12 @@ class ModelRepository:
     def get_version(self, version_id: UUID) -> ModelVersionRow:
         return self._session.get_one(ModelVersionRow, version_id)
 
+    def find_by_prefix(self, owner_id: UUID, prefix: str) -> ModelVersionRow | None:
+        """The owner's version whose files lie below `prefix`: what an import became."""
+        query = select(ModelVersionRow).join(ModelVersionRow.model)
+        query = query.where(ModelRow.owner_id == owner_id, ModelVersionRow.prefix == prefix)
+        return self._session.scalars(query).one_or_none()
+
     def of_job(self, job_id: UUID) -> ModelVersionRow | None:
         """The version that the job committed."""
         return self._session.scalars(select(ModelVersionRow).where(ModelVersionRow.job_id == job_id)).one_or_none()

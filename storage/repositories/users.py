@@ -33,6 +33,9 @@ class UserRepository:
         self._session.execute(insert(UserRow).values(name=name).on_conflict_do_nothing(index_elements=["name"]))
         return self._session.scalars(select(UserRow).where(UserRow.name == name)).one()
 
+    def find(self, name: str) -> UserRow | None:
+        return self._session.scalars(select(UserRow).where(UserRow.name == name)).one_or_none()
+
     def list(self) -> Sequence[UserRow]:
         return self._session.scalars(select(UserRow).order_by(UserRow.name)).all()
 

@@ -1,0 +1,176 @@
+"""Fetching: byte ranges that survive a broken connection, and whole files in parallel ranges, checked before use."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from http import HTTPStatus
+from pathlib import Path
+
+import urllib3
+from urllib3.response import BaseHTTPResponse
+
+from storage.object_errors import (
+    ObjectCorrupt,
+    ObjectStoreRefused,
+    ObjectStoreUnavailable,
+    ObjectUnreadable,
+    StoredObject,
+)
+from storage.object_wire import S3Wire
+
+#: Bytes handed to the consumer at once.
+CHUNK_BYTES = 1024 * 1024
+
+
+class RangeStream:
+    """The bytes `start` (inclusive) to `end` (exclusive) of an object, as chunks of at most 1 MiB; a context manager.
+
+    The first request is made at once, so that a missing object is an error here and not in mid-stream. A broken
+    connection is taken up again where it broke, `attempts` times in all. Close it if you don't read to the end.
+    `etag` pins the version: if the object is replaced meanwhile, ObjectCorrupt.
+    """
+
+    def __init__(self, wire: S3Wire, key: str, start: int, end: int, etag: str | None = None) -> None:
+        self._wire = wire
+        self._key = key
+        self._position = start
+        self._end = end
+        self._etag = etag
+        self._failures = 0
+        self._response = self._open() if start < end else None
+
+    def __enter__(self) -> RangeStream:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        while self._position < self._end:
+            if self._response is None:
+                self._response = self._open()
+            try:
+                chunk = self._response.read(min(CHUNK_BYTES, self._end - self._position))
+            except urllib3.exceptions.HTTPError as error:
+                self._retry_or_raise(error)
+                continue
+            if chunk:
+                self._position += len(chunk)
+                return chunk
+            self._retry_or_raise(None)
+        self.close()
+        raise StopIteration
+
+    def close(self) -> None:
+        if self._response is not None:
+            drained = self._position >= self._end
+            if drained:
+                self._response.release_conn()
+            else:
+                self._response.close()
+            self._response = None
+
+    def _retry_or_raise(self, error: Exception | None) -> None:
+        self.close()
+        self._failures += 1
+        if self._failures >= self._wire.settings.attempts:
+            raise ObjectStoreUnavailable(
+                f"The object store broke off while sending {self._key!r} (byte {self._position} of {self._end})."
+            ) from error
+        self._wire.back_off(self._failures)
+
+    def _open(self) -> BaseHTTPResponse:
+        headers = {"Range": f"bytes={self._position}-{self._end - 1}"}
+        if self._etag:
+            headers["If-Match"] = self._etag
+        try:
+            response = self._wire.request("GET", self._key, headers=headers, stream=True)
+        except ObjectStoreUnavailable as error:
+            if error.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._rest_is_fine():
+                raise ObjectUnreadable(self._key, error.status) from error
+            raise
+        except ObjectStoreRefused as error:
+            if error.code in ("PreconditionFailed", "412"):
+                raise ObjectCorrupt(self._key, f"version {self._etag}", "another version") from error
+            if error.code in ("InvalidRange", "416"):
+                raise ObjectCorrupt(self._key, f"at least {self._end} bytes", "fewer") from error
+            raise
+        # A server that ignores Range would send the object from its first byte.
+        if response.status != HTTPStatus.PARTIAL_CONTENT and self._position != 0:
+            response.close()
+            raise ObjectStoreRefused("InvalidRange", f"The object store ignores byte ranges (asked for {self._key!r}).")
+        return response
+
+    def _rest_is_fine(self) -> bool:
+        """Whether the server answers for the bucket and for the object's entry."""
+        try:
+            self._wire.request("HEAD")
+            self._wire.request("HEAD", self._key)
+        except ObjectStoreUnavailable:
+            return False
+        return True
+
+
+def download(
+    wire: S3Wire, key: str, path: Path, *, size: int, etag: str | None, sha256: str | None = None
+) -> StoredObject:
+    """Fetches `key` into a temporary file beside `path`, checks sha256, then renames: `path` is whole or unchanged.
+
+    Raises ObjectCorrupt (the temporary file is gone by then), OSError if the disk is full, the errors of S3Wire.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        if size:
+            # A full disk shows here, not after gigabytes.
+            os.posix_fallocate(descriptor, 0, size)
+        found = _fetch_parts(wire, key, descriptor, size, etag)
+        if sha256 is not None and found != sha256:
+            raise ObjectCorrupt(key, f"sha256 {sha256}", f"sha256 {found}")
+        os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return StoredObject(key, size, found)
+
+
+def _fetch_parts(wire: S3Wire, key: str, descriptor: int, size: int, etag: str | None) -> str:
+    """Fetches ranges in parallel and hashes each, in order, as soon as it is there (from the page cache)."""
+    part_bytes = wire.settings.part_bytes
+    ranges = [(start, min(start + part_bytes, size)) for start in range(0, size, part_bytes)]
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(wire.settings.parallel_parts, thread_name_prefix="download") as pool:
+        futures: list[Future[None]] = [
+            pool.submit(_fetch_range, wire, key, descriptor, start, end, etag) for start, end in ranges
+        ]
+        try:
+            for future, (start, end) in zip(futures, ranges, strict=True):
+                future.result()
+                for position in range(start, end, CHUNK_BYTES):
+                    digest.update(os.pread(descriptor, min(CHUNK_BYTES, end - position), position))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return digest.hexdigest()
+
+
+def _fetch_range(wire: S3Wire, key: str, descriptor: int, start: int, end: int, etag: str | None) -> None:
+    position = start
+    with RangeStream(wire, key, start, end, etag) as stream:
+        for chunk in stream:
+            view = memoryview(chunk)
+            while view:
+                written = os.pwrite(descriptor, view, position)
+                position += written
+                view = view[written:]

@@ -1,0 +1,66 @@
+"""Rows of a JSON Lines file: one object per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from storage.tabular.formats import refusal
+from storage.tabular.lines import BadLine, Line
+
+_REMEDY = 'Write one JSON object per line, such as {"text": "...", "label": "..."}.'
+
+
+def json_rows(lines: Iterator[Line], file: str) -> Iterator[dict[str, Any]]:
+    """Yields each line's object. Raises InvalidInput with the row for anything that is not one strict JSON object."""
+    blank: int | None = None
+    row = 0
+    while True:
+        row += 1
+        try:
+            line = next(lines, None)
+        except BadLine as error:
+            raise refusal(error.message, file, error.remedy, row) from error
+        if line is None:
+            return
+        if not line.text.strip():
+            blank = blank or row
+            continue
+        if blank is not None:
+            raise refusal(f"line {blank} is blank.", file, _REMEDY, blank)
+        yield _parsed(line, file, row)
+
+
+def _parsed(line: Line, file: str, row: int) -> dict[str, Any]:
+    try:
+        value = json.loads(line.text, object_pairs_hook=_object, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        message = f"line {line.number} is not JSON: {error.msg} at character {error.colno}."
+        raise refusal(message, file, _REMEDY, row) from error
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise refusal(f"line {line.number} can't be used: {reason}.", file, _REMEDY, row) from error
+    if not isinstance(value, dict):
+        raise refusal(f"line {line.number} is not an object but {_kind(value)}.", file, _REMEDY, row)
+    if not value:
+        raise refusal(f"line {line.number} is an object without fields.", file, _REMEDY, row)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the field {twice!r} appears twice")
+    return fields
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON; write null for a missing number")
+
+
+def _kind(value: object) -> str:
+    names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,80 @@
+"""Rows of a Parquet file, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from storage.tabular.formats import refusal
+
+#: Rows held as Python objects at once.
+BATCH_ROWS = 512
+#: Largest decompressed row group, in bytes: reading holds about one of them.
+ROW_GROUP_BYTES_MAX = 2 * 1024**3
+_REMEDY = "Write it again, for instance with pandas: frame.to_parquet(path)."
+
+
+def parquet_rows(path: Path, file: str, columns: Sequence[str] | None, max_bytes: int) -> Iterator[dict[str, Any]]:
+    """Yields each row as {column: value}. Raises InvalidInput for a damaged file and above the limits."""
+    row = 0
+    try:
+        with pq.ParquetFile(path) as table:
+            _check_size(table.metadata, file, max_bytes)
+            names = _checked_names(table.schema_arrow.names, file)
+            wanted = [name for name in names if columns is None or name in columns]
+            for batch in table.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):
+                for values in _rows_of(batch, file, row):
+                    row += 1
+                    yield values
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise refusal(f"the Parquet file can't be read ({reason}).", file, _REMEDY, row + 1 if row else None) from error
+
+
+def parquet_columns(path: Path, file: str) -> list[str]:
+    """The names of the columns. Raises InvalidInput for a damaged file."""
+    try:
+        return _checked_names(pq.read_schema(path).names, file)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise refusal(f"the Parquet file can't be read ({reason}).", file, _REMEDY) from error
+
+
+def _checked_names(names: list[str], file: str) -> list[str]:
+    for name in names:
+        if not name.strip():
+            raise refusal("a column has no name.", file, "Give every column a name.")
+        if names.count(name) > 1:
+            raise refusal(f"column {name!r} appears twice.", file, "Rename or remove one of them.", field=name)
+    return names
+
+
+def _check_size(metadata: pq.FileMetaData, file: str, max_bytes: int) -> None:
+    groups = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
+    if sum(groups) > max_bytes:
+        raise refusal(f"the content is larger than {max_bytes:,} bytes.", file, "Split the table.")
+    if max(groups, default=0) > ROW_GROUP_BYTES_MAX:
+        limit = f"a row group is larger than {ROW_GROUP_BYTES_MAX // 1024**3} GiB."
+        raise refusal(limit, file, "Write it with smaller row groups (row_group_size=100000).")
+
+
+def _rows_of(batch: pa.RecordBatch, file: str, rows_before: int) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (UnicodeDecodeError, ValueError, OverflowError):
+        rows = [_row_of(batch, index, file, rows_before + index + 1) for index in range(batch.num_rows)]
+    return rows
+
+
+def _row_of(batch: pa.RecordBatch, index: int, file: str, row: int) -> dict[str, Any]:
+    values = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            values[name] = column[index].as_py()
+        except (UnicodeDecodeError, ValueError, OverflowError) as error:
+            raise refusal(f"the value can't be read ({error}).", file, _REMEDY, row, name) from error
+    return values

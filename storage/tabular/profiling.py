@@ -1,0 +1,153 @@
+"""What one pass over a table learns about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+from jobspecs.profile import DISTINCT_VALUES_MAX, ColumnProfile, DatasetProfile
+from storage.tabular.formats import TABLE_BYTES_MAX, TableFormat, refusal
+from storage.tabular.reading import read_rows
+
+#: A column's distinct values are kept while they have at most this many characters in all: labels do, texts don't.
+KEPT_CHARS_MAX = 256 * 1024
+COLUMNS_MAX = 1000
+
+Kind = Literal["text", "number", "boolean", "other"]
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: int = TABLE_BYTES_MAX) -> DatasetProfile:
+    """Reads every row once. Raises InvalidInput for the first row that is wrong and for a table without rows.
+
+    The values of a CSV column count as numbers or booleans if all of them look so.
+    """
+    columns: dict[str, _Column] = {}
+    row = 0
+    for row, values in enumerate(read_rows(path, fmt, file_name=file_name, max_bytes=max_bytes), start=1):
+        for name, value in values.items():
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = _new_column(name, row, len(columns), file_name)
+            _add(column, value, row, file_name, name)
+        if len(values) < len(columns):
+            for name in columns.keys() - values.keys():
+                columns[name].add_empty(row)
+    if row == 0:
+        raise refusal("the table has no rows.", file_name, "Send a file with at least one row of data.")
+    as_text = fmt.kind == "csv"
+    return DatasetProfile(rows=row, columns={name: column.profile(row, as_text) for name, column in columns.items()})
+
+
+def _new_column(name: str, row: int, count: int, file: str) -> _Column:
+    if count >= COLUMNS_MAX:
+        raise refusal(f"there are more than {COLUMNS_MAX} columns.", file, "Keep only those that are needed.", row)
+    if not name.strip():
+        raise refusal("a field has no name.", file, "Give every field a name.", row)
+    _check_text(name, row, file, name)
+    column = _Column()
+    if row > 1:
+        column.empty = row - 1
+        column.first_empty_row = 1
+    return column
+
+
+def _add(column: _Column, value: object, row: int, file: str, name: str) -> None:
+    kind, text = described(value)
+    if kind is None:
+        column.add_empty(row)
+        return
+    _check_text(text, row, file, name)
+    column.add(kind, text)
+
+
+def described(value: object) -> tuple[Kind | None, str]:
+    """The kind of a value and its text; the kind of a missing one (null, NaN, blank text) is None."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return None, ""
+    if isinstance(value, str):
+        return ("text", value) if value.strip() else (None, "")
+    if isinstance(value, bool):
+        return "boolean", "true" if value else "false"
+    if isinstance(value, int | float):
+        return "number", repr(value)
+    if isinstance(value, Decimal):
+        return "number", str(value)
+    if isinstance(value, list | dict):
+        return "other", json.dumps(value, ensure_ascii=False, default=str)
+    return "other", str(value)
+
+
+def _check_text(text: str, row: int, file: str, name: str) -> None:
+    if "\0" in text:
+        raise refusal("the text holds a NUL character.", file, "Remove it.", row, name)
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise refusal("the text holds half a surrogate pair.", file, "Write the character whole.", row, name)
+
+
+class _Column:
+    """The counts of one column so far. Distinct values are told apart by hash, so long texts cost little memory."""
+
+    def __init__(self) -> None:
+        self.empty = 0
+        self.first_empty_row: int | None = None
+        self._kinds: set[Kind] = set()
+        #: What the texts of a CSV look like; not followed any further once one looks like text.
+        self._looks: set[Kind] = set()
+        self._seen: set[bytes] = set()
+        self._values: dict[str, int] = {}
+        self._kept_chars = 0
+        self._capped = False
+        self._longest_chars = 0
+        self._chars = 0
+
+    def add_empty(self, row: int) -> None:
+        self.empty += 1
+        if self.first_empty_row is None:
+            self.first_empty_row = row
+
+    def add(self, kind: Kind, text: str) -> None:
+        self._chars += len(text)
+        self._longest_chars = max(self._longest_chars, len(text))
+        self._kinds.add(kind)
+        if "text" not in self._looks:
+            self._looks.add(_look(text))
+        if text in self._values:
+            self._values[text] += 1
+        elif len(self._seen) <= DISTINCT_VALUES_MAX:
+            self._add_distinct(text)
+
+    def profile(self, rows: int, as_text: bool) -> ColumnProfile:
+        kinds = self._looks if as_text else self._kinds
+        kind: Kind = "text" if not kinds else next(iter(kinds)) if len(kinds) == 1 else "text" if as_text else "other"
+        filled = rows - self.empty
+        return ColumnProfile(
+            kind=kind,
+            empty=self.empty,
+            distinct=min(len(self._seen), DISTINCT_VALUES_MAX),
+            distinct_capped=self._capped,
+            values=self._values,
+            longest_chars=self._longest_chars,
+            mean_chars=self._chars / filled if filled else 0.0,
+            first_empty_row=self.first_empty_row,
+        )
+
+    def _add_distinct(self, text: str) -> None:
+        self._seen.add(hashlib.blake2b(text.encode(), digest_size=16).digest())
+        self._kept_chars += len(text)
+        if len(self._seen) > DISTINCT_VALUES_MAX or self._kept_chars > KEPT_CHARS_MAX:
+            self._capped = True
+            self._values = {}
+        if not self._capped:
+            self._values[text] = 1
+
+
+def _look(text: str) -> Kind:
+    if len(text) <= 64 and _NUMBER.fullmatch(text.strip()):
+        return "number"
+    return "boolean" if text.strip().lower() in ("true", "false") else "text"

@@ -1,0 +1,50 @@
+"""One way to read all formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from storage.tabular.csv_rows import csv_rows
+from storage.tabular.formats import TABLE_BYTES_MAX, TableFormat, refusal
+from storage.tabular.json_rows import json_rows
+from storage.tabular.lines import read_lines
+from storage.tabular.parquet_rows import parquet_columns, parquet_rows
+
+
+def read_rows(
+    path: Path,
+    fmt: TableFormat,
+    columns: Sequence[str] | None = None,
+    *,
+    file_name: str | None = None,
+    max_bytes: int = TABLE_BYTES_MAX,
+) -> Iterator[dict[str, Any]]:
+    """Streams the rows; memory doesn't grow with the file. CSV values are texts, others as the file types them.
+
+    `columns` keeps only these, in this order; JSONL rows without one get None, other formats are refused.
+    `file_name` is what errors call the file. Raises InvalidInput, with the 1-based data row, at the row that is wrong.
+    """
+    file = file_name or path.name
+    if fmt.kind == "parquet":
+        if columns is not None:
+            _check_columns(columns, parquet_columns(path, file), file)
+        rows: Iterator[dict[str, Any]] = parquet_rows(path, file, columns, max_bytes)
+    else:
+        lines = read_lines(path, file, gzipped=fmt.gzip, max_bytes=max_bytes)
+        rows = csv_rows(lines, file, fmt.delimiter) if fmt.kind == "csv" else json_rows(lines, file)
+    if columns is None:
+        yield from rows
+        return
+    for number, row in enumerate(rows):
+        if number == 0 and fmt.kind == "csv":
+            _check_columns(columns, row, file)
+        yield {name: row.get(name) for name in columns}
+
+
+def _check_columns(wanted: Sequence[str], present: Sequence[str] | dict[str, Any], file: str) -> None:
+    for name in wanted:
+        if name not in present:
+            message = f"there is no column {name!r}; the columns are {', '.join(present)}."
+            raise refusal(message, file, "Use one of these names.", field=name)

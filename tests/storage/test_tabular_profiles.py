@@ -1,0 +1,112 @@
+"""What one pass over a table learns about it."""
+
+from __future__ import annotations
+
+import tracemalloc
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pytest
+
+from jobspecs.problems import InvalidInput
+from jobspecs.profile import DatasetProfile
+from storage.tabular import detect_format, profile_table
+
+MIB = 1024 * 1024
+
+
+def written(path: Path, content: str) -> Path:
+    path.write_text(content)
+    return path
+
+
+def profile_of(path: Path) -> DatasetProfile:
+    return profile_table(path, detect_format(path.name), path.name)
+
+
+def test_a_profile_counts_what_a_spec_needs(tmp_path: Path) -> None:
+    content = "text,label,n,flag\nhello,good,1,true\nbye,bad,-2.5e3,False\nhm,good,,true\n  ,good,3,true\n"
+    profile = profile_of(written(tmp_path / "t.csv", content))
+    assert profile.rows == 4
+    assert {name: column.kind for name, column in profile.columns.items()} == {
+        "text": "text",
+        "label": "text",
+        "n": "number",
+        "flag": "boolean",
+    }
+    assert profile.columns["label"].values == {"good": 3, "bad": 1}
+    text = profile.columns["text"]
+    assert (text.empty, text.first_empty_row, text.distinct, text.longest_chars) == (1, 4, 3, 5)
+    assert text.mean_chars == pytest.approx(10 / 3)
+    assert (profile.columns["n"].empty, profile.columns["n"].first_empty_row) == (1, 3)
+
+
+def test_a_profile_of_json_keeps_types_and_counts_missing_fields(tmp_path: Path) -> None:
+    lines = [
+        '{"a": 1, "b": true}',
+        '{"a": 2.5}',
+        '{"b": null, "c": ["x"]}',
+        '{"a": 7, "b": false, "d": "1"}',
+        '{"d": 2}',
+    ]
+    profile = profile_of(written(tmp_path / "t.jsonl", "\n".join(lines)))
+    seen = {name: (column.kind, column.empty, column.first_empty_row) for name, column in profile.columns.items()}
+    assert seen == {"a": ("number", 2, 3), "b": ("boolean", 3, 2), "c": ("other", 4, 1), "d": ("other", 3, 1)}
+    assert profile.columns["b"].values == {"true": 1, "false": 1}
+
+
+def test_a_profile_of_parquet_takes_nan_as_empty_and_decimals_as_numbers(tmp_path: Path) -> None:
+    table = pa.table({"x": [1.5, float("nan"), None], "d": [Decimal("1.10"), None, None]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    profile = profile_of(tmp_path / "t.parquet")
+    assert (profile.columns["x"].kind, profile.columns["x"].empty) == ("number", 2)
+    assert (profile.columns["d"].kind, profile.columns["d"].values) == ("number", {"1.10": 1})
+
+
+@pytest.mark.parametrize("count", [1000, 1001])
+def test_distinct_values_are_exact_up_to_a_thousand(tmp_path: Path, count: int) -> None:
+    content = "n\n" + "".join(f"v{number % count}\n" for number in range(3000))
+    column = profile_of(written(tmp_path / "t.csv", content)).columns["n"]
+    assert (column.distinct, column.distinct_capped, len(column.values)) == (
+        1000,
+        count > 1000,
+        1000 if count == 1000 else 0,
+    )
+
+
+def test_few_long_texts_are_counted_but_not_kept(tmp_path: Path) -> None:
+    content = "text\n" + "".join(f"{number} {'x' * 10_000}\n" for number in range(100))
+    column = profile_of(written(tmp_path / "t.csv", content)).columns["text"]
+    assert (column.distinct, column.distinct_capped, column.values) == (100, True, {})
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_an_empty_table_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInput, match="no rows"):
+        profile_of(written(tmp_path / name, "text,label\n" if name == "t.csv" else "\n"))
+
+
+@pytest.mark.parametrize("value", ["\\u0000", "\\ud800"])
+def test_text_that_no_database_can_store_is_refused(tmp_path: Path, value: str) -> None:
+    path = written(tmp_path / "t.jsonl", f'{{"a": "ok"}}\n{{"a": "{value}"}}\n')
+    with pytest.raises(InvalidInput) as refused:
+        profile_of(path)
+    assert (refused.value.problems[0].row, refused.value.problems[0].field) == (2, "a")
+
+
+def test_memory_stays_bounded_on_many_rows(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    with path.open("w") as file:
+        file.write("text,label\n")
+        for number in range(200_000):
+            file.write(f"this is headline number {number} of very many,{'good' if number % 3 else 'bad'}\n")
+    tracemalloc.start()
+    profile = profile_of(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert profile.rows == 200_000
+    assert profile.columns["label"].values == {"good": 133_333, "bad": 66_667}
+    assert path.stat().st_size > 8 * MIB
+    assert peak < 3 * MIB
