@@ -1,0 +1,27 @@
+"""The runner of each job kind. A new kind adds one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from jobspecs.manifest import Manifest
+from workers.runners import train_classifier
+from workers.runners.context import RunContext
+
+RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
+    {
+        "train-classifier": train_classifier.run,
+    }
+)
+
+#: What the libraries import at first use only: a warm process loads it beforehand, so that a job starts at once.
+PRELOAD = (
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.bert.tokenization_bert",
+    "transformers.models.distilbert.modeling_distilbert",
+    "transformers.models.modernbert.modeling_modernbert",
+    "transformers.models.roberta.modeling_roberta",
+    "transformers.models.xlm_roberta.modeling_xlm_roberta",
+    "transformers.models.xlm_roberta.tokenization_xlm_roberta",
+)

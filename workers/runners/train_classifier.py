@@ -1,0 +1,133 @@
+"""Runs `train-classifier`: prepare, tokenize, train, validate, baseline, save."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from jobspecs.events import MetricEvent, ProgressEvent, StageEvent
+from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.manifest import Manifest
+from workers.runners.context import RunContext, RunStopped
+from workers.training.base_model import LoadedModel, load_base
+from workers.training.baselines import baseline_predictions
+from workers.training.devices import prepare_device
+from workers.training.evaluation import probabilities
+from workers.training.loop import TrainingData, TrainingResult, train
+from workers.training.model_card import model_card
+from workers.training.saving import save_classifier
+from workers.training.texts import Split, load_texts, sample_and_split
+from workers.training.tokens import TokenTable, tokenize
+from workers.training.verdict import Verdict, judge
+
+
+@dataclass
+class _Stages:
+    """Announces each stage, and keeps how long each took, in seconds."""
+
+    context: RunContext
+    seconds: dict[str, float] = field(default_factory=dict)
+    _current: tuple[str, float] | None = None
+
+    def enter(self, stage: str) -> None:
+        """Raises RunStopped between stages: what came before is in a checkpoint or quick to repeat."""
+        self.close()
+        if self.context.stop_requested():
+            raise RunStopped
+        self.context.emit(StageEvent(stage=stage))
+        self._current = (stage, time.monotonic())
+
+    def close(self) -> None:
+        if self._current is not None:
+            stage, begun = self._current
+            self.seconds[stage] = round(time.monotonic() - begun, 3)
+
+
+def run(context: RunContext) -> Manifest:
+    """Trains, judges and saves. Raises RunFailed and RunStopped; an earlier attempt's checkpoint shortens `train`."""
+    spec = context.spec
+    stages = _Stages(context)
+
+    stages.enter("prepare")
+    device = prepare_device()
+    split = sample_and_split(load_texts(context.dataset_path, spec.text, spec.label), spec)
+    loaded = load_base(context.model_dir, split.train.classes, spec.training.seed, spec.training.dropout)
+
+    stages.enter("tokenize")
+    training_tokens = _tokenize(context, loaded, spec, split.train.texts)
+    validation_tokens = _tokenize(context, loaded, spec, split.validation.texts)
+
+    stages.enter("train")
+    data = TrainingData(training_tokens, split.train.labels, len(split.train.classes), len(split.validation))
+    result = train(context, loaded, data, spec.training, device)
+
+    stages.enter("validate")
+    scores = probabilities(loaded, validation_tokens, device, _progress(context, "validate", len(split.validation)))
+
+    stages.enter("baseline")
+    baselines = baseline_predictions(split, balanced=spec.training.class_weights == "balanced")
+    verdict = judge(split.validation.labels, split.validation.classes, scores.argmax(axis=1), baselines)
+    metrics = _metrics(verdict, result)
+    for name, value in metrics.items():
+        context.emit(MetricEvent(name=name, value=value, step=result.steps))
+
+    stages.enter("save")
+    report = _report(split, verdict, result, training_tokens, stages.seconds)
+    card = model_card(spec, split, verdict)
+    manifest = save_classifier(context.output_dir, loaded, spec.training.max_length, card, metrics, report)
+    stages.close()
+    return manifest
+
+
+def _tokenize(context: RunContext, loaded: LoadedModel, spec: TrainClassifier, texts: tuple[str, ...]) -> TokenTable:
+    def between_chunks(done: int) -> None:
+        if context.stop_requested():
+            raise RunStopped
+
+    return tokenize(loaded.tokenizer, texts, min(spec.training.max_length, loaded.max_tokens), between_chunks)
+
+
+def _progress(context: RunContext, stage: str, total: int) -> Callable[[int], None]:
+    def after_batch(done: int) -> None:
+        if context.stop_requested():
+            raise RunStopped
+        context.emit(ProgressEvent(stage=stage, step=done, steps_total=total))
+
+    return after_batch
+
+
+def _metrics(verdict: Verdict, result: TrainingResult) -> dict[str, float]:
+    """Figures that an interrupted run repeats exactly; times belong to the report."""
+    metrics = {
+        "train/loss": result.loss,
+        "validation/accuracy": verdict.model.accuracy,
+        "validation/accuracy_low": verdict.model.accuracy_low,
+        "validation/accuracy_high": verdict.model.accuracy_high,
+        "validation/macro_f1": verdict.model.macro_f1,
+    }
+    for key, baseline in zip(("svm", "majority"), verdict.baselines, strict=True):
+        metrics[f"baseline/{key}_accuracy"] = baseline.accuracy
+        metrics[f"baseline/{key}_macro_f1"] = baseline.macro_f1
+    return metrics
+
+
+def _report(
+    split: Split, verdict: Verdict, result: TrainingResult, tokens: TokenTable, seconds: dict[str, float]
+) -> dict[str, object]:
+    return {
+        "verdict": verdict.as_json(),
+        "classes": list(split.train.classes),
+        "rows": {
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "texts_in_both": split.texts_in_both,
+        },
+        "tokens_per_text": float(tokens.lengths.mean()),
+        "training": {
+            "steps": result.steps,
+            "resumed_at_step": result.resumed_at,
+            "sequences_per_s": result.sequences_per_s,
+        },
+        "seconds": dict(seconds),
+    }

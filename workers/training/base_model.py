@@ -1,0 +1,172 @@
+"""Loads a base model from a local folder as a sequence classifier. Code that comes with a model is never run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from jobspecs.lifecycle import Reason
+from workers.runners.context import RunFailed
+
+#: What the library raises for folders that it can't make a model or tokenizer of.
+_LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
+#: Names of the dropout probabilities in the configurations of encoders.
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "dropout",
+    "attention_dropout",
+    "seq_classif_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A sequence classifier with its tokenizer. `max_tokens`: the longest text that its positions reach."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills padded batches."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+
+def load_base(model_dir: Path, classes: Sequence[str], seed: int, dropout: float | None = None) -> LoadedModel:
+    """The encoder with a classification head for these classes, in fp32 on the CPU.
+
+    A head that the folder doesn't hold is drawn from `seed`. Raises RunFailed(invalid_model): foreign code, no
+    safetensors, unknown architecture, weights that don't fit.
+    """
+    config = _config(model_dir)
+    config.num_labels = len(classes)
+    config.id2label = dict(enumerate(classes))
+    config.label2id = {name: index for index, name in enumerate(classes)}
+    config.problem_type = "single_label_classification"
+    if dropout is not None:
+        for name in _DROPOUTS:
+            if hasattr(config, name):
+                setattr(config, name, dropout)
+    torch.manual_seed(seed)
+    return _assemble(model_dir, config, headless=True)
+
+
+def load_classifier(model_dir: Path) -> LoadedModel:
+    """A finished classifier, all weights present. Raises RunFailed(invalid_model) as `load_base` does."""
+    return _assemble(model_dir, _config(model_dir), headless=False)
+
+
+def _assemble(model_dir: Path, config: PretrainedConfig, *, headless: bool) -> LoadedModel:
+    model = _weights(model_dir, config, headless=headless)
+    for parameter in model.parameters():
+        # Tensors mapped from a file lie at any address, and matrix libraries may round differently for odd ones.
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    tokenizer = _tokenizer(model_dir)
+    rows = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
+    if len(tokenizer) > rows:
+        raise _invalid(f"the tokenizer knows {len(tokenizer)} tokens, the model has embeddings for {rows}.")
+    positions = int(getattr(config, "max_position_embeddings", 0) or 8192)
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        positions -= int(config.pad_token_id) + 1
+    return LoadedModel(model, tokenizer, max(1, min(positions, _tokenizer_limit(tokenizer))))
+
+
+def _config(model_dir: Path) -> PretrainedConfig:
+    for name in ("config.json", "tokenizer_config.json"):
+        if "auto_map" in _json(model_dir / name, required=name == "config.json"):
+            raise _invalid(f"{name} has auto_map: this model needs code of its own, which is never run here.")
+    if not list(model_dir.glob("*.safetensors")):
+        raise _invalid("there are no safetensors weights. Convert the model first; pickled weights are never loaded.")
+    _be_quiet()
+    try:
+        config = AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
+    except _LOAD_ERRORS as error:
+        raise _invalid(f"config.json can't be used: {_first_line(error)}") from error
+    return cast(PretrainedConfig, config)
+
+
+def _weights(model_dir: Path, config: PretrainedConfig, *, headless: bool) -> PreTrainedModel:
+    try:
+        loaded: tuple[Any, dict[str, Any]] = AutoModelForSequenceClassification.from_pretrained(
+            model_dir,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=headless,
+            output_loading_info=True,
+        )
+    except _LOAD_ERRORS as error:
+        if isinstance(error, RuntimeError) and "alloc" in str(error):
+            raise  # too little memory is no fault of the model
+        raise _invalid(f"the weights can't be loaded: {_first_line(error)}") from error
+    model, info = loaded
+    prefix = f"{model.base_model_prefix}."
+    absent = [
+        name for name in info["missing_keys"] if not headless or (name.startswith(prefix) and ".pooler." not in name)
+    ]
+    absent += [str(item[0]) for item in info["mismatched_keys"] if str(item[0]).startswith(prefix)]
+    if absent:
+        raise _invalid(f"the weights lack {len(absent)} tensors of the architecture, such as {sorted(absent)[0]}.")
+    return cast(PreTrainedModel, model)
+
+
+def _tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
+    try:
+        return cast(
+            PreTrainedTokenizerBase,
+            AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False),
+        )
+    except _LOAD_ERRORS as error:
+        raise _invalid(f"the tokenizer can't be loaded: {_first_line(error)}") from error
+
+
+def _tokenizer_limit(tokenizer: PreTrainedTokenizerBase) -> int:
+    return int(min(tokenizer.model_max_length, 1 << 20))
+
+
+def _be_quiet() -> None:
+    """A fresh head and a progress bar per file are no news to the reader of a job's log."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _json(path: Path, *, required: bool) -> dict[str, Any]:
+    if not path.is_file():
+        if required:
+            raise _invalid(f"there is no {path.name}.")
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise _invalid(f"{path.name} is not JSON: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _invalid(message: str) -> RunFailed:
+    return RunFailed(Reason.invalid_model, f"base model: {message}")

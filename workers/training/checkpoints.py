@@ -1,0 +1,158 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+A folder `step-00000123` holds `model.safetensors` (what is trained), `optimizer.safetensors`, `rng.safetensors` and
+`state.json`; its manifest is written last, so a folder without one is not a checkpoint. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import AdamW
+
+from jobspecs.manifest import MANIFEST_NAME, Manifest, describe_files, read_manifest, write_manifest
+
+#: Complete checkpoints that stay on disk; the second is a reserve while the newest is being sent.
+KEPT = 2
+_FILES = frozenset({"model.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json"})
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+class UnusableCheckpoint(Exception):
+    """The folder is not a complete, unchanged checkpoint of this run; `str` says what is wrong."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What a checkpoint knows beside tensors."""
+
+    #: Optimizer steps done.
+    step: int
+    #: Moving average of the loss in nats.
+    loss: float
+    #: sha256 over data and hyperparameters: a checkpoint continues only the run that wrote it.
+    fingerprint: str
+    #: Versions, device and kernels: where they differ, the last bits of the weights may too.
+    environment: dict[str, str]
+
+
+def save_checkpoint(root: Path, model: nn.Module, optimizer: AdamW, state: TrainingState) -> Path:
+    """Writes `step-…` below `root`, manifest last, and drops all but the newest KEPT. Returns its folder."""
+    directory = root / f"step-{state.step:08d}"
+    if directory.exists():
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True)
+    save_file(_contiguous(_trained(model)), directory / "model.safetensors")
+    save_file(_contiguous(_moments(model, optimizer)), directory / "optimizer.safetensors")
+    save_file(_generators(), directory / "rng.safetensors")
+    (directory / "state.json").write_text(json.dumps(vars(state), indent=1), encoding="utf-8")
+    write_manifest(
+        directory, Manifest(artifact="checkpoint", files=describe_files(directory), versions=state.environment)
+    )
+    _prune(root)
+    return directory
+
+
+def read_state(directory: Path, fingerprint: str) -> TrainingState:
+    """Verifies every file against the manifest and returns the state. Raises UnusableCheckpoint."""
+    try:
+        manifest = read_manifest(directory)
+        found = describe_files(directory)
+    except (OSError, ValueError) as error:
+        raise UnusableCheckpoint(f"{directory.name} has no usable manifest: {type(error).__name__}") from error
+    if manifest.artifact != "checkpoint" or {file.path for file in manifest.files} != _FILES:
+        raise UnusableCheckpoint(f"{directory.name} is not a checkpoint of this kind of run")
+    for expected in manifest.files:
+        if expected not in found:
+            raise UnusableCheckpoint(f"{directory.name}/{expected.path} does not have its sha256")
+    try:
+        state = TrainingState(**json.loads((directory / "state.json").read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise UnusableCheckpoint(f"{directory.name}/state.json was written by another version") from error
+    if state.fingerprint != fingerprint:
+        raise UnusableCheckpoint(f"{directory.name} belongs to a run with other data or hyperparameters")
+    return state
+
+
+def restore(directory: Path, model: nn.Module, optimizer: AdamW) -> None:
+    """Sets weights, optimizer and generators as they were. Call `read_state` first. Raises UnusableCheckpoint."""
+    _copy(load_file(directory / "model.safetensors"), _trained(model), directory)
+    moments = load_file(directory / "optimizer.safetensors")
+    names = _names_in_optimizer_order(model, optimizer)
+    expected = {f"{name}/{moment}" for name in names for moment in _MOMENTS}
+    if moments and set(moments) != expected:
+        raise UnusableCheckpoint(f"{directory.name}/optimizer.safetensors does not fit the model")
+    if moments:
+        packed = optimizer.state_dict()
+        packed["state"] = {
+            index: {moment: moments[f"{name}/{moment}"].clone() for moment in _MOMENTS}
+            for index, name in enumerate(names)
+        }
+        optimizer.load_state_dict(packed)
+    generators = load_file(directory / "rng.safetensors")
+    torch.set_rng_state(generators["cpu"].clone())
+    if torch.cuda.is_available() and "cuda" in generators:
+        torch.cuda.set_rng_state(generators["cuda"].clone())
+
+
+def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Trainable parameters and persistent buffers; what is frozen comes from the base model again."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    shared = set(dict(model.named_parameters()))
+    parameters = set(dict(model.named_parameters(remove_duplicate=False)))
+    return {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if name not in frozen and (name in shared or name not in parameters)
+    }
+
+
+def _moments(model: nn.Module, optimizer: AdamW) -> dict[str, torch.Tensor]:
+    states = optimizer.state_dict()["state"]
+    names = _names_in_optimizer_order(model, optimizer)
+    return {
+        f"{name}/{moment}": states[index][moment]
+        for index, name in enumerate(names)
+        if index in states
+        for moment in _MOMENTS
+    }
+
+
+def _names_in_optimizer_order(model: nn.Module, optimizer: AdamW) -> list[str]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _generators() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _copy(source: Mapping[str, torch.Tensor], target: Mapping[str, Any], directory: Path) -> None:
+    if set(source) != set(target) or any(source[name].shape != target[name].shape for name in source):
+        raise UnusableCheckpoint(f"{directory.name}/model.safetensors does not fit the model")
+    with torch.no_grad():
+        for name, tensor in source.items():
+            target[name].copy_(tensor)
+
+
+def _prune(root: Path) -> None:
+    complete = sorted(path for path in root.glob("step-*") if (path / MANIFEST_NAME).is_file())
+    for path in complete[:-KEPT]:
+        # Without its manifest first: what is half deleted must not look complete.
+        (path / MANIFEST_NAME).unlink()
+        shutil.rmtree(path)

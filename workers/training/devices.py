@@ -1,0 +1,41 @@
+"""Where a run computes, and what makes it repeatable there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from contextlib import AbstractContextManager
+from typing import cast
+
+import torch
+from torch import nn
+from torch.utils import deterministic
+
+#: Threads of one job's matrix products; one unless the host says otherwise.
+THREADS_VARIABLE = "EIGENWERK_TORCH_THREADS"
+
+
+def prepare_device() -> torch.device:
+    """The first visible GPU, else the CPU, with threads and repeatable algorithms set for this process."""
+    torch.set_num_threads(max(1, int(os.environ.get(THREADS_VARIABLE, "1"))))
+    # A job is one process of many on its host: the tokenizer's own threads would only compete.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if torch.cuda.is_available():
+        # Without this cuBLAS may pick kernels whose sums depend on timing.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling fresh memory finds bugs but costs time, and nothing here reads it before writing.
+    deterministic.fill_uninitialized_memory = False
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def move_to(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model on that device; the same object."""
+    return model.to(device)
+
+
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """bf16 products on GPUs that have them; fp32 elsewhere."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return cast(AbstractContextManager[object], torch.autocast("cuda", dtype=torch.bfloat16))
+    return contextlib.nullcontext()

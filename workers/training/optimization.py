@@ -1,0 +1,72 @@
+"""AdamW, its learning rate over time, and the step that notices when a run diverges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from jobspecs.kinds.train_classifier import Training
+from jobspecs.lifecycle import Reason
+from workers.runners.context import RunFailed
+
+#: A mean loss above this many nats is no longer training: exp(-1000) for the right class.
+_LOSS_DIVERGED = 1000.0
+
+
+def build_optimizer(model: nn.Module, training: Training) -> AdamW:
+    """AdamW over the trainable parameters; biases and layer norms (one dimension) do not decay.
+
+    Fused: the default walks tensor by tensor, which takes 10 times as long for BERT-base on a CPU.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": training.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=True)
+
+
+def learning_rate(step: int, steps_total: int, training: Training) -> float:
+    """The rate of step `step`, counted from 0: a linear rise over the warm-up, then the schedule down to 0."""
+    warmup = round(steps_total * training.warmup_fraction)
+    if step < warmup:
+        return training.learning_rate * (step + 1) / (warmup + 1)
+    if training.schedule == "constant":
+        return training.learning_rate
+    done = (step - warmup) / max(1, steps_total - warmup)
+    share = 1 - done if training.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return training.learning_rate * share
+
+
+def set_learning_rate(optimizer: AdamW, rate: float) -> None:
+    """For the next step, in every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def apply_gradients(
+    optimizer: AdamW, parameters: Iterable[torch.Tensor], loss: torch.Tensor, max_grad_norm: float, step: int
+) -> float:
+    """Clips the gradients and steps; returns the loss in nats.
+
+    Raises RunFailed(nan_loss) before the step when loss or gradients are no longer finite, or the loss is absurd.
+    """
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    loss_value, norm_value = torch.stack((loss.detach().float(), norm.float())).tolist()
+    if not math.isfinite(loss_value) or loss_value > _LOSS_DIVERGED:
+        raise RunFailed(Reason.nan_loss, f"step {step + 1}: the loss is {loss_value:g}; the training diverged.")
+    if not math.isfinite(norm_value):
+        raise RunFailed(Reason.nan_loss, f"step {step + 1}: the gradients are not finite; the training diverged.")
+    optimizer.step()
+    return float(loss_value)
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raises RunFailed(nan_loss) when a weight is not finite, as a last step at a far too high rate can leave it."""
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise RunFailed(Reason.nan_loss, f"after the last step {name} is not finite; the training diverged.")
