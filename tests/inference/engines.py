@@ -1,0 +1,61 @@
+"""An engine without processes, for tests with a clock of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from workers.engines.interface import EngineFailure, EngineOrder, EngineState
+
+
+@dataclass
+class Process:
+    pid: int
+    now: EngineState = EngineState.starting
+    given_up: EngineFailure | None = None
+    deaf: bool = False
+    closed: bool = False
+
+    def state(self) -> EngineState:
+        return self.now
+
+    def failure(self) -> EngineFailure | None:
+        return self.given_up
+
+    def terminate(self) -> None:
+        if not self.deaf:
+            self.now = EngineState.exited
+
+    def kill(self) -> None:
+        self.now = EngineState.exited
+
+    def exit_text(self) -> str:
+        return "was ended by SIGSEGV"
+
+    def log_tail(self) -> str:
+        return "last words"
+
+    def wake_fd(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeEngine:
+    started: list[Process] = field(default_factory=list)
+    orders: list[EngineOrder] = field(default_factory=list)
+    refuses: bool = False
+
+    def start(self, order: EngineOrder) -> Process:
+        if self.refuses:
+            raise OSError("no more processes")
+        self.orders.append(order)
+        self.started.append(Process(pid=len(self.started) + 1))
+        return self.started[-1]
+
+    def keep_warm(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,116 @@
+"""The child: one attempt at one job, in a process forked from the zygote.
+
+It knows no secret and no address. A spec and folders go in; JSON events, one per line, come out of a pipe.
+SIGUSR1 asks it to write a checkpoint and stop; SIGTERM and SIGKILL end it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+from jobspecs.events import ChildEvent, FailureEvent
+from jobspecs.lifecycle import Reason
+from jobspecs.manifest import MANIFEST_NAME, Manifest
+from jobspecs.registry import parse_spec
+from workers.child_task import EXIT_FAILED, EXIT_STOPPED, ChildTask
+from workers.failures import reason_of
+from workers.process_control import die_with_parent
+from workers.runners.context import RunContext, RunFailed, RunStopped
+
+Runner = Callable[[RunContext], Manifest]
+
+#: Messages of a FailureEvent are cut here: a library may put a whole tensor into its error.
+_MESSAGE_CHARS_MAX = 2000
+#: Added to the score by which the kernel chooses what to kill when memory runs out: the child, never the worker.
+_OOM_SCORE_ADJUSTMENT = 500
+
+
+class _StopRequest:
+    """Set by SIGUSR1. The zygote installs the handler before it forks, so that no signal is lost or deadly."""
+
+    requested = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+
+STOP = _StopRequest()
+
+
+class EventWriter:
+    """Writes events to the pipe as whole lines, from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def __call__(self, event: ChildEvent) -> None:
+        rest = memoryview(event.model_dump_json().encode() + b"\n")
+        with self._lock:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+
+
+def enter(zygote_pid: int, event_fd: int, log_fd: int) -> None:
+    """Turns a fresh fork into a process of its own: session, descriptors, limits."""
+    die_with_parent(zygote_pid)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log_fd, 1)
+    os.dup2(log_fd, 2)
+    os.dup2(event_fd, 3)
+    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.set_inheritable(3, False)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJUSTMENT), encoding="ascii")
+    except OSError as error:
+        sys.stderr.write(f"the out-of-memory score stays as it is: {error}\n")
+
+
+def run(task: ChildTask, runners: Mapping[str, Runner], event_fd: int) -> int:
+    """Runs the job and returns the exit code."""
+    emit = EventWriter(event_fd)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, task.gpus))
+    os.chdir(task.work_dir)
+    try:
+        spec = parse_spec(task.spec)
+        runner = runners.get(spec.kind)
+        if runner is None:
+            raise RunFailed(Reason.internal_error, f"This worker has no runner for {spec.kind!r}.")
+        runner(
+            RunContext(
+                spec=spec,
+                dataset_path=task.dataset_path,
+                model_dir=task.model_dir,
+                output_dir=task.output_dir,
+                checkpoints_dir=task.checkpoints_dir,
+                resume_from=task.resume_from,
+                emit=emit,
+                stop_requested=lambda: STOP.requested,
+            )
+        )
+        if not (task.output_dir / MANIFEST_NAME).is_file():
+            raise RunFailed(Reason.internal_error, "The runner ended without a manifest.")
+    except RunStopped:
+        return EXIT_STOPPED
+    # Everything that a runner can raise must become a reason; nobody above could do better.
+    except Exception as error:
+        reason, message = reason_of(error)
+        if not isinstance(error, RunFailed):
+            traceback.print_exc()
+        emit(FailureEvent(reason=reason, message=message[:_MESSAGE_CHARS_MAX]))
+        return EXIT_FAILED
+    return 0

@@ -1,0 +1,95 @@
+"""What an inference engine is to the inference worker. One engine = one file here and one line in `registry.py`.
+
+An engine serves one model per process, over HTTP on loopback:
+
+    POST /classify   {"inputs": [str, ...], "top_k"?: int} -> {"results": [[{"label": str, "score": float}, ...], ...]}
+    GET  /health     200 while it can serve
+
+Every path but /health asks for `Authorization: Bearer <key>`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from jobspecs.lifecycle import Reason
+
+
+class EngineState(StrEnum):
+    """Where an engine process is."""
+
+    starting = "starting"
+    ready = "ready"
+    exited = "exited"
+
+
+@dataclass(frozen=True)
+class EngineFailure:
+    """Why an engine can't serve the model however often it is started."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class EngineOrder:
+    """What one engine process should serve, and where."""
+
+    #: `owner/name@version`, for people.
+    model: str
+    #: Holds exactly the files of the manifest, and `manifest.json`.
+    model_dir: Path
+    #: Of the manifest (`Manifest.digest`): the engine checks the files against it before it loads them.
+    digest: str
+    #: Loopback port. Replicas share it by SO_REUSEPORT; the caller holds it bound, but doesn't listen.
+    port: int
+    #: The bearer key that requests must carry. Never shown, never on a command line.
+    key: str = field(repr=False)
+    threads: int = 1
+
+
+class EngineProcess(Protocol):
+    """One running engine process. No method blocks."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def state(self) -> EngineState:
+        """Looks at the process now."""
+
+    def failure(self) -> EngineFailure | None:
+        """Set when it has given up for good. A process that simply died has none: starting it again may help."""
+
+    def terminate(self) -> None:
+        """Asks it to end after the requests in hand (SIGTERM). Call `state` until it has exited."""
+
+    def kill(self) -> None:
+        """Ends it now (SIGKILL)."""
+
+    def exit_text(self) -> str:
+        """How it ended, in words for people; empty while it runs."""
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+
+    def wake_fd(self) -> int | None:
+        """A file descriptor that becomes readable when `state` may have changed; None when there is none."""
+
+    def close(self) -> None:
+        """Frees what is left of it once it has exited."""
+
+
+class Engine(Protocol):
+    """Starts engine processes. Call it from the main thread only: they die with the thread that started them."""
+
+    def start(self, order: EngineOrder) -> EngineProcess:
+        """Starts a process. Raises OSError when the system refuses."""
+
+    def keep_warm(self) -> None:
+        """Prepares for the next start while there is nothing else to do; cheap to call again."""
+
+    def close(self) -> None:
+        """Ends whatever `keep_warm` has prepared."""

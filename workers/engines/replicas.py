@@ -1,0 +1,165 @@
+"""The replicas of one model: N engine processes behind one port, started again when they die.
+
+Replicas share the port by SO_REUSEPORT: the kernel spreads *connections* over the processes that listen, so a dead
+one gets none. A client with a single connection talks to a single replica.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import dataclass, field, replace
+
+from jobspecs.lifecycle import Reason
+from workers.engines.interface import Engine, EngineFailure, EngineOrder, EngineProcess, EngineState
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """When a dead engine is started again, and when it is given up."""
+
+    backoff_first_s: float = 0.5
+    backoff_max_s: float = 30.0
+    #: A death within this many seconds of the start is a quick one; it lengthens the backoff.
+    quick_s: float = 60.0
+    #: After so many quick deaths in a row the model has failed.
+    quick_deaths_max: int = 5
+    #: A process that is not ready after this many seconds is killed, and counts as a quick death.
+    start_timeout_s: float = 300.0
+    #: Seconds between SIGTERM and SIGKILL.
+    stop_grace_s: float = 15.0
+
+    def backoff_s(self, quick_deaths: int) -> float:
+        return min(self.backoff_max_s, self.backoff_first_s * 2.0 ** max(0, quick_deaths - 1))
+
+
+@dataclass
+class _Replica:
+    process: EngineProcess | None = None
+    started_at_s: float = 0.0
+    start_again_at_s: float = 0.0
+    quick_deaths: int = 0
+
+
+@dataclass
+class ReplicaSet:
+    """`replicas` processes for one order. Times are seconds of one monotonic clock, given by the caller."""
+
+    engine: Engine
+    order: EngineOrder
+    replicas: int
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+    failure: EngineFailure | None = None
+
+    def __post_init__(self) -> None:
+        if self.replicas < 1:
+            raise ValueError("replicas must be at least 1")
+        # Bound but not listening: nobody else gets the port, and no connection ends here.
+        self._port_holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._port_holder.bind(("127.0.0.1", self.order.port))
+        self.order = replace(self.order, port=self._port_holder.getsockname()[1])
+        self._members = [_Replica() for _ in range(self.replicas)]
+        self._stopping_since_s: float | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.order.port}"
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one replica serves."""
+        return self.failure is None and any(
+            member.process is not None and member.process.state() is EngineState.ready for member in self._members
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every replica serves."""
+        return self.failure is None and all(
+            member.process is not None and member.process.state() is EngineState.ready for member in self._members
+        )
+
+    @property
+    def pids(self) -> list[int]:
+        return [member.process.pid for member in self._members if member.process is not None]
+
+    def wake_fds(self) -> list[int]:
+        fds = [member.process.wake_fd() for member in self._members if member.process is not None]
+        return [fd for fd in fds if fd is not None]
+
+    def tick(self, now_s: float) -> None:
+        """Looks at every process; starts those that are due."""
+        if self._stopping_since_s is not None:
+            self._press_on(now_s, self._stopping_since_s)
+            return
+        for member in self._members:
+            if self.failure is not None:
+                break
+            if member.process is None:
+                if now_s >= member.start_again_at_s:
+                    self._start(member, now_s)
+            else:
+                self._look_at(member, member.process, now_s)
+        if self.failure is not None:
+            self.stop(now_s)
+
+    def stop(self, now_s: float) -> None:
+        """Asks all processes to end; go on calling `tick` until `stopped`."""
+        if self._stopping_since_s is None:
+            self._stopping_since_s = now_s
+            for member in self._members:
+                if member.process is not None:
+                    member.process.terminate()
+            self._press_on(now_s, now_s)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopping_since_s is not None and not self.pids
+
+    def _start(self, member: _Replica, now_s: float) -> None:
+        member.started_at_s = now_s
+        try:
+            member.process = self.engine.start(self.order)
+        except OSError as error:
+            self._count_death(member, f"could not be started: {error}", "", now_s)
+
+    def _look_at(self, member: _Replica, process: EngineProcess, now_s: float) -> None:
+        state, age_s = process.state(), now_s - member.started_at_s
+        if state is EngineState.starting and age_s > self.policy.start_timeout_s:
+            log.warning("engine %d for %s is not ready after %.0f s: killed", process.pid, self.order.model, age_s)
+            process.kill()
+        elif state is EngineState.ready and age_s > self.policy.quick_s:
+            member.quick_deaths = 0
+        elif state is EngineState.exited:
+            self._bury(member, process, now_s)
+
+    def _bury(self, member: _Replica, process: EngineProcess, now_s: float) -> None:
+        text, tail = process.exit_text(), process.log_tail()
+        log.warning("engine %d for %s %s", process.pid, self.order.model, text)
+        self.failure = process.failure()
+        process.close()
+        member.process = None
+        self._count_death(member, text, tail, now_s)
+
+    def _count_death(self, member: _Replica, text: str, tail: str, now_s: float) -> None:
+        member.quick_deaths = member.quick_deaths + 1 if now_s - member.started_at_s < self.policy.quick_s else 0
+        # A replica that serves shows that the model can be served: then the others are tried again and again.
+        if self.failure is None and member.quick_deaths >= self.policy.quick_deaths_max and not self.ready:
+            message = f"The engine failed {member.quick_deaths} times soon after its start; the last time it {text}."
+            self.failure = EngineFailure(Reason.crashed, f"{message}\n{tail}".strip())
+        member.start_again_at_s = now_s + self.policy.backoff_s(member.quick_deaths)
+
+    def _press_on(self, now_s: float, stopping_since_s: float) -> None:
+        for member in self._members:
+            if member.process is None:
+                continue
+            if member.process.state() is EngineState.exited:
+                member.process.close()
+                member.process = None
+            elif now_s - stopping_since_s > self.policy.stop_grace_s:
+                member.process.kill()
+        if not self.pids:
+            self._port_holder.close()

@@ -1,0 +1,53 @@
+"""Fetches a model from a model hub at one commit. Only safetensors, JSON and tokenizer files; never code or pickles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from jobspecs.frozen import FrozenHubModel
+from jobspecs.lifecycle import Reason
+from workers.runners.context import RunFailed
+
+#: What a model may consist of. `.txt` and `.model` are vocabularies (WordPiece, SentencePiece).
+ALLOWED_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+#: Exports for other engines that some repositories carry along.
+IGNORED_FILES = ("onnx/*", "openvino/*", "coreml/*", "tf*/*", "flax*/*")
+
+
+class HubUnavailable(Exception):
+    """The hub does not answer. The same call may work later."""
+
+
+def fetch_snapshot(model: FrozenHubModel, cache: Path) -> Path:
+    """The folder with the repository's allowed files at the commit. HF_ENDPOINT and HF_TOKEN of the worker apply.
+
+    Raises HubUnavailable; RunFailed when the repository can't be read or holds no safetensors weights.
+    """
+    try:
+        folder = Path(
+            snapshot_download(
+                model.repository,
+                revision=model.revision,
+                cache_dir=cache,
+                allow_patterns=list(ALLOWED_FILES),
+                ignore_patterns=list(IGNORED_FILES),
+            )
+        )
+    except LocalEntryNotFoundError as error:
+        raise HubUnavailable(f"The model hub does not answer: {error}") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        if status >= 500 or status in (0, 429):
+            raise HubUnavailable(f"The model hub does not answer: {error}") from error
+        raise RunFailed(
+            Reason.invalid_model, f"The hub refuses {model.repository} at {model.revision}: {error}"
+        ) from error
+    if not any(folder.glob("*.safetensors")):
+        raise RunFailed(
+            Reason.invalid_model,
+            f"{model.repository} at {model.revision} has no safetensors weights; other formats can run code when loaded.",
+        )
+    return folder

@@ -1,0 +1,88 @@
+"""The scratch disk: one folder per attempt, and the cache of inputs."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+log = logging.getLogger(__name__)
+
+
+class ScratchInUse(Exception):
+    """Another worker works in this folder. Give each worker an EIGENWERK_SCRATCH_DIR of its own."""
+
+
+@dataclass(frozen=True)
+class AttemptFolders:
+    """The folders of one attempt. `inputs` holds verified files, which nobody changes."""
+
+    root: Path
+
+    @property
+    def inputs(self) -> Path:
+        return self.root / "inputs"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "output"
+
+    @property
+    def outgoing(self) -> Path:
+        """Checkpoints on their way to the object store."""
+        return self.root / "outgoing"
+
+    @property
+    def task(self) -> Path:
+        return self.root / "task.json"
+
+
+class Scratch:
+    """The folder `root` on the scratch disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.cache = root / "cache"
+        self._attempts = root / "attempts"
+        for folder in (self.cache, self._attempts):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for this process. Raises ScratchInUse."""
+        with (self.root / "worker.lock").open("w", encoding="ascii") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ScratchInUse(f"another worker works in {self.root}") from error
+            yield
+
+    def create(self, job_id: UUID, fence: int) -> AttemptFolders:
+        """Fresh, empty folders for an attempt."""
+        folders = AttemptFolders(self._attempts / f"{job_id}-{fence}")
+        for folder in (folders.inputs, folders.checkpoints, folders.output, folders.outgoing):
+            folder.mkdir(parents=True)
+        return folders
+
+    def remove(self, folders: AttemptFolders) -> None:
+        """Deletes an attempt's folders, also half-made ones."""
+        if folders.root.exists():
+            shutil.rmtree(folders.root)
+
+    def remove_orphans(self) -> None:
+        """Deletes what attempts of an earlier, killed worker left behind. Only before any attempt runs."""
+        for folder in self._attempts.iterdir():
+            log.info("removing %s, left behind by an earlier worker", folder.name)
+            shutil.rmtree(folder)
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self.root).free

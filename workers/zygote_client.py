@@ -1,0 +1,192 @@
+"""The worker's side of the zygote: starts it, asks it for children, hears of their ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+from workers.process_control import group_is_gone, signal_group
+from workers.zygote import MESSAGE_BYTES_MAX
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a fork may take on a busy machine.
+_FORK_S = 30.0
+#: What a zygote and its children may see of the worker's environment. No EIGENWERK_ variable that could hold a secret.
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+    "CUDA_HOME",
+    "EIGENWERK_TORCH_THREADS",
+)
+_SET = {
+    # One thread before the fork: a library's thread pool would not survive it.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Inputs are fetched and verified by the worker; a job has no business on the network.
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",
+    # The allocator of pyarrow starts a thread when it is loaded; this keeps the zygote at one.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    # No GPU before the fork; a child sets its own.
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+class ZygoteUnavailable(Exception):
+    """The zygote has ended, or is not yet ready."""
+
+
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of zygote and children."""
+    return {name: environment[name] for name in _PASSED_ON if name in environment} | _SET
+
+
+class ChildProcess:
+    """A running child: the reading ends of its pipes, and its end once that came."""
+
+    def __init__(self, event_fd: int, log_fd: int) -> None:
+        self.event_fd = event_fd
+        self.log_fd = log_fd
+        self.pid = 0
+        #: As from os.waitpid; a child that went down with its zygote has SIGKILL.
+        self.status: int | None = None
+        self.started = threading.Event()
+        self.exited = threading.Event()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signals the child and all processes of its group."""
+        if not self.exited.is_set():
+            signal_group(self.pid, number)
+
+    def is_gone(self) -> bool:
+        """Whether nothing of its group is left."""
+        return self.exited.is_set() and group_is_gone(self.pid)
+
+
+class ZygoteClient:
+    """One zygote process. When it has ended, make a new client."""
+
+    def __init__(self, runners: str) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.ready = threading.Event()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._children: dict[str, ChildProcess] = {}
+        self._channel = ours
+        self._started_at = time.monotonic()
+        with theirs:
+            # Must be called in a thread that lives as long as the worker: the zygote dies with the thread that made it.
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    *("-m", "workers.zygote", "--socket-fd", str(theirs.fileno())),
+                    *("--parent-pid", str(os.getpid()), "--runners", runners),
+                ],
+                env=child_environment(os.environ),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # Away from the terminal: Ctrl-C is for the worker, which then stops its children in good order.
+                start_new_session=True,
+            )
+        threading.Thread(target=self._listen, name="zygote-listener", daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        return not self._ended.is_set()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def spawn(self, task: Path) -> ChildProcess:
+        """Forks a child for the task file. Raises ZygoteUnavailable."""
+        if not self.ready.is_set() or not self.alive:
+            raise ZygoteUnavailable("the zygote is not ready")
+        event_read, event_write = os.pipe()
+        log_read, log_write = os.pipe()
+        child = ChildProcess(event_read, log_read)
+        start_id = uuid4().hex
+        try:
+            with self._lock:
+                self._children[start_id] = child
+                request = json.dumps({"start": start_id, "task": str(task)}).encode()
+                socket.send_fds(self._channel, [request], [event_write, log_write])
+        except OSError as error:
+            self._forget(start_id, child)
+            raise ZygoteUnavailable(f"the zygote does not answer: {error}") from error
+        finally:
+            os.close(event_write)
+            os.close(log_write)
+        if not child.started.wait(_FORK_S) or not child.pid:
+            self._forget(start_id, child)
+            raise ZygoteUnavailable("the zygote did not start the child")
+        return child
+
+    def close(self) -> None:
+        """Ends the zygote, and with it every child."""
+        self._process.kill()
+        self._process.wait()
+        self._channel.close()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = self._channel.recv(MESSAGE_BYTES_MAX)
+            except OSError:
+                message = b""
+            if not message:
+                break
+            self._handle(json.loads(message))
+        self._ended.set()
+        with self._lock:
+            orphans, self._children = list(self._children.values()), {}
+        for child in orphans:
+            # The kernel kills the children of a dead zygote; make sure before saying so.
+            if child.pid:
+                signal_group(child.pid, signal.SIGKILL)
+            child.status = int(signal.SIGKILL)
+            child.exited.set()
+            child.started.set()
+        self._process.wait()
+
+    def _handle(self, message: dict[str, str | int]) -> None:
+        if "ready" in message:
+            log.info("zygote ready after %.1f s", time.monotonic() - self._started_at)
+            self.ready.set()
+        elif "started" in message:
+            child = self._children[str(message["started"])]
+            child.pid = int(message["pid"])
+            child.started.set()
+        elif "exited" in message:
+            with self._lock:
+                child = self._children.pop(str(message["exited"]))
+            child.status = int(message["status"])
+            child.exited.set()
+
+    def _forget(self, start_id: str, child: ChildProcess) -> None:
+        with self._lock:
+            self._children.pop(start_id, None)
+        os.close(child.event_fd)
+        os.close(child.log_fd)
