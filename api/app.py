@@ -1,0 +1,74 @@
+"""The application: every route, behind authentication, with one shape of errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api.authentication import check_routes
+from api.classify.endpoints import router as classify
+from api.datasets.endpoints import router as datasets
+from api.deployments.endpoints import router as deployments
+from api.errors import add_error_handlers
+from api.health.endpoints import router as health
+from api.health.service import ReadinessProbe
+from api.jobs.endpoints import router as jobs
+from api.jobs.watching import router as watching
+from api.metrics import Metrics
+from api.middleware import RequestFrame
+from api.parts import Parts
+from api.registry.endpoints import router as registry
+from api.registry.files import router as registry_files
+from api.registry.imports import router as registry_imports
+from api.settings import ApiSettings
+from api.spec_schemas.endpoints import router as spec_schemas
+from api.users.endpoints import router as users
+
+log = logging.getLogger(__name__)
+
+_ROUTERS = (
+    jobs,
+    watching,
+    datasets,
+    registry_imports,
+    registry_files,
+    registry,
+    deployments,
+    classify,
+    users,
+    spec_schemas,
+    health,
+)
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """The ASGI application. Raises RuntimeError when a route would be open that must not be."""
+    metrics = Metrics()
+    app = FastAPI(
+        title="Eigenwerk",
+        description="Your own language models, on your own machines.",
+        version="0.1.0",
+        lifespan=_lifespan,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = Parts.make(settings)
+    app.state.metrics = metrics
+    app.state.readiness = ReadinessProbe(app.state.parts)
+    for router in _ROUTERS:
+        app.include_router(router)
+    check_routes(app)
+    add_error_handlers(app)
+    app.add_middleware(RequestFrame, hosts=settings.hosts, metrics=metrics)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await app.state.parts.close()

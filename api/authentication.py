@@ -1,0 +1,149 @@
+"""Who asks, and whether they may. Deny by default: a route without a declared scope can't be made.
+
+Scopes are steps: `admin` includes `write`, and `write` includes `read`. The token is checked before the body is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from api.errors import ApiError
+from api.parts import Parts
+from api.strict_json import StrictRequest
+
+Scope = Literal["read", "write", "admin"]
+SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
+
+#: Everything that answers without a token. `check_routes` refuses to start when there is more.
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
+PUBLIC_ROUTES_MAX = 5
+#: Longer than any token: not worth a look at the database.
+_TOKEN_CHARS_MAX = 256
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+_DECLARED: dict[Callable[..., Any], Scope | Literal["public"]] = {}
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The user behind a token, and what the token allows."""
+
+    user_id: UUID
+    name: str
+    scopes: frozenset[Scope]
+
+    def may(self, scope: Scope) -> bool:
+        return any(scope in SCOPES[: SCOPES.index(held) + 1] for held in self.scopes)
+
+    @property
+    def actor(self) -> str:
+        """How the user is named in a job's history."""
+        return f"user:{self.name}"
+
+
+def requires(scope: Scope) -> Callable[[Endpoint], Endpoint]:
+    """Declares the scope of an endpoint; it stands below the router's decorator."""
+
+    def declare(endpoint: Endpoint) -> Endpoint:
+        _DECLARED[endpoint] = scope
+        return endpoint
+
+    return declare
+
+
+def public(endpoint: Endpoint) -> Endpoint:
+    """Declares an endpoint that needs no token; its path must stand in PUBLIC_PATHS."""
+    _DECLARED[endpoint] = "public"
+    return endpoint
+
+
+class GuardedRoute(APIRoute):
+    """A route that knows its scope, asks for the token first, and reads JSON strictly."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        if endpoint not in _DECLARED:
+            raise TypeError(f"{path}: declare who may call it, with @requires(...) below the route's decorator")
+        self.scope_declared = _DECLARED[endpoint]
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+        declared = self.scope_declared
+
+        async def guarded(request: Request) -> Response:
+            if declared != "public":
+                request.state.principal = await _authenticated(request, declared)
+            return await handler(StrictRequest(request.scope, request.receive))
+
+        return guarded
+
+
+def guarded_router(tag: str) -> APIRouter:
+    return APIRouter(route_class=GuardedRoute, tags=[tag])
+
+
+def check_routes(app: FastAPI) -> None:
+    """Raises RuntimeError when anything of the application answers without a token and isn't on the list."""
+    open_paths = set()
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        if not isinstance(route, GuardedRoute):
+            raise RuntimeError(f"{context.path} is not a guarded route")
+        if route.scope_declared == "public":
+            open_paths.add(route.path)
+    if not open_paths <= PUBLIC_PATHS or len(open_paths) > PUBLIC_ROUTES_MAX:
+        raise RuntimeError(f"public without being on the list: {sorted(open_paths - PUBLIC_PATHS)}")
+
+
+async def _authenticated(request: Request, scope: Scope) -> Principal:
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    token = token.strip()
+    if kind.lower() != "bearer" or not token:
+        raise _unauthorized("This needs a token: send `Authorization: Bearer <token>`.", None)
+    parts: Parts = request.app.state.parts
+    principal = await run_in_threadpool(_principal, parts, token) if _plausible(token) else None
+    if principal is None:
+        raise _unauthorized("The token is unknown, expired or revoked. Ask for a new one.", "invalid_token")
+    if not principal.may(scope):
+        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        held = ", ".join(sorted(principal.scopes))
+        raise ApiError(
+            403,
+            f"This needs a token with the scope {scope}; yours has: {held}.",
+            headers={"WWW-Authenticate": challenge},
+        )
+    return principal
+
+
+def _plausible(token: str) -> bool:
+    return len(token) <= _TOKEN_CHARS_MAX and token.isascii() and token.isprintable()
+
+
+def _principal(parts: Parts, token: str) -> Principal | None:
+    with parts.database.unit_of_work() as work:
+        row = work.users.authenticate(token)
+        if row is None:
+            return None
+        scopes = frozenset(scope for scope in SCOPES if scope in row.scopes)
+        return Principal(user_id=row.user.id, name=row.user.name, scopes=scopes)
+
+
+def _unauthorized(message: str, error: str | None) -> ApiError:
+    challenge = f'Bearer error="{error}"' if error else "Bearer"
+    return ApiError(401, message, code=error or "missing_token", headers={"WWW-Authenticate": challenge})
+
+
+async def _current(request: Request) -> Principal:
+    principal: Principal = request.state.principal
+    return principal
+
+
+#: The caller, in an endpoint's parameters.
+TheUser = Annotated[Principal, Depends(_current)]

@@ -1,0 +1,41 @@
+"""The shapes of classification."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobspecs.references import Name
+
+TEXTS_MAX = 1024
+TEXT_CHARS_MAX = 100_000
+
+Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX)]
+
+
+class ClassifyRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    model: Name = Field(description="the name of a deployment")
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=TEXTS_MAX)]
+    top_k: int | None = Field(default=None, ge=1, le=1000, description="the best labels only")
+
+
+class LabelScore(BaseModel):
+    label: str
+    score: float
+
+
+class ClassifyResponse(BaseModel):
+    """One list per text, in the order of the input; labels by falling score."""
+
+    model: str
+    version: int
+    results: list[list[LabelScore]]
+
+
+class EngineAnswer(BaseModel):
+    """What an engine's /classify answers."""
+
+    results: list[list[LabelScore]]

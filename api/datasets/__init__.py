@@ -1,0 +1,1 @@
+"""Data sets: push, list, look."""

@@ -1,0 +1,86 @@
+"""/v1/datasets."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import Path, Query, Request, Response
+
+from api.authentication import TheUser, guarded_router, requires
+from api.datasets import service
+from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
+from api.parts import ThePlatform
+from api.streaming import in_transfer, received_body
+from jobspecs.references import NAME_PATTERN
+
+router = guarded_router("datasets")
+
+Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
+Version = Annotated[str, Path(pattern=r"^([1-9]\d{0,8}|latest)$", description="a number, or latest")]
+
+_RAW_BODY: dict[str, Any] = {
+    "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+@router.put("/v1/datasets/{name}", status_code=201, openapi_extra=_RAW_BODY)
+@requires("write")
+async def push_dataset(
+    platform: ThePlatform,
+    user: TheUser,
+    request: Request,
+    response: Response,
+    name: Name,
+    file_name: Annotated[str, Query(min_length=1, description="its suffix tells the format: headlines.csv.gz")],
+) -> DatasetVersionDetail:
+    """The body is the file: CSV, TSV, JSONL (each also .gz) or Parquet.
+
+    Content that is there already gives its version with status 200. `X-Content-SHA256` is checked when given.
+    """
+    file_name, table = service.checked_file_name(file_name)
+    async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
+        version, created = await in_transfer(
+            platform, partial(service.push, platform, user, name, file_name, table, received)
+        )
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = f"/v1/datasets/{name}/versions/{version.version}"
+    return version
+
+
+@router.get("/v1/datasets")
+@requires("read")
+def list_datasets(platform: ThePlatform, user: TheUser) -> DatasetList:
+    """The newest version of each of your data sets."""
+    return service.list_datasets(platform, user)
+
+
+@router.get("/v1/datasets/{name}")
+@requires("read")
+def get_dataset(platform: ThePlatform, user: TheUser, name: Name) -> Dataset:
+    """A data set and its versions."""
+    return service.get_dataset(platform, user, name)
+
+
+@router.get("/v1/datasets/{name}/versions/{version}")
+@requires("read")
+def get_version(platform: ThePlatform, user: TheUser, name: Name, version: Version) -> DatasetVersionDetail:
+    """One version with the profile of its columns."""
+    return service.get_version(platform, user, name, _number(version))
+
+
+@router.get("/v1/datasets/{name}/versions/{version}/preview")
+@requires("read")
+async def preview(
+    platform: ThePlatform,
+    user: TheUser,
+    name: Name,
+    version: Version,
+    rows: Annotated[int, Query(ge=1, le=100)] = 10,
+) -> Preview:
+    """The first rows."""
+    return await in_transfer(platform, partial(service.preview, platform, user, name, _number(version), rows))
+
+
+def _number(version: str) -> int | None:
+    return None if version == "latest" else int(version)

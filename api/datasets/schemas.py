@@ -1,0 +1,79 @@
+"""The shapes of data sets in answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from jobspecs.profile import DatasetProfile
+from storage.tables import DatasetVersionRow
+
+
+class DatasetVersion(BaseModel):
+    """One immutable version: a file."""
+
+    object: Literal["dataset.version"] = "dataset.version"
+    #: `owner/name@version`.
+    reference: str
+    owner: str
+    name: str
+    version: int
+    file_name: str
+    bytes: int
+    sha256: str
+    rows: int
+    columns: list[str]
+    created_at: datetime
+
+
+class DatasetVersionDetail(DatasetVersion):
+    profile: DatasetProfile
+
+
+class Dataset(BaseModel):
+    """A data set with its versions, newest first."""
+
+    object: Literal["dataset"] = "dataset"
+    owner: str
+    name: str
+    versions: list[DatasetVersion]
+
+
+class DatasetList(BaseModel):
+    """The newest version of each data set."""
+
+    object: Literal["list"] = "list"
+    data: list[DatasetVersion]
+
+
+class Preview(BaseModel):
+    """The first rows."""
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+
+
+def version_of(row: DatasetVersionRow) -> DatasetVersion:
+    return DatasetVersion(**_fields(row))
+
+
+def detail_of(row: DatasetVersionRow) -> DatasetVersionDetail:
+    return DatasetVersionDetail(**_fields(row), profile=DatasetProfile.model_validate(row.profile))
+
+
+def _fields(row: DatasetVersionRow) -> dict[str, Any]:
+    owner, name = row.dataset.owner.name, row.dataset.name
+    return {
+        "reference": f"{owner}/{name}@{row.version}",
+        "owner": owner,
+        "name": name,
+        "version": row.version,
+        "file_name": row.file_name,
+        "bytes": row.bytes,
+        "sha256": row.sha256,
+        "rows": row.rows,
+        "columns": list(row.profile["columns"]),
+        "created_at": row.created_at,
+    }

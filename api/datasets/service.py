@@ -1,0 +1,154 @@
+"""Taking in data sets and reading what is known of them."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from api.authentication import Principal
+from api.datasets.schemas import (
+    Dataset,
+    DatasetList,
+    DatasetVersionDetail,
+    Preview,
+    detail_of,
+    version_of,
+)
+from api.errors import ApiError, not_found
+from api.parts import Parts
+from api.streaming import Received
+from jobspecs.problems import InvalidInput, Problem
+from storage.objects import ObjectStoreError
+from storage.tables import DatasetVersionRow
+from storage.tabular import TableFormat, detect_format, profile_table, read_rows
+
+log = logging.getLogger(__name__)
+
+#: Bytes fetched for a preview: enough rows, whatever the size of the file.
+_PREVIEW_BYTES = 4 * 1024 * 1024
+#: Parquet has its index at the end, so a preview needs the whole file; larger ones have none.
+_PREVIEW_PARQUET_BYTES_MAX = 64 * 1024 * 1024
+_FILE_NAME_CHARS_MAX = 255
+
+
+def checked_file_name(file_name: str) -> tuple[str, TableFormat]:
+    """The name and the format that it tells. Raises InvalidInput before a byte of the body is read."""
+    if (
+        len(file_name) > _FILE_NAME_CHARS_MAX
+        or not file_name.isprintable()
+        or any(character in file_name for character in '/\\"')
+        or file_name.startswith(".")
+    ):
+        problem = Problem(
+            field="file_name", message=f"{file_name!r} is not a file name.", remedy="Give a name such as headlines.csv."
+        )
+        raise InvalidInput([problem])
+    return file_name, detect_format(file_name)
+
+
+def push(
+    parts: Parts, user: Principal, name: str, file_name: str, table: TableFormat, received: Received
+) -> tuple[DatasetVersionDetail, bool]:
+    """Checks and stores the file as the next version; content that is there already gives that version, and False."""
+    profile = profile_table(received.path, table, file_name)
+    with parts.database.unit_of_work() as work:
+        for row in work.datasets.list_versions(user.user_id, name):
+            if row.sha256 == received.sha256 and row.file_name == file_name:
+                return detail_of(row), False
+    version_id = uuid4()
+    # The key is made of ids, never of names; the suffix keeps the format visible to people who look into the bucket.
+    key = f"datasets/{version_id}/data{_suffix(table)}"
+    parts.objects.upload_file(received.path, key, sha256=received.sha256)
+    try:
+        with parts.database.unit_of_work() as work:
+            row = work.datasets.add_version(
+                user.user_id,
+                name,
+                version_id=version_id,
+                file_name=file_name,
+                key=key,
+                bytes_total=received.bytes,
+                sha256=received.sha256,
+                profile=profile,
+            )
+            answer = detail_of(row)
+            created = row.id == version_id
+    except BaseException:
+        _forget(parts, key)
+        raise
+    if not created:
+        _forget(parts, key)
+    return answer, created
+
+
+def list_datasets(parts: Parts, user: Principal) -> DatasetList:
+    with parts.database.unit_of_work() as work:
+        newest: dict[str, DatasetVersionRow] = {}
+        for row in work.datasets.list_versions(user.user_id):
+            newest.setdefault(row.dataset.name, row)
+        return DatasetList(data=[version_of(row) for row in newest.values()])
+
+
+def get_dataset(parts: Parts, user: Principal, name: str) -> Dataset:
+    with parts.database.unit_of_work() as work:
+        rows = work.datasets.list_versions(user.user_id, name)
+        if not rows:
+            raise not_found(f"data set {name}")
+        return Dataset(owner=user.name, name=name, versions=[version_of(row) for row in rows])
+
+
+def get_version(parts: Parts, user: Principal, name: str, version: int | None) -> DatasetVersionDetail:
+    with parts.database.unit_of_work() as work:
+        return detail_of(_found(work.datasets.find(user.name, name, version), name, version))
+
+
+def preview(parts: Parts, user: Principal, name: str, version: int | None, rows: int) -> Preview:
+    """The first rows, from the first megabytes of the file."""
+    with parts.database.unit_of_work() as work:
+        row = _found(work.datasets.find(user.name, name, version), name, version)
+    table = detect_format(row.file_name)
+    wanted = row.bytes if table.kind == "parquet" else min(row.bytes, _PREVIEW_BYTES)
+    if table.kind == "parquet" and row.bytes > _PREVIEW_PARQUET_BYTES_MAX:
+        raise ApiError(422, "Parquet files of this size have no preview; their profile has columns and values.")
+    with tempfile.NamedTemporaryFile(prefix="eigenwerk-preview-", dir=parts.settings.spool_dir) as spool:
+        with parts.objects.open_range(row.key, 0, wanted) as chunks:
+            for chunk in chunks:
+                spool.write(chunk)
+        spool.flush()
+        found = _first_rows(Path(spool.name), table, row.file_name, rows, cut=wanted < row.bytes)
+    return Preview(columns=list(row.profile["columns"]), rows=found)
+
+
+def _first_rows(path: Path, table: TableFormat, file_name: str, count: int, *, cut: bool) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    try:
+        found.extend(islice(read_rows(path, table, file_name=file_name), count))
+    except InvalidInput:
+        # The file was valid when it was pushed; only where it was cut here can a row be broken.
+        if not cut:
+            raise
+    if cut and len(found) < count:
+        return found[:-1]
+    return found
+
+
+def _found(row: DatasetVersionRow | None, name: str, version: int | None) -> DatasetVersionRow:
+    if row is None:
+        raise not_found(f"data set {name}" + (f" with version {version}" if version else ""))
+    return row
+
+
+def _suffix(table: TableFormat) -> str:
+    return f".{table.kind}" + (".gz" if table.gzip else "")
+
+
+def _forget(parts: Parts, key: str) -> None:
+    """Deletes an object that no row names. When that fails it takes up space and does no other harm."""
+    try:
+        parts.objects.delete(key)
+    except ObjectStoreError as error:
+        log.warning("the unused object %s was not deleted: %s", key, error)

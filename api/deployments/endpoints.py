@@ -1,0 +1,49 @@
+"""/v1/deployments."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path, Response
+from fastapi.responses import JSONResponse
+
+from api.authentication import TheUser, guarded_router, requires
+from api.deployments import service
+from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest
+from api.parts import ThePlatform
+from jobspecs.references import NAME_PATTERN
+
+router = guarded_router("deployments")
+
+Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
+
+
+@router.put("/v1/deployments/{name}", status_code=202)
+@requires("write")
+def want_deployment(
+    platform: ThePlatform, user: TheUser, name: Name, request: DeploymentRequest | None = None
+) -> Deployment:
+    """Serves a model version. Look at the deployment until its state is `ready`."""
+    return service.want(platform, user, name, request or DeploymentRequest())
+
+
+@router.get("/v1/deployments")
+@requires("read")
+def list_deployments(platform: ThePlatform, user: TheUser) -> DeploymentList:
+    """Your deployments."""
+    return service.list_deployments(platform, user)
+
+
+@router.get("/v1/deployments/{name}")
+@requires("read")
+def get_deployment(platform: ThePlatform, user: TheUser, name: Name) -> Deployment:
+    """One deployment: what is wanted, and what the worker observes."""
+    return service.get(platform, user, name)
+
+
+@router.delete("/v1/deployments/{name}", status_code=202, responses={202: {"model": Deployment}, 204: {}})
+@requires("write")
+def unwant_deployment(platform: ThePlatform, user: TheUser, name: Name) -> Response:
+    """Ends it: 204 when it is gone, 202 while a worker still stops it."""
+    left = service.unwant(platform, user, name)
+    return Response(status_code=204) if left is None else JSONResponse(left.model_dump(mode="json"), 202)

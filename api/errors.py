@@ -1,0 +1,147 @@
+"""Errors, in one shape everywhere, the one that OpenAI's clients read:
+
+    {"error": {"message", "type", "param", "code", "problems"}}
+
+ApiError              a status, a code for programs, a message for people
+InvalidInput          422: what is wrong, where, and what to do
+DatabaseUnavailable   503 with Retry-After; so is ObjectStoreUnavailable
+anything else         500 with the request's id; the details are in the log only
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from jobspecs.problems import InvalidInput, Problem
+from storage.database import DatabaseUnavailable
+from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreRefused, ObjectStoreUnavailable
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which a client may ask again when a part of the platform is away.
+RETRY_AFTER_S = 5
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_CODES = {
+    400: "bad_request",
+    401: "invalid_token",
+    403: "insufficient_scope",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "too_large",
+    421: "unknown_host",
+    422: "invalid_input",
+}
+
+
+class ApiError(HTTPException):
+    """An answer that is not a success."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        problems: Sequence[Problem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, dict(headers or {}))
+        self.code = code or _CODES.get(status)
+        self.param = param
+        self.problems = tuple(problems)
+
+
+def not_found(what: str) -> ApiError:
+    """404: it does not exist, or it is somebody else's; nobody learns which."""
+    return ApiError(404, f"There is no {what}.")
+
+
+def unavailable(message: str, code: str = "unavailable", retry_after_s: int = RETRY_AFTER_S) -> ApiError:
+    return ApiError(503, message, code=code, headers={"Retry-After": str(retry_after_s)})
+
+
+def error_response(error: ApiError) -> JSONResponse:
+    status = error.status_code
+    body = {
+        "message": error.detail,
+        "type": _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error"),
+        "param": error.param,
+        "code": error.code,
+        "problems": [problem.model_dump(mode="json") for problem in error.problems],
+    }
+    return JSONResponse({"error": body}, status, dict(error.headers or {}))
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Unknown exceptions are no matter of this function: `api.middleware` answers them."""
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    for kind in (InvalidInput, DatabaseUnavailable, ObjectStoreUnavailable, ObjectStoreRefused):
+        app.add_exception_handler(kind, _known_error)
+    for damage in (ObjectCorrupt, ObjectNotFound):
+        app.add_exception_handler(damage, _damage)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, ApiError):
+        return error_response(error)
+    if not isinstance(error, HTTPException):
+        raise error
+    message = str(error.detail)
+    if error.status_code == 404:
+        message = f"There is no {request.method} {request.url.path}. GET /openapi.json lists what there is."
+    if error.status_code == 405:
+        message = f"{request.method} is not possible on {request.url.path}."
+    if message == HTTPStatus(error.status_code).phrase:
+        message = f"{message}."
+    return error_response(ApiError(error.status_code, message, headers=error.headers))
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    return error_response(_refusal([_problem(detail["loc"], detail["msg"]) for detail in error.errors()]))
+
+
+async def _known_error(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, InvalidInput):
+        return error_response(_refusal(error.problems))
+    log.warning("%s %s: %s", request.method, request.url.path, error)
+    if isinstance(error, DatabaseUnavailable):
+        return error_response(unavailable("The database does not answer. Try again shortly.", "database_unavailable"))
+    if isinstance(error, ObjectStoreRefused):
+        return error_response(
+            unavailable(
+                "The object store refuses the platform's requests. Its operator must check bucket and keys.",
+                "object_store_refused",
+            )
+        )
+    return error_response(
+        unavailable("The object store does not answer. Try again shortly.", "object_store_unavailable")
+    )
+
+
+async def _damage(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s: %s", request.method, request.url.path, error)
+    message = "A stored object is damaged or missing. Restore it from a backup, or push or train it again."
+    return error_response(ApiError(500, message, code="corrupt_artifact"))
+
+
+def _refusal(problems: Sequence[Problem]) -> ApiError:
+    return ApiError(422, "; ".join(str(problem) for problem in problems), param=problems[0].field, problems=problems)
+
+
+def _problem(location: Sequence[str | int], message: str) -> Problem:
+    # The first part says where the field was: body, query, path or header.
+    field = ".".join(str(part) for part in location[1:]) or None
+    return Problem(field=field, message=message.removeprefix("Value error, ").rstrip(".") + ".")

@@ -1,0 +1,52 @@
+"""/healthz, /readyz, /metrics, /openapi.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from api.authentication import guarded_router, public, requires
+from api.health.service import Readiness, ReadinessProbe
+from api.metrics import Metrics
+from api.parts import ThePlatform
+
+router = guarded_router("health")
+
+
+@router.get("/healthz")
+@public
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"model": Readiness}})
+@public
+async def readyz(request: Request) -> JSONResponse:
+    """200 when database and object store answer; without Redis it is `degraded` and still 200."""
+    probe: ReadinessProbe = request.app.state.readiness
+    readiness = await probe.look()
+    return JSONResponse(readiness.model_dump(), 503 if readiness.status == "unavailable" else 200)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@requires("read")
+def metrics(request: Request, platform: ThePlatform) -> Response:
+    """Figures in Prometheus's text format."""
+    figures: Metrics = request.app.state.metrics
+    with platform.database.unit_of_work() as work:
+        jobs = work.jobs.count_by_state()
+        unsent = work.outbox.count_unsent()
+        age_s = work.jobs.oldest_queued_age_s()
+    return Response(figures.exposition(jobs, unsent, age_s), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+@public
+async def openapi(request: Request) -> dict[str, Any]:
+    """This API's description. It holds no secret."""
+    document: dict[str, Any] = request.app.openapi()
+    return document

@@ -1,0 +1,99 @@
+"""/v1/jobs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Body, Header, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from api.authentication import TheUser, guarded_router, requires
+from api.errors import ApiError
+from api.jobs import service
+from api.jobs.cursors import parse_cursor
+from api.jobs.schemas import JobDetail, JobList, LogPage
+from api.parts import ThePlatform
+from jobspecs.lifecycle import JobState
+from jobspecs.registry import SPECS
+
+router = guarded_router("jobs")
+
+_SPEC_SCHEMA = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "schema": {"oneOf": [{"$ref": f"/v1/schemas/{kind}"} for kind in SPECS]},
+            }
+        }
+    }
+}
+
+
+@router.post("/v1/jobs", status_code=201, openapi_extra=_SPEC_SCHEMA)
+@requires("write")
+def submit_job(
+    platform: ThePlatform,
+    user: TheUser,
+    response: Response,
+    document: Annotated[dict[str, Any], Body(description="a job spec")],
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[!-~]+$")] = None,
+) -> JobDetail:
+    """Queues a job. The same `Idempotency-Key` with the same spec gives the earlier job with status 200."""
+    job, created = service.submit(platform, user, document, idempotency_key)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return job
+
+
+@router.get("/v1/jobs")
+@requires("read")
+def list_jobs(
+    platform: ThePlatform,
+    user: TheUser,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: Annotated[int | None, Query(ge=1, lt=2**63, description="`next_before` of the page before")] = None,
+    state: Annotated[list[JobState] | None, Query(description="only these states; may be repeated")] = None,
+) -> JobList:
+    """Your jobs, newest first."""
+    return service.list_jobs(platform, user, states=[*(state or ())], before=before, limit=limit)
+
+
+@router.get("/v1/jobs/{job_id}")
+@requires("read")
+def get_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
+    """One job: state, progress, and the result once it succeeded."""
+    return service.get_job(platform, user, job_id)
+
+
+@router.post("/v1/jobs/{job_id}/cancel")
+@requires("write")
+def cancel_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
+    """Cancels a queued job at once and asks an active one to stop; 409 when it has ended."""
+    return service.cancel(platform, user, job_id)
+
+
+@router.get(
+    "/v1/jobs/{job_id}/logs",
+    response_model=LogPage,
+    responses={200: {"content": {"text/plain": {}}}},
+)
+@requires("read")
+def get_logs(
+    platform: ThePlatform,
+    user: TheUser,
+    request: Request,
+    job_id: UUID,
+    after: Annotated[str | None, Query(description="`cursor` of the page before, or X-Cursor")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> LogPage | PlainTextResponse:
+    """The job's log: lines of text, or JSON when the Accept header asks for it. `X-Cursor` continues after the page."""
+    position = parse_cursor(after)
+    if position is None:
+        raise ApiError(422, f"{after!r} is no cursor: use the one that came with the page before.", param="after")
+    page = service.logs(platform, user, job_id, fence=position.fence, number=position.number, limit=limit)
+    if "application/json" in request.headers.get("accept", ""):
+        return page
+    text = "".join(f"{line.at.isoformat(timespec='seconds')} {line.level} {line.message}\n" for line in page.data)
+    headers = {"X-Cursor": page.cursor, "X-Has-More": str(page.has_more).lower()}
+    return PlainTextResponse(text, headers=headers)

@@ -1,0 +1,102 @@
+"""`hub:org/name@revision` -> the commit it means now. One HTTPS request, outside any transaction."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from api.errors import unavailable
+from api.settings import ApiSettings
+from jobspecs.frozen import FrozenHubModel
+from jobspecs.problems import InvalidInput, Problem
+from jobspecs.references import Reference
+
+log = logging.getLogger(__name__)
+
+_IMPORT_INSTEAD = (
+    "Or fetch the model on a machine that has access and import it: eigenwerk models import DIR --name NAME, "
+    "then write model: NAME."
+)
+#: Renamed repositories answer with a redirect.
+_REDIRECTS_MAX = 3
+
+
+@dataclass(frozen=True)
+class HubModel:
+    frozen: FrozenHubModel
+    #: Bytes of its safetensors files; None when the hub does not tell.
+    weights_bytes: int | None
+
+
+def resolve(hub: httpx.Client, settings: ApiSettings, reference: Reference) -> HubModel:
+    """Raises InvalidInput when there is no such revision or it can't be used, ApiError 503 when the hub is away."""
+    if settings.hub_offline:
+        raise _refused(reference, "this platform is set to work without a model hub.", _IMPORT_INSTEAD)
+    document = _fetch(hub, settings, reference)
+    revision, repository = document.get("sha"), document.get("id")
+    if not isinstance(revision, str) or not isinstance(repository, str):
+        raise unavailable(f"The model hub gave no commit for {reference}. {_IMPORT_INSTEAD}", "hub_unavailable")
+    files = [item for item in document.get("siblings") or [] if isinstance(item, dict)]
+    weights = [item for item in files if str(item.get("rfilename", "")).endswith(".safetensors")]
+    if not weights:
+        raise _refused(
+            reference,
+            "the repository has no safetensors weights; other formats can run foreign code and are not read.",
+            "Choose a revision with safetensors, or convert the weights and import the model.",
+        )
+    sizes = [item.get("size") for item in weights]
+    known = [size for size in sizes if isinstance(size, int)]
+    return HubModel(
+        frozen=FrozenHubModel(repository=repository, revision=revision),
+        weights_bytes=sum(known) if len(known) == len(sizes) else None,
+    )
+
+
+def _fetch(hub: httpx.Client, settings: ApiSettings, reference: Reference) -> dict[str, Any]:
+    revision = quote(reference.alias or "main", safe="")
+    url = f"{settings.hub_endpoint}/api/models/{reference.owner}/{reference.name}/revision/{revision}?blobs=true"
+    headers = {"Authorization": f"Bearer {settings.hub_token}"} if settings.hub_token else {}
+    try:
+        response = _get(hub, url, headers)
+    except httpx.HTTPError as error:
+        log.warning("the model hub does not answer: %s", error)
+        raise unavailable(
+            f"The model hub {settings.hub_endpoint} does not answer, so {reference} can't be resolved. "
+            f"Try again later. {_IMPORT_INSTEAD}",
+            "hub_unavailable",
+        ) from error
+    if response.status_code in (401, 403, 404):
+        raise _refused(
+            reference,
+            f"the model hub has no such repository or revision that it shows us ({response.status_code}).",
+            "Check the spelling; private and gated models need HF_TOKEN in the API's environment.",
+        )
+    try:
+        document = response.json() if response.is_success else None
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise unavailable(
+            f"The model hub answered {response.status_code} for {reference}. Try again later. {_IMPORT_INSTEAD}",
+            "hub_unavailable",
+        )
+    return document
+
+
+def _get(hub: httpx.Client, url: str, headers: dict[str, str]) -> httpx.Response:
+    """Follows redirects within the hub only: the token goes nowhere else."""
+    response = hub.get(url, headers=headers)
+    for _ in range(_REDIRECTS_MAX):
+        target = response.next_request
+        if target is None or target.url.netloc != httpx.URL(url).netloc or target.url.scheme != urlsplit(url).scheme:
+            break
+        response = hub.get(target.url, headers=headers)
+    return response
+
+
+def _refused(reference: Reference, message: str, remedy: str) -> InvalidInput:
+    return InvalidInput([Problem(field="model", message=f"{reference}: {message}", remedy=remedy)])

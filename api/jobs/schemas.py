@@ -1,0 +1,117 @@
+"""The shapes of jobs in answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from jobspecs.events import LogEvent, ProgressEvent, StateChange
+from jobspecs.lifecycle import JobState
+
+
+class JobInputs(BaseModel):
+    """What the references of the spec meant at submit."""
+
+    dataset: str
+    model: str
+
+
+class JobResult(BaseModel):
+    """The model that the job registered."""
+
+    #: `owner/name@version`.
+    model: str
+    owner: str
+    name: str
+    version: int
+    digest: str
+    bytes: int
+    metrics: dict[str, float]
+    report: dict[str, Any]
+
+
+class JobSummary(BaseModel):
+    """A job in a list."""
+
+    object: Literal["job"] = "job"
+    id: UUID
+    kind: str
+    name: str
+    owner: str
+    state: JobState
+    reason: str | None
+    message: str | None
+    #: What the user can do about `reason`.
+    remedy: str | None
+    priority: int
+    #: Attempts so far; each has a fence, counted from 1.
+    attempts: int
+    crash_count: int
+    host: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class JobDetail(JobSummary):
+    """One job, whole."""
+
+    spec: dict[str, Any]
+    inputs: JobInputs
+    slots: int
+    memory_bytes: int
+    gpus: int
+    progress: ProgressEvent | None
+    result: JobResult | None
+    transitions: list[StateChange]
+
+
+class JobList(BaseModel):
+    """A page, newest first. `next_before` asks for the next one."""
+
+    object: Literal["list"] = "list"
+    data: list[JobSummary]
+    has_more: bool
+    next_before: int | None
+
+
+class EventItem(BaseModel):
+    """One event with the cursor that stands behind it."""
+
+    id: str
+    type: str
+    data: dict[str, Any]
+
+
+class EventPage(BaseModel):
+    """Events in order. `cursor` goes into `after` of the next request; `ended`: no more will come after this page."""
+
+    object: Literal["list"] = "list"
+    data: list[EventItem]
+    has_more: bool
+    cursor: str
+    ended: bool
+
+
+class LogLine(BaseModel):
+    fence: int
+    number: int
+    at: datetime
+    level: str
+    message: str
+
+    @classmethod
+    def of(cls, fence: int, number: int, at: datetime, event: LogEvent) -> LogLine:
+        return cls(fence=fence, number=number, at=at, level=event.level, message=event.message)
+
+
+class LogPage(BaseModel):
+    """Log lines in order. `cursor` goes into `after` of the next request."""
+
+    object: Literal["list"] = "list"
+    data: list[LogLine]
+    has_more: bool
+    cursor: str

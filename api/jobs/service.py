@@ -1,0 +1,142 @@
+"""Submitting, reading and cancelling jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+from uuid import UUID
+
+from api.authentication import Principal
+from api.errors import ApiError, not_found
+from api.jobs.freezing import PinnedDataset, freeze_dataset, freeze_model, weights_bytes
+from api.jobs.hub import resolve
+from api.jobs.presenting import detail, summary
+from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
+from api.parts import Parts
+from jobspecs.events import LogEvent
+from jobspecs.frozen import FrozenHubModel, FrozenInputs, FrozenRegistryModel
+from jobspecs.problems import InvalidInput
+from jobspecs.references import parse_reference
+from jobspecs.registry import JobSpec, parse_spec
+from scheduling.estimates import TYPICAL_WEIGHTS_BYTES, tokens_at_most, training_memory_bytes
+
+GIB = 1024**3
+
+
+def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | None) -> tuple[JobDetail, bool]:
+    """Queues the job and commits it. With a known idempotency key: the earlier job, and False.
+
+    Raises InvalidInput, and nothing is queued; ApiError 409 when the key was used for another spec.
+    """
+    spec = parse_spec(document)
+    request_sha256 = _sha256(document)
+    if key is not None and (earlier := _earlier(parts, user, key, request_sha256)):
+        return earlier, False
+    reference = parse_reference(spec.model)
+    hub_model = resolve(parts.hub, parts.settings, reference) if reference.source == "hub" else None
+    with parts.database.unit_of_work() as work:
+        dataset = freeze_dataset(work, user, parse_reference(spec.dataset))
+        if problems := spec.problems_with(dataset.profile):
+            raise InvalidInput(problems)
+        model: FrozenRegistryModel | FrozenHubModel
+        if hub_model is not None:
+            model, weights = hub_model.frozen, hub_model.weights_bytes
+        else:
+            model = freeze_model(work, user, reference)
+            weights = weights_bytes(model)
+        row, created = work.jobs.submit(
+            user.user_id,
+            owner_name=user.name,
+            spec=spec.model_dump(mode="json"),
+            inputs=FrozenInputs(dataset=dataset.frozen, model=model).model_dump(mode="json"),
+            slots=1,
+            memory_bytes=_memory_bytes(spec, dataset, weights),
+            gpus=spec.resources.gpus,
+            request_sha256=request_sha256,
+            idempotency_key=key,
+        )
+        # Two requests with one key may have met: then the earlier one counts here as well.
+        _check_same(row.request_sha256, request_sha256)
+        return detail(work, row), created
+
+
+def list_jobs(parts: Parts, user: Principal, *, states: list[str], before: int | None, limit: int) -> JobList:
+    with parts.database.unit_of_work() as work:
+        rows = work.jobs.list(user.user_id, states=states, before=before, limit=limit + 1)
+    page = rows[:limit]
+    has_more = len(rows) > limit
+    return JobList(
+        data=[summary(row) for row in page],
+        has_more=has_more,
+        next_before=page[-1].submitted_order if has_more else None,
+    )
+
+
+def get_job(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
+    with parts.database.unit_of_work() as work:
+        row = work.jobs.get(job_id, owner_id=user.user_id)
+        if row is None:
+            raise not_found(f"job {job_id}")
+        return detail(work, row)
+
+
+def cancel(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
+    """Cancels a queued job at once; an active one is asked to stop and is `cancelling` until it has."""
+    with parts.database.unit_of_work() as work:
+        known = work.jobs.get(job_id, owner_id=user.user_id)
+        if known is None:
+            raise not_found(f"job {job_id}")
+        row = work.jobs.request_cancel(job_id, actor=user.actor)
+        if row is None:
+            raise ApiError(409, "The job has ended already; there is nothing to cancel.", code="job_ended")
+        return detail(work, row)
+
+
+def logs(parts: Parts, user: Principal, job_id: UUID, *, fence: int, number: int, limit: int) -> LogPage:
+    with parts.database.unit_of_work() as work:
+        if work.jobs.get(job_id, owner_id=user.user_id) is None:
+            raise not_found(f"job {job_id}")
+        events = work.events.after(job_id, fence, number, limit=limit + 1, kinds=("log",))
+    lines = [
+        LogLine.of(item.fence, item.number, item.at, item.event)
+        for item in events[:limit]
+        if isinstance(item.event, LogEvent)
+    ]
+    if lines:
+        fence, number = lines[-1].fence, lines[-1].number
+    return LogPage(data=lines, has_more=len(events) > limit, cursor=f"{fence}-{max(number, 0)}")
+
+
+def _earlier(parts: Parts, user: Principal, key: str, request_sha256: str) -> JobDetail | None:
+    with parts.database.unit_of_work() as work:
+        row = work.jobs.find_by_key(user.user_id, key)
+        if row is None:
+            return None
+        _check_same(row.request_sha256, request_sha256)
+        return detail(work, row)
+
+
+def _check_same(earlier_sha256: str, sha256: str) -> None:
+    if earlier_sha256 != sha256:
+        raise ApiError(
+            409,
+            "This Idempotency-Key was used for another spec. Use a new key for a new job.",
+            code="idempotency_key_reused",
+            param="Idempotency-Key",
+        )
+
+
+def _sha256(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _memory_bytes(spec: JobSpec, dataset: PinnedDataset, weights: int | None) -> int:
+    if spec.resources.memory_gib != "auto":
+        return int(spec.resources.memory_gib * GIB)
+    longest_chars = dataset.profile.columns[spec.text].longest_chars
+    return training_memory_bytes(
+        weights or TYPICAL_WEIGHTS_BYTES,
+        batch_size=spec.training.batch_size,
+        tokens_per_text=tokens_at_most(longest_chars, spec.training.max_length),
+    )

@@ -1,0 +1,73 @@
+"""What the endpoints work with: one of each per process, made at start and closed at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import anyio
+import httpx
+from fastapi import Depends, Request
+
+from api.settings import ApiSettings
+from storage.database import Database
+from storage.objects import ObjectSettings, ObjectStore
+from storage.progress import ProgressWatcher
+
+#: Transfers that may run at once. They have threads of their own: a slow object store must not hold up everything else.
+TRANSFERS_MAX = 16
+#: Seconds that a model may take to classify one request.
+_CLASSIFY_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    settings: ApiSettings
+    database: Database
+    objects: ObjectStore
+    watcher: ProgressWatcher
+    #: For deployments; it never goes through a proxy.
+    inference: httpx.AsyncClient
+    #: For the model hub; it honours the proxy variables.
+    hub: httpx.Client
+    transfers: anyio.CapacityLimiter
+
+    @classmethod
+    def make(cls, settings: ApiSettings) -> Parts:
+        """Opens nothing yet: the parts connect when they are first used, so the API starts without them."""
+        storage = settings.storage
+        return cls(
+            settings=settings,
+            database=Database(storage.database_url, application="eigenwerk-api"),
+            objects=ObjectStore(
+                ObjectSettings(
+                    endpoint_url=storage.s3_endpoint,
+                    access_key=storage.s3_access_key,
+                    secret_key=storage.s3_secret_key,
+                    bucket=storage.s3_bucket,
+                    region=storage.s3_region,
+                )
+            ),
+            watcher=ProgressWatcher(storage.redis_url),
+            inference=httpx.AsyncClient(
+                trust_env=False, timeout=httpx.Timeout(_CLASSIFY_TIMEOUT_S, connect=3.0), follow_redirects=False
+            ),
+            hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
+            transfers=anyio.CapacityLimiter(TRANSFERS_MAX),
+        )
+
+    async def close(self) -> None:
+        await self.inference.aclose()
+        await self.watcher.close()
+        self.hub.close()
+        self.objects.close()
+        self.database.close()
+
+
+async def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+#: An endpoint's access to the parts.
+ThePlatform = Annotated[Parts, Depends(_parts)]

@@ -1,0 +1,52 @@
+"""/v1/registry/models: models, versions, aliases."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path
+
+from api.authentication import TheUser, guarded_router, requires
+from api.parts import ThePlatform
+from api.registry import service
+from api.registry.schemas import Alias, AliasTarget, Model, ModelList, ModelVersionDetail
+from jobspecs.references import NAME_PATTERN
+
+router = guarded_router("registry")
+
+Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
+Selector = Annotated[
+    str,
+    # A number of at most nine digits is a version; what begins with a letter is an alias.
+    Path(pattern=r"^([1-9]\d{0,8}|[A-Za-z][A-Za-z0-9._-]{0,127})$", description="a version, an alias, or latest"),
+]
+
+
+@router.get("/v1/registry/models")
+@requires("read")
+def list_models(platform: ThePlatform, user: TheUser) -> ModelList:
+    """The newest version of each of your models."""
+    return service.list_models(platform, user)
+
+
+@router.get("/v1/registry/models/{owner}/{name}")
+@requires("read")
+def get_model(platform: ThePlatform, user: TheUser, owner: Name, name: Name) -> Model:
+    """A model with its versions and aliases."""
+    return service.get_model(platform, user, owner, name)
+
+
+@router.get("/v1/registry/models/{owner}/{name}/versions/{selector}")
+@requires("read")
+def get_version(
+    platform: ThePlatform, user: TheUser, owner: Name, name: Name, selector: Selector
+) -> ModelVersionDetail:
+    """One version with its manifest: every file with size and sha256."""
+    return service.get_version(platform, user, service.selected(owner, name, selector))
+
+
+@router.put("/v1/registry/models/{owner}/{name}/aliases/{alias}")
+@requires("write")
+def set_alias(platform: ThePlatform, user: TheUser, owner: Name, name: Name, alias: Name, target: AliasTarget) -> Alias:
+    """Points the alias at a version; jobs and deployments that use it already keep what they have."""
+    return service.set_alias(platform, user, owner, name, alias, target.version)

@@ -1,0 +1,151 @@
+"""Which files may become part of a model: data that no loader executes. Everything else is refused, with the reason."""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeGuard
+
+from api.strict_json import UnacceptableJson, parse_json_file
+from jobspecs.manifest import MANIFEST_NAME, check_relative_path
+from jobspecs.problems import InvalidInput, Problem
+
+SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md", ".gguf", ".spm")
+#: Formats that can hold pickled objects or code.
+_EXECUTABLE = (
+    *(
+        ".bin",
+        ".pt",
+        ".pth",
+        ".ckpt",
+        ".pkl",
+        ".pickle",
+        ".joblib",
+        ".npy",
+        ".npz",
+        ".h5",
+        ".keras",
+        ".pt2",
+        ".msgpack",
+    ),
+    *(".pb", ".tar", ".zip", ".nemo", ".py"),
+)
+SAFETENSORS_HEADER_BYTES_MAX = 8_000_000
+TENSORS_MAX = 20_000
+#: A tokenizer's vocabulary may take tens of megabytes of JSON.
+JSON_BYTES_MAX = 64 * 1024 * 1024
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_SEGMENTS_MAX = 4
+_ARCHIVE_OR_PICKLE = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x1f\x8b")
+#: Fields that make a loader import code.
+_CODE_FIELDS = ("auto_map", "custom_pipelines")
+_DTYPE_BITS = {
+    **{"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
+    **{"U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32},
+    **{"U64": 64, "I64": 64, "F64": 64, "C64": 64},
+}
+
+
+def check_import_path(path: str) -> str:
+    """Returns `path` when a file may have it; raises InvalidInput before its body is read."""
+    suffix = PurePosixPath(path).suffix.lower()
+    try:
+        check_relative_path(path)
+    except ValueError as error:
+        raise _refused(path, f"{error}.", "Send a path such as config.json or 1_Pooling/config.json.") from error
+    segments = path.split("/")
+    if len(segments) > _SEGMENTS_MAX or not all(_SEGMENT.fullmatch(segment) for segment in segments):
+        raise _refused(path, "the path has other characters or more folders than a model's files have.", "Rename it.")
+    if path == MANIFEST_NAME:
+        raise _refused(path, "the platform writes the manifest itself.", "Leave the file out.")
+    if suffix in _EXECUTABLE:
+        raise _refused(
+            path,
+            f"{suffix} files can hold code that runs when they are loaded.",
+            "Convert the weights to safetensors, with transformers: model.save_pretrained(folder).",
+        )
+    if suffix not in SUFFIXES:
+        raise _refused(path, "this is no file of a model.", f"Allowed endings: {', '.join(SUFFIXES)}.")
+    return path
+
+
+def check_import_file(path: str, content: Path) -> None:
+    """Looks into a received file. Raises InvalidInput when it is not what its name says."""
+    suffix = PurePosixPath(path).suffix.lower()
+    with content.open("rb") as stream:
+        start = stream.read(8)
+    # A safetensors file may begin with these bytes by chance: they are the length of its header, which is checked.
+    if suffix != ".safetensors" and start.startswith(_ARCHIVE_OR_PICKLE):
+        raise _refused(path, "the content is a pickle or an archive.", "Send the plain file.")
+    if suffix == ".safetensors":
+        check_safetensors(path, content)
+    elif suffix == ".gguf" and start[:4] != b"GGUF":
+        raise _refused(path, "the content is no GGUF.", "Send the file that the conversion wrote.")
+    elif suffix == ".json":
+        _check_json(path, content)
+
+
+def check_safetensors(path: str, content: Path) -> None:
+    """The header is small, is JSON, and its tensors fill the file exactly (as the format demands)."""
+    size = content.stat().st_size
+    with content.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > min(SAFETENSORS_HEADER_BYTES_MAX, size - 8):
+            raise _refused(path, "the safetensors header is cut off or larger than 8 MB.", "Save the weights again.")
+        header = _json(path, stream.read(length))
+    if not isinstance(header, dict):
+        raise _refused(path, "the safetensors header is no object.", "Save the weights again.")
+    tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+    if not 0 < len(tensors) <= TENSORS_MAX:
+        message = f"the file holds {len(tensors)} tensors; 1 to {TENSORS_MAX} are possible."
+        raise _refused(path, message, "Save the weights again.")
+    spans = sorted(_span(path, name, tensor) for name, tensor in tensors.items())
+    gap = any(end != start for (_, end), (start, _) in pairwise(spans))
+    if gap or spans[0][0] != 0 or spans[-1][1] != size - 8 - length:
+        raise _refused(
+            path, "the tensors overlap, leave gaps, or end elsewhere than the file.", "Send it again, whole."
+        )
+
+
+def _span(path: str, name: str, tensor: Any) -> tuple[int, int]:
+    """The tensor's bytes, checked against its type and shape."""
+    wrong = _refused(path, f"the entry of tensor {name[:100]!r} is not valid.", "Save the weights again.")
+    if not isinstance(tensor, dict):
+        raise wrong
+    bits, shape, offsets = _DTYPE_BITS.get(str(tensor.get("dtype"))), tensor.get("shape"), tensor.get("data_offsets")
+    if bits is None or not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
+        raise wrong
+    start, end = offsets
+    if (end - start) * 8 != math.prod(shape) * bits:
+        raise wrong
+    return start, end
+
+
+def _naturals(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
+
+
+def _check_json(path: str, content: Path) -> None:
+    if content.stat().st_size > JSON_BYTES_MAX:
+        raise _refused(path, f"JSON files have at most {JSON_BYTES_MAX // 2**20} MiB.", "Leave the file out.")
+    document = _json(path, content.read_bytes())
+    named = [field for field in _CODE_FIELDS if isinstance(document, dict) and field in document]
+    if named:
+        raise _refused(
+            path,
+            f"it names code of its own ({named[0]}), and foreign code is never run here.",
+            "Choose a model of an architecture that transformers has built in.",
+        )
+
+
+def _json(path: str, text: bytes) -> Any:
+    try:
+        return parse_json_file(text)
+    except UnacceptableJson as error:
+        raise _refused(path, f"the JSON can't be read: {error}.", "Send the file again, whole.") from error
+
+
+def _refused(path: str, message: str, remedy: str) -> InvalidInput:
+    return InvalidInput([Problem(file=path, message=message, remedy=remedy)])

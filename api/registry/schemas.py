@@ -1,0 +1,108 @@
+"""The shapes of the registry in answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.references import Name
+from storage.tables import ModelVersionRow
+
+
+class ModelVersion(BaseModel):
+    """One immutable version."""
+
+    object: Literal["model.version"] = "model.version"
+    #: `owner/name@version`.
+    reference: str
+    owner: str
+    name: str
+    version: int
+    digest: str
+    bytes: int
+    #: What it serves, such as `text-classification`; null for a bare encoder.
+    task: str | None
+    metrics: dict[str, float]
+    #: The job that made it; null for an import.
+    job_id: UUID | None
+    created_at: datetime
+
+
+class ModelVersionDetail(ModelVersion):
+    manifest: Manifest
+
+
+class Model(BaseModel):
+    """A model: versions, newest first, and the aliases that point at them."""
+
+    object: Literal["model"] = "model"
+    owner: str
+    name: str
+    aliases: dict[str, int]
+    versions: list[ModelVersion]
+
+
+class ModelList(BaseModel):
+    """The newest version of each model."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelVersion]
+
+
+class AliasTarget(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    version: int = Field(ge=1, lt=2**31)
+
+
+class Alias(BaseModel):
+    object: Literal["model.alias"] = "model.alias"
+    alias: str
+    version: int
+
+
+class ImportRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+
+
+class Import(BaseModel):
+    """Files are sent to `/v1/registry/imports/{id}/files/{path}`; then `/complete` makes them a version."""
+
+    object: Literal["model.import"] = "model.import"
+    id: UUID
+    name: str
+
+
+class ImportedFile(ManifestFile):
+    object: Literal["model.import.file"] = "model.import.file"
+
+
+def version_of(row: ModelVersionRow) -> ModelVersion:
+    return ModelVersion(**_fields(row, Manifest.model_validate(row.manifest)))
+
+
+def detail_of(row: ModelVersionRow) -> ModelVersionDetail:
+    manifest = Manifest.model_validate(row.manifest)
+    return ModelVersionDetail(**_fields(row, manifest), manifest=manifest)
+
+
+def _fields(row: ModelVersionRow, manifest: Manifest) -> dict[str, Any]:
+    owner, name = row.model.owner.name, row.model.name
+    return {
+        "reference": f"{owner}/{name}@{row.version}",
+        "owner": owner,
+        "name": name,
+        "version": row.version,
+        "digest": row.digest,
+        "bytes": row.bytes,
+        "task": manifest.task,
+        "metrics": manifest.metrics,
+        "job_id": row.job_id,
+        "created_at": row.created_at,
+    }

@@ -1,0 +1,64 @@
+"""Reading the registry and moving aliases."""
+
+from __future__ import annotations
+
+from api.authentication import Principal
+from api.errors import not_found
+from api.parts import Parts
+from api.registry.schemas import Alias, Model, ModelList, ModelVersionDetail, detail_of, version_of
+from jobspecs.problems import InvalidInput, Problem
+from jobspecs.references import Reference
+from storage.database import UnitOfWork
+from storage.tables import ModelVersionRow
+
+
+def selected(owner: str, name: str, selector: str) -> Reference:
+    """The reference that a version number, an alias or `latest` in a URL means."""
+    if selector.isdecimal():
+        return Reference(owner=owner, name=name, version=int(selector))
+    return Reference(owner=owner, name=name, alias=selector)
+
+
+def find(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVersionRow:
+    """The user's version. Raises ApiError 404; other people's models don't exist."""
+    row = work.models.find(user.name, reference) if reference.owner in (None, user.name) else None
+    if row is None:
+        raise not_found(f"model {reference}")
+    return row
+
+
+def list_models(parts: Parts, user: Principal) -> ModelList:
+    with parts.database.unit_of_work() as work:
+        newest: dict[str, ModelVersionRow] = {}
+        for row in work.models.list_versions(user.user_id):
+            newest.setdefault(row.model.name, row)
+        return ModelList(data=[version_of(row) for row in newest.values()])
+
+
+def get_model(parts: Parts, user: Principal, owner: str, name: str) -> Model:
+    with parts.database.unit_of_work() as work:
+        newest = find(work, user, Reference(owner=owner, name=name))
+        return Model(
+            owner=owner,
+            name=name,
+            aliases={row.alias: row.version for row in work.models.aliases_of(newest.model_id)},
+            versions=[version_of(row) for row in work.models.list_versions(user.user_id, name)],
+        )
+
+
+def get_version(parts: Parts, user: Principal, reference: Reference) -> ModelVersionDetail:
+    with parts.database.unit_of_work() as work:
+        return detail_of(find(work, user, reference))
+
+
+def set_alias(parts: Parts, user: Principal, owner: str, name: str, alias: str, version: int) -> Alias:
+    """Points the alias at a version that exists."""
+    if alias == "latest" or alias.isdecimal():
+        problem = Problem(
+            field="alias", message=f"{alias!r} has a meaning of its own.", remedy="Choose a word such as prod."
+        )
+        raise InvalidInput([problem])
+    with parts.database.unit_of_work() as work:
+        row = find(work, user, Reference(owner=owner, name=name, version=version))
+        work.models.set_alias(row.model_id, alias, version)
+    return Alias(alias=alias, version=version)

@@ -1,0 +1,93 @@
+"""What the API must know beside the addresses of the parts. Read from EIGENWERK_* variables."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from storage.settings import Settings
+
+DEFAULT_PORT = 8480
+GIB = 1024**3
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """Where the API listens, whom it answers, and its limits."""
+
+    storage: Settings
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    #: The address under which people reach the API, such as https://eigenwerk.example.
+    public_url: str | None = None
+    #: Listen beyond loopback without a public URL, and answer to any Host.
+    allow_public: bool = False
+    #: More names that a Host header may carry.
+    allowed_hosts: tuple[str, ...] = ()
+    #: Largest data set file, in bytes as sent.
+    dataset_bytes_max: int = 20 * GIB
+    #: Largest file of an imported model, in bytes.
+    model_file_bytes_max: int = 50 * GIB
+    #: Where bodies are kept while they are received and checked.
+    spool_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+    #: The object store as users see it, for presigned URLs; the internal address when absent.
+    s3_public_endpoint: str | None = None
+    #: The model hub whose references are resolved; no network is used when `hub_offline`.
+    hub_endpoint: str = "https://huggingface.co"
+    hub_token: str | None = field(default=None, repr=False)
+    hub_offline: bool = False
+    #: Seconds between two comments on a quiet event stream, so that proxies keep it open.
+    keep_alive_s: float = 15.0
+    #: Seconds between two looks at PostgreSQL while somebody watches a job.
+    watch_poll_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not _is_loopback(self.host) and not self.public_url and not self.allow_public:
+            raise RuntimeError(
+                f"EIGENWERK_API_HOST={self.host} is reachable from outside this machine. Set EIGENWERK_PUBLIC_URL to "
+                "the https:// address under which people reach it, or EIGENWERK_ALLOW_PUBLIC=1 in a trusted network."
+            )
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """The names that a Host header may carry; None: any."""
+        if self.allow_public and not self.public_url:
+            return None
+        public = urlsplit(self.public_url).hostname if self.public_url else None
+        return frozenset({*_LOOPBACK_NAMES, self.host, *self.allowed_hosts, *([public] if public else [])})
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> ApiSettings:
+        """Raises RuntimeError when a variable is missing, or when it would listen to the world by accident."""
+        values = os.environ if environment is None else environment
+        spool = values.get("EIGENWERK_SPOOL_DIR")
+        return cls(
+            storage=Settings.from_environment(values),
+            host=values.get("EIGENWERK_API_HOST", cls.host),
+            port=int(values.get("EIGENWERK_API_PORT", cls.port)),
+            public_url=values.get("EIGENWERK_PUBLIC_URL") or None,
+            allow_public=values.get("EIGENWERK_ALLOW_PUBLIC") == "1",
+            allowed_hosts=tuple(values.get("EIGENWERK_ALLOWED_HOSTS", "").replace(",", " ").split()),
+            dataset_bytes_max=int(values.get("EIGENWERK_DATASET_BYTES_MAX", cls.dataset_bytes_max)),
+            model_file_bytes_max=int(values.get("EIGENWERK_MODEL_FILE_BYTES_MAX", cls.model_file_bytes_max)),
+            spool_dir=Path(spool or tempfile.gettempdir()),
+            s3_public_endpoint=values.get("EIGENWERK_S3_PUBLIC_ENDPOINT") or None,
+            hub_endpoint=values.get("HF_ENDPOINT", cls.hub_endpoint).rstrip("/"),
+            hub_token=values.get("HF_TOKEN") or None,
+            hub_offline=values.get("HF_HUB_OFFLINE", "") in ("1", "true", "True"),
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

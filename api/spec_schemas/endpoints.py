@@ -1,0 +1,27 @@
+"""/v1/schemas: what a spec of each kind may hold, as JSON Schema for editors and generators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.authentication import guarded_router, requires
+from api.errors import not_found
+from jobspecs.registry import SPECS
+
+router = guarded_router("schemas")
+
+
+@router.get("/v1/schemas")
+@requires("read")
+async def list_schemas() -> dict[str, Any]:
+    """The job kinds."""
+    return {"object": "list", "data": [{"kind": kind, "url": f"/v1/schemas/{kind}"} for kind in SPECS]}
+
+
+@router.get("/v1/schemas/{kind}")
+@requires("read")
+async def get_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of one kind."""
+    if kind not in SPECS:
+        raise not_found(f"job kind {kind!r}; there are: {', '.join(SPECS)}")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SPECS[kind].model_json_schema()}

@@ -1,0 +1,63 @@
+"""The shapes of users and tokens. A token itself is shown once, when it is made."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobspecs.kinds.base import Duration
+from jobspecs.references import Name
+
+ScopeName = Literal["read", "write", "admin"]
+
+
+class UserRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+
+
+class User(BaseModel):
+    object: Literal["user"] = "user"
+    id: UUID
+    name: str
+    created_at: datetime
+
+
+class Me(BaseModel):
+    """Who you are to the platform, with this token."""
+
+    object: Literal["user"] = "user"
+    id: UUID
+    name: str
+    scopes: list[ScopeName]
+
+
+class TokenRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=3)]
+    expires_in: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(days=3660))] | None = None
+
+
+class Token(BaseModel):
+    object: Literal["token"] = "token"
+    id: UUID
+    #: Its first characters, to tell tokens apart.
+    hint: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewToken(Token):
+    token: str
+
+
+class TokenList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Token]

@@ -1,0 +1,75 @@
+"""Users and their tokens. An administrator may do this for anybody, everybody else for themselves only."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from uuid import UUID
+
+from api.authentication import Principal
+from api.errors import ApiError, not_found
+from api.parts import Parts
+from api.users.schemas import NewToken, Token, TokenList, TokenRequest, User
+from jobspecs.problems import InvalidInput, Problem
+from storage.database import UnitOfWork
+from storage.tables import TokenRow, UserRow
+
+#: `/v1/users/me` is the caller.
+_RESERVED = "me"
+_TOKEN_BYTES = 32
+
+
+def create_user(parts: Parts, name: str) -> User:
+    if name == _RESERVED:
+        problem = Problem(field="name", message="this name means the caller.", remedy="Choose another one.")
+        raise InvalidInput([problem])
+    with parts.database.unit_of_work() as work:
+        if work.users.find(name) is not None:
+            raise ApiError(409, f"There is a user {name} already.", code="user_exists", param="name")
+        row = work.users.ensure(name)
+        return User(id=row.id, name=row.name, created_at=row.created_at)
+
+
+def create_token(parts: Parts, user: Principal, name: str, request: TokenRequest) -> NewToken:
+    """Makes a token of 256 random bits. Nobody gives away more than the token that asks may do."""
+    beyond = [scope for scope in request.scopes if not user.may(scope)]
+    if beyond:
+        raise ApiError(403, f"Your token may not hand on the scope {beyond[0]}.", param="scopes")
+    token = f"ew_{secrets.token_urlsafe(_TOKEN_BYTES)}"
+    expires_at = datetime.now(UTC) + request.expires_in if request.expires_in else None
+    with parts.database.unit_of_work() as work:
+        owner = _owner(work, user, name)
+        row = work.users.add_token(owner.id, token, scopes=sorted(set(request.scopes)), expires_at=expires_at)
+        return NewToken(**dict(_token(row)), token=token)
+
+
+def list_tokens(parts: Parts, user: Principal, name: str) -> TokenList:
+    with parts.database.unit_of_work() as work:
+        owner = _owner(work, user, name)
+        return TokenList(data=[_token(row) for row in work.users.tokens_of(owner.id)])
+
+
+def revoke_token(parts: Parts, user: Principal, name: str, token_id: UUID) -> None:
+    """Takes effect with the next request that uses it."""
+    with parts.database.unit_of_work() as work:
+        if not work.users.revoke_token(_owner(work, user, name).id, token_id):
+            raise not_found(f"valid token {token_id}")
+
+
+def _owner(work: UnitOfWork, user: Principal, name: str) -> UserRow:
+    name = user.name if name == _RESERVED else name
+    row = work.users.find(name) if name == user.name or user.may("admin") else None
+    if row is None:
+        raise not_found(f"user {name}")
+    return row
+
+
+def _token(row: TokenRow) -> Token:
+    return Token(
+        id=row.id,
+        hint=row.hint,
+        scopes=row.scopes,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+    )

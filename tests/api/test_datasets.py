@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from uuid import UUID
+
+import httpx
+import pytest
+
+from tests.api.conftest import HEADLINES, Api, RunApi, gzipped, sha256
+
+
+def push(client: httpx.Client, content: bytes, file_name: str = "headlines.csv", **headers: str) -> httpx.Response:
+    return client.put("/v1/datasets/headlines", params={"file_name": file_name}, content=content, headers=headers)
+
+
+def objects(api: Api) -> int:
+    """Objects of data sets in the store."""
+    return sum(1 for _ in api.objects().list("datasets/"))
+
+
+def test_a_pushed_file_becomes_a_version_with_a_profile(api: Api) -> None:
+    answer = push(api.client, HEADLINES.encode())
+    version = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["Location"] == "/v1/datasets/headlines/versions/1"
+    assert version["reference"] == f"{api.user}/headlines@1"
+    assert (version["rows"], version["columns"]) == (20, ["headline", "quality"])
+    assert version["sha256"] == sha256(HEADLINES.encode())
+    assert version["profile"]["columns"]["quality"]["values"] == {"good": 10, "bad": 10}
+    assert api.client.get("/v1/datasets/headlines/versions/1").json() == version
+    assert api.client.get("/v1/datasets/headlines/versions/latest").json() == version
+
+
+def test_equal_content_gives_the_version_that_is_there_and_leaves_no_object(api: Api) -> None:
+    assert push(api.client, HEADLINES.encode()).status_code == 201
+    before = objects(api)
+    again = push(api.client, HEADLINES.encode())
+    assert (again.status_code, again.json()["version"]) == (200, 1)
+    assert objects(api) == before
+    other = push(api.client, HEADLINES.encode() + b"one more,good\n")
+    assert (other.status_code, other.json()["version"]) == (201, 2)
+    versions = api.client.get("/v1/datasets/headlines").json()["versions"]
+    assert [version["version"] for version in versions] == [2, 1]
+    assert [version["version"] for version in api.client.get("/v1/datasets").json()["data"]] == [2]
+
+
+@pytest.mark.parametrize(
+    ("file_name", "content"),
+    [
+        ("h.csv.gz", gzipped(HEADLINES)),
+        ("h.tsv", HEADLINES.replace(",", "\t").encode()),
+        ("h.jsonl", b'{"headline": "a", "quality": "good"}\n{"headline": "b", "quality": "bad"}\n'),
+    ],
+)
+def test_other_formats_are_read_and_previewed(api: Api, file_name: str, content: bytes) -> None:
+    assert push(api.client, content, file_name).status_code == 201
+    preview = api.client.get("/v1/datasets/headlines/versions/1/preview", params={"rows": 2}).json()
+    assert preview["columns"] == ["headline", "quality"]
+    assert len(preview["rows"]) == 2
+    assert preview["rows"][0].keys() == {"headline", "quality"}
+
+
+@pytest.mark.parametrize(
+    ("content", "row", "words"),
+    [
+        (b"headline,quality\ngood one,good\nb\xe4d,bad\n", 2, "not UTF-8"),
+        (b"headline,quality\na,good\nb,bad,extra\n", 2, "has 3 fields"),
+        (b"headline,quality\n", None, "no rows"),
+        (b"", None, ""),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused_with_file_and_row(
+    api: Api, content: bytes, row: int | None, words: str
+) -> None:
+    answer = push(api.client, content)
+    assert answer.status_code == 422
+    problem = answer.json()["error"]["problems"][0]
+    assert (problem["file"], problem["row"]) == ("headlines.csv", row)
+    assert words in problem["message"]
+    assert problem["remedy"]
+    assert api.client.get("/v1/datasets").json()["data"] == []
+
+
+@pytest.mark.parametrize("file_name", ["table.xlsx", "../../etc/passwd.csv", "a\\b.csv", ".csv", "x" * 300 + ".csv", ""])
+def test_a_file_name_that_tells_no_format_or_leads_elsewhere_is_refused(api: Api, file_name: str) -> None:
+    assert push(api.client, HEADLINES.encode(), file_name).status_code == 422
+
+
+def test_a_body_that_was_damaged_on_the_way_is_refused(api: Api) -> None:
+    answer = push(api.client, HEADLINES.encode(), **{"X-Content-SHA256": sha256(b"other")})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "sha256_mismatch")
+    assert push(api.client, HEADLINES.encode(), **{"X-Content-SHA256": sha256(HEADLINES.encode())}).status_code == 201
+
+
+def test_a_file_beyond_the_limit_is_refused_whether_or_not_it_says_its_length(run_api: RunApi) -> None:
+    with run_api(dataset_bytes_max=1000) as api:
+        assert push(api.client, b"x" * 1001).status_code == 413
+        chunks = (b"y" * 100 for _ in range(11))
+        streamed = api.client.put("/v1/datasets/h", params={"file_name": "h.csv"}, content=chunks)
+        assert streamed.status_code == 413
+        assert list(api.settings.spool_dir.iterdir()) == []
+
+
+def test_nothing_stays_in_the_spool_folder(api: Api) -> None:
+    push(api.client, HEADLINES.encode())
+    push(api.client, b"broken")
+    api.client.get("/v1/datasets/headlines/versions/1/preview")
+    assert list(api.settings.spool_dir.iterdir()) == []
+
+
+def test_a_preview_of_a_large_file_reads_its_beginning_only(api: Api) -> None:
+    text = "headline,quality\n" + "".join(f"{i:08d} {'long ' * 20},good\n" for i in range(50_000))
+    assert push(api.client, text.encode()).status_code == 201
+    rows = api.client.get("/v1/datasets/headlines/versions/1/preview", params={"rows": 3}).json()["rows"]
+    assert [row["headline"][:8] for row in rows] == ["00000000", "00000001", "00000002"]
+
+
+def test_another_user_sees_no_data_set_of_mine(api: Api) -> None:
+    api.push()
+    with api.as_user(api.new_user()) as other:
+        for path in ("", "/versions/1", "/versions/latest", "/versions/1/preview"):
+            assert other.get(f"/v1/datasets/headlines{path}").status_code == 404
+        assert other.get("/v1/datasets").json()["data"] == []
+
+
+def test_the_key_of_the_object_is_made_by_the_platform(api: Api) -> None:
+    version = api.push()
+    with api.database.unit_of_work() as work:
+        row = work.datasets.find(api.user, "headlines")
+        assert row is not None
+        assert row.key == f"datasets/{UUID(str(row.id))}/data.csv"
+        assert row.sha256 == version["sha256"]
+
+
+def test_without_the_object_store_a_push_answers_503_and_makes_no_version(run_api: RunApi, api: Api) -> None:
+    from dataclasses import replace
+
+    away = replace(api.settings.storage, s3_endpoint="http://127.0.0.1:1")
+    with run_api(storage=away) as other:
+        answer = push(other.client, HEADLINES.encode())
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "object_store_unavailable")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert other.client.get("/v1/datasets").json()["data"] == []
