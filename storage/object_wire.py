@@ -119,7 +119,7 @@ class S3Wire:
     def back_off(self, attempt: int) -> None:
         """Waits before attempt number `attempt` + 1: exponential, with jitter so that workers don't return in step."""
         longest_s = min(self.settings.backoff_max_s, self.settings.backoff_first_s * 2 ** (attempt - 1))
-        self._sleep(longest_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret depends on it
+        self._sleep(longest_s * random.uniform(0.5, 1.0))
 
     def presigned_get(
         self, key: str, expires_s: int, query: Mapping[str, str], public_endpoint: str | None, signed_at: datetime

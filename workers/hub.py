@@ -21,7 +21,7 @@ class HubUnavailable(Exception):
     """The hub does not answer. The same call may work later."""
 
 
-def fetch_snapshot(model: FrozenHubModel, cache: Path) -> Path:
+def fetch_snapshot(model: FrozenHubModel, cache: Path, *, endpoint: str | None = None) -> Path:
     """The folder with the repository's allowed files at the commit. HF_ENDPOINT and HF_TOKEN of the worker apply.
 
     Raises HubUnavailable; RunFailed when the repository can't be read or holds no safetensors weights.
@@ -32,6 +32,7 @@ def fetch_snapshot(model: FrozenHubModel, cache: Path) -> Path:
                 model.repository,
                 revision=model.revision,
                 cache_dir=cache,
+                endpoint=endpoint,
                 allow_patterns=list(ALLOWED_FILES),
                 ignore_patterns=list(IGNORED_FILES),
             )

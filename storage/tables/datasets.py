@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from storage.tables.base import Base, CreatedAt, UuidKey
@@ -36,8 +36,8 @@ class DatasetVersionRow(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
     rows: Mapped[int] = mapped_column(BigInteger)
-    #: A `jobspecs.profile.DatasetProfile`.
-    profile: Mapped[dict[str, Any]]
+    #: A `jobspecs.profile.DatasetProfile`. JSON, not JSONB, which would forget the order of the columns.
+    profile: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[CreatedAt]
 
     dataset: Mapped[DatasetRow] = relationship(lazy="joined", innerjoin=True)

@@ -227,7 +227,7 @@ def test_a_file_that_grows_while_it_is_sent_is_refused(store: ObjectStore, folde
 
 
 def test_an_abandoned_upload_is_found_and_can_be_dropped(store: ObjectStore, folder: str) -> None:
-    store._wire.request("POST", f"{folder}/large", query={"uploads": ""})  # noqa: SLF001 - as a killed process leaves it
+    store._wire.request("POST", f"{folder}/large", query={"uploads": ""})  # as a killed process leaves it
     [abandoned] = store.abandoned_uploads(folder)
     assert abandoned.key == f"{folder}/large"
     assert abs(datetime.now(UTC) - abandoned.started_at) < timedelta(minutes=5)

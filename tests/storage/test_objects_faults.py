@@ -104,7 +104,7 @@ def test_a_server_that_is_down_is_unavailable_at_once(settings: ObjectSettings, 
 
 def test_wrong_credentials_are_refused_and_not_repeated(settings: ObjectSettings, tmp_path: Path) -> None:
     waits: list[float] = []
-    wrong = ObjectStore(replace(settings, secret_key="wrong"), sleep=waits.append)  # noqa: S106
+    wrong = ObjectStore(replace(settings, secret_key="wrong"), sleep=waits.append)
     for call in (wrong.healthy, wrong.ensure_bucket, lambda: wrong.put_bytes("a/b", b"")):
         with pytest.raises(ObjectStoreRefused, match="Check the key, the secret and the machine's clock"):
             call()

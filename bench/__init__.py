@@ -1,0 +1,1 @@
+"""Figures of the platform: each module measures one, by itself, with `python -m bench.<name>`."""
