@@ -59,7 +59,7 @@ class LogEvent(_Event):
 
 
 class CheckpointEvent(_Event):
-    """A complete checkpoint lies in `directory` (relative to the attempt's work directory); its manifest was written last."""
+    """A complete checkpoint lies in `directory`, relative to the attempt's work directory; its manifest came last."""
 
     type: Literal["checkpoint"] = "checkpoint"
     step: int = Field(ge=0)

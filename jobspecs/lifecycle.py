@@ -115,7 +115,7 @@ REASONS: MappingProxyType[Reason, ReasonRule] = MappingProxyType(
         Reason.poisoned: ReasonRule(
             False,
             False,
-            f"The job crashed its process {CRASHES_MAX} times. Read the log of the last attempt before you submit it again.",
+            f"The job crashed its process {CRASHES_MAX} times. Read the last attempt's log before you submit it again.",
         ),
         Reason.lease_expired: ReasonRule(
             True, True, "The worker vanished; the job goes on elsewhere from its last checkpoint."

@@ -63,7 +63,7 @@ class Manifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """sha256 over the sorted list of path, size and sha256: equal files give equal digests, whatever was measured."""
+        """sha256 over the sorted list of path, size and sha256: equal files give equal digests."""
         lines = sorted(f"{file.path}\0{file.bytes}\0{file.sha256}\n" for file in self.files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What one pass over a data set learns about it: enough to refuse a spec that can't work, without reading rows again."""
+"""What one pass over a data set learns about it: enough to refuse a spec that can't work without reading it again."""
 
 from __future__ import annotations
 

@@ -43,7 +43,8 @@ def parse_reference(text: str) -> Reference:
     match = _REFERENCE.match(text.removeprefix("hub:"))
     if match is None:
         raise ValueError(
-            f"{text!r} is not a reference: write name, name@version, name@alias, owner/name@version or hub:org/name@revision"
+            f"{text!r} is not a reference: "
+            "write name, name@version, name@alias, owner/name@version or hub:org/name@revision"
         )
     selector = match["selector"]
     if source == "hub":

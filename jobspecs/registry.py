@@ -1,4 +1,4 @@
-"""The job kinds. A new kind is one spec file and one line here, and one runner with its line in `workers.runners.registry`."""
+"""The job kinds. A new one is a spec file with a line here, and a runner with a line in `workers.runners.registry`."""
 
 from __future__ import annotations
 

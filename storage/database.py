@@ -18,6 +18,7 @@ from functools import cached_property
 import psycopg
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from storage.repositories.checkpoints import CheckpointRepository
@@ -95,7 +96,7 @@ class Database:
             pool_size=min(5, connections_max),
             max_overflow=max(0, connections_max - 5),
             pool_timeout=10,
-            # One cheap round trip per checkout (0.1 ms on a socket): a restarted server is noticed before the work starts.
+            # One round trip per checkout, 0.1 ms on a socket: a restarted server is noticed before the work starts.
             pool_pre_ping=True,
             connect_args={"connect_timeout": 5, "application_name": application},
         )
@@ -108,6 +109,9 @@ class Database:
         try:
             yield UnitOfWork(session)
             session.commit()
+        except PoolTimeout as error:
+            session.rollback()
+            raise DatabaseUnavailable("All connections to PostgreSQL are in use.") from error
         except DBAPIError as error:
             session.rollback()
             if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):

@@ -37,7 +37,7 @@ def stream_name(job_id: UUID) -> str:
 
 
 class ProgressPublisher:
-    """Writes events to the job's stream. Redis may vanish; then events are dropped here and only PostgreSQL has them."""
+    """Writes events to the job's stream. While Redis is away they are dropped here and only PostgreSQL has them."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis = redis.Redis.from_url(redis_url, **connection_options())

@@ -111,7 +111,8 @@ def _problems_of_label(name: str, column: ColumnProfile) -> list[Problem]:
     return [
         Problem(
             field="label",
-            message=f"class {value!r} has {count} row; a class needs {ROWS_PER_CLASS_MIN}, one to train and one to validate.",
+            message=f"class {value!r} has {count} row; "
+            f"a class needs {ROWS_PER_CLASS_MIN}, one to train and one to validate.",
             remedy="Add rows of that class or leave it out.",
         )
         for value, count in column.values.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import DateTime, MetaData, func
@@ -23,7 +23,7 @@ class Base(DeclarativeBase):
     """Declarative base. Times are always with a zone and come from the database's clock."""
 
     metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {datetime: DateTime(timezone=True), dict[str, Any]: JSONB}
+    type_annotation_map: ClassVar = {datetime: DateTime(timezone=True), dict[str, Any]: JSONB}
 
 
 UuidKey = Annotated[UUID, mapped_column(primary_key=True, default=uuid4)]

@@ -1,10 +1,11 @@
-"""Drives the real repositories on a real PostgreSQL through arbitrary histories and compares them with a small model."""
+"""Drives the repositories on a real PostgreSQL through arbitrary histories and compares them with a small model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
@@ -140,7 +141,8 @@ class JobHistories(RuleBasedStateMachine):
             # Time passes: the only way to have an expired lease without waiting for it.
             work.session.execute(
                 text(
-                    "UPDATE jobs SET lease_until = clock_timestamp() - interval '1 s' WHERE id = :id AND host IS NOT NULL"
+                    "UPDATE jobs SET lease_until = clock_timestamp() - interval '1 s' "
+                    "WHERE id = :id AND host IS NOT NULL"
                 ),
                 {"id": job},
             )
@@ -170,7 +172,7 @@ class JobHistories(RuleBasedStateMachine):
                 history = work.jobs.transitions_after(job_id)
                 assert [step.seq for step in history] == list(range(1, row.transition_seq + 1))
                 assert history[-1].state == row.state
-                for before, after in zip(history, history[1:], strict=False):
+                for before, after in pairwise(history):
                     assert after.source == before.state
                     assert may(JobState(before.state), JobState(after.state))
                 version = work.models.of_job(job_id)

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-from storage.migrate import differences, ensure_admin, upgrade
 from storage.database import Database
+from storage.migrate import differences, ensure_admin, upgrade
 
 
 def test_the_migrations_give_exactly_the_tables(database_url: str) -> None:

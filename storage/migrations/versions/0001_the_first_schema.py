@@ -87,7 +87,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "state IN ('queued', 'assigned', 'preparing', 'running', 'uploading', 'cancelling', 'preempting', 'succeeded', 'failed', 'cancelled')",
+            "state IN ('queued', 'assigned', 'preparing', 'running', 'uploading', 'cancelling', "
+            "'preempting', 'succeeded', 'failed', 'cancelled')",
             name=op.f("ck_jobs_state_known"),
         ),
         sa.CheckConstraint("fence >= 0 AND crash_count >= 0", name=op.f("ck_jobs_counts_not_negative")),
