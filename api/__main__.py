@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from types import FrameType
 
 import uvicorn
 
 from api.app import create_app
+from api.parts import Parts
 from api.settings import ApiSettings
 
-#: Seconds that open connections get at the end; event streams never end by themselves.
+#: Seconds that open connections get at the end.
 _GRACE_S = 3
 
 
@@ -23,8 +26,9 @@ def main() -> int:
     except (RuntimeError, ValueError) as error:
         logging.error("error: %s", error)
         return 2
-    uvicorn.run(
-        create_app(settings),
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -32,7 +36,27 @@ def main() -> int:
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
+    # uvicorn raises the signal again when it has stopped; what was asked for is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    _Server(config, app.state.parts).run()
     return 0
+
+
+class _Server(uvicorn.Server):
+    """Tells the event streams to finish, so that they don't have to be cut off."""
+
+    def __init__(self, config: uvicorn.Config, parts: Parts) -> None:
+        super().__init__(config)
+        self._parts = parts
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._parts.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 if __name__ == "__main__":

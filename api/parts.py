@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import anyio
@@ -31,6 +32,8 @@ class Parts:
     #: For the model hub; it honours the proxy variables.
     hub: httpx.Client
     transfers: anyio.CapacityLimiter
+    #: Set when the process shall end: streams that have no end of their own finish.
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
     def make(cls, settings: ApiSettings) -> Parts:

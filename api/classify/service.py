@@ -25,16 +25,25 @@ class Engine:
 
     endpoint: str
     key: str
+    #: The version that is wanted; while a new one is being started, an older one answers.
     version: int
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What an engine said, and which version of the model it serves."""
+
+    version: int
+    results: list[list[LabelScore]]
+
+
 async def classify(parts: Parts, user: Principal, request: ClassifyRequest) -> ClassifyResponse:
-    """Raises ApiError: 404 without such a deployment, 503 while it isn't ready."""
+    """Raises ApiError: 404 without such a deployment, 503 while nothing serves it, 429 when too much waits."""
     engine = await run_in_threadpool(_engine, parts, user, request.model)
     texts = [request.input] if isinstance(request.input, str) else request.input
-    results = await _ask(parts, engine, request.model, texts)
-    best = [sorted(labels, key=lambda item: -item.score)[: request.top_k] for labels in results]
-    return ClassifyResponse(model=request.model, version=engine.version, results=best)
+    answer = await _ask(parts, engine, request.model, texts)
+    best = [sorted(labels, key=lambda item: -item.score)[: request.top_k] for labels in answer.results]
+    return ClassifyResponse(model=request.model, version=answer.version, results=best)
 
 
 def _engine(parts: Parts, user: Principal, name: str) -> Engine:
@@ -47,13 +56,14 @@ def _engine(parts: Parts, user: Principal, name: str) -> Engine:
                 code="not_found",
                 param="model",
             )
-        if row.state != "ready" or row.endpoint is None or row.endpoint_key is None:
+        # Not its state: while a new version is being started, the old one goes on answering at its endpoint.
+        if row.endpoint is None or row.endpoint_key is None:
             why = ": ".join(part for part in (row.state, row.reason, row.message) if part)
             raise unavailable(f"The deployment {name} is not ready ({why}).", "deployment_not_ready", _RETRY_AFTER_S)
         return Engine(row.endpoint, row.endpoint_key, row.model_version.version)
 
 
-async def _ask(parts: Parts, engine: Engine, name: str, texts: list[str]) -> list[list[LabelScore]]:
+async def _ask(parts: Parts, engine: Engine, name: str, texts: list[str]) -> Answer:
     try:
         response = await parts.inference.post(
             f"{engine.endpoint}/classify",
@@ -67,6 +77,12 @@ async def _ask(parts: Parts, engine: Engine, name: str, texts: list[str]) -> lis
         log.warning("the engine of %s answered %d", name, status)
         if status == 413:
             raise ApiError(413, "These are too many or too long texts for one request. Send fewer.") from error
+        if status == 429:
+            raise ApiError(
+                429,
+                f"Too many texts wait for the deployment {name}. Try again, or give it more replicas.",
+                headers={"Retry-After": str(_RETRY_AFTER_S)},
+            ) from error
         raise unavailable(f"The deployment {name} can't answer now.", "engine_error", _RETRY_AFTER_S) from error
     except (httpx.HTTPError, ValidationError) as error:
         log.warning("the engine of %s did not answer as it should: %s", name, error)
@@ -74,4 +90,10 @@ async def _ask(parts: Parts, engine: Engine, name: str, texts: list[str]) -> lis
     if len(results) != len(texts):
         log.error("the engine of %s gave %d results for %d texts", name, len(results), len(texts))
         raise unavailable(f"The deployment {name} answered wrongly.", "engine_error", _RETRY_AFTER_S)
-    return results
+    return Answer(_version_of(response) or engine.version, results)
+
+
+def _version_of(response: httpx.Response) -> int | None:
+    """The version in the engine's header `x-model: owner/name@version`."""
+    _, _, version = response.headers.get("x-model", "").rpartition("@")
+    return int(version) if version.isdecimal() else None

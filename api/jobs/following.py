@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +36,8 @@ PAGE_EVENTS = 500
 #: Seconds after which a gap in the live events is passed over: its events are lost for good by then.
 _GAP_PATIENCE_S = 5.0
 _GAP_LOOK_S = 0.25
+#: While Redis has the events PostgreSQL is asked for state changes at each look, and for events at every fifth.
+_EVENTS_LOOKS = 5
 #: Seconds beyond its own limit that a read from Redis may take before Redis counts as absent.
 _REDIS_GRACE_S = 1.0
 #: Seconds for which an absent Redis is not asked again.
@@ -61,19 +64,34 @@ class Told:
     position: Position
 
 
-def read_page(parts: Parts, user: Principal, job_id: UUID, position: Position, limit: int = PAGE_EVENTS) -> Page:
-    """What follows `position` in PostgreSQL. Raises ApiError 404 when the user has no such job."""
+def read_page(
+    parts: Parts,
+    user: Principal,
+    job_id: UUID,
+    position: Position,
+    limit: int = PAGE_EVENTS,
+    *,
+    with_events: bool = True,
+) -> Page:
+    """What follows `position` in PostgreSQL. Raises ApiError 404 when the user has no such job.
+
+    Without `with_events` events are read only when the state has changed: a look at a quiet job is one query.
+    """
     with parts.database.unit_of_work() as work:
         row = work.jobs.get(job_id, owner_id=user.user_id)
         if row is None:
             raise not_found(f"job {job_id}")
         # In this order: an event that was written before the last transition is then in what is read next.
-        changes = [state_change(step) for step in work.jobs.transitions_after(job_id, position.seq)]
-        if not changes and JobState(row.state) in TERMINAL:
-            last = [state_change(step) for step in work.jobs.transitions_after(job_id, row.transition_seq - 1)]
+        ended = JobState(row.state) in TERMINAL
+        # A watcher that has them all still wants to know how it ended.
+        known_seq = min(position.seq, row.transition_seq - ended)
+        steps = work.jobs.transitions_after(job_id, known_seq) if row.transition_seq > known_seq else []
+        if with_events or steps:
+            events = work.events.after(job_id, position.fence, position.number, limit=limit + 1)
         else:
-            last = changes[-1:]
-        events = work.events.after(job_id, position.fence, position.number, limit=limit + 1)
+            events = []
+    last = state_change(steps[-1]) if steps else None
+    changes = [state_change(step) for step in steps if step.seq > position.seq]
     has_more = len(events) > limit
     events = events[:limit]
     if has_more:
@@ -81,8 +99,8 @@ def read_page(parts: Parts, user: Principal, job_id: UUID, position: Position, l
     happenings: list[Happening] = list(heapq.merge(changes, events, key=_time))
     for happening in happenings:
         position = position.after(happening)
-    ended = next((change for change in last if JobState(change.state) in TERMINAL), None)
-    return Page(happenings, position, has_more, None if has_more else ended)
+    is_last = last is not None and JobState(last.state) in TERMINAL and not has_more
+    return Page(happenings, position, has_more, last if is_last else None)
 
 
 def _time(happening: Any) -> datetime:
@@ -101,15 +119,19 @@ class Follower:
         self.ended: StateChange | None = None
         self._redis_absent_until_s = 0.0
         self._gap_since_s: float | None = None
+        self._events_read_at_s = 0.0
 
     async def follow(self) -> AsyncIterator[Told]:
-        """Yields everything once and in order, and nothing-happened now and then; returns when the job has ended."""
+        """Yields everything once and in order, and nothing-happened now and then; returns when the job has ended.
+
+        It also returns, with `ended` unset, when the process shall end; the watcher then comes back with its cursor.
+        """
         looked_at_s = 0.0
         live: list[RecordedEvent] | None = None
-        while self.ended is None:
+        while self.ended is None and not self._parts.stopping.is_set():
             if live is None or time.monotonic() - looked_at_s >= self._parts.settings.watch_poll_s / 2:
                 looked_at_s = time.monotonic()
-                async for told in self._stored():
+                async for told in self._stored(with_events=live is None or self._events_are_due()):
                     yield told
                 if self.ended is not None:
                     return
@@ -122,10 +144,17 @@ class Follower:
                 await asyncio.sleep(_GAP_LOOK_S)
             yield Told(None, self.position)
 
-    async def _stored(self) -> AsyncIterator[Told]:
+    def _events_are_due(self) -> bool:
+        """Redis answers, but what a worker could not write to it is in PostgreSQL only."""
+        return time.monotonic() - self._events_read_at_s >= _EVENTS_LOOKS * self._parts.settings.watch_poll_s
+
+    async def _stored(self, *, with_events: bool) -> AsyncIterator[Told]:
+        if with_events:
+            self._events_read_at_s = time.monotonic()
         while True:
+            read = partial(read_page, self._parts, self._user, self._job_id, self.position, with_events=with_events)
             try:
-                page = await run_in_threadpool(read_page, self._parts, self._user, self._job_id, self.position)
+                page = await run_in_threadpool(read)
             except DatabaseUnavailable as error:
                 log.warning("a watcher of job %s waits for the database: %s", self._job_id, error)
                 await asyncio.sleep(self._parts.settings.watch_poll_s)

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,20 +35,13 @@ STEADY_S = 60.0
 _POLL_S = 0.25
 
 _BASIC_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH")
-#: For what computes: which GPUs, and the way to a model hub.
-_COMPUTE_VARIABLES = (
-    *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "LD_LIBRARY_PATH", "HF_HOME", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE"),
-    *(
-        "HTTPS_PROXY",
-        "HTTP_PROXY",
-        "NO_PROXY",
-        "https_proxy",
-        "http_proxy",
-        "no_proxy",
-        "SSL_CERT_FILE",
-        "REQUESTS_CA_BUNDLE",
-    ),
+#: The way to a model hub: the API looks revisions up, the worker fetches files.
+_HUB_VARIABLES = (
+    *("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+    *("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy"),
 )
+#: For what computes.
+_COMPUTE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "LD_LIBRARY_PATH", "HF_HOME")
 #: The caller's own access to a platform is no business of the platform's processes.
 _CLIENT_VARIABLES = ("EIGENWERK_TOKEN", "EIGENWERK_URL", "EIGENWERK_HOME")
 
@@ -118,15 +111,22 @@ def platform_processes(
     home: Home, settings: Mapping[str, str], *, port: int, slots: int | None = None
 ) -> list[Server | ManagedProcess]:
     """The platform's own processes in the order of their start, none of them started yet."""
-    api_settings = {"EIGENWERK_API_HOST": "127.0.0.1", "EIGENWERK_API_PORT": str(port)}
+    hub = _variables(_HUB_VARIABLES)
+    api_settings = {
+        "EIGENWERK_API_HOST": "127.0.0.1",
+        "EIGENWERK_API_PORT": str(port),
+        # The system's folder for temporary files may be small, or in memory.
+        "EIGENWERK_SPOOL_DIR": str(home.folder("spool")),
+    }
     compute = {
-        **{name: os.environ[name] for name in _COMPUTE_VARIABLES if name in os.environ},
+        **hub,
+        **_variables(_COMPUTE_VARIABLES),
         "EIGENWERK_HOST_NAME": settings.get("EIGENWERK_HOST_NAME", socket.gethostname()),
         "EIGENWERK_SLOTS": str(slots or settings.get("EIGENWERK_SLOTS") or len(os.sched_getaffinity(0))),
         "EIGENWERK_MEMORY_BYTES": settings.get("EIGENWERK_MEMORY_BYTES", str(host_memory_bytes())),
         "EIGENWERK_SCRATCH_DIR": str(home.folder("scratch")),
     }
-    api = _module(home, "api", "api", {**settings, **api_settings}, None)
+    api = _module(home, "api", "api", {**settings, **hub, **api_settings}, None)
     return [
         Server(process=api, is_ready=lambda: _is_ready(port), timeout_s=120.0),
         _module(home, "scheduler", "workers.scheduler", settings, None),
@@ -139,6 +139,10 @@ def host_memory_bytes() -> int:
     """What jobs and models may use: the physical memory without the reserve."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(physical - MEMORY_RESERVE_BYTES, MEMORY_LEAST_BYTES)
+
+
+def _variables(names: Iterable[str]) -> dict[str, str]:
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:

@@ -80,7 +80,9 @@ def test_a_table_that_cannot_be_read_is_refused_with_file_and_row(
     assert api.client.get("/v1/datasets").json()["data"] == []
 
 
-@pytest.mark.parametrize("file_name", ["table.xlsx", "../../etc/passwd.csv", "a\\b.csv", ".csv", "x" * 300 + ".csv", ""])
+@pytest.mark.parametrize(
+    "file_name", ["table.xlsx", "../../etc/passwd.csv", "a\\b.csv", ".csv", "x" * 300 + ".csv", ""]
+)
 def test_a_file_name_that_tells_no_format_or_leads_elsewhere_is_refused(api: Api, file_name: str) -> None:
     assert push(api.client, HEADLINES.encode(), file_name).status_code == 422
 

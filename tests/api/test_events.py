@@ -127,9 +127,7 @@ def test_events_come_live_from_redis_before_postgresql_has_them(ready: Api, publ
         assert [event.what for event in events if event.type == "log"] == ["1/3"]
 
 
-def test_events_that_redis_lost_come_from_postgresql(
-    ready: Api, publish: Any, services: EmbeddedServices
-) -> None:
+def test_events_that_redis_lost_come_from_postgresql(ready: Api, publish: Any, services: EmbeddedServices) -> None:
     job = ready.submit()
     start(ready, job)
     with watch(ready.client, job) as events:
@@ -140,6 +138,15 @@ def test_events_that_redis_lost_come_from_postgresql(
         publish(job, lines(5))
         store(ready, job, lines(1, 2, 3, 4))
         assert [next(events).what for _ in range(4)] == ["1/2", "1/3", "1/4", "1/5"]
+
+
+def test_events_that_never_reached_redis_come_from_postgresql(ready: Api) -> None:
+    job = ready.submit()
+    start(ready, job)
+    with watch(ready.client, job) as events:
+        assert [next(events).what for _ in range(4)][-1] == "running"
+        store(ready, job, lines(1, 2))
+        assert [next(events).what for _ in range(2)] == ["1/1", "1/2"]
 
 
 def test_a_second_attempt_goes_on_after_the_whole_first(ready: Api, publish: Any) -> None:
@@ -188,11 +195,12 @@ def test_a_client_that_leaves_costs_nothing(ready: Api, services: EmbeddedServic
         assert next(events).what == "queued"
         assert until(lambda: reads(services) == 1)
     # Several looks: between two reads of a watcher that is still there is none either.
-    assert until(lambda: not any(reads(services) or time.sleep(0.05) for _ in range(10)))
+    assert until(lambda: not any(reads(services, after_s=0.05) for _ in range(10)))
 
 
-def reads(services: EmbeddedServices) -> int:
+def reads(services: EmbeddedServices, after_s: float = 0.0) -> int:
     """Connections that wait in Redis for an event."""
+    time.sleep(after_s)
     with redis.Redis.from_url(services.redis_url) as client:
         return sum("b" in entry["flags"] for entry in client.client_list())
 

@@ -176,4 +176,3 @@ def test_events_of_the_wrong_kind_do_not_appear_in_logs(ready: Api) -> None:
     job = ready.submit()
     record(ready, job, [ProgressEvent(stage="train", step=1, steps_total=2), LogEvent(message="only this")])
     assert ready.client.get(f"/v1/jobs/{job['id']}/logs").text.endswith("info only this\n")
-

@@ -30,12 +30,12 @@ def test_an_imported_model_is_listed_with_its_manifest(api: Api) -> None:
 
 def test_an_imported_classifier_is_known_as_one(api: Api) -> None:
     config = json.dumps({"architectures": ["BertForSequenceClassification"]}).encode()
-    assert api.import_model(**{"config.json": config})["task"] == "text-classification"
+    assert api.import_model(files={"config.json": config})["task"] == "text-classification"
 
 
 def test_an_alias_moves_between_versions(api: Api) -> None:
     api.import_model()
-    api.import_model(**{"README.md": b"second"})
+    api.import_model(files={"README.md": b"second"})
     url = f"/v1/registry/models/{api.user}/tiny"
     for version in (1, 2):
         assert api.client.put(f"{url}/aliases/prod", json={"version": version}).json()["version"] == version
@@ -47,7 +47,7 @@ def test_an_alias_moves_between_versions(api: Api) -> None:
 
 
 def test_a_file_is_downloaded_whole_with_its_sum(api: Api) -> None:
-    api.import_model(**{"model.safetensors": WEIGHTS})
+    api.import_model(files={"model.safetensors": WEIGHTS})
     answer = api.client.get(files_url(api, "model.safetensors"))
     assert answer.content == WEIGHTS
     assert answer.headers["X-Content-SHA256"] == sha256(WEIGHTS)
@@ -70,7 +70,7 @@ def test_a_file_is_downloaded_whole_with_its_sum(api: Api) -> None:
     ],
 )
 def test_a_range_gives_just_these_bytes(api: Api, asked: str, start: int, end: int) -> None:
-    api.import_model(**{"model.safetensors": WEIGHTS})
+    api.import_model(files={"model.safetensors": WEIGHTS})
     answer = api.client.get(files_url(api, "model.safetensors"), headers={"Range": asked})
     assert answer.status_code == 206
     assert answer.content == WEIGHTS[start:end]
@@ -121,7 +121,7 @@ def flip(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("content", [safetensors(), WEIGHTS], ids=["small", "several chunks"])
 def test_a_damaged_file_never_arrives_whole(api: Api, content: bytes) -> None:
-    version = api.import_model(**{"model.safetensors": content})
+    version = api.import_model(files={"model.safetensors": content})
     damage(api, version, "model.safetensors", flip)
     received = bytearray()
     with (
@@ -143,7 +143,8 @@ def test_a_shortened_or_missing_file_is_an_error_before_the_download(api: Api) -
 
 
 @pytest.mark.parametrize(
-    "path", ["absent.json", "../config.json", "%2e%2e/config.json", "..%2fconfig.json", "/config.json", "config.json%00"]
+    "path",
+    ["absent.json", "../config.json", "%2e%2e/config.json", "..%2fconfig.json", "/config.json", "config.json%00"],
 )
 def test_only_what_the_manifest_names_can_be_fetched(api: Api, path: str) -> None:
     api.import_model()

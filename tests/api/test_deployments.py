@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from jobspecs.manifest import Manifest, ManifestFile
+from tests.api.conftest import Api, sha256
+
+KEY = "engine-key"
+
+
+class Engine(BaseHTTPRequestHandler):
+    """Answers as an engine does: every text that holds `good` is good."""
+
+    answer_status = 200
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        allowed = self.headers["Authorization"] == f"Bearer {KEY}" and self.path == "/classify"
+        results = [
+            [
+                {"label": label, "score": 0.9 if (label == "good") == ("good" in text) else 0.1}
+                for label in ("bad", "good")
+            ]
+            for text in body["inputs"]
+        ]
+        answer = json.dumps({"results": results}).encode()
+        self.send_response(type(self).answer_status if allowed else 401)
+        self.send_header("Content-Length", str(len(answer)))
+        self.send_header("x-model", "ada/quality@1")
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def engine() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    Engine.answer_status = 200
+
+
+@pytest.fixture
+def trained(api: Api) -> Api:
+    """An API whose user has two versions of a classifier."""
+    file = ManifestFile(path="model.safetensors", bytes=1000, sha256=sha256(b""))
+    manifest = Manifest(artifact="model", task="text-classification", files=(file,))
+    with api.database.unit_of_work() as work:
+        for version in (1, 2):
+            work.models.add_version(api.user_id(), "quality", manifest=manifest, prefix=f"artifacts/{version}")
+    return api
+
+
+def report(api: Api, **observed: Any) -> None:
+    """Plays the inference worker."""
+    with api.database.unit_of_work() as work:
+        row = work.deployments.find(api.user_id(), "quality")
+        assert row is not None
+        row.host = "host-1"
+        row.state = observed.pop("state")
+        for name, value in observed.items():
+            setattr(row, name, value)
+
+
+def classify(api: Api, **changes: Any) -> Any:
+    return api.client.post("/v1/classify", json={"model": "quality", "input": "a good one", **changes})
+
+
+def test_a_deployment_is_wanted_then_observed_then_ended(trained: Api) -> None:
+    answer = trained.client.put("/v1/deployments/quality", json={})
+    assert answer.status_code == 202
+    wanted = answer.json()
+    assert (wanted["state"], wanted["model"]) == ("pending", f"{trained.user}/quality@2")
+    assert wanted["memory_bytes"] > 2**29
+    report(trained, state="ready", endpoint="http://127.0.0.1:1", endpoint_key=KEY)
+    seen = trained.client.get("/v1/deployments/quality")
+    assert seen.json()["state"] == "ready"
+    assert KEY not in seen.text
+    assert "endpoint" not in seen.text
+    assert len(trained.client.get("/v1/deployments").json()["data"]) == 1
+    ended = trained.client.delete("/v1/deployments/quality")
+    assert (ended.status_code, ended.json()["state"]) == (202, "stopping")
+
+
+def test_a_deployment_that_no_worker_holds_is_gone_at_once(trained: Api) -> None:
+    trained.client.put("/v1/deployments/quality")
+    assert trained.client.delete("/v1/deployments/quality").status_code == 204
+    assert trained.client.get("/v1/deployments/quality").status_code == 404
+    assert trained.client.delete("/v1/deployments/quality").status_code == 404
+
+
+def test_asking_for_what_is_wanted_already_restarts_nothing(trained: Api) -> None:
+    trained.client.put("/v1/deployments/quality", json={"model": "quality@1"})
+    report(trained, state="ready")
+    assert trained.client.put("/v1/deployments/quality", json={"model": "quality@1"}).json()["state"] == "ready"
+    assert trained.client.put("/v1/deployments/quality", json={"model": "quality@2"}).json()["state"] == "pending"
+    report(trained, state="failed")
+    assert trained.client.put("/v1/deployments/quality", json={"model": "quality@2"}).json()["state"] == "pending"
+
+
+def test_what_cannot_be_served_is_refused(trained: Api) -> None:
+    trained.import_model("bare")
+    for body, words in (
+        ({"model": "absent"}, "no model absent"),
+        ({"model": "bare"}, "bare model"),
+        ({"model": "hub:org/name"}, "no model"),
+        ({"replicas": 0}, "replicas"),
+        ({"engine": "tgi"}, "engine"),
+        ({"modle": "quality"}, "modle"),
+    ):
+        answer = trained.client.put("/v1/deployments/quality", json=body)
+        assert answer.status_code == 422
+        assert words in answer.json()["error"]["message"]
+
+
+def test_texts_are_classified_by_the_engine(trained: Api, engine: str) -> None:
+    trained.client.put("/v1/deployments/quality", json={"model": "quality@1"})
+    report(trained, state="ready", endpoint=engine, endpoint_key=KEY)
+    one = classify(trained)
+    assert one.json() == {
+        "model": "quality",
+        "version": 1,
+        "results": [[{"label": "good", "score": 0.9}, {"label": "bad", "score": 0.1}]],
+    }
+    many = classify(trained, input=["good", "poor"], top_k=1).json()["results"]
+    assert [[item["label"] for item in labels] for labels in many] == [["good"], ["bad"]]
+
+
+def test_a_deployment_that_is_not_ready_answers_503_with_the_reason(trained: Api) -> None:
+    trained.client.put("/v1/deployments/quality")
+    pending = classify(trained)
+    assert (pending.status_code, pending.json()["error"]["code"]) == (503, "deployment_not_ready")
+    assert int(pending.headers["Retry-After"]) > 0
+    report(trained, state="failed", reason="corrupt_artifact", message="config.json is damaged")
+    assert "corrupt_artifact: config.json is damaged" in classify(trained).json()["error"]["message"]
+
+
+def test_the_old_version_answers_while_the_new_one_is_being_started(trained: Api, engine: str) -> None:
+    trained.client.put("/v1/deployments/quality", json={"model": "quality@1"})
+    report(trained, state="ready", endpoint=engine, endpoint_key=KEY)
+    assert trained.client.put("/v1/deployments/quality", json={"model": "quality@2"}).json()["state"] == "pending"
+    meanwhile = classify(trained)
+    assert (meanwhile.status_code, meanwhile.json()["version"]) == (200, 1)
+
+
+def test_an_engine_with_too_much_waiting_answers_429(
+    trained: Api, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "answer_status", 429)
+    trained.client.put("/v1/deployments/quality", json={"model": "quality@1"})
+    report(trained, state="ready", endpoint=engine, endpoint_key=KEY)
+    busy = classify(trained)
+    assert busy.status_code == 429
+    assert int(busy.headers["Retry-After"]) > 0
+
+
+def test_an_engine_that_fails_or_vanishes_answers_503(trained: Api, engine: str) -> None:
+    trained.client.put("/v1/deployments/quality")
+    report(trained, state="ready", endpoint=engine, endpoint_key="wrong")
+    assert classify(trained).status_code == 503
+    report(trained, state="ready", endpoint_key=KEY)
+    Engine.answer_status = 500
+    assert classify(trained).status_code == 503
+    report(trained, state="ready", endpoint="http://127.0.0.1:1")
+    assert classify(trained).status_code == 503
+
+
+def test_an_unknown_deployment_and_that_of_another_user_are_404(trained: Api) -> None:
+    assert classify(trained, model="absent").status_code == 404
+    trained.client.put("/v1/deployments/quality")
+    with trained.as_user(trained.new_user()) as other:
+        assert other.post("/v1/classify", json={"model": "quality", "input": "x"}).status_code == 404
+        assert other.get("/v1/deployments/quality").status_code == 404
+        assert other.delete("/v1/deployments/quality").status_code == 404
+
+
+@pytest.mark.parametrize("texts", [[], ["x"] * 1025, "y" * 100_001, [1], None])
+def test_too_many_or_too_long_texts_are_refused(trained: Api, texts: Any) -> None:
+    assert classify(trained, input=texts).status_code == 422

@@ -1,0 +1,186 @@
+"""What every request meets: strict JSON, one shape of errors, ids, host names, health and figures."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.settings import ApiSettings
+from api.strict_json import UnacceptableJson, parse_json
+from tests.api.conftest import ADMIN_TOKEN, SPEC, Api, RunApi
+
+
+def post(api: Api, body: bytes) -> httpx.Response:
+    return api.client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"kind": "a", "kind": "b"}', "appears twice"),
+        (b'{"kind": NaN}', "no number in JSON"),
+        (b'{"kind": -Infinity}', "no number in JSON"),
+        (b'{"kind": 1e400}', "too large"),
+        (b'{"kind": ' + b"9" * 5000 + b"}", "digits"),
+        (b'{"a":' * 40 + b"1" + b"}" * 40, "nested deeper"),
+        (b"[" * 100_000, "nested deeper"),
+        (b'{"kind": "\\ud800"}', "surrogate"),
+        (b'{"kind": "a\\u0000b"}', "NUL"),
+        (b'{"kind": "\xff"}', "not UTF-8"),
+        (b'{"kind": ', "line 1"),
+        (b"\xef\xbb\xbf{}", "line 1"),
+    ],
+)
+def test_json_that_is_not_plain_is_refused(api: Api, body: bytes, words: str) -> None:
+    answer = post(api, body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+    assert words in answer.json()["error"]["message"]
+
+
+def test_brackets_and_escapes_inside_strings_are_only_text() -> None:
+    text = r'{"a": "[[[[{{{{\"[", "b": "\\u0000", "c": "\\\\"}'
+    assert parse_json(text.encode()) == {"a": '[[[[{{{{"[', "b": r"\u0000", "c": "\\\\"}
+
+
+@pytest.mark.parametrize("body", [b'"' * 1_000_000, b'\\"' * 500_000, b'"\\' * 500_000, b"{" * 1_000_000])
+def test_a_hostile_body_takes_no_long_time(body: bytes) -> None:
+    with pytest.raises(UnacceptableJson):
+        parse_json(body)
+
+
+def test_a_body_beyond_a_megabyte_is_refused(api: Api) -> None:
+    assert post(api, b'"' + b"x" * 1_000_001 + b'"').status_code == 413
+
+
+def test_json_must_say_that_it_is_json(api: Api) -> None:
+    answer = api.client.post("/v1/jobs", content=b"{}", headers={"Content-Type": "text/plain"})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/v1/jobs/", 404),
+        ("PATCH", "/v1/jobs", 405),
+        ("GET", "/v1/jobs/not-an-id", 422),
+        ("GET", "/v1/jobs?limit=0", 422),
+        ("GET", "/v1/jobs?before=99999999999999999999999", 422),
+        ("GET", "/v1/datasets/headlines/versions/99999999999", 422),
+        ("GET", "/v1/datasets/..%00", 422),
+        ("POST", "/v1/jobs", 422),
+        ("GET", "/v1/schemas/nothing", 404),
+    ],
+)
+def test_all_errors_have_one_shape(api: Api, method: str, path: str, status: int) -> None:
+    answer = api.client.request(method, path)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code", "problems"}
+    assert error["message"]
+    assert error["type"] == "invalid_request_error"
+
+
+def test_a_request_id_is_passed_on_when_it_is_harmless(api: Api) -> None:
+    assert api.client.get("/healthz", headers={"X-Request-Id": "abc-1"}).headers["X-Request-Id"] == "abc-1"
+    for harmful in ("a b", "x" * 65, "<script>"):
+        given = api.client.get("/healthz", headers={"X-Request-Id": harmful}).headers["X-Request-Id"]
+        assert re.fullmatch(r"[0-9a-f]{32}", given)
+    assert api.client.get("/nowhere").headers["X-Request-Id"]
+
+
+def test_another_host_name_is_not_answered(api: Api) -> None:
+    answer = httpx.get(f"{api.url}/healthz", headers={"Host": "evil.example:80"}, trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (421, "unknown_host")
+
+
+def test_an_unforeseen_error_tells_an_id_and_nothing_else(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(*_: object, **__: object) -> None:
+        raise RuntimeError("the secret of the house")
+
+    monkeypatch.setattr("api.jobs.service.list_jobs", explode)
+    answer = api.client.get("/v1/jobs")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    assert answer.headers["X-Request-Id"] in answer.json()["error"]["message"]
+    assert "secret" not in answer.text
+
+
+def test_without_the_database_every_route_answers_503_and_when_to_come_back(api_settings: ApiSettings) -> None:
+    away = replace(api_settings.storage, database_url="postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+
+    async def ask() -> list[httpx.Response]:
+        app = create_app(replace(api_settings, storage=away))
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url="http://localhost", headers=headers
+            ) as client,
+        ):
+            return [await client.post("/v1/jobs", json=SPEC), await client.get("/readyz"), await client.get("/healthz")]
+
+    submitted, ready, alive = asyncio.run(ask())
+    assert (submitted.status_code, submitted.json()["error"]["code"]) == (503, "database_unavailable")
+    assert int(submitted.headers["Retry-After"]) > 0
+    assert (ready.status_code, ready.json()["database"]) == (503, "unavailable")
+    assert alive.status_code == 200
+
+
+class TestHealth:
+    def test_a_whole_platform_is_ready(self, api: Api) -> None:
+        with api.as_user(None) as anonymous:
+            assert anonymous.get("/healthz").json() == {"status": "ok"}
+            answer = anonymous.get("/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+
+    def test_without_redis_it_is_degraded_and_still_ready(self, run_api: RunApi, api: Api) -> None:
+        with run_api(storage=replace(api.settings.storage, redis_url="redis://127.0.0.1:1/0")) as other:
+            answer = other.client.get("/readyz")
+        assert (answer.status_code, answer.json()["status"], answer.json()["redis"]) == (200, "degraded", "unavailable")
+
+    def test_without_the_object_store_it_is_not_ready(self, run_api: RunApi, api: Api) -> None:
+        with run_api(storage=replace(api.settings.storage, s3_endpoint="http://127.0.0.1:1")) as other:
+            answer = other.client.get("/readyz")
+        assert (answer.status_code, answer.json()["objects"], answer.json()["database"]) == (503, "unavailable", "ok")
+
+    def test_figures_tell_jobs_requests_and_the_age_of_the_queue(self, ready: Api) -> None:
+        ready.submit()
+        text = ready.client.get("/metrics").text
+        assert re.search(r'^eigenwerk_jobs\{state="queued"\} [1-9]', text, re.MULTILINE)
+        assert re.search(r"^eigenwerk_queue_age_seconds [0-9.]*[1-9]", text, re.MULTILINE)
+        assert re.search(r"^eigenwerk_outbox_unsent [1-9]", text, re.MULTILINE)
+        assert 'route="/v1/datasets/{name}"' in text
+        assert ready.user not in text
+
+
+def test_the_description_of_the_api_is_complete_and_public(api: Api) -> None:
+    with api.as_user(None) as anonymous:
+        document = anonymous.get("/openapi.json").json()
+    assert {"/v1/jobs", "/v1/classify", "/v1/registry/models"} <= document["paths"].keys()
+
+
+def test_the_schema_of_a_kind_describes_its_spec(api: Api) -> None:
+    assert api.client.get("/v1/schemas").json()["data"][0]["kind"] == "train-classifier"
+    schema = api.client.get("/v1/schemas/train-classifier").json()
+    assert set(SPEC) <= schema["properties"].keys()
+    assert schema["additionalProperties"] is False
+
+
+class TestSettings:
+    def test_it_does_not_listen_to_the_world_by_accident(self, api_settings: ApiSettings) -> None:
+        for host in ("::", "192.0.2.1", "gpu-host"):
+            with pytest.raises(RuntimeError, match="EIGENWERK_PUBLIC_URL"):
+                replace(api_settings, host=host)
+        for host in ("127.0.0.1", "::1", "localhost"):
+            replace(api_settings, host=host)
+
+    def test_a_public_url_names_a_host_that_is_answered(self, api_settings: ApiSettings) -> None:
+        settings = replace(api_settings, host="::", public_url="https://eigenwerk.example:8443/")
+        assert settings.hosts is not None
+        assert "eigenwerk.example" in settings.hosts
+        assert replace(api_settings, host="::", allow_public=True).hosts is None
