@@ -220,7 +220,7 @@ def free_port(*, pair_offset: int = 0, taken: Sequence[int] = ()) -> int:
     """
     lowest, highest = 10240, _ephemeral_start() - 1 - pair_offset
     for _ in range(1000):
-        port = random.randint(lowest, highest)  # noqa: S311 - a port, no secret
+        port = random.randint(lowest, highest)
         if port not in taken and port_is_free(port) and (pair_offset == 0 or port_is_free(port + pair_offset)):
             return port
     raise EmbeddedError(f"no free port between {lowest} and {highest} on 127.0.0.1; end some of the servers there")

@@ -1,0 +1,79 @@
+"""The commands together, and what happens when one fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from eigenwerk.cli import datasets, deployments, jobs, models, platform, users
+from eigenwerk.cli.console import note
+from eigenwerk.errors import EigenwerkError
+
+_EXIT_FAILED = 1
+_EXIT_USAGE = 2
+_EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    help=(
+        "Your own language models, on your own machines.\n\n"
+        "Example: eigenwerk up, then in another terminal: eigenwerk submit examples/train-classifier.yaml --watch"
+    ),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(platform.commands)
+app.add_typer(datasets.commands, name="datasets")
+app.add_typer(jobs.commands)
+app.add_typer(models.commands, name="models")
+app.add_typer(models.top_commands)
+app.add_typer(deployments.commands)
+app.add_typer(users.user_commands, name="users", no_args_is_help=True)
+app.add_typer(users.token_commands, name="tokens")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code."""
+    command = typer.main.get_command(app)
+    try:
+        outcome = command.main(
+            args=None if arguments is None else list(arguments), prog_name="eigenwerk", standalone_mode=False
+        )
+        sys.stdout.flush()
+        return outcome if isinstance(outcome, int) else 0
+    except EigenwerkError as error:
+        for line in str(error).splitlines():
+            note(f"error: {line}")
+        return _EXIT_FAILED
+    except TyperException as error:
+        return _usage_error(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_FAILED
+
+
+def run() -> NoReturn:
+    """The entry point of the installed command."""
+    sys.exit(main())
+
+
+def _usage_error(error: TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if context is not None and (not message or type(error).__name__ == "NoArgsIsHelpError"):
+        # Called without arguments, a group shows its help.
+        sys.stderr.write(f"{context.get_help()}\n")
+    else:
+        path = context.command_path if context is not None else "eigenwerk"
+        text = " ".join(message.replace("Value error, ", "").split()).rstrip(".")
+        note(f"error: {text}. See: {path} --help")
+    return _EXIT_USAGE

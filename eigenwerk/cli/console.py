@@ -1,0 +1,98 @@
+"""What the commands share: how they print, which platform they talk to, and the option --json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from eigenwerk.client import Client, connect
+from eigenwerk.reporting import columns
+from eigenwerk.watch import duration, printable
+
+#: Characters of a job's id that lists show; enough to tell jobs apart, and accepted wherever an id is.
+ID_CHARS = 8
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or its beginning if no other begins so.")]
+
+
+def say(text: str = "") -> None:
+    """A line on stdout."""
+    sys.stdout.write(f"{printable(text)}\n")
+
+
+def note(text: str) -> None:
+    """A line on stderr, where it is in no program's way."""
+    sys.stderr.write(f"{printable(text)}\n")
+    sys.stderr.flush()
+
+
+def say_json(document: Any) -> None:
+    """One JSON document on stdout; on a terminal indented, in a pipe on one line."""
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(json.dumps(plain(document), ensure_ascii=False, indent=indent) + "\n")
+
+
+def say_json_line(document: Any) -> None:
+    """One line of JSON Lines, at once."""
+    sys.stdout.write(json.dumps(plain(document), ensure_ascii=False, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def plain(document: Any) -> Any:
+    """Resources of the client as plain JSON."""
+    if isinstance(document, BaseModel):
+        return document.model_dump(mode="json")
+    if isinstance(document, list):
+        return [plain(item) for item in document]
+    if isinstance(document, dict):
+        return {key: plain(value) for key, value in document.items()}
+    return document
+
+
+def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+    """An aligned table; the line `empty`, on stderr, when there are no rows."""
+    if not rows:
+        note(empty)
+        return
+    for line in columns(headers, rows):
+        say(line)
+
+
+def age(moment: datetime | None) -> str:
+    """How long ago, such as `3m20s`; `-` for never."""
+    return "-" if moment is None else duration((datetime.now(UTC) - moment).total_seconds())
+
+
+@contextmanager
+def platform() -> Iterator[Client]:
+    """A client for the platform that the environment, or this machine, knows."""
+    with connect() as client:
+        yield client
+
+
+@contextmanager
+def transfer(label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar for bytes on stderr, when that is a terminal. Yields what is to be told the bytes that went by."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(printable(label), total=total_bytes)
+        yield lambda count: bar.advance(task, count)

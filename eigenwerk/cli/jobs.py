@@ -1,0 +1,235 @@
+"""submit, watch, jobs, show, logs, cancel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from eigenwerk.cli.console import (
+    ID_CHARS,
+    JobId,
+    JsonOption,
+    age,
+    note,
+    platform,
+    say,
+    say_json,
+    say_json_line,
+    say_table,
+)
+from eigenwerk.client import Client
+from eigenwerk.errors import EigenwerkError
+from eigenwerk.event_stream import Event
+from eigenwerk.reporting import columns, result_lines
+from eigenwerk.resources import Job, LogLine
+from eigenwerk.specs import SpecFile, read_spec
+from eigenwerk.watch import figures, watch_on
+from jobspecs.lifecycle import JobState
+
+commands = typer.Typer()
+
+#: What a shell reports of a program that Ctrl-C ended.
+_EXIT_INTERRUPTED = 130
+
+
+@commands.command()
+def submit(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A job spec in YAML, or in JSON if named .json.")],
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue a job.
+
+    With --watch, Ctrl-C stops the watching and not the job; the exit code is 1 when the job does not succeed.
+
+    Example: eigenwerk submit examples/train-classifier.yaml --watch
+    """
+    file = read_spec(spec)
+    with platform() as client:
+        job = _submitted(client, file)
+        if watch:
+            if as_json:
+                say_json_line({"type": "submitted", "data": job})
+            else:
+                say(f"submitted {job.name} as job {job.id}")
+            _watch_to_end(client, job.id, as_json)
+        elif as_json:
+            say_json(job)
+        else:
+            say(job.id)
+            note(f"Watch it: eigenwerk watch {job.id[:ID_CHARS]}")
+
+
+@commands.command()
+def watch(job_id: JobId, as_json: JsonOption = False) -> None:
+    """Follow a job to its end: stage, steps, loss, time left, then the result.
+
+    Ctrl-C stops the watching and not the job; the exit code is 1 when the job does not succeed.
+
+    Example: eigenwerk watch 3f2a91c0
+    """
+    with platform() as client:
+        _watch_to_end(client, client.find_job_id(job_id), as_json)
+
+
+@commands.command("jobs")
+def list_jobs(
+    state: Annotated[
+        list[JobState] | None, typer.Option(help="Only jobs in this state; may be given several times.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=2000, help="At most so many, newest first.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List your jobs, newest first.
+
+    Example: eigenwerk jobs --state running --state queued
+    """
+    with platform() as client:
+        found = client.jobs(limit=limit, states=[str(item) for item in state or ()])
+    if as_json:
+        say_json(found)
+        return
+    rows = [
+        [
+            job.id[:ID_CHARS],
+            job.name,
+            job.kind,
+            job.state + (f" ({job.reason})" if job.reason else ""),
+            age(job.created_at),
+        ]
+        for job in found
+    ]
+    say_table(["ID", "NAME", "KIND", "STATE", "AGE"], rows, "You have no such jobs. Submit one: eigenwerk submit SPEC")
+
+
+@commands.command()
+def show(job_id: JobId, as_json: JsonOption = False) -> None:
+    """Show one job: state, progress, and the result once it succeeded.
+
+    Example: eigenwerk show 3f2a91c0 --json
+    """
+    with platform() as client:
+        job = client.job(client.find_job_id(job_id))
+    if as_json:
+        say_json(job)
+        return
+    for line in _described(job):
+        say(line)
+
+
+@commands.command()
+def logs(
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a job's log. With --json: JSON Lines.
+
+    With --follow the exit code is 1 when the job does not succeed.
+
+    Example: eigenwerk logs -f 3f2a91c0
+    """
+    with platform() as client:
+        job_id = client.find_job_id(job_id)
+        if not follow:
+            for line in client.logs(job_id):
+                _say_log(line, as_json)
+            return
+        try:
+            for event in client.watch(job_id):
+                if event.type == "log":
+                    _say_log(LogLine.model_validate(event.data), as_json)
+        except KeyboardInterrupt:
+            raise _detached(job_id, f"eigenwerk logs -f {job_id[:ID_CHARS]}") from None
+        _check_success(client.job(job_id))
+
+
+@commands.command()
+def cancel(job_id: JobId, as_json: JsonOption = False) -> None:
+    """Cancel a job: a queued one at once, an active one as soon as its worker has stopped it.
+
+    Example: eigenwerk cancel 3f2a91c0
+    """
+    with platform() as client:
+        job = client.cancel(client.find_job_id(job_id))
+    if as_json:
+        say_json(job)
+    else:
+        say(f"{job.id[:ID_CHARS]}  {job.state}")
+
+
+def _submitted(client: Client, file: SpecFile) -> Job:
+    try:
+        return client.submit(file.document)
+    except EigenwerkError as error:
+        if not error.problems:
+            raise
+        lines = "\n".join(file.located(problem) for problem in error.problems)
+        raise EigenwerkError(lines, error.problems, error.status) from error
+
+
+def _watch_to_end(client: Client, job_id: str, as_json: bool) -> None:
+    try:
+        if as_json:
+            for event in client.watch(job_id):
+                say_json_line(_event_document(event))
+        else:
+            watch_on(Console(highlight=False), client.watch(job_id))
+    except KeyboardInterrupt:
+        raise _detached(job_id, f"eigenwerk watch {job_id[:ID_CHARS]}") from None
+    job = client.job(job_id)
+    if as_json:
+        say_json_line({"type": "result", "data": job})
+    elif job.result is not None:
+        say()
+        for line in result_lines(job.result):
+            say(line)
+    _check_success(job)
+
+
+def _event_document(event: Event) -> dict[str, object]:
+    return {"id": event.id, "type": event.type, "data": event.data}
+
+
+def _detached(job_id: str, command: str) -> typer.Exit:
+    note(f"Stopped watching; job {job_id[:ID_CHARS]} goes on. Watch it again: {command}")
+    return typer.Exit(_EXIT_INTERRUPTED)
+
+
+def _check_success(job: Job) -> None:
+    if job.state == JobState.succeeded:
+        return
+    why = ": ".join(part for part in (job.reason, job.message) if part)
+    text = f"Job {job.id[:ID_CHARS]} {job.state}" + (f" ({why})" if why else "")
+    raise EigenwerkError(f"{text}. {job.remedy}" if job.remedy else f"{text}.")
+
+
+def _say_log(line: LogLine, as_json: bool) -> None:
+    if as_json:
+        say_json_line({"at": line.at.isoformat(), "level": line.level, "message": line.message})
+    else:
+        say(f"{line.at.astimezone():%H:%M:%S} {line.level:<7} {line.message}")
+
+
+def _described(job: Job) -> list[str]:
+    facts = [
+        ("id", job.id),
+        ("name", job.name),
+        ("kind", job.kind),
+        ("state", job.state),
+        ("reason", job.reason),
+        ("message", job.message),
+        ("remedy", job.remedy),
+        ("attempts", str(job.attempts)),
+        ("submitted", f"{age(job.created_at)} ago"),
+        ("started", f"{age(job.started_at)} ago" if job.started_at else None),
+        ("finished", f"{age(job.finished_at)} ago" if job.finished_at else None),
+    ]
+    if job.progress is not None and not job.ended:
+        progress = f"{job.progress.stage} {job.progress.step}/{job.progress.steps_total}  {figures(job.progress)}"
+        facts.append(("progress", progress.rstrip()))
+    lines = columns(["", ""], [[name, value] for name, value in facts if value])
+    return lines + (["", *result_lines(job.result)] if job.result is not None else [])

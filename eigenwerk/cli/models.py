@@ -1,0 +1,150 @@
+"""models: list, show, import, alias; and download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eigenwerk.cli.console import JsonOption, age, platform, say, say_json, say_table, transfer
+from eigenwerk.model_folders import model_files
+from eigenwerk.reporting import columns, size
+
+commands = typer.Typer(invoke_without_command=True)
+top_commands = typer.Typer()
+
+Reference = Annotated[str, typer.Argument(metavar="NAME[@V]", help="A model; @ takes a version or an alias.")]
+
+
+@commands.callback()
+def models(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the newest version of each of your models; show, import and name them.
+
+    Example: eigenwerk models
+    """
+    if context.invoked_subcommand is None:
+        list_models(as_json)
+
+
+@commands.command("list")
+def list_models(as_json: JsonOption = False) -> None:
+    """List the newest version of each of your models.
+
+    Example: eigenwerk models list --json
+    """
+    with platform() as client:
+        found = client.models()
+    if as_json:
+        say_json(found)
+        return
+    rows = [
+        [
+            f"{item.name}@{item.version}",
+            item.task or "-",
+            _accuracy(item.metrics),
+            size(item.bytes),
+            age(item.created_at),
+        ]
+        for item in found
+    ]
+    say_table(
+        ["NAME", "TASK", "ACCURACY", "SIZE", "AGE"],
+        rows,
+        "You have no models. Train one: eigenwerk submit SPEC; or bring one: eigenwerk models import DIR --name NAME",
+    )
+
+
+@commands.command()
+def show(reference: Reference, as_json: JsonOption = False) -> None:
+    """Show a model version: its files with size and sha256, its figures, and the aliases of the model.
+
+    Example: eigenwerk models show newsticker-quality@1
+    """
+    with platform() as client:
+        version = client.model_version(reference)
+        model = client.model(f"{version.owner}/{version.name}")
+    if as_json:
+        say_json({**version.model_dump(mode="json"), "aliases": model.aliases})
+        return
+    aliases = ", ".join(f"{alias} = {number}" for alias, number in model.aliases.items())
+    facts = [
+        ("model", version.reference),
+        ("task", version.task),
+        ("digest", version.digest),
+        ("versions", ", ".join(str(item.version) for item in model.versions)),
+        ("aliases", aliases),
+        *((name, f"{value:.4g}") for name, value in sorted(version.metrics.items())),
+    ]
+    for line in columns(["", ""], [[name, value] for name, value in facts if value]):
+        say(line)
+    say()
+    for line in columns(["", "", ""], [[file.path, size(file.bytes), file.sha256] for file in version.manifest.files]):
+        say(line)
+
+
+@commands.command("import")
+def import_model(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder with config.json, safetensors and tokenizer.")
+    ],
+    name: Annotated[str, typer.Option(help="The model's name in the registry.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Register a model folder as the next version of NAME. Only data is taken: safetensors, GGUF, JSON, tokenizers.
+
+    Example: eigenwerk models import ./MiniLM-L6 --name minilm-l6
+    """
+    total_bytes = sum(file.stat().st_size for file in model_files(folder))
+    with platform() as client, transfer(name, total_bytes) as progress:
+        version = client.import_model(folder, name=name, progress=progress)
+    if as_json:
+        say_json(version)
+    else:
+        say(f"{version.name}@{version.version}  {len(version.manifest.files)} files  {size(version.bytes)}")
+
+
+@commands.command()
+def alias(
+    reference: Reference,
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="A name such as production.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Point an alias at a version. Jobs and deployments that use it already keep what they have.
+
+    Example: eigenwerk models alias newsticker-quality@2 production
+    """
+    with platform() as client:
+        client.set_alias(reference, alias)
+        version = client.model_version(reference)
+    if as_json:
+        say_json({"alias": alias, "version": version.version, "model": version.reference})
+    else:
+        say(f"{version.name}@{alias} is {version.name}@{version.version}")
+
+
+@top_commands.command()
+def download(
+    reference: Reference,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the files; made when missing.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Download a model and check every file's sha256. Interrupted, it goes on where it stopped.
+
+    Example: eigenwerk download newsticker-quality@1 ./model
+    """
+    with platform() as client:
+        manifest = client.model_version(reference).manifest
+        with transfer(reference, manifest.bytes_total) as progress:
+            version = client.download(reference, folder, progress=progress)
+    if as_json:
+        files = [file.model_dump() for file in version.manifest.files]
+        say_json({"model": version.reference, "folder": str(folder), "digest": version.digest, "files": files})
+    else:
+        count = len(version.manifest.files)
+        say(f"{version.reference}  {count} files  {size(version.bytes)}  sha256 of each is right  {folder}")
+
+
+def _accuracy(metrics: dict[str, float]) -> str:
+    value = metrics.get("validation/accuracy")
+    return "-" if value is None else f"{value:.1%}"

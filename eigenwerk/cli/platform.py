@@ -1,0 +1,89 @@
+"""up and schema."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from eigenwerk.cli.console import JsonOption, platform, say_json, say_json_line
+from eigenwerk.connection import PLATFORM_FILE, default_home, read_platform_file
+from eigenwerk.errors import EigenwerkError
+
+commands = typer.Typer()
+
+#: The module that runs the platform; it is started, never imported.
+_RUNNER = "deploy.embedded"
+_POLL_S = 0.2
+
+
+@commands.command()
+def up(
+    home: Annotated[
+        Path | None, typer.Option(help="The data directory; $EIGENWERK_HOME or ~/.local/share/eigenwerk if absent.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The API's port; 8480 or a free one if absent.")
+    ] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Jobs at once; one per CPU core if absent.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole platform on this machine until Ctrl-C. What it stores is there again the next time.
+
+    With --json, one line with url, home and pid is printed when it is ready.
+
+    Example: eigenwerk up --slots 1
+    """
+    if importlib.util.find_spec("deploy") is None or importlib.util.find_spec(_RUNNER) is None:
+        raise EigenwerkError(
+            "This is the client alone. Install the platform too: pip install 'eigenwerk[server,embedded]'"
+        )
+    command = [sys.executable, "-m", _RUNNER, "up"]
+    for option, value in (("--home", home), ("--port", port), ("--slots", slots)):
+        command += [option, str(value)] if value is not None else []
+    if not as_json:
+        os.execv(sys.executable, command)  # noqa: S606 - the platform takes this process's place: signals go to it alone
+    raise typer.Exit(_run_and_announce(command, home or default_home()))
+
+
+@commands.command()
+def schema(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", help="A job kind; without it the kinds are listed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the JSON Schema of a job kind, for editors and generators. It is JSON with and without --json.
+
+    Example: eigenwerk schema train-classifier > train-classifier.schema.json
+    """
+    with platform() as client:
+        say_json(client.schema(kind) if kind else client.kinds())
+
+
+def _run_and_announce(command: list[str], home: Path) -> int:
+    """Runs the platform as a child, passes signals on, prints one line when it is ready; returns its exit code."""
+    with tempfile.TemporaryDirectory(prefix="eigenwerk-up-") as folder:
+        ready = Path(folder) / "ready"
+        process = subprocess.Popen([*command, "--ready-file", str(ready)], stdin=subprocess.DEVNULL)
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            process.send_signal(number)
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, pass_on)
+        while process.poll() is None and not ready.exists():
+            time.sleep(_POLL_S)
+        if process.poll() is None:
+            connection = read_platform_file(home / PLATFORM_FILE)
+            say_json_line({"url": connection.url if connection else None, "home": str(home), "pid": process.pid})
+        return process.wait()

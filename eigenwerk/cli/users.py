@@ -1,0 +1,121 @@
+"""users and tokens."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from eigenwerk.cli.console import JsonOption, age, note, platform, say, say_json, say_table
+
+user_commands = typer.Typer()
+token_commands = typer.Typer(invoke_without_command=True)
+
+UserOption = Annotated[str, typer.Option(help="Whose; yourself if absent. Others need an administrator's token.")]
+
+
+class Scope(StrEnum):
+    """What a token allows; each includes the ones before it."""
+
+    read = "read"
+    write = "write"
+    admin = "admin"
+
+
+@user_commands.callback()
+def users() -> None:
+    """Make users. This needs an administrator's token.
+
+    Example: eigenwerk users create alex
+    """
+
+
+@user_commands.command("create")
+def create_user(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")], as_json: JsonOption = False
+) -> None:
+    """Make a user, who can do nothing before there is a token.
+
+    Example: eigenwerk users create alex && eigenwerk tokens create --user alex --scope write
+    """
+    with platform() as client:
+        user = client.create_user(name)
+    if as_json:
+        say_json(user)
+    else:
+        say(f"{user.name}  {user.id}")
+
+
+@token_commands.callback()
+def tokens(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List, make and revoke tokens.
+
+    Example: eigenwerk tokens
+    """
+    if context.invoked_subcommand is None:
+        list_tokens("me", as_json)
+
+
+@token_commands.command("list")
+def list_tokens(user: UserOption = "me", as_json: JsonOption = False) -> None:
+    """List tokens by their first characters.
+
+    Example: eigenwerk tokens list
+    """
+    with platform() as client:
+        found = client.tokens(user=user)
+    if as_json:
+        say_json(found)
+        return
+    rows = [
+        [
+            item.id,
+            f"{item.hint}…",
+            ", ".join(item.scopes),
+            "revoked" if item.revoked_at else f"{item.expires_at:%Y-%m-%d}" if item.expires_at else "never",
+            age(item.created_at),
+        ]
+        for item in found
+    ]
+    say_table(["ID", "TOKEN", "SCOPES", "EXPIRES", "AGE"], rows, "There are no tokens: eigenwerk tokens create")
+
+
+@token_commands.command("create")
+def create_token(
+    user: UserOption = "me",
+    scope: Annotated[list[Scope] | None, typer.Option(help="read, write or admin; write if absent.")] = None,
+    expires_in: Annotated[str | None, typer.Option(help="12h, 30d; never if absent.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a token. It is shown once.
+
+    Example: eigenwerk tokens create --user alex --scope write --expires-in 90d
+    """
+    with platform() as client:
+        token = client.create_token(
+            user=user, scopes=[str(item) for item in scope or [Scope.write]], expires_in=expires_in
+        )
+    if as_json:
+        say_json(token)
+    else:
+        say(token.token or "")
+        note("Keep it now: nothing shows it again. It goes into EIGENWERK_TOKEN.")
+
+
+@token_commands.command("revoke")
+def revoke_token(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="From `eigenwerk tokens list`.")],
+    user: UserOption = "me",
+    as_json: JsonOption = False,
+) -> None:
+    """Revoke a token at once.
+
+    Example: eigenwerk tokens revoke 5b1c2d3e-0f5a-4c6b-9d7e-8f9a0b1c2d3e
+    """
+    with platform() as client:
+        client.revoke_token(token_id, user=user)
+    if as_json:
+        say_json({"id": token_id, "revoked": True})
+    else:
+        say(f"{token_id}  revoked")

@@ -1,0 +1,296 @@
+"""The client: one method per thing that a user can do. Everything it needs of the platform is its URL and a token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+import httpx
+
+from eigenwerk.connection import Connection, find_connection
+from eigenwerk.errors import EigenwerkError
+from eigenwerk.event_stream import Event, follow
+from eigenwerk.model_folders import model_files
+from eigenwerk.resources import (
+    Classification,
+    DatasetVersion,
+    Deployment,
+    Job,
+    JobSummary,
+    LogLine,
+    Model,
+    ModelVersion,
+    ModelVersionDetail,
+    Token,
+    User,
+)
+from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
+from eigenwerk.transport import Sleep, Transport
+from jobspecs.manifest import MANIFEST_NAME, write_manifest
+from jobspecs.references import Reference, parse_reference
+
+_PAGE_ITEMS = 200
+#: A prefix of a job's id is looked for among so many of the newest jobs.
+_PREFIX_JOBS_MAX = 2000
+
+
+class Client:
+    """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
+
+    `http` and `sleep` are for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        http: httpx.BaseTransport | None = None,
+        sleep: Sleep = time.sleep,
+    ) -> None:
+        self._transport = Transport(url, token, http=http, sleep=sleep)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        return self._transport.url
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def submit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
+        """Queues a job. Repeated with the same key and spec it gives the job that was made the first time."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        return Job.model_validate(
+            self._transport.call("POST", "/v1/jobs", json=dict(spec), headers=headers, repeatable=True)
+        )
+
+    def jobs(self, *, limit: int = 50, states: Sequence[str] = ()) -> list[JobSummary]:
+        """Your jobs, newest first."""
+        found: list[JobSummary] = []
+        before: int | None = None
+        while len(found) < limit:
+            params = {"limit": min(limit - len(found), _PAGE_ITEMS), "before": before, "state": list(states) or None}
+            page = self._transport.call("GET", "/v1/jobs", params=params)
+            found += [JobSummary.model_validate(item) for item in page["data"]]
+            before = page["next_before"]
+            if not page["has_more"]:
+                break
+        return found
+
+    def job(self, job_id: str) -> Job:
+        return Job.model_validate(self._transport.call("GET", f"/v1/jobs/{quote(job_id, safe='')}"))
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancels a queued job at once and asks an active one to stop. Status 409 when it has ended."""
+        # Asked twice it is the same wish, so a broken connection is no reason to give up.
+        return Job.model_validate(
+            self._transport.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel", repeatable=True)
+        )
+
+    def find_job_id(self, prefix: str) -> str:
+        """The id that begins with `prefix`. Raises EigenwerkError when none or several do."""
+        try:
+            return str(UUID(prefix))
+        except ValueError:
+            pass
+        wanted = prefix.lower()
+        matches = [job.id for job in self.jobs(limit=_PREFIX_JOBS_MAX) if wanted and job.id.startswith(wanted)]
+        if not matches:
+            raise EigenwerkError(f"You have no job {prefix}. `eigenwerk jobs` lists them.", status=404)
+        if len(matches) > 1:
+            raise EigenwerkError(f"{prefix} is the beginning of {len(matches)} jobs. Write more characters of the id.")
+        return matches[0]
+
+    def logs(self, job_id: str) -> Iterator[LogLine]:
+        """The log so far."""
+        after: str | None = None
+        while True:
+            page = self._transport.call("GET", f"/v1/jobs/{quote(job_id, safe='')}/logs", params={"after": after})
+            yield from (LogLine.model_validate(line) for line in page["data"])
+            after = page["cursor"]
+            if not page["has_more"]:
+                return
+
+    def watch(self, job_id: str, *, after: str | None = None) -> Iterator[Event]:
+        """Everything that happens, from the beginning or from behind `after`, until the job ends.
+
+        The last event has the type `end`. A connection that breaks is made again, with nothing lost or repeated.
+        """
+        return follow(self._transport, f"/v1/jobs/{quote(job_id, safe='')}/events", after)
+
+    def push_dataset(
+        self, file: Path, *, name: str | None = None, progress: Progress = ignore_progress
+    ) -> DatasetVersion:
+        """Sends a CSV, TSV, JSONL (each also .gz) or Parquet file as the next version of `name`.
+
+        The name is the file's, up to its first dot, when there is none. Equal content gives its version again.
+        """
+        name = name or file.name.split(".")[0]
+        return DatasetVersion.model_validate(
+            self._transport.call(
+                "PUT",
+                f"/v1/datasets/{quote(name, safe='')}",
+                params={"file_name": file.name},
+                headers=upload_headers(file),
+                body=file_body(file, progress),
+            )
+        )
+
+    def datasets(self) -> list[DatasetVersion]:
+        """The newest version of each of your data sets."""
+        return [DatasetVersion.model_validate(item) for item in self._transport.call("GET", "/v1/datasets")["data"]]
+
+    def models(self) -> list[ModelVersion]:
+        """The newest version of each of your models."""
+        page = self._transport.call("GET", "/v1/registry/models")
+        return [ModelVersion.model_validate(item) for item in page["data"]]
+
+    def model(self, name: str) -> Model:
+        """A model with its versions and aliases. `name` may carry an owner: `owner/name`."""
+        return Model.model_validate(self._transport.call("GET", self._model_path(_parsed(name))))
+
+    def model_version(self, reference: str) -> ModelVersionDetail:
+        """`name`, `name@3`, `name@alias` or with an owner: the version with its manifest."""
+        wanted = _parsed(reference)
+        path = f"{self._model_path(wanted)}/versions/{wanted.version or wanted.alias or 'latest'}"
+        return ModelVersionDetail.model_validate(self._transport.call("GET", path))
+
+    def import_model(self, folder: Path, *, name: str, progress: Progress = ignore_progress) -> ModelVersionDetail:
+        """Sends a model folder (safetensors, JSON, tokenizer files) and registers it as the next version of `name`."""
+        files = model_files(folder)
+        import_id = self._transport.call("POST", "/v1/registry/imports", json={"name": name})["id"]
+        for file in files:
+            self._transport.call(
+                "PUT",
+                f"/v1/registry/imports/{import_id}/files/{quote(file.relative_to(folder).as_posix())}",
+                headers=upload_headers(file),
+                body=file_body(file, progress),
+            )
+        # Asked again the server answers with the version that was made.
+        return ModelVersionDetail.model_validate(
+            self._transport.call("POST", f"/v1/registry/imports/{import_id}/complete", repeatable=True)
+        )
+
+    def download(self, reference: str, folder: Path, *, progress: Progress = ignore_progress) -> ModelVersionDetail:
+        """Fetches every file of a model version into `folder` and checks its sha256; `manifest.json` is written last.
+
+        Interrupted, it goes on where it stopped when called again. Raises TransferCorrupt.
+        """
+        version = self.model_version(reference)
+        path = f"/v1/registry/models/{version.owner}/{version.name}/versions/{version.version}/files"
+        folder.mkdir(parents=True, exist_ok=True)
+        # A folder with a manifest is complete: until this one is, it has none.
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        for file in version.manifest.files:
+            download_file(self._transport, path, file, folder, progress)
+        write_manifest(folder, version.manifest)
+        return version
+
+    def set_alias(self, reference: str, alias: str) -> None:
+        """Points an alias at a version: `set_alias("newsticker@3", "production")`."""
+        version = self.model_version(reference)
+        path = f"/v1/registry/models/{version.owner}/{version.name}/aliases/{quote(alias, safe='')}"
+        self._transport.call("PUT", path, json={"version": version.version})
+
+    def deploy(
+        self, name: str, *, model: str | None = None, replicas: int = 1, memory_gib: float | None = None
+    ) -> Deployment:
+        """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready."""
+        body = _given(model=model, replicas=replicas, memory_gib=memory_gib)
+        return Deployment.model_validate(
+            self._transport.call("PUT", f"/v1/deployments/{quote(name, safe='')}", json=body)
+        )
+
+    def await_deployment(self, name: str, *, timeout_s: float = 300.0, poll_s: float = 0.5) -> Deployment:
+        """Returns the deployment once it is ready. Raises EigenwerkError when it fails or takes longer."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            deployment = self.deployment(name)
+            why = ": ".join(part for part in (deployment.state, deployment.reason, deployment.message) if part)
+            if deployment.state == "ready":
+                return deployment
+            if deployment.state == "failed":
+                raise EigenwerkError(f"The deployment {name} failed ({why}). Mend the cause, then deploy it again.")
+            if time.monotonic() >= deadline_s:
+                raise EigenwerkError(
+                    f"The deployment {name} was not ready after {timeout_s:g} s ({why}). "
+                    "`eigenwerk deployments` shows when it is."
+                )
+            self._transport.sleep(poll_s)
+
+    def deployments(self) -> list[Deployment]:
+        return [Deployment.model_validate(item) for item in self._transport.call("GET", "/v1/deployments")["data"]]
+
+    def deployment(self, name: str) -> Deployment:
+        return Deployment.model_validate(self._transport.call("GET", f"/v1/deployments/{quote(name, safe='')}"))
+
+    def undeploy(self, name: str) -> None:
+        """Ends a deployment; the model stays in the registry."""
+        self._transport.call("DELETE", f"/v1/deployments/{quote(name, safe='')}")
+
+    def classify(self, name: str, texts: Sequence[str], *, top_k: int | None = None) -> Classification:
+        """Sorts texts (at most 1,024) into the classes of a deployed classifier."""
+        body = _given(model=name, input=list(texts), top_k=top_k)
+        answer = self._transport.call("POST", "/v1/classify", json=body, repeatable=True, patient=False)
+        return Classification.model_validate(answer)
+
+    def kinds(self) -> list[str]:
+        """The job kinds that the platform knows."""
+        return [item["kind"] for item in self._transport.call("GET", "/v1/schemas")["data"]]
+
+    def schema(self, kind: str) -> dict[str, Any]:
+        """The JSON Schema of a kind's spec."""
+        schema: dict[str, Any] = self._transport.call("GET", f"/v1/schemas/{quote(kind, safe='')}")
+        return schema
+
+    def me(self) -> User:
+        """Who you are to the platform."""
+        return User.model_validate(self._transport.call("GET", "/v1/users/me"))
+
+    def create_user(self, name: str) -> User:
+        return User.model_validate(self._transport.call("POST", "/v1/users", json={"name": name}))
+
+    def create_token(self, *, user: str = "me", scopes: Sequence[str], expires_in: str | None = None) -> Token:
+        """Makes a token; its text is in the answer and never again. `expires_in`: 12h, 30d."""
+        body = _given(scopes=list(scopes), expires_in=expires_in)
+        return Token.model_validate(self._transport.call("POST", f"/v1/users/{quote(user, safe='')}/tokens", json=body))
+
+    def tokens(self, *, user: str = "me") -> list[Token]:
+        page = self._transport.call("GET", f"/v1/users/{quote(user, safe='')}/tokens")
+        return [Token.model_validate(item) for item in page["data"]]
+
+    def revoke_token(self, token_id: str, *, user: str = "me") -> None:
+        self._transport.call("DELETE", f"/v1/users/{quote(user, safe='')}/tokens/{quote(token_id, safe='')}")
+
+    def _model_path(self, reference: Reference) -> str:
+        return f"/v1/registry/models/{reference.owner or self.me().name}/{reference.name}"
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _parsed(text: str) -> Reference:
+    try:
+        return parse_reference(text)
+    except ValueError as error:
+        raise EigenwerkError(f"{error}.") from error
+
+
+def connect(connection: Connection | None = None) -> Client:
+    """A client for the given platform, else for the one that `find_connection` finds."""
+    connection = connection or find_connection()
+    return Client(connection.url, connection.token)

@@ -1,0 +1,73 @@
+"""What goes wrong, for programs and for people.
+
+EigenwerkError        the platform refused, or could not be reached
+    TransferCorrupt   bytes arrived that are not the ones that were registered
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import httpx
+
+from jobspecs.problems import Problem
+
+#: Characters of an answer that is not the platform's, shown to help find out who answered.
+_FOREIGN_ANSWER_CHARS = 200
+
+
+class EigenwerkError(Exception):
+    """`message` says what is wrong and what to do. `status` is the HTTP status, None when there was no answer.
+
+    `problems` names fields, files and rows; `code` is for programs; `retry_after_s` is the server's own estimate.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        problems: Sequence[Problem] = (),
+        status: int | None = None,
+        *,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.problems = tuple(problems)
+        self.status = status
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+class TransferCorrupt(EigenwerkError):
+    """What was received has another sha256 than the manifest says. Nothing of it was kept."""
+
+
+def error_of(response: httpx.Response) -> EigenwerkError:
+    """An answer that is no success, as an error. The body must have been read."""
+    status = response.status_code
+    try:
+        error = response.json()["error"]
+        problems = [Problem.model_validate(problem) for problem in error.get("problems") or ()]
+        message, code = str(error["message"]), error.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = " ".join(response.text[:_FOREIGN_ANSWER_CHARS].split())
+        message = f"{response.request.url} answered {status}, not as an Eigenwerk platform does: {text or 'nothing'}"
+        return EigenwerkError(message, status=status)
+    return EigenwerkError(message, problems, status, code=code, retry_after_s=_retry_after_s(response))
+
+
+def no_answer(url: str, error: Exception) -> EigenwerkError:
+    """Nobody answered, or the connection broke."""
+    if isinstance(error, httpx.ConnectError):
+        return EigenwerkError(
+            f"Nothing answers at {url}. Start the platform with `eigenwerk up`, or set EIGENWERK_URL."
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return EigenwerkError(f"{url} did not answer in time. Try again, or look whether the platform is overloaded.")
+    return EigenwerkError(f"The connection to {url} broke ({error or type(error).__name__}). Try again.")
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else None

@@ -1,0 +1,39 @@
+"""Folders with a model in them: what of it is sent, and whether a downloaded one is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eigenwerk.errors import EigenwerkError, TransferCorrupt
+from jobspecs.manifest import MANIFEST_NAME, Manifest, describe_files
+
+#: Files that the registry takes; everything else (weights as pickles, caches) stays where it is.
+_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".md", ".gguf", ".spm"})
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model folder that the registry takes, sorted. Raises EigenwerkError when it is no model."""
+    if not folder.is_dir():
+        raise EigenwerkError(f"{folder} is no folder. Name the folder that holds config.json and the weights.")
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and path.suffix.lower() in _SUFFIXES
+        and path.name != MANIFEST_NAME
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not any(path.suffix.lower() in (".safetensors", ".gguf") for path in found):
+        raise EigenwerkError(
+            f"{folder} holds no weights as safetensors or GGUF. Convert them with transformers: "
+            "model.save_pretrained(folder)."
+        )
+    return found
+
+
+def check_folder(folder: Path, manifest: Manifest) -> None:
+    """Reads every file of a downloaded model again and compares it with the manifest. Raises TransferCorrupt."""
+    actual = {file.path: file for file in describe_files(folder)}
+    for file in manifest.files:
+        if actual.get(file.path) != file:
+            raise TransferCorrupt(f"{folder / file.path} is not what the manifest names. Download it again.")

@@ -1,0 +1,153 @@
+"""What the platform answers, as far as the client reads it. Fields of newer servers are kept and not interpreted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobspecs.events import ProgressEvent
+from jobspecs.lifecycle import TERMINAL
+from jobspecs.manifest import Manifest
+
+
+class Resource(BaseModel):
+    """Anything that the API returns."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class JobSummary(Resource):
+    """A job in a list. `state` is one of `jobspecs.lifecycle.JobState`."""
+
+    id: str
+    kind: str
+    name: str
+    state: str
+    reason: str | None = None
+    message: str | None = None
+    #: What the user can do about `reason`.
+    remedy: str | None = None
+    attempts: int = 0
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+
+class JobResult(Resource):
+    """The model that a job registered, and what was measured."""
+
+    #: `owner/name@version`.
+    model: str
+    owner: str
+    name: str
+    version: int
+    metrics: dict[str, float] = Field(default_factory=dict)
+    report: dict[str, Any] = Field(default_factory=dict)
+
+
+class Job(JobSummary):
+    """One job, whole."""
+
+    spec: dict[str, Any] = Field(default_factory=dict)
+    progress: ProgressEvent | None = None
+    result: JobResult | None = None
+
+
+class LogLine(Resource):
+    at: datetime
+    level: str
+    message: str
+
+
+class DatasetVersion(Resource):
+    """One immutable version of a data set."""
+
+    #: `owner/name@version`.
+    reference: str
+    name: str
+    version: int
+    file_name: str
+    bytes: int
+    sha256: str
+    rows: int
+    columns: list[str]
+    created_at: datetime
+
+
+class ModelVersion(Resource):
+    """One immutable version of a model."""
+
+    #: `owner/name@version`.
+    reference: str
+    owner: str
+    name: str
+    version: int
+    digest: str
+    bytes: int
+    task: str | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    created_at: datetime
+
+
+class ModelVersionDetail(ModelVersion):
+    """With its manifest: every file with size and sha256."""
+
+    manifest: Manifest
+
+
+class Model(Resource):
+    """A model with its versions, newest first, and aliases."""
+
+    owner: str
+    name: str
+    aliases: dict[str, int] = Field(default_factory=dict)
+    versions: list[ModelVersion]
+
+
+class Deployment(Resource):
+    """A served model. `state`: `pending`, `starting`, `ready`, `failed` or `stopping`."""
+
+    name: str
+    model: str
+    version: int
+    engine: str
+    replicas: int
+    state: str
+    reason: str | None = None
+    message: str | None = None
+
+
+class LabelScore(Resource):
+    label: str
+    score: float
+
+
+class Classification(Resource):
+    """One list of labels per text, by falling score."""
+
+    model: str
+    version: int
+    results: list[list[LabelScore]]
+
+
+class User(Resource):
+    id: str
+    name: str
+
+
+class Token(Resource):
+    """A token by its first characters; `token` itself is there once, when it is made."""
+
+    id: str
+    hint: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    token: str | None = Field(default=None, repr=False)

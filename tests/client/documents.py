@@ -1,0 +1,129 @@
+"""Answers of the platform, as its API gives them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+JOB_ID = "3f2a91c0-5d1e-4a77-9c63-0b7f8e1d2a44"
+OTHER_ID = "3f77aa01-1111-4222-8333-444455556666"
+AT = "2026-03-01T12:00:00+00:00"
+
+VERDICT = {
+    "model": {"system": "fine-tuned", "accuracy": 0.75, "accuracy_low": 0.7, "accuracy_high": 0.8, "macro_f1": 0.74},
+    "baselines": [
+        {
+            "system": "TF-IDF + linear SVM",
+            "accuracy": 0.7,
+            "accuracy_low": 0.65,
+            "accuracy_high": 0.75,
+            "macro_f1": 0.69,
+        }
+    ],
+    "helped": "yes",
+    "sentence": "Fine-tuning helped: 75.0% of 750 held-out rows right, TF-IDF + linear SVM 70.0%.",
+}
+
+
+def job(state: str = "queued", **fields: Any) -> dict[str, Any]:
+    document = {
+        "object": "job",
+        "id": JOB_ID,
+        "kind": "train-classifier",
+        "name": "newsticker-quality",
+        "owner": "admin",
+        "state": state,
+        "reason": None,
+        "message": None,
+        "remedy": None,
+        "attempts": 1,
+        "created_at": AT,
+        "started_at": None,
+        "finished_at": None,
+        "spec": {"kind": "train-classifier"},
+        "progress": None,
+        "result": None,
+        **fields,
+    }
+    if state == "succeeded":
+        document["result"] = {
+            "model": "admin/newsticker-quality@1",
+            "owner": "admin",
+            "name": "newsticker-quality",
+            "version": 1,
+            "metrics": {"validation/accuracy": 0.75},
+            "report": {"verdict": VERDICT},
+        }
+    return document
+
+
+def failed_job() -> dict[str, Any]:
+    return job("failed", reason="nan_loss", message="the loss was NaN at step 3", remedy="Lower learning_rate.")
+
+
+def event(cursor: str, kind: str, **fields: Any) -> str:
+    return f"id: {cursor}\nevent: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n"
+
+
+def manifest_file(path: str, content: bytes) -> dict[str, Any]:
+    return {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def model_version(files: dict[str, bytes], version: int = 1) -> dict[str, Any]:
+    entries = [manifest_file(path, content) for path, content in files.items()]
+    return {
+        "object": "model.version",
+        "reference": f"admin/newsticker-quality@{version}",
+        "owner": "admin",
+        "name": "newsticker-quality",
+        "version": version,
+        "digest": "d" * 64,
+        "bytes": sum(len(content) for content in files.values()),
+        "task": "text-classification",
+        "metrics": {"validation/accuracy": 0.75},
+        "job_id": None,
+        "created_at": AT,
+        "manifest": {"schema_version": 1, "artifact": "model", "task": "text-classification", "files": entries},
+    }
+
+
+def dataset(**fields: Any) -> dict[str, Any]:
+    return {
+        "object": "dataset.version",
+        "reference": "admin/headlines@1",
+        "owner": "admin",
+        "name": "headlines",
+        "version": 1,
+        "file_name": "headlines.csv",
+        "bytes": 20,
+        "sha256": "a" * 64,
+        "rows": 2,
+        "columns": ["headline", "quality"],
+        "created_at": AT,
+        **fields,
+    }
+
+
+def deployment(state: str = "ready", **fields: Any) -> dict[str, Any]:
+    return {
+        "object": "deployment",
+        "name": "newsticker-quality",
+        "owner": "admin",
+        "model": "admin/newsticker-quality@1",
+        "version": 1,
+        "engine": "embedded",
+        "replicas": 1,
+        "memory_bytes": 1,
+        "state": state,
+        "reason": None,
+        "message": None,
+        "host": "here",
+        "created_at": AT,
+        "updated_at": AT,
+        **fields,
+    }
+
+
+def error(message: str, code: str, problems: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "x", "param": None, "code": code, "problems": problems or []}}
