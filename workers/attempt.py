@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -41,7 +40,7 @@ from workers.attempt_bench import AssignedJob, AttemptRecord, Fenced, Over, Work
 from workers.checkpoint_sync import CheckpointUploader, fetch_newest, forget_checkpoints
 from workers.child_output import OutputReader
 from workers.child_task import EXIT_STOPPED, ChildTask
-from workers.failures import oom_kills, reason_of, reason_of_death
+from workers.failures import known_reason, oom_kills, reason_of, reason_of_death
 from workers.hub import HubUnavailable
 from workers.orders import Order, Orders
 from workers.recorder import EventRecorder
@@ -194,7 +193,7 @@ class Attempt:
         if order is not Order.none:
             raise over_by(order)
         if self._failure is not None:
-            raise Over(_known(self._failure.reason), self._failure.message)
+            raise Over(known_reason(self._failure.reason), self._failure.message)
         if code < 0:
             raise Over(*reason_of_death(-code, oom_kills_before=oom_kills_before))
         if code == EXIT_STOPPED:
@@ -296,8 +295,3 @@ class Attempt:
             forget_checkpoints(self._bench.database, self._bench.store, self.job.id, keep=0)
         except (ObjectStoreError, DatabaseUnavailable) as error:
             log.warning("job %s: its checkpoints stay behind: %s", self.job.id, error)
-
-
-def _known(reason: str) -> Reason:
-    """A reason of the closed list; a child that invents one has a defect."""
-    return Reason(reason) if reason in Reason.__members__ else Reason.internal_error

@@ -19,7 +19,7 @@ def queue_of(host: str) -> Queue:
 
 
 def make_app(redis_url: str, *, socket_timeout_s: float = 5.0, publish_only: bool = False) -> Celery:
-    """A Celery app that speaks JSON only. `publish_only`: a publisher, which gives up at once instead of trying again."""
+    """A Celery app that speaks JSON only. `publish_only`: it gives up at once instead of trying again."""
     app = Celery("eigenwerk", broker=redis_url, set_as_current=False)
     transport_options: dict[str, object] = {
         # Without timeouts a stopped Redis blocks its callers for ever.

@@ -28,6 +28,11 @@ def reason_of(error: BaseException) -> tuple[Reason, str]:
     return Reason.internal_error, f"{type(error).__name__}: {error}"
 
 
+def known_reason(name: str) -> Reason:
+    """The reason of that name; a child that invents one has a defect."""
+    return Reason(name) if name in Reason.__members__ else Reason.internal_error
+
+
 def reason_of_death(number: int, *, oom_kills_before: int) -> tuple[Reason, str]:
     """Why a child died by a signal. The kernel's out-of-memory killer sends SIGKILL and counts what it kills."""
     name = signal.Signals(number).name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from httpx import TransportError
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -37,7 +38,7 @@ def fetch_snapshot(model: FrozenHubModel, cache: Path, *, endpoint: str | None =
                 ignore_patterns=list(IGNORED_FILES),
             )
         )
-    except LocalEntryNotFoundError as error:
+    except (LocalEntryNotFoundError, TransportError) as error:
         raise HubUnavailable(f"The model hub does not answer: {error}") from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
@@ -49,6 +50,6 @@ def fetch_snapshot(model: FrozenHubModel, cache: Path, *, endpoint: str | None =
     if not any(folder.glob("*.safetensors")):
         raise RunFailed(
             Reason.invalid_model,
-            f"{model.repository} at {model.revision} has no safetensors weights; other formats can run code when loaded.",
+            f"{model.repository} at {model.revision} has no safetensors weights; other formats can run code.",
         )
     return folder

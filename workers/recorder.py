@@ -1,4 +1,4 @@
-"""Numbers an attempt's events and writes them: to Redis at once for those who watch, to PostgreSQL in batches for good."""
+"""Numbers an attempt's events and writes them: to Redis at once, to PostgreSQL in batches and for good."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HELD_MAX = 20_000
 
 
 class EventRecorder:
-    """The events of one attempt, numbered from 1. `add` never waits: a slow Redis or PostgreSQL does not slow training."""
+    """The events of one attempt, numbered from 1. `add` never waits: a slow server does not slow training."""
 
     def __init__(
         self,

@@ -45,9 +45,7 @@ class CelerySender:
 
     def __call__(self, host: str, job_id: str, fence: int) -> None:
         try:
-            self._app.send_task(
-                WAKE_TASK, args=[job_id, fence], queue=queue_of(host), retry=False, ignore_result=True
-            )
+            self._app.send_task(WAKE_TASK, args=[job_id, fence], queue=queue_of(host), retry=False, ignore_result=True)
         except (BrokerError, RedisError, OSError) as error:
             raise RelayFailed(f"Redis did not take a wake-up: {error}") from error
 

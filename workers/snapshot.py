@@ -31,6 +31,7 @@ def take_snapshot(work: UnitOfWork) -> Snapshot:
         for host in work.hosts.alive()
         if host.accepting and host.slots > 0
     ]
+    # With every slot taken nothing can start, and a backlog of thousands need not be read at every commit.
     waiting = [
         Waiting(
             job_id=job.id,
@@ -40,6 +41,6 @@ def take_snapshot(work: UnitOfWork) -> Snapshot:
             memory_bytes=job.memory_bytes,
             gpus=job.gpus,
         )
-        for job in work.jobs.waiting()
+        for job in (work.jobs.waiting() if any(host.slots_used < host.slots_total for host in hosts) else ())
     ]
     return Snapshot(waiting=waiting, hosts=hosts)

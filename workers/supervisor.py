@@ -30,7 +30,7 @@ _ZYGOTE_PAUSE_S = 5.0
 
 
 class ZygoteKeeper:
-    """Has a zygote running. `tend` is called in the worker's main thread: a zygote dies with the thread that made it."""
+    """Has a zygote running. Call `tend` in the worker's main thread: a zygote dies with the thread that made it."""
 
     def __init__(self, runners: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._runners = runners

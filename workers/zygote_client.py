@@ -49,6 +49,10 @@ _SET = {
     "PYTHONUNBUFFERED": "1",
     # The allocator of pyarrow starts a thread when it is loaded; this keeps the zygote at one.
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    # glibc gives freed memory back to the kernel at once and gets it again at the next training step, page by page.
+    # Keeping it takes 8 % less CPU (MiniLM-L6). Huge pages (glibc.malloc.hugetlb) took three times the system time.
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     # No GPU before the fork; a child sets its own.
     "CUDA_VISIBLE_DEVICES": "",
 }

@@ -217,7 +217,7 @@ def database(database_url: str) -> object:
 
 def test_no_history_breaks_the_state_machine(database: Database) -> None:
     JobHistories.database = database
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         JobHistories,
         settings=settings(
             max_examples=40,

@@ -1,1 +1,1 @@
-"""One file per job kind. A runner is a function `run(context) -> Manifest`; the registry is `workers.runners.registry`."""
+"""One file per job kind. A runner is a function `run(context) -> Manifest`; `workers.runners.registry` lists them."""

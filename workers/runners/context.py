@@ -1,4 +1,4 @@
-"""What a runner is given, and how it says that it can't go on. Imports nothing heavy, so the supervisor may read it too."""
+"""What a runner is given, and how it says that it can't go on. Imports nothing heavy: the supervisor reads it too."""
 
 from __future__ import annotations
 
