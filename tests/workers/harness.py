@@ -117,7 +117,7 @@ class Harness:
         return row.id
 
     def start_scheduler(self, **environment: str) -> subprocess.Popen[bytes]:
-        return self._start("workers.scheduler", environment)
+        return self.start("workers.scheduler", **environment)
 
     def start_worker(
         self, name: str = "one", *, wrapper: Sequence[str] = (), **environment: str
@@ -131,7 +131,7 @@ class Harness:
             "EIGENWERK_SCRATCH_DIR": str(self.folder / f"scratch-{name}"),
             "EIGENWERK_SCRATCH_FREE_MIN_BYTES": "1",
         }
-        return self._start("workers.worker", own | environment, wrapper)
+        return self.start("workers.worker", wrapper=wrapper, **(own | environment))
 
     def wait_for_host(self, name: str = "one", *, accepting: bool = True, seconds: float = 60.0) -> None:
         def announced() -> bool:
@@ -280,7 +280,8 @@ class Harness:
         self.database.close()
         self.store.close()
 
-    def _start(self, module: str, environment: dict[str, str], wrapper: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start(self, module: str, *, wrapper: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
+        """A process of the platform on the servers of this harness."""
         process = subprocess.Popen(
             [*wrapper, sys.executable, "-m", module], env={**os.environ, **self.environment, **environment}
         )
