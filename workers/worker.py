@@ -12,6 +12,7 @@ from storage.settings import Settings
 from workers.attempt_bench import Workbench
 from workers.hints import HintListener
 from workers.host import HostConfig
+from workers.housekeeping import Housekeeper
 from workers.inputs import InputCache
 from workers.scratch import Scratch, ScratchInUse
 from workers.signals import on_termination
@@ -42,11 +43,14 @@ def run(settings: Settings, config: HostConfig) -> None:
         supervisor = Supervisor(config, bench, zygote, database=database, poll_s=settings.poll_s)
 
         on_termination(supervisor.stop)
+        housekeeper = Housekeeper(database, store)
+        housekeeper.start()
         hints = HintListener(config.name, settings.redis_url, supervisor.wake)
         try:
             supervisor.run()
         finally:
             hints.stop()
+            housekeeper.stop()
             zygote.close()
             publisher.close()
             store.close()

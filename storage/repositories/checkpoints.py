@@ -9,6 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest
 from storage.tables import CheckpointRow, JobRow
 
@@ -38,6 +39,11 @@ class CheckpointRepository:
             .where(CheckpointRow.job_id == job_id)
             .order_by(CheckpointRow.step.desc(), CheckpointRow.fence.desc())
         ).all()
+
+    def of_ended_jobs(self, limit: int = 200) -> Sequence[CheckpointRow]:
+        """Checkpoints that nobody will resume from: their jobs have ended."""
+        ended = select(JobRow.id).where(JobRow.state.in_([str(state) for state in TERMINAL]))
+        return self._session.scalars(select(CheckpointRow).where(CheckpointRow.job_id.in_(ended)).limit(limit)).all()
 
     def forget(self, rows: Sequence[CheckpointRow]) -> None:
         """Deletes the rows; the caller deletes the objects afterwards."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -123,6 +123,23 @@ class ModelRepository:
             ModelImportRow.id == import_id, ModelImportRow.owner_id == owner_id, ModelImportRow.completed_at.is_(None)
         )
         return self._session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+    def stale_imports(self, older_than_s: float, limit: int = 200) -> Sequence[ModelImportRow]:
+        """Imports that were begun longer ago than `older_than_s` seconds and never completed."""
+        begun = func.clock_timestamp() - text("make_interval(secs => :s)").bindparams(s=older_than_s)
+        query = select(ModelImportRow).where(ModelImportRow.completed_at.is_(None), ModelImportRow.created_at < begun)
+        return self._session.scalars(query.limit(limit)).all()
+
+    def forget_import(self, import_id: UUID) -> bool:
+        """Deletes an import and its file rows. False when it was completed meanwhile."""
+        query = select(ModelImportRow).where(ModelImportRow.id == import_id, ModelImportRow.completed_at.is_(None))
+        row = self._session.scalars(query.with_for_update()).one_or_none()
+        if row is None:
+            return False
+        self._session.execute(delete(ModelImportFileRow).where(ModelImportFileRow.import_id == import_id))
+        self._session.delete(row)
+        self._session.flush()
+        return True
 
     def add_import_file(self, import_id: UUID, file: ManifestFile) -> None:
         """Records a stored file; sending a path again replaces it."""
