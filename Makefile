@@ -1,0 +1,54 @@
+# Everything happens in a virtual environment in this folder. Nothing but Python 3.11 or newer is needed.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+# Real data for demo, tests and benchmarks, where it lies beside the clone.
+ifneq ($(wildcard ../shared/data),)
+export EIGENWERK_DATA_DIR ?= $(abspath ../shared/data)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench constraints clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
+		|| grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## a spec becomes a served, downloaded model; FULL=1 takes all rows, MODEL=folder another encoder
+	@$(BIN)/python -m deploy.demo $(if $(FULL),--full) $(if $(MODEL),--model "$(MODEL)")
+
+test: $(INSTALLED) ## all tests, on real PostgreSQL, Redis and S3
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(INSTALLED) ## formatting, lint, types, imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED) ## format the code and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED) ## all figures, into bench/results/
+	$(BIN)/python -m bench
+
+constraints: $(INSTALLED) ## write constraints.txt anew from what is installed
+	{ head -2 constraints.txt; $(BIN)/pip freeze --all --exclude-editable --exclude pip \
+		| sed -E 's/\+[a-z0-9.]+$$//' | tr '[:upper:]_' '[:lower:]-' | LC_ALL=C sort; } > .venv/constraints.txt
+	mv .venv/constraints.txt constraints.txt
+
+clean: ## remove caches and build products; the virtual environment stays
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[server,embedded,demo,dev]'
+	touch $@
