@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import psycopg
 from sqlalchemy import create_engine, text
@@ -37,6 +38,17 @@ log = logging.getLogger(__name__)
 OUTBOX_CHANNEL = "eigenwerk_outbox"
 #: Key of the advisory lock that the one leading scheduler holds.
 LEADER_LOCK = 0x45_49_47_45
+#: How long a silent server is waited for, in seconds (milliseconds where libpq counts so): about half a minute, not
+#: the operating system's two hours.
+_PATIENCE: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+#: What the server allows a transaction, in milliseconds: a frozen client must not keep a job locked against the reaper.
+_LIMITS = "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000 -c statement_timeout=30000"
 
 
 class DatabaseUnavailable(Exception):
@@ -98,7 +110,7 @@ class Database:
             pool_timeout=10,
             # One round trip per checkout, 0.1 ms on a socket: a restarted server is noticed before the work starts.
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 5, "application_name": application},
+            connect_args={**_PATIENCE, "application_name": application, "options": _LIMITS},
         )
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
@@ -149,7 +161,7 @@ class Database:
 def _connect(url: str) -> Iterator[psycopg.Connection]:
     plain = url.replace("postgresql+psycopg://", "postgresql://", 1)
     try:
-        with psycopg.connect(plain, autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(plain, autocommit=True, **_PATIENCE) as connection:
             yield connection
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(f"PostgreSQL does not answer: {str(error).strip()}") from error

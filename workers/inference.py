@@ -89,6 +89,7 @@ class Reconciler:
         with self.database.unit_of_work() as work:
             if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
                 work.deployments.renew(self.host, lease_s=self.lease.lease_s)
+            work.hosts.lock(self.host)
             used_bytes = sum(row.memory_bytes for row in work.deployments.held(self.host))
             used_bytes += sum(job.memory_bytes for job in work.jobs.active(self.host))
             while row := work.deployments.claim(

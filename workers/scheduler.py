@@ -14,7 +14,7 @@ from storage.database import Database, DatabaseUnavailable, Leadership, Listener
 from storage.settings import Settings
 from workers.relay import CelerySender, Relay
 from workers.signals import on_termination
-from workers.snapshot import take_snapshot
+from workers.snapshot import fits_now, take_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ def tick(database: Database, *, lease_s: float) -> int:
     assigned = 0
     for action in decide(snapshot):
         with database.unit_of_work() as work:
+            # A deployment may have been claimed since the snapshot: what a host has is given out under one lock.
+            if not fits_now(work, action.job_id, action.host):
+                continue
             given = work.jobs.assign(action.job_id, action.host, lease_s=lease_s)
         if given is not None:
             log.info("job %s: attempt %d goes to host %s", given.id, given.fence, given.host)

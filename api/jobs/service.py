@@ -19,7 +19,10 @@ from jobspecs.frozen import FrozenHubModel, FrozenInputs, FrozenRegistryModel
 from jobspecs.problems import InvalidInput
 from jobspecs.references import parse_reference
 from jobspecs.registry import JobSpec, parse_spec
+from scheduling.admission import why_no_host_fits
+from scheduling.decisions import Host, Waiting
 from scheduling.estimates import TYPICAL_WEIGHTS_BYTES, tokens_at_most, training_memory_bytes
+from storage.database import UnitOfWork
 
 GIB = 1024**3
 
@@ -45,13 +48,15 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
         else:
             model = freeze_model(work, user, reference)
             weights = weights_bytes(model)
+        memory_bytes = _memory_bytes(spec, dataset, weights)
+        _check_room(work, memory_bytes, spec.resources.gpus)
         row, created = work.jobs.submit(
             user.user_id,
             owner_name=user.name,
             spec=spec.model_dump(mode="json"),
             inputs=FrozenInputs(dataset=dataset.frozen, model=model).model_dump(mode="json"),
             slots=1,
-            memory_bytes=_memory_bytes(spec, dataset, weights),
+            memory_bytes=memory_bytes,
             gpus=spec.resources.gpus,
             request_sha256=request_sha256,
             idempotency_key=key,
@@ -125,6 +130,17 @@ def _check_same(earlier_sha256: str, sha256: str) -> None:
             code="idempotency_key_reused",
             param="Idempotency-Key",
         )
+
+
+def _check_room(work: UnitOfWork, memory_bytes: int, gpus: int) -> None:
+    """Raises InvalidInput when no host of the platform is large enough: such a job would wait for ever."""
+    job = Waiting(UUID(int=0), priority=0, order=0, slots=1, memory_bytes=memory_bytes, gpus=gpus)
+    hosts = [
+        Host(host.name, slots_total=host.slots, memory_bytes_total=host.memory_bytes, gpus_total=host.gpus)
+        for host in work.hosts.known()
+    ]
+    if problem := why_no_host_fits(job, hosts):
+        raise InvalidInput([problem])
 
 
 def _sha256(document: dict[str, Any]) -> str:

@@ -10,6 +10,8 @@ from storage.tables import HostRow
 
 #: Seconds without an announcement after which a host gets no new jobs.
 HOST_SILENT_S = 30.0
+#: Seconds without an announcement after which a host no longer counts as part of the platform.
+HOST_FORGOTTEN_S = 7 * 24 * 3600.0
 
 
 class HostRepository:
@@ -26,6 +28,14 @@ class HostRepository:
             .values(name=name, **values)
             .on_conflict_do_update(index_elements=["name"], set_={**values, "seen_at": func.clock_timestamp()})
         )
+
+    def lock(self, name: str) -> None:
+        """Until the transaction ends nobody else gives out what the host has: neither to jobs nor to deployments."""
+        self._session.execute(select(HostRow.name).where(HostRow.name == name).with_for_update())
+
+    def known(self) -> list[HostRow]:
+        """Hosts that were seen within a week, whether or not they live at the moment."""
+        return self.alive(silent_s=HOST_FORGOTTEN_S)
 
     def alive(self, silent_s: float = HOST_SILENT_S) -> list[HostRow]:
         """Hosts that were seen lately, whether or not they accept jobs."""

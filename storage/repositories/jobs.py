@@ -154,7 +154,7 @@ class JobRepository:
             return self.transition(
                 job_id, JobState.failed, actor=actor, fence=fence, reason=Reason.poisoned, message=message, crashed=True
             )
-        at_once = reason in (Reason.preempted, Reason.worker_stopped) or crashes == 1
+        at_once = reason in (Reason.preempted, Reason.worker_stopped) or (rule.counts_as_crash and crashes == 1)
         return self.transition(
             job_id,
             JobState.queued,

@@ -176,3 +176,12 @@ def test_events_of_the_wrong_kind_do_not_appear_in_logs(ready: Api) -> None:
     job = ready.submit()
     record(ready, job, [ProgressEvent(stage="train", step=1, steps_total=2), LogEvent(message="only this")])
     assert ready.client.get(f"/v1/jobs/{job['id']}/logs").text.endswith("info only this\n")
+
+
+def test_a_job_that_no_host_could_ever_take_is_refused(ready: Api) -> None:
+    with ready.database.unit_of_work() as work:
+        work.hosts.announce("largest", slots=1, memory_bytes=2**50, gpus=1, accepting=True)
+    refused = ready.client.post("/v1/jobs", json={**SPEC, "resources": {"gpus": 2}})
+    assert refused.status_code == 422
+    assert refused.json()["error"]["param"] == "resources.gpus"
+    assert ready.client.get("/v1/jobs").json()["data"] == []

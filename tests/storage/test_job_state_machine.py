@@ -106,6 +106,10 @@ class JobHistories(RuleBasedStateMachine):
         if row is not None:
             self._attempt_ended(job, reason)
             assert JobState(row.state) is self.expected[job].state
+            if row.state == JobState.queued:
+                after_first_crash = REASONS[reason].counts_as_crash and row.crash_count == 1
+                at_once = after_first_crash or row.reason in (Reason.preempted, Reason.worker_stopped)
+                assert (row.not_before is None) == at_once
 
     @rule(job=jobs)
     def somebody_cancels(self, job: UUID) -> None:
