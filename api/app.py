@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
 
 from api.authentication import check_routes
 from api.classify.endpoints import router as classify
@@ -25,6 +26,7 @@ from api.registry.files import router as registry_files
 from api.registry.imports import router as registry_imports
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
+from api.streaming import sweep_spool
 from api.users.endpoints import router as users
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    parts: Parts = app.state.parts
+    await run_in_threadpool(sweep_spool, parts.settings.spool_dir)
     try:
         yield
     finally:
-        await app.state.parts.close()
+        await parts.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
@@ -38,6 +39,8 @@ class Principal:
     user_id: UUID
     name: str
     scopes: frozenset[Scope]
+    #: When the token ends; None: never.
+    expires_at: datetime | None = None
 
     def may(self, scope: Scope) -> bool:
         return any(scope in SCOPES[: SCOPES.index(held) + 1] for held in self.scopes)
@@ -132,7 +135,7 @@ def _principal(parts: Parts, token: str) -> Principal | None:
         if row is None:
             return None
         scopes = frozenset(scope for scope in SCOPES if scope in row.scopes)
-        return Principal(user_id=row.user.id, name=row.user.name, scopes=scopes)
+        return Principal(user_id=row.user.id, name=row.user.name, scopes=scopes, expires_at=row.expires_at)
 
 
 def _unauthorized(message: str, error: str | None) -> ApiError:

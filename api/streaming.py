@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
+import logging
 import os
 import tempfile
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +23,10 @@ from starlette.types import Send
 from api.errors import ApiError
 from api.parts import Parts
 
+log = logging.getLogger(__name__)
+
+_SPOOL_PREFIX = "eigenwerk-body-"
+_STARTED_AT_S = time.time()
 #: Bytes collected before a thread hashes and writes them: fewer changes of thread, bounded memory.
 _BLOCK_BYTES = 1 << 20
 
@@ -54,15 +61,39 @@ async def received_body(request: Request, parts: Parts, *, bytes_max: int) -> As
     """
     if int(request.headers.get("content-length") or 0) > bytes_max:
         raise _too_large(bytes_max)
-    descriptor, name = tempfile.mkstemp(prefix="eigenwerk-body-", dir=parts.settings.spool_dir)
+    descriptor, name = tempfile.mkstemp(prefix=_SPOOL_PREFIX, dir=parts.settings.spool_dir)
     path = Path(name)
     try:
+        # The lock ends with the process: it tells a body that is being received from one that was left behind.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         received = await _receive(request, parts, descriptor, path, bytes_max)
         _check_promise(request, received)
         yield received
     finally:
         os.close(descriptor)
         path.unlink(missing_ok=True)
+
+
+def sweep_spool(folder: Path) -> None:
+    """Deletes the bodies that killed processes left in `folder`: older than this process, and nobody's any more."""
+    for path in folder.glob(f"{_SPOOL_PREFIX}*"):
+        try:
+            _delete_if_left(path)
+        except OSError as error:
+            # Gone by now, or another user's in a shared folder.
+            log.info("%s is left alone: %s", path, error)
+
+
+def _delete_if_left(path: Path) -> None:
+    if path.is_symlink() or not path.is_file() or path.stat().st_mtime >= _STARTED_AT_S:
+        return
+    with path.open("rb") as body:
+        try:
+            fcntl.flock(body, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        log.info("deleting %s: the process that received it is gone", path)
+        path.unlink()
 
 
 async def in_transfer(parts: Parts, work: Callable[[], Result]) -> Result:

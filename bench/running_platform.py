@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from tests.workers.harness import SHORT_TIMES, Harness, make_harness
 @contextmanager
 def servers() -> Iterator[tuple[EmbeddedServices, Harness]]:
     """PostgreSQL (durable, as in production), Redis and S3 with the newest schema; nothing else runs yet."""
-    with (
-        tempfile.TemporaryDirectory(prefix="eigenwerk-bench-") as folder,
-        EmbeddedServices(Path(folder) / "home") as services,
-    ):
+    with tempfile.TemporaryDirectory(prefix="eigenwerk-bench-") as folder, ExitStack() as stack:
+        services = EmbeddedServices(Path(folder) / "home")
+        # As root PostgreSQL's data lies outside the folder.
+        stack.callback(services.remove_data)
+        stack.enter_context(services)
         upgrade(services.database_url)
         access = asdict(services.object_access)
         access["endpoint_url"] = services.object_access.endpoint

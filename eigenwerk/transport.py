@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ class Transport:
             headers=headers,
             timeout=httpx.Timeout(_READ_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
             transport=http,
+            # A proxy of the environment has no business with this machine's own platform: it would see the token.
+            trust_env=not is_loopback(self.url),
         )
 
     def close(self) -> None:
@@ -103,6 +106,17 @@ class Transport:
                 yield response
         except httpx.TransportError as error:
             raise no_answer(self.url, error) from error
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is one of this machine that nobody else can reach."""
+    host = httpx.URL(url).host
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def is_passing(error: EigenwerkError) -> bool:

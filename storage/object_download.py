@@ -20,6 +20,7 @@ from storage.object_errors import (
     ObjectUnreadable,
     StoredObject,
 )
+from storage.object_upload import ShouldStop, check_stop, never
 from storage.object_wire import S3Wire
 
 #: Bytes handed to the consumer at once.
@@ -119,11 +120,19 @@ class RangeStream:
 
 
 def download(
-    wire: S3Wire, key: str, path: Path, *, size: int, etag: str | None, sha256: str | None = None
+    wire: S3Wire,
+    key: str,
+    path: Path,
+    *,
+    size: int,
+    etag: str | None,
+    sha256: str | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> StoredObject:
     """Fetches `key` into a temporary file beside `path`, checks sha256, then renames: `path` is whole or unchanged.
 
-    Raises ObjectCorrupt (the temporary file is gone by then), OSError if the disk is full, the errors of S3Wire.
+    Raises TransferStopped, ObjectCorrupt (the temporary file is gone by then), OSError if the disk is full, the errors
+    of S3Wire.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
@@ -132,7 +141,7 @@ def download(
         if size:
             # A full disk shows here, not after gigabytes.
             os.posix_fallocate(descriptor, 0, size)
-        found = _fetch_parts(wire, key, descriptor, size, etag)
+        found = _fetch_parts(wire, key, descriptor, size, etag, should_stop or never)
         if sha256 is not None and found != sha256:
             raise ObjectCorrupt(key, f"sha256 {sha256}", f"sha256 {found}")
         os.fsync(descriptor)
@@ -145,14 +154,14 @@ def download(
     return StoredObject(key, size, found)
 
 
-def _fetch_parts(wire: S3Wire, key: str, descriptor: int, size: int, etag: str | None) -> str:
+def _fetch_parts(wire: S3Wire, key: str, descriptor: int, size: int, etag: str | None, stop: ShouldStop) -> str:
     """Fetches ranges in parallel and hashes each, in order, as soon as it is there (from the page cache)."""
     part_bytes = wire.settings.part_bytes
     ranges = [(start, min(start + part_bytes, size)) for start in range(0, size, part_bytes)]
     digest = hashlib.sha256()
     with ThreadPoolExecutor(wire.settings.parallel_parts, thread_name_prefix="download") as pool:
         futures: list[Future[None]] = [
-            pool.submit(_fetch_range, wire, key, descriptor, start, end, etag) for start, end in ranges
+            pool.submit(_fetch_range, wire, key, descriptor, start, end, etag, stop) for start, end in ranges
         ]
         try:
             for future, (start, end) in zip(futures, ranges, strict=True):
@@ -165,10 +174,14 @@ def _fetch_parts(wire: S3Wire, key: str, descriptor: int, size: int, etag: str |
     return digest.hexdigest()
 
 
-def _fetch_range(wire: S3Wire, key: str, descriptor: int, start: int, end: int, etag: str | None) -> None:
+def _fetch_range(
+    wire: S3Wire, key: str, descriptor: int, start: int, end: int, etag: str | None, stop: ShouldStop
+) -> None:
+    check_stop(key, stop)
     position = start
     with RangeStream(wire, key, start, end, etag) as stream:
         for chunk in stream:
+            check_stop(key, stop)
             view = memoryview(chunk)
             while view:
                 written = os.pwrite(descriptor, view, position)

@@ -53,7 +53,7 @@ def upload(
     checked_key(key)
     size = path.stat().st_size
     progress = _Counter(size, on_progress)
-    stop = should_stop or _never
+    stop = should_stop or never
     with path.open("rb", buffering=0) as file:
         if size <= wire.settings.part_bytes:
             return _upload_whole(wire, file, key, size, sha256, progress, stop)
@@ -68,7 +68,7 @@ def _upload_whole(
     _check_end(file, key, size)
     digest = hashlib.sha256(body).hexdigest()
     _check_digest(key, sha256, digest)
-    _check_stop(key, stop)
+    check_stop(key, stop)
     wire.request("PUT", key, headers=checksum_headers(body), body=body)
     progress.add(size)
     return StoredObject(key, size, digest)
@@ -120,7 +120,7 @@ def _send_parts(
         try:
             for number, start in enumerate(range(0, size, part_bytes), start=1):
                 buffer = free.get()
-                _check_stop(key, stop)
+                check_stop(key, stop)
                 _raise_first_error(sent)
                 length = min(part_bytes, size - start)
                 _fill(file, memoryview(buffer)[:length], key)
@@ -130,7 +130,7 @@ def _send_parts(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    _check_stop(key, stop)
+    check_stop(key, stop)
     return digest.hexdigest(), parts
 
 
@@ -221,7 +221,8 @@ def _check_digest(key: str, expected: str | None, found: str) -> None:
         raise ObjectCorrupt(key, f"sha256 {expected}", f"sha256 {found}")
 
 
-def _check_stop(key: str, should_stop: ShouldStop) -> None:
+def check_stop(key: str, should_stop: ShouldStop) -> None:
+    """Raises TransferStopped when the caller wants it."""
     if should_stop():
         raise TransferStopped(f"The transfer of {key!r} was stopped.")
 
@@ -232,5 +233,6 @@ def _raise_first_error(futures: list[Future[_Part]]) -> None:
             raise error
 
 
-def _never() -> bool:
+def never() -> bool:
+    """A `should_stop` that does not."""
     return False

@@ -11,7 +11,6 @@ Every call may raise ObjectStoreUnavailable (try again later) and ObjectStoreRef
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from storage.object_delete import DELETE_BATCH, delete_batch
 from storage.object_download import RangeStream, download
 from storage.object_errors import (
     AbandonedUpload,
@@ -67,9 +67,6 @@ __all__ = [
     "WantedObject",
     "checked_key",
 ]
-
-#: S3 deletes at most this many objects in one request.
-DELETE_BATCH = 1000
 
 
 class ObjectStore:
@@ -161,18 +158,27 @@ class ObjectStore:
         return RangeStream(self._wire, checked_key(key), start, end, etag)
 
     def download_file(
-        self, key: str, path: Path, *, sha256: str | None = None, bytes_total: int | None = None
+        self,
+        key: str,
+        path: Path,
+        *,
+        sha256: str | None = None,
+        bytes_total: int | None = None,
+        should_stop: ShouldStop | None = None,
     ) -> StoredObject:
         """Fetches an object through a temporary file: afterwards `path` is whole and checked, or as it was before.
 
-        Raises ObjectNotFound; ObjectCorrupt (length, sha256 or unreadable); OSError (ENOSPC: disk full).
+        `should_stop()` is asked at least once per MiB: TransferStopped. Raises ObjectNotFound; ObjectCorrupt (length,
+        sha256 or unreadable); OSError (ENOSPC: disk full).
         """
         info = self.stat(key)
         if bytes_total is not None and info.bytes != bytes_total:
             raise ObjectCorrupt(key, f"{bytes_total} bytes", f"{info.bytes} bytes")
-        return download(self._wire, key, path, size=info.bytes, etag=info.etag, sha256=sha256)
+        return download(self._wire, key, path, size=info.bytes, etag=info.etag, sha256=sha256, should_stop=should_stop)
 
-    def download_tree(self, prefix: str, wanted: Iterable[WantedObject], root: Path) -> Sequence[StoredObject]:
+    def download_tree(
+        self, prefix: str, wanted: Iterable[WantedObject], root: Path, *, should_stop: ShouldStop | None = None
+    ) -> Sequence[StoredObject]:
         """Fetches `prefix`/path to `root`/path for each entry of a manifest, checking size and sha256 of each."""
         entries = {checked_key(entry.path): entry for entry in wanted}
 
@@ -181,7 +187,9 @@ class ObjectStore:
             if not target.resolve().is_relative_to(root.resolve()):
                 raise ValueError(f"{path!r} leads out of the folder {root}.")
             key = f"{prefix.rstrip('/')}/{path}"
-            return self.download_file(key, target, sha256=entry.sha256, bytes_total=entry.bytes)
+            return self.download_file(
+                key, target, sha256=entry.sha256, bytes_total=entry.bytes, should_stop=should_stop
+            )
 
         fetched = dict(self._each(fetch, {path: entry.bytes for path, entry in entries.items()}))
         return [fetched[path] for path in entries]
@@ -236,7 +244,7 @@ class ObjectStore:
         # Read first, then delete: a listing that is deleted under its own feet may skip entries.
         keys = [info.key for info in self.list(folder) if info.key == folder or info.key.startswith(f"{folder}/")]
         for start in range(0, len(keys), DELETE_BATCH):
-            self._delete_batch(keys[start : start + DELETE_BATCH])
+            delete_batch(self._wire, keys[start : start + DELETE_BATCH])
         return len(keys)
 
     def abandoned_uploads(self, prefix: str = "") -> Iterator[AbandonedUpload]:
@@ -284,16 +292,3 @@ class ObjectStore:
         for name in sizes:
             if name not in futures:
                 yield name, job(name)
-
-    def _delete_batch(self, keys: Iterable[str]) -> None:
-        document = Element("Delete")
-        SubElement(document, "Quiet").text = "true"
-        for key in keys:
-            SubElement(SubElement(document, "Object"), "Key").text = key
-        body = tostring(document)
-        digest = hashlib.md5(body, usedforsecurity=False).digest()
-        headers = {"Content-MD5": base64.b64encode(digest).decode()}  # the protocol asks for it
-        answer = parsed_xml(self._wire.request("POST", query={"delete": ""}, headers=headers, body=body))
-        for error in xml_all(answer, "Error"):
-            code = xml_text(error, "Code")
-            raise ObjectStoreRefused(code, f"The object store didn't delete {xml_text(error, 'Key')!r}: {code}.")

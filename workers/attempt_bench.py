@@ -11,10 +11,11 @@ from uuid import UUID
 
 from jobspecs.lifecycle import JobState, Reason
 from storage.database import Database, DatabaseUnavailable, UnitOfWork
-from storage.objects import ObjectStore
+from storage.objects import ObjectStore, ObjectStoreError
 from storage.progress import ProgressPublisher
 from storage.settings import LeaseTimes
 from storage.tables import JobRow
+from workers.checkpoint_sync import forget_checkpoints
 from workers.inputs import InputCache
 from workers.lease import Lease
 from workers.orders import Order, Orders
@@ -80,6 +81,13 @@ class Workbench:
     def actor(self) -> str:
         return f"host:{self.host}"
 
+    def forget_checkpoints(self, job_id: UUID) -> None:
+        """Deletes all checkpoints of an ended job. What can't be deleted now is swept later."""
+        try:
+            forget_checkpoints(self.database, self.store, job_id, keep=0)
+        except (ObjectStoreError, DatabaseUnavailable) as error:
+            log.warning("job %s: its checkpoints stay behind: %s", job_id, error)
+
 
 class AttemptRecord:
     """An attempt's rows in the database. Every write names the fence; what PostgreSQL does not answer is repeated."""
@@ -108,6 +116,8 @@ class AttemptRecord:
     def end(self, reason: Reason, message: str) -> JobRow | None:
         """The attempt brought no result. None: it is not this attempt's to end any more."""
         job, actor = self._job, self._bench.actor
+        # PostgreSQL's texts can't hold a NUL, and an error may quote one from the user's data.
+        message = message.replace("\0", "\N{REPLACEMENT CHARACTER}")
         return self.transact(
             lambda work: work.jobs.end_attempt(job.id, reason=reason, message=message, actor=actor, fence=job.fence)
         )

@@ -92,6 +92,8 @@ class CheckpointUploader:
                 (step, folder), self._waiting, self._busy = self._waiting, None, True
             try:
                 self._send_patiently(step, folder)
+            except Exception:
+                log.exception("checkpoint of job %s at step %d is left out", self._job_id, step)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
                 with self._changed:
@@ -99,24 +101,33 @@ class CheckpointUploader:
                     self._changed.notify_all()
 
     def _send_patiently(self, step: int, folder: Path) -> None:
+        prefix = f"checkpoints/{self._job_id}/{self._fence}/{folder.name}"
+        perhaps_stored = False
         while not self._stopped.is_set():
             try:
-                self._send(step, folder)
+                self._send(step, folder, prefix)
                 return
-            except TransferStopped:
-                return
-            except (ObjectCorrupt, OSError, ValueError) as error:
+            except (TransferStopped, ObjectCorrupt, OSError, ValueError) as error:
                 log.warning("checkpoint of job %s at step %d is left out: %s", self._job_id, step, error)
+                if not perhaps_stored:
+                    self._discard(prefix)
                 return
             except (ObjectStoreError, DatabaseUnavailable) as error:
+                # The answer to a commit may have been lost; then the checkpoint counts.
+                perhaps_stored |= isinstance(error, DatabaseUnavailable)
                 log.warning("checkpoint of job %s at step %d is not stored yet: %s", self._job_id, step, error)
                 if self._waiting is not None:
                     return
                 self._stopped.wait(_RETRY_S)
 
-    def _send(self, step: int, folder: Path) -> None:
+    def _discard(self, prefix: str) -> None:
+        try:
+            self._store.delete(prefix)
+        except ObjectStoreError as error:
+            log.warning("%s stays behind until the job has ended: %s", prefix, error)
+
+    def _send(self, step: int, folder: Path, prefix: str) -> None:
         manifest = read_manifest(folder)
-        prefix = f"checkpoints/{self._job_id}/{self._fence}/{folder.name}"
         for file in manifest.files:
             self._store.upload_file(
                 folder / file.path, f"{prefix}/{file.path}", sha256=file.sha256, should_stop=self._stopped.is_set
@@ -132,20 +143,30 @@ class CheckpointUploader:
 
 
 def forget_checkpoints(database: Database, store: ObjectStore, job_id: UUID, *, keep: int) -> None:
-    """Deletes all but the newest `keep` checkpoints of a job: first the rows, then what they named."""
+    """Deletes all but the newest `keep` checkpoints of a job: first what the rows name, then the rows.
+
+    Whoever finds a row without its objects takes an older checkpoint; objects without a row nobody would find again.
+    `keep=0` is for a job that has ended: all that was ever stored for it goes.
+    """
     with database.unit_of_work() as work:
         old = work.checkpoints.newest_first(job_id)[keep:]
+    for prefix in [row.prefix for row in old] if keep else [f"checkpoints/{job_id}"]:
+        store.delete(prefix)
+    with database.unit_of_work() as work:
         work.checkpoints.forget(old)
-    for row in old:
-        store.delete(row.prefix)
 
 
 def fetch_newest(
-    database: Database, store: ObjectStore, job_id: UUID, folder: Path, warn: Callable[[str], None]
+    database: Database,
+    store: ObjectStore,
+    job_id: UUID,
+    folder: Path,
+    warn: Callable[[str], None],
+    should_stop: Callable[[], bool],
 ) -> Path | None:
     """The newest checkpoint whose every byte verifies, below `folder`; older ones are tried in turn.
 
-    Raises ObjectStoreUnavailable, DatabaseUnavailable.
+    Raises ObjectStoreUnavailable, DatabaseUnavailable, TransferStopped.
     """
     with database.unit_of_work() as work:
         rows = work.checkpoints.newest_first(job_id)
@@ -155,7 +176,7 @@ def fetch_newest(
         manifest = Manifest.model_validate(row.manifest)
         try:
             wanted = [WantedObject(file.path, file.bytes, file.sha256) for file in manifest.files]
-            store.download_tree(row.prefix, wanted, target)
+            store.download_tree(row.prefix, wanted, target, should_stop=should_stop)
         except (ObjectCorrupt, ObjectNotFound) as error:
             warn(f"The checkpoint at step {row.step} can't be used; an older one is tried. {error}")
             shutil.rmtree(target, ignore_errors=True)

@@ -1,7 +1,8 @@
-"""Deletes what nothing names any more: checkpoints of ended jobs, transfers that broke off, imports nobody completed.
+"""Deletes what nothing names any more: checkpoints of ended jobs, files of broken attempts, transfers that broke off,
+imports nobody completed.
 
-Rows go first, objects afterwards: what is left behind by a crash in between is invisible, never half there. Any number
-of workers may sweep at the same time.
+Objects go first and the rows that lead to them afterwards: what could not be deleted is found again by the next sweep.
+Any number of workers may sweep at the same time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from storage.database import Database, DatabaseUnavailable
 from storage.objects import ObjectStore, ObjectStoreError
@@ -20,15 +22,18 @@ log = logging.getLogger(__name__)
 SWEEP_EVERY_S = 3600.0
 #: A multipart upload that was begun longer ago than this is not running any more.
 UPLOAD_STALE = timedelta(hours=24)
+#: Files of broken attempts are looked for in jobs that ended within this time.
+BROKEN_WITHIN = timedelta(hours=24)
 #: An import that was begun longer ago than this is given up.
 IMPORT_STALE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Swept:
-    """How many of each were deleted."""
+    """How many of each were deleted; of checkpoints and attempts, the objects."""
 
     checkpoints: int
+    attempts: int
     uploads: int
     imports: int
 
@@ -54,6 +59,7 @@ class Housekeeper:
         """One sweep. Raises DatabaseUnavailable and ObjectStoreError; the next sweep does what is left."""
         return Swept(
             checkpoints=self._sweep_checkpoints(),
+            attempts=self._sweep_attempts(),
             uploads=self._sweep_uploads((now or datetime.now(UTC)) - UPLOAD_STALE),
             imports=self._sweep_imports(),
         )
@@ -64,17 +70,33 @@ class Housekeeper:
                 swept = self.sweep()
             except (DatabaseUnavailable, ObjectStoreError) as error:
                 log.warning("housekeeping waits: %s", error)
+            except Exception:
+                log.exception("housekeeping failed; it is tried again later")
             else:
                 log.info("housekeeping: %s", swept)
             self._stopping.wait(SWEEP_EVERY_S)
 
     def _sweep_checkpoints(self) -> int:
+        # Few jobs have any: those that run, and those whose worker was killed.
+        found = {_job_of(item.key) for item in self._store.list("checkpoints/")} - {None}
         with self._database.unit_of_work() as work:
-            rows = work.checkpoints.of_ended_jobs()
-            work.checkpoints.forget(rows)
-        for row in rows:
-            self._store.delete(row.prefix)
-        return len(rows)
+            ended = work.checkpoints.jobs_to_sweep([job_id for job_id in found if job_id is not None])
+        deleted = 0
+        for job_id in ended:
+            deleted += self._store.delete(f"checkpoints/{job_id}")
+            with self._database.unit_of_work() as work:
+                work.checkpoints.forget(work.checkpoints.newest_first(job_id))
+        return deleted
+
+    def _sweep_attempts(self) -> int:
+        with self._database.unit_of_work() as work:
+            broken = work.models.of_broken_attempts(BROKEN_WITHIN.total_seconds())
+        deleted = 0
+        for job_id, good_fence in broken:
+            folder = f"artifacts/{job_id}/"
+            fences = {item.key.removeprefix(folder).partition("/")[0] for item in self._store.list(folder)}
+            deleted += sum(self._store.delete(f"{folder}{fence}") for fence in fences - {str(good_fence)})
+        return deleted
 
     def _sweep_uploads(self, begun_before: datetime) -> int:
         stale = [upload for upload in self._store.abandoned_uploads() if upload.started_at < begun_before]
@@ -84,8 +106,17 @@ class Housekeeper:
 
     def _sweep_imports(self) -> int:
         with self._database.unit_of_work() as work:
-            stale = work.models.stale_imports(IMPORT_STALE.total_seconds())
-            given_up = [row.id for row in stale if work.models.forget_import(row.id)]
+            given_up = work.models.give_up_imports(IMPORT_STALE.total_seconds())
         for import_id in given_up:
             self._store.delete(f"models/{import_id}")
+            with self._database.unit_of_work() as work:
+                work.models.forget_import(import_id)
         return len(given_up)
+
+
+def _job_of(key: str) -> UUID | None:
+    """The job in the key of a checkpoint's object; None for a key that this platform did not make."""
+    try:
+        return UUID(key.split("/")[1])
+    except ValueError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from httpx import TransportError
@@ -16,6 +17,8 @@ from workers.runners.context import RunFailed
 ALLOWED_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 #: Exports for other engines that some repositories carry along.
 IGNORED_FILES = ("onnx/*", "openvino/*", "coreml/*", "tf*/*", "flax*/*")
+#: Set to 1 to let every user's jobs read what the worker's HF_TOKEN can read: private and gated models too.
+ACCESS_FOR_ALL = "EIGENWERK_HUB_TOKEN_FOR_ALL"
 
 
 class HubUnavailable(Exception):
@@ -23,8 +26,9 @@ class HubUnavailable(Exception):
 
 
 def fetch_snapshot(model: FrozenHubModel, cache: Path, *, endpoint: str | None = None) -> Path:
-    """The folder with the repository's allowed files at the commit. HF_ENDPOINT and HF_TOKEN of the worker apply.
+    """The folder with the repository's allowed files at the commit. HF_ENDPOINT of the worker applies.
 
+    The worker's HF_TOKEN is used only where EIGENWERK_HUB_TOKEN_FOR_ALL is 1: it is not the user's who asks.
     Raises HubUnavailable; RunFailed when the repository can't be read or holds no safetensors weights.
     """
     try:
@@ -34,6 +38,7 @@ def fetch_snapshot(model: FrozenHubModel, cache: Path, *, endpoint: str | None =
                 revision=model.revision,
                 cache_dir=cache,
                 endpoint=endpoint,
+                token=None if os.environ.get(ACCESS_FOR_ALL) == "1" else False,
                 allow_patterns=list(ALLOWED_FILES),
                 ignore_patterns=list(IGNORED_FILES),
             )

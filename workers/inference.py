@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
 from storage.database import Database, DatabaseUnavailable
 from storage.objects import ObjectSettings, ObjectStore
@@ -51,6 +52,8 @@ class Reconciler:
     _looked_at_s: float = float("-inf")
     _renewed_at_s: float = float("-inf")
     _database_away: bool = False
+    #: Digests of the models that were in use at the last tick.
+    _in_use: set[str] = field(default_factory=set)
 
     def tick(self, now_s: float) -> None:
         """One step of everything; blocks for no longer than the database does."""
@@ -60,10 +63,11 @@ class Reconciler:
                 self._rows = self._read(now_s)
                 self._adopt(now_s)
         for service in self.services.values():
-            service.tick(now_s)
+            _tick(service, now_s)
         with self._tolerating_absence():
             self._report()
             self._remove_ended()
+        self._prune()
         if self.warm and all(service.settled for service in self.services.values()):
             for engine in self.means.engines.values():
                 engine.keep_warm()
@@ -156,9 +160,13 @@ class Reconciler:
                 for row in unwanted:
                     work.deployments.remove(row.id, self.host, row.generation)
             self._rows = [row for row in self._rows if row not in unwanted]
-        if ended:
-            in_use: set[str] = set()
-            self.means.cache.prune(in_use.union(*(service.digests() for service in self.services.values())))
+
+    def _prune(self) -> None:
+        """Thins out the cache when a model has come out of use: at the end of a deployment, and after a switch."""
+        in_use = {digest for service in self.services.values() for digest in service.digests()}
+        if not self._in_use <= in_use:
+            self.means.cache.prune(in_use)
+        self._in_use = in_use
 
     @contextlib.contextmanager
     def _tolerating_absence(self) -> Iterator[None]:
@@ -169,6 +177,15 @@ class Reconciler:
             if not self._database_away:
                 log.warning("%s What is served goes on being served.", error)
             self._database_away = True
+
+
+def _tick(service: Service, now_s: float) -> None:
+    """A defect met for one deployment is no reason to stop serving the others; it shows at its own."""
+    try:
+        service.tick(now_s)
+    except Exception as error:
+        if service.hinder(Reason.internal_error, f"{type(error).__name__}: {error}"):
+            log.exception("%s: a defect", service.wanted.model)
 
 
 def _wanted(row: DeploymentRow) -> Wanted:
@@ -216,7 +233,7 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
         reconciler.stop(time.monotonic())
         while not reconciler.stopped:
             for service in reconciler.services.values():
-                service.tick(time.monotonic())
+                _tick(service, time.monotonic())
             wakeup.wait(POLL_S / 10)
     store.close()
     database.close()

@@ -10,96 +10,186 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jobspecs.frozen import FrozenDataset, FrozenHubModel, FrozenInputs, FrozenRegistryModel
-from jobspecs.manifest import ManifestFile, check_relative_path, sha256_of
-from storage.objects import ObjectStore
-from workers.hub import fetch_snapshot
+from jobspecs.manifest import Manifest, ManifestFile, check_relative_path, sha256_of
+from storage.objects import ObjectStore, TransferStopped
+from workers.hub import HubUnavailable, fetch_snapshot
 
 log = logging.getLogger(__name__)
 
+ShouldStop = Callable[[], bool]
+
+#: Seconds between two questions to `should_stop` while another attempt fetches the same thing.
+_LOOK_S = 0.2
+
 
 class InputCache:
-    """The folder `root`. Several threads of one process may use it at once."""
+    """The folder `root`. Several threads of one process may use it at once: each waits only for what it needs itself.
+
+    `should_stop` is asked while something is fetched or waited for; then TransferStopped. Not during a hub's download.
+    """
 
     def __init__(self, root: Path, store: ObjectStore, *, bytes_max: int) -> None:
         self._root = root
         self._files = root / "sha256"
+        #: What a hub's repository consists of at a commit; the files themselves lie with all others.
         self._hub = root / "hub"
+        self._incoming = root / "incoming"
         self._store = store
         self._bytes_max = bytes_max
-        self._lock = threading.Lock()
-        self._files.mkdir(parents=True, exist_ok=True)
-        self._hub.mkdir(exist_ok=True)
+        self._busy: set[str] = set()
+        self._changed = threading.Condition()
+        self._trimming = threading.Lock()
+        # Broken downloads of an earlier worker.
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        for folder in (self._files, self._hub, self._incoming):
+            folder.mkdir(parents=True, exist_ok=True)
 
-    def place_inputs(self, inputs: FrozenInputs, folder: Path) -> tuple[Path, Path]:
+    def place_inputs(self, inputs: FrozenInputs, folder: Path, *, should_stop: ShouldStop) -> tuple[Path, Path]:
         """Puts data set and model below `folder`; returns the data set's file and the model's folder.
 
         Raises ObjectNotFound, ObjectCorrupt, ObjectStoreUnavailable, ObjectStoreRefused, HubUnavailable, RunFailed
-        (the hub's model is unusable), OSError (ENOSPC: disk full).
+        (the hub's model is unusable), TransferStopped, OSError (ENOSPC: disk full).
         """
-        dataset = self.place_dataset(inputs.dataset, folder / "dataset")
+        dataset = self.place_dataset(inputs.dataset, folder / "dataset", should_stop=should_stop)
         model_dir = folder / "model"
         if isinstance(inputs.model, FrozenHubModel):
-            self._place_hub_model(inputs.model, model_dir)
+            self.place_hub_model(inputs.model, model_dir, should_stop=should_stop)
         else:
-            self.place_model(inputs.model, model_dir)
+            self.place_model(inputs.model, model_dir, should_stop=should_stop)
         return dataset, model_dir
 
-    def place_dataset(self, dataset: FrozenDataset, folder: Path) -> Path:
+    def place_dataset(self, dataset: FrozenDataset, folder: Path, *, should_stop: ShouldStop) -> Path:
         """The data set's one file, under the name it was pushed under: its suffix tells the format."""
         name = Path(check_relative_path(dataset.file_name)).name
-        target = folder / name
-        self._place(dataset.key, ManifestFile(path=name, bytes=dataset.bytes, sha256=dataset.sha256), target)
-        return target
+        file = ManifestFile(path=name, bytes=dataset.bytes, sha256=dataset.sha256)
+        self._place(dataset.key, file, folder / name, should_stop)
+        return folder / name
 
-    def place_model(self, model: FrozenRegistryModel, folder: Path) -> None:
+    def place_model(self, model: FrozenRegistryModel, folder: Path, *, should_stop: ShouldStop) -> None:
         """A registered model's files."""
         for file in model.files:
-            self._place(f"{model.prefix}/{file.path}", file, folder / file.path)
+            self._place(f"{model.prefix}/{file.path}", file, folder / file.path, should_stop)
 
-    def _place_hub_model(self, model: FrozenHubModel, folder: Path) -> None:
-        snapshot = fetch_snapshot(model, self._hub)
-        shutil.copytree(snapshot, folder, copy_function=_link_or_copy)
+    def place_hub_model(
+        self, model: FrozenHubModel, folder: Path, *, should_stop: ShouldStop, endpoint: str | None = None
+    ) -> None:
+        """A hub's repository at a commit. It is fetched whole unless every file is here and intact."""
+        name = f"{model.repository.replace('/', '--')}@{model.revision}"
+        with self._alone(name, should_stop):
+            if not self._place_known_snapshot(self._hub / f"{name}.json", folder):
+                self._fetch_snapshot(model, name, folder, endpoint)
+        self.trim()
 
-    def _place(self, key: str, file: ManifestFile, target: Path) -> None:
+    def _fetch_snapshot(self, model: FrozenHubModel, name: str, folder: Path, endpoint: str | None) -> None:
+        incoming = self._incoming / name
+        try:
+            self._keep_snapshot(fetch_snapshot(model, incoming, endpoint=endpoint), name, folder)
+        except HubUnavailable:
+            raise  # the next attempt takes the download up where it broke off
+        except BaseException:
+            shutil.rmtree(incoming, ignore_errors=True)
+            raise
+        shutil.rmtree(incoming)
+
+    def _place_known_snapshot(self, description: Path, folder: Path) -> bool:
+        if not description.is_file():
+            return False
+        files = Manifest.model_validate_json(description.read_bytes()).files
+        if all(self._take(file, folder / file.path) for file in files):
+            return True
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+
+    def _keep_snapshot(self, snapshot: Path, name: str, folder: Path) -> None:
+        """Gives the attempt and the cache links to the files, and notes what there is."""
+        files = []
+        # The hub's own cache holds links to its blobs.
+        for path in (path for path in sorted(snapshot.rglob("*")) if path.is_file()):
+            target = folder / path.relative_to(snapshot)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(path.resolve())
+            file = ManifestFile(
+                path=path.relative_to(snapshot).as_posix(), bytes=target.stat().st_size, sha256=sha256_of(target)
+            )
+            self._keep(target, file)
+            files.append(file)
+        temporary = self._incoming / f"{name}.json"
+        temporary.write_text(Manifest(artifact="model", files=tuple(files)).model_dump_json(), encoding="utf-8")
+        temporary.replace(self._hub / f"{name}.json")
+
+    def _place(self, key: str, file: ManifestFile, target: Path, should_stop: ShouldStop) -> None:
+        with self._alone(file.sha256, should_stop):
+            if not self._take(file, target):
+                self.trim(file.bytes)
+                self._store.download_file(
+                    key, target, sha256=file.sha256, bytes_total=file.bytes, should_stop=should_stop
+                )
+                self._keep(target, file)
+
+    def _take(self, file: ManifestFile, target: Path) -> bool:
+        """Links the cached file to `target`; False when there is none that is intact."""
         cached = self._files / file.sha256
         target.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock:
-            if not _is_intact(cached, file):
-                self.trim(file.bytes)
-                self._store.download_file(key, cached, sha256=file.sha256, bytes_total=file.bytes)
-                cached.chmod(0o444)
-            os.utime(cached)
+        try:
+            # Linked before it is looked at: from now on another attempt's trimming can't take it away.
             target.hardlink_to(cached)
+        except FileNotFoundError:
+            return False
+        if target.stat().st_size == file.bytes and sha256_of(target) == file.sha256:
+            os.utime(target)
+            return True
+        log.warning("cache: %s is damaged on this disk; it is fetched again", cached.name)
+        target.unlink()
+        cached.unlink(missing_ok=True)
+        return False
+
+    def _keep(self, target: Path, file: ManifestFile) -> None:
+        """Makes a verified file of an attempt one of the cache."""
+        target.chmod(0o444)
+        cached = self._files / file.sha256
+        cached.unlink(missing_ok=True)
+        try:
+            cached.hardlink_to(target)
+        except FileExistsError:
+            log.info("cache: %s was fetched twice at the same time", cached.name)
+
+    @contextmanager
+    def _alone(self, name: str, should_stop: ShouldStop) -> Iterator[None]:
+        """Of all attempts that need `name`, one at a time passes: the others find it in the cache afterwards."""
+        with self._changed:
+            while name in self._busy:
+                if should_stop():
+                    raise TransferStopped(f"Waiting for {name} was stopped.")
+                self._changed.wait(_LOOK_S)
+            self._busy.add(name)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy.remove(name)
+                self._changed.notify_all()
 
     def trim(self, needed_bytes: int = 0) -> None:
         """Deletes the files unused for longest until `needed_bytes` more fit."""
-        files = sorted(self._entries(), key=lambda path: path.stat().st_mtime)
-        total = sum(path.stat().st_size for path in files) + needed_bytes
-        for path in files:
-            if total <= self._bytes_max:
-                return
-            total -= path.stat().st_size
-            log.info("cache: %s makes room", path.name)
-            path.unlink()
+        with self._trimming:
+            files = sorted(self._entries(), key=lambda entry: entry[1].st_mtime)
+            total = sum(status.st_size for _, status in files) + needed_bytes
+            for path, status in files:
+                if total <= self._bytes_max:
+                    return
+                total -= status.st_size
+                log.info("cache: %s makes room", path.name)
+                path.unlink(missing_ok=True)
 
-    def _entries(self) -> Iterable[Path]:
-        return [path for path in self._files.iterdir() if path.is_file()]
-
-
-def _is_intact(path: Path, file: ManifestFile) -> bool:
-    if not path.is_file():
-        return False
-    if path.stat().st_size == file.bytes and sha256_of(path) == file.sha256:
-        return True
-    log.warning("cache: %s is damaged on this disk; it is fetched again", path.name)
-    path.unlink()
-    return False
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    # The hub's cache holds links to its blobs; an attempt gets regular files.
-    os.link(Path(source).resolve(), target)
+    def _entries(self) -> list[tuple[Path, os.stat_result]]:
+        entries = []
+        for path in self._files.iterdir():
+            # Another attempt may have found it damaged, and deleted it, since the folder was read.
+            with suppress(FileNotFoundError):
+                entries.append((path, path.stat()))
+        return entries

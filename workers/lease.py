@@ -36,7 +36,8 @@ class Lease:
         self._orders = orders
         self._times = times
         self._clock = clock
-        self._renewed_at = clock()
+        #: When the lease was granted is known to the database only: it counts from the first renewal on.
+        self._renewed_at = float("-inf")
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
 
@@ -50,7 +51,7 @@ class Lease:
 
     @property
     def overdue(self) -> bool:
-        """No renewal succeeded for `self_fence_s`. Asked by another thread than the one that may hang in a renewal."""
+        """No renewal succeeded for `self_fence_s`, or ever. Another thread asks than may hang in one."""
         return self._clock() - self._renewed_at > self._times.self_fence_s
 
     def beat(self) -> None:
@@ -73,6 +74,10 @@ class Lease:
 
     def _beat_on(self) -> None:
         while not self._done.wait(self._times.heartbeat_s):
-            self.beat()
+            try:
+                self.beat()
+            except Exception:
+                # Unforeseen, and no renewal: `overdue` says so in time. The next one may succeed.
+                log.exception("the lease was not renewed")
             if self._orders.current is Order.fenced:
                 return

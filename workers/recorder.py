@@ -109,3 +109,6 @@ class EventRecorder:
             except DatabaseUnavailable as error:
                 log.warning("events of job %s wait for PostgreSQL: %s", self._job_id, error)
                 self._closed.wait(BATCH_S)
+            except Exception:
+                log.exception("events of job %s could not be written", self._job_id)
+                self._closed.wait(BATCH_S)

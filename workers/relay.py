@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from celery import Celery
 from kombu.exceptions import OperationalError as BrokerError
@@ -65,7 +65,7 @@ def drain(database: Database, send: Send) -> int:
         failure: RelayFailed | None = None
         for row in rows:
             # `schedule` has reached the scheduler by PostgreSQL's own notification.
-            if row.topic == "wake" and (datetime.now(UTC) - row.created_at).total_seconds() < MESSAGE_AGE_MAX_S:
+            if row.topic == "wake" and row.age_s < MESSAGE_AGE_MAX_S:
                 try:
                     if failure is None:
                         send(row.payload["host"], row.payload["job_id"], row.payload["fence"])
@@ -89,7 +89,7 @@ class Relay:
         self._send = send
         self._poked = threading.Event()
         self._stopped = threading.Event()
-        self._forgot_at = 0.0
+        self._forgot_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self._thread.start()
 
@@ -113,9 +113,13 @@ class Relay:
                 self._stopped.wait(PAUSE_S)
             except DatabaseUnavailable as error:
                 log.warning("the outbox waits: %s", error)
+            except Exception:
+                # Unforeseen; the thread must go on, for it is the only one that sends.
+                log.exception("the outbox could not be drained")
+                self._stopped.wait(PAUSE_S)
 
     def _forget(self) -> None:
-        now = datetime.now(UTC).timestamp()
+        now = time.monotonic()
         if now - self._forgot_at > _FORGET_EVERY_S:
             self._forgot_at = now
             with self._database.unit_of_work() as work:

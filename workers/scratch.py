@@ -67,10 +67,15 @@ class Scratch:
             yield
 
     def create(self, job_id: UUID, fence: int) -> AttemptFolders:
-        """Fresh, empty folders for an attempt."""
+        """Fresh, empty folders for an attempt. Raises OSError (ENOSPC: disk full), and leaves nothing then."""
         folders = AttemptFolders(self._attempts / f"{job_id}-{fence}")
-        for folder in (folders.inputs, folders.checkpoints, folders.output, folders.outgoing):
-            folder.mkdir(parents=True)
+        self.remove(folders)
+        try:
+            for folder in (folders.inputs, folders.checkpoints, folders.output, folders.outgoing):
+                folder.mkdir(parents=True)
+        except OSError:
+            self.remove(folders)
+            raise
         return folders
 
     def remove(self, folders: AttemptFolders) -> None:

@@ -112,6 +112,11 @@ class Service:
         self._drop_current(now_s)
         self._leaving = [(replicas, now_s) for replicas, _ in self._leaving]
 
+    def hinder(self, reason: Reason, message: str) -> bool:
+        """Notes what is in the way; False when it was known already."""
+        before, self._hindrance = self._hindrance, EngineFailure(reason, message)
+        return before != self._hindrance
+
     @property
     def ended(self) -> bool:
         return self.ending and not self._leaving
@@ -122,9 +127,8 @@ class Service:
         return self._failure is not None or (self._serves_wanted() and self._next is None)
 
     def digests(self) -> set[str]:
-        """The models whose files are in use."""
-        current = {self._current[0].manifest.digest} if self._current else set()
-        return current | {self.wanted.manifest.digest}
+        """The models whose files are in use: also by engines that serve a last request."""
+        return {replicas.order.digest for replicas in self._sets()} | {self.wanted.manifest.digest}
 
     def wake_fds(self) -> list[int]:
         return [fd for replicas in self._sets() for fd in replicas.wake_fds()]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from workers.lease import Lease
 from workers.orders import Order, Orders
@@ -21,6 +22,19 @@ _KILL_S = 15.0
 
 class Unkillable(Exception):
     """A process outlived SIGKILL. Its host must not take jobs: the process still holds memory and perhaps a GPU."""
+
+
+@contextmanager
+def never_unwatched(child: ChildProcess) -> Iterator[None]:
+    """Kills the child when the block fails, whatever the reason: nobody would watch it. Raises Unkillable as well."""
+    try:
+        yield
+    except Unkillable:
+        raise
+    except BaseException:
+        child.signal(signal.SIGKILL)
+        _see_it_gone(child, time.monotonic)
+        raise
 
 
 class ChildWatch:
@@ -56,7 +70,7 @@ class ChildWatch:
             if self._kill_at is not None and self._clock() >= self._kill_at:
                 self._child.signal(signal.SIGKILL)
                 break
-        self._see_it_gone()
+        _see_it_gone(self._child, self._clock)
         status = self._child.status
         if status is None:
             raise Unkillable(f"child {self._child.pid} ended without a status")
@@ -77,11 +91,12 @@ class ChildWatch:
             self._child.signal(signal.SIGUSR1)
             self._kill_at = self._clock() + self._grace_s
 
-    def _see_it_gone(self) -> None:
-        deadline = self._clock() + _KILL_S
-        while not self._child.is_gone():
-            if self._clock() >= deadline:
-                raise Unkillable(f"processes of group {self._child.pid} outlive SIGKILL")
-            self._child.exited.wait(_LOOK_S)
-            if self._child.exited.is_set():
-                time.sleep(_LOOK_S / 10)
+
+def _see_it_gone(child: ChildProcess, clock: Callable[[], float]) -> None:
+    deadline = clock() + _KILL_S
+    while not child.is_gone():
+        if clock() >= deadline:
+            raise Unkillable(f"processes of group {child.pid} outlive SIGKILL")
+        child.exited.wait(_LOOK_S)
+        if child.exited.is_set():
+            time.sleep(_LOOK_S / 10)

@@ -77,9 +77,10 @@ class Zygote:
 
     def _start(self, request: dict[str, Any], descriptors: list[int]) -> None:
         group_read, group_write = os.pipe()
+        zygote_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become_child(request, descriptors, group_write)
+            self._become_child(zygote_pid, request, descriptors, group_write)
         os.close(group_write)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -89,11 +90,10 @@ class Zygote:
         self._start_ids[pid] = request["start"]
         self._send({"started": request["start"], "pid": pid})
 
-    def _become_child(self, request: dict[str, Any], descriptors: list[int], group_write: int) -> None:
+    def _become_child(self, zygote_pid: int, request: dict[str, Any], descriptors: list[int], group_write: int) -> None:
         """Never returns: a child that fell back into the zygote's loop would serve as a second zygote."""
         status = EXIT_FAILED
         try:
-            zygote_pid = os.getppid()
             os.setsid()
             os.write(group_write, b"1")
             event_fd, log_fd = descriptors

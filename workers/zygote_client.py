@@ -143,7 +143,11 @@ class ZygoteClient:
         finally:
             os.close(event_write)
             os.close(log_write)
-        if not child.started.wait(_FORK_S) or not child.pid:
+        if not child.started.wait(_FORK_S):
+            # It may fork yet, beside the child that is asked for next. A child goes down with its zygote.
+            log.error("the zygote did not fork within %.0f s; it is killed", _FORK_S)
+            self._process.kill()
+        if not child.pid:
             self._forget(start_id, child)
             raise ZygoteUnavailable("the zygote did not start the child")
         return child
@@ -155,14 +159,24 @@ class ZygoteClient:
         self._channel.close()
 
     def _listen(self) -> None:
-        while True:
-            try:
-                message = self._channel.recv(MESSAGE_BYTES_MAX)
-            except OSError:
-                message = b""
-            if not message:
-                break
-            self._handle(json.loads(message))
+        try:
+            while message := self._receive():
+                self._handle(json.loads(message))
+        except Exception:
+            # Without a listener nobody would hear of a child's end: the zygote is given up.
+            log.exception("a message of the zygote could not be dealt with")
+        finally:
+            self._process.kill()
+            self._end()
+
+    def _receive(self) -> bytes:
+        """The next message; empty when the zygote is gone."""
+        try:
+            return self._channel.recv(MESSAGE_BYTES_MAX)
+        except OSError:
+            return b""
+
+    def _end(self) -> None:
         self._ended.set()
         with self._lock:
             orphans, self._children = list(self._children.values()), {}
@@ -180,14 +194,24 @@ class ZygoteClient:
             log.info("zygote ready after %.1f s", time.monotonic() - self._started_at)
             self.ready.set()
         elif "started" in message:
-            child = self._children[str(message["started"])]
-            child.pid = int(message["pid"])
-            child.started.set()
+            self._started(str(message["started"]), int(message["pid"]))
         elif "exited" in message:
             with self._lock:
-                child = self._children.pop(str(message["exited"]))
-            child.status = int(message["status"])
-            child.exited.set()
+                child = self._children.pop(str(message["exited"]), None)
+            if child is not None:
+                child.status = int(message["status"])
+                child.exited.set()
+
+    def _started(self, start_id: str, pid: int) -> None:
+        with self._lock:
+            child = self._children.get(start_id)
+            if child is not None:
+                child.pid = pid
+        if child is not None:
+            child.started.set()
+        else:
+            log.warning("child %d came too late: nobody waits for it any more; it is killed", pid)
+            signal_group(pid, signal.SIGKILL)
 
     def _forget(self, start_id: str, child: ChildProcess) -> None:
         with self._lock:

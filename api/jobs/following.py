@@ -157,6 +157,8 @@ class Follower:
                 page = await run_in_threadpool(read)
             except DatabaseUnavailable as error:
                 log.warning("a watcher of job %s waits for the database: %s", self._job_id, error)
+                # Nobody was asked for what is missing: it is not lost yet.
+                self._gap_since_s = None
                 await asyncio.sleep(self._parts.settings.watch_poll_s)
                 return
             for happening in page.happenings:

@@ -60,8 +60,9 @@ async def get_file(
     A whole file is verified while it is sent: if the stored bytes are not what was registered the connection breaks
     before the last of them, so a damaged file never arrives complete. Who asks for ranges must check the sum.
     """
-    key, file = await run_in_threadpool(_locate, platform, user, selected(owner, name, selector), path)
-    headers = _headers(file)
+    reference = selected(owner, name, selector)
+    key, file = await run_in_threadpool(_locate, platform, user, reference, path)
+    headers = _headers(file, moves=reference.version is None)
     etag = headers["ETag"]
     if if_none_match and (if_none_match.strip() == "*" or etag in [tag.strip() for tag in if_none_match.split(",")]):
         return Response(status_code=304, headers=headers)
@@ -72,7 +73,8 @@ async def get_file(
             filename=PurePosixPath(file.path).name,
             public_endpoint=platform.settings.s3_public_endpoint,
         )
-        return RedirectResponse(url, 302, headers=headers)
+        # The presigned URL expires.
+        return RedirectResponse(url, 302, headers=headers | {"Cache-Control": "no-store"})
     try:
         wanted = parse_range(range_ if if_range in (None, etag) else None, file.bytes)
     except NotSatisfiable as error:
@@ -103,7 +105,8 @@ def _locate(parts: Parts, user: Principal, reference: Reference, path: str) -> t
         return f"{row.prefix}/{file.path}", file
 
 
-def _headers(file: ManifestFile) -> dict[str, str]:
+def _headers(file: ManifestFile, *, moves: bool) -> dict[str, str]:
+    """`moves`: the URL names an alias or `latest`, which may mean another version tomorrow."""
     name = quote(PurePosixPath(file.path).name)
     return {
         "ETag": f'"{file.sha256}"',
@@ -111,7 +114,7 @@ def _headers(file: ManifestFile) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
         # A version's file never changes; the answer is for this user only.
-        "Cache-Control": "private, max-age=31536000, immutable",
+        "Cache-Control": "private, no-cache" if moves else "private, max-age=31536000, immutable",
     }
 
 

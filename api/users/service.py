@@ -31,12 +31,13 @@ def create_user(parts: Parts, name: str) -> User:
 
 
 def create_token(parts: Parts, user: Principal, name: str, request: TokenRequest) -> NewToken:
-    """Makes a token of 256 random bits. Nobody gives away more than the token that asks may do."""
+    """Makes a token of 256 random bits. Nobody gives away more, or for longer, than the token that asks has."""
     beyond = [scope for scope in request.scopes if not user.may(scope)]
     if beyond:
         raise ApiError(403, f"Your token may not hand on the scope {beyond[0]}.", param="scopes")
     token = f"ew_{secrets.token_urlsafe(_TOKEN_BYTES)}"
-    expires_at = datetime.now(UTC) + request.expires_in if request.expires_in else None
+    ends = [user.expires_at, datetime.now(UTC) + request.expires_in if request.expires_in else None]
+    expires_at = min((end for end in ends if end is not None), default=None)
     with parts.database.unit_of_work() as work:
         owner = _owner(work, user, name)
         row = work.users.add_token(owner.id, token, scopes=sorted(set(request.scopes)), expires_at=expires_at)

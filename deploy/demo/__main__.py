@@ -29,6 +29,8 @@ _DATASET = "newsticker"
 _CLASSIFIER = "newsticker-quality"
 #: Rows and passes of the short demo: about 80 s of training on one core.
 _ROWS = 5000
+#: Fewer would leave too few held-out rows to judge anything with.
+_ROWS_MIN = 40
 _EPOCHS = 2
 #: Weights beyond this are mostly token embeddings of many languages: they stay frozen, which is twice as fast.
 _FREEZE_BEYOND_BYTES = 200_000_000
@@ -44,7 +46,8 @@ def main() -> int:
         base = arguments.model or _packaged_model()
         with temporary_platform() as (connection, home), connect(connection) as client:
             _say(f"The platform runs at {client.url} ({duration(time.monotonic() - began_s)}).")
-            _journey(client, home, base, _MODEL_NAME if arguments.model is None else _name_of(base), arguments.full)
+            base_name = _MODEL_NAME if arguments.model is None else _name_of(base)
+            _journey(client, home, base, base_name, None if arguments.full else arguments.rows)
     except EigenwerkError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -55,7 +58,7 @@ def main() -> int:
     return 0
 
 
-def _journey(client: Client, home: Path, base: Path, base_name: str, full: bool) -> None:
+def _journey(client: Client, home: Path, base: Path, base_name: str, rows_max: int | None) -> None:
     headlines = find_headlines(home)
     _step(f"eigenwerk models import {base.name} --name {base_name}")
     model = client.import_model(base, name=base_name)
@@ -66,7 +69,7 @@ def _journey(client: Client, home: Path, base: Path, base_name: str, full: bool)
     _say(f"{dataset.reference}  {dataset.rows:,} rows  columns: {', '.join(dataset.columns)}")
 
     _step("eigenwerk submit spec.yaml --watch")
-    spec = _spec(f"{base_name}@{model.version}", f"{_DATASET}@{dataset.version}", dataset.rows, model.bytes, full)
+    spec = _spec(f"{base_name}@{model.version}", f"{_DATASET}@{dataset.version}", dataset.rows, model.bytes, rows_max)
     job = _train(client, spec)
 
     _step(f"eigenwerk deploy {_CLASSIFIER}")
@@ -100,7 +103,8 @@ def _train(client: Client, spec: dict[str, Any]) -> Job:
     return job
 
 
-def _spec(model: str, dataset: str, rows: int, model_bytes: int, full: bool) -> dict[str, Any]:
+def _spec(model: str, dataset: str, rows: int, model_bytes: int, rows_max: int | None) -> dict[str, Any]:
+    """`rows_max`: train on a sample of so many rows; None: on all."""
     return {
         "kind": "train-classifier",
         "name": _CLASSIFIER,
@@ -108,7 +112,7 @@ def _spec(model: str, dataset: str, rows: int, model_bytes: int, full: bool) -> 
         "dataset": dataset,
         "text": "headline",
         "label": "quality",
-        **({} if full else {"rows": min(_ROWS, rows)}),
+        **({} if rows_max is None else {"rows": min(rows_max, rows)}),
         "validation": {"fraction": 0.25, "seed": 42, "stratify": True},
         "training": {
             "epochs": _EPOCHS,
@@ -160,9 +164,18 @@ def _folder(text: str) -> Path:
     return path
 
 
+def _rows(text: str) -> int:
+    rows = int(text)
+    if rows < _ROWS_MIN:
+        raise argparse.ArgumentTypeError(f"{rows} is less than {_ROWS_MIN}")
+    return rows
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description="The journey of one job.")
-    parser.add_argument("--full", action="store_true", help=f"train on all rows, not on a sample of {_ROWS:,}")
+    sample = parser.add_mutually_exclusive_group()
+    sample.add_argument("--full", action="store_true", help="train on all rows, not on a sample")
+    sample.add_argument("--rows", type=_rows, default=_ROWS, help=f"size of the sample (default: {_ROWS:,})")
     parser.add_argument("--model", type=_folder, help="a folder with another encoder (safetensors)")
     return parser
 

@@ -20,15 +20,13 @@ import deploy
 from deploy.embedded import orphans
 from deploy.embedded.errors import EmbeddedError
 from deploy.embedded.home import Home, write_private
+from deploy.embedded.host_memory import host_memory_bytes
 from deploy.embedded.processes import ManagedProcess, Server, free_port, port_is_free
 from deploy.embedded.stack import EmbeddedServices
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8480
-#: Left for the operating system, the servers and the API.
-MEMORY_RESERVE_BYTES = 4 * 2**30
-MEMORY_LEAST_BYTES = 2 * 2**30
 BACKOFF_MAX_S = 30.0
 #: A process that ran this long is restarted without having to wait for its earlier deaths.
 STEADY_S = 60.0
@@ -133,12 +131,6 @@ def platform_processes(
         _module(home, "worker", "workers.worker", {**settings, **compute}, None),
         _module(home, "inference", "workers.inference", {**settings, **compute}, None),
     ]
-
-
-def host_memory_bytes() -> int:
-    """What jobs and models may use: the physical memory without the reserve."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(physical - MEMORY_RESERVE_BYTES, MEMORY_LEAST_BYTES)
 
 
 def _variables(names: Iterable[str]) -> dict[str, str]:
@@ -262,8 +254,10 @@ def _api_port(wanted: int | None) -> int:
 
 
 def _is_ready(port: int) -> bool:
+    # The proxies of the environment are for the way out, not for the way to ourselves.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+        with opener.open(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False

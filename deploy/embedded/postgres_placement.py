@@ -131,7 +131,9 @@ def _candidates(home: Home) -> list[tuple[Path, str]]:
 def _own_folder(parent: Path, name: str, account: Account) -> Path:
     """Makes a folder of root's that others can pass through and not list."""
     if parent == _SYSTEM_FOLDER:
-        parent.mkdir(mode=0o755, exist_ok=True)
+        if not parent.exists():
+            parent.mkdir()
+            parent.chmod(0o755)  # mkdir obeys the umask
         if parent.is_symlink() or parent.stat().st_uid != 0:
             raise PermissionError(0, "does not belong to root")
     if not reachable(parent, account):

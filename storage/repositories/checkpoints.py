@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from sqlalchemy import delete, select
@@ -40,13 +40,14 @@ class CheckpointRepository:
             .order_by(CheckpointRow.step.desc(), CheckpointRow.fence.desc())
         ).all()
 
-    def of_ended_jobs(self, limit: int = 200) -> Sequence[CheckpointRow]:
-        """Checkpoints that nobody will resume from: their jobs have ended."""
-        ended = select(JobRow.id).where(JobRow.state.in_([str(state) for state in TERMINAL]))
-        return self._session.scalars(select(CheckpointRow).where(CheckpointRow.job_id.in_(ended)).limit(limit)).all()
+    def jobs_to_sweep(self, found: Collection[UUID]) -> Sequence[UUID]:
+        """Jobs that have ended, so that nobody will resume them: of those with checkpoints, and of the `found` ones."""
+        candidate = JobRow.id.in_(select(CheckpointRow.job_id)) | JobRow.id.in_(found)
+        ended = JobRow.state.in_([str(state) for state in TERMINAL])
+        return self._session.scalars(select(JobRow.id).where(ended, candidate)).all()
 
     def forget(self, rows: Sequence[CheckpointRow]) -> None:
-        """Deletes the rows; the caller deletes the objects afterwards."""
+        """Deletes the rows; the caller has deleted the objects before."""
         for row in rows:
             self._session.execute(
                 delete(CheckpointRow).where(

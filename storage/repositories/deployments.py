@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import delete, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from storage.tables import DeploymentRow
@@ -25,17 +26,21 @@ class DeploymentRepository:
         self, owner_id: UUID, name: str, *, model_version_id: UUID, engine: str, replicas: int, memory_bytes: int
     ) -> DeploymentRow:
         """Creates the deployment, or changes what is wanted of it (a new generation)."""
-        row = self.find(owner_id, name, lock=True)
-        if row is None:
-            row = DeploymentRow(owner_id=owner_id, name=name, generation=0)
-            self._session.add(row)
-        row.model_version_id = model_version_id
-        row.engine, row.replicas, row.memory_bytes = engine, replicas, memory_bytes
-        row.generation += 1
-        row.wanted, row.state, row.reason, row.message = True, "pending", None, None
-        self._session.flush()
-        self._session.refresh(row)
-        return row
+        values = {
+            **{"model_version_id": model_version_id, "engine": engine, "replicas": replicas},
+            **{"memory_bytes": memory_bytes, "wanted": True, "state": "pending", "reason": None, "message": None},
+        }
+        # In one statement: somebody else may be creating it at this moment.
+        statement = (
+            insert(DeploymentRow)
+            .values(owner_id=owner_id, name=name, generation=1, **values)
+            .on_conflict_do_update(
+                index_elements=["owner_id", "name"], set_={**values, "generation": DeploymentRow.generation + 1}
+            )
+            .returning(DeploymentRow.id)
+        )
+        deployment_id = self._session.scalars(statement).one()
+        return self._session.get_one(DeploymentRow, deployment_id, populate_existing=True)
 
     def find(self, owner_id: UUID, name: str, *, lock: bool = False) -> DeploymentRow | None:
         query = select(DeploymentRow).where(DeploymentRow.owner_id == owner_id, DeploymentRow.name == name)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import case, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.references import Reference
-from storage.tables import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow, UserRow
+from storage.tables import (
+    JobRow,
+    ModelAliasRow,
+    ModelImportFileRow,
+    ModelImportRow,
+    ModelRow,
+    ModelVersionRow,
+    UserRow,
+)
+
+#: Stands as the completion of an import that was given up.
+_GIVEN_UP = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ModelRepository:
@@ -89,6 +102,16 @@ class ModelRepository:
         """The version that the job committed."""
         return self._session.scalars(select(ModelVersionRow).where(ModelVersionRow.job_id == job_id)).one_or_none()
 
+    def of_broken_attempts(self, ended_within_s: float) -> Sequence[tuple[UUID, int | None]]:
+        """Jobs that ended within the last `ended_within_s` seconds and had an attempt without a result, which may have
+        left files; and the fence of the one attempt that has one."""
+        since = func.clock_timestamp() - text("make_interval(secs => :s)").bindparams(s=ended_within_s)
+        query = select(JobRow.id, ModelVersionRow.fence).outerjoin(ModelVersionRow, ModelVersionRow.job_id == JobRow.id)
+        query = query.where(JobRow.state.in_([str(state) for state in TERMINAL]), JobRow.finished_at > since)
+        # An only attempt that brought the result left nothing else.
+        query = query.where(JobRow.fence > case((ModelVersionRow.fence.is_(None), 0), else_=1))
+        return [(job_id, fence) for job_id, fence in self._session.execute(query)]
+
     def list_versions(self, owner_id: UUID, name: str | None = None) -> Sequence[ModelVersionRow]:
         """All versions of one model, or of all of the owner's, newest first."""
         query = select(ModelVersionRow).join(ModelVersionRow.model).where(ModelRow.owner_id == owner_id)
@@ -124,22 +147,22 @@ class ModelRepository:
         )
         return self._session.scalars(query.with_for_update() if lock else query).one_or_none()
 
-    def stale_imports(self, older_than_s: float, limit: int = 200) -> Sequence[ModelImportRow]:
-        """Imports that were begun longer ago than `older_than_s` seconds and never completed."""
-        begun = func.clock_timestamp() - text("make_interval(secs => :s)").bindparams(s=older_than_s)
-        query = select(ModelImportRow).where(ModelImportRow.completed_at.is_(None), ModelImportRow.created_at < begun)
-        return self._session.scalars(query.limit(limit)).all()
+    def give_up_imports(self, older_than_s: float, limit: int = 200) -> Sequence[UUID]:
+        """Closes the imports that were begun longer ago than `older_than_s` seconds: nobody can complete them any more.
 
-    def forget_import(self, import_id: UUID) -> bool:
-        """Deletes an import and its file rows. False when it was completed meanwhile."""
-        query = select(ModelImportRow).where(ModelImportRow.id == import_id, ModelImportRow.completed_at.is_(None))
-        row = self._session.scalars(query.with_for_update()).one_or_none()
-        if row is None:
-            return False
+        Returns those that are closed and not yet forgotten, of earlier calls too.
+        """
+        begun = func.clock_timestamp() - text("make_interval(secs => :s)").bindparams(s=older_than_s)
+        stale = (ModelImportRow.completed_at.is_(None), ModelImportRow.created_at < begun)
+        self._session.execute(update(ModelImportRow).where(*stale).values(completed_at=_GIVEN_UP))
+        closed = select(ModelImportRow.id).where(ModelImportRow.completed_at == _GIVEN_UP)
+        return self._session.scalars(closed.limit(limit)).all()
+
+    def forget_import(self, import_id: UUID) -> None:
+        """Deletes an import that was given up, and its file rows; the caller has deleted its objects before."""
         self._session.execute(delete(ModelImportFileRow).where(ModelImportFileRow.import_id == import_id))
-        self._session.delete(row)
-        self._session.flush()
-        return True
+        given_up = (ModelImportRow.id == import_id, ModelImportRow.completed_at == _GIVEN_UP)
+        self._session.execute(delete(ModelImportRow).where(*given_up))
 
     def add_import_file(self, import_id: UUID, file: ManifestFile) -> None:
         """Records a stored file; sending a path again replaces it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import func, select, text, update
@@ -10,6 +11,16 @@ from sqlalchemy.orm import Session
 from storage.tables import OutboxRow
 
 Topic = Literal["schedule", "wake"]
+
+
+@dataclass(frozen=True)
+class UnsentMessage:
+    """A message that waits. `age_s`: seconds since it was written, by the database's clock alone."""
+
+    id: int
+    topic: str
+    payload: dict[str, Any]
+    age_s: float
 
 
 class OutboxRepository:
@@ -24,13 +35,12 @@ class OutboxRepository:
         # PostgreSQL delivers this at commit and drops it at rollback.
         self._session.execute(text("SELECT pg_notify('eigenwerk_outbox', '')"))
 
-    def unsent(self, limit: int = 200) -> list[OutboxRow]:
+    def unsent(self, limit: int = 200) -> list[UnsentMessage]:
         """The oldest unsent messages. Two relays may read the same ones: receivers tolerate repeats."""
-        return list(
-            self._session.scalars(
-                select(OutboxRow).where(OutboxRow.sent_at.is_(None)).order_by(OutboxRow.id).limit(limit)
-            )
-        )
+        age_s = func.extract("epoch", func.clock_timestamp() - OutboxRow.created_at)
+        query = select(OutboxRow.id, OutboxRow.topic, OutboxRow.payload, age_s).where(OutboxRow.sent_at.is_(None))
+        rows = self._session.execute(query.order_by(OutboxRow.id).limit(limit))
+        return [UnsentMessage(id_, topic, payload, float(age)) for id_, topic, payload, age in rows]
 
     def mark_sent(self, ids: list[int]) -> None:
         self._session.execute(update(OutboxRow).where(OutboxRow.id.in_(ids)).values(sent_at=func.clock_timestamp()))

@@ -42,8 +42,8 @@ class UserRepository:
     def add_token(
         self, user_id: UUID, token: str, *, scopes: Sequence[str], expires_at: datetime | None = None
     ) -> TokenRow:
-        """Stores the token's hash. The same token again only renews its scopes and expiry."""
-        values = {"scopes": list(scopes), "expires_at": expires_at, "revoked_at": None}
+        """Stores the token's hash. The same token again renews its scopes and expiry; a revoked one stays revoked."""
+        values = {"scopes": list(scopes), "expires_at": expires_at}
         statement = (
             insert(TokenRow)
             .values(user_id=user_id, sha256=hash_token(token), hint=token[:_HINT_CHARS], **values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -134,6 +134,28 @@ class TestTokens:
     def test_a_token_hands_on_only_what_it_has(self, api: Api) -> None:
         for scope, status in (("read", 201), ("write", 201), ("admin", 403)):
             assert api.client.post("/v1/users/me/tokens", json={"scopes": [scope]}).status_code == status
+
+    def test_a_token_hands_on_no_more_time_than_it_has(self, api: Api) -> None:
+        mine = "/v1/users/me/tokens"
+        brief = api.client.post(mine, json={"scopes": ["write"], "expires_in": "1h"}).json()
+        with api.as_user(brief["token"]) as client:
+            for asked in ({}, {"expires_in": "2h"}):
+                made = client.post(mine, json={"scopes": ["read"], **asked}).json()
+                assert made["expires_at"] == brief["expires_at"]
+            shorter = client.post(mine, json={"scopes": ["read"], "expires_in": "1m"}).json()
+            assert datetime.fromisoformat(shorter["expires_at"]) < datetime.fromisoformat(brief["expires_at"])
+        assert api.client.post(mine, json={"scopes": ["read"]}).json()["expires_at"] is None
+
+    def test_a_revoked_token_stays_revoked_when_it_is_stored_again(self, api: Api) -> None:
+        token = api.new_user()
+        with api.as_user(token) as client:
+            (row,) = client.get("/v1/users/me/tokens").json()["data"]
+            assert client.delete(f"/v1/users/me/tokens/{row['id']}").status_code == 204
+            with api.database.unit_of_work() as work:
+                # As each start of the platform does with the administrator's.
+                stored = work.users.add_token(api.user_id(), token, scopes=("read",))
+                assert str(stored.id) == row["id"]
+            assert client.get("/v1/users/me").status_code == 401
 
     def test_tokens_of_others_are_the_administrators_business(self, api: Api) -> None:
         with api.as_user(api.new_user()) as other:

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import psycopg
 import pytest
 
+from api.settings import ApiSettings
 from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.references import Reference
 from tests.api.conftest import Api, sha256
 
 KEY = "engine-key"
@@ -99,6 +103,38 @@ def test_a_deployment_that_no_worker_holds_is_gone_at_once(trained: Api) -> None
     assert trained.client.delete("/v1/deployments/quality").status_code == 204
     assert trained.client.get("/v1/deployments/quality").status_code == 404
     assert trained.client.delete("/v1/deployments/quality").status_code == 404
+
+
+def test_two_who_create_a_deployment_at_once_both_succeed(trained: Api, database_locks: Callable[[], int]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with trained.database.unit_of_work() as work:
+            first = work.models.find(trained.user, Reference(owner=trained.user, name="quality", version=1))
+            assert first is not None
+            work.deployments.want(
+                trained.user_id(), "quality", model_version_id=first.id, engine="embedded", replicas=1, memory_bytes=1
+            )
+            answer = pool.submit(trained.client.put, "/v1/deployments/quality", json={"model": "quality@2"})
+            while not database_locks():
+                assert not answer.done()
+        assert answer.result().status_code == 202
+    seen = trained.client.get("/v1/deployments/quality").json()
+    assert (seen["version"], seen["state"]) == (2, "pending")
+
+
+@pytest.fixture
+def database_locks(api_settings: ApiSettings) -> Iterator[Callable[[], int]]:
+    """How many transactions of the API's database wait for another one."""
+    url = api_settings.storage.database_url.replace("+psycopg", "")
+    with psycopg.connect(url, autocommit=True) as connection:
+
+        def waiting() -> int:
+            query = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            row = connection.execute(query).fetchone()
+            return int(row[0]) if row else 0
+
+        yield waiting
 
 
 def test_asking_for_what_is_wanted_already_restarts_nothing(trained: Api) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import psycopg
 import pytest
 import redis
+from psycopg import sql
 
+from api.jobs import following
 from deploy.embedded.stack import EmbeddedServices
 from jobspecs.events import LogEvent, ProgressEvent, RecordedEvent
 from jobspecs.manifest import Manifest
@@ -138,6 +141,38 @@ def test_events_that_redis_lost_come_from_postgresql(ready: Api, publish: Any, s
         publish(job, lines(5))
         store(ready, job, lines(1, 2, 3, 4))
         assert [next(events).what for _ in range(4)] == ["1/2", "1/3", "1/4", "1/5"]
+
+
+def test_a_gap_is_not_passed_over_while_the_database_is_away(
+    ready: Api, publish: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = ready.submit()
+    start(ready, job)
+    with watch(ready.client, job) as events:
+        publish(job, lines(1))
+        assert [next(events).what for _ in range(5)][-1] == "1/1"
+        monkeypatch.setattr(following, "_GAP_PATIENCE_S", 0.3)
+        with database_away(ready):
+            publish(job, lines(5))
+            # Each look takes 0.2 s at least: the patience is over several times.
+            assert until(lambda: caplog.text.count("waits for the database") >= 6)
+            monkeypatch.setattr(following, "_GAP_PATIENCE_S", PATIENCE_S)
+        store(ready, job, lines(2, 3, 4))
+        assert [next(events).what for _ in range(4)] == ["1/2", "1/3", "1/4", "1/5"]
+
+
+@contextmanager
+def database_away(api: Api) -> Iterator[None]:
+    """PostgreSQL ends the connections to the API's database and takes no new ones."""
+    server, _, name = api.settings.storage.database_url.replace("+psycopg", "").rpartition("/")
+    database = sql.Identifier(name)
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(database))
+        try:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+            yield
+        finally:
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
 
 
 def test_events_that_never_reached_redis_come_from_postgresql(ready: Api) -> None:

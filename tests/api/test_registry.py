@@ -102,8 +102,22 @@ def test_a_redirect_leads_to_the_object_store_without_a_token(api: Api) -> None:
     answer = api.client.get(files_url(api, "model.safetensors"), params={"redirect": "true"})
     assert answer.status_code == 302
     assert answer.headers["X-Content-SHA256"] == sha256(safetensors())
+    assert answer.headers["Cache-Control"] == "no-store"
     fetched = httpx.get(answer.headers["Location"], trust_env=False)
     assert fetched.content == safetensors()
+
+
+@pytest.mark.parametrize(
+    ("selector", "kept"),
+    [("1", "private, max-age=31536000, immutable"), ("latest", "private, no-cache"), ("prod", "private, no-cache")],
+)
+def test_only_a_version_by_its_number_may_be_kept_unasked(api: Api, selector: str, kept: str) -> None:
+    api.import_model()
+    api.client.put(f"/v1/registry/models/{api.user}/tiny/aliases/prod", json={"version": 1})
+    url = files_url(api, "config.json", selector)
+    answer = api.client.get(url)
+    unchanged = api.client.get(url, headers={"If-None-Match": answer.headers["ETag"]})
+    assert [item.headers["Cache-Control"] for item in (answer, unchanged)] == [kept, kept]
 
 
 def damage(api: Api, version: Any, path: str, change: Callable[[bytes], bytes]) -> None:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from eigenwerk import EigenwerkError, find_connection
+from deploy.embedded.processes import free_port
+from eigenwerk import Client, EigenwerkError, find_connection
+from tests.client.documents import JOB_ID
+from tests.client.stub import StubPlatform
 
 
 @pytest.fixture
@@ -37,6 +40,33 @@ def test_the_token_of_this_machine_is_never_sent_to_another_address(home: Path) 
 def test_without_any_platform_the_error_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(EigenwerkError, match="eigenwerk up"):
         find_connection({"EIGENWERK_HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_proxy_never_sees_the_token_of_this_machine(
+    host: str, platform: StubPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead_through_a_proxy(monkeypatch, f"http://127.0.0.1:{free_port()}")
+    platform.answers["GET /v1/users/me"] = (200, {"id": JOB_ID, "name": "ada", "scopes": ["read"]})
+    with Client(platform.url.replace("127.0.0.1", host), "ew_local") as client:
+        assert client.me().name == "ada"
+
+
+def test_a_platform_elsewhere_is_reached_through_the_proxy(
+    platform: StubPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead_through_a_proxy(monkeypatch, platform.url)
+    with Client("http://platform.test", "ew_x") as client, pytest.raises(EigenwerkError):
+        client.me()
+    (request,) = platform.requests
+    assert request.headers["Host"] == "platform.test"
+
+
+def lead_through_a_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    for name in ("no_proxy", "NO_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, url)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -51,10 +51,10 @@ def test_the_right_file_is_taken_from_the_data_folder(tmp_path: Path, monkeypatc
     assert find_headlines(tmp_path, {"EIGENWERK_DATA_DIR": str(tmp_path)}).path == tmp_path / FILE_NAME
 
 
-@pytest.mark.parametrize("full", [True, False])
-def test_the_spec_of_the_demo_is_valid(full: bool) -> None:
-    spec = parse_spec(_spec("minilm-l6@1", "newsticker@1", 13_306, 91_000_000, full))
-    assert (spec.rows is None) == full
+@pytest.mark.parametrize(("rows_max", "rows"), [(None, None), (5000, 5000), (20_000, 13_306)])
+def test_the_spec_of_the_demo_is_valid(rows_max: int | None, rows: int | None) -> None:
+    spec = parse_spec(_spec("minilm-l6@1", "newsticker@1", 13_306, 91_000_000, rows_max))
+    assert spec.rows == rows
 
 
 def test_a_folder_gives_a_name_for_the_registry(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from deploy.embedded import postgres_placement
 from deploy.embedded.errors import EmbeddedError
 from deploy.embedded.home import open_home
 from deploy.embedded.postgres_placement import place, reachable
-from deploy.embedded.processes import ManagedProcess, free_port
+from deploy.embedded.processes import Account, ManagedProcess, free_port
 from deploy.embedded.stack import EmbeddedServices
 
 #: Starts the servers, says so, and waits to be killed.
@@ -220,6 +220,18 @@ def test_root_places_the_database_where_its_user_can_reach_it(tmp_path: Path) ->
     assert stat.S_IMODE(placement.folder.stat().st_mode) == 0o711
     EmbeddedServices(home.path).remove_data()
     assert not placement.folder.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as somebody else")
+def test_the_systems_folder_can_be_entered_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_placement, "_SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.setattr(postgres_placement, "reachable", lambda *_: True)
+    before = os.umask(0o077)
+    try:
+        postgres_placement._own_folder(tmp_path / "system", "one", Account("nobody", 65534, 65534))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "system").stat().st_mode) == 0o755
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as somebody else")

@@ -9,16 +9,19 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import deploy
-from deploy.embedded.platform import MEMORY_LEAST_BYTES, Supervised, host_memory_bytes
+from deploy.embedded.host_memory import MEMORY_LEAST_BYTES, MEMORY_RESERVE_BYTES, host_memory_bytes
+from deploy.embedded.platform import Supervised, _is_ready
 from deploy.embedded.processes import free_port
 from deploy.embedded.stack import EmbeddedServices
 
@@ -194,6 +197,51 @@ def test_a_process_that_ran_long_is_restarted_at_once_again() -> None:
     assert starts == [1.0, 3.5, 102.0]
 
 
+class Ready(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
 def test_the_host_keeps_memory_for_itself() -> None:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert MEMORY_LEAST_BYTES <= host_memory_bytes() <= max(physical - 4 * 2**30, MEMORY_LEAST_BYTES)
+    assert MEMORY_LEAST_BYTES <= host_memory_bytes() <= max(physical - MEMORY_RESERVE_BYTES, MEMORY_LEAST_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "bytes_allowed"),
+    [
+        ("0::/", {"memory.max": 7 * 2**30}, 7 * 2**30),
+        ("0::/up.slice/up.service", {"memory.max": "max", "up.slice/memory.max": 7 * 2**30}, 7 * 2**30),
+        ("4:cpu,memory:/not/mounted", {"memory/memory.limit_in_bytes": 7 * 2**30}, 7 * 2**30),
+        ("4:memory:/up", {"memory/memory.limit_in_bytes": 2**63, "memory/up/memory.limit_in_bytes": 2**30}, 2**30),
+        ("0::/other\n4:cpu:/up", {"up/memory.max": 2**30, "memory.max": "max"}, None),
+    ],
+)
+def test_a_container_may_use_what_its_limit_leaves(
+    own: str, limits: dict[str, int | str], bytes_allowed: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**24}.__getitem__)
+    (tmp_path / "own").write_text(f"{own}\n")
+    for name, limit in limits.items():
+        (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / name).write_text(f"{limit}\n")
+    expected = max((bytes_allowed or 64 * 2**30) - MEMORY_RESERVE_BYTES, MEMORY_LEAST_BYTES)
+    assert host_memory_bytes(tmp_path / "cgroup", tmp_path / "own") == expected
+
+
+def test_a_proxy_is_not_asked_whether_the_api_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Ready)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    try:
+        assert _is_ready(server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -24,10 +24,12 @@ def test_a_killed_child_resumes_and_ends_with_the_same_weights(platform: Harness
     job_id = platform.submit("child-killed", training=TRAINING)
     platform.wait_for_checkpoint(job_id)
     platform.kill_child(job_id)
-    killed_at = time.monotonic()
-    platform.until(lambda: platform.job(job_id).crash_count == 1, 10)
-    assert time.monotonic() - killed_at < 5
     _same_result_in(2, platform, job_id, unbroken)
+    # Its host noticed; nobody had to wait for the lease to expire.
+    ends = [
+        (row.actor, row.reason) for row in platform.transitions(job_id) if row.state == JobState.queued and row.seq > 1
+    ]
+    assert ends == [("host:one", Reason.crashed)]
 
 
 def test_a_killed_worker_that_comes_back_resumes_its_job(platform: Harness, unbroken: str) -> None:
@@ -73,10 +75,8 @@ def test_redis_killed_and_emptied_during_training_changes_nothing(
 def test_without_redis_jobs_are_found_by_polling(platform: Harness, services: EmbeddedServices, unbroken: str) -> None:
     services.redis.pause()
     try:
-        submitted_at = time.monotonic()
         job_id = platform.submit("redis-paused", training=TRAINING)
-        platform.wait(job_id, JobState.running)
-        assert time.monotonic() - submitted_at < 5
+        platform.wait(job_id, JobState.running, seconds=30)
         # The proportion of a minute without Redis to a lease of a minute.
         time.sleep(float(platform.environment["EIGENWERK_LEASE_S"]))
         _same_result_in(1, platform, job_id, unbroken)
@@ -123,7 +123,7 @@ def test_the_store_away_during_upload_is_waited_for(
     services.objects.kill()
     try:
         platform.wait(job_id, JobState.uploading)
-        time.sleep(2)
+        platform.until(lambda: _says(platform, job_id, "not stored yet"), 60, "a try in vain")
         assert platform.job(job_id).state == JobState.uploading
     finally:
         services.objects.start()
@@ -157,6 +157,10 @@ def test_a_worker_paused_beyond_its_lease_writes_nothing_when_it_wakes(platform:
 
 def test_every_promise_was_kept(platform: Harness) -> None:
     platform.check_promise()
+
+
+def _says(platform: Harness, job_id: UUID, text: str) -> bool:
+    return any(text in str(event["message"]) for event in platform.events(job_id, "log"))
 
 
 def flip_a_bit(platform: Harness, key: str) -> None:

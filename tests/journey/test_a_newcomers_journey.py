@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from deploy.embedded.stack import EmbeddedServices
 from jobspecs.manifest import read_manifest, sha256_of
 from tests.models import build_tiny_encoder, labelled_texts
 
@@ -81,6 +82,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     finally:
         platform.send_signal(signal.SIGTERM)
         ended = platform.wait(timeout=90)
+        EmbeddedServices(folder / "home").remove_data()
     assert ended == 0
     assert not any(child.is_running() for child in children)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from jobspecs.events import CheckpointEvent, LogEvent, ProgressEvent, StageEvent
-from jobspecs.manifest import MANIFEST_NAME, Manifest, read_manifest
+from jobspecs.manifest import MANIFEST_NAME, Manifest, describe_files, read_manifest, write_manifest
 from tests.models import build_tiny_encoder
 from tests.training.attempts import Attempt, Killed
 from workers.runners.context import RunStopped
@@ -166,3 +166,22 @@ def test_the_stages_and_the_progress_are_told_in_order(attempt: Attempts) -> Non
     assert all(event.eta_s is not None and event.sequences_per_s for event in progress)
     assert not [event for event in whole.events if isinstance(event, LogEvent)]
     assert read_manifest(whole.root / "out").task == "text-classification"
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer", "rng"])
+def test_a_checkpoint_with_tensors_of_another_shape_is_refused_and_training_starts_anew(
+    name: str, attempt: Attempts, unbroken: Manifest
+) -> None:
+    broken = attempt("broken")
+    with pytest.raises(Killed):
+        broken.run(kill_after_step=3)
+    path = broken.newest_checkpoint / f"{name}.safetensors"
+    tensors = load_file(path)
+    last = sorted(tensors)[-1]
+    save_file({**tensors, last: torch.zeros(3)}, path)
+    manifest = read_manifest(broken.newest_checkpoint)
+    files = describe_files(broken.newest_checkpoint)
+    write_manifest(broken.newest_checkpoint, manifest.model_copy(update={"files": files}))
+    resumed = attempt("resumed").run(resume_from=broken.newest_checkpoint)
+    assert same_result(resumed, unbroken)
+    assert resumed.report["training"]["resumed_at_step"] == 0

@@ -211,6 +211,7 @@ class Harness:
         with self.database.unit_of_work() as work:
             owner = work.users.ensure("tester")
             jobs = work.jobs.list(owner.id, limit=1000)
+        assert jobs, "no job, so nothing was checked"
         for job in jobs:
             assert job.state in TERMINAL, self.history(job.id)
             assert [row.seq for row in self.transitions(job.id)] == list(range(1, job.transition_seq + 1))

@@ -3,11 +3,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
 
 from jobspecs.lifecycle import JobState
 from jobspecs.manifest import Manifest, ManifestFile
 from storage.object_wire import parsed_xml, xml_text
+from storage.objects import ObjectStore, ObjectStoreUnavailable
 from tests.workers.harness import Harness
 from workers.housekeeping import Housekeeper
 
@@ -37,8 +39,12 @@ def test_checkpoints_of_ended_jobs_go_and_those_of_others_stay(harness: Harness)
     ended, active = job_with_checkpoint(harness, "ended"), job_with_checkpoint(harness, "active")
     with harness.database.unit_of_work() as work:
         work.jobs.transition(ended, JobState.failed, actor="reaper")
-    assert Housekeeper(harness.database, harness.store).sweep().checkpoints == 1
+    # As a worker leaves it that is killed before it has written the row.
+    harness.store.put_bytes(f"checkpoints/{ended}/1/step-2/state", b"x")
+    assert Housekeeper(harness.database, harness.store).sweep().checkpoints == 2
     assert stored(harness, f"checkpoints/{ended}") == []
+    with harness.database.unit_of_work() as work:
+        assert not work.checkpoints.newest_first(ended)
     assert len(stored(harness, f"checkpoints/{active}")) == 1
 
 
@@ -52,9 +58,45 @@ def test_an_import_that_nobody_completed_goes_after_a_week(harness: Harness) -> 
         )
     for import_id in (old, new):
         harness.store.put_bytes(f"models/{import_id}/state", b"x")
+    keeper = Housekeeper(harness.database, _Broken(harness.store))
+    with pytest.raises(ObjectStoreUnavailable):
+        keeper.sweep()
+    with harness.database.unit_of_work() as work:
+        assert work.models.open_import(owner.id, old) is None, "it can't be completed any more"
     assert Housekeeper(harness.database, harness.store).sweep().imports == 1
     assert stored(harness, f"models/{old}") == []
     assert len(stored(harness, f"models/{new}")) == 1
+
+
+def test_what_broken_attempts_left_goes_once_the_job_has_ended(harness: Harness) -> None:
+    failed, done, active = (harness.submit(name) for name in ("failed", "done", "active"))
+    for job_id in (failed, done, active):
+        for fence in (1, 2):
+            harness.store.put_bytes(f"artifacts/{job_id}/{fence}/state", b"x")
+    with harness.database.unit_of_work() as work:
+        owner = work.users.ensure("tester")
+        for job_id in (failed, done, active):
+            work.jobs.assign(job_id, "gone", lease_s=60)
+            work.jobs.transition(job_id, JobState.queued, actor="reaper")
+            work.jobs.assign(job_id, "gone", lease_s=60)
+        work.jobs.transition(failed, JobState.failed, actor="reaper")
+        for state in (JobState.preparing, JobState.running, JobState.uploading, JobState.succeeded):
+            assert work.jobs.transition(done, state, actor="host:gone")
+        work.models.add_version(owner.id, "done", manifest=MANIFEST, prefix=f"artifacts/{done}/2", job_id=done, fence=2)
+    assert Housekeeper(harness.database, harness.store).sweep().attempts == 3
+    assert stored(harness, f"artifacts/{failed}") == []
+    assert stored(harness, f"artifacts/{done}") == [f"artifacts/{done}/2/state"]
+    assert len(stored(harness, f"artifacts/{active}")) == 2
+
+
+class _Broken(ObjectStore):
+    """A store that lists and deletes nothing."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        super().__init__(store.settings)
+
+    def delete(self, prefix: str) -> int:
+        raise ObjectStoreUnavailable("away")
 
 
 def test_a_transfer_that_broke_off_is_dropped_after_a_day_and_a_running_one_is_not(harness: Harness) -> None:

@@ -13,7 +13,9 @@ import pytest
 
 from jobspecs.frozen import FrozenHubModel
 from jobspecs.lifecycle import Reason
+from storage.objects import ObjectSettings, ObjectStore
 from workers.hub import HubUnavailable, fetch_snapshot
+from workers.inputs import InputCache
 from workers.runners.context import RunFailed
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -33,6 +35,7 @@ REPOSITORIES = {
 class _Hub(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     asked: list[str] = []  # noqa: RUF012 - one server per test, emptied by the fixture
+    tokens: list[str | None] = []  # noqa: RUF012
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -43,6 +46,7 @@ class _Hub(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path = self.path.partition("?")[0]
         self.asked.append(path)
+        self.tokens.append(self.headers.get("Authorization"))
         for name, files in REPOSITORIES.items():
             if path == f"/api/models/{name}/revision/{COMMIT}":
                 siblings = [{"rfilename": file} for file in files]
@@ -80,6 +84,7 @@ class _Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def endpoint() -> Iterator[str]:
     _Hub.asked.clear()
+    _Hub.tokens.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -94,6 +99,45 @@ def test_only_weights_and_plain_files_are_fetched(endpoint: str, tmp_path: Path)
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {"config.json", "model.safetensors", "vocab.txt"}
     assert not [path for path in _Hub.asked if path.endswith((".bin", ".py"))]
+
+
+def test_the_workers_own_token_is_not_lent_to_users_unless_it_is_meant_for_all(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    model = FrozenHubModel(repository="org/good", revision=COMMIT)
+    fetch_snapshot(model, tmp_path / "one", endpoint=endpoint)
+    assert set(_Hub.tokens) == {None}
+    monkeypatch.setenv("EIGENWERK_HUB_TOKEN_FOR_ALL", "1")
+    fetch_snapshot(model, tmp_path / "two", endpoint=endpoint)
+    assert "Bearer hf_secret" in _Hub.tokens
+
+
+def test_a_snapshot_is_kept_by_sha256_checked_on_each_use_and_fetched_again_when_damaged(
+    endpoint: str, tmp_path: Path, object_settings: dict[str, str]
+) -> None:
+    store = ObjectStore(ObjectSettings(**object_settings))  # type: ignore[arg-type]
+    cache = InputCache(tmp_path / "cache", store, bytes_max=1 << 20)
+
+    def place(name: str, address: str) -> dict[str, bytes]:
+        folder = tmp_path / name
+        model = FrozenHubModel(repository="org/good", revision=COMMIT)
+        cache.place_hub_model(model, folder, should_stop=lambda: False, endpoint=address)
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    nowhere = "http://127.0.0.1:9"
+    expected = {name: REPOSITORIES["org/good"][name] for name in ("config.json", "model.safetensors", "vocab.txt")}
+    assert place("first", endpoint) == expected
+    assert place("second", nowhere) == expected
+    assert not list((tmp_path / "cache" / "incoming").iterdir())
+    cached = tmp_path / "cache" / "sha256" / hashlib.sha256(b"weights").hexdigest()
+    cached.chmod(0o644)
+    cached.write_bytes(b"w3ights")
+    assert place("third", endpoint) == expected
+    InputCache(tmp_path / "cache", store, bytes_max=0).trim()
+    assert not list((tmp_path / "cache" / "sha256").iterdir())
+    assert place("fourth", endpoint) == expected
+    store.close()
 
 
 def test_a_repository_without_safetensors_is_refused(endpoint: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -18,10 +19,8 @@ from tests.workers.harness import Harness, signal_tree
 
 
 def test_a_job_goes_all_the_way(platform: Harness) -> None:
-    began = time.monotonic()
     job_id = platform.submit("plain")
-    assert platform.wait(job_id).state == JobState.succeeded
-    assert time.monotonic() - began < 5
+    assert platform.wait(job_id, seconds=30).state == JobState.succeeded
     states = [row.state for row in platform.transitions(job_id)]
     assert states == ["queued", "assigned", "preparing", "running", "uploading", "succeeded"]
     stages = [event["stage"] for event in platform.events(job_id, "stage")]
@@ -88,7 +87,8 @@ def test_cancelling_a_running_job_ends_its_process_soon(platform: Harness) -> No
     platform.cancel(job_id)
     job = platform.wait(job_id)
     assert (job.state, job.reason) == (JobState.cancelled, Reason.cancelled_by_user)
-    assert time.monotonic() - began < 3
+    # Its process ends by SIGTERM; that it is killed after the grace is tested below.
+    assert time.monotonic() - began < float(platform.environment["EIGENWERK_KILL_GRACE_S"]) + 10
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -203,14 +203,17 @@ def test_postgresql_away_for_longer_than_the_lease_kills_the_child_in_time(
     job_id = harness.submit("steps")
     harness.wait_for_checkpoint(job_id)
     child = harness.child_pid(job_id)
+    lease_until = harness.job(job_id).lease_until
+    assert lease_until is not None
+    paused_at = time.monotonic()
     # Also the backends: a connection that is open already would otherwise still be answered, and the lease renewed.
     frozen = signal_tree(services.postgres.pid, signal.SIGSTOP)
     try:
-        paused_at = time.monotonic()
         harness.until(lambda: not Path(f"/proc/{child}").exists(), 10, "the host to fence itself off")
-        # Before the lease can expire, and not at once.
-        assert 2 < time.monotonic() - paused_at < 6
-        time.sleep(2)
+        # Before the lease can expire, and not at the first renewal that fails.
+        assert datetime.now(UTC) < lease_until
+        assert time.monotonic() - paused_at > 1
+        harness.until(lambda: datetime.now(UTC) > lease_until + timedelta(seconds=1), 20, "the lease to expire")
     finally:
         for pid in reversed(frozen):
             os.kill(pid, signal.SIGCONT)

@@ -46,7 +46,8 @@ def test_a_renewed_lease_is_not_overdue() -> None:
 
 def test_without_a_renewal_the_lease_is_overdue_before_the_database_lets_it_expire() -> None:
     clock = Clock()
-    lease, _ = lease_answering([DatabaseUnavailable("away")] * 9, clock)
+    lease, _ = lease_answering([JobState.running, *[DatabaseUnavailable("away")] * 9], clock)
+    lease.beat()
     for _ in range(4):
         clock.now += 11
         lease.beat()
@@ -54,6 +55,16 @@ def test_without_a_renewal_the_lease_is_overdue_before_the_database_lets_it_expi
     clock.now += 2
     assert lease.overdue
     assert clock.now - 1000 < TIMES.lease_s
+
+
+def test_a_lease_that_was_never_renewed_is_not_relied_on() -> None:
+    lease, orders = lease_answering([DatabaseUnavailable("away"), JobState.running], Clock())
+    assert lease.overdue
+    lease.beat()
+    assert lease.overdue
+    lease.beat()
+    assert not lease.overdue
+    assert orders.current is Order.none
 
 
 def test_the_time_that_an_answer_took_does_not_count_as_renewed() -> None:

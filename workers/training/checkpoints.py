@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import AdamW
@@ -83,13 +83,27 @@ def read_state(directory: Path, fingerprint: str) -> TrainingState:
 
 
 def restore(directory: Path, model: nn.Module, optimizer: AdamW) -> None:
-    """Sets weights, optimizer and generators as they were. Call `read_state` first. Raises UnusableCheckpoint."""
-    _copy(load_file(directory / "model.safetensors"), _trained(model), directory)
-    moments = load_file(directory / "optimizer.safetensors")
+    """Sets weights, optimizer and generators as they were. Call `read_state` first.
+
+    Raises UnusableCheckpoint, and has changed nothing then.
+    """
+    try:
+        weights, moments, generators = (
+            load_file(directory / f"{name}.safetensors") for name in ("model", "optimizer", "rng")
+        )
+    except SafetensorError as error:
+        raise UnusableCheckpoint(f"{directory.name} holds no tensors: {error}") from error
+    trained = _trained(model)
     names = _names_in_optimizer_order(model, optimizer)
-    expected = {f"{name}/{moment}" for name in names for moment in _MOMENTS}
-    if moments and set(moments) != expected:
-        raise UnusableCheckpoint(f"{directory.name}/optimizer.safetensors does not fit the model")
+    _check_fit(f"{directory.name}/model.safetensors", weights, _shapes(trained))
+    if moments:
+        _check_fit(f"{directory.name}/optimizer.safetensors", moments, _moment_shapes(model, names))
+    _check_fit(
+        f"{directory.name}/rng.safetensors", {"cpu": generators.get("cpu")}, {"cpu": torch.get_rng_state().shape}
+    )
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            trained[name].copy_(tensor)
     if moments:
         packed = optimizer.state_dict()
         packed["state"] = {
@@ -97,7 +111,6 @@ def restore(directory: Path, model: nn.Module, optimizer: AdamW) -> None:
             for index, name in enumerate(names)
         }
         optimizer.load_state_dict(packed)
-    generators = load_file(directory / "rng.safetensors")
     torch.set_rng_state(generators["cpu"].clone())
     if torch.cuda.is_available() and "cuda" in generators:
         torch.cuda.set_rng_state(generators["cuda"].clone())
@@ -142,12 +155,21 @@ def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def _copy(source: Mapping[str, torch.Tensor], target: Mapping[str, Any], directory: Path) -> None:
-    if set(source) != set(target) or any(source[name].shape != target[name].shape for name in source):
-        raise UnusableCheckpoint(f"{directory.name}/model.safetensors does not fit the model")
-    with torch.no_grad():
-        for name, tensor in source.items():
-            target[name].copy_(tensor)
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def _moment_shapes(model: nn.Module, names: Sequence[str]) -> dict[str, torch.Size]:
+    """Of AdamW: a scalar count of steps, and two moments of the parameter's own shape."""
+    shapes = _shapes(dict(model.named_parameters()))
+    return {
+        f"{name}/{moment}": torch.Size() if moment == "step" else shapes[name] for name in names for moment in _MOMENTS
+    }
+
+
+def _check_fit(what: str, found: Mapping[str, torch.Tensor | None], expected: Mapping[str, torch.Size]) -> None:
+    if {name: None if tensor is None else tensor.shape for name, tensor in found.items()} != expected:
+        raise UnusableCheckpoint(f"{what} does not fit the model")
 
 
 def _prune(root: Path) -> None:

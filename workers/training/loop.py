@@ -185,11 +185,11 @@ class _Run:
             return
         try:
             state = read_state(self.context.resume_from, self.fingerprint)
+            restore(self.context.resume_from, self.loaded.model, self.optimizer)
         except UnusableCheckpoint as error:
             # Nothing was loaded yet, so starting anew costs time but gives the same weights.
             _log.warning("checkpoint refused, training starts anew: %s", error)
             return
-        restore(self.context.resume_from, self.loaded.model, self.optimizer)
         self.step, self.loss = state.step, state.loss
         here = _environment(self.device)
         changed = [name for name, value in here.items() if state.environment.get(name) != value]
