@@ -79,7 +79,8 @@ class ApiSettings:
             spool_dir=Path(spool or tempfile.gettempdir()),
             s3_public_endpoint=values.get("EIGENWERK_S3_PUBLIC_ENDPOINT") or None,
             hub_endpoint=values.get("HF_ENDPOINT", cls.hub_endpoint).rstrip("/"),
-            hub_token=values.get("HF_TOKEN") or None,
+            # The operator's token reads private models: it serves every user only where the operator says so.
+            hub_token=values.get("HF_TOKEN") if values.get("EIGENWERK_HUB_TOKEN_FOR_ALL") == "1" else None,
             hub_offline=values.get("HF_HUB_OFFLINE", "") in ("1", "true", "True"),
         )
 

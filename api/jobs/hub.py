@@ -73,7 +73,7 @@ def _fetch(hub: httpx.Client, settings: ApiSettings, reference: Reference) -> di
         raise _refused(
             reference,
             f"the model hub has no such repository or revision that it shows us ({response.status_code}).",
-            "Check the spelling; private and gated models need HF_TOKEN in the API's environment.",
+            "Check the spelling. Private models need HF_TOKEN and EIGENWERK_HUB_TOKEN_FOR_ALL=1 on the platform.",
         )
     try:
         document = response.json() if response.is_success else None
