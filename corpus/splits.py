@@ -1,0 +1,106 @@
+"""Which rows are held out. The runner and the check before it call these functions, so they can't differ.
+
+All of them depend on the seed and their arguments alone, and return sorted positions: int64 arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from jobspecs.kinds.train_classifier import ROWS_PER_CLASS_MIN
+from jobspecs.problems import InvalidInput, Problem
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """Positions of the rows that train and of those that judge, each sorted."""
+
+    train: Indices
+    validation: Indices
+
+
+def stratified_split(
+    labels: Indices, classes: Sequence[str], *, rows: int | None, fraction: float, seed: int, stratify: bool = True
+) -> SplitRows:
+    """A stratified sample of `rows` rows (all when None), then the held-out `fraction`. `labels` (N,): class of each row.
+
+    Raises InvalidInput when a class has too few rows for both parts.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = np.arange(len(labels))
+    if rows is not None and rows < len(labels):
+        chosen = _sample(labels, classes, rows, generator)
+        labels = labels[chosen]
+    _check_class_sizes(labels, classes)
+    held_out = np.zeros(len(labels), dtype=bool)
+    held_out[_held_out(labels, len(classes), fraction, stratify, generator)] = True
+    return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
+
+
+def shares(counts: Sequence[int], total: int, least: int) -> list[int]:
+    """`total` places dealt in proportion to `counts`, at least `least` and at most count each (largest remainders)."""
+    exact = [count * total / sum(counts) for count in counts]
+    dealt = [min(count, max(least, int(share))) for count, share in zip(counts, exact, strict=True)]
+    by_remainder = sorted(range(len(counts)), key=lambda i: (int(exact[i]) - exact[i], i))
+    while sum(dealt) < total:
+        open_places = [i for i in by_remainder if dealt[i] < counts[i]]
+        for i in open_places[: total - sum(dealt)]:
+            dealt[i] += 1
+    while sum(dealt) > total and any(share > least for share in dealt):
+        dealt[max(range(len(dealt)), key=lambda i: (dealt[i], i))] -= 1
+    return dealt
+
+
+def _sample(labels: Indices, classes: Sequence[str], rows: int, generator: np.random.Generator) -> Indices:
+    if rows < ROWS_PER_CLASS_MIN * len(classes):
+        raise InvalidInput(
+            [
+                Problem(
+                    field="rows",
+                    message=f"{rows} rows can't hold {ROWS_PER_CLASS_MIN} of each of {len(classes)} classes.",
+                    remedy="Raise rows, or leave it out to use them all.",
+                )
+            ]
+        )
+    return _stratified(labels, len(classes), rows, ROWS_PER_CLASS_MIN, generator)
+
+
+def _held_out(
+    labels: Indices, classes: int, fraction: float, stratify: bool, generator: np.random.Generator
+) -> Indices:
+    rows = min(len(labels) - 1, max(1, round(len(labels) * fraction)))
+    if not stratify:
+        return np.sort(generator.permutation(len(labels))[:rows])
+    rows = min(max(rows, classes), len(labels) - classes)
+    return _stratified(labels, classes, rows, 1, generator, leave=1)
+
+
+def _stratified(
+    labels: Indices, classes: int, rows: int, least: int, generator: np.random.Generator, leave: int = 0
+) -> Indices:
+    members = [np.flatnonzero(labels == label) for label in range(classes)]
+    dealt = shares([len(group) - leave for group in members], rows, least)
+    chosen = [generator.permutation(group)[:share] for group, share in zip(members, dealt, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _check_class_sizes(labels: Indices, classes: Sequence[str]) -> None:
+    counts = np.bincount(labels, minlength=len(classes))
+    for name, count in zip(classes, counts, strict=True):
+        if count < ROWS_PER_CLASS_MIN:
+            raise InvalidInput(
+                [
+                    Problem(
+                        field="label",
+                        message=f"class {name!r} has {count} row; "
+                        f"it needs {ROWS_PER_CLASS_MIN}, to train and to validate.",
+                        remedy="Add rows of that class or leave it out.",
+                    )
+                ]
+            )
