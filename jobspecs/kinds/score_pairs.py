@@ -76,14 +76,14 @@ class ScorePairs(SpecBase):
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can."""
         known = ", ".join(profile.columns)
-        named = {"pair": self.pair[0], "pair ": self.pair[1], "label": self.label}
+        named = [("pair", self.pair[0]), ("pair", self.pair[1]), ("label", self.label)]
         problems = [
             Problem(
-                field=field.strip(),
+                field=field,
                 message=f"the data set has no column {name!r}.",
                 remedy=f"Its columns are: {known}.",
             )
-            for field, name in named.items()
+            for field, name in named
             if name is not None and name not in profile.columns
         ]
         if self.score in profile.columns:
