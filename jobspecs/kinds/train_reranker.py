@@ -33,21 +33,21 @@ class RerankerTraining(Optimization):
     freeze_embeddings: bool = Field(default=False, description="keep the token embeddings of the base model: faster")
 
 
-class Negatives(Section):
-    """Hard negatives: passages that an embedder ranks high for a query of which they are not an answer.
+class HardNegatives(Section):
+    """Passages that an embedder ranks high for a query and that are no answer, mined before training.
 
-    The margins drop what is probably an unlabelled answer (NV-Retriever, arXiv:2407.15831): a passage is kept when its
-    cosine is below `relative_margin` times, and below `absolute_margin` less than, that of the query's positive.
+    The margins keep out what is probably an unlabelled answer (NV-Retriever, arXiv:2407.15831): a negative's cosine is
+    at most `positive - absolute_margin` and at most `positive * (1 - relative_margin)`.
     """
 
-    model: ModelReference | None = Field(default=None, description="the embedder; that of bi_encoder when absent")
-    per_query: int = Field(default=4, ge=1, le=100, description="negatives for each positive")
-    skip: int = Field(default=0, ge=0, le=1000, description="leave out this many of the nearest passages")
-    candidates: int = Field(default=50, ge=1, le=10_000, description="look at this many of the nearest passages")
-    relative_margin: float | None = Field(default=0.95, gt=0, le=1, description="share of the positive's cosine")
-    absolute_margin: float | None = Field(default=None, ge=0, le=2, description="below the positive's cosine by this")
-    max_score: float | None = Field(default=None, ge=-1, le=1, description="cosines above this are dropped")
-    sampling: Literal["top", "random"] = Field(default="top", description="which of those left are taken")
+    num_negatives: int = Field(default=4, ge=1, le=100, description="for each positive")
+    model: ModelReference | None = Field(default=None, description="the embedder that ranks; bi_encoder when absent")
+    range_min: int = Field(default=0, ge=0, le=10_000, description="so many of the best candidates are left out")
+    range_max: int = Field(default=50, ge=1, le=10_000, description="candidates beyond this rank are left out")
+    relative_margin: float | None = Field(default=0.05, ge=0, lt=1)
+    absolute_margin: float | None = Field(default=None, ge=0, le=2)
+    max_score: float | None = Field(default=None, ge=-1, le=1)
+    sampling: Literal["top", "random"] = Field(default="top", description="which of the candidates left are taken")
 
 
 class TrainReranker(SpecBase):
@@ -61,11 +61,11 @@ class TrainReranker(SpecBase):
     label: str | None = Field(default=None, min_length=1, description="the column with the label or score of the pair")
     positive: str | None = Field(default=None, min_length=1, description="the column with a passage that answers")
     negative: str | None = Field(default=None, min_length=1, description="the column with a passage that does not")
-    score_range: tuple[float, float] | None = Field(
-        default=None, description="lowest and highest label; they become 0 and 1. Labels are 0 to 1 when absent"
+    score_range: tuple[float, float] = Field(
+        default=(0.0, 1.0), description="least and greatest label; they become 0 and 1"
     )
     loss: Loss = Field(default="auto", description="bce when absent: right for both binary and graded labels")
-    negatives: Negatives | None = Field(default=None, description="add mined negatives to the positives")
+    hard_negatives: HardNegatives | None = Field(default=None, description="add mined negatives to the positives")
     bi_encoder: ModelReference | None = Field(
         default=None, description="the embedder whose order is to be beaten; the base model, mean-pooled, when absent"
     )
@@ -82,8 +82,8 @@ class TrainReranker(SpecBase):
             raise ValueError("passage and label belong together: name both columns")
         if self.negative is not None and self.positive is None:
             raise ValueError("negative needs positive: name both columns, or passage and label")
-        if self.score_range is not None and (not labelled or self.score_range[0] >= self.score_range[1]):
-            raise ValueError("score_range is the lowest and the highest label, such as [0, 5], for passage and label")
+        if self.score_range[0] >= self.score_range[1]:
+            raise ValueError("score_range goes from the least label to the greatest, such as [0, 5]")
         if len(set(self.columns.values())) < len(self.columns):
             raise ValueError("each of query, passage, label, positive and negative is a column of its own")
         return self
@@ -97,7 +97,7 @@ class TrainReranker(SpecBase):
     @property
     def mines_negatives(self) -> bool:
         """Whether negatives are mined: when asked to, and when the data hold positives alone."""
-        return self.negatives is not None or (self.positive is not None and self.negative is None)
+        return self.hard_negatives is not None or (self.positive is not None and self.negative is None)
 
     def dataset_reference(self) -> str | None:
         return self.dataset
@@ -105,8 +105,8 @@ class TrainReranker(SpecBase):
     def model_references(self) -> dict[str, str]:
         """Role -> reference: the base, and the embedders that find negatives and that are to be beaten."""
         roles = {"model": self.model, "bi_encoder": self.bi_encoder}
-        if self.negatives is not None:
-            roles["negatives"] = self.negatives.model
+        if self.hard_negatives is not None:
+            roles["negatives"] = self.hard_negatives.model
         return {role: reference for role, reference in roles.items() if reference is not None}
 
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
@@ -158,16 +158,15 @@ class TrainReranker(SpecBase):
 
     def _problems_of_range(self, column: ColumnProfile) -> list[Problem]:
         """Values outside of the range, as far as the profile kept them."""
-        low, high = self.score_range or (0.0, 1.0)
+        low, high = self.score_range
         outside = [value for value in column.values if not low <= _number(value) <= high]
         if not outside:
             return []
-        remedy = "Correct score_range." if self.score_range else "Set score_range, such as [0, 5]."
         return [
             Problem(
                 field="label",
                 message=f"column {self.label!r} holds {outside[0]}, which is not between {low:g} and {high:g}.",
-                remedy=remedy,
+                remedy="Set score_range to the least and the greatest label, such as [0, 5].",
             )
         ]
 
