@@ -1,4 +1,4 @@
-"""What every kind that trains shares: the held-out part, and the optimizer's settings."""
+"""Sections that all kinds share which train: how rows are held out, and how the optimizer goes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from jobspecs.kinds.base import Section
 
 
 class Validation(Section):
-    """The held-out split. The same rows score the result and whatever it is compared with."""
+    """The held-out split. The same rows score the trained model and the baselines."""
 
     fraction: float = Field(default=0.25, gt=0, lt=1)
     seed: int = Field(default=42, ge=0, lt=2**32)
 
 
 class Optimization(Section):
-    """AdamW over a number of epochs. A kind subclasses this to change defaults and to add fields."""
+    """AdamW and its learning rate over time. A kind changes the defaults and adds what is its own."""
 
     epochs: Annotated[float, Field(gt=0, le=1000)] = 2
-    batch_size: int = Field(default=32, ge=1, le=4096)
+    batch_size: int = Field(default=32, ge=1, le=65536)
     learning_rate: float = Field(default=2.0e-5, gt=0)
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     warmup_fraction: float = Field(

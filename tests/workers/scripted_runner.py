@@ -26,7 +26,7 @@ def run(context: RunContext) -> Manifest:
     start = _resumed_step(context)
     if behaviour == "steps":
         _steps(context, start)
-    (context.output_dir / "model.safetensors").write_bytes(context.dataset_path.read_bytes())
+    (context.output_dir / "model.safetensors").write_bytes(context.data.read_bytes())
     (context.output_dir / "started_at.json").write_text(str(start), encoding="ascii")
     manifest = Manifest(artifact="model", task="text-classification", files=describe_files(context.output_dir))
     write_manifest(context.output_dir, manifest)
