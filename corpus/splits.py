@@ -28,7 +28,7 @@ class SplitRows:
 def stratified_split(
     labels: Indices, classes: Sequence[str], *, rows: int | None, fraction: float, seed: int, stratify: bool = True
 ) -> SplitRows:
-    """A stratified sample of `rows` rows (all when None), then the held-out `fraction`. `labels` (N,): class of each row.
+    """A stratified sample of `rows` rows (all when None), then the held-out `fraction`. `labels` (N,): classes of rows.
 
     Raises InvalidInput when a class has too few rows for both parts.
     """
@@ -43,6 +43,45 @@ def stratified_split(
     return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
 
 
+def random_split(
+    count: int, *, rows: int | None, fraction: float, seed: int, validation_max: int | None = None
+) -> SplitRows:
+    """A random sample of `rows` of `count` rows (all when None), then the held-out `fraction`, `validation_max` at most.
+
+    Raises InvalidInput when there are fewer than two rows.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = np.arange(count)
+    if rows is not None and rows < count:
+        chosen = np.sort(generator.permutation(count)[:rows])
+    if len(chosen) < 2:
+        raise _too_few(f"there is {len(chosen)} row that can be used; two are needed, to train and to judge.")
+    held = min(len(chosen) - 1, max(1, round(len(chosen) * fraction)), validation_max or count)
+    held_out = np.zeros(len(chosen), dtype=bool)
+    held_out[generator.permutation(len(chosen))[:held]] = True
+    return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
+
+
+def grouped_split(groups: Indices, *, rows: int | None, fraction: float, seed: int) -> SplitRows:
+    """Whole groups until there are `rows` rows (all when None), then a `fraction` of the groups held out.
+
+    `groups` (N,): the group of each row, counted from 0 without gaps. Raises InvalidInput for fewer than two groups.
+    """
+    generator = np.random.default_rng(seed)
+    sizes = np.bincount(groups)
+    order = generator.permutation(len(sizes))
+    if rows is not None and rows < len(groups):
+        order = order[: max(2, int(np.searchsorted(np.cumsum(sizes[order]), rows)) + 1)]
+    if len(order) < 2:
+        raise _too_few(f"there is {len(order)} query; two are needed, to train and to judge.")
+    held = min(len(order) - 1, max(1, round(len(order) * fraction)))
+    side = np.zeros(len(sizes), dtype=np.int8)
+    side[order] = 1
+    side[order[:held]] = 2
+    of_row = side[groups]
+    return SplitRows(train=np.flatnonzero(of_row == 1), validation=np.flatnonzero(of_row == 2))
+
+
 def shares(counts: Sequence[int], total: int, least: int) -> list[int]:
     """`total` places dealt in proportion to `counts`, at least `least` and at most count each (largest remainders)."""
     exact = [count * total / sum(counts) for count in counts]
@@ -55,6 +94,10 @@ def shares(counts: Sequence[int], total: int, least: int) -> list[int]:
     while sum(dealt) > total and any(share > least for share in dealt):
         dealt[max(range(len(dealt)), key=lambda i: (dealt[i], i))] -= 1
     return dealt
+
+
+def _too_few(message: str) -> InvalidInput:
+    return InvalidInput([Problem(field="dataset", message=message, remedy="Push more rows.")])
 
 
 def _sample(labels: Indices, classes: Sequence[str], rows: int, generator: np.random.Generator) -> Indices:
