@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -15,35 +16,42 @@ from jobspecs.references import DatasetReference, ModelReference
 Objective = Literal["sft", "dpo", "orpo", "kto", "pretrain"]
 Tuning = Literal["full", "lora", "qlora"]
 #: How a data set's rows say who speaks. `auto` looks at the columns and the first rows.
-ChatFormat = Literal[
-    "auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text", "preference", "judged", "rated"
-]
-#: What a row must hold for each objective, for messages to people.
-NEEDS: dict[Objective, str] = {
-    "sft": "a conversation",
-    "dpo": "a prompt with a chosen and a rejected answer",
-    "orpo": "a prompt with a chosen and a rejected answer",
-    "kto": "a conversation and whether it is desirable",
-    "pretrain": "a text",
-}
+ChatFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
 #: Rows that a data set needs: one to train on and one to judge with.
 ROWS_MIN = 2
+#: Tokens of a forward pass unless the spec says otherwise.
+MICRO_BATCH_TOKENS = 4096
 #: Optimizers that exist as CUDA kernels only.
 _GPU_OPTIMIZERS = frozenset({"adamw_8bit", "paged_adamw_8bit"})
 
 
 class ChatData(Section):
-    """How to read the rows as conversations. The model's own chat template renders them; a spec can't replace it."""
+    """How to read the rows. The model's own chat template renders them; a spec can't bring one of its own.
+
+    `prompt`, `completion`, `text` and `system` are texts with {column} placeholders; "{{" and "}}" are literal braces.
+    """
 
     format: ChatFormat = "auto"
-    columns: dict[str, str] = Field(
-        default_factory=dict,
-        max_length=16,
-        description="role of the format -> column, where the names differ, such as {prompt: title, completion: abstract}",
+    prompt: str | None = Field(
+        default=None, min_length=1, max_length=20_000, description='such as "Write an abstract with the title {title}"'
+    )
+    completion: str | None = Field(
+        default=None, min_length=1, max_length=20_000, description="the answer that is learnt, such as {abstract}"
     )
     system: str | None = Field(
-        default=None, min_length=1, max_length=20_000, description="system prompt for rows that have none of their own"
+        default=None, min_length=1, max_length=20_000, description="system prompt of conversations without their own"
     )
+    text: str | None = Field(default=None, min_length=1, max_length=20_000, description="plain text, such as {body}")
+
+    def columns(self) -> dict[str, str]:
+        """Column -> field of this section that names it. Raises ValueError for a broken template."""
+        templates = {"prompt": self.prompt, "completion": self.completion, "system": self.system, "text": self.text}
+        return {
+            column: field
+            for field, template in templates.items()
+            for _, column, _, _ in Formatter().parse(template or "")
+            if column
+        }
 
 
 class Lora(Section):
@@ -70,10 +78,10 @@ class EarlyStopping(Section):
 
 
 class LlmTraining(Optimization):
-    """Hyperparameters. `batch_size` rows make an optimizer step; how they are cut into micro-batches changes no result."""
+    """Hyperparameters. `batch_size` rows make an optimizer step; cutting them into micro-batches changes no result."""
 
     epochs: Annotated[float, Field(gt=0, le=1000)] = 1
-    batch_size: int = Field(default=16, ge=1, le=4096, description="rows per optimizer step")
+    batch_size: int = Field(default=16, ge=1, le=65536, description="rows per optimizer step")
     learning_rate: float = Field(default=2.0e-4, gt=0, description="2e-4 suits LoRA; full tuning wants about 2e-5")
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     warmup_fraction: float = Field(default=0.03, ge=0, le=1)
@@ -108,6 +116,11 @@ class LlmTraining(Optimization):
     liger: Literal["auto", "off"] = Field(default="auto", description="Liger kernels, on GPUs that have them installed")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on GPUs, fp32 on CPUs")
     distributed: Literal["none", "ddp", "fsdp", "zero2", "zero3"] = "none"
+
+    @property
+    def tokens_per_micro_batch(self) -> int:
+        """Tokens of a forward pass, where rows don't decide."""
+        return self.micro_batch_tokens or MICRO_BATCH_TOKENS
 
     @model_validator(mode="after")
     def _one_size_of_micro_batch(self) -> Self:
@@ -160,6 +173,15 @@ class FinetuneLlm(SpecBase):
         """What the job registers."""
         return self.output or ("merged" if self.tuning == "full" else "adapter")
 
+    @field_validator("data")
+    @classmethod
+    def _templates_can_be_read(cls, value: ChatData) -> ChatData:
+        try:
+            value.columns()
+        except ValueError as error:
+            raise ValueError(f"a template can't be read ({error}); write {{{{ and }}}} for literal braces") from error
+        return value
+
     @model_validator(mode="after")
     def _full_tuning_has_no_adapter(self) -> Self:
         if self.tuning == "full" and self.output in ("adapter", "both"):
@@ -171,11 +193,11 @@ class FinetuneLlm(SpecBase):
         known = ", ".join(profile.columns)
         problems = [
             Problem(
-                field=f"data.columns.{role}",
+                field=f"data.{field}",
                 message=f"the data set has no column {column!r}.",
                 remedy=f"Its columns are: {known}.",
             )
-            for role, column in self.data.columns.items()
+            for column, field in self.data.columns().items()
             if column not in profile.columns
         ]
         if profile.rows < ROWS_MIN:
@@ -187,6 +209,12 @@ class FinetuneLlm(SpecBase):
                 )
             )
         return [*problems, *self._problems_of_resources()]
+
+    def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
+        """Sequences of a micro-batch, and tokens of each at most."""
+        training = self.training
+        rows = training.micro_batch_size or max(1, training.tokens_per_micro_batch // training.max_length)
+        return min(rows, training.batch_size), training.max_length
 
     def _problems_of_resources(self) -> list[Problem]:
         gpus, training = self.resources.gpus, self.training
