@@ -35,8 +35,9 @@ class TokenLengths(_Report):
     unit: str
     sequences: int = Field(ge=0)
     mean: float
-    #: Standard deviation, in tokens.
-    deviation: float
+    #: Mean and standard deviation of what the model reads, thus after the cut.
+    read_mean: float
+    read_deviation: float
     p50: int
     p95: int
     longest: int

@@ -96,7 +96,8 @@ class Findings:
         lengths = np.array(sorted(self.lengths), dtype=np.int64)
         counts = np.array([self.lengths[int(length)] for length in lengths], dtype=np.int64)
         total = int(counts.sum())
-        mean = float((lengths * counts).sum() / total)
+        read = np.minimum(lengths, max_length)
+        mean = float((read * counts).sum() / total)
         below = np.cumsum(counts)
 
         def percentile(share: float) -> int:
@@ -106,8 +107,9 @@ class Findings:
             counted_by="tokenizer" if counted_by_tokenizer else "characters",
             unit=unit,
             sequences=total,
-            mean=round(mean, 2),
-            deviation=round(float(np.sqrt((counts * (lengths - mean) ** 2).sum() / total)), 2),
+            mean=round(float((lengths * counts).sum() / total), 2),
+            read_mean=round(mean, 2),
+            read_deviation=round(float(np.sqrt((counts * (read - mean) ** 2).sum() / total)), 2),
             p50=percentile(0.5),
             p95=percentile(0.95),
             longest=int(lengths[-1]),
