@@ -60,7 +60,7 @@ def alpaca_pair(row: Row) -> Pair:
 
 
 def trl_pair(row: Row) -> Pair:
-    """trl's: prompt, chosen, rejected as texts or turns; both answers may be whole conversations with a common beginning."""
+    """trl's: prompt, chosen, rejected as texts or turns. Answers may be whole conversations with one beginning."""
     _check_tools(row.get("tools"), "tools")
     chosen, rejected = _answers(row, "chosen"), _answers(row, "rejected")
     if not (_is_whole(chosen) and _is_whole(rejected)):
