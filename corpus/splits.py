@@ -46,38 +46,31 @@ def stratified_split(
 def random_split(
     count: int, *, rows: int | None, fraction: float, seed: int, validation_max: int | None = None
 ) -> SplitRows:
-    """A random sample of `rows` of `count` rows (all when None), then the held-out `fraction`, `validation_max` at most.
+    """A random sample of `rows` of `count` rows (all when None), of which `fraction` is held out, at most a maximum.
 
     Raises InvalidInput when there are fewer than two rows.
     """
-    generator = np.random.default_rng(seed)
-    chosen = np.arange(count)
-    if rows is not None and rows < count:
-        chosen = np.sort(generator.permutation(count)[:rows])
-    if len(chosen) < 2:
-        raise _too_few(f"there is {len(chosen)} row that can be used; two are needed, to train and to judge.")
-    held = min(len(chosen) - 1, max(1, round(len(chosen) * fraction)), validation_max or count)
-    held_out = np.zeros(len(chosen), dtype=bool)
-    held_out[generator.permutation(len(chosen))[:held]] = True
-    return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
+    order = np.random.default_rng(seed).permutation(count)[:rows]
+    if len(order) < 2:
+        raise _too_few(f"{len(order)} row can be used; two are needed, to train and to judge.")
+    held_out = min(max(1, round(len(order) * fraction)), len(order) - 1, validation_max or count)
+    return SplitRows(train=np.sort(order[held_out:]), validation=np.sort(order[:held_out]))
 
 
 def grouped_split(groups: Indices, *, rows: int | None, fraction: float, seed: int) -> SplitRows:
-    """Whole groups until there are `rows` rows (all when None), then a `fraction` of the groups held out.
+    """Whole groups up to `rows` rows (all when None), of which a `fraction` is held out.
 
     `groups` (N,): the group of each row, counted from 0 without gaps. Raises InvalidInput for fewer than two groups.
     """
-    generator = np.random.default_rng(seed)
-    sizes = np.bincount(groups)
-    order = generator.permutation(len(sizes))
-    if rows is not None and rows < len(groups):
-        order = order[: max(2, int(np.searchsorted(np.cumsum(sizes[order]), rows)) + 1)]
+    sizes = np.bincount(groups) if len(groups) else np.zeros(0, np.int64)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    if rows is not None:
+        order = order[: max(2, int(np.searchsorted(np.cumsum(sizes[order]), rows, side="right")))]
     if len(order) < 2:
-        raise _too_few(f"there is {len(order)} query; two are needed, to train and to judge.")
-    held = min(len(order) - 1, max(1, round(len(order) * fraction)))
+        raise _too_few("all rows have the same query: none is left to judge by.")
+    held_out = min(len(order) - 1, max(1, round(len(order) * fraction)))
     side = np.zeros(len(sizes), dtype=np.int8)
-    side[order] = 1
-    side[order[:held]] = 2
+    side[order[:held_out]], side[order[held_out:]] = 2, 1
     of_row = side[groups]
     return SplitRows(train=np.flatnonzero(of_row == 1), validation=np.flatnonzero(of_row == 2))
 

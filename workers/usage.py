@@ -1,8 +1,8 @@
 """What a process takes while it works: memory beyond what it began with, GPU memory, and seconds.
 
 A child is forked from a zygote whose libraries it shares, so its resident memory at the start is not its own. What
-counts is how far its peak (VmHWM, `man 5 proc`) rises above that start. Pages of the zygote that the child writes to are
-copied without raising it; `gc.freeze` in the zygote keeps them few.
+counts is how far its peak (VmHWM, `man 5 proc`) rises above that start. Pages of the zygote that the child writes to
+are copied without raising it; `gc.freeze` in the zygote keeps them few.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 
 from corpus.checks.classifier import ClassifierData
 from corpus.checks.embedder import EmbedderData
+from corpus.checks.llm import LlmData
 from corpus.checks.pairs import PairData
 from corpus.checks.reader import Reader
 from corpus.checks.reranker import RerankerData
@@ -17,6 +18,7 @@ from jobspecs.kinds.base import SpecBase
 #: Kind -> what makes a validator of a spec of that kind and the base model's reader.
 VALIDATORS: Mapping[str, Callable[[Any, Reader], Validator]] = MappingProxyType(
     {
+        "finetune-llm": LlmData,
         "train-classifier": lambda spec, reader: ClassifierData(spec),
         "train-embedder": lambda spec, reader: EmbedderData(spec),
         "train-reranker": lambda spec, reader: RerankerData(spec),

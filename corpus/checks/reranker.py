@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from corpus.checks.findings import Findings
+from corpus.checks.findings import Findings, normalised
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, number_cell, table_rows, text_cell
 from corpus.splits import SplitRows, grouped_split
 from jobspecs.kinds.train_reranker import TrainReranker
@@ -48,5 +48,9 @@ class RerankerData:
             label = str(number_cell(row, spec.label, number, low, high))
         pairs = [(query, passage) for passage in passages]
         return UsableRow(
-            number, pairs, content="\0".join((query, *passages, label)), guarded="\0".join(pairs[0]), group=query
+            number,
+            pairs,
+            content="\0".join((query, *passages, label)),
+            guarded="\0".join(pairs[0]),
+            group=normalised(query),
         )

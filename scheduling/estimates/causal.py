@@ -1,7 +1,7 @@
 """Memory and work of causal language models under `finetune-llm`.
 
-Numbers per token and layer that the backward pass needs (H hidden size, I width of the feed-forward part, Q and K widths
-of all queries and keys), counted by looking at what autograd saves:
+Numbers per token and layer that the backward pass needs (H hidden size, I width of the feed-forward part, Q width of
+all queries), counted by looking at what autograd saves:
 
 - each of two RMS norms: its input and its result, 2 H; the normalised input as well where the norm is trained, H
 - attention: queries, keys and values spread over all query heads, and the result twice, 5 Q
@@ -101,7 +101,7 @@ def activation_bytes(
 
 
 def lm_head_bytes(shape: ModelShape, batch: MicroBatch, *, trained: bool, bytes_each: int = BYTES_FP32) -> int:
-    """Logits of a chunk and their gradient in fp32; the hidden states' gradients; the head's own while it is summed up."""
+    """Logits of a chunk and their gradient in fp32, the hidden states' gradients, and the head's while summed up."""
     rows = min(batch.learnt, max(_LOGITS_ROWS_MIN, _LOGITS_BYTES // (BYTES_FP32 * shape.vocabulary)))
     logits = 2 * BYTES_FP32 * rows * shape.vocabulary
     states = 2 * bytes_each * batch.learnt * shape.hidden

@@ -1,4 +1,4 @@
-"""The estimate of each job kind. A new kind adds one line to ESTIMATORS; without one it is taken for a plain training."""
+"""The work of each job kind. A new kind adds one line to ESTIMATORS; without one it is taken for a plain training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
-from jobspecs.kinds.train_reranker import TrainReranker
+from jobspecs.kinds.train_reranker import HardNegatives, TrainReranker
 from scheduling.estimates import causal, encoders
 from scheduling.estimates.causal import Adapter, MicroBatch
 from scheduling.estimates.data import DataFacts
@@ -86,7 +86,7 @@ def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataF
 
 def _reranker(spec: TrainReranker, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
     training = spec.training
-    mined = (spec.negatives.per_query if spec.negatives else 4) if spec.mines_negatives else 0
+    mined = (spec.hard_negatives or HardNegatives()).num_negatives if spec.mines_negatives else 0
     pairs = replace(data, sequences_per_row=data.sequences_per_row + mined)
     return _trained_encoder(
         spec,
