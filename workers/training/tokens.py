@@ -61,6 +61,11 @@ class TokenBatch:
         return int(self.mask.shape[0])
 
     @property
+    def lengths(self) -> torch.Tensor:
+        """Tokens per text, shape (B,)."""
+        return self.mask.sum(dim=1)
+
+    @property
     def longest(self) -> int:
         return int(self.mask.shape[1])
 
@@ -79,6 +84,8 @@ def tokenize(
     texts: Sequence[str],
     max_length: int,
     between_chunks: Callable[[int], None] = lambda done: None,
+    *,
+    special_tokens: bool = True,
 ) -> TokenTable:
     """Tokenises every text once; longer ones are cut to `max_length` tokens, special tokens included.
 
@@ -89,6 +96,7 @@ def tokenize(
     for start in range(0, len(texts), _CHUNK_TEXTS):
         encoded = tokenizer(
             list(texts[start : start + _CHUNK_TEXTS]),
+            add_special_tokens=special_tokens,
             truncation=True,
             max_length=max_length,
             padding=False,
