@@ -56,7 +56,7 @@ def token_states(model: PreTrainedModel, batch: TokenBatch, variant: Variant, pa
         encoder = encoder_of(model)
         hidden, mask = _inner_states(encoder, batch)
         return _layer(encoder.encoder.layer[-1], hidden, batch, mask)
-    states = model(input_ids=_padded_ids(batch, pad_id), attention_mask=batch.mask.long()).last_hidden_state
+    states = model(input_ids=_padded(batch.ids, batch, pad_id), attention_mask=batch.mask.long()).last_hidden_state
     return _pick(states.reshape(batch.mask.numel(), -1), batch.padded_index)
 
 
@@ -128,7 +128,8 @@ def _embed(embeddings: Any, batch: TokenBatch) -> torch.Tensor:
     offset = getattr(embeddings, "padding_idx", None)
     if offset is not None:  # RoBERTa counts its positions from padding_idx + 1
         positions = positions + offset + 1
-    hidden = embeddings.word_embeddings(batch.ids) + embeddings.token_type_embeddings.weight[0]
+    types = embeddings.token_type_embeddings
+    hidden = embeddings.word_embeddings(batch.ids) + (types.weight[0] if batch.types is None else types(batch.types))
     hidden = hidden + embeddings.position_embeddings(positions)
     return cast(torch.Tensor, embeddings.dropout(embeddings.LayerNorm(hidden)))
 
@@ -184,12 +185,14 @@ def _head(model: PreTrainedModel, first: torch.Tensor) -> torch.Tensor:
 
 
 def _padded_forward(model: PreTrainedModel, batch: TokenBatch, pad_id: int) -> torch.Tensor:
-    output = model(input_ids=_padded_ids(batch, pad_id), attention_mask=batch.mask.long())
-    return cast(torch.Tensor, output.logits)
+    inputs = {"input_ids": _padded(batch.ids, batch, pad_id), "attention_mask": batch.mask.long()}
+    if batch.types is not None:
+        inputs["token_type_ids"] = _padded(batch.types, batch, 0)
+    return cast(torch.Tensor, model(**inputs).logits)
 
 
-def _padded_ids(batch: TokenBatch, pad_id: int) -> torch.Tensor:
-    """Token ids (B, L), shorter texts filled with `pad_id`."""
-    ids = torch.full((batch.mask.numel(),), pad_id, dtype=batch.ids.dtype, device=batch.ids.device)
-    ids[batch.padded_index] = batch.ids
-    return ids.view_as(batch.mask)
+def _padded(values: torch.Tensor, batch: TokenBatch, filling: int) -> torch.Tensor:
+    """A number per token (T,) in the padded form (B, L), the rest `filling`."""
+    padded = torch.full((batch.mask.numel(),), filling, dtype=values.dtype, device=values.device)
+    padded[batch.padded_index] = values
+    return padded.view_as(batch.mask)
