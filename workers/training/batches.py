@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -72,3 +73,16 @@ class QueryPlan:
 
     def _order_of_epoch(self, epoch: int) -> Int64s:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self._pairs))
+
+
+def by_length(lengths: Int64s, tokens_max: int) -> Iterator[Int64s]:
+    """Texts to judge in batches of at most `tokens_max`, padding included; one at least, the longest first.
+
+    What needs most memory fails at once, and texts of similar length need little padding.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, tokens_max // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size
