@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.kinds.train_reranker import TrainReranker
 from jobspecs.problems import InvalidInput, Problem
 
 #: Any job spec: one of the kinds below.
@@ -18,6 +20,8 @@ JobSpec = SpecBase
 SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
     {
         "train-classifier": TrainClassifier,
+        "train-reranker": TrainReranker,
+        "score-pairs": ScorePairs,
     }
 )
 

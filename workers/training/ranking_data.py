@@ -83,10 +83,10 @@ class PairSplit:
         return sum(passage in known for passage in self.validation.passages)
 
 
-def load_pairs(path: Path, spec: TrainReranker) -> Pairs:
-    """Reads the columns of the spec. Raises RunFailed(invalid_dataset) with file and row for what can't be used."""
+def load_pairs(path: Path, spec: TrainReranker, header: Sequence[str] | None = None) -> Pairs:
+    """Reads the columns of the spec; `header` names those of a file without one. Raises RunFailed(invalid_dataset) with file and row for what can't be used."""
     try:
-        rows = read_rows(path, detect_format(path.name), list(spec.columns.values()))
+        rows = read_rows(path, detect_format(path.name, header), list(spec.columns.values()))
         numbered = enumerate(rows, start=1)
         if spec.positive is None:
             return _pairs(_labelled(numbered, spec, path.name))

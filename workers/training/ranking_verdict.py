@@ -7,7 +7,7 @@ systems, so that their difference has an interval too (B. Efron 1979; for retrie
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -40,8 +40,7 @@ class SystemScore:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON, the measures beside the value."""
-        own = asdict(self)
-        return {**own, **own.pop("measures")}
+        return {"system": self.system, "value": self.value, "low": self.low, "high": self.high, **self.measures}
 
 
 @dataclass(frozen=True)
