@@ -73,6 +73,11 @@ class _Pick(torch.autograd.Function):  # type: ignore[misc]
         return gradient.new_zeros(ctx.rows, gradient.shape[1]).index_copy_(0, index, gradient), None
 
 
+def pick(rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The rows `index` of (N, H), each at most once."""
+    return cast(torch.Tensor, _Pick.apply(rows, index))
+
+
 def attend(
     module: nn.Module,
     query: torch.Tensor,
@@ -125,7 +130,7 @@ def _attend_bucket(
         query, key, value, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
     )
     rows = attended.transpose(1, 2).flatten(2).flatten(0, 1)
-    return rows if bucket.padded_index is None else cast(torch.Tensor, _Pick.apply(rows, bucket.padded_index))
+    return rows if bucket.padded_index is None else pick(rows, bucket.padded_index)
 
 
 def _spread(states: torch.Tensor, heads: int, bucket: Bucket) -> torch.Tensor:

@@ -71,6 +71,8 @@ class SequenceBatch:
     targets: torch.Tensor
     #: (S,) which sequence each supervised token belongs to, as a position in `order`.
     owners: torch.Tensor
+    #: (S,) index of each supervised token among all tokens of the `Sequences`.
+    sources: Int64s
     #: (B + 1,) where each sequence begins in `ids`, and T; int32, as FlashAttention wants it.
     boundaries: torch.Tensor
     #: The rows that make up the batch, in its order.
@@ -119,6 +121,7 @@ def batch_of(sequences: Sequences, rows: Int64s) -> SequenceBatch:
         predictors=torch.from_numpy(supervised - 1),
         targets=torch.from_numpy(ids[supervised]),
         owners=torch.from_numpy(owner[supervised]),
+        sources=source[supervised],
         boundaries=torch.from_numpy(np.concatenate((starts, [int(lengths.sum())])).astype(np.int32)),
         order=order,
         layout=PackedLayout(tuple(_buckets(lengths, starts)), int(lengths.sum())),
