@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_reranker import TrainReranker
@@ -19,6 +20,7 @@ JobSpec = SpecBase
 
 SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
     {
+        "finetune-llm": FinetuneLlm,
         "train-classifier": TrainClassifier,
         "train-reranker": TrainReranker,
         "score-pairs": ScorePairs,
