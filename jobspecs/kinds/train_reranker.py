@@ -6,15 +6,19 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from jobspecs.kinds.base import Section, SpecBase
+from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
 from jobspecs.kinds.training import Optimization, Validation
 from jobspecs.problems import Problem
-from jobspecs.profile import ColumnProfile, DatasetProfile
+from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
 
 #: `bce` and `mse` look at one pair at a time, the others at all passages of a query.
 Loss = Literal["auto", "bce", "mse", "ranknet", "listnet", "listmle", "lambdaloss"]
 LISTWISE = frozenset({"ranknet", "listnet", "listmle", "lambdaloss"})
+#: The role of the embedder whose order is to be beaten.
+BI_ENCODER_ROLE = "bi_encoder"
+#: The role of the embedder that finds hard negatives, where it is another.
+NEGATIVES_ROLE = "negatives"
 #: One query to train on and one to judge by; with fewer than this the figures mean nothing.
 ROWS_MIN = 8
 
@@ -95,18 +99,20 @@ class TrainReranker(SpecBase):
         return {field: getattr(self, field) for field in fields if getattr(self, field) is not None}
 
     @property
+    def loss_name(self) -> Loss:
+        """The loss that trains."""
+        return "bce" if self.loss == "auto" else self.loss
+
+    @property
     def mines_negatives(self) -> bool:
         """Whether negatives are mined: when asked to, and when the data hold positives alone."""
         return self.hard_negatives is not None or (self.positive is not None and self.negative is None)
 
-    def dataset_reference(self) -> str | None:
-        return self.dataset
-
     def model_references(self) -> dict[str, str]:
         """Role -> reference: the base, and the embedders that find negatives and that are to be beaten."""
-        roles = {"model": self.model, "bi_encoder": self.bi_encoder}
+        roles = {BASE_ROLE: self.model, BI_ENCODER_ROLE: self.bi_encoder}
         if self.hard_negatives is not None:
-            roles["negatives"] = self.hard_negatives.model
+            roles[NEGATIVES_ROLE] = self.hard_negatives.model
         return {role: reference for role, reference in roles.items() if reference is not None}
 
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
@@ -133,6 +139,12 @@ class TrainReranker(SpecBase):
             for problem in _problems_of_cells(field, column, profile.columns[column])
         ]
         return problems or self._problems_of_label(profile)
+
+    def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
+        texts = [column for field, column in self.columns.items() if field != "label"]
+        longest = [profile.columns[name].longest_chars for name in texts] if profile else [0]
+        chars = longest[0] + max(longest[1:], default=0)
+        return self.training.batch_size, tokens_at_most(chars, self.training.max_length)
 
     def _problems_of_label(self, profile: DatasetProfile) -> list[Problem]:
         if self.label is None:

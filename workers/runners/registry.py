@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from jobspecs.manifest import Manifest
-from workers.runners import train_classifier
+from workers.runners import score_pairs, train_classifier, train_reranker
 from workers.runners.context import RunContext
 
 RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
     {
         "train-classifier": train_classifier.run,
+        "train-reranker": train_reranker.run,
+        "score-pairs": score_pairs.run,
     }
 )
 

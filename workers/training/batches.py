@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -44,3 +45,44 @@ class BatchPlan:
 
     def _cut(self, order: Int64s) -> list[Int64s]:
         return [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+
+
+class QueryPlan:
+    """The steps of a run over pairs whose losses compare all passages of a query: a query's pairs stay together.
+
+    `queries` (N,) numbers the query of each pair. A step holds as many queries as give `batch_size` pairs on average;
+    within a step the pairs of a query follow each other.
+    """
+
+    def __init__(self, queries: Int64s, batch_size: int, epochs: float, seed: int) -> None:
+        self.seed = seed
+        order = np.argsort(queries, kind="stable")
+        self._pairs = np.split(order, np.flatnonzero(np.diff(queries[order])) + 1)
+        self._queries_per_step = max(1, round(batch_size * len(self._pairs) / len(queries)))
+        self.steps_per_epoch = -(-len(self._pairs) // self._queries_per_step)
+        self.batch_size = -(-len(queries) // self.steps_per_epoch)
+        self.steps_total = max(1, round(self.steps_per_epoch * epochs))
+        self._epoch = lru_cache(maxsize=1)(self._order_of_epoch)
+
+    def rows(self, step: int) -> Int64s:
+        """The rows of step `step`, counted from 0, whatever steps were asked for before."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        start = position * self._queries_per_step
+        chosen = np.sort(self._epoch(epoch)[start : start + self._queries_per_step])
+        return np.concatenate([self._pairs[query] for query in chosen])
+
+    def _order_of_epoch(self, epoch: int) -> Int64s:
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self._pairs))
+
+
+def by_length(lengths: Int64s, tokens_max: int) -> Iterator[Int64s]:
+    """Texts to judge in batches of at most `tokens_max`, padding included; one at least, the longest first.
+
+    What needs most memory fails at once, and texts of similar length need little padding.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, tokens_max // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size
