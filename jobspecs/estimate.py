@@ -58,10 +58,22 @@ class Estimate(_Estimate):
     assumptions: tuple[str, ...] = ()
 
 
-class MeasuredUse(_Estimate):
-    """Estimate against measured, in a finished job's report."""
+class MeasuredMemory(_Estimate):
+    """Estimate against measured, in a finished job's report as `memory`."""
 
-    estimated_bytes: int | None = None
-    measured_bytes: int | None = None
+    estimated_bytes: int | None
+    #: None where the kernel does not tell.
+    measured_bytes: int | None
     estimated_gpu_bytes: int | None = None
     measured_gpu_bytes: int | None = None
+
+
+class MeasuredTime(_Estimate):
+    """The same of time, as `duration`: of the attempt that finished the job."""
+
+    estimated_low_s: float | None
+    estimated_high_s: float | None
+    measured_s: float
+    #: The attempt went on from an earlier one's checkpoint, so it says little about the next job.
+    resumed: bool = False
+    operations_per_s: float | None = None

@@ -20,11 +20,13 @@ from types import FrameType
 from jobspecs.events import ChildEvent, FailureEvent
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import MANIFEST_NAME, Manifest
-from jobspecs.registry import parse_spec
+from jobspecs.registry import JobSpec, parse_spec
 from workers.child_task import EXIT_FAILED, EXIT_STOPPED, ChildTask
+from workers.data_check import check_before_running
 from workers.failures import reason_of
 from workers.process_control import die_with_parent
 from workers.runners.context import RunContext, RunFailed, RunStopped
+from workers.usage import Usage, add_usage
 
 Runner = Callable[[RunContext], Manifest]
 
@@ -81,7 +83,7 @@ def enter(zygote_pid: int, event_fd: int, log_fd: int) -> None:
 
 def run(task: ChildTask, runners: Mapping[str, Runner], event_fd: int) -> int:
     """Runs the job and returns the exit code."""
-    emit = EventWriter(event_fd)
+    emit, usage = EventWriter(event_fd), Usage()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, task.gpus))
     os.chdir(task.work_dir)
@@ -90,23 +92,13 @@ def run(task: ChildTask, runners: Mapping[str, Runner], event_fd: int) -> int:
         runner = runners.get(spec.kind)
         if runner is None:
             raise RunFailed(Reason.internal_error, f"This worker has no runner for {spec.kind!r}.")
-        runner(
-            RunContext(
-                spec=spec,
-                dataset_path=task.dataset_path,
-                dataset_header=task.dataset_header,
-                model_dir=task.model_dir,
-                models=task.models,
-                origins=task.origins,
-                output_dir=task.output_dir,
-                checkpoints_dir=task.checkpoints_dir,
-                resume_from=task.resume_from,
-                emit=emit,
-                stop_requested=lambda: STOP.requested,
-            )
-        )
+        context = _context(task, spec, emit)
+        if not task.checked:
+            check_before_running(context)
+        runner(context)
         if not (task.output_dir / MANIFEST_NAME).is_file():
             raise RunFailed(Reason.internal_error, "The runner ended without a manifest.")
+        add_usage(task.output_dir, usage, task.estimate, resumed=task.resume_from is not None)
     except RunStopped:
         return EXIT_STOPPED
     # Everything that a runner can raise must become a reason; nobody above could do better.
@@ -117,3 +109,19 @@ def run(task: ChildTask, runners: Mapping[str, Runner], event_fd: int) -> int:
         emit(FailureEvent(reason=reason, message=message[:_MESSAGE_CHARS_MAX]))
         return EXIT_FAILED
     return 0
+
+
+def _context(task: ChildTask, spec: JobSpec, emit: EventWriter) -> RunContext:
+    return RunContext(
+        spec=spec,
+        dataset_path=task.dataset_path,
+        dataset_header=task.dataset_header,
+        model_dir=task.model_dir,
+        models=task.models,
+        origins=task.origins,
+        output_dir=task.output_dir,
+        checkpoints_dir=task.checkpoints_dir,
+        resume_from=task.resume_from,
+        emit=emit,
+        stop_requested=lambda: STOP.requested,
+    )

@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from jobspecs.estimate import Estimate, MeasuredMemory, MeasuredTime
+from jobspecs.manifest import read_manifest, write_manifest
+
 log = logging.getLogger(__name__)
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -51,6 +54,32 @@ class Usage:
         if torch is None or not torch.cuda.is_initialized():
             return None
         return int(torch.cuda.max_memory_reserved())
+
+
+def add_usage(output_dir: Path, usage: Usage, estimate: Estimate | None, *, resumed: bool) -> None:
+    """Writes what the attempt took, beside what was estimated, into the report of its manifest.
+
+    The manifest's digest is of the files alone, so it stays the same.
+    """
+    manifest = read_manifest(output_dir)
+    gpu = estimate.gpu_memory if estimate is not None else None
+    memory = MeasuredMemory(
+        estimated_bytes=estimate.main_memory.total if estimate is not None else None,
+        measured_bytes=usage.memory_bytes,
+        estimated_gpu_bytes=gpu.total if gpu is not None else None,
+        measured_gpu_bytes=usage.gpu_memory_bytes,
+    )
+    seconds = usage.seconds
+    duration = MeasuredTime(
+        estimated_low_s=estimate.duration.low_s if estimate is not None else None,
+        estimated_high_s=estimate.duration.high_s if estimate is not None else None,
+        measured_s=round(seconds, 3),
+        resumed=resumed,
+        # An attempt that took up another's work did not do all the operations.
+        operations_per_s=estimate.operations / max(seconds, 1e-3) if estimate is not None and not resumed else None,
+    )
+    report = {**manifest.report, "memory": memory.model_dump(), "duration": duration.model_dump()}
+    write_manifest(output_dir, manifest.model_copy(update={"report": report}))
 
 
 def _kernel_bytes(name: str) -> int:
