@@ -74,8 +74,10 @@ class JobRepository:
 
         A model of a hub has no digest: then jobs on any model count.
         """
-        made = func.coalesce(ModelVersionRow.manifest, DatasetVersionRow.manifest)
-        speed = made["report"]["duration"]["operations_per_s"].as_float()
+        manifests = (ModelVersionRow.manifest, DatasetVersionRow.manifest)
+        speed = func.coalesce(
+            *(manifest["report"]["duration"]["operations_per_s"].as_float() for manifest in manifests)
+        )
         query = (
             select(speed)
             .select_from(JobRow)
