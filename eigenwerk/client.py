@@ -310,7 +310,7 @@ class Client:
 
     def _preview_path(self, reference: str) -> str:
         wanted = _parsed(reference)
-        if wanted.owner not in (None, self.me().name):
+        if wanted.owner is not None and wanted.owner != self.me().name:
             raise EigenwerkError(f"You have no data set {reference}. `eigenwerk datasets` lists yours.", status=404)
         return f"/v1/datasets/{wanted.name}/versions/{wanted.version or wanted.alias or 'latest'}/preview"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -276,3 +277,35 @@ def test_every_format_can_be_declared() -> None:
     for name in {known.name for known in FORMATS if known.shape == "conversation"}:
         known = next(known for known in FORMATS if known.name == name)
         assert recognise(known.required, [], ChatSource(format=name), "sft").format == name
+
+
+@pytest.mark.parametrize(
+    ("file", "objective", "source", "examples", "bad"),
+    [
+        ("llamafactory/alpaca_en_demo.json", "sft", {}, 999, 0),
+        ("llamafactory/dpo_en_demo.json", "dpo", {}, 300, 0),
+        ("llamafactory/kto_en_demo.json", "kto", {}, 300, 0),
+        ("llamafactory/c4_demo.jsonl", "pretrain", {}, 300, 0),
+        ("rasbt/instruction-data.json", "sft", {}, 1100, 0),
+        # Six answers are preferred to themselves.
+        ("rasbt/instruction-data-with-preference.json", "dpo", {}, 1094, 6),
+        (
+            "arxiv_llm/arxiv-llm-abstracts-2025-2026.jsonl.xz",
+            "sft",
+            {"prompt": "Write an abstract with the title {title}", "completion": "{abstract}"},
+            13_885,
+            0,
+        ),
+    ],
+)
+def test_data_sets_that_people_have_are_read_whole(
+    file: str, objective: Objective, source: dict[str, str], examples: int, bad: int
+) -> None:
+    path = Path(os.environ.get("EIGENWERK_DATA_DIR", "")) / file
+    if not path.is_file():
+        pytest.skip(f"{file} is not in EIGENWERK_DATA_DIR")
+    told: list[Problem] = []
+    read = read_examples(
+        path, detect_format(path.name), ChatSource(**source), objective=objective, on_problem=told.append
+    )
+    assert (sum(1 for _ in read), len(told)) == (examples, bad)

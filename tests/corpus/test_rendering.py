@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from corpus.conversations.chat_template import ChatTemplate, RenderingError
-from corpus.conversations.examples import Conversation, Judged, Message, PlainText, Preference
+from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, Preference
 from corpus.conversations.rendering import Rendered, Renderer, visible
 from corpus.conversations.sandbox import render_confined
 from tests.chat_models import CHATML, MARKED, byte_tokenizer, write_chat_model
@@ -254,7 +254,7 @@ def test_a_template_that_runs_on_and_on_is_ended(tmp_path: Path) -> None:
 
 def test_the_confined_process_renders_the_same(tmp_path: Path) -> None:
     folder = write_chat_model(tmp_path, CHATML)
-    examples = [
+    examples: list[Example] = [
         Conversation(TURNS, row=1),
         Preference(TURNS[:1], (TURNS[1],), (TURNS[3],), row=2),
         Judged(TURNS, False, row=3),
