@@ -84,7 +84,10 @@ class PairSplit:
 
 
 def load_pairs(path: Path, spec: TrainReranker, header: Sequence[str] | None = None) -> Pairs:
-    """Reads the columns of the spec; `header` names those of a file without one. Raises RunFailed(invalid_dataset) with file and row for what can't be used."""
+    """Reads the columns of the spec; `header` names those of a file without one.
+
+    Raises RunFailed(invalid_dataset) with file and row for what can't be used.
+    """
     try:
         rows = read_rows(path, detect_format(path.name, header), list(spec.columns.values()))
         numbered = enumerate(rows, start=1)
