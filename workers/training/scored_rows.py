@@ -24,8 +24,6 @@ from workers.training.ranking_model import Pair, Scores
 
 Floats = npt.NDArray[np.float64]
 
-#: Digits behind the point of a written score: more than its float32 holds would be noise.
-_DIGITS = 6
 #: Bars of a histogram.
 _BINS = 20
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -97,8 +95,9 @@ def write_scored(table: PairTable, scores: Scores, folder: Path) -> Path:
     """`<name>.csv.gz` for CSV, else `<name>.jsonl.gz`: equal rows and scores give equal bytes. Returns the path."""
     as_csv = detect_format(table.path.name, table.header).kind == "csv"
     path = folder / f"{table.spec.name}.{'csv' if as_csv else 'jsonl'}.gz"
-    rounded = (round(float(score), _DIGITS) for score in scores)
-    rows = ({**row, table.spec.score: score} for row, score in zip(table.rows(), rounded, strict=True))
+    # The shortest decimal that is this float32: no digit is noise, none is missing.
+    decimals = (float(str(score)) for score in scores)
+    rows = ({**row, table.spec.score: score} for row, score in zip(table.rows(), decimals, strict=True))
     with (
         path.open("wb") as raw,
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
