@@ -46,6 +46,8 @@ def reranker(**changes: Any) -> TrainReranker:
         ({**LABELLED, "negative": "x"}, "negative needs positive"),
         ({**LABELLED, "label": "p"}, "a column of its own"),
         ({**LABELLED, "score_range": [5, 0]}, "score_range goes from"),
+        ({**LABELLED, "judge": {"label": "l", "score_range": [1, 1]}}, "score_range goes from"),
+        ({**RERANKER, "positive": "p", "threshold": 3}, "are about labels"),
         ({**LABELLED, "loss": "hinge"}, "loss"),
         ({**SCORING, "pair": ["q", "q"]}, "two columns"),
         ({**SCORING, "score": "q"}, "choose another name"),
@@ -93,6 +95,9 @@ def test_data_that_can_not_train_a_reranker_are_refused(columns: dict[str, Colum
 def test_data_that_fit_are_accepted_and_the_range_may_be_another() -> None:
     fine = profile(query=column(), p=column(), l=column("number", {"0": 10, "4.5": 10}))
     assert reranker(score_range=[0, 5]).problems_with(fine) == []
+    assert reranker(threshold=3).problems_with(fine) == []
+    judged = reranker(threshold=3, judge={"label": "l"}).problems_with(fine)
+    assert [problem.field for problem in judged] == ["judge"]
     truths = profile(query=column(), p=column(), l=column("boolean", {"true": 10, "False": 10}))
     assert reranker().problems_with(truths) == []
 

@@ -180,3 +180,19 @@ def test_another_architecture_trains_and_resumes_exactly(attempt: Attempts, tmp_
     with pytest.raises(Killed):
         broken.run(kill_after=4)
     assert same_result(attempt("resumed", ranked, models).run(resume_from=broken.newest_checkpoint), whole)
+
+
+def test_what_trains_and_what_judges_may_be_different_columns(attempt: Attempts, tmp_path: Path) -> None:
+    """Coarse labels made of fine scores train; the fine scores judge."""
+    rows = [(one, two, score, 1 - score / 5) for one, two, score in graded_rows()]
+    data = write_rows(tmp_path / "sts.csv", ("sentence1", "sentence2", "score", "opposite"), rows)
+    columns = {"query": "sentence1", "passage": "sentence2", "label": "score", "threshold": 3}
+    training = {"epochs": 6, "learning_rate": 5e-3}
+    by_score = attempt("one", data, **columns, judge={"label": "score", "score_range": [0, 5]}, training=training).run()
+    by_opposite = attempt("other", data, **columns, judge={"label": "opposite"}, training=training).run()
+    values = [manifest.metrics["validation/spearman"] for manifest in (by_score, by_opposite)]
+    assert values[0] > 0.3 and values[0] == pytest.approx(-values[1])
+    weights = [
+        next(file.sha256 for file in m.files if file.path == "model.safetensors") for m in (by_score, by_opposite)
+    ]
+    assert weights[0] == weights[1]
