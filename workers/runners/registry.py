@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from jobspecs.manifest import Manifest
-from workers.runners import score_pairs, train_classifier, train_reranker
+from workers.runners import finetune_llm, score_pairs, train_classifier, train_reranker
 from workers.runners.context import RunContext
 
 RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
     {
+        "finetune-llm": finetune_llm.run,
         "train-classifier": train_classifier.run,
         "train-reranker": train_reranker.run,
         "score-pairs": score_pairs.run,
@@ -19,6 +20,8 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
 
 #: What the libraries import at first use only: a warm process loads it beforehand, so that a job starts at once.
 PRELOAD = (
+    "peft",
+    "transformers.models.llama.modeling_llama",
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",
     "transformers.models.distilbert.modeling_distilbert",

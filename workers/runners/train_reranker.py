@@ -37,7 +37,7 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    split = split_by_query(load_pairs(context.data, spec, context.dataset_header), spec)
+    split = _split(context, spec)
     loaded = load_scorer(context.base, spec.training.seed, spec.training.dropout)
 
     if spec.mines_negatives:
@@ -75,6 +75,15 @@ def run(context: RunContext) -> Manifest:
     )
     stages.close()
     return manifest
+
+
+def _split(context: RunContext, spec: TrainReranker) -> PairSplit:
+    """The pairs that train and those that judge, the latter with the labels to judge by; split by query alone."""
+    split = split_by_query(load_pairs(context.data, spec, context.dataset_header), spec)
+    if spec.judge is None:
+        return split
+    judging = split_by_query(load_pairs(context.data, spec.judging, context.dataset_header), spec)
+    return PairSplit(train=split.train, validation=judging.validation)
 
 
 def _mined(context: RunContext, spec: TrainReranker, split: PairSplit, device: torch.device) -> PairSplit:

@@ -40,7 +40,7 @@ def linear(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
 
 def product(inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """inputs (T, in) @ weight (out, in).T on the quickest kernels, without autograd; either may be a transposed view."""
+    """inputs (T, in) @ weight (out, in).T on the quickest kernels, without autograd; views are fine."""
     on_cpu = inputs.device.type == "cpu" and inputs.dtype == weight.dtype == torch.float32
     return _product(inputs, weight) if on_cpu and prefers_onednn() else inputs @ weight.t()
 

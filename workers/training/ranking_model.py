@@ -64,9 +64,7 @@ class RankingModel:
         return tokenize_pairs(self._loaded.tokenizer, pairs, self.max_tokens, types=self._loaded.has_types)
 
 
-def load_reranker(
-    model_dir: Path, device: torch.device | None = None, max_tokens: int | None = None
-) -> RankingModel:
+def load_reranker(model_dir: Path, device: torch.device | None = None, max_tokens: int | None = None) -> RankingModel:
     """The cross-encoder in this folder, on the CPU unless told otherwise. `max_tokens` lowers the model's own limit.
 
     Raises RunFailed(invalid_model) as `load_base` does, and for a head of several classes.

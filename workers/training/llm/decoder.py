@@ -1,7 +1,7 @@
 """The forward pass of a causal language model over sequences of a batch: hidden states of the real tokens, no logits.
 
-`packed` runs them end to end (`packed_attention`); `padded` is the model's own way, for architectures that carry a state
-from token to token or attend in a way of their own. Which one serves is found out by trying.
+`packed` runs them end to end (`packed_attention`); `padded` is the model's own way, for architectures that carry a
+state from token to token or attend in a way of their own. Which one serves is found out by trying.
 
 Notation: T tokens, B sequences, L tokens of the longest, H hidden size.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -43,6 +43,8 @@ class Decoder:
     pad_id: int = 0
     #: NEFTune (arXiv:2310.05914): noise on the embeddings while training, alpha / sqrt(length * H) at most.
     neftune_alpha: float | None = None
+    #: Products in bf16 on GPUs that have them.
+    half: bool = True
 
     @property
     def inner(self) -> PreTrainedModel:
@@ -57,7 +59,7 @@ class Decoder:
     def hidden(self, batch: SequenceBatch) -> torch.Tensor:
         """States (T, H) from which the head predicts each next token."""
         device = self.inner.get_input_embeddings().weight.device
-        with autocast(device):
+        with autocast(device) if self.half else nullcontext():
             if self.variant == "padded":
                 return self._padded(batch)
             inputs = self._inputs(batch.ids[None], batch.lengths[None])
@@ -107,15 +109,22 @@ def head_of(model: PreTrainedModel) -> Head:
 
 
 def decoder_of(
-    model: nn.Module, *, pad_id: int, packing: bool, flash: bool = False, neftune_alpha: float | None = None
+    model: nn.Module,
+    *,
+    pad_id: int,
+    packing: bool,
+    flash: bool = False,
+    neftune_alpha: float | None = None,
+    half: bool = True,
 ) -> Decoder:
-    """Chooses the forward pass by running the candidates on a few tokens. `flash`: FlashAttention, on a GPU that has it.
+    """Chooses the forward pass by running the candidates on a few tokens. `flash`: FlashAttention, on GPUs.
 
     Raises ValueError when not even the model's own forward pass gives the logits that its head should.
     """
     inner, training = inner_of(model), model.training
     model.train(False)
-    plain = Decoder(model, "padded", pad_id, neftune_alpha)
+    plain = Decoder(model, "padded", pad_id, half=half)
+    inner.set_attn_implementation(_implementation("padded"))
     expected = _trial(plain)
     _check_head(plain)
     wanted: Variant = "flash" if flash else "packed" if packing else "padded"
@@ -124,7 +133,7 @@ def decoder_of(
         wanted = "padded"
     inner.set_attn_implementation(_implementation(wanted))
     model.train(training)
-    return Decoder(model, wanted, pad_id, neftune_alpha)
+    return Decoder(model, wanted, pad_id, neftune_alpha, half)
 
 
 @contextmanager
@@ -144,7 +153,7 @@ def _implementation(variant: Variant) -> str:
 def _agrees(plain: Decoder, variant: Variant, expected: torch.Tensor) -> bool:
     plain.inner.set_attn_implementation(_implementation(variant))
     try:
-        found = _trial(Decoder(plain.model, variant, plain.pad_id))
+        found = _trial(replace(plain, variant=variant))
     except (TypeError, ValueError, RuntimeError) as error:
         _log.info("packing: %s", error)
         return False
@@ -168,7 +177,7 @@ def _trial(decoder: Decoder) -> torch.Tensor:
 def _check_head(plain: Decoder) -> None:
     """The head as we apply it must give the logits of the model's own forward pass."""
     device = plain.inner.get_input_embeddings().weight.device
-    with torch.inference_mode(), autocast(device):
+    with torch.inference_mode(), autocast(device) if plain.half else nullcontext():
         ids = _trial_batch(plain).ids[None, : _TRIAL_LENGTHS[0]]
         expected = plain.inner(input_ids=ids, use_cache=False).logits[0].float()
         hidden = plain.inner.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]

@@ -1,7 +1,8 @@
 """The LM head and its loss without ever holding all logits: 1,024 tokens of a vocabulary of 128,256 are 525 MB of them.
 
-Rows are taken a few at a time. Where the weight of each token is known beforehand (cross-entropy), gradients are computed
-in the forward pass while the logits are there, as Liger's fused linear cross-entropy does (arXiv:2410.10989). Where it depends on other tokens (preferences), the backward pass computes the logits again, as Cut Cross-Entropy does
+Rows are taken a few at a time. Where the weight of each token is known beforehand (cross-entropy), gradients are
+computed in the forward pass while the logits are there, as Liger's fused linear cross-entropy does (arXiv:2410.10989).
+Where it depends on other tokens (preferences), the backward pass computes the logits again, as Cut Cross-Entropy does
 (arXiv:2411.09009). The head may be frozen: then its gradient, as large as itself, does not exist.
 
 Notation: S supervised tokens, H hidden size, V vocabulary.

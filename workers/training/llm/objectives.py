@@ -14,13 +14,14 @@ def dpo_losses(
     rejected: torch.Tensor,
     reference_chosen: torch.Tensor,
     reference_rejected: torch.Tensor,
+    *,
     beta: float,
-    label_smoothing: float = 0.0,
+    smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Direct preference optimization (arXiv:2305.18290), with the conservative variant's smoothing."""
     margins = beta * ((chosen - reference_chosen) - (rejected - reference_rejected))
     right, wrong = -functional.logsigmoid(margins), -functional.logsigmoid(-margins)
-    return (1 - label_smoothing) * right + label_smoothing * wrong
+    return (1 - smoothing) * right + smoothing * wrong
 
 
 def orpo_penalties(chosen_mean: torch.Tensor, rejected_mean: torch.Tensor) -> torch.Tensor:
@@ -33,7 +34,7 @@ def orpo_penalties(chosen_mean: torch.Tensor, rejected_mean: torch.Tensor) -> to
 def kto_losses(
     answers: torch.Tensor, reference: torch.Tensor, desirable: torch.Tensor, divergence: torch.Tensor, beta: float
 ) -> torch.Tensor:
-    """Kahneman-Tversky optimization (arXiv:2402.01306). `divergence`: scalar estimate of the KL to the reference, >= 0."""
+    """Kahneman-Tversky optimization (arXiv:2402.01306). `divergence`: the KL to the reference, a scalar."""
     gains = beta * (answers - reference - divergence)
     return 1 - torch.sigmoid(torch.where(desirable, gains, -gains))
 

@@ -160,3 +160,9 @@ def _buckets(lengths: Int64s, starts: Int64s) -> Iterator[Bucket]:
         padded = None if int(inside[0]) == longest else torch.from_numpy(row * longest + within)
         yield Bucket(begin, begin + len(row), len(inside), longest, padded)
         first = beyond
+
+
+def same_in_both(one: Sequences, other: Sequences) -> int:
+    """How many sequences of `other` are also in `one`, token for token."""
+    known = {part.tobytes() for part in np.split(one.ids, one.offsets[1:-1])}
+    return sum(part.tobytes() in known for part in np.split(other.ids, other.offsets[1:-1]))

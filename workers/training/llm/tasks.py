@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -18,6 +20,8 @@ from workers.training.llm.packed_attention import pick
 from workers.training.llm.scoring import Float64s, sums, supervised_log_probs
 from workers.training.llm.sequences import Bools, SequenceBatch, Sequences, batch_of, micro_batches
 from workers.training.tokens import Int64s
+
+Facts = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class _Task:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.digest()
 
-    def _facts(self) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
+    def _facts(self) -> tuple[Facts, ...]:
         return ()
 
     def _parts(self, lengths: Int64s, rows: Int64s) -> Iterator[Int64s]:
@@ -102,14 +106,15 @@ class DpoTask(_PairTask):
 
     reference: Float64s
 
-    def _facts(self) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
+    def _facts(self) -> tuple[Facts, ...]:
         return (self.reference,)
 
     def _losses(self, batch: SequenceBatch, pairs: Int64s, rows: Int64s) -> torch.Tensor:
         policy = sums(supervised_log_probs(self.decoder, batch), batch)
         chosen, rejected = self._chosen_and_rejected(policy, batch, pairs)
         before = [torch.from_numpy(self.reference[2 * pairs + side]).to(policy) for side in (0, 1)]
-        return dpo_losses(chosen, rejected, *before, self.training.beta, self.training.label_smoothing) / len(rows)
+        beta, smoothing = self.training.beta, self.training.label_smoothing
+        return dpo_losses(chosen, rejected, before[0], before[1], beta=beta, smoothing=smoothing) / len(rows)
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class OrpoTask(_PairTask):
 
     answers: Bools
 
-    def _facts(self) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
+    def _facts(self) -> tuple[Facts, ...]:
         return (self.answers,)
 
     def _losses(self, batch: SequenceBatch, pairs: Int64s, rows: Int64s) -> torch.Tensor:
@@ -139,7 +144,7 @@ class KtoTask(_Task):
     desirable: Bools
     reference: Float64s
 
-    def _facts(self) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
+    def _facts(self) -> tuple[Facts, ...]:
         return (self.desirable, self.reference)
 
     def backward(self, rows: Int64s) -> torch.Tensor:
