@@ -62,11 +62,12 @@ def _cases() -> Iterator[Case]:
         _STSB,
     )
     yield Case(
-        "score-pairs",
+        "score-pairs, an LLM as the teacher",
         {"kind": "score-pairs", "pair": ["sentence1", "sentence2"], "score": "teacher_score"},
         "stsb/stsb-en-dev.csv",
         _STSB,
         "teacher",
+        llm=True,
     )
     for tuning, rate in (("lora", 2e-4), ("qlora", 2e-4), ("full", 2e-5)):
         yield Case(f"finetune-llm, sft, {tuning}", _llm("sft", tuning, rate), "rasbt/instruction-data.json", llm=True)
