@@ -44,20 +44,20 @@ def _cases() -> Iterator[Case]:
     headlines = {"kind": "train-classifier", "text": "headline", "label": "quality"}
     newsticker = "newsticker-2022-2023-good-bad.csv.gz"
     for batch in (32, 128):
-        spec = {**headlines, "rows": 4000, "training": {"epochs": 0.5, "batch_size": batch, "max_length": 64}}
+        spec = {**headlines, "rows": 2000, "training": {"epochs": 0.4, "batch_size": batch, "max_length": 64}}
         yield Case(f"train-classifier, batch {batch}", spec, newsticker)
     pairs = {"sentence1": "sentence1", "sentence2": "sentence2", "score": "score", "score_range": [0, 5]}
     training = {"epochs": 0.5, "batch_size": 64, "max_length": 128}
     yield Case(
         "train-embedder, cosent, batch 64",
-        {"kind": "train-embedder", **pairs, "rows": 3000, "training": training},
+        {"kind": "train-embedder", **pairs, "rows": 1500, "training": training},
         "stsb/stsb-en-train.csv",
         _STSB,
     )
     reranker = {"kind": "train-reranker", "query": "sentence1", "passage": "sentence2", "label": "score"}
     yield Case(
         "train-reranker, batch 64",
-        {**reranker, "score_range": [0, 5], "rows": 3000, "training": training},
+        {**reranker, "score_range": [0, 5], "rows": 1500, "training": training},
         "stsb/stsb-en-train.csv",
         _STSB,
     )

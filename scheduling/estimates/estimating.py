@@ -13,7 +13,7 @@ from scheduling.estimates.kinds import Work, work_of
 from scheduling.estimates.shapes import ModelShape, typical_shape
 
 #: What a job needs beside the parts, measured: kernels' own buffers, the tokenizer, baselines and their library.
-RUNTIME_BYTES = 190 * 2**20
+RUNTIME_BYTES = 110 * 2**20
 #: Blocks that the allocator holds and can't give to the next request: a share of what comes and goes.
 SLACK_SHARE = 0.10
 #: What a host sets aside beyond the estimate, which is right within 15 %.
