@@ -67,12 +67,70 @@ def grouped_split(groups: Indices, *, rows: int | None, fraction: float, seed: i
     if rows is not None:
         order = order[: max(2, int(np.searchsorted(np.cumsum(sizes[order]), rows, side="right")))]
     if len(order) < 2:
-        raise _too_few("all rows have the same query: none is left to judge by.")
+        raise InvalidInput(
+            [
+                Problem(
+                    field="query",
+                    message="all rows have the same query: none is left to judge by.",
+                    remedy="Choose the column with the queries, or push more data.",
+                )
+            ]
+        )
     held_out = min(len(order) - 1, max(1, round(len(order) * fraction)))
     side = np.zeros(len(sizes), dtype=np.int8)
     side[order[:held_out]], side[order[held_out:]] = 2, 1
     of_row = side[groups]
     return SplitRows(train=np.flatnonzero(of_row == 1), validation=np.flatnonzero(of_row == 2))
+
+
+def connected_split(texts: Indices, *, rows: int | None, fraction: float, seed: int) -> SplitRows:
+    """A random sample of `rows` rows (all when None), of which a `fraction` is held out in groups of rows.
+
+    `texts` (N, 2): numbers of each row's texts. Rows that share one, directly or through others, go to the same side;
+    where that ties most rows together, only rows with the same first text do. Raises InvalidInput when all have it.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = np.arange(len(texts))
+    if rows is not None and rows < len(texts):
+        chosen = np.sort(generator.permutation(len(texts))[:rows])
+        texts = texts[chosen]
+    if len(texts) < 2:
+        raise _too_few(f"{len(texts)} row can be used; two are needed, to train and to judge.")
+    wanted = min(len(texts) - 1, max(1, round(len(texts) * fraction)))
+    order = generator.permutation(len(texts))
+    held_out = _whole_groups(_connected(texts), order, wanted)
+    if 2 * held_out.sum() < wanted:
+        held_out = _whole_groups(np.unique(texts[:, 0], return_inverse=True)[1], order, wanted)
+    if not held_out.any():
+        raise _too_few("all rows share their first text: none is left to judge by.")
+    return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
+
+
+def _connected(texts: Indices) -> Indices:
+    """(N,) the group of each row, counted from 0: equal for rows that share a text, directly or through others."""
+    parents: dict[int, int] = {}
+
+    def root(text: int) -> int:
+        while (parent := parents.setdefault(text, text)) != text:
+            parents[text] = text = parents[parent]
+        return text
+
+    for first, last in texts.tolist():
+        parents[root(first)] = root(last)
+    roots = np.array([root(first) for first in texts[:, 0].tolist()], dtype=np.int64)
+    return np.unique(roots, return_inverse=True)[1].astype(np.int64)
+
+
+def _whole_groups(groups: Indices, order: Indices, wanted: int) -> npt.NDArray[np.bool_]:
+    """(N,) true for whole groups, by chance, up to `wanted` rows."""
+    sizes = np.bincount(groups)
+    chosen: set[int] = set()
+    taken = 0
+    for group in dict.fromkeys(groups[order].tolist()):
+        if taken + sizes[group] <= wanted:
+            chosen.add(group)
+            taken += int(sizes[group])
+    return np.isin(groups, list(chosen))
 
 
 def shares(counts: Sequence[int], total: int, least: int) -> list[int]:

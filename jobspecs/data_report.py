@@ -10,6 +10,8 @@ from jobspecs.problems import Problem
 
 #: So many refused rows are told one by one; the others are counted.
 REFUSED_ROWS_SHOWN = 20
+#: So many of the longest sequences are told.
+LONGEST_SHOWN = 32
 #: So many classes are told one by one, the largest first.
 CLASSES_SHOWN = 50
 
@@ -41,6 +43,8 @@ class TokenLengths(_Report):
     p50: int
     p95: int
     longest: int
+    #: The longest sequences, the longest first: a sample of the rows misses some of them.
+    longest_few: tuple[int, ...] = ()
     #: Tokens at which the job cuts: the spec's max_length, or what the base model's positions reach if that is less.
     max_length: int
     #: Sequences longer than that.

@@ -6,7 +6,7 @@ from typing import Any
 
 from corpus.checks.findings import Findings
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, number_cell, table_rows, text_cell
-from corpus.splits import SplitRows, random_split
+from corpus.splits import SplitRows, connected_split
 from jobspecs.kinds.train_embedder import TrainEmbedder
 
 
@@ -34,7 +34,9 @@ class EmbedderData:
 
     def split(self, found: Findings) -> SplitRows:
         validation = self._spec.validation
-        return random_split(found.usable, rows=self._spec.rows, fraction=validation.fraction, seed=validation.seed)
+        return connected_split(
+            found.tied_texts, rows=self._spec.rows, fraction=validation.fraction, seed=validation.seed
+        )
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         spec = self._spec
@@ -46,8 +48,16 @@ class EmbedderData:
             target = text_cell(row, spec.label, number)
         # A pair is the same pair the other way round.
         guarded = "\0".join(sorted(texts)) if spec.shape == "scored-pairs" else texts[0]
+        own = len(texts) - len(spec.negatives)
         group = target if spec.label is not None else ""
-        return UsableRow(number, self._read(texts), content="\0".join((*texts, target)), guarded=guarded, group=group)
+        return UsableRow(
+            number,
+            self._read(texts),
+            content="\0".join((*texts, target)),
+            guarded=guarded,
+            group=group,
+            tied=(texts[0], texts[own - 1]),
+        )
 
     def _read(self, texts: list[str]) -> list[str]:
         """The texts as the model reads them, prompts included."""

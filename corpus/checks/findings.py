@@ -1,4 +1,4 @@
-"""What one pass over a data set keeps: counts, and 16 to 32 bytes per row, never a text."""
+"""What one pass over a data set keeps: counts, and 32 to 48 bytes per row, never a text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from corpus.splits import Indices, SplitRows
-from jobspecs.data_report import REFUSED_ROWS_SHOWN, HeldOut, LengthBin, TokenLengths
+from jobspecs.data_report import LONGEST_SHOWN, REFUSED_ROWS_SHOWN, HeldOut, LengthBin, TokenLengths
 from jobspecs.problems import Problem
 
 #: Rows among which duplicates and leaks are looked for: 320 MB at most.
@@ -30,6 +30,12 @@ def text_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(normalised(text).encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
+def _exact_hash(text: str) -> int:
+    """64 bits, signed, of the text as it is."""
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
 @dataclass
 class Findings:
     """Filled row by row; the arrays hold one entry per usable row, in file order."""
@@ -44,19 +50,22 @@ class Findings:
     contents: array[int] = field(default_factory=lambda: array("Q"))
     guarded: array[int] = field(default_factory=lambda: array("Q"))
     group_of_row: array[int] = field(default_factory=lambda: array("q"))
+    #: Two entries per row, for kinds that tie rows by their texts.
+    tied: array[int] = field(default_factory=lambda: array("q"))
 
     def refuse(self, problem: Problem) -> None:
         self.refused += 1
         if len(self.refused_rows) < REFUSED_ROWS_SHOWN:
             self.refused_rows.append(problem)
 
-    def add(self, number: int, content: str, guarded: str, group: str) -> None:
+    def add(self, number: int, content: str, guarded: str, group: str, tied: tuple[str, str] | None = None) -> None:
         self.usable += 1
         if len(self.numbers) < ROWS_KEPT_MAX:
             self.numbers.append(number)
             self.contents.append(text_hash(content))
             self.guarded.append(text_hash(guarded))
             self.group_of_row.append(self.groups.setdefault(group, len(self.groups)))
+            self.tied.extend(_exact_hash(text) for text in tied or ())
 
     def add_length(self, tokens: int) -> None:
         self.lengths[min(tokens, _TOKENS_MAX)] += 1
@@ -64,6 +73,12 @@ class Findings:
     @property
     def group_numbers(self) -> Indices:
         return np.frombuffer(self.group_of_row, dtype=np.int64) if self.group_of_row else np.zeros(0, np.int64)
+
+    @property
+    def tied_texts(self) -> Indices:
+        """(N, 2) numbers of the texts by which rows are tied."""
+        hashes = np.frombuffer(self.tied, dtype=np.int64) if self.tied else np.zeros(0, np.int64)
+        return hashes.reshape(-1, 2)
 
     @property
     def duplicates(self) -> int:
@@ -113,6 +128,7 @@ class Findings:
             p50=percentile(0.5),
             p95=percentile(0.95),
             longest=int(lengths[-1]),
+            longest_few=tuple(np.repeat(lengths, np.minimum(counts, LONGEST_SHOWN))[::-1][:LONGEST_SHOWN].tolist()),
             max_length=max_length,
             truncated=int(counts[lengths > max_length].sum()),
             bins=_bins(lengths, counts),

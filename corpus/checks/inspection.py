@@ -22,7 +22,7 @@ _CHUNK_ROWS = 1024
 def check_data(
     spec: SpecBase, file: CheckedFile, reader: Reader, should_stop: Callable[[], bool] = lambda: False
 ) -> DataReport | None:
-    """Reads the whole data set once; memory grows by 32 bytes per row. None: this kind has no check.
+    """Reads the whole data set once; memory grows by 48 bytes per row at most. None: this kind has no check.
 
     When `should_stop` says so, the report is of the rows read so far, and `complete` is false.
     """
@@ -60,7 +60,7 @@ def _take(chunk: list[UsableRow | Problem], found: Findings, reader: Reader) -> 
         if isinstance(row, Problem):
             found.refuse(row)
             continue
-        found.add(row.number, row.content, row.guarded, row.group)
+        found.add(row.number, row.content, row.guarded, row.group, row.tied)
         for sequence in row.sequences:
             if isinstance(sequence, int):
                 found.add_length(sequence)

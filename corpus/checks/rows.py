@@ -36,6 +36,8 @@ class UsableRow:
     guarded: str
     #: The class, or the query whose rows stay together.
     group: str = ""
+    #: The first and the last text by which the split ties rows together, exactly as they are.
+    tied: tuple[str, str] | None = None
 
 
 #: A Problem is a row that is refused.

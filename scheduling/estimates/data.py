@@ -20,6 +20,9 @@ class DataFacts:
     mean: float
     deviation: float
     longest: int
+    #: The longest sequences, the longest first, and how many there are in all; empty when not known.
+    longest_few: tuple[int, ...] = ()
+    sequences: int = 0
     #: From a check of the data set, not from its profile.
     counted: bool = True
 
@@ -27,6 +30,16 @@ class DataFacts:
         """Tokens of the largest batch of so many sequences, on average over jobs."""
         spread = _LARGEST_BATCH_DEVIATIONS * self.deviation * math.sqrt(sequences)
         return min(self.mean * sequences + spread, self.longest * sequences)
+
+    def longest_among(self, sequences: float) -> float:
+        """Tokens of the longest sequence that comes up, when so many of all are drawn."""
+        share = min(1.0, sequences / self.sequences) if self.sequences else 1.0
+        missed, expected = 1.0, 0.0
+        for length in self.longest_few:
+            expected += missed * share * length
+            missed *= 1 - share
+        least = self.longest_few[-1] if self.longest_few else self.longest
+        return min(expected + missed * least, float(self.longest))
 
     def longest_of(self, sequences: float) -> float:
         """Tokens of the longest of so many sequences: mean plus what a normal distribution's largest is above it."""
@@ -45,6 +58,8 @@ def facts_of_report(report: DataReport, rows: int | None = None) -> DataFacts | 
         mean=tokens.read_mean,
         deviation=tokens.read_deviation,
         longest=min(tokens.longest, tokens.max_length),
+        longest_few=tokens.longest_few,
+        sequences=tokens.sequences,
     )
 
 

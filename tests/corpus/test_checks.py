@@ -159,10 +159,11 @@ def test_a_check_that_must_stop_tells_what_it_saw_and_that_it_is_not_all(tmp_pat
     assert "only the first" in report.warnings[0].message
 
 
-def test_a_scored_pair_is_the_same_pair_the_other_way_round(tmp_path: Path, reader: Reader) -> None:
+def test_rows_that_share_a_text_stay_together_and_only_case_lets_a_pair_leak(tmp_path: Path, reader: Reader) -> None:
     pairs = [(f"the town {n // 2}", f"old report {n // 2}") for n in range(80)]
     rows = [
-        {"one": a if n % 2 else b, "two": b if n % 2 else a, "score": float(n % 6)} for n, (a, b) in enumerate(pairs)
+        {"one": a.upper() if n % 2 else b, "two": b.upper() if n % 2 else a, "score": float(n % 6)}
+        for n, (a, b) in enumerate(pairs)
     ]
     spec = TrainEmbedder.model_validate(
         {
@@ -180,6 +181,10 @@ def test_a_scored_pair_is_the_same_pair_the_other_way_round(tmp_path: Path, read
     assert (report.usable, report.tokens and report.tokens.sequences) == (80, 160)
     assert report.held_out is not None
     assert report.held_out.leaked > 0
+    exact = [{**row, "one": row["one"].lower(), "two": row["two"].lower()} for row in rows]
+    tied = check(spec, write(tmp_path / "rows.jsonl", exact), reader).held_out
+    assert tied is not None
+    assert (tied.leaked, tied.train, tied.validation) == (0, 60, 20)
     rows[3]["score"] = 7.0
     outside = check(spec, write(tmp_path / "rows.jsonl", rows), reader)
     assert [(problem.row, problem.field) for problem in outside.refused_rows] == [(4, "score")]
