@@ -16,7 +16,7 @@ On GPUs the products run in bf16 under autocast, so what is saved takes half.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scheduling.estimates.data import DataFacts
 from scheduling.estimates.shapes import ModelShape
@@ -28,21 +28,46 @@ OPERATIONS_FORWARD, OPERATIONS_TRAINED = 2, 6
 
 @dataclass(frozen=True)
 class EncoderBatch:
-    """The largest batch that passes through the model at once."""
+    """One batch that passes through the model at once. `longest`: tokens of its longest text."""
 
     tokens: float
     longest: float
     sequences: float
     dropout: bool = False
 
-    @classmethod
-    def of(cls, data: DataFacts, sequences: float, *, dropout: bool) -> EncoderBatch:
-        return cls(data.tokens(sequences), data.longest_of(sequences), sequences, dropout)
-
     @property
     def padding(self) -> float:
         """Padded tokens over real ones."""
         return max(1.0, self.sequences * self.longest / max(1.0, self.tokens))
+
+    def grouped(self, padding_max: float | None) -> EncoderBatch:
+        """The batch as it is when it may not be padded any further."""
+        if padding_max is None or self.padding <= padding_max:
+            return self
+        return replace(self, longest=padding_max * self.tokens / self.sequences)
+
+
+def peak_activation_bytes(
+    shape: ModelShape,
+    data: DataFacts,
+    sequences: float,
+    *,
+    drawn: float,
+    dropout: bool,
+    padding_max: float | None = None,
+    bytes_each: int = BYTES_FP32,
+) -> int:
+    """Of the worse of two batches: the one with most tokens, and the one with the longest of all `drawn` texts.
+
+    `padding_max`: a batch whose padded form has more than so many times its tokens is cut into groups of like length.
+    """
+    longest = data.longest_among(drawn)
+    usual = data.mean * (sequences - 1)
+    batches = (
+        EncoderBatch(data.tokens(sequences), data.longest_of(sequences), sequences, dropout),
+        EncoderBatch(min(usual + longest, longest * sequences), longest, sequences, dropout),
+    )
+    return max(activation_bytes(shape, batch.grouped(padding_max), bytes_each=bytes_each) for batch in batches)
 
 
 def activation_bytes(

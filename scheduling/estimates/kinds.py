@@ -26,6 +26,8 @@ _MOMENT_BYTES, _MOMENT_BYTES_8BIT = 8, 2
 _MICRO_BATCH_TOKENS = 4096
 #: Adapters and whatever else is trained beside frozen weights stay in fp32.
 _TRAINED_BYTES = 4
+#: `workers.training.embedding_network` cuts batches into groups beyond this share of padding.
+_EMBEDDER_PADDING_MAX = 2.0
 #: Texts that a model reads at once when it judges or scores.
 _JUDGED_AT_ONCE = 64
 
@@ -80,6 +82,7 @@ def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataF
         epochs=training.epochs,
         fraction=spec.validation.fraction,
         # The cached loss embeds every text twice, the first time without gradients (arXiv:2101.06983).
+        padding_max=_EMBEDDER_PADDING_MAX,
         passes=4 / 3 if spec.loss_name == "cached-multiple-negatives-ranking" else 1.0,
     )
 
@@ -113,21 +116,25 @@ def _trained_encoder(
     epochs: float,
     fraction: float,
     passes: float = 1.0,
+    padding_max: float | None = None,
 ) -> Work:
     gpu = spec.resources.gpus > 0
     everything = rows * (1 - fraction) * data.sequences_per_row
-    batch = EncoderBatch.of(
-        data,
-        min(sequences, max(1.0, everything)),
-        dropout=(shape.attention_dropout if dropout is None else dropout) > 0,
-    )
     tables = 0 if frozen_embeddings else min(shape.vocabulary, _words_in_use(everything * data.mean)) * shape.hidden
     trainable = shape.parameters - shape.embedding_parameters + tables
     parts = MemoryParts(
         weights=BYTES_FP32 * (shape.parameters + (0 if frozen_embeddings else tables)),
         gradients=BYTES_FP32 * trainable,
         optimizer=_MOMENT_BYTES * trainable,
-        activations=encoders.activation_bytes(shape, batch, bytes_each=2 if gpu else BYTES_FP32),
+        activations=encoders.peak_activation_bytes(
+            shape,
+            data,
+            min(sequences, max(1.0, everything)),
+            drawn=everything,
+            dropout=(shape.attention_dropout if dropout is None else dropout) > 0,
+            padding_max=padding_max,
+            bytes_each=2 if gpu else BYTES_FP32,
+        ),
     )
     tokens = everything * epochs * data.mean
     judged = rows * fraction * data.sequences_per_row * data.mean
@@ -141,7 +148,8 @@ def _score_pairs(spec: ScorePairs, shapes: Mapping[str, ModelShape], data: DataF
     shape = shapes["teacher"]
     gpu = spec.resources.gpus > 0
     bytes_each = causal.BYTES_BF16 if gpu else BYTES_FP32
-    batch = EncoderBatch.of(data, min(_JUDGED_AT_ONCE, data.rows), dropout=False)
+    at_once = min(_JUDGED_AT_ONCE, data.rows)
+    batch = EncoderBatch(data.tokens(at_once), data.longest_of(at_once), at_once)
     parts = MemoryParts(
         weights=bytes_each * shape.parameters,
         activations=encoders.activation_bytes(shape, batch, trained=False, bytes_each=bytes_each),
