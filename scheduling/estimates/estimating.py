@@ -14,12 +14,12 @@ from scheduling.estimates.shapes import ModelShape, typical_shape
 
 #: What a job needs beside the parts, measured: kernels' own buffers, the tokenizer, baselines and their library.
 RUNTIME_BYTES = 110 * 2**20
-#: Blocks that the allocator holds and can't give to the next request: a share of what comes and goes.
-SLACK_SHARE = 0.10
 #: What a host sets aside beyond the estimate, which is right within 15 %.
 ADMISSION_FACTOR = 1.2
 #: The process that all jobs of a host are forked from, counted with each because it may be the only one.
 LIBRARIES_BYTES = 700 * 2**20
+#: Blocks that torch's GPU allocator holds and can't give to the next request.
+GPU_SLACK_SHARE = 0.10
 #: A GPU's context and its libraries' workspaces.
 GPU_RUNTIME_BYTES = 900 * 2**20
 #: The weights of BERT base, taken when nothing is known of a model.
@@ -48,8 +48,8 @@ def estimate(
         kind=spec.kind,
         parameters=work.parameters,
         trainable_parameters=work.trainable,
-        main_memory=_beside_gpu(work) if gpus else _with_runtime(work.parts, RUNTIME_BYTES),
-        gpu_memory=_with_runtime(work.parts, GPU_RUNTIME_BYTES) if gpus else None,
+        main_memory=_beside_gpu(work) if gpus else _with_runtime(work.parts, RUNTIME_BYTES, work.slack_share),
+        gpu_memory=_with_runtime(work.parts, GPU_RUNTIME_BYTES, GPU_SLACK_SHARE) if gpus else None,
         tokens=work.tokens,
         operations=work.operations,
         duration=duration_of(work.operations, gpus, speeds),
@@ -62,8 +62,8 @@ def admission_bytes(made: Estimate) -> int:
     return int(ADMISSION_FACTOR * made.main_memory.total) + LIBRARIES_BYTES
 
 
-def _with_runtime(parts: MemoryParts, runtime_bytes: int) -> MemoryParts:
-    slack = SLACK_SHARE * (parts.activations + parts.lm_head + parts.gradients)
+def _with_runtime(parts: MemoryParts, runtime_bytes: int, slack_share: float) -> MemoryParts:
+    slack = slack_share * (parts.activations + parts.lm_head)
     return parts.model_copy(update={"runtime": int(runtime_bytes + slack)})
 
 
