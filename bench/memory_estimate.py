@@ -75,7 +75,7 @@ def _cases() -> Iterator[Case]:
     )
     for tuning, rate in (("lora", 2e-4), ("qlora", 2e-4), ("full", 2e-5)):
         yield Case(f"finetune-llm, sft, {tuning}", _llm("sft", tuning, rate), "rasbt/instruction-data.json", llm=True)
-    dpo = _llm("dpo", "lora", 1e-4)
+    dpo = {**_llm("dpo", "lora", 1e-4), "rows": 24}
     yield Case("finetune-llm, dpo, lora", dpo, "llamafactory/dpo_en_demo.json", llm=True)
 
 

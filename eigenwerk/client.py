@@ -82,7 +82,7 @@ class Client:
         )
 
     def check(self, spec: Mapping[str, Any]) -> DataReport:
-        """Reads the whole data set as the job would; nothing is queued. What is wrong with the data is in the report."""
+        """Reads the whole data set as the job would; nothing is queued. What is wrong with it is in the report."""
         answer = self._transport.call("POST", "/v1/jobs/check", json=dict(spec), repeatable=True)
         return DataReport.model_validate(answer)
 

@@ -80,6 +80,8 @@ class MicroBatch:
     tokens: float
     longest: float
     learnt: float
+    #: Tokens of the step's next micro-batch as a share of this one's; 0 when there is none.
+    next_share: float = 0.0
 
 
 def activation_bytes(

@@ -24,6 +24,10 @@ from scheduling.estimates.shapes import ModelShape
 _MOMENT_BYTES, _MOMENT_BYTES_8BIT = 8, 2
 #: Tokens of a micro-batch when the spec gives none (`finetune_llm.LlmTraining`).
 _MICRO_BATCH_TOKENS = 4096
+#: Memory that glibc can't give to the next request, as a share of activations. A layer of an encoder leaves few holes;
+#: a decoder's many results of 1 to 3 MB leave more: SmolLM2 with LoRA held 1.24 GB above its weights, and 0.75 GB, as
+#: computed, with every block of 256 kB or more mapped for itself (MALLOC_MMAP_THRESHOLD_).
+_SLACK_SHARE, _SLACK_SHARE_CAUSAL = 0.10, 0.45
 #: Adapters and whatever else is trained beside frozen weights stay in fp32.
 _TRAINED_BYTES = 4
 #: `workers.training.embedding_network` cuts batches into groups beyond this share of padding.
@@ -41,6 +45,8 @@ class Work:
     parts: MemoryParts
     tokens: int
     operations: float
+    #: What the C library's allocator holds beside activations, as a share of them.
+    slack_share: float = _SLACK_SHARE
 
 
 def work_of(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
@@ -122,19 +128,20 @@ def _trained_encoder(
     everything = rows * (1 - fraction) * data.sequences_per_row
     tables = 0 if frozen_embeddings else min(shape.vocabulary, _words_in_use(everything * data.mean)) * shape.hidden
     trainable = shape.parameters - shape.embedding_parameters + tables
+    activations = encoders.peak_activation_bytes(
+        shape,
+        data,
+        min(sequences, max(1.0, everything)),
+        drawn=everything,
+        dropout=(shape.attention_dropout if dropout is None else dropout) > 0,
+        padding_max=padding_max,
+        bytes_each=2 if gpu else BYTES_FP32,
+    )
     parts = MemoryParts(
         weights=BYTES_FP32 * (shape.parameters + (0 if frozen_embeddings else tables)),
-        gradients=BYTES_FP32 * trainable,
+        gradients=_gradients_at_peak(BYTES_FP32 * trainable, activations),
         optimizer=_MOMENT_BYTES * trainable,
-        activations=encoders.peak_activation_bytes(
-            shape,
-            data,
-            min(sequences, max(1.0, everything)),
-            drawn=everything,
-            dropout=(shape.attention_dropout if dropout is None else dropout) > 0,
-            padding_max=padding_max,
-            bytes_each=2 if gpu else BYTES_FP32,
-        ),
+        activations=activations,
     )
     tokens = everything * epochs * data.mean
     judged = rows * fraction * data.sequences_per_row * data.mean
@@ -176,7 +183,7 @@ def _llm(spec: FinetuneLlm, shapes: Mapping[str, ModelShape], data: DataFacts) -
         activations += causal.dequantization_bytes(shape, bytes_each)
     parts = MemoryParts(
         weights=_llm_weights(spec, shape, trainable, bytes_each),
-        gradients=_TRAINED_BYTES * trainable,
+        gradients=_gradients_at_peak(_TRAINED_BYTES * trainable, activations, next_share=batch.next_share),
         optimizer=(_MOMENT_BYTES if training.optimizer == "adamw" else _MOMENT_BYTES_8BIT) * trainable,
         activations=activations,
         lm_head=causal.lm_head_bytes(shape, batch, trained=head_trained, bytes_each=bytes_each),
@@ -192,9 +199,8 @@ def _llm(spec: FinetuneLlm, shapes: Mapping[str, ModelShape], data: DataFacts) -
     looked_at = 2 * held_out * per_row + (rows * per_row if spec.objective in ("dpo", "kto") else 0)
     operations += forward_operations(shape, looked_at, data.mean)
     operations += OPERATIONS_FORWARD * looked_at * shape.vocabulary * shape.hidden
-    return Work(
-        shape.parameters + (trainable if not full else 0), trainable, parts, int(tokens + looked_at), operations
-    )
+    parameters = shape.parameters + (0 if full else trainable)
+    return Work(parameters, trainable, parts, int(tokens + looked_at), operations, _SLACK_SHARE_CAUSAL)
 
 
 def _llm_weights(spec: FinetuneLlm, shape: ModelShape, trainable: int, bytes_each: int) -> int:
@@ -216,7 +222,16 @@ def _micro_batch(spec: FinetuneLlm, data: DataFacts) -> MicroBatch:
         # A row that is longer than the limit passes alone.
         limit = max(training.micro_batch_tokens or _MICRO_BATCH_TOKENS, pair * data.longest)
         tokens = min(step, limit)
-    return MicroBatch(tokens=tokens, longest=data.longest, learnt=tokens)
+    return MicroBatch(tokens=tokens, longest=data.longest, learnt=tokens, next_share=min(1.0, step / tokens - 1.0))
+
+
+def _gradients_at_peak(gradients: int, activations: int, next_share: float = 0.0) -> int:
+    """What gradients add to the peak of a step's first, and largest, micro-batch.
+
+    A step begins without gradients, and they come as the backward pass gives activations back. From the second
+    micro-batch on, `next_share` of the first one's size, all of them are there beside its activations.
+    """
+    return int(max(0.0, gradients - activations * (1 - next_share)))
 
 
 def _plain(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:

@@ -181,7 +181,7 @@ def test_rows_that_share_a_text_stay_together_and_only_case_lets_a_pair_leak(tmp
     assert (report.usable, report.tokens and report.tokens.sequences) == (80, 160)
     assert report.held_out is not None
     assert report.held_out.leaked > 0
-    exact = [{**row, "one": row["one"].lower(), "two": row["two"].lower()} for row in rows]
+    exact = [{**row, "one": str(row["one"]).lower(), "two": str(row["two"]).lower()} for row in rows]
     tied = check(spec, write(tmp_path / "rows.jsonl", exact), reader).held_out
     assert tied is not None
     assert (tied.leaked, tied.train, tied.validation) == (0, 60, 20)

@@ -86,9 +86,15 @@ def test_an_adapter_trains_rank_times_inputs_and_outputs_of_every_matrix() -> No
     assert only_queries.trainable_parameters == 30 * 16 * (576 + 576)
 
 
-def test_full_tuning_takes_sixteen_bytes_per_parameter_before_activations() -> None:
-    memory = of(llm("full"), SMOLLM2, CHATS).main_memory
-    assert memory.weights + memory.gradients + memory.optimizer == 16 * shape(SMOLLM2).parameters
+def test_gradients_add_to_the_peak_where_they_stand_beside_activations() -> None:
+    """A step of one micro-batch gives activations back while gradients come; a step of several holds both."""
+    one, several = (
+        of(llm("full", batch_size=8, micro_batch_tokens=limit), SMOLLM2, CHATS).main_memory for limit in (8192, 1024)
+    )
+    assert one.gradients == max(0, 4 * shape(SMOLLM2).parameters - one.activations)
+    assert several.gradients == 4 * shape(SMOLLM2).parameters
+    for memory in (one, several):
+        assert memory.weights + memory.optimizer == 12 * shape(SMOLLM2).parameters
 
 
 def test_quantized_layers_take_half_a_byte_per_weight_and_embeddings_stay_whole() -> None:
