@@ -14,6 +14,8 @@ from scheduling.estimates.shapes import ModelShape, typical_shape
 
 #: What a job needs beside the parts, measured: kernels' own buffers, the tokenizer, baselines and their library.
 RUNTIME_BYTES = 110 * 2**20
+#: While a model is loaded its weights are there twice, as read and as used: more than scoring needs afterwards.
+LOADING_FACTOR = 2
 #: What a host sets aside beyond the estimate, which is right within 15 %.
 ADMISSION_FACTOR = 1.2
 #: The process that all jobs of a host are forked from, counted with each because it may be the only one.
@@ -48,7 +50,9 @@ def estimate(
         kind=spec.kind,
         parameters=work.parameters,
         trainable_parameters=work.trainable,
-        main_memory=_beside_gpu(work) if gpus else _with_runtime(work.parts, RUNTIME_BYTES, work.slack_share),
+        main_memory=_beside_gpu(work)
+        if gpus
+        else _with_runtime(work.parts, RUNTIME_BYTES, work.slack_share, LOADING_FACTOR * work.parts.weights),
         gpu_memory=_with_runtime(work.parts, GPU_RUNTIME_BYTES, GPU_SLACK_SHARE) if gpus else None,
         tokens=work.tokens,
         operations=work.operations,
@@ -62,9 +66,10 @@ def admission_bytes(made: Estimate) -> int:
     return int(ADMISSION_FACTOR * made.main_memory.total) + LIBRARIES_BYTES
 
 
-def _with_runtime(parts: MemoryParts, runtime_bytes: int, slack_share: float) -> MemoryParts:
+def _with_runtime(parts: MemoryParts, runtime_bytes: int, slack_share: float, loading_bytes: int = 0) -> MemoryParts:
     slack = slack_share * (parts.activations + parts.lm_head)
-    return parts.model_copy(update={"runtime": int(runtime_bytes + slack)})
+    made = parts.model_copy(update={"runtime": int(runtime_bytes + slack)})
+    return made.model_copy(update={"runtime": made.runtime + max(0, loading_bytes - made.total)})
 
 
 def _beside_gpu(work: Work) -> MemoryParts:
