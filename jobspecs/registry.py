@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.problems import InvalidInput, Problem
 
 #: Any job spec: one of the kinds below.
@@ -18,6 +19,7 @@ JobSpec = SpecBase
 SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
     {
         "train-classifier": TrainClassifier,
+        "train-embedder": TrainEmbedder,
     }
 )
 
