@@ -11,9 +11,9 @@ import numpy as np
 from tests.models import BAD_WORDS, GOOD_WORDS, PLAIN_WORDS
 from tests.training.attempts import Attempt
 
-PAIRS = {"sentence1": "a", "sentence2": "b", "score": "likeness", "score_range": [0, 5]}
-SEARCH = {"anchor": "question", "positive": "answer"}
-CLASSES = {"text": "text", "label": "topic"}
+PAIRS: dict[str, Any] = {"sentence1": "a", "sentence2": "b", "score": "likeness", "score_range": [0, 5]}
+SEARCH: dict[str, Any] = {"anchor": "question", "positive": "answer"}
+CLASSES: dict[str, Any] = {"text": "text", "label": "topic"}
 
 
 class EmbedderAttempt(Attempt):

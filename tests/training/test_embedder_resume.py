@@ -79,7 +79,8 @@ def test_other_prompts_or_another_loss_do_not_continue_a_checkpoint(
     broken = attempt_at("cosent", tmp_path / "broken", tiny_bert, tables)
     with pytest.raises(Killed):
         broken.run(kill_after_step=3, **changes_of("cosent"))
-    for number, change in enumerate(({"loss": "angle"}, {"prompts": {"text": "text: "}})):
+    changes: list[dict[str, Any]] = [{"loss": "angle"}, {"prompts": {"text": "text: "}}]
+    for number, change in enumerate(changes):
         other = attempt_at("cosent", tmp_path / f"other{number}", tiny_bert, tables)
         manifest = other.run(resume_from=broken.newest_checkpoint, **changes_of("cosent"), **change)
         assert manifest.report["training"]["resumed_at_step"] == 0

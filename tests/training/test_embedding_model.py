@@ -55,7 +55,7 @@ def test_every_pooling_gives_the_embeddings_of_sentence_transformers(
     reference = SentenceTransformer(
         modules=[
             encoder,
-            Pooling(32, pooling_mode=(pooling, "mean")),  # type: ignore[arg-type]
+            Pooling(32, pooling_mode=(pooling, "mean")),
             Dense(64, 12, activation_function=nn.Tanh()),
             Normalize(),
         ],
@@ -100,7 +100,8 @@ def test_what_an_embedder_does_not_have_is_refused_with_what_it_has(tiny_bert: P
 
 
 def test_batches_are_reported_and_order_is_kept(tiny_bert: Path) -> None:
-    model, done = load_embedder(tiny_bert), []
+    model = load_embedder(tiny_bert)
+    done: list[int] = []
     texts = TEXTS * 12
     together = model.encode(texts, after_batch=done.append)
     assert done[-1] == len(texts) and len(done) > 1
