@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.problems import InvalidInput, Problem
 
 #: Any job spec: one of the kinds below.
@@ -20,6 +21,7 @@ SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
     {
         "finetune-llm": FinetuneLlm,
         "train-classifier": TrainClassifier,
+        "train-embedder": TrainEmbedder,
     }
 )
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from jobspecs.manifest import Manifest
-from workers.runners import finetune_llm, train_classifier
+from workers.runners import finetune_llm, train_classifier, train_embedder
 from workers.runners.context import RunContext
 
 RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
     {
         "finetune-llm": finetune_llm.run,
         "train-classifier": train_classifier.run,
+        "train-embedder": train_embedder.run,
     }
 )
 
