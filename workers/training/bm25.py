@@ -35,3 +35,16 @@ class Bm25:
 def _words(texts: Sequence[str]) -> list[list[str]]:
     tokens = bm25s.tokenize(list(texts), _WORD, stopwords=None, return_ids=False, show_progress=False)
     return [list(words) for words in tokens]
+
+
+def pair_scores(queries: Sequence[str], passages: Sequence[str]) -> Scores:
+    """Scores (N,) of N pairs, over an index of all their passages."""
+    corpus = {passage: place for place, passage in enumerate(dict.fromkeys(passages))}
+    index = Bm25(list(corpus))
+    rows: dict[str, list[int]] = {}
+    for row, query in enumerate(queries):
+        rows.setdefault(query, []).append(row)
+    scores = np.zeros(len(queries), dtype=np.float32)
+    for query, own in rows.items():
+        scores[own] = index.scores(query)[[corpus[passages[row]] for row in own]]
+    return scores

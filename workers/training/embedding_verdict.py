@@ -86,12 +86,14 @@ class Exam:
         """The verdict over the answers by system; the first system is the trained one."""
         if self.scores is not None:
             return judge_correlations(self.scores.astype(np.float64), answers)
-        resamples = resampled_rows(len(self.queries))
+        resamples = list(resampled_rows(len(self.queries)))
         means = {
             system: dict(zip(_MEASURES, measured.mean(axis=0).tolist(), strict=True))
             for system, measured in answers.items()
         }
-        bootstrapped = {system: measured[:, 0][resamples].mean(axis=1) for system, measured in answers.items()}
+        bootstrapped = {
+            system: np.array([measured[rows, 0].mean() for rows in resamples]) for system, measured in answers.items()
+        }
         what = f"held-out queries over {len(self.candidates)} texts"
         return compare_systems(NDCG, means, bootstrapped, len(self.queries), what)
 

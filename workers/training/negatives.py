@@ -95,3 +95,11 @@ def _chosen(
     if settings.sampling == "random":
         passing = [passing[place] for place in np.random.default_rng(seed).permutation(len(passing))]
     return passing[: settings.num_negatives]
+
+
+def pair_cosines(pairs: Pairs, embed: Embed) -> Floats:
+    """The cosine (N,) of each pair's query and passage; every text is embedded once."""
+    places = {text: place for place, text in enumerate(dict.fromkeys(pairs.queries + pairs.passages))}
+    vectors = embed(list(places))
+    queries, passages = (vectors[[places[text] for text in texts]] for texts in (pairs.queries, pairs.passages))
+    return np.asarray((queries * passages).sum(axis=1), dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,10 +84,13 @@ class PairSplit:
         return sum(passage in known for passage in self.validation.passages)
 
 
-def load_pairs(path: Path, spec: TrainReranker) -> Pairs:
-    """Reads the columns of the spec. Raises RunFailed(invalid_dataset) with file and row for what can't be used."""
+def load_pairs(path: Path, spec: TrainReranker, header: Sequence[str] | None = None) -> Pairs:
+    """Reads the columns of the spec; `header` names those of a file without one.
+
+    Raises RunFailed(invalid_dataset) with file and row for what can't be used.
+    """
     try:
-        rows = read_rows(path, detect_format(path.name), list(spec.columns.values()))
+        rows = read_rows(path, detect_format(path.name, header), list(spec.columns.values()))
         numbered = enumerate(rows, start=1)
         if spec.positive is None:
             return _pairs(_labelled(numbered, spec, path.name))
@@ -129,7 +133,7 @@ _Row = tuple[str, str, float]
 def _labelled(rows: Iterator[tuple[int, dict[str, Any]]], spec: TrainReranker, file: str) -> Iterator[_Row]:
     query, passage, label = (spec.columns[field] for field in ("query", "passage", "label"))
     for number, row in rows:
-        value = _label(row[label], label, spec.score_range, file, number)
+        value = _label(row[label], label, spec, file, number)
         yield _text(row[query], query, file, number), _text(row[passage], passage, file, number), value
 
 
@@ -180,7 +184,7 @@ def _text(value: Any, column: str, file: str, row: int) -> str:
     return text
 
 
-def _label(value: Any, column: str, score_range: tuple[float, float], file: str, row: int) -> float:
+def _label(value: Any, column: str, spec: TrainReranker, file: str, row: int) -> float:
     """The label between 0 and 1."""
     text = "" if value is None else str(value).strip().lower()
     try:
@@ -188,7 +192,9 @@ def _label(value: Any, column: str, score_range: tuple[float, float], file: str,
     except ValueError:
         message, remedy = f"{text!r} is not a number.", "Use 0 and 1, or a score within score_range."
         raise _invalid(Problem(file=file, row=row, field=column, message=message, remedy=remedy)) from None
-    low, high = score_range
+    if spec.threshold is not None and math.isfinite(number):
+        return float(number >= spec.threshold)
+    low, high = spec.score_range
     if not low <= number <= high:
         message = f"{number:g} is not between {low:g} and {high:g}."
         remedy = "Mend the row, or set score_range to the least and the greatest label."

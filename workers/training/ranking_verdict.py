@@ -6,8 +6,8 @@ systems, so that their difference has an interval too (B. Efron 1979; for retrie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -50,9 +50,7 @@ class SystemScore:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON, the measures beside the value."""
-        own = asdict(self)
-        measures = own.pop("measures")
-        return {**own, **measures}
+        return {"system": self.system, "value": self.value, "low": self.low, "high": self.high, **self.measures}
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,12 @@ def pearson(labels: Floats, scores: Floats) -> float:
     return float(x @ y) / norm if norm > 0 else 0.0
 
 
+def correlation_of(system: str, labels: Floats, scores: Floats) -> SystemScore:
+    """Spearman and Pearson of scores (N,) with labels (N,), the first with its 95 % interval."""
+    resampled = np.array([spearman(labels[rows], scores[rows]) for rows in resampled_rows(len(labels))])
+    return _score(system, SPEARMAN, {SPEARMAN: spearman(labels, scores), PEARSON: pearson(labels, scores)}, resampled)
+
+
 def _by_order(pairs: Pairs, scores: Mapping[str, npt.NDArray[Any]]) -> RankingVerdict:
     labels = pairs.labels.astype(np.float64)
     queries = [
@@ -129,8 +133,10 @@ def _by_order(pairs: Pairs, scores: Mapping[str, npt.NDArray[Any]]) -> RankingVe
         system: np.array([ranking_measures(labels[rows], given[rows].astype(np.float64)) for rows in queries])
         for system, given in scores.items()
     }
-    resamples = resampled_rows(len(queries))
-    bootstrapped = {system: values[resamples, 0].mean(axis=1) for system, values in measured.items()}
+    resamples = list(resampled_rows(len(queries)))
+    bootstrapped = {
+        system: np.array([values[rows, 0].mean() for rows in resamples]) for system, values in measured.items()
+    }
     means = {
         system: dict(zip((NDCG, MRR, AP), values.mean(axis=0).tolist(), strict=True))
         for system, values in measured.items()
@@ -145,16 +151,17 @@ def judge_correlations(labels: Floats, scores: Mapping[str, npt.NDArray[Any]]) -
     values = {
         system: {name: measure(labels, own) for name, measure in measures.items()} for system, own in given.items()
     }
-    resamples = resampled_rows(len(labels))
     bootstrapped = {
-        system: np.array([spearman(labels[rows], own[rows]) for rows in resamples]) for system, own in given.items()
+        system: np.array([spearman(labels[rows], own[rows]) for rows in resampled_rows(len(labels))])
+        for system, own in given.items()
     }
     return compare_systems(SPEARMAN, values, bootstrapped, len(labels), "held-out pairs")
 
 
-def resampled_rows(rows: int) -> npt.NDArray[np.int64]:
-    """(R, N) rows drawn with replacement."""
-    return np.random.default_rng(_SEED).integers(rows, size=(_RESAMPLES, rows))
+def resampled_rows(rows: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Rows (N,) drawn with replacement, again and again the same ones."""
+    generator = np.random.default_rng(_SEED)
+    return (generator.integers(rows, size=rows) for _ in range(_RESAMPLES))
 
 
 def compare_systems(
