@@ -89,6 +89,12 @@ class ModelRepository:
             query = query.where(ModelVersionRow.version == alias.version)
         return self._session.scalars(query.order_by(ModelVersionRow.version.desc()).limit(1)).first()
 
+    def find_by_digest(self, owner_id: UUID, digest: str) -> ModelVersionRow | None:
+        """The owner's newest version with exactly these files: where an adapter finds its base."""
+        query = select(ModelVersionRow).join(ModelVersionRow.model)
+        query = query.where(ModelRow.owner_id == owner_id, ModelVersionRow.digest == digest)
+        return self._session.scalars(query.order_by(ModelVersionRow.created_at.desc()).limit(1)).first()
+
     def get_version(self, version_id: UUID) -> ModelVersionRow:
         return self._session.get_one(ModelVersionRow, version_id)
 
