@@ -18,6 +18,7 @@ from workers.engines.interface import EngineOrder
 from workers.engines.requests import Truncation, answer, content_of, invalid, parsed, read
 from workers.engines.served import Batched, in_groups
 from workers.engines.tokenizing import TokenizeRoute
+from workers.training.devices import move_to
 from workers.training.embedding_model import load_embedder
 
 #: Most texts in one request, as many as OpenAI takes.
@@ -48,7 +49,8 @@ class EmbeddingModel(Protocol):
     ) -> Vector:
         """One row per text."""
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]: ...
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Before any cut at `max_tokens`."""
 
 
 class Wish(NamedTuple):
@@ -60,7 +62,7 @@ class Wish(NamedTuple):
 
 
 class Embedding(NamedTuple):
-    """The vector (D,) of a text, and how many tokens the text had."""
+    """The vector (D,) of a text, and how many of its tokens the model has seen."""
 
     vector: Vector
     tokens: int
@@ -127,7 +129,10 @@ class ServedEmbedder(Batched[tuple[Wish, str], Embedding]):
     @classmethod
     def load(cls, order: EngineOrder) -> ServedEmbedder:
         """Raises RunFailed(invalid_model) when the artifact is no complete embedder."""
-        return cls(load_embedder(order.model_dir, take_device(order.threads)), TokenizeRoute(order.model_dir))
+        device = take_device(order.threads)
+        model = load_embedder(order.model_dir)
+        move_to(model.network, device)
+        return cls(model, TokenizeRoute(order.model_dir))
 
     def routes(self) -> list[Route]:
         return [
@@ -196,7 +201,8 @@ class ServedEmbedder(Batched[tuple[Wish, str], Embedding]):
         vectors = self._model.encode(
             texts, prompt_name=wish.prompt_name, normalize=wish.normalize, dimensions=wish.dimensions
         )
-        return [Embedding(*found) for found in zip(vectors, self._model.count_tokens(texts), strict=True)]
+        seen = [min(tokens, self._model.max_tokens) for tokens in self._model.count_tokens(texts)]
+        return [Embedding(*found) for found in zip(vectors, seen, strict=True)]
 
 
 def _tokens(found: Sequence[Embedding]) -> int:
