@@ -15,9 +15,9 @@ import httpx
 from eigenwerk.connection import Connection, find_connection
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event, follow
+from eigenwerk.inference import InferenceCalls
 from eigenwerk.model_folders import model_files
 from eigenwerk.resources import (
-    Classification,
     DatasetVersion,
     Deployment,
     Job,
@@ -30,7 +30,7 @@ from eigenwerk.resources import (
     User,
 )
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
-from eigenwerk.transport import Sleep, Transport
+from eigenwerk.transport import Sleep, Transport, given
 from jobspecs.manifest import MANIFEST_NAME, write_manifest
 from jobspecs.references import Reference, parse_reference
 
@@ -39,7 +39,7 @@ _PAGE_ITEMS = 200
 _PREFIX_JOBS_MAX = 2000
 
 
-class Client:
+class Client(InferenceCalls):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.
@@ -209,7 +209,7 @@ class Client:
         self, name: str, *, model: str | None = None, replicas: int = 1, memory_gib: float | None = None
     ) -> Deployment:
         """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready."""
-        body = _given(model=model, replicas=replicas, memory_gib=memory_gib)
+        body = given(model=model, replicas=replicas, memory_gib=memory_gib)
         return Deployment.model_validate(
             self._transport.call("PUT", f"/v1/deployments/{quote(name, safe='')}", json=body)
         )
@@ -241,12 +241,6 @@ class Client:
         """Ends a deployment; the model stays in the registry."""
         self._transport.call("DELETE", f"/v1/deployments/{quote(name, safe='')}")
 
-    def classify(self, name: str, texts: Sequence[str], *, top_k: int | None = None) -> Classification:
-        """Sorts texts (at most 1,024) into the classes of a deployed classifier."""
-        body = _given(model=name, input=list(texts), top_k=top_k)
-        answer = self._transport.call("POST", "/v1/classify", json=body, repeatable=True, patient=False)
-        return Classification.model_validate(answer)
-
     def kinds(self) -> list[str]:
         """The job kinds that the platform knows."""
         return [item["kind"] for item in self._transport.call("GET", "/v1/schemas")["data"]]
@@ -265,7 +259,7 @@ class Client:
 
     def create_token(self, *, user: str = "me", scopes: Sequence[str], expires_in: str | None = None) -> Token:
         """Makes a token; its text is in the answer and never again. `expires_in`: 12h, 30d."""
-        body = _given(scopes=list(scopes), expires_in=expires_in)
+        body = given(scopes=list(scopes), expires_in=expires_in)
         return Token.model_validate(self._transport.call("POST", f"/v1/users/{quote(user, safe='')}/tokens", json=body))
 
     def tokens(self, *, user: str = "me") -> list[Token]:
@@ -277,10 +271,6 @@ class Client:
 
     def _model_path(self, reference: Reference) -> str:
         return f"/v1/registry/models/{reference.owner or self.me().name}/{reference.name}"
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _parsed(text: str) -> Reference:
