@@ -57,6 +57,14 @@ def build_embedder(folder: Path, seed: int = 0) -> Manifest:
     return _described(folder, "sentence-similarity")
 
 
+def _build_judge(folder: Path) -> Manifest:
+    return build_reranker(folder)
+
+
+def _build_finder(folder: Path) -> Manifest:
+    return build_embedder(folder)
+
+
 def _build_sorter(folder: Path) -> Manifest:
     return build_classifier(folder, ("good", "bad"))
 
@@ -64,8 +72,8 @@ def _build_sorter(folder: Path) -> Manifest:
 #: Task -> what builds a model for it.
 BUILDERS: Mapping[str, Callable[[Path], Manifest]] = {
     "text-classification": _build_sorter,
-    "sentence-similarity": build_embedder,
-    "text-ranking": build_reranker,
+    "sentence-similarity": _build_finder,
+    "text-ranking": _build_judge,
 }
 
 

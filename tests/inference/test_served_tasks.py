@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ import httpx
 import numpy as np
 import pytest
 
+from jobspecs.lifecycle import Reason
+from jobspecs.manifest import read_manifest
 from jobspecs.tasks import SERVED_TASKS
-from tests.inference.models import BUILDERS, HIDDEN
+from tests.inference.models import BUILDERS, HIDDEN, build_reranker
 from workers.engines.embedded_app import create_app
+from workers.engines.embedded_server import load
 from workers.engines.interface import EngineOrder
 from workers.engines.served import ServedModel, in_groups
 from workers.engines.served_embedder import TEXTS_MAX
 from workers.engines.served_tasks import LOADERS
+from workers.runners.context import RunFailed
 from workers.training.embedding_model import load_embedder
 from workers.training.ranking_model import load_reranker
 
@@ -76,6 +81,22 @@ def reranker(engines: dict[str, Ask]) -> Ask:
 
 def test_the_engine_serves_the_tasks_that_may_be_deployed() -> None:
     assert set(LOADERS) == set(SERVED_TASKS)
+
+
+def test_a_task_that_no_engine_serves_is_refused_with_those_that_are(folders: dict[str, Path]) -> None:
+    order = EngineOrder("alice/painter@1", "image-classification", folders["text-ranking"], "d" * 64, 0, KEY)
+    with pytest.raises(RunFailed, match=r"image-classification.*text-ranking") as caught:
+        load(order)
+    assert caught.value.reason is Reason.unsatisfiable
+
+
+def test_a_damaged_base_is_refused_before_anything_is_loaded(folders: dict[str, Path], tmp_path: Path) -> None:
+    digest = build_reranker(tmp_path / "base").digest
+    (tmp_path / "base" / "config.json").write_text("{}")
+    folder = folders["text-ranking"]
+    order = EngineOrder("alice/adapter@1", "text-ranking", folder, read_manifest(folder).digest, 0, KEY)
+    with pytest.raises(RunFailed, match=r"config\.json is damaged"):
+        load(replace(order, base_dir=tmp_path / "base", base_digest=digest))
 
 
 def test_encode_gives_the_rows_as_bytes(embedder: Ask, folders: dict[str, Path]) -> None:
