@@ -22,6 +22,8 @@ BENCHMARKS = (
     "lm_head_memory",
     "reranker_training",
     "reranking",
+    "embedder_training",
+    "cached_mnrl_memory",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 LIMIT_S = 300
