@@ -1,9 +1,9 @@
 """Extra peak memory of an LM head with its loss, forward and backward, against the plain way that holds all logits.
 
 A head of Llama 3's vocabulary over 1,024 tokens of SmolLM2's width. Each way runs in a process of its own, whose
-resident memory is noted before, and at its peak. The figure is for a frozen head, as an adapter has it; for a trained one,
-whose gradient alone is as large as itself, it stands beside it. Gradients must agree to 1e-5 of the largest:
-sums over 128,256 words round differently in another order.
+resident memory is noted before, and at its peak. The figure is for a frozen head, as an adapter has it; for a trained
+one, whose gradient alone is as large as itself, it stands beside it. Gradients must agree to 1e-5 of the largest: sums
+over 128,256 words round differently in another order.
 """
 
 from __future__ import annotations
