@@ -8,6 +8,7 @@ both, and their losses must agree.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import logging
@@ -168,7 +169,8 @@ def main() -> int:
     prepare_device()
     model, tokenizer = load()
     rows = examples(tokenizer)
-    other = type(model)(model.config)
+    # A configuration of its own: it says how attention is computed.
+    other = type(model)(copy.deepcopy(model.config))
     other.load_state_dict(model.state_dict())
     first = adapted(model, None)
     state = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(first).items()}
