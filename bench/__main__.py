@@ -18,6 +18,8 @@ BENCHMARKS = (
     "platform_overhead",
     "queue",
     "artifact_upload",
+    "sft_training",
+    "lm_head_memory",
     "reranker_training",
     "reranking",
 )

@@ -12,6 +12,7 @@ from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.kinds.train_reranker import TrainReranker
 from jobspecs.problems import InvalidInput, Problem
 
@@ -22,6 +23,7 @@ SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
     {
         "finetune-llm": FinetuneLlm,
         "train-classifier": TrainClassifier,
+        "train-embedder": TrainEmbedder,
         "train-reranker": TrainReranker,
         "score-pairs": ScorePairs,
     }
