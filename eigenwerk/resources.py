@@ -194,6 +194,39 @@ class Classification(Resource):
     results: list[list[LabelScore]]
 
 
+class Embedding(Resource):
+    #: The text's place in the request.
+    index: int
+    embedding: list[float]
+
+
+class Embeddings(Resource):
+    """One vector per text, in the order of the texts, each of length 1."""
+
+    model: str
+    version: int
+    data: list[Embedding]
+
+    @property
+    def vectors(self) -> list[list[float]]:
+        return [item.embedding for item in self.data]
+
+
+class Ranked(Resource):
+    #: The document's place in the request.
+    index: int
+    #: 0 to 1.
+    relevance_score: float
+
+
+class Ranking(Resource):
+    """Documents, the best one first."""
+
+    model: str
+    version: int
+    results: list[Ranked]
+
+
 class User(Resource):
     id: str
     name: str
