@@ -1,0 +1,208 @@
+"""A causal language model in a local folder, loaded into this process: what generation needs of it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import jinja2
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from jobspecs.lifecycle import Reason
+from workers.runners.context import RunFailed
+from workers.training.devices import move_to
+
+#: What the libraries raise for folders that they can't make a model or tokenizer of.
+_LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
+_ADAPTER_CONFIG = "adapter_config.json"
+#: Longer texts would need more memory for keys and values than an engine is given.
+_CONTEXT_TOKENS_MAX = 32_768
+_CONTEXT_TOKENS_UNKNOWN = 2048
+
+
+class NoChatTemplate(Exception):
+    """The model continues texts and knows no conversations."""
+
+
+class ChatTemplateFailed(Exception):
+    """The model's template does not take these messages; the message is the template's own."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model in evaluation mode with its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    #: Tokens of prompt and answer together, at most.
+    context_tokens: int
+    #: Any of these ends a text.
+    end_tokens: frozenset[int]
+    device: torch.device
+    #: Settings of the folder's generation_config.json for requests that leave them out.
+    defaults: Mapping[str, float]
+
+    @classmethod
+    def load(cls, directory: Path, threads: int = 1, base_dir: Path | None = None) -> LanguageModel:
+        """Loads the model in `directory`, or the adapter there over the model in `base_dir`, which it is merged into.
+
+        fp32 on the CPU, bf16 on a GPU that has it. Raises RunFailed(invalid_model) for what is no language model.
+        """
+        torch.set_num_threads(threads)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        adapter = (directory / _ADAPTER_CONFIG).is_file()
+        if adapter and base_dir is None:
+            raise _invalid("this is an adapter, and the model that it changes is not there.")
+        weights_dir = cast(Path, base_dir) if adapter else directory
+        model = _weights(weights_dir, device)
+        if adapter:
+            model = _merged(model, directory)
+        has_tokenizer = (directory / "tokenizer_config.json").is_file()
+        tokenizer = _tokenizer(directory if has_tokenizer else weights_dir)
+        return cls(
+            model=cast(PreTrainedModel, move_to(model, device).eval()),
+            tokenizer=tokenizer,
+            context_tokens=_context_tokens(model, tokenizer),
+            end_tokens=_end_tokens(model, tokenizer),
+            device=device,
+            defaults=_defaults(model),
+        )
+
+    @property
+    def keeps_last_logits(self) -> bool:
+        """Whether the model can leave out the logits of all positions but the last."""
+        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(cast(torch.nn.Embedding, self.model.get_input_embeddings()).num_embeddings)
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a plain prompt, with those that the tokenizer puts before a text."""
+        return list(self.tokenizer(text)["input_ids"])
+
+    def encode_spans(self, text: str) -> list[tuple[int, int, int]]:
+        """(token, first character, behind the last one) of each token; tokens that stand for no text have 0, 0."""
+        encoded = self.tokenizer(text, return_offsets_mapping=self.tokenizer.is_fast)
+        offsets = encoded.get("offset_mapping") or [(0, 0)] * len(encoded["input_ids"])
+        return [(token, start, stop) for token, (start, stop) in zip(encoded["input_ids"], offsets, strict=True)]
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The tokens of a conversation that the model shall answer.
+
+        The template runs in jinja's sandbox. Raises NoChatTemplate and ChatTemplateFailed.
+        """
+        if not self.tokenizer.chat_template:
+            raise NoChatTemplate("This model has no chat template: it continues texts. Use /v1/completions.")
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, OverflowError) as error:
+            raise ChatTemplateFailed(f"The model's chat template does not take these messages: {error}") from error
+        # The template writes the special tokens itself.
+        return list(self.tokenizer(str(text), add_special_tokens=False)["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text without special tokens."""
+        return str(
+            self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+    def token_text(self, token: int) -> str:
+        """One token by itself, special ones spelled out."""
+        return str(self.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def is_special(self, token: int) -> bool:
+        return token in self.end_tokens or token in self.tokenizer.all_special_ids
+
+
+def _weights(directory: Path, device: torch.device) -> PreTrainedModel:
+    for name in ("config.json", "tokenizer_config.json"):
+        if "auto_map" in _document(directory / name):
+            raise _invalid(f"{name} has auto_map: this model needs code of its own, which is never run here.")
+    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    try:
+        loaded: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=torch.bfloat16 if bf16 else torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except _LOAD_ERRORS as error:
+        if isinstance(error, RuntimeError) and "alloc" in str(error):
+            raise  # too little memory is no fault of the model
+        raise _invalid(f"the weights can't be loaded: {_first_line(error)}") from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise _invalid(f"the weights lack {len(missing)} tensors of the architecture, such as {missing[0]}.")
+    return cast(PreTrainedModel, model)
+
+
+def _merged(model: PreTrainedModel, adapter_dir: Path) -> PreTrainedModel:
+    """The adapter's changes added into the weights: then it costs nothing per token."""
+    if not (adapter_dir / "adapter_model.safetensors").is_file():
+        raise _invalid("the adapter has no adapter_model.safetensors.")
+    try:
+        adapted = PeftModel.from_pretrained(model, str(adapter_dir), local_files_only=True)
+        return cast(PreTrainedModel, adapted.merge_and_unload())
+    except _LOAD_ERRORS as error:
+        raise _invalid(f"the adapter does not fit its base model: {_first_line(error)}") from error
+
+
+def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    try:
+        return cast(
+            PreTrainedTokenizerBase,
+            AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False),
+        )
+    except _LOAD_ERRORS as error:
+        raise _invalid(f"the tokenizer can't be loaded: {_first_line(error)}") from error
+
+
+def _context_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    positions = getattr(model.config, "max_position_embeddings", None) or _CONTEXT_TOKENS_UNKNOWN
+    return min(int(positions), int(min(tokenizer.model_max_length, _CONTEXT_TOKENS_MAX)))
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    found: set[int] = set()
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    for ids in (configured, model.config.eos_token_id, tokenizer.eos_token_id):
+        found.update([ids] if isinstance(ids, int) else ids or [])
+    return frozenset(found)
+
+
+def _defaults(model: PreTrainedModel) -> dict[str, float]:
+    config = model.generation_config
+    if config is None or not config.do_sample:
+        return {}
+    named = {name: getattr(config, name, None) for name in ("temperature", "top_p", "top_k")}
+    return {name: float(value) for name, value in named.items() if value is not None}
+
+
+def _document(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise _invalid(f"{path.name} is not JSON: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _invalid(message: str) -> RunFailed:
+    return RunFailed(Reason.invalid_model, f"language model: {message}")
