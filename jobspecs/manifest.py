@@ -41,16 +41,29 @@ class ManifestFile(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class ModelOrigin(BaseModel):
+    """Another model that an artifact depends on or was made from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    #: `owner/name@version` of the registry, or `hub:org/name@commit`.
+    reference: str
+    #: Its manifest's digest; None for a hub's model, whose commit is in the reference.
+    digest: str | None = None
+
+
 class Manifest(BaseModel):
     """The files of an artifact, what made it (`versions`: library -> version) and what was measured."""
 
     model_config = ConfigDict(frozen=True)
 
     schema_version: int = 1
-    #: What the artifact is: `model`, `checkpoint`.
+    #: What the artifact is: `model`, `checkpoint`, `dataset`.
     artifact: str
     #: For models: the task they serve, such as `text-classification`.
     task: str | None = None
+    #: For adapters: the model that they change, without which they can't be used.
+    base: ModelOrigin | None = None
     files: tuple[ManifestFile, ...]
     versions: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)

@@ -1,0 +1,39 @@
+"""What a loaded model is to the embedded engine. One task = one file here and one line in `served_tasks.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol
+
+from starlette.routing import BaseRoute
+
+from workers.engines.batching import Batcher, Item, Result
+
+
+class ServedModel(Protocol):
+    """A loaded model, and the routes that it answers beside /health and /info."""
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Their handlers raise `requests.Refused`, `batching.Overloaded`, or anything else when the model fails."""
+
+    def info(self) -> dict[str, Any]:
+        """What /info says of it, in the fields of text-embeddings-inference."""
+
+    def stuck_s(self) -> float:
+        """For how many seconds it has been busy with the same thing; infinite when it will never answer again."""
+
+    def close(self) -> None:
+        """Ends its threads after what they have in hand."""
+
+
+class Batched(Generic[Item, Result]):
+    """The half of a ServedModel that its batcher is."""
+
+    def __init__(self, batcher: Batcher[Item, Result]) -> None:
+        self.batcher = batcher
+
+    def stuck_s(self) -> float:
+        return self.batcher.stuck_s()
+
+    def close(self) -> None:
+        self.batcher.close()
