@@ -209,9 +209,7 @@ class Parameters(BaseModel):
     @property
     def draws(self) -> bool:
         """Asking for a temperature or a cut means drawing, as in TGI."""
-        return self.do_sample or any(
-            value not in (None, 1.0) for value in (self.temperature, self.top_p, self.top_k)
-        )
+        return self.do_sample or any(value not in (None, 1.0) for value in (self.temperature, self.top_p, self.top_k))
 
     def sampling(self, room: int) -> Sampling:
         """`room`: tokens that fit."""

@@ -112,9 +112,7 @@ class LanguageModel:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text without special tokens."""
-        return str(
-            self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def token_text(self, token: int) -> str:
         """One token by itself, special ones spelled out."""

@@ -22,7 +22,7 @@ from workers.engines.language_model import LanguageModel
 from workers.engines.refusals import CONTEXT_LENGTH, refusing
 from workers.engines.requests import read
 from workers.engines.sampling import Choice
-from workers.engines.streaming import EventStream, event, while_connected
+from workers.engines.streaming import EventStream, event, nobody_there, while_connected
 
 _DONE = "data: [DONE]\n\n"
 
@@ -201,6 +201,8 @@ async def _respond(request: Request, body: Wishes, answers: list[Answer], shape:
     if body.stream:
         return EventStream(_events(answers[0], shape, body.includes_usage), answers[0].cancel)
     written = await while_connected(request, _all(answers))
+    if written is None:
+        return nobody_there()
     choices = [shape.choice(index, item) for index, item in enumerate(written)]
     return JSONResponse(shape.document(choices, _usage(written, body.n or 1)))
 

@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
 Result = TypeVar("Result")
 
 
-class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
+#: What proxies note for a request whose client has left; nobody sees it.
+_CLIENT_GONE = 499
 
 
 class EventStream(StreamingResponse):
@@ -43,18 +43,21 @@ def event(document: Any) -> str:
     return f"data: {json.dumps(document, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of `work`; it is cancelled when the client leaves, and ClientGone raised. Read the body before."""
+async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """The result of `work`; it is cancelled when the client leaves, and the result is None. Read the body before."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_departure(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return working.result()
+        return working.result() if working.done() else None
     finally:
         working.cancel()
         leaving.cancel()
+
+
+def nobody_there() -> Response:
+    """The answer to a client that has left."""
+    return Response(status_code=_CLIENT_GONE)
 
 
 async def _departure(request: Request) -> None:

@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from workers.engines.generation import Answer, End, Finish, Generator, Step, Written, whole
+from workers.engines.generation import Answer, End, Finish, Generator, Step, whole
 from workers.engines.generation_requests import GenerateRequest, Parameters, TokenizeRequest
 from workers.engines.language_model import LanguageModel
 from workers.engines.refusals import refusing
 from workers.engines.requests import read
 from workers.engines.sampling import Choice
-from workers.engines.streaming import EventStream, event, while_connected
+from workers.engines.streaming import EventStream, event, nobody_there, while_connected
 
 _PREFIX = "Input validation error: "
 _FINISH_REASONS = {
@@ -63,6 +63,8 @@ class TgiRoutes:
 
     async def _at_once(self, request: Request, body: GenerateRequest, answer: Answer, *, as_list: bool) -> Response:
         written = await while_connected(request, whole(answer))
+        if written is None:
+            return nobody_there()
         document: dict[str, Any] = {"generated_text": _text(body, written.text, written.end)}
         if body.parameters.details:
             document["details"] = {
@@ -117,7 +119,10 @@ class TgiRoutes:
             body = await read(TokenizeRequest, request)
         spans = await self._generator.encode_spans(body.inputs)
         return JSONResponse(
-            [{"id": token, "text": body.inputs[start:stop], "start": start, "stop": stop} for token, start, stop in spans]
+            [
+                {"id": token, "text": body.inputs[start:stop], "start": start, "stop": stop}
+                for token, start, stop in spans
+            ]
         )
 
 
