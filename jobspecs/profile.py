@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 #: Distinct values are counted exactly up to this many; beyond it `distinct_capped` is true and `values` is empty.
 DISTINCT_VALUES_MAX = 1000
+#: Fewest characters per token that texts show as a whole: it gives an upper bound of tokens, not their usual number.
+_CHARS_PER_TOKEN_MIN = 2
+_SPECIAL_TOKENS = 2
 
 
 class ColumnProfile(BaseModel):
@@ -33,3 +36,8 @@ class DatasetProfile(BaseModel):
 
     rows: int = Field(ge=0)
     columns: dict[str, ColumnProfile]
+
+
+def tokens_at_most(longest_chars: int, max_length: int) -> int:
+    """Tokens of the longest text, given its characters and the length at which texts are cut."""
+    return min(max_length, longest_chars // _CHARS_PER_TOKEN_MIN + _SPECIAL_TOKENS)

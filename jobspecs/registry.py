@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.problems import InvalidInput, Problem
 
-#: Any job spec: the union over the kinds below.
-JobSpec = TrainClassifier
+#: Any job spec: one of the kinds below.
+JobSpec = SpecBase
 
 SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
     {

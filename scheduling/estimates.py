@@ -23,9 +23,6 @@ _ACTIVATION_BYTES_PER_UNIT = 68
 _REFERENCE_PARAMETERS = 22.7e6
 _REFERENCE_UNITS = 2304
 _UNITS_EXPONENT = 0.88
-#: Fewest characters per token that texts show as a whole: an upper bound of tokens, not their usual number.
-_CHARS_PER_TOKEN_MIN = 2
-_SPECIAL_TOKENS = 2
 
 
 def training_memory_bytes(weights_bytes: int, *, batch_size: int, tokens_per_text: int) -> int:
@@ -39,8 +36,3 @@ def training_memory_bytes(weights_bytes: int, *, batch_size: int, tokens_per_tex
 def serving_memory_bytes(weights_bytes: int) -> int:
     """Main memory of one process that serves an encoder, in bytes: the weights, once more while they are loaded."""
     return 2 * weights_bytes + SERVING_RUNTIME_BYTES
-
-
-def tokens_at_most(longest_chars: int, max_length: int) -> int:
-    """Tokens of the longest text, given its characters and the length at which texts are cut."""
-    return min(max_length, longest_chars // _CHARS_PER_TOKEN_MIN + _SPECIAL_TOKENS)

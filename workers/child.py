@@ -94,7 +94,10 @@ def run(task: ChildTask, runners: Mapping[str, Runner], event_fd: int) -> int:
             RunContext(
                 spec=spec,
                 dataset_path=task.dataset_path,
+                dataset_header=task.dataset_header,
                 model_dir=task.model_dir,
+                models=task.models,
+                origins=task.origins,
                 output_dir=task.output_dir,
                 checkpoints_dir=task.checkpoints_dir,
                 resume_from=task.resume_from,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobspecs.manifest import ModelOrigin
 
 #: The child wrote a checkpoint and stopped because it was asked to (EX_TEMPFAIL of sysexits.h).
 EXIT_STOPPED = 75
@@ -20,8 +22,16 @@ class ChildTask(BaseModel):
 
     spec: dict[str, Any]
     work_dir: Path
-    dataset_path: Path
-    model_dir: Path
+    #: None: the kind reads no data set.
+    dataset_path: Path | None
+    #: Names of the columns, for a file without a header of its own.
+    dataset_header: tuple[str, ...] | None = None
+    #: None: the kind starts from no model.
+    model_dir: Path | None
+    #: Models in other roles, and the bases of adapters: role -> folder.
+    models: dict[str, Path] = Field(default_factory=dict)
+    #: Role -> what the model is, the one that the job starts from included.
+    origins: dict[str, ModelOrigin] = Field(default_factory=dict)
     output_dir: Path
     checkpoints_dir: Path
     resume_from: Path | None

@@ -12,9 +12,11 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobspecs.frozen import FrozenDataset, FrozenHubModel, FrozenInputs, FrozenRegistryModel
+from jobspecs.frozen import FrozenDataset, FrozenHubModel, FrozenInputs, FrozenModel, FrozenRegistryModel
+from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import Manifest, ManifestFile, check_relative_path, sha256_of
 from storage.objects import ObjectStore, TransferStopped
 from workers.hub import HubUnavailable, fetch_snapshot
@@ -25,6 +27,21 @@ ShouldStop = Callable[[], bool]
 
 #: Seconds between two questions to `should_stop` while another attempt fetches the same thing.
 _LOOK_S = 0.2
+
+
+@dataclass(frozen=True)
+class PlacedInputs:
+    """Where an attempt finds its inputs."""
+
+    #: The data set's one file; None when the job reads none.
+    dataset: Path | None
+    #: Role -> folder of the model.
+    models: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def base(self) -> Path | None:
+        """The folder of the model that the job starts from."""
+        return self.models.get(BASE_ROLE)
 
 
 class InputCache:
@@ -49,19 +66,26 @@ class InputCache:
         for folder in (self._files, self._hub, self._incoming):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def place_inputs(self, inputs: FrozenInputs, folder: Path, *, should_stop: ShouldStop) -> tuple[Path, Path]:
-        """Puts data set and model below `folder`; returns the data set's file and the model's folder.
+    def place_inputs(self, inputs: FrozenInputs, folder: Path, *, should_stop: ShouldStop) -> PlacedInputs:
+        """Puts data set and models below `folder`, each model in a folder with its role's name.
 
         Raises ObjectNotFound, ObjectCorrupt, ObjectStoreUnavailable, ObjectStoreRefused, HubUnavailable, RunFailed
         (the hub's model is unusable), TransferStopped, OSError (ENOSPC: disk full).
         """
-        dataset = self.place_dataset(inputs.dataset, folder / "dataset", should_stop=should_stop)
-        model_dir = folder / "model"
-        if isinstance(inputs.model, FrozenHubModel):
-            self.place_hub_model(inputs.model, model_dir, should_stop=should_stop)
+        dataset = None
+        if inputs.dataset is not None:
+            dataset = self.place_dataset(inputs.dataset, folder / "dataset", should_stop=should_stop)
+        models = {role: folder / role for role in inputs.by_role()}
+        for role, model in inputs.by_role().items():
+            self.place_any_model(model, models[role], should_stop=should_stop)
+        return PlacedInputs(dataset, models)
+
+    def place_any_model(self, model: FrozenModel, folder: Path, *, should_stop: ShouldStop) -> None:
+        """A model of the registry or of a hub."""
+        if isinstance(model, FrozenHubModel):
+            self.place_hub_model(model, folder, should_stop=should_stop)
         else:
-            self.place_model(inputs.model, model_dir, should_stop=should_stop)
-        return dataset, model_dir
+            self.place_model(model, folder, should_stop=should_stop)
 
     def place_dataset(self, dataset: FrozenDataset, folder: Path, *, should_stop: ShouldStop) -> Path:
         """The data set's one file, under the name it was pushed under: its suffix tells the format."""

@@ -9,9 +9,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from jobspecs.events import CheckpointEvent, ChildEvent, FailureEvent, ProgressEvent, StageEvent
-from jobspecs.frozen import FrozenInputs
+from jobspecs.frozen import FrozenInputs, origin_of
+from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.lifecycle import JobState, Reason
-from jobspecs.manifest import read_manifest
+from jobspecs.manifest import Manifest, read_manifest
+from jobspecs.problems import InvalidInput
 from jobspecs.registry import parse_spec
 from storage.objects import (
     ObjectCorrupt,
@@ -76,7 +78,7 @@ class Journey:
         place, bench, job, folders = self._place, self._bench, self._job, self._place.folders
         place.recorder.add(StageEvent(stage="fetch"))
         inputs = FrozenInputs.model_validate(job.inputs)
-        dataset, model_dir = bench.cache.place_inputs(inputs, folders.inputs, should_stop=self._unwanted)
+        placed = bench.cache.place_inputs(inputs, folders.inputs, should_stop=self._unwanted)
         self._record.check()
         saved = folders.inputs / "checkpoint"
         checkpoint = self._record.persist(
@@ -85,8 +87,11 @@ class Journey:
         task = ChildTask(
             spec=job.spec,
             work_dir=folders.root,
-            dataset_path=dataset,
-            model_dir=model_dir,
+            dataset_path=placed.dataset,
+            dataset_header=inputs.dataset.header if inputs.dataset else None,
+            model_dir=placed.base,
+            models={role: folder for role, folder in placed.models.items() if role != BASE_ROLE},
+            origins={role: origin_of(model) for role, model in inputs.by_role().items()},
             output_dir=folders.output,
             checkpoints_dir=folders.checkpoints,
             resume_from=checkpoint,
@@ -144,7 +149,7 @@ class Journey:
             manifest = read_manifest(place.folders.output)
         except (FileNotFoundError, ValidationError) as error:
             raise Over(Reason.internal_error, f"The artifact's manifest can't be read: {error}") from error
-        artifact = Artifact(self._job.id, self._job.fence, place.folders.output, manifest)
+        artifact = self._described(manifest)
         self._record.move(JobState.running, JobState.uploading)
         place.recorder.add(StageEvent(stage="upload"))
         try:
@@ -165,6 +170,13 @@ class Journey:
             self._record.refused()
         log.info("job %s: attempt %d committed its result", self._job.id, self._job.fence)
         self._bench.forget_checkpoints(self._job.id)
+
+    def _described(self, manifest: Manifest) -> Artifact:
+        """The artifact, with the profile of a data set: it is read before the upload, never inside a transaction."""
+        try:
+            return Artifact.describe(self._job.id, self._job.fence, self._place.folders.output, manifest)
+        except InvalidInput as error:
+            raise Over(Reason.internal_error, f"The data set that was made can't be read: {error}") from error
 
     def _commit(self, artifact: Artifact) -> bool:
         job, actor = self._job, self._bench.actor

@@ -10,8 +10,10 @@ from uuid import UUID
 
 from jobspecs.lifecycle import JobState
 from jobspecs.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from jobspecs.profile import DatasetProfile
 from storage.database import UnitOfWork
 from storage.objects import ObjectStore, ObjectStoreRefused, ObjectStoreUnavailable, TransferStopped
+from storage.tabular import detect_format, profile_table
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,17 @@ class Artifact:
     fence: int
     root: Path
     manifest: Manifest
+    #: Of a data set; None for models.
+    profile: DatasetProfile | None = None
+
+    @classmethod
+    def describe(cls, job_id: UUID, fence: int, root: Path, manifest: Manifest) -> Artifact:
+        """The artifact in `root`; a data set is read once for its profile. Raises InvalidInput for a broken one."""
+        if manifest.artifact != "dataset":
+            return cls(job_id, fence, root, manifest)
+        (file,) = manifest.files
+        profile = profile_table(root / file.path, detect_format(file.path), file.path)
+        return cls(job_id, fence, root, manifest, profile)
 
     @property
     def prefix(self) -> str:
@@ -59,7 +72,7 @@ def upload_patiently(
 
 
 def commit(work: UnitOfWork, artifact: Artifact, *, owner_id: UUID, name: str, actor: str) -> bool:
-    """Within the caller's transaction: the job succeeds and its model version exists, or neither.
+    """Within the caller's transaction: the job succeeds and its model or data set version exists, or neither.
 
     False when the attempt may not commit: it is fenced off, or the job was cancelled meanwhile.
     """
@@ -68,6 +81,9 @@ def commit(work: UnitOfWork, artifact: Artifact, *, owner_id: UUID, name: str, a
     )
     if done is None:
         return False
+    if artifact.profile is not None:
+        _add_dataset(work, artifact, artifact.profile, owner_id, name)
+        return True
     work.models.add_version(
         owner_id,
         name,
@@ -79,9 +95,23 @@ def commit(work: UnitOfWork, artifact: Artifact, *, owner_id: UUID, name: str, a
     return True
 
 
+def _add_dataset(work: UnitOfWork, artifact: Artifact, profile: DatasetProfile, owner_id: UUID, name: str) -> None:
+    (file,) = artifact.manifest.files
+    work.datasets.add_result(
+        owner_id,
+        name,
+        job_id=artifact.job_id,
+        fence=artifact.fence,
+        file=file,
+        key=f"{artifact.prefix}/{file.path}",
+        profile=profile,
+        manifest=artifact.manifest,
+    )
+
+
 def was_committed(work: UnitOfWork, artifact: Artifact) -> bool:
     """Whether this attempt's artifact is the job's result: a commit may arrive though its answer was lost."""
-    version = work.models.of_job(artifact.job_id)
+    version = work.models.of_job(artifact.job_id) or work.datasets.of_job(artifact.job_id)
     return version is not None and version.fence == artifact.fence
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from api.jobs.schemas import JobDetail, JobInputs, JobResult, JobSummary
 from jobspecs.events import ProgressEvent, StateChange
-from jobspecs.frozen import FrozenHubModel, FrozenInputs
+from jobspecs.frozen import FrozenInputs, origin_of
+from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.lifecycle import REASONS, JobState, Reason
 from jobspecs.manifest import Manifest
+from jobspecs.problems import Problem
 from storage.database import UnitOfWork
-from storage.tables import JobRow, JobTransitionRow, ModelVersionRow
+from storage.tables import DatasetVersionRow, JobRow, JobTransitionRow, ModelVersionRow
 
 
 def summary(row: JobRow) -> JobSummary:
@@ -33,7 +35,6 @@ def summary(row: JobRow) -> JobSummary:
 
 def detail(work: UnitOfWork, row: JobRow) -> JobDetail:
     progress = work.events.newest(row.id, "progress") if row.fence else None
-    version = work.models.of_job(row.id) if row.state == JobState.succeeded else None
     event = progress.event if progress else None
     return JobDetail(
         **dict(summary(row)),
@@ -43,7 +44,8 @@ def detail(work: UnitOfWork, row: JobRow) -> JobDetail:
         memory_bytes=row.memory_bytes,
         gpus=row.gpus,
         progress=event if isinstance(event, ProgressEvent) else None,
-        result=_result(version) if version else None,
+        warnings=[Problem.model_validate(warning) for warning in row.warnings],
+        result=_result(work, row) if row.state == JobState.succeeded else None,
         transitions=[state_change(step) for step in work.jobs.transitions_after(row.id)],
     )
 
@@ -62,23 +64,49 @@ def state_change(row: JobTransitionRow) -> StateChange:
 
 
 def _inputs(frozen: FrozenInputs) -> JobInputs:
-    dataset, model = frozen.dataset, frozen.model
-    if isinstance(model, FrozenHubModel):
-        name = f"hub:{model.repository}@{model.revision}"
-    else:
-        name = f"{model.owner}/{model.name}@{model.version}"
-    return JobInputs(dataset=f"{dataset.owner}/{dataset.name}@{dataset.version}", model=name)
+    dataset, models = frozen.dataset, {role: origin_of(model).reference for role, model in frozen.by_role().items()}
+    return JobInputs(
+        dataset=f"{dataset.owner}/{dataset.name}@{dataset.version}" if dataset else None,
+        model=models.pop(BASE_ROLE, None),
+        models=models,
+    )
 
 
-def _result(row: ModelVersionRow) -> JobResult:
+def _result(work: UnitOfWork, row: JobRow) -> JobResult | None:
+    if (model := work.models.of_job(row.id)) is not None:
+        return _model_result(model)
+    dataset = work.datasets.of_job(row.id)
+    return _dataset_result(dataset) if dataset is not None else None
+
+
+def _model_result(row: ModelVersionRow) -> JobResult:
     manifest = Manifest.model_validate(row.manifest)
     owner, name = row.model.owner.name, row.model.name
     return JobResult(
+        type="model",
         model=f"{owner}/{name}@{row.version}",
+        dataset=None,
         owner=owner,
         name=name,
         version=row.version,
         digest=row.digest,
+        bytes=row.bytes,
+        metrics=manifest.metrics,
+        report=manifest.report,
+    )
+
+
+def _dataset_result(row: DatasetVersionRow) -> JobResult:
+    manifest = Manifest.model_validate(row.manifest)
+    owner, name = row.dataset.owner.name, row.dataset.name
+    return JobResult(
+        type="dataset",
+        model=None,
+        dataset=f"{owner}/{name}@{row.version}",
+        owner=owner,
+        name=name,
+        version=row.version,
+        digest=row.sha256,
         bytes=row.bytes,
         metrics=manifest.metrics,
         report=manifest.report,

@@ -6,24 +6,30 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from jobspecs.events import LogEvent, ProgressEvent, StateChange
 from jobspecs.lifecycle import JobState
+from jobspecs.problems import Problem
 
 
 class JobInputs(BaseModel):
     """What the references of the spec meant at submit."""
 
-    dataset: str
-    model: str
+    dataset: str | None
+    model: str | None
+    #: Models in other roles: role -> reference.
+    models: dict[str, str] = Field(default_factory=dict)
 
 
 class JobResult(BaseModel):
-    """The model that the job registered."""
+    """The model or data set version that the job registered."""
 
-    #: `owner/name@version`.
-    model: str
+    type: Literal["model", "dataset"]
+    #: `owner/name@version` of a model; None when the job made a data set.
+    model: str | None
+    #: `owner/name@version` of a data set; None when the job made a model.
+    dataset: str | None
     owner: str
     name: str
     version: int
@@ -61,6 +67,8 @@ class JobDetail(JobSummary):
 
     spec: dict[str, Any]
     inputs: JobInputs
+    #: What may be wasteful about it, found when it was submitted.
+    warnings: list[Problem]
     slots: int
     memory_bytes: int
     gpus: int

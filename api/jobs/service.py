@@ -9,19 +9,18 @@ from uuid import UUID
 
 from api.authentication import Principal
 from api.errors import ApiError, not_found
-from api.jobs.freezing import PinnedDataset, freeze_dataset, freeze_model, weights_bytes
-from api.jobs.hub import resolve
+from api.jobs.freezing import Frozen, freeze
+from api.jobs.hub import HubModel, resolve
 from api.jobs.presenting import detail, summary
 from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
 from jobspecs.events import LogEvent
-from jobspecs.frozen import FrozenHubModel, FrozenInputs, FrozenRegistryModel
 from jobspecs.problems import InvalidInput
 from jobspecs.references import parse_reference
 from jobspecs.registry import JobSpec, parse_spec
 from scheduling.admission import why_no_host_fits
 from scheduling.decisions import Host, Waiting
-from scheduling.estimates import TYPICAL_WEIGHTS_BYTES, tokens_at_most, training_memory_bytes
+from scheduling.estimates import TYPICAL_WEIGHTS_BYTES, training_memory_bytes
 from storage.database import UnitOfWork
 
 GIB = 1024**3
@@ -36,25 +35,18 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
     request_sha256 = _sha256(document)
     if key is not None and (earlier := _earlier(parts, user, key, request_sha256)):
         return earlier, False
-    reference = parse_reference(spec.model)
-    hub_model = resolve(parts.hub, parts.settings, reference) if reference.source == "hub" else None
+    hub_models = _hub_models(parts, spec)
     with parts.database.unit_of_work() as work:
-        dataset = freeze_dataset(work, user, parse_reference(spec.dataset))
-        if problems := spec.problems_with(dataset.profile):
+        frozen = freeze(work, user, spec, hub_models)
+        if frozen.profile is not None and (problems := spec.problems_with(frozen.profile)):
             raise InvalidInput(problems)
-        model: FrozenRegistryModel | FrozenHubModel
-        if hub_model is not None:
-            model, weights = hub_model.frozen, hub_model.weights_bytes
-        else:
-            model = freeze_model(work, user, reference)
-            weights = weights_bytes(model)
-        memory_bytes = _memory_bytes(spec, dataset, weights)
+        memory_bytes = _memory_bytes(spec, frozen)
         _check_room(work, memory_bytes, spec.resources.gpus)
         row, created = work.jobs.submit(
             user.user_id,
             owner_name=user.name,
             spec=spec.model_dump(mode="json"),
-            inputs=FrozenInputs(dataset=dataset.frozen, model=model).model_dump(mode="json"),
+            inputs=frozen.inputs.model_dump(mode="json"),
             slots=1,
             memory_bytes=memory_bytes,
             gpus=spec.resources.gpus,
@@ -147,12 +139,22 @@ def _sha256(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _memory_bytes(spec: JobSpec, dataset: PinnedDataset, weights: int | None) -> int:
+def _hub_models(parts: Parts, spec: JobSpec) -> dict[str, HubModel]:
+    """Role -> what the hub says of it; asked before the transaction begins."""
+    references = {role: parse_reference(text) for role, text in spec.model_references().items()}
+    return {
+        role: resolve(parts.hub, parts.settings, reference)
+        for role, reference in references.items()
+        if reference.source == "hub"
+    }
+
+
+def _memory_bytes(spec: JobSpec, frozen: Frozen) -> int:
     if spec.resources.memory_gib != "auto":
         return int(spec.resources.memory_gib * GIB)
-    longest_chars = dataset.profile.columns[spec.text].longest_chars
+    batch_size, tokens_per_text = spec.batch_shape(frozen.profile)
     return training_memory_bytes(
-        weights or TYPICAL_WEIGHTS_BYTES,
-        batch_size=spec.training.batch_size,
-        tokens_per_text=tokens_at_most(longest_chars, spec.training.max_length),
+        sum(frozen.weights_bytes.values()) or TYPICAL_WEIGHTS_BYTES,
+        batch_size=batch_size,
+        tokens_per_text=tokens_per_text,
     )

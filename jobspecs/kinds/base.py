@@ -1,13 +1,15 @@
-"""What every job spec has: a name, a priority, and the resources it asks for."""
+"""What every job spec has: a name, a priority, the resources it asks for, and what it refers to."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from jobspecs.problems import Problem
+from jobspecs.profile import DatasetProfile
 from jobspecs.references import Name
 
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)$")
@@ -55,11 +57,39 @@ class Resources(Section):
     max_runtime: Duration = Field(default=timedelta(hours=24), gt=timedelta(0), le=timedelta(days=30))
 
 
-class SpecBase(Section):
-    """Fields that every kind shares."""
+#: The role of the model that a job starts from; a kind may name more models in roles of its own.
+BASE_ROLE = "model"
+#: An adapter's base is fetched beside it, in the adapter's role with this suffix.
+ADAPTER_BASE_SUFFIX = ".base"
 
+
+class SpecBase(Section):
+    """Fields that every kind shares, and what the platform asks of every kind."""
+
+    #: What the job leaves behind: a model version or a data set version, both named `name`.
+    RESULT: ClassVar[Literal["model", "dataset"]] = "model"
+
+    kind: str
     name: Name = Field(description="the job's name, and the name of the model it registers")
     priority: int = Field(
         default=0, ge=-100, le=100, description="higher goes first; equal ones in order of submission"
     )
     resources: Resources = Resources()
+
+    def dataset_reference(self) -> str | None:
+        """The data set that the job reads, if any."""
+        reference: str | None = getattr(self, "dataset", None)
+        return reference
+
+    def model_references(self) -> dict[str, str]:
+        """Role -> reference of each model that the job reads. BASE_ROLE is the one it starts from."""
+        reference: str | None = getattr(self, "model", None)
+        return {} if reference is None else {BASE_ROLE: reference}
+
+    def problems_with(self, profile: DatasetProfile) -> list[Problem]:
+        """Why this spec can't work on a data set with this profile; empty when it can, as far as a profile tells."""
+        return []
+
+    def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
+        """Sequences per training step, and tokens of the longest one at most: what the memory estimate needs."""
+        return 1, 512

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from jobspecs.kinds.base import Section, SpecBase
+from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.training import Optimization, Validation
 from jobspecs.problems import Problem
-from jobspecs.profile import ColumnProfile, DatasetProfile
+from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
 
 #: More classes than this are more likely an identifier column than a label.
@@ -17,33 +18,20 @@ CLASSES_MAX = 500
 ROWS_PER_CLASS_MIN = 2
 
 
-class Validation(Section):
-    """The held-out split. The same rows score the fine-tuned model and the baselines."""
+class StratifiedValidation(Validation):
+    """The held-out split of a classifier."""
 
-    fraction: float = Field(default=0.25, gt=0, lt=1)
-    seed: int = Field(default=42, ge=0, lt=2**32)
     stratify: bool = Field(default=True, description="keep the share of each class in both parts")
 
 
-class Training(Section):
+class ClassifierTraining(Optimization):
     """Hyperparameters. The defaults are the usual ones for BERT on short texts."""
 
-    epochs: Annotated[float, Field(gt=0, le=1000)] = 2
-    batch_size: int = Field(default=32, ge=1, le=4096)
-    learning_rate: float = Field(default=2.0e-5, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0, le=1)
-    warmup_fraction: float = Field(
-        default=0.1, ge=0, le=1, description="share of all steps with a rising learning rate"
-    )
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
     max_length: int = Field(default=128, ge=8, le=8192, description="tokens per text; longer texts are cut")
-    max_grad_norm: float = Field(default=1.0, gt=0)
     dropout: float | None = Field(default=None, ge=0, lt=1, description="the base model's own when absent")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
     freeze_embeddings: bool = Field(default=False, description="keep the token embeddings of the base model: faster")
-    seed: int = Field(default=42, ge=0, lt=2**32)
-    checkpoint_every_steps: int | None = Field(default=None, ge=1, description="about one a minute when absent")
 
 
 class TrainClassifier(SpecBase):
@@ -55,8 +43,8 @@ class TrainClassifier(SpecBase):
     text: str = Field(min_length=1, description="the column with the texts")
     label: str = Field(min_length=1, description="the column with the classes")
     rows: int | None = Field(default=None, ge=4, description="train on a stratified sample of this many rows")
-    validation: Validation = Validation()
-    training: Training = Training()
+    validation: StratifiedValidation = StratifiedValidation()
+    training: ClassifierTraining = ClassifierTraining()
 
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can."""
@@ -73,6 +61,10 @@ class TrainClassifier(SpecBase):
                 Problem(field="label", message="text and label are the same column.", remedy=f"Choose two of: {known}.")
             ]
         return [*_problems_of_text(self.text, profile), *_problems_of_label(self.label, profile.columns[self.label])]
+
+    def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
+        longest_chars = profile.columns[self.text].longest_chars if profile else 0
+        return self.training.batch_size, tokens_at_most(longest_chars, self.training.max_length)
 
 
 def _problems_of_text(name: str, profile: DatasetProfile) -> list[Problem]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.profile import DatasetProfile
 from storage.tables import DatasetRow, DatasetVersionRow, UserRow
 
@@ -30,42 +31,85 @@ class DatasetRepository:
         bytes_total: int,
         sha256: str,
         profile: DatasetProfile,
+        header: Sequence[str] | None = None,
     ) -> DatasetVersionRow:
         """Adds the next version; equal content gives the version that already has it (`key` is then not used)."""
-        self._session.execute(
-            insert(DatasetRow)
-            .values(owner_id=owner_id, name=name)
-            .on_conflict_do_nothing(index_elements=["owner_id", "name"])
-        )
-        # The lock makes version numbers gapless when two pushes meet.
-        dataset = self._session.scalars(
-            select(DatasetRow)
-            .where(DatasetRow.owner_id == owner_id, DatasetRow.name == name)
-            .with_for_update(of=DatasetRow)
-        ).one()
-        same = self._session.scalars(
-            select(DatasetVersionRow).where(
-                DatasetVersionRow.dataset_id == dataset.id,
-                DatasetVersionRow.sha256 == sha256,
-                DatasetVersionRow.file_name == file_name,
+        dataset = self._locked(owner_id, name)
+        columns = list(header) if header is not None else None
+        same = [
+            row
+            for row in self._session.scalars(
+                select(DatasetVersionRow).where(
+                    DatasetVersionRow.dataset_id == dataset.id,
+                    DatasetVersionRow.sha256 == sha256,
+                    DatasetVersionRow.file_name == file_name,
+                )
             )
-        ).first()
-        if same is not None:
-            return same
-        newest = self._session.scalar(
-            select(func.max(DatasetVersionRow.version)).where(DatasetVersionRow.dataset_id == dataset.id)
-        )
+            if row.header == columns
+        ]
+        if same:
+            return same[0]
         row = DatasetVersionRow(
             id=version_id,
-            dataset=dataset,
-            version=(newest or 0) + 1,
             file_name=file_name,
             key=key,
             bytes=bytes_total,
             sha256=sha256,
             rows=profile.rows,
             profile=profile.model_dump(mode="json"),
+            header=columns,
         )
+        return self._append(dataset, row)
+
+    def add_result(
+        self,
+        owner_id: UUID,
+        name: str,
+        *,
+        job_id: UUID,
+        fence: int,
+        file: ManifestFile,
+        key: str,
+        profile: DatasetProfile,
+        manifest: Manifest,
+    ) -> DatasetVersionRow:
+        """Adds what a job made as the next version, even where an earlier one has the same content."""
+        row = DatasetVersionRow(
+            id=uuid4(),
+            file_name=file.path,
+            key=key,
+            bytes=file.bytes,
+            sha256=file.sha256,
+            rows=profile.rows,
+            profile=profile.model_dump(mode="json"),
+            job_id=job_id,
+            fence=fence,
+            manifest=manifest.model_dump(mode="json"),
+        )
+        return self._append(self._locked(owner_id, name), row)
+
+    def of_job(self, job_id: UUID) -> DatasetVersionRow | None:
+        """The version that the job committed."""
+        return self._session.scalars(select(DatasetVersionRow).where(DatasetVersionRow.job_id == job_id)).one_or_none()
+
+    def _locked(self, owner_id: UUID, name: str) -> DatasetRow:
+        self._session.execute(
+            insert(DatasetRow)
+            .values(owner_id=owner_id, name=name)
+            .on_conflict_do_nothing(index_elements=["owner_id", "name"])
+        )
+        # The lock makes version numbers gapless when two pushes meet.
+        return self._session.scalars(
+            select(DatasetRow)
+            .where(DatasetRow.owner_id == owner_id, DatasetRow.name == name)
+            .with_for_update(of=DatasetRow)
+        ).one()
+
+    def _append(self, dataset: DatasetRow, row: DatasetVersionRow) -> DatasetVersionRow:
+        newest = self._session.scalar(
+            select(func.max(DatasetVersionRow.version)).where(DatasetVersionRow.dataset_id == dataset.id)
+        )
+        row.dataset, row.version = dataset, (newest or 0) + 1
         self._session.add(row)
         self._session.flush()
         self._session.refresh(row)

@@ -38,6 +38,7 @@ class JobRepository:
         gpus: int,
         request_sha256: str,
         idempotency_key: str | None = None,
+        warnings: Sequence[dict[str, Any]] = (),
     ) -> tuple[JobRow, bool]:
         """Queues a job. With a known idempotency key the earlier job comes back, and False.
 
@@ -50,6 +51,7 @@ class JobRepository:
             "priority": spec["priority"],
             "spec": spec,
             "inputs": inputs,
+            "warnings": list(warnings),
             "slots": slots,
             "memory_bytes": memory_bytes,
             "gpus": gpus,

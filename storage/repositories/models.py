@@ -14,6 +14,7 @@ from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.references import Reference
 from storage.tables import (
+    DatasetVersionRow,
     JobRow,
     ModelAliasRow,
     ModelImportFileRow,
@@ -89,6 +90,12 @@ class ModelRepository:
             query = query.where(ModelVersionRow.version == alias.version)
         return self._session.scalars(query.order_by(ModelVersionRow.version.desc()).limit(1)).first()
 
+    def find_by_digest(self, owner_id: UUID, digest: str) -> ModelVersionRow | None:
+        """The owner's newest version with exactly these files: where an adapter finds its base."""
+        query = select(ModelVersionRow).join(ModelVersionRow.model)
+        query = query.where(ModelRow.owner_id == owner_id, ModelVersionRow.digest == digest)
+        return self._session.scalars(query.order_by(ModelVersionRow.created_at.desc()).limit(1)).first()
+
     def get_version(self, version_id: UUID) -> ModelVersionRow:
         return self._session.get_one(ModelVersionRow, version_id)
 
@@ -106,10 +113,12 @@ class ModelRepository:
         """Jobs that ended within the last `ended_within_s` seconds and had an attempt without a result, which may have
         left files; and the fence of the one attempt that has one."""
         since = func.clock_timestamp() - text("make_interval(secs => :s)").bindparams(s=ended_within_s)
-        query = select(JobRow.id, ModelVersionRow.fence).outerjoin(ModelVersionRow, ModelVersionRow.job_id == JobRow.id)
+        fence = func.coalesce(ModelVersionRow.fence, DatasetVersionRow.fence)
+        query = select(JobRow.id, fence).outerjoin(ModelVersionRow, ModelVersionRow.job_id == JobRow.id)
+        query = query.outerjoin(DatasetVersionRow, DatasetVersionRow.job_id == JobRow.id)
         query = query.where(JobRow.state.in_([str(state) for state in TERMINAL]), JobRow.finished_at > since)
         # An only attempt that brought the result left nothing else.
-        query = query.where(JobRow.fence > case((ModelVersionRow.fence.is_(None), 0), else_=1))
+        query = query.where(JobRow.fence > case((fence.is_(None), 0), else_=1))
         return [(job_id, fence) for job_id, fence in self._session.execute(query)]
 
     def list_versions(self, owner_id: UUID, name: str | None = None) -> Sequence[ModelVersionRow]:

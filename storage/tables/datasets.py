@@ -38,6 +38,13 @@ class DatasetVersionRow(Base):
     rows: Mapped[int] = mapped_column(BigInteger)
     #: A `jobspecs.profile.DatasetProfile`. JSON, not JSONB, which would forget the order of the columns.
     profile: Mapped[dict[str, Any]] = mapped_column(JSON)
+    #: Names of the columns of a file that has no header of its own.
+    header: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    #: The job that made it, and the fence of the attempt; null for what was pushed.
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    fence: Mapped[int | None]
+    #: A `jobspecs.manifest.Manifest` with lineage and figures, for what a job made.
+    manifest: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[CreatedAt]
 
     dataset: Mapped[DatasetRow] = relationship(lazy="joined", innerjoin=True)

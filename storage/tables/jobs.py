@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from jobspecs.lifecycle import JobState
@@ -39,6 +40,8 @@ class JobRow(Base):
     spec: Mapped[dict[str, Any]]
     #: A `jobspecs.frozen.FrozenInputs`.
     inputs: Mapped[dict[str, Any]]
+    #: `jobspecs.problems.Problem`s that did not stop the submission.
+    warnings: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     priority: Mapped[int]
     slots: Mapped[int]
     memory_bytes: Mapped[int] = mapped_column(BigInteger)

@@ -13,6 +13,7 @@ from deploy.demo import headlines
 from deploy.demo.__main__ import _name_of, _spec
 from deploy.demo.corpus import ROWS, generate, write_csv
 from deploy.demo.headlines import FILE_NAME, find_headlines
+from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.registry import parse_spec
 
 
@@ -54,6 +55,7 @@ def test_the_right_file_is_taken_from_the_data_folder(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(("rows_max", "rows"), [(None, None), (5000, 5000), (20_000, 13_306)])
 def test_the_spec_of_the_demo_is_valid(rows_max: int | None, rows: int | None) -> None:
     spec = parse_spec(_spec("minilm-l6@1", "newsticker@1", 13_306, 91_000_000, rows_max))
+    assert isinstance(spec, TrainClassifier)
     assert spec.rows == rows
 
 

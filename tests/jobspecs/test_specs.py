@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.problems import InvalidInput
 from jobspecs.profile import ColumnProfile, DatasetProfile
 from jobspecs.references import parse_reference
@@ -43,6 +44,7 @@ def profile(label_values: dict[str, int], *, empty: int = 0) -> DatasetProfile:
 
 def test_a_minimal_spec_gets_the_documented_defaults() -> None:
     spec = parse_spec(SPEC)
+    assert isinstance(spec, TrainClassifier)
     assert spec.validation.fraction == 0.25
     assert spec.training.batch_size == 32
     assert spec.resources.max_runtime == timedelta(hours=24)

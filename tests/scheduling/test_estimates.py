@@ -3,10 +3,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobspecs.profile import tokens_at_most
 from scheduling.estimates import (
     RUNTIME_BYTES,
     serving_memory_bytes,
-    tokens_at_most,
     training_memory_bytes,
 )
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from jobspecs.kinds.train_classifier import Training
+from jobspecs.kinds.train_classifier import ClassifierTraining
 from tests.models import build_tiny_encoder, labelled_texts
 from workers.training import linear
 from workers.training.base_model import LoadedModel, load_base
@@ -94,7 +94,7 @@ def test_training_the_used_embeddings_alone_equals_training_the_whole_table(tmp_
 
 
 def _embeddings_after_training(folder: Path, settings: dict[str, object], reduced: bool) -> torch.Tensor:
-    training = Training.model_validate(settings)
+    training = ClassifierTraining.model_validate(settings)
     loaded, tokens = load(folder, "bert")
     loaded.model.train()
     labels = torch.arange(24) % 2

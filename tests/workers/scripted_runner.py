@@ -23,10 +23,12 @@ def run(context: RunContext) -> Manifest:
     context.emit(StageEvent(stage="train"))
     if behaviour in _FAILURES:
         _FAILURES[behaviour](context)
+    if behaviour == "dataset":
+        return _dataset(context)
     start = _resumed_step(context)
     if behaviour == "steps":
         _steps(context, start)
-    (context.output_dir / "model.safetensors").write_bytes(context.dataset_path.read_bytes())
+    (context.output_dir / "model.safetensors").write_bytes(context.data.read_bytes())
     (context.output_dir / "started_at.json").write_text(str(start), encoding="ascii")
     manifest = Manifest(artifact="model", task="text-classification", files=describe_files(context.output_dir))
     write_manifest(context.output_dir, manifest)
@@ -57,6 +59,15 @@ def _resumed_step(context: RunContext) -> int:
     if context.resume_from is None:
         return 0
     return int((context.resume_from / "state.json").read_text(encoding="ascii"))
+
+
+def _dataset(context: RunContext) -> Manifest:
+    """A new version of a data set, as score-pairs makes it."""
+    (context.output_dir / "rows.csv").write_text("text,score\none,0.5\ntwo,0.25\n", encoding="ascii")
+    report = {"origins": {role: origin.reference for role, origin in context.origins.items()}}
+    manifest = Manifest(artifact="dataset", files=describe_files(context.output_dir), report=report)
+    write_manifest(context.output_dir, manifest)
+    return manifest
 
 
 def _write_everywhere(context: RunContext) -> None:

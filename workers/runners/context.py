@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from jobspecs.events import ChildEvent
+from jobspecs.kinds.base import SpecBase
 from jobspecs.lifecycle import Reason
-from jobspecs.registry import JobSpec
+from jobspecs.manifest import ModelOrigin
+
+Spec = TypeVar("Spec", bound=SpecBase)
 
 
 class RunFailed(Exception):
@@ -28,11 +32,11 @@ class RunStopped(Exception):
 class RunContext:
     """One attempt at one job. All paths are local; the inputs were verified by their sha256 and are read-only."""
 
-    spec: JobSpec
-    #: The data set's file, under its pushed file name, so that the suffix tells the format.
-    dataset_path: Path
-    #: The base model: safetensors, config.json, tokenizer files.
-    model_dir: Path
+    spec: SpecBase
+    #: The data set's file, under its pushed file name, so that the suffix tells the format. None: the kind reads none.
+    dataset_path: Path | None
+    #: The model that the job starts from: safetensors, config.json, tokenizer files. None: the kind starts from none.
+    model_dir: Path | None
     #: Empty; the artifact goes here, `manifest.json` last.
     output_dir: Path
     #: Checkpoints go into `step-00000123` folders below it, each with `manifest.json` last.
@@ -43,3 +47,31 @@ class RunContext:
     emit: Callable[[ChildEvent], None]
     #: True once the run should write a checkpoint and raise RunStopped. Ask at every step.
     stop_requested: Callable[[], bool]
+    #: Names of the columns, for a data set file that has no header of its own.
+    dataset_header: tuple[str, ...] | None = None
+    #: Folders of models in other roles, and of the bases of adapters: role -> folder.
+    models: Mapping[str, Path] = field(default_factory=dict)
+    #: Role -> what each model is in the registry or on a hub, the one that the job starts from included.
+    origins: Mapping[str, ModelOrigin] = field(default_factory=dict)
+
+    def spec_as(self, kind: type[Spec]) -> Spec:
+        """The spec as the runner's own kind. Raises RunFailed(internal_error) when it is another's."""
+        if not isinstance(self.spec, kind):
+            raise RunFailed(Reason.internal_error, f"this runner does not run {self.spec.kind!r}.")
+        return self.spec
+
+    @property
+    def data(self) -> Path:
+        """The data set's file, of a kind that always has one."""
+        return _present(self.dataset_path, "data set")
+
+    @property
+    def base(self) -> Path:
+        """The folder of the model that the job starts from, of a kind that always has one."""
+        return _present(self.model_dir, "model")
+
+
+def _present(path: Path | None, what: str) -> Path:
+    if path is None:
+        raise RunFailed(Reason.internal_error, f"the job was started without its {what}.")
+    return path

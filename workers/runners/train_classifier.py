@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from jobspecs.events import MetricEvent, ProgressEvent, StageEvent
+from jobspecs.events import MetricEvent, ProgressEvent
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.manifest import Manifest
 from workers.runners.context import RunContext, RunStopped
+from workers.runners.stages import Stages
 from workers.training.base_model import LoadedModel, load_base
 from workers.training.baselines import baseline_predictions
+from workers.training.classification import TrainingData, train_classifier
 from workers.training.devices import prepare_device
 from workers.training.evaluation import probabilities
-from workers.training.loop import TrainingData, TrainingResult, train
+from workers.training.loop import TrainingResult
 from workers.training.model_card import model_card
-from workers.training.saving import save_classifier
+from workers.training.saving import save_model, write_classifier
 from workers.training.texts import Split, load_texts, sample_and_split
 from workers.training.tokens import TokenTable, tokenize
 from workers.training.verdict import Verdict, judge
 
 
-@dataclass
-class _Stages:
-    """Announces each stage, and keeps how long each took, in seconds."""
-
-    context: RunContext
-    seconds: dict[str, float] = field(default_factory=dict)
-    _current: tuple[str, float] | None = None
-
-    def enter(self, stage: str) -> None:
-        """Raises RunStopped between stages: what came before is in a checkpoint or quick to repeat."""
-        self.close()
-        if self.context.stop_requested():
-            raise RunStopped
-        self.context.emit(StageEvent(stage=stage))
-        self._current = (stage, time.monotonic())
-
-    def close(self) -> None:
-        if self._current is not None:
-            stage, begun = self._current
-            self.seconds[stage] = round(time.monotonic() - begun, 3)
-
-
 def run(context: RunContext) -> Manifest:
     """Trains, judges and saves. Raises RunFailed and RunStopped; an earlier attempt's checkpoint shortens `train`."""
-    spec = context.spec
-    stages = _Stages(context)
+    spec = context.spec_as(TrainClassifier)
+    stages = Stages(context)
 
     stages.enter("prepare")
     device = prepare_device()
-    split = sample_and_split(load_texts(context.dataset_path, spec.text, spec.label), spec)
-    loaded = load_base(context.model_dir, split.train.classes, spec.training.seed, spec.training.dropout)
+    split = sample_and_split(load_texts(context.data, spec.text, spec.label), spec)
+    loaded = load_base(context.base, split.train.classes, spec.training.seed, spec.training.dropout)
 
     stages.enter("tokenize")
     training_tokens = _tokenize(context, loaded, spec, split.train.texts)
@@ -60,7 +38,7 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("train")
     data = TrainingData(training_tokens, split.train.labels, len(split.train.classes), len(split.validation))
-    result = train(context, loaded, data, spec.training, device)
+    result = train_classifier(context, loaded, data, spec.training, device)
 
     stages.enter("validate")
     scores = probabilities(loaded, validation_tokens, device, _progress(context, "validate", len(split.validation)))
@@ -75,7 +53,14 @@ def run(context: RunContext) -> Manifest:
     stages.enter("save")
     report = _report(split, verdict, result, training_tokens, stages.seconds)
     card = model_card(spec, split, verdict)
-    manifest = save_classifier(context.output_dir, loaded, spec.training.max_length, card, metrics, report)
+    manifest = save_model(
+        context.output_dir,
+        lambda folder: write_classifier(folder, loaded, spec.training.max_length),
+        card=card,
+        task="text-classification",
+        metrics=metrics,
+        report=report,
+    )
     stages.close()
     return manifest
 

@@ -1,7 +1,8 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
-A folder `step-00000123` holds `model.safetensors` (what is trained), `optimizer.safetensors`, `rng.safetensors` and
-`state.json`; its manifest is written last, so a folder without one is not a checkpoint. Nothing is pickled.
+A folder `step-00000123` holds `model.safetensors` (what is trained), `optimizer.safetensors`, `rng.safetensors`,
+`state.json`, and `best.safetensors` where an evaluation keeps the best weights; its manifest is written last, so a
+folder without one is not a checkpoint. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -9,20 +10,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from jobspecs.manifest import MANIFEST_NAME, Manifest, describe_files, read_manifest, write_manifest
 
 #: Complete checkpoints that stay on disk; the second is a reserve while the newest is being sent.
 KEPT = 2
 _FILES = frozenset({"model.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json"})
+_BEST = "best.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -42,15 +45,32 @@ class TrainingState:
     fingerprint: str
     #: Versions, device and kernels: where they differ, the last bits of the weights may too.
     environment: dict[str, str]
+    #: The lowest figure of an evaluation so far, its step, and how many have been worse since.
+    best_value: float | None = None
+    best_step: int | None = None
+    worse_evaluations: int = 0
+    stopped_early: bool = False
+
+    def with_(self, **changes: Any) -> TrainingState:
+        """The same state with these fields changed."""
+        return replace(self, **changes)
 
 
-def save_checkpoint(root: Path, model: nn.Module, optimizer: AdamW, state: TrainingState) -> Path:
+def save_checkpoint(
+    root: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    state: TrainingState,
+    best: Mapping[str, torch.Tensor] | None = None,
+) -> Path:
     """Writes `step-…` below `root`, manifest last, and drops all but the newest KEPT. Returns its folder."""
     directory = root / f"step-{state.step:08d}"
     if directory.exists():
         shutil.rmtree(directory)
     directory.mkdir(parents=True)
-    save_file(_contiguous(_trained(model)), directory / "model.safetensors")
+    save_file(_contiguous(trained_tensors(model)), directory / "model.safetensors")
+    if best is not None:
+        save_file(_contiguous(best), directory / _BEST)
     save_file(_contiguous(_moments(model, optimizer)), directory / "optimizer.safetensors")
     save_file(_generators(), directory / "rng.safetensors")
     (directory / "state.json").write_text(json.dumps(vars(state), indent=1), encoding="utf-8")
@@ -68,7 +88,7 @@ def read_state(directory: Path, fingerprint: str) -> TrainingState:
         found = describe_files(directory)
     except (OSError, ValueError) as error:
         raise UnusableCheckpoint(f"{directory.name} has no usable manifest: {type(error).__name__}") from error
-    if manifest.artifact != "checkpoint" or {file.path for file in manifest.files} != _FILES:
+    if manifest.artifact != "checkpoint" or {file.path for file in manifest.files} - {_BEST} != _FILES:
         raise UnusableCheckpoint(f"{directory.name} is not a checkpoint of this kind of run")
     for expected in manifest.files:
         if expected not in found:
@@ -82,22 +102,24 @@ def read_state(directory: Path, fingerprint: str) -> TrainingState:
     return state
 
 
-def restore(directory: Path, model: nn.Module, optimizer: AdamW) -> None:
-    """Sets weights, optimizer and generators as they were. Call `read_state` first.
+def restore(directory: Path, model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor] | None:
+    """Sets weights, optimizer and generators as they were; returns the best weights kept so far, if any.
 
-    Raises UnusableCheckpoint, and has changed nothing then.
+    Call `read_state` first. Raises UnusableCheckpoint, and has changed nothing then.
     """
     try:
         weights, moments, generators = (
             load_file(directory / f"{name}.safetensors") for name in ("model", "optimizer", "rng")
         )
+        best = load_file(directory / _BEST) if (directory / _BEST).is_file() else None
     except SafetensorError as error:
         raise UnusableCheckpoint(f"{directory.name} holds no tensors: {error}") from error
-    trained = _trained(model)
+    trained = trained_tensors(model)
     names = _names_in_optimizer_order(model, optimizer)
     _check_fit(f"{directory.name}/model.safetensors", weights, _shapes(trained))
-    if moments:
-        _check_fit(f"{directory.name}/optimizer.safetensors", moments, _moment_shapes(model, names))
+    if best is not None:
+        _check_fit(f"{directory.name}/{_BEST}", best, _shapes(trained))
+    _check_moments(directory, moments, model, optimizer, names)
     _check_fit(
         f"{directory.name}/rng.safetensors", {"cpu": generators.get("cpu")}, {"cpu": torch.get_rng_state().shape}
     )
@@ -106,17 +128,23 @@ def restore(directory: Path, model: nn.Module, optimizer: AdamW) -> None:
             trained[name].copy_(tensor)
     if moments:
         packed = optimizer.state_dict()
-        packed["state"] = {
-            index: {moment: moments[f"{name}/{moment}"].clone() for moment in _MOMENTS}
-            for index, name in enumerate(names)
-        }
+        packed["state"] = _unpacked(moments, names)
         optimizer.load_state_dict(packed)
     torch.set_rng_state(generators["cpu"].clone())
     if torch.cuda.is_available() and "cuda" in generators:
         torch.cuda.set_rng_state(generators["cuda"].clone())
+    return best
 
 
-def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
+def restore_best(model: nn.Module, best: Mapping[str, torch.Tensor]) -> None:
+    """Sets the trained tensors to the weights that an evaluation found best."""
+    trained = trained_tensors(model)
+    with torch.no_grad():
+        for name, tensor in best.items():
+            trained[name].copy_(tensor)
+
+
+def trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Trainable parameters and persistent buffers; what is frozen comes from the base model again."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     shared = set(dict(model.named_parameters()))
@@ -128,18 +156,39 @@ def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def _moments(model: nn.Module, optimizer: AdamW) -> dict[str, torch.Tensor]:
+def _moments(model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor]:
+    """`parameter/moment` -> tensor. Plain integers, as 8-bit optimizers count their steps, become scalars of int64."""
     states = optimizer.state_dict()["state"]
     names = _names_in_optimizer_order(model, optimizer)
     return {
-        f"{name}/{moment}": states[index][moment]
+        f"{name}/{moment}": value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.int64)
         for index, name in enumerate(names)
-        if index in states
-        for moment in _MOMENTS
+        for moment, value in states.get(index, {}).items()
     }
 
 
-def _names_in_optimizer_order(model: nn.Module, optimizer: AdamW) -> list[str]:
+def _unpacked(moments: Mapping[str, torch.Tensor], names: Sequence[str]) -> dict[int, dict[str, Any]]:
+    """The reverse of `_moments`, as `load_state_dict` wants it: by position of the parameter."""
+    states: dict[int, dict[str, Any]] = {}
+    positions = {name: index for index, name in enumerate(names)}
+    for key, tensor in moments.items():
+        name, _, moment = key.rpartition("/")
+        counts = tensor.dtype is torch.int64 and tensor.dim() == 0
+        states.setdefault(positions[name], {})[moment] = int(tensor) if counts else tensor.clone()
+    return states
+
+
+def _check_moments(
+    directory: Path, moments: Mapping[str, torch.Tensor], model: nn.Module, optimizer: Optimizer, names: Sequence[str]
+) -> None:
+    what = f"{directory.name}/optimizer.safetensors"
+    if moments and isinstance(optimizer, AdamW):
+        _check_fit(what, moments, _moment_shapes(model, names))
+    elif not {key.rpartition("/")[0] for key in moments} <= set(names):
+        raise UnusableCheckpoint(f"{what} does not fit the model")
+
+
+def _names_in_optimizer_order(model: nn.Module, optimizer: Optimizer) -> list[str]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
 

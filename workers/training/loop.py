@@ -1,4 +1,7 @@
-"""The training loop: steps, progress, checkpoints, and an exact continuation of an interrupted run."""
+"""The training loop: steps, progress, checkpoints, and an exact continuation of an interrupted run.
+
+What is trained is a `Task`; which rows make up a step is a `Plan`. The loop knows neither texts nor losses.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-import numpy as np
 import torch
-from torch.nn import functional
+from torch import nn
+from torch.optim import Optimizer
 
-from jobspecs.events import CheckpointEvent
-from jobspecs.kinds.train_classifier import Training
+from jobspecs.events import CheckpointEvent, MetricEvent
+from jobspecs.kinds.training import Optimization
 from workers.runners.context import RunContext, RunStopped
-from workers.training.base_model import LoadedModel
-from workers.training.batches import BatchPlan
 from workers.training.checkpoints import (
     TrainingState,
     UnusableCheckpoint,
     read_state,
     restore,
+    restore_best,
     save_checkpoint,
+    trained_tensors,
 )
-from workers.training.devices import autocast, move_to
-from workers.training.embeddings import compact, decay_of
+from workers.training.devices import move_to
 from workers.training.linear import prefers_onednn
 from workers.training.optimization import (
     apply_gradients,
@@ -35,9 +38,8 @@ from workers.training.optimization import (
     learning_rate,
     set_learning_rate,
 )
-from workers.training.packed_encoder import Variant, classify, variant_of
-from workers.training.progress import Progress
-from workers.training.tokens import Int64s, TokenTable, batch_of
+from workers.training.progress import Plan, Progress
+from workers.training.tokens import Int64s
 
 _log = logging.getLogger(__name__)
 
@@ -47,17 +49,31 @@ _CHECKPOINT_EVERY_S = 60.0
 _LOSS_WEIGHT = 0.05
 
 
+class Task(Protocol):
+    """What is trained: a model, and what a step's rows add to its gradients."""
+
+    @property
+    def model(self) -> nn.Module:
+        """Its trainable parameters are trained and checkpointed."""
+
+    def backward(self, rows: Int64s) -> torch.Tensor:
+        """Adds the gradients of these rows, in any number of micro-batches. Returns their loss, a detached scalar."""
+
+    def fingerprint(self) -> bytes:
+        """Everything beside the settings that decides the result: data, frozen choices."""
+
+
 @dataclass(frozen=True)
-class TrainingData:
-    """What is trained on: tokens of N texts and labels (N,) below `classes`.
+class Evaluation:
+    """A look at held-out data while training goes on. `measure` gives a figure that is better when lower."""
 
-    `judged_later` is the number of held-out texts, for the ETA.
-    """
-
-    tokens: TokenTable
-    labels: Int64s
-    classes: int
-    judged_later: int = 0
+    every_steps: int
+    measure: Callable[[], float]
+    #: Stop after so many evaluations in a row without a better figure; None: never.
+    patience: int | None = None
+    #: End with the weights of the best evaluation, not the last step.
+    keep_best: bool = False
+    metric: str = "validation/loss"
 
 
 @dataclass(frozen=True)
@@ -69,150 +85,157 @@ class TrainingResult:
     seconds: float
     sequences_per_s: float
     resumed_at: int
+    #: Whose weights the model has now, where an evaluation kept the best; else the last.
+    best_step: int | None = None
 
 
 def train(
     context: RunContext,
-    loaded: LoadedModel,
-    data: TrainingData,
-    training: Training,
+    task: Task,
+    plan: Plan,
+    settings: Optimization,
     device: torch.device,
+    *,
+    judged_later: int = 0,
+    evaluation: Evaluation | None = None,
+    optimizer: Optimizer | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainingResult:
-    """Trains `loaded.model` in place; continues from `context.resume_from` when that is a checkpoint of this run.
+    """Trains `task.model` in place; continues from `context.resume_from` when that is a checkpoint of this run.
 
     Killed at any step and continued, it gives the same weights, bit for bit, on the same kind of machine.
-    Raises RunFailed(nan_loss), and RunStopped after a last checkpoint when asked to stop.
+    `judged_later` is the number of held-out sequences, for the ETA. `optimizer`: AdamW over what is trainable when
+    None. Raises RunFailed(nan_loss), and RunStopped after a last checkpoint when asked to stop.
     """
-    model, variant = loaded.model, variant_of(loaded.model)
-    fingerprint = _fingerprint(training, data, loaded)
-    if training.freeze_embeddings:
-        model.get_input_embeddings().requires_grad_(False)
-    set_aside = None
-    if variant == "packed" and not training.freeze_embeddings:
-        set_aside, tokens = compact(model, data.tokens)
-        data = TrainingData(tokens, data.labels, data.classes, data.judged_later)
-    move_to(model, device).train()
-    run = _Run(context, loaded, data, training, device, variant, clock, fingerprint)
+    move_to(task.model, device).train()
+    run = _Run(context, task, plan, settings, device, judged_later, evaluation, optimizer, clock)
     result = run.to_the_end()
-    check_weights(model)
-    if set_aside is not None:
-        set_aside.restore(model, decay_of(run.rates(), training.weight_decay))
-    model.train(False)
+    check_weights(task.model)
+    task.model.train(False)
     return result
 
 
 class _Run:
-    """One attempt. `step` counts optimizer steps done, over all attempts."""
+    """One attempt. `position.step` counts optimizer steps done, over all attempts."""
 
     def __init__(
         self,
         context: RunContext,
-        loaded: LoadedModel,
-        data: TrainingData,
-        training: Training,
+        task: Task,
+        plan: Plan,
+        settings: Optimization,
         device: torch.device,
-        variant: Variant,
+        judged_later: int,
+        evaluation: Evaluation | None,
+        optimizer: Optimizer | None,
         clock: Callable[[], float],
-        fingerprint: str,
     ) -> None:
-        self.context, self.loaded, self.data, self.training = context, loaded, data, training
-        self.device, self.variant, self.clock, self.fingerprint = device, variant, clock, fingerprint
-        self.plan = BatchPlan(
-            data.tokens.lengths, training.batch_size, training.epochs, training.seed, grouped=variant == "padded"
-        )
-        self.optimizer = build_optimizer(loaded.model, training)
+        self.context, self.task, self.plan, self.settings = context, task, plan, settings
+        self.device, self.judged_later, self.evaluation, self.clock = device, judged_later, evaluation, clock
+        self.optimizer = optimizer or build_optimizer(task.model, settings)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.class_weights = _class_weights(data, training, device)
-        self.step, self.loss = 0, 0.0
-        torch.manual_seed(training.seed)
+        self.position = TrainingState(0, 0.0, _fingerprint(settings, task), _environment(device))
+        #: Weights of the best evaluation so far, on the CPU.
+        self.best: dict[str, torch.Tensor] | None = None
+        torch.manual_seed(settings.seed)
         self._resume()
-        self.saved_step, self.saved_at = self.step, clock()
-
-    def rates(self) -> list[float]:
-        """The learning rates of all steps."""
-        return [learning_rate(step, self.plan.steps_total, self.training) for step in range(self.plan.steps_total)]
+        self.saved_step, self.saved_at = self.position.step, clock()
 
     def to_the_end(self) -> TrainingResult:
-        first_step, begun = self.step, self.clock()
-        progress = Progress(self.context.emit, self.plan, self.data.judged_later, self.clock)
-        while self.step < self.plan.steps_total:
+        first_step, begun = self.position.step, self.clock()
+        progress = Progress(self.context.emit, self.plan, self.judged_later, self.clock)
+        while self.position.step < self.plan.steps_total and not self.position.stopped_early:
             if self.context.stop_requested():
                 self._checkpoint()
                 raise RunStopped
-            rate = learning_rate(self.step, self.plan.steps_total, self.training)
+            rate = learning_rate(self.position.step, self.plan.steps_total, self.settings)
             loss = self._take_step(rate)
-            self.loss = loss if self.step == 0 else self.loss + _LOSS_WEIGHT * (loss - self.loss)
-            self.step += 1
-            progress.report(self.step, self.loss, rate)
+            before = self.position
+            mean = loss if before.step == 0 else before.loss + _LOSS_WEIGHT * (loss - before.loss)
+            self.position = before.with_(step=before.step + 1, loss=mean)
+            progress.report(self.position.step, mean, rate)
+            self._evaluate()
             if self._checkpoint_due():
                 self._checkpoint()
         seconds = self.clock() - begun
-        return TrainingResult(self.step, self.loss, seconds, progress.sequences / max(seconds, 1e-9), first_step)
+        if self.best is not None:
+            restore_best(self.task.model, self.best)
+        return TrainingResult(
+            self.position.step,
+            self.position.loss,
+            seconds,
+            progress.sequences / max(seconds, 1e-9),
+            first_step,
+            self.position.best_step if self.best is not None else None,
+        )
 
     def _take_step(self, rate: float) -> float:
-        rows = self.plan.rows(self.step)
-        labels = torch.from_numpy(self.data.labels[rows]).to(self.device, non_blocking=True)
-        batch = batch_of(self.data.tokens, rows).to(self.device)
         self.optimizer.zero_grad()
         set_learning_rate(self.optimizer, rate)
-        with autocast(self.device):
-            logits = classify(self.loaded.model, batch, self.variant, self.loaded.pad_id)
-        loss = functional.cross_entropy(
-            logits.float(), labels, weight=self.class_weights, label_smoothing=self.training.label_smoothing
-        )
-        torch.autograd.backward(loss)
-        return apply_gradients(self.optimizer, self.parameters, loss, self.training.max_grad_norm, self.step)
+        loss = self.task.backward(self.plan.rows(self.position.step))
+        return apply_gradients(self.optimizer, self.parameters, loss, self.settings.max_grad_norm, self.position.step)
+
+    def _evaluate(self) -> None:
+        evaluation, step = self.evaluation, self.position.step
+        if evaluation is None or (step % evaluation.every_steps and step < self.plan.steps_total):
+            return
+        # Whatever measuring draws at random must not reach the training: a run without it would differ.
+        generators = torch.random.get_rng_state()
+        self.task.model.train(False)
+        value = evaluation.measure()
+        self.task.model.train()
+        torch.random.set_rng_state(generators)
+        self.context.emit(MetricEvent(name=evaluation.metric, value=value, step=step))
+        if self.position.best_value is None or value < self.position.best_value:
+            self.position = self.position.with_(best_value=value, best_step=step, worse_evaluations=0)
+            if evaluation.keep_best:
+                self.best = {name: tensor.detach().cpu().clone() for name, tensor in self._trained().items()}
+            return
+        worse = self.position.worse_evaluations + 1
+        early = evaluation.patience is not None and worse >= evaluation.patience
+        self.position = self.position.with_(worse_evaluations=worse, stopped_early=early)
+
+    def _trained(self) -> dict[str, torch.Tensor]:
+        return trained_tensors(self.task.model)
 
     def _checkpoint_due(self) -> bool:
-        every = self.training.checkpoint_every_steps
+        every = self.settings.checkpoint_every_steps
         if every is not None:
-            return self.step % every == 0
+            return self.position.step % every == 0
         # The end of training deserves one too, unless little would be lost: judging may still be interrupted.
-        patience_s = _CHECKPOINT_EVERY_S if self.step < self.plan.steps_total else _CHECKPOINT_EVERY_S / 2
+        patience_s = _CHECKPOINT_EVERY_S if self.position.step < self.plan.steps_total else _CHECKPOINT_EVERY_S / 2
         return self.clock() - self.saved_at >= patience_s
 
     def _checkpoint(self) -> None:
-        if self.step == self.saved_step:
+        if self.position.step == self.saved_step:
             return
-        state = TrainingState(self.step, self.loss, self.fingerprint, _environment(self.device))
-        directory = save_checkpoint(self.context.checkpoints_dir, self.loaded.model, self.optimizer, state)
-        self.saved_step, self.saved_at = self.step, self.clock()
-        self.context.emit(CheckpointEvent(step=self.step, directory=_relative(directory)))
+        root = self.context.checkpoints_dir
+        directory = save_checkpoint(root, self.task.model, self.optimizer, self.position, self.best)
+        self.saved_step, self.saved_at = self.position.step, self.clock()
+        self.context.emit(CheckpointEvent(step=self.position.step, directory=_relative(directory)))
 
     def _resume(self) -> None:
         if self.context.resume_from is None:
             return
         try:
-            state = read_state(self.context.resume_from, self.fingerprint)
-            restore(self.context.resume_from, self.loaded.model, self.optimizer)
+            state = read_state(self.context.resume_from, self.position.fingerprint)
+            best = restore(self.context.resume_from, self.task.model, self.optimizer)
         except UnusableCheckpoint as error:
             # Nothing was loaded yet, so starting anew costs time but gives the same weights.
             _log.warning("checkpoint refused, training starts anew: %s", error)
             return
-        self.step, self.loss = state.step, state.loss
-        here = _environment(self.device)
+        here = self.position.environment
         changed = [name for name, value in here.items() if state.environment.get(name) != value]
         if changed:
             _log.warning("the checkpoint was written with other %s: last digits may differ", ", ".join(changed))
-        _log.info("continuing after step %d", self.step)
+        self.position, self.best = state.with_(environment=here), best
+        _log.info("continuing after step %d", self.position.step)
 
 
-def _class_weights(data: TrainingData, training: Training, device: torch.device) -> torch.Tensor | None:
-    """Weights (classes,) that give every class the same say; None when all rows count alike."""
-    if training.class_weights == "none":
-        return None
-    counts = np.bincount(data.labels, minlength=data.classes).clip(min=1)
-    return torch.from_numpy(len(data.labels) / (data.classes * counts)).float().to(device)
-
-
-def _fingerprint(training: Training, data: TrainingData, loaded: LoadedModel) -> str:
-    settings = training.model_dump_json(exclude={"checkpoint_every_steps"})
-    shapes = [(name, tuple(tensor.shape)) for name, tensor in loaded.model.named_parameters()]
-    digest = hashlib.sha256(f"{settings} {data.classes} {shapes}".encode())
-    for array in (data.tokens.ids, data.tokens.offsets, data.labels):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+def _fingerprint(settings: Optimization, task: Task) -> str:
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in task.model.named_parameters()]
+    text = f"{settings.model_dump_json(exclude={'checkpoint_every_steps'})} {shapes}"
+    return hashlib.sha256(text.encode() + task.fingerprint()).hexdigest()
 
 
 def _environment(device: torch.device) -> dict[str, str]:

@@ -1,72 +1,93 @@
-"""README.md of a trained classifier: what it is, how good, compared with what."""
+"""README.md of a trained model: what it is, how good, compared with what. And the card of a classifier."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.kinds.training import Optimization
 from workers.training.texts import Split
 from workers.training.verdict import Score, Verdict
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of a card. Cells can hold anything; what would break the table is escaped."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def lines(self) -> list[str]:
+        """Markdown, one line per row."""
+        header, *rows = [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in (self.headers, *self.rows)]
+        return [header, "|" + "---|" * len(self.headers), *rows]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with paragraphs and tables, in their order."""
+
+    title: str
+    parts: Sequence[str | Table] = field(default_factory=tuple)
+
+
+def card(title: str, description: str, sections: Sequence[Section]) -> str:
+    """Markdown. Give it inputs and results only, never when or where it was trained: equal runs have equal cards."""
+    lines = [f"# {title}", "", description, ""]
+    for section in sections:
+        lines += [f"## {section.title}", ""]
+        for part in section.parts:
+            lines += [*(part.lines() if isinstance(part, Table) else part.split("\n")), ""]
+    return "\n".join(lines)
+
+
+def settings_table(training: Optimization) -> Table:
+    """The hyperparameters. How often checkpoints were written is no property of the model."""
+    settings = training.model_dump(exclude={"checkpoint_every_steps"}, exclude_none=True)
+    return Table(("setting", "value"), [(name, str(value)) for name, value in settings.items()])
+
+
 def model_card(spec: TrainClassifier, split: Split, verdict: Verdict) -> str:
-    """Markdown. Depends on inputs and results only, not on when or where it was trained."""
-    rows = [_row(system) for system in (verdict.model, *verdict.baselines)]
+    """The card of a classifier."""
+    systems = [_row(system) for system in (verdict.model, *verdict.baselines)]
     classes = [
-        f"| {_cell(name)} | {entry.precision:.3f} | {entry.recall:.3f} | {entry.f1:.3f} | {entry.rows} |"
+        (name, f"{entry.precision:.3f}", f"{entry.recall:.3f}", f"{entry.f1:.3f}", str(entry.rows))
         for name, entry in verdict.model.per_class.items()
     ]
-    # How often checkpoints were written is no property of the model.
-    settings = spec.training.model_dump(exclude={"checkpoint_every_steps"}, exclude_none=True)
-    training = [f"| {name} | {value} |" for name, value in settings.items()]
-    both = split.texts_in_both
-    return "\n".join(
+    return card(
+        spec.name,
+        f"A text classifier for {len(split.train.classes)} classes, fine-tuned from `{spec.model}` on the columns "
+        f"`{spec.text}` and `{spec.label}` of `{spec.dataset}`.",
         [
-            f"# {spec.name}",
-            "",
-            f"A text classifier for {len(split.train.classes)} classes, fine-tuned from `{spec.model}` on the columns "
-            f"`{spec.text}` and `{spec.label}` of `{spec.dataset}`.",
-            "",
-            "## Verdict",
-            "",
-            verdict.sentence,
-            "",
-            "| system | accuracy | 95 % interval | macro F1 |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            f"Measured on {len(split.validation)} held-out rows (seed {spec.validation.seed}"
-            f"{', stratified' if spec.validation.stratify else ''}), trained on {len(split.train)}. "
-            f"{both} of the held-out texts also occur in the training part. Difference to the best baseline: "
-            f"McNemar p = {verdict.p_value:.3g}.",
-            "",
-            "## Per class",
-            "",
-            "| class | precision | recall | F1 | rows |",
-            "|---|---|---|---|---|",
-            *classes,
-            "",
-            "## Training",
-            "",
-            "| setting | value |",
-            "|---|---|",
-            *training,
-            "",
-            "## Use",
-            "",
-            "```python",
-            "from transformers import pipeline",
-            "",
-            'classify = pipeline("text-classification", model="path/to/this/folder")',
-            "```",
-            "",
-        ]
+            Section(
+                "Verdict",
+                (
+                    verdict.sentence,
+                    Table(("system", "accuracy", "95 % interval", "macro F1"), systems),
+                    f"Measured on {len(split.validation)} held-out rows (seed {spec.validation.seed}"
+                    f"{', stratified' if spec.validation.stratify else ''}), trained on {len(split.train)}. "
+                    f"{split.texts_in_both} of the held-out texts also occur in the training part. Difference to the "
+                    f"best baseline: McNemar p = {verdict.p_value:.3g}.",
+                ),
+            ),
+            Section("Per class", (Table(("class", "precision", "recall", "F1", "rows"), classes),)),
+            Section("Training", (settings_table(spec.training),)),
+            Section(
+                "Use",
+                (
+                    "```python\nfrom transformers import pipeline\n\n"
+                    'classify = pipeline("text-classification", model="path/to/this/folder")\n```',
+                ),
+            ),
+        ],
     )
 
 
-def _row(system: Score) -> str:
+def _row(system: Score) -> tuple[str, ...]:
     interval = f"{system.accuracy_low:.1%} to {system.accuracy_high:.1%}"
-    return f"| {system.system} | {system.accuracy:.1%} | {interval} | {system.macro_f1:.3f} |"
+    return system.system, f"{system.accuracy:.1%}", interval, f"{system.macro_f1:.3f}"
 
 
 def _cell(text: str) -> str:
-    """A class name can hold anything; a table cell can't."""
     return " ".join(text.replace("|", "\\|").split())

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
-from jobspecs.kinds.train_classifier import Training
+from jobspecs.kinds.training import Optimization
 from jobspecs.lifecycle import Reason
 from workers.runners.context import RunFailed
 
@@ -17,7 +17,7 @@ from workers.runners.context import RunFailed
 _LOSS_DIVERGED = 1000.0
 
 
-def build_optimizer(model: nn.Module, training: Training) -> AdamW:
+def build_optimizer(model: nn.Module, training: Optimization) -> AdamW:
     """AdamW over the trainable parameters; biases and layer norms (one dimension) do not decay.
 
     Fused: the default walks tensor by tensor, which takes 10 times as long for BERT-base on a CPU.
@@ -30,7 +30,7 @@ def build_optimizer(model: nn.Module, training: Training) -> AdamW:
     return AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=True)
 
 
-def learning_rate(step: int, steps_total: int, training: Training) -> float:
+def learning_rate(step: int, steps_total: int, training: Optimization) -> float:
     """The rate of step `step`, counted from 0: a linear rise over the warm-up, then the schedule down to 0."""
     warmup = round(steps_total * training.warmup_fraction)
     if step < warmup:
@@ -42,14 +42,19 @@ def learning_rate(step: int, steps_total: int, training: Training) -> float:
     return training.learning_rate * share
 
 
-def set_learning_rate(optimizer: AdamW, rate: float) -> None:
+def learning_rates(steps_total: int, training: Optimization) -> list[float]:
+    """The rates of all steps."""
+    return [learning_rate(step, steps_total, training) for step in range(steps_total)]
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """For the next step, in every group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 def apply_gradients(
-    optimizer: AdamW, parameters: Iterable[torch.Tensor], loss: torch.Tensor, max_grad_norm: float, step: int
+    optimizer: Optimizer, parameters: Iterable[torch.Tensor], loss: torch.Tensor, max_grad_norm: float, step: int
 ) -> float:
     """Clips the gradients and steps; returns the loss in nats.
 

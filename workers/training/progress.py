@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from jobspecs.events import ChildEvent, ProgressEvent
-from workers.training.batches import BatchPlan
+from workers.training.tokens import Int64s
 
 #: Seconds between two progress events.
 _EVERY_S = 0.25
 #: A sequence costs this share of a training step when it is only judged: no backward pass.
 _FORWARD_SHARE = 1 / 3
+
+
+class Plan(Protocol):
+    """Which rows make up each step of a run."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a usual step."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that see every row once."""
+
+    @property
+    def steps_total(self) -> int:
+        """Steps of the whole run."""
+
+    def rows(self, step: int) -> Int64s:
+        """The rows of step `step`, counted from 0, whatever steps were asked for before."""
 
 
 class Progress:
@@ -19,7 +39,7 @@ class Progress:
     def __init__(
         self,
         emit: Callable[[ChildEvent], None],
-        plan: BatchPlan,
+        plan: Plan,
         judged_later: int,
         clock: Callable[[], float],
     ) -> None:

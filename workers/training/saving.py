@@ -1,13 +1,14 @@
-"""Writes a trained classifier as a folder that `from_pretrained` loads, its manifest last."""
+"""Writes a trained model as a folder that `from_pretrained` loads, its manifest last."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jobspecs.manifest import Manifest, describe_files, write_manifest
+from jobspecs.manifest import Manifest, ModelOrigin, describe_files, write_manifest
 from workers.training.base_model import LoadedModel
 
 _log = logging.getLogger(__name__)
@@ -15,15 +16,39 @@ _log = logging.getLogger(__name__)
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "numpy")
 
 
-def save_classifier(
+def save_model(
     output_dir: Path,
-    loaded: LoadedModel,
-    max_length: int,
+    write: Callable[[Path], None],
+    *,
     card: str,
+    task: str,
     metrics: dict[str, float],
     report: dict[str, Any],
+    base: ModelOrigin | None = None,
+    libraries: tuple[str, ...] = (),
 ) -> Manifest:
-    """Weights (safetensors), config, tokenizer files, README.md, then `manifest.json`. Returns the manifest.
+    """What `write` puts into the folder, README.md, then `manifest.json`. Returns the manifest.
+
+    `base` is set for adapters. `libraries` are named in the manifest beside those that every model is made with.
+    """
+    write(output_dir)
+    (output_dir / "README.md").write_text(card, encoding="utf-8")
+    manifest = Manifest(
+        artifact="model",
+        task=task,
+        base=base,
+        files=describe_files(output_dir),
+        versions={name: version(name) for name in (*_LIBRARIES, *libraries)},
+        metrics=metrics,
+        report=report,
+    )
+    write_manifest(output_dir, manifest)
+    _log.info("saved %d files, %d bytes", len(manifest.files), manifest.bytes_total)
+    return manifest
+
+
+def write_classifier(output_dir: Path, loaded: LoadedModel, max_length: int) -> None:
+    """Weights (safetensors), config, tokenizer files.
 
     The tokenizer remembers `max_length`, so that texts are cut in use as they were in training.
     """
@@ -32,15 +57,3 @@ def save_classifier(
     model.save_pretrained(output_dir)
     loaded.tokenizer.model_max_length = min(max_length, loaded.max_tokens)
     loaded.tokenizer.save_pretrained(output_dir)
-    (output_dir / "README.md").write_text(card, encoding="utf-8")
-    manifest = Manifest(
-        artifact="model",
-        task="text-classification",
-        files=describe_files(output_dir),
-        versions={name: version(name) for name in _LIBRARIES},
-        metrics=metrics,
-        report=report,
-    )
-    write_manifest(output_dir, manifest)
-    _log.info("saved %d files, %d bytes", len(manifest.files), manifest.bytes_total)
-    return manifest

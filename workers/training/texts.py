@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jobspecs.kinds.train_classifier import ROWS_PER_CLASS_MIN, TrainClassifier, Validation
+from jobspecs.kinds.train_classifier import ROWS_PER_CLASS_MIN, StratifiedValidation, TrainClassifier
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format, read_rows
@@ -117,7 +117,7 @@ def _sample(texts: LabelledTexts, rows: int, generator: np.random.Generator) -> 
     return _stratified(texts, rows, ROWS_PER_CLASS_MIN, generator)
 
 
-def _held_out(texts: LabelledTexts, validation: Validation, generator: np.random.Generator) -> Indices:
+def _held_out(texts: LabelledTexts, validation: StratifiedValidation, generator: np.random.Generator) -> Indices:
     rows = min(len(texts) - 1, max(1, round(len(texts) * validation.fraction)))
     if not validation.stratify:
         return np.sort(generator.permutation(len(texts))[:rows])
