@@ -47,7 +47,7 @@ class Finish(StrEnum):
     """Why an answer ended."""
 
     length = "length"
-    end_token = "end_token"
+    end_token = "end_token"  # noqa: S105  (a token of text)
     stop_string = "stop_string"
 
 

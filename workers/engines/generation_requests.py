@@ -44,11 +44,8 @@ class Message(BaseModel):
 
     def plain(self) -> dict[str, Any]:
         """As templates want it: `content` is one text."""
-        if isinstance(self.content, list):
-            content = "".join(part.text for part in self.content)
-        else:
-            content = self.content or ""
-        return {**(self.model_extra or {}), "role": self.role, "content": content}
+        parts = self.content if isinstance(self.content, list) else [Part(type="text", text=self.content or "")]
+        return {**(self.model_extra or {}), "role": self.role, "content": "".join(part.text for part in parts)}
 
 
 class StreamOptions(BaseModel):

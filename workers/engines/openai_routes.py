@@ -41,8 +41,8 @@ class OpenAIRoutes:
         ]
 
     async def _chat(self, request: Request) -> Response:
-        body = await read(ChatRequest, request)
         with refusing(too_long=CONTEXT_LENGTH):
+            body = await read(ChatRequest, request)
             body.check()
             prompt = await self._generator.encode_chat([message.plain() for message in body.messages])
             answers = self._start(body, [prompt])
@@ -50,8 +50,8 @@ class OpenAIRoutes:
         return await _respond(request, body, answers, shape)
 
     async def _complete(self, request: Request) -> Response:
-        body = await read(CompletionRequest, request)
         with refusing(too_long=CONTEXT_LENGTH):
+            body = await read(CompletionRequest, request)
             body.check()
             prompts = [
                 await self._generator.encode(prompt) if isinstance(prompt, str) else self._known(prompt)
