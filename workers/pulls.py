@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from jobspecs.frozen import FrozenHubModel
 from jobspecs.lifecycle import Reason
@@ -45,18 +46,16 @@ class Pulled:
     base_dir: Path | None
 
 
-def find_base(work: UnitOfWork, owner: str, origin: ModelOrigin) -> Base:
-    """The model that the owner's adapter names, as it was when the adapter was made."""
-    reference = parse_reference(origin.reference)
-    if reference.source == "hub":
-        return FrozenHubModel(repository=f"{reference.owner}/{reference.name}", revision=str(reference.alias))
-    row = work.models.find(owner, reference)
+def find_base(work: UnitOfWork, owner_id: UUID, origin: ModelOrigin) -> Base:
+    """The model that the owner's adapter names: by its digest, whatever the name means now."""
+    if origin.digest is None:
+        reference = parse_reference(origin.reference)
+        return FrozenHubModel(repository=f"{reference.owner}/{reference.name}", revision=reference.alias or "")
+    row = work.models.find_by_digest(owner_id, origin.digest)
     if row is None:
-        return MissingBase(f"The adapter's base {origin.reference} is not in the registry any more.")
-    if origin.digest is not None and row.digest != origin.digest:
         return MissingBase(
-            f"The adapter's base {origin.reference} is another model now: expected the digest {origin.digest}, "
-            f"found {row.digest}."
+            f"This is an adapter for {origin.reference}, and the registry has no model with its digest "
+            f"{origin.digest[:12]}… any more. Import that base model again."
         )
     return StoredModel(row.prefix, Manifest.model_validate(row.manifest))
 

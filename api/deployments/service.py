@@ -9,11 +9,11 @@ from api.parts import Parts
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference, parse_reference
+from jobspecs.tasks import SERVED_TASKS
 from scheduling.estimates import serving_memory_bytes
 from storage.tables import DeploymentRow, ModelVersionRow
 
 GIB = 1024**3
-_TASK = "text-classification"
 
 
 def want(parts: Parts, user: Principal, name: str, request: DeploymentRequest) -> Deployment:
@@ -63,11 +63,11 @@ def unwant(parts: Parts, user: Principal, name: str) -> Deployment | None:
 
 def _check_task(version: ModelVersionRow, reference: Reference) -> None:
     task = Manifest.model_validate(version.manifest).task
-    if task != _TASK:
+    if task not in SERVED_TASKS:
         what = f"serves {task}" if task else "is a bare model without a head for a task"
         raise _refused(
-            f"{reference} {what}; the embedded engine serves {_TASK}.",
-            "Train a classifier from it first: eigenwerk submit spec.yaml",
+            f"{reference} {what}; the embedded engine serves {', '.join(SERVED_TASKS)}.",
+            "Train a model for one of these from it first: eigenwerk submit spec.yaml",
         )
 
 

@@ -45,11 +45,19 @@ class LoadedModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int
+    #: Whether the folder held the head too; otherwise it was drawn at random.
+    has_head: bool = True
 
     @property
     def pad_id(self) -> int:
         """The id that fills padded batches."""
         return int(self.tokenizer.pad_token_id or 0)
+
+    @property
+    def has_types(self) -> bool:
+        """Whether the model tells the two texts of a pair apart by token types."""
+        several = int(getattr(self.model.config, "type_vocab_size", 0) or 0) > 1
+        return several and "token_type_ids" in self.tokenizer.model_input_names
 
 
 def load_base(model_dir: Path, classes: Sequence[str], seed: int, dropout: float | None = None) -> LoadedModel:
@@ -63,6 +71,18 @@ def load_base(model_dir: Path, classes: Sequence[str], seed: int, dropout: float
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
     config.problem_type = "single_label_classification"
+    return _assemble_with_head(model_dir, config, seed, dropout)
+
+
+def load_scorer(model_dir: Path, seed: int, dropout: float | None = None) -> LoadedModel:
+    """The encoder with a head of one number, as a cross-encoder has it; otherwise as `load_base`."""
+    config = _config(model_dir)
+    config.num_labels = 1
+    config.problem_type = None  # the one it may have had was of another head
+    return _assemble_with_head(model_dir, config, seed, dropout)
+
+
+def _assemble_with_head(model_dir: Path, config: PretrainedConfig, seed: int, dropout: float | None) -> LoadedModel:
     if dropout is not None:
         for name in _DROPOUTS:
             if hasattr(config, name):
@@ -77,7 +97,7 @@ def load_classifier(model_dir: Path) -> LoadedModel:
 
 
 def _assemble(model_dir: Path, config: PretrainedConfig, *, headless: bool) -> LoadedModel:
-    model = _weights(model_dir, config, headless=headless)
+    model, has_head = _weights(model_dir, config, headless=headless)
     for parameter in model.parameters():
         # Tensors mapped from a file lie at any address, and matrix libraries may round differently for odd ones.
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
@@ -88,7 +108,7 @@ def _assemble(model_dir: Path, config: PretrainedConfig, *, headless: bool) -> L
     positions = int(getattr(config, "max_position_embeddings", 0) or 8192)
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
         positions -= int(config.pad_token_id) + 1
-    return LoadedModel(model, tokenizer, max(1, min(positions, _tokenizer_limit(tokenizer))))
+    return LoadedModel(model, tokenizer, max(1, min(positions, _tokenizer_limit(tokenizer))), has_head)
 
 
 def _config(model_dir: Path) -> PretrainedConfig:
@@ -105,7 +125,8 @@ def _config(model_dir: Path) -> PretrainedConfig:
     return cast(PretrainedConfig, config)
 
 
-def _weights(model_dir: Path, config: PretrainedConfig, *, headless: bool) -> PreTrainedModel:
+def _weights(model_dir: Path, config: PretrainedConfig, *, headless: bool) -> tuple[PreTrainedModel, bool]:
+    """The model, and whether the folder held all of it, head included."""
     try:
         loaded: tuple[Any, dict[str, Any]] = AutoModelForSequenceClassification.from_pretrained(
             model_dir,
@@ -129,7 +150,7 @@ def _weights(model_dir: Path, config: PretrainedConfig, *, headless: bool) -> Pr
     absent += [str(item[0]) for item in info["mismatched_keys"] if str(item[0]).startswith(prefix)]
     if absent:
         raise _invalid(f"the weights lack {len(absent)} tensors of the architecture, such as {sorted(absent)[0]}.")
-    return cast(PreTrainedModel, model)
+    return cast(PreTrainedModel, model), not info["missing_keys"] and not info["mismatched_keys"]
 
 
 def _tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:

@@ -1,4 +1,4 @@
-"""Class probabilities for many texts: batches of similar length, no gradients."""
+"""What a classifier or scorer says of many texts: batches of similar length, no gradients."""
 
 from __future__ import annotations
 
@@ -24,13 +24,24 @@ def probabilities(
     after_batch: Callable[[int], None] = lambda done: None,
 ) -> npt.NDArray[np.float32]:
     """Softmax scores (N, classes) in the order of the texts. `after_batch` is told the number of texts done."""
+    return logits(loaded, tokens, device, after_batch, lambda outputs: torch.softmax(outputs, dim=-1))
+
+
+def logits(
+    loaded: LoadedModel,
+    tokens: TokenTable,
+    device: torch.device,
+    after_batch: Callable[[int], None] = lambda done: None,
+    activation: Callable[[torch.Tensor], torch.Tensor] = lambda outputs: outputs,
+) -> npt.NDArray[np.float32]:
+    """The head's outputs (N, classes) after `activation`, in the order of the texts; otherwise as `probabilities`."""
     variant = variant_of(loaded.model)
-    scores = np.zeros((len(tokens), len(loaded.model.config.id2label or {})), dtype=np.float32)
+    scores = np.zeros((len(tokens), int(loaded.model.config.num_labels)), dtype=np.float32)
     done = 0
     for rows in _by_length(tokens.lengths):
         with torch.inference_mode(), autocast(device):
-            logits = classify(loaded.model, batch_of(tokens, rows).to(device), variant, loaded.pad_id)
-            scores[rows] = torch.softmax(logits.float(), dim=-1).cpu().numpy()
+            outputs = classify(loaded.model, batch_of(tokens, rows).to(device), variant, loaded.pad_id)
+            scores[rows] = activation(outputs.float()).cpu().numpy()
         done += len(rows)
         after_batch(done)
     return scores

@@ -109,7 +109,8 @@ def _embed(embeddings: Any, batch: TokenBatch) -> torch.Tensor:
     offset = getattr(embeddings, "padding_idx", None)
     if offset is not None:  # RoBERTa counts its positions from padding_idx + 1
         positions = positions + offset + 1
-    hidden = embeddings.word_embeddings(batch.ids) + embeddings.token_type_embeddings.weight[0]
+    types = embeddings.token_type_embeddings
+    hidden = embeddings.word_embeddings(batch.ids) + (types.weight[0] if batch.types is None else types(batch.types))
     hidden = hidden + embeddings.position_embeddings(positions)
     return cast(torch.Tensor, embeddings.dropout(embeddings.LayerNorm(hidden)))
 
@@ -167,5 +168,9 @@ def _head(model: PreTrainedModel, first: torch.Tensor) -> torch.Tensor:
 def _padded_forward(model: PreTrainedModel, batch: TokenBatch, pad_id: int) -> torch.Tensor:
     ids = torch.full((batch.mask.numel(),), pad_id, dtype=batch.ids.dtype, device=batch.ids.device)
     ids[batch.padded_index] = batch.ids
-    output = model(input_ids=ids.view_as(batch.mask), attention_mask=batch.mask.long())
-    return cast(torch.Tensor, output.logits)
+    inputs = {"input_ids": ids.view_as(batch.mask), "attention_mask": batch.mask.long()}
+    if batch.types is not None:
+        types = torch.zeros_like(ids)
+        types[batch.padded_index] = batch.types
+        inputs["token_type_ids"] = types.view_as(batch.mask)
+    return cast(torch.Tensor, model(**inputs).logits)
