@@ -14,6 +14,8 @@ from api.classify.endpoints import router as classify
 from api.datasets.endpoints import router as datasets
 from api.deployments.endpoints import router as deployments
 from api.errors import add_error_handlers
+from api.generation.endpoints import router as generation
+from api.generation.model_endpoints import router as model_generation
 from api.health.endpoints import router as health
 from api.health.service import ReadinessProbe
 from api.jobs.endpoints import router as jobs
@@ -40,6 +42,8 @@ _ROUTERS = (
     registry,
     deployments,
     classify,
+    generation,
+    model_generation,
     users,
     spec_schemas,
     health,
