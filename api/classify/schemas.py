@@ -7,11 +7,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.inference.engine import ModelName
+from api.inference.texts import Text
 
 TEXTS_MAX = 1024
-TEXT_CHARS_MAX = 100_000
-
-Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX)]
 
 
 class ClassifyRequest(BaseModel):

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from api.authentication import TheUser, guarded_router, requires
 from api.generation.schemas import GenerateRequest, ModelChatRequest, ModelCompletionRequest
 from api.generation.service import passed_on
 from api.inference.engine import deployed
+from api.models.one_model import OneModelRoute
 from api.parts import ThePlatform
 from jobspecs.references import NAME_PATTERN
 from jobspecs.tasks import TEXT_GENERATION
 
+#: OpenAI's shapes, refusals included.
 router = guarded_router("inference")
+#: TGI's.
+tgi_router = APIRouter(route_class=OneModelRoute, tags=["inference"])
 
 Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 
@@ -45,7 +49,7 @@ async def complete(
     return await passed_on(platform, request, engine, "/v1/completions", wanted)
 
 
-@router.post("/models/{owner}/{name}/generate")
+@tgi_router.post("/models/{owner}/{name}/generate")
 @requires("read")
 async def generate(
     platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: GenerateRequest
@@ -55,7 +59,7 @@ async def generate(
     return await passed_on(platform, request, engine, "/generate", _asked(body), own_words=True)
 
 
-@router.post("/models/{owner}/{name}/generate_stream")
+@tgi_router.post("/models/{owner}/{name}/generate_stream")
 @requires("read")
 async def generate_stream(
     platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: GenerateRequest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from workers.engines.batching import Batcher
 from workers.engines.embedded_app import create_app
 from workers.engines.requests import BODY_BYTES_MAX
 from workers.engines.served_classifier import TEXTS_MAX, Scores, ServedClassifier
+from workers.engines.tokenizing import TokenizeRoute
 
 KEY = "correct"
 
@@ -32,7 +34,7 @@ def infer(texts: Sequence[str]) -> list[Scores]:
 
 @pytest.fixture
 def call() -> Iterator[Any]:
-    served = ServedClassifier(["long", "other"], Batcher(infer))
+    served = ServedClassifier(["long", "other"], Batcher(infer), TokenizeRoute(Path("nowhere")))
     app = create_app("alice/lengths@3", "d" * 64, served, KEY)
 
     def send(method: str, path: str, *, key: str | None = KEY, **options: Any) -> httpx.Response:

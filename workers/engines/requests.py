@@ -46,7 +46,7 @@ class Truncation(BaseModel):
 
 async def read(kind: type[Body], request: Request) -> Body:
     """The request's body. Raises Refused: 413 when it is too large, 422 when it has another shape."""
-    return parsed(kind, await _content(request))
+    return parsed(kind, await content_of(request))
 
 
 def parsed(kind: type[Body], content: bytes) -> Body:
@@ -59,7 +59,8 @@ def parsed(kind: type[Body], content: bytes) -> Body:
         raise invalid(f"{place or 'body'}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-async def _content(request: Request) -> bytes:
+async def content_of(request: Request) -> bytes:
+    """The request's whole body. Raises Refused when it is too large."""
     parts, size_bytes = [], 0
     async for chunk in request.stream():
         parts.append(chunk)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Generic, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from starlette.routing import BaseRoute
 
 from workers.engines.batching import Batcher, Item, Result
+
+Wish = TypeVar("Wish", bound=Hashable)
+Wished = TypeVar("Wished")
+Answer = TypeVar("Answer")
 
 
 class ServedModel(Protocol):
@@ -37,3 +41,16 @@ class Batched(Generic[Item, Result]):
 
     def close(self) -> None:
         self.batcher.close()
+
+
+def in_groups(
+    items: Sequence[tuple[Wish, Wished]], infer: Callable[[Wish, list[Wished]], Sequence[Answer]]
+) -> list[Answer]:
+    """One answer per item, in order: those that wish the same go through the model together."""
+    groups: dict[Wish, list[int]] = {}
+    for index, (wish, _) in enumerate(items):
+        groups.setdefault(wish, []).append(index)
+    found: dict[int, Answer] = {}
+    for wish, indices in groups.items():
+        found |= zip(indices, infer(wish, [items[index][1] for index in indices]), strict=True)
+    return [found[index] for index in range(len(items))]

@@ -15,6 +15,7 @@ from workers.engines.classifier import Classifier
 from workers.engines.interface import EngineOrder
 from workers.engines.requests import Truncation, answer, invalid, read
 from workers.engines.served import Batched
+from workers.engines.tokenizing import TokenizeRoute
 
 #: Most texts in one request.
 TEXTS_MAX = 1024
@@ -54,22 +55,24 @@ class PredictBody(Truncation):
 class ServedClassifier(Batched[str, Scores]):
     """A classifier and its routes."""
 
-    def __init__(self, labels: Sequence[str], batcher: Batcher[str, Scores]) -> None:
+    def __init__(self, labels: Sequence[str], batcher: Batcher[str, Scores], tokenize: TokenizeRoute) -> None:
         super().__init__(batcher)
         #: Class names, in the order of the model's outputs.
         self._labels = tuple(labels)
+        self._tokenize = tokenize
 
     @classmethod
     def load(cls, order: EngineOrder) -> ServedClassifier:
         """Raises RunFailed(invalid_model) when the artifact is no complete classifier."""
         classifier = Classifier.load(order.model_dir, order.threads)
-        return cls(classifier.labels, Batcher(classifier.classify))
+        return cls(classifier.labels, Batcher(classifier.classify), TokenizeRoute(order.model_dir))
 
     def routes(self) -> list[Route]:
         return [
             Route("/classify", self._classify, methods=["POST"]),
             Route("/predict", self._predict, methods=["POST"]),
             Route("/", self._predict, methods=["POST"]),
+            *self._tokenize.routes(),
         ]
 
     def info(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -44,3 +45,16 @@ class BatchPlan:
 
     def _cut(self, order: Int64s) -> list[Int64s]:
         return [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+
+
+def by_length(lengths: Int64s, tokens_max: int) -> Iterator[Int64s]:
+    """Texts to judge in batches of at most `tokens_max`, padding included; one at least, the longest first.
+
+    What needs most memory fails at once, and texts of similar length need little padding.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, tokens_max // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from workers.training.base_model import LoadedModel
+from workers.training.batches import by_length
 from workers.training.devices import autocast
 from workers.training.packed_encoder import classify, variant_of
-from workers.training.tokens import Int64s, TokenTable, batch_of
+from workers.training.tokens import TokenTable, batch_of
 
 #: Tokens of one batch, padding included: enough to fill the processor, few enough for its cache.
 _BATCH_TOKENS = 4096
@@ -38,20 +39,10 @@ def logits(
     variant = variant_of(loaded.model)
     scores = np.zeros((len(tokens), int(loaded.model.config.num_labels)), dtype=np.float32)
     done = 0
-    for rows in _by_length(tokens.lengths):
+    for rows in by_length(tokens.lengths, _BATCH_TOKENS):
         with torch.inference_mode(), autocast(device):
             outputs = classify(loaded.model, batch_of(tokens, rows).to(device), variant, loaded.pad_id)
             scores[rows] = activation(outputs.float()).cpu().numpy()
         done += len(rows)
         after_batch(done)
     return scores
-
-
-def _by_length(lengths: Int64s) -> Iterator[Int64s]:
-    """Rows in batches of at most _BATCH_TOKENS, the longest first: what needs most memory fails at once."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, _BATCH_TOKENS // max(1, int(lengths[order[start]])))
-        yield order[start : start + size]
-        start += size

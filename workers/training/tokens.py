@@ -73,6 +73,11 @@ class TokenBatch:
         return int(self.mask.shape[0])
 
     @property
+    def lengths(self) -> torch.Tensor:
+        """Tokens per text, shape (B,)."""
+        return self.mask.sum(dim=1)
+
+    @property
     def longest(self) -> int:
         return int(self.mask.shape[1])
 
@@ -91,12 +96,15 @@ def tokenize(
     texts: Sequence[str],
     max_length: int,
     between_chunks: Callable[[int], None] = lambda done: None,
+    *,
+    special_tokens: bool = True,
 ) -> TokenTable:
     """Tokenises every text once; longer ones are cut to `max_length` tokens, special tokens included.
 
     `between_chunks` is told the number of texts done and may raise to stop.
     """
-    return _tokenize(lambda part: tokenizer(list(texts[part]), **_options(max_length)), len(texts), between_chunks)
+    options = _options(max_length, special_tokens=special_tokens)
+    return _tokenize(lambda part: tokenizer(list(texts[part]), **options), len(texts), between_chunks)
 
 
 def tokenize_pairs(
@@ -119,8 +127,9 @@ def tokenize_pairs(
     return _tokenize(encode, len(pairs), between_chunks)
 
 
-def _options(max_length: int, *, types: bool = False) -> dict[str, Any]:
+def _options(max_length: int, *, types: bool = False, special_tokens: bool = True) -> dict[str, Any]:
     return {
+        "add_special_tokens": special_tokens,
         "truncation": True,
         "max_length": max_length,
         "padding": False,
