@@ -56,7 +56,9 @@ class Parts:
             ),
             watcher=ProgressWatcher(storage.redis_url),
             inference=httpx.AsyncClient(
-                trust_env=False, timeout=httpx.Timeout(_CLASSIFY_TIMEOUT_S, connect=CONNECT_TIMEOUT_S), follow_redirects=False
+                trust_env=False,
+                timeout=httpx.Timeout(_CLASSIFY_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+                follow_redirects=False,
             ),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=anyio.CapacityLimiter(TRANSFERS_MAX),

@@ -12,7 +12,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
-from api.inference.engine import Deployed, ask_streaming, answering
+from api.inference.engine import Deployed, answering, ask_streaming
 from api.parts import Parts
 from api.streaming import ClosingStream
 

@@ -67,7 +67,7 @@ def error_response(error: ApiError) -> JSONResponse:
 @router.post("/", include_in_schema=False)
 @requires("read")
 async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
-    """What the model is for: /embed or /similarity, /rerank, /predict or /generate (with `stream`: /generate_stream)."""
+    """What the model is for: /embed or /similarity, /rerank, /predict, or /generate and its stream."""
     engine = await deployed(platform, user, f"{owner}/{name}")
     if engine.task == TEXT_GENERATION.name:
         return await passed_on(platform, request, engine, "/", await request.json(), own_words=True)
@@ -105,7 +105,10 @@ async def predict(platform: ThePlatform, user: TheUser, owner: Owner, name: Name
 @router.post("/tokenize")
 @requires("read")
 async def tokenize(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
-    """{"inputs": str | [str], "add_special_tokens"?} -> [[{"id", "text", "special", "start", "stop"}]]; language models: flat"""
+    """{"inputs": str | [str], "add_special_tokens"?} -> [[{"id", "text", "special", "start", "stop"}]]
+
+    Language models give one list: [{"id", "text", "start", "stop"}].
+    """
     wanted = (SENTENCE_SIMILARITY, TEXT_RANKING, TEXT_CLASSIFICATION, TEXT_GENERATION)
     return await _asked(platform, user, f"{owner}/{name}", "/tokenize", request, *wanted)
 
