@@ -12,7 +12,7 @@ export EIGENWERK_DATA_DIR ?= $(abspath ../shared/data)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench constraints clean
+.PHONY: help demo example test check format bench constraints clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -20,6 +20,9 @@ help: ## this list
 
 demo: $(INSTALLED) ## a spec becomes a served, downloaded model; FULL=1 takes all rows, MODEL=folder another encoder
 	@$(BIN)/python -m deploy.demo $(if $(FULL),--full) $(if $(MODEL),--model "$(MODEL)")
+
+example: $(INSTALLED) ## NAME=… runs examples/NAME.yaml from data to served model; MODEL=… a model of yours
+	@$(BIN)/python -m deploy.examples $(if $(NAME),$(NAME),--help) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(INSTALLED) ## all tests, on real PostgreSQL, Redis and S3
 	$(BIN)/python -m pytest $(TESTS)

@@ -38,7 +38,8 @@ def text_files() -> Iterator[Path]:
     suffixes = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".mako", ""}
     for folder in (*FOLDERS, "docs", "examples", ".ci"):
         yield from (path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix in suffixes)
-    yield from (path for path in ROOT.iterdir() if path.is_file() and path.suffix in suffixes)
+    # In a second working tree `.git` is a file with the place of the first.
+    yield from (path for path in ROOT.iterdir() if path.is_file() and path.suffix in suffixes and path.name != ".git")
 
 
 def called(node: ast.AST, name: str) -> bool:
