@@ -12,11 +12,13 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from eigenwerk.chat_stream import pieces_of_chat
 from eigenwerk.connection import Connection, find_connection
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event, follow
 from eigenwerk.model_folders import model_files
 from eigenwerk.resources import (
+    ChatAnswer,
     Classification,
     DatasetVersion,
     Deployment,
@@ -169,13 +171,17 @@ class Client:
         return ModelVersionDetail.model_validate(self._transport.call("GET", path))
 
     def import_model(self, folder: Path, *, name: str, progress: Progress = ignore_progress) -> ModelVersionDetail:
-        """Sends a model folder (safetensors, JSON, tokenizer files) and registers it as the next version of `name`."""
+        """Sends a model folder (safetensors, JSON, tokenizer files) and registers it as the next version of `name`.
+
+        A GGUF file is registered as it is; the job kind `import-model` makes a model of it that other jobs can read.
+        """
         files = model_files(folder)
+        root = folder if folder.is_dir() else folder.parent
         import_id = self._transport.call("POST", "/v1/registry/imports", json={"name": name})["id"]
         for file in files:
             self._transport.call(
                 "PUT",
-                f"/v1/registry/imports/{import_id}/files/{quote(file.relative_to(folder).as_posix())}",
+                f"/v1/registry/imports/{import_id}/files/{quote(file.relative_to(root).as_posix())}",
                 headers=upload_headers(file),
                 body=file_body(file, progress),
             )
@@ -246,6 +252,19 @@ class Client:
         body = _given(model=name, input=list(texts), top_k=top_k)
         answer = self._transport.call("POST", "/v1/classify", json=body, repeatable=True, patient=False)
         return Classification.model_validate(answer)
+
+    def chat(self, name: str, messages: Sequence[Mapping[str, Any]], **settings: Any) -> ChatAnswer:
+        """A deployed language model's answer to a conversation: [{"role": "user", "content": "..."}, ...].
+
+        `settings` are OpenAI's: max_tokens, temperature, top_p, seed, stop.
+        """
+        body = _given(model=name, messages=[dict(message) for message in messages], **settings)
+        return ChatAnswer.model_validate(self._transport.call("POST", "/v1/chat/completions", json=body, patient=False))
+
+    def stream_chat(self, name: str, messages: Sequence[Mapping[str, Any]], **settings: Any) -> Iterator[str]:
+        """As `chat`, piece by piece as the model writes. Closing the iterator ends the model's work."""
+        body = _given(model=name, messages=[dict(message) for message in messages], stream=True, **settings)
+        return pieces_of_chat(self._transport, body)
 
     def kinds(self) -> list[str]:
         """The job kinds that the platform knows."""

@@ -141,6 +141,30 @@ class Classification(Resource):
     results: list[list[LabelScore]]
 
 
+class ChatMessage(Resource):
+    role: str
+    content: str | None = None
+
+
+class ChatChoice(Resource):
+    message: ChatMessage
+    #: `stop` when the model ended its answer, `length` when it was cut.
+    finish_reason: str | None = None
+
+
+class ChatAnswer(Resource):
+    """An answer in OpenAI's shape."""
+
+    model: str
+    choices: list[ChatChoice]
+    #: Tokens: `prompt_tokens`, `completion_tokens`, `total_tokens`.
+    usage: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        return self.choices[0].message.content or ""
+
+
 class User(Resource):
     id: str
     name: str

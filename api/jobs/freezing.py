@@ -18,6 +18,9 @@ from scheduling.estimates import TYPICAL_WEIGHTS_BYTES
 from storage.database import UnitOfWork
 from storage.tables import ModelVersionRow
 
+#: Bytes of fp32 weights per byte of a GGUF.
+_GGUF_EXPANSION = 6
+
 
 @dataclass(frozen=True)
 class PinnedDataset:
@@ -128,8 +131,11 @@ def _frozen(row: ModelVersionRow, user: Principal) -> FrozenRegistryModel:
 
 
 def weights_bytes(model: FrozenRegistryModel) -> int:
-    """Bytes of the stored weights."""
-    return sum(file.bytes for file in model.files if file.path.endswith(".safetensors"))
+    """Bytes of the stored weights; for a GGUF about what they take in fp32 (4 to 8 bits are usual)."""
+    stored = sum(file.bytes for file in model.files if file.path.endswith(".safetensors"))
+    return stored or _GGUF_EXPANSION * max(
+        (file.bytes for file in model.files if file.path.endswith(".gguf")), default=0
+    )
 
 
 def _unknown(field: str, message: str, remedy: str) -> InvalidInput:

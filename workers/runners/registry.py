@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from jobspecs.manifest import Manifest
-from workers.runners import train_classifier
+from workers.runners import import_model, train_classifier
 from workers.runners.context import RunContext
 
 RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
     {
         "train-classifier": train_classifier.run,
+        "import-model": import_model.run,
     }
 )
 
