@@ -1,4 +1,4 @@
-"""Runs `import-model`: a GGUF becomes a safetensors folder, checked against the file; safetensors are taken as they are."""
+"""Runs `import-model`: a GGUF becomes safetensors, compared with the file; safetensors are taken as they are."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def load_gguf(file: Path, dtype: str) -> GgufModel:
 
 
 def compare(converted: GgufModel, file: Path) -> Parity:
-    """Compares a sample of the weight matrices. Those that the converter computes anew (norms, fused ones) are left out."""
+    """Compares a sample of the weight matrices; norms and fused ones, which converters compute anew, are left out."""
     reader = gguf.GGUFReader(file)
     stored = {tensor.name: tensor for tensor in reader.tensors}
     names = _names(reader, list(converted.model.state_dict()))
