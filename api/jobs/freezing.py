@@ -14,12 +14,9 @@ from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import Reference, parse_reference
 from jobspecs.registry import JobSpec
-from scheduling.estimates import TYPICAL_WEIGHTS_BYTES
+from scheduling.estimates import GGUF_EXPANSION, TYPICAL_WEIGHTS_BYTES
 from storage.database import UnitOfWork
 from storage.tables import ModelVersionRow
-
-#: A GGUF counts as so many times its size. SmolLM2-135M in Q4_1 (98 MB) was converted in 1.6 GB with all libraries.
-_GGUF_EXPANSION = 3
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ def _frozen(row: ModelVersionRow, user: Principal) -> FrozenRegistryModel:
 def weights_bytes(model: FrozenRegistryModel) -> int:
     """Bytes of the stored weights, as the memory estimate wants them."""
     stored = sum(file.bytes for file in model.files if file.path.endswith(".safetensors"))
-    return stored or _GGUF_EXPANSION * max(
+    return stored or GGUF_EXPANSION * max(
         (file.bytes for file in model.files if file.path.endswith(".gguf")), default=0
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from jobspecs.references import ModelReference
 
 class ImportModel(SpecBase):
     """Converts the GGUF of `model` to safetensors; a model that is safetensors already is registered as it is."""
+
+    READS_GGUF: ClassVar[bool] = True
 
     kind: Literal["import-model"]
     model: ModelReference = Field(description="a registered model with a GGUF file, or hub:org/name")
