@@ -12,6 +12,7 @@ import typer
 
 from eigenwerk import Client, Event
 from eigenwerk.cli.application import app
+from tests.client.chatting import chat_completion
 from tests.client.conftest import Outcome
 from tests.client.documents import (
     AT,
@@ -52,6 +53,7 @@ CALLS = {
     "undeploy": ["undeploy", "newsticker-quality"],
     "deployments": ["deployments"],
     "classify": ["classify", "newsticker-quality", "one", "two"],
+    "chat": ["chat", "smollm2", "Hello"],
     "schema": ["schema", "train-classifier"],
     "users create": ["users", "create", "alex"],
     "tokens": ["tokens"],
@@ -108,6 +110,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         "DELETE /v1/deployments/newsticker-quality": (202, deployment("stopping")),
         "GET /v1/deployments": (200, {"data": [deployment()]}),
         "POST /v1/classify": (200, {"model": "newsticker-quality", "version": 1, "results": classes}),
+        "POST /v1/chat/completions": chat_completion,
         "GET /v1/schemas/train-classifier": (200, {"type": "object"}),
         "POST /v1/users": (201, {"id": "u2", "name": "alex"}),
         "GET /v1/users/me/tokens": (200, {"data": [token]}),
@@ -146,7 +149,7 @@ def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def test_every_command_has_a_help_with_an_example_and_the_option_json() -> None:
     found = dict(commands())
     assert {"up", "submit", "jobs", "show", "logs", "cancel", "datasets push", "models", "download"} <= found.keys()
-    assert {"deploy", "undeploy", "classify"} <= found.keys()
+    assert {"deploy", "undeploy", "classify", "chat"} <= found.keys()
     for path, command in found.items():
         assert f"Example: eigenwerk {path.split()[0]}" in command.help, path
         if path != "users":
