@@ -13,8 +13,6 @@ import struct
 from itertools import pairwise
 from pathlib import Path
 
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
 VERSIONS = (2, 3)
 HEADER_BYTES_MAX = 256 * 1024 * 1024
 TENSORS_MAX = 20_000
@@ -28,6 +26,15 @@ _ALIGNMENT = b"general.alignment"
 _STRING, _ARRAY = 8, 9
 #: Metadata type -> bytes of a value: 8- to 32-bit numbers and booleans, then 64-bit ones.
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+#: Type of a tensor, as ggml numbers them -> (values in a block, bytes of a block).
+BLOCKS = {
+    **{0: (1, 4), 1: (1, 2), 30: (1, 2), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8)},  # plain numbers
+    **{2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40)},  # Q4_0 to Q8_1
+    **{10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292)},  # Q2_K to Q8_K
+    **{16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110)},  # IQ2_XXS to IQ3_S
+    **{22: (256, 82), 23: (256, 136), 29: (256, 56)},  # IQ2_S, IQ4_XS, IQ1_M
+    **{34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18)},  # ternary, MXFP4, and newer ones
+}
 
 
 class BadGguf(ValueError):
@@ -106,10 +113,9 @@ class _Header:
             raise BadGguf(f"tensor {name!r} has {dimensions} dimensions")
         shape = [self._number("<Q") for _ in range(dimensions)]
         kind, begin = self._number("<I"), self._number("<Q")
-        try:
-            block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-        except (ValueError, KeyError) as error:
-            raise BadGguf(f"tensor {name!r} has the unknown type {kind}") from error
+        if kind not in BLOCKS:
+            raise BadGguf(f"tensor {name!r} has the unknown type {kind}")
+        block, block_bytes = BLOCKS[kind]
         if shape[0] % block or not all(shape):
             raise BadGguf(f"tensor {name!r} of shape {shape} does not consist of whole blocks of {block}")
         return begin, begin + math.prod(shape) // block * block_bytes

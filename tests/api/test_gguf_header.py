@@ -6,10 +6,11 @@ import struct
 from pathlib import Path
 
 import pytest
+from gguf.constants import GGML_QUANT_SIZES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.registry.gguf_header import ELEMENTS_MAX, BadGguf, check_gguf
+from api.registry.gguf_header import BLOCKS, ELEMENTS_MAX, BadGguf, check_gguf
 from tests.training.gguf_file import write_tiny_gguf
 
 
@@ -42,6 +43,10 @@ def info(name: bytes = b"w", shape: tuple[int, ...] = (32,), kind: int = 0, offs
 def test_a_real_file_passes(real: bytes, tmp_path: Path) -> None:
     check(real, tmp_path)
     check(gguf(infos=info(), data=b"\0" * 128), tmp_path)
+
+
+def test_the_sizes_of_blocks_are_those_of_the_reference_library() -> None:
+    assert {int(kind): size for kind, size in GGML_QUANT_SIZES.items()} == BLOCKS
 
 
 @pytest.mark.parametrize(

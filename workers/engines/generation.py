@@ -266,16 +266,16 @@ class Generator:
         task.answer.put(step)
         return step.end is None
 
-    @torch.inference_mode()
     def _forward(self, task: _Task, tokens: Sequence[int]) -> torch.Tensor:
         """Logits behind the last of these tokens, (vocabulary,)."""
         options = {"logits_to_keep": 1} if self.model.keeps_last_logits else {}
-        output = self.model.model(
-            input_ids=torch.tensor([list(tokens)], device=self.model.device),
-            past_key_values=task.cache,
-            use_cache=True,
-            **options,
-        )
+        with torch.inference_mode():
+            output = self.model.model(
+                input_ids=torch.tensor([list(tokens)], device=self.model.device),
+                past_key_values=task.cache,
+                use_cache=True,
+                **options,
+            )
         task.cache = output.past_key_values
         logits: torch.Tensor = output.logits[0, -1]
         return logits

@@ -112,11 +112,11 @@ def compare(converted: GgufModel, file: Path) -> Parity:
     return Parity(len(sample), equal, reordered, tuple(different))
 
 
-@torch.inference_mode()
 def finite_logits(converted: GgufModel) -> bool:
     """Whether the model answers a few tokens with finite logits."""
     tokens = converted.tokenizer("The quick brown fox")["input_ids"]
-    logits = converted.model(input_ids=torch.tensor([tokens])).logits
+    with torch.inference_mode():
+        logits = converted.model(input_ids=torch.tensor([tokens])).logits
     return bool(torch.isfinite(logits.float()).all())
 
 
