@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from jobspecs.kinds.finetune_llm import Lora
 from tests.inference.stories import stories_folder
 from workers.engines.batching import Overloaded
 from workers.engines.generation import PROMPT_TOKENS_PER_STEP, Finish, Generator, PromptTooLong, Step, Written, whole
 from workers.engines.language_model import LanguageModel
 from workers.engines.sampling import Sampling
+from workers.runners.context import RunFailed
+from workers.training.llm.adapters import new_adapter, write_adapter
 
 GREEDY = Sampling(40, temperature=0)
 
@@ -171,3 +176,21 @@ def test_a_failing_step_ends_its_own_answer_only(generator: Generator, monkeypat
     fine, failed = asyncio.run(run())
     assert isinstance(fine, Written)
     assert isinstance(failed, RuntimeError)
+
+
+def test_an_adapter_is_served_over_its_base(tmp_path: Path) -> None:
+    base = LanguageModel.load(stories_folder())
+    adapted = new_adapter(copy.deepcopy(base.model), Lora(rank=4), seed=1)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(2))
+    write_adapter(adapted, tmp_path, "ada/stories@1")
+    served = LanguageModel.load(tmp_path, base_dir=stories_folder())
+    tokens = torch.tensor([base.encode("Once upon a time")])
+    with torch.inference_mode():
+        expected, actual, before = (model(tokens).logits for model in (adapted.eval(), served.model, base.model))
+    assert torch.allclose(actual, expected, atol=1e-4)
+    assert not torch.allclose(actual, before, atol=1e-2)
+    with pytest.raises(RunFailed, match="the model that it changes is not there"):
+        LanguageModel.load(tmp_path)

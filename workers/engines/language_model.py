@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +10,16 @@ from typing import Any, cast
 
 import jinja2
 import torch
-from peft import PeftModel
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from jobspecs.lifecycle import Reason
-from workers.runners.context import RunFailed
+from workers.training.base_model import invalid_model, load_causal_lm, load_tokenizer
 from workers.training.devices import move_to
+from workers.training.llm.adapters import CONFIG_NAME as ADAPTER_CONFIG
+from workers.training.llm.adapters import load_adapter, merged
 
-#: What the libraries raise for folders that they can't make a model or tokenizer of.
-_LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
-_ADAPTER_CONFIG = "adapter_config.json"
+_TOKENIZER = "tokenizer_config.json"
 #: Longer texts would need more memory for keys and values than an engine is given.
 _CONTEXT_TOKENS_MAX = 32_768
-_CONTEXT_TOKENS_UNKNOWN = 2048
 
 
 class NoChatTemplate(Exception):
@@ -57,19 +52,23 @@ class LanguageModel:
         """
         torch.set_num_threads(threads)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        adapter = (directory / _ADAPTER_CONFIG).is_file()
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        adapter = (directory / ADAPTER_CONFIG).is_file()
         if adapter and base_dir is None:
-            raise _invalid("this is an adapter, and the model that it changes is not there.")
-        weights_dir = cast(Path, base_dir) if adapter else directory
-        model = _weights(weights_dir, device)
+            raise invalid_model("this is an adapter, and the model that it changes is not there.")
+        loaded = load_causal_lm(
+            cast(Path, base_dir) if adapter else directory, torch.bfloat16 if bf16 else torch.float32
+        )
+        model, tokenizer = loaded.model, loaded.tokenizer
         if adapter:
-            model = _merged(model, directory)
-        has_tokenizer = (directory / "tokenizer_config.json").is_file()
-        tokenizer = _tokenizer(directory if has_tokenizer else weights_dir)
+            # Added into the weights it costs nothing per token.
+            model = merged(load_adapter(model, directory))
+            # One that was trained with a template of its own brings it along.
+            tokenizer = load_tokenizer(directory) if (directory / _TOKENIZER).is_file() else tokenizer
         return cls(
             model=cast(PreTrainedModel, move_to(model, device).eval()),
             tokenizer=tokenizer,
-            context_tokens=_context_tokens(model, tokenizer),
+            context_tokens=min(loaded.max_tokens, _CONTEXT_TOKENS_MAX),
             end_tokens=_end_tokens(model, tokenizer),
             device=device,
             defaults=_defaults(model),
@@ -122,56 +121,6 @@ class LanguageModel:
         return token in self.end_tokens or token in self.tokenizer.all_special_ids
 
 
-def _weights(directory: Path, device: torch.device) -> PreTrainedModel:
-    for name in ("config.json", "tokenizer_config.json"):
-        if "auto_map" in _document(directory / name):
-            raise _invalid(f"{name} has auto_map: this model needs code of its own, which is never run here.")
-    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    try:
-        loaded: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=torch.bfloat16 if bf16 else torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except _LOAD_ERRORS as error:
-        if isinstance(error, RuntimeError) and "alloc" in str(error):
-            raise  # too little memory is no fault of the model
-        raise _invalid(f"the weights can't be loaded: {_first_line(error)}") from error
-    model, info = loaded
-    if missing := sorted(info["missing_keys"]):
-        raise _invalid(f"the weights lack {len(missing)} tensors of the architecture, such as {missing[0]}.")
-    return cast(PreTrainedModel, model)
-
-
-def _merged(model: PreTrainedModel, adapter_dir: Path) -> PreTrainedModel:
-    """The adapter's changes added into the weights: then it costs nothing per token."""
-    if not (adapter_dir / "adapter_model.safetensors").is_file():
-        raise _invalid("the adapter has no adapter_model.safetensors.")
-    try:
-        adapted = PeftModel.from_pretrained(model, str(adapter_dir), local_files_only=True)
-        return cast(PreTrainedModel, adapted.merge_and_unload())
-    except _LOAD_ERRORS as error:
-        raise _invalid(f"the adapter does not fit its base model: {_first_line(error)}") from error
-
-
-def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    try:
-        return cast(
-            PreTrainedTokenizerBase,
-            AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False),
-        )
-    except _LOAD_ERRORS as error:
-        raise _invalid(f"the tokenizer can't be loaded: {_first_line(error)}") from error
-
-
-def _context_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    positions = getattr(model.config, "max_position_embeddings", None) or _CONTEXT_TOKENS_UNKNOWN
-    return min(int(positions), int(min(tokenizer.model_max_length, _CONTEXT_TOKENS_MAX)))
-
-
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     found: set[int] = set()
     configured = model.generation_config.eos_token_id if model.generation_config else None
@@ -186,21 +135,3 @@ def _defaults(model: PreTrainedModel) -> dict[str, float]:
         return {}
     named = {name: getattr(config, name, None) for name in ("temperature", "top_p", "top_k")}
     return {name: float(value) for name, value in named.items() if value is not None}
-
-
-def _document(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise _invalid(f"{path.name} is not JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-
-
-def _invalid(message: str) -> RunFailed:
-    return RunFailed(Reason.invalid_model, f"language model: {message}")

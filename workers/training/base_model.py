@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
@@ -100,6 +101,18 @@ def load_encoder(model_dir: Path, seed: int = 0, dropout: float | None = None) -
     return _assemble(model_dir, config, AutoModel, headless=True)
 
 
+def load_causal_lm(model_dir: Path, dtype: torch.dtype = torch.float32, quantization: Any = None) -> LoadedModel:
+    """A causal language model, all weights present, on the CPU. Raises RunFailed(invalid_model) as `load_base` does.
+
+    `quantization` (the library's own configuration) packs the linear layers as they are loaded.
+    """
+    config = _config(model_dir)
+    if quantization is not None and getattr(config, "quantization_config", None) is not None:
+        raise invalid_model("its weights are quantized already. Choose the unquantized model, or tuning: lora.")
+    options = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": "cpu"}}
+    return _assemble(model_dir, config, AutoModelForCausalLM, headless=False, dtype=dtype, **options)
+
+
 def load_classifier(model_dir: Path) -> LoadedModel:
     """A finished classifier, all weights present. Raises RunFailed(invalid_model) as `load_base` does."""
     return _assemble(model_dir, _config(model_dir), AutoModelForSequenceClassification, headless=False)
@@ -111,12 +124,12 @@ def _set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
             setattr(config, name, dropout)
 
 
-def _assemble(model_dir: Path, config: PretrainedConfig, family: Any, *, headless: bool) -> LoadedModel:
-    model, has_head = _weights(model_dir, config, family, headless=headless)
+def _assemble(model_dir: Path, config: PretrainedConfig, family: Any, *, headless: bool, **options: Any) -> LoadedModel:
+    model, has_head = _weights(model_dir, config, family, headless=headless, **options)
     for parameter in model.parameters():
         # Tensors mapped from a file lie at any address, and matrix libraries may round differently for odd ones.
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
-    tokenizer = _tokenizer(model_dir)
+    tokenizer = load_tokenizer(model_dir)
     rows = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
     if len(tokenizer) > rows:
         raise invalid_model(f"the tokenizer knows {len(tokenizer)} tokens, the model has embeddings for {rows}.")
@@ -142,13 +155,15 @@ def _config(model_dir: Path) -> PretrainedConfig:
     return cast(PretrainedConfig, config)
 
 
-def _weights(model_dir: Path, config: PretrainedConfig, family: Any, *, headless: bool) -> tuple[PreTrainedModel, bool]:
+def _weights(
+    model_dir: Path, config: PretrainedConfig, family: Any, *, headless: bool, **options: Any
+) -> tuple[PreTrainedModel, bool]:
     """The model, and whether the folder held all of it, head included."""
     try:
         loaded: tuple[Any, dict[str, Any]] = family.from_pretrained(
             model_dir,
             config=config,
-            dtype=torch.float32,
+            **{"dtype": torch.float32, **options},
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
@@ -172,7 +187,8 @@ def _weights(model_dir: Path, config: PretrainedConfig, family: Any, *, headless
     return cast(PreTrainedModel, model), not info["missing_keys"] and not info["mismatched_keys"]
 
 
-def _tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model's folder. Raises RunFailed(invalid_model) as `load_base` does."""
     try:
         return cast(
             PreTrainedTokenizerBase,

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from jobspecs.lifecycle import Reason
 from workers.runners.context import RunFailed
+from workers.training.base_model import first_line
 
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Weight matrices that are compared with the file after the conversion.
@@ -75,10 +76,12 @@ def load_gguf(file: Path, dtype: str) -> GgufModel:
     except (*_LOAD_ERRORS, SafetensorError) as error:
         if isinstance(error, RuntimeError) and "alloc" in str(error):
             raise  # too little memory is no fault of the file
-        raise _invalid(f"{file.name} can't be converted: {_first_line(error)}") from error
+        raise RunFailed(Reason.invalid_model, f"{file.name} can't be converted: {first_line(error)}") from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
-        raise _invalid(f"{file.name} lacks {len(missing)} tensors of the architecture, such as {missing[0]}.")
+        raise RunFailed(
+            Reason.invalid_model, f"{file.name} lacks {len(missing)} tensors of the architecture, such as {missing[0]}."
+        )
     _set_special_tokens(tokenizer, reader)
     return GgufModel(
         model=_freed(model).to(DTYPES[dtype]),
@@ -177,11 +180,3 @@ def _facts(reader: gguf.GGUFReader) -> dict[str, str]:
 def _field(reader: gguf.GGUFReader, key: str) -> Any:
     field = reader.fields.get(key)
     return None if field is None else field.contents()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-
-
-def _invalid(message: str) -> RunFailed:
-    return RunFailed(Reason.invalid_model, message)
