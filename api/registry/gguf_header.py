@@ -45,7 +45,7 @@ def check_gguf(path: Path) -> None:
     """Raises BadGguf."""
     with path.open("rb") as stream:
         if path.stat().st_size < 24:
-            raise BadGguf("the file is too short to be a GGUF")
+            raise BadGguf("the content is no GGUF: it is too short to be one")
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             _Header(content).check()
 
