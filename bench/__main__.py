@@ -20,6 +20,8 @@ BENCHMARKS = (
     "artifact_upload",
     "sft_training",
     "lm_head_memory",
+    "reranker_training",
+    "reranking",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 LIMIT_S = 300

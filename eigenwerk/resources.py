@@ -218,6 +218,39 @@ class ChatAnswer(Resource):
         return self.choices[0].message.content or ""
 
 
+class Embedding(Resource):
+    #: The text's place in the request.
+    index: int
+    embedding: list[float]
+
+
+class Embeddings(Resource):
+    """One vector per text, in the order of the texts, each of length 1."""
+
+    model: str
+    version: int
+    data: list[Embedding]
+
+    @property
+    def vectors(self) -> list[list[float]]:
+        return [item.embedding for item in self.data]
+
+
+class Ranked(Resource):
+    #: The document's place in the request.
+    index: int
+    #: 0 to 1.
+    relevance_score: float
+
+
+class Ranking(Resource):
+    """Documents, the best one first."""
+
+    model: str
+    version: int
+    results: list[Ranked]
+
+
 class User(Resource):
     id: str
     name: str

@@ -128,3 +128,8 @@ def is_loopback(url: str) -> bool:
 def is_passing(error: EigenwerkError) -> bool:
     """Whether the same call may succeed a little later."""
     return error.status is None or error.status in _RETRIED_STATUSES
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields of a body that have a value: the server's defaults are its own affair."""
+    return {name: value for name, value in fields.items() if value is not None}

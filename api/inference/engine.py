@@ -21,6 +21,8 @@ from storage.tables import DeploymentRow
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 2
+#: A thousand long texts take a base-sized encoder minutes on a CPU. Engines are near, or they are not there.
+_ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=3.0)
 #: Engines give this status, a message in `error`, for requests that no repetition mends.
 _REFUSED = 422
 #: And these are its own words as well: too large, wrong, failed on this request, too busy.
@@ -58,7 +60,8 @@ async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask)
 async def ask(parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any]) -> httpx.Response:
     """The engine's answer, a success. Raises ApiError: 413, 422 with the engine's words, 429, 503."""
     with answering(engine.name):
-        response = await parts.inference.post(f"{engine.endpoint}{path}", json=body, headers=_headers(engine))
+        url = f"{engine.endpoint}{path}"
+        response = await parts.inference.post(url, json=body, headers=_headers(engine), timeout=_ANSWER_TIMEOUT)
         response.raise_for_status()
         return response
 
@@ -94,7 +97,8 @@ async def relay(parts: Parts, engine: Deployed, method: str, path: str, content:
     """The engine's own answer, whether it took the request or refused it. Raises ApiError 503 when it is away."""
     with answering(engine.name):
         headers = {**_headers(engine), "Content-Type": "application/json"}
-        return await parts.inference.request(method, f"{engine.endpoint}{path}", content=content, headers=headers)
+        url = f"{engine.endpoint}{path}"
+        return await parts.inference.request(method, url, content=content, headers=headers, timeout=_ANSWER_TIMEOUT)
 
 
 @contextmanager

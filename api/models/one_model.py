@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from api.authentication import GuardedRoute, Principal, TheUser, requires
 from api.errors import KNOWN_ERRORS, ApiError, api_error
 from api.generation.service import passed_on
-from api.inference.engine import answering, deployed, relay
+from api.inference.engine import Deployed, answering, deployed, relay
 from api.parts import Parts, ThePlatform
 from jobspecs.references import NAME_PATTERN
 from jobspecs.tasks import SENTENCE_SIMILARITY, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_RANKING, ServedTask
@@ -117,27 +117,25 @@ async def tokenize(platform: ThePlatform, user: TheUser, owner: Owner, name: Nam
 @requires("read")
 async def info(platform: ThePlatform, user: TheUser, owner: Owner, name: Name) -> Response:
     """The model, its digest, its kind and its limits."""
-    return await _relayed(platform, user, f"{owner}/{name}", "GET", "/info")
+    return await _relayed(platform, await deployed(platform, user, f"{owner}/{name}"), "GET", "/info")
 
 
 @router.get("/health")
 @requires("read")
 async def health(platform: ThePlatform, user: TheUser, owner: Owner, name: Name) -> Response:
     """200 while the model can answer."""
-    return await _relayed(platform, user, f"{owner}/{name}", "GET", "/health")
+    return await _relayed(platform, await deployed(platform, user, f"{owner}/{name}"), "GET", "/health")
 
 
 async def _asked(
     parts: Parts, user: Principal, model: str, path: str, request: Request, *tasks: ServedTask
 ) -> Response:
-    await request.json()  # strict as everywhere: raises ApiError for what the engine need not see
-    return await _relayed(parts, user, model, "POST", path, await request.body(), *tasks)
-
-
-async def _relayed(
-    parts: Parts, user: Principal, model: str, method: str, path: str, content: bytes | None = None, *tasks: ServedTask
-) -> Response:
     engine = await deployed(parts, user, model, *tasks)
+    await request.json()  # strict as everywhere: raises ApiError for what the engine need not see
+    return await _relayed(parts, engine, "POST", path, await request.body())
+
+
+async def _relayed(parts: Parts, engine: Deployed, method: str, path: str, content: bytes | None = None) -> Response:
     answer = await relay(parts, engine, method, path, content)
     if answer.status_code not in _PASSED:
         with answering(engine.name):

@@ -9,9 +9,11 @@ from pydantic import Field, field_validator, model_validator
 
 from jobspecs.kinds.base import Section, SpecBase
 from jobspecs.problems import Problem
-from jobspecs.profile import DatasetProfile
+from jobspecs.profile import DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference, Name
 
+#: The role of the model that scores.
+TEACHER_ROLE = "teacher"
 PLACEHOLDER = re.compile(r"\{(sentence1|sentence2|query|passage)\}")
 _FIRST, _SECOND = {"sentence1", "query"}, {"sentence2", "passage"}
 
@@ -57,7 +59,7 @@ class ScorePairs(SpecBase):
     )
     question: Question = Question()
     max_length: int = Field(default=512, ge=8, le=32768, description="tokens per pair; longer texts are cut")
-    checkpoint_every_rows: int = Field(default=8192, ge=1, description="after this many rows the scores are safe")
+    checkpoint_every_rows: int | None = Field(default=None, ge=1, description="about one a minute when absent")
 
     @model_validator(mode="after")
     def _check_columns(self) -> ScorePairs:
@@ -67,11 +69,12 @@ class ScorePairs(SpecBase):
             raise ValueError(f"score makes a new column, and {self.score!r} is one that is read; choose another name")
         return self
 
-    def dataset_reference(self) -> str | None:
-        return self.dataset
-
     def model_references(self) -> dict[str, str]:
-        return {"teacher": self.teacher}
+        return {TEACHER_ROLE: self.teacher}
+
+    def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
+        chars = sum(profile.columns[name].longest_chars for name in self.pair) if profile else 0
+        return 1, tokens_at_most(chars, self.max_length)
 
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can."""

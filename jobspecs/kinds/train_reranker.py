@@ -6,15 +6,19 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from jobspecs.kinds.base import Section, SpecBase
+from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
 from jobspecs.kinds.training import Optimization, Validation
 from jobspecs.problems import Problem
-from jobspecs.profile import ColumnProfile, DatasetProfile
+from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
 
 #: `bce` and `mse` look at one pair at a time, the others at all passages of a query.
 Loss = Literal["auto", "bce", "mse", "ranknet", "listnet", "listmle", "lambdaloss"]
 LISTWISE = frozenset({"ranknet", "listnet", "listmle", "lambdaloss"})
+#: The role of the embedder whose order is to be beaten.
+BI_ENCODER_ROLE = "bi_encoder"
+#: The role of the embedder that finds hard negatives, where it is another.
+NEGATIVES_ROLE = "negatives"
 #: One query to train on and one to judge by; with fewer than this the figures mean nothing.
 ROWS_MIN = 8
 
@@ -50,6 +54,13 @@ class HardNegatives(Section):
     sampling: Literal["top", "random"] = Field(default="top", description="which of the candidates left are taken")
 
 
+class Judge(Section):
+    """Other labels for the held-out pairs: those of people, say, where a teacher's scores train."""
+
+    label: str = Field(min_length=1, description="the column with the labels to judge by")
+    score_range: tuple[float, float] = Field(default=(0.0, 1.0), description="least and greatest of these labels")
+
+
 class TrainReranker(SpecBase):
     """Fine-tunes `model` on rows (query, passage, label) or (query, positive[, negative])."""
 
@@ -64,6 +75,10 @@ class TrainReranker(SpecBase):
     score_range: tuple[float, float] = Field(
         default=(0.0, 1.0), description="least and greatest label; they become 0 and 1"
     )
+    threshold: float | None = Field(
+        default=None, description="labels from here on become 1, those below 0; for coarse labels made of fine ones"
+    )
+    judge: Judge | None = Field(default=None, description="judge by another column than the one that trains")
     loss: Loss = Field(default="auto", description="bce when absent: right for both binary and graded labels")
     hard_negatives: HardNegatives | None = Field(default=None, description="add mined negatives to the positives")
     bi_encoder: ModelReference | None = Field(
@@ -82,8 +97,11 @@ class TrainReranker(SpecBase):
             raise ValueError("passage and label belong together: name both columns")
         if self.negative is not None and self.positive is None:
             raise ValueError("negative needs positive: name both columns, or passage and label")
-        if self.score_range[0] >= self.score_range[1]:
-            raise ValueError("score_range goes from the least label to the greatest, such as [0, 5]")
+        for low, high in (self.score_range, self.judge.score_range if self.judge else (0.0, 1.0)):
+            if low >= high:
+                raise ValueError("score_range goes from the least label to the greatest, such as [0, 5]")
+        if not labelled and (self.threshold is not None or self.judge is not None):
+            raise ValueError("threshold and judge are about labels: name passage and label")
         if len(set(self.columns.values())) < len(self.columns):
             raise ValueError("each of query, passage, label, positive and negative is a column of its own")
         return self
@@ -95,18 +113,29 @@ class TrainReranker(SpecBase):
         return {field: getattr(self, field) for field in fields if getattr(self, field) is not None}
 
     @property
+    def judging(self) -> TrainReranker:
+        """The same spec with the labels that judge in place of those that train."""
+        if self.judge is None:
+            return self
+        return self.model_copy(
+            update={"label": self.judge.label, "score_range": self.judge.score_range, "threshold": None, "judge": None}
+        )
+
+    @property
+    def loss_name(self) -> Loss:
+        """The loss that trains."""
+        return "bce" if self.loss == "auto" else self.loss
+
+    @property
     def mines_negatives(self) -> bool:
         """Whether negatives are mined: when asked to, and when the data hold positives alone."""
         return self.hard_negatives is not None or (self.positive is not None and self.negative is None)
 
-    def dataset_reference(self) -> str | None:
-        return self.dataset
-
     def model_references(self) -> dict[str, str]:
         """Role -> reference: the base, and the embedders that find negatives and that are to be beaten."""
-        roles = {"model": self.model, "bi_encoder": self.bi_encoder}
+        roles = {BASE_ROLE: self.model, BI_ENCODER_ROLE: self.bi_encoder}
         if self.hard_negatives is not None:
-            roles["negatives"] = self.hard_negatives.model
+            roles[NEGATIVES_ROLE] = self.hard_negatives.model
         return {role: reference for role, reference in roles.items() if reference is not None}
 
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
@@ -114,7 +143,7 @@ class TrainReranker(SpecBase):
         known = ", ".join(profile.columns)
         problems = [
             Problem(field=field, message=f"the data set has no column {column!r}.", remedy=f"Its columns are: {known}.")
-            for field, column in self.columns.items()
+            for field, column in self._read().items()
             if column not in profile.columns
         ]
         if problems:
@@ -129,46 +158,22 @@ class TrainReranker(SpecBase):
             ]
         problems = [
             problem
-            for field, column in self.columns.items()
+            for field, column in self._read().items()
             for problem in _problems_of_cells(field, column, profile.columns[column])
         ]
-        return problems or self._problems_of_label(profile)
+        return (
+            problems or _problems_of_label(self, profile, "label") or _problems_of_label(self.judging, profile, "judge")
+        )
 
-    def _problems_of_label(self, profile: DatasetProfile) -> list[Problem]:
-        if self.label is None:
-            return []
-        column = profile.columns[self.label]
-        if column.kind not in ("number", "boolean"):
-            return [
-                Problem(
-                    field="label",
-                    message=f"column {self.label!r} does not hold numbers.",
-                    remedy="Use 0 and 1, a score from 0 to 1, or set score_range.",
-                )
-            ]
-        if column.distinct < 2:
-            return [
-                Problem(
-                    field="label",
-                    message=f"column {self.label!r} holds one value only: there is nothing to tell apart.",
-                    remedy="Add pairs with another label, or name positive instead and let negatives be mined.",
-                )
-            ]
-        return self._problems_of_range(column)
+    def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
+        texts = [column for field, column in self.columns.items() if field != "label"]
+        longest = [profile.columns[name].longest_chars for name in texts] if profile else [0]
+        chars = longest[0] + max(longest[1:], default=0)
+        return self.training.batch_size, tokens_at_most(chars, self.training.max_length)
 
-    def _problems_of_range(self, column: ColumnProfile) -> list[Problem]:
-        """Values outside of the range, as far as the profile kept them."""
-        low, high = self.score_range
-        outside = [value for value in column.values if not low <= _number(value) <= high]
-        if not outside:
-            return []
-        return [
-            Problem(
-                field="label",
-                message=f"column {self.label!r} holds {outside[0]}, which is not between {low:g} and {high:g}.",
-                remedy="Set score_range to the least and the greatest label, such as [0, 5].",
-            )
-        ]
+    def _read(self) -> dict[str, str]:
+        """Field -> column of all that is read."""
+        return self.columns if self.judge is None else {**self.columns, "judge": self.judge.label}
 
 
 def _problems_of_cells(field: str, name: str, column: ColumnProfile) -> list[Problem]:
@@ -180,6 +185,46 @@ def _problems_of_cells(field: str, name: str, column: ColumnProfile) -> list[Pro
             row=column.first_empty_row,
             message=f"column {name!r} is empty in {column.empty} rows, the first of them row {column.first_empty_row}.",
             remedy="Fill these cells or leave the rows out.",
+        )
+    ]
+
+
+def _problems_of_label(spec: TrainReranker, profile: DatasetProfile, field: str) -> list[Problem]:
+    if spec.label is None:
+        return []
+    column = profile.columns[spec.label]
+    if column.kind not in ("number", "boolean"):
+        return [
+            Problem(
+                field=field,
+                message=f"column {spec.label!r} does not hold numbers.",
+                remedy="Use 0 and 1, a score from 0 to 1, or set score_range.",
+            )
+        ]
+    if column.distinct < 2:
+        return [
+            Problem(
+                field=field,
+                message=f"column {spec.label!r} holds one value only: there is nothing to tell apart.",
+                remedy="Add pairs with another label, or name positive instead and let negatives be mined.",
+            )
+        ]
+    return _problems_of_range(spec, column, field)
+
+
+def _problems_of_range(spec: TrainReranker, column: ColumnProfile, field: str) -> list[Problem]:
+    """Values outside of the range, as far as the profile kept them."""
+    if spec.threshold is not None:
+        return []
+    low, high = spec.score_range
+    outside = [value for value in column.values if not low <= _number(value) <= high]
+    if not outside:
+        return []
+    return [
+        Problem(
+            field=field,
+            message=f"column {spec.label!r} holds {outside[0]}, which is not between {low:g} and {high:g}.",
+            remedy="Set score_range to the least and the greatest label, such as [0, 5].",
         )
     ]
 

@@ -32,6 +32,8 @@ Run = Callable[..., Outcome]
 
 JOBS = {"data": [job("running"), job(id=OTHER_ID)], "has_more": False, "next_before": None}
 ENDED = event("1.0-0", "state", state="queued") + event("2.1-0", "end", state="succeeded")
+VECTORS = [{"index": index, "embedding": [0.6, 0.8]} for index in range(2)]
+RANKS = [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.25}]
 #: Every command that talks to the platform, with a call that works.
 CALLS = {
     "submit": ["submit", "SPEC"],
@@ -55,6 +57,8 @@ CALLS = {
     "deployments": ["deployments"],
     "classify": ["classify", "newsticker-quality", "one", "two"],
     "chat": ["chat", "smollm2", "Hello"],
+    "embed": ["embed", "sentences", "one", "two"],
+    "rerank": ["rerank", "judge", "which", "one", "two"],
     "schema": ["schema", "train-classifier"],
     "users create": ["users", "create", "alex"],
     "tokens": ["tokens"],
@@ -116,6 +120,8 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         "GET /v1/deployments": (200, {"data": [deployment()]}),
         "POST /v1/classify": (200, {"model": "newsticker-quality", "version": 1, "results": classes}),
         "POST /v1/chat/completions": chat_completion,
+        "POST /v1/embeddings": (200, {"model": "sentences", "version": 1, "data": VECTORS}),
+        "POST /v1/rerank": (200, {"model": "judge", "version": 1, "results": RANKS}),
         "GET /v1/schemas/train-classifier": (200, {"type": "object"}),
         "POST /v1/users": (201, {"id": "u2", "name": "alex"}),
         "GET /v1/users/me/tokens": (200, {"data": [token]}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,23 @@ def build_embedder(folder: Path, seed: int = 0) -> Manifest:
     return _described(folder, "sentence-similarity")
 
 
-BUILDERS = {
-    "text-classification": lambda folder: build_classifier(folder, ("good", "bad")),
-    "sentence-similarity": build_embedder,
-    "text-ranking": build_reranker,
+def _build_judge(folder: Path) -> Manifest:
+    return build_reranker(folder)
+
+
+def _build_finder(folder: Path) -> Manifest:
+    return build_embedder(folder)
+
+
+def _build_sorter(folder: Path) -> Manifest:
+    return build_classifier(folder, ("good", "bad"))
+
+
+#: Task -> what builds a model for it.
+BUILDERS: Mapping[str, Callable[[Path], Manifest]] = {
+    "text-classification": _build_sorter,
+    "sentence-similarity": _build_finder,
+    "text-ranking": _build_judge,
 }
 
 

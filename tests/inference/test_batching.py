@@ -127,3 +127,19 @@ def test_a_batch_in_progress_shows_how_long_it_takes(gate: Gate, batcher: Batche
         return stuck_s
 
     assert 0 < asyncio.run(run()) < 10
+
+
+def test_a_batch_that_notes_progress_is_not_stuck(gate: Gate, batcher: Batcher[str, str]) -> None:
+    async def run() -> tuple[float, float]:
+        (first,) = await _queued(gate, batcher, [])
+        await asyncio.sleep(0.05)
+        before_s = batcher.stuck_s()
+        batcher.note_progress()
+        after_s = batcher.stuck_s()
+        gate.open.set()
+        await first
+        return before_s, after_s
+
+    before_s, after_s = asyncio.run(run())
+    assert after_s < before_s
+    assert before_s >= 0.05

@@ -70,11 +70,15 @@ class Batcher(Generic[Item, Result]):
         return await asyncio.wrap_future(request.future)
 
     def stuck_s(self) -> float:
-        """For how many seconds the present batch has been running; infinite when the thread is dead."""
+        """For how many seconds the present batch has shown no progress; infinite when the thread is dead."""
         if not self._thread.is_alive():
             return float("inf")
         since_s = self._busy_since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
+
+    def note_progress(self) -> None:
+        """`infer` may call it within a batch: one that goes on is not stuck, however long it takes."""
+        self._busy_since_s = time.monotonic()
 
     def close(self) -> None:
         """Ends the thread after the present batch."""

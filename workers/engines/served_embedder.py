@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -46,8 +46,9 @@ class EmbeddingModel(Protocol):
         prompt_name: str | None = None,
         normalize: bool = True,
         dimensions: int | None = None,
+        after_batch: Callable[[int], None] = ...,
     ) -> Vector:
-        """One row per text."""
+        """One row per text. `after_batch` is told now and then how many are done."""
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Before any cut at `max_tokens`."""
@@ -199,7 +200,11 @@ class ServedEmbedder(Batched[tuple[Wish, str], Embedding]):
 
     def _embed_alike(self, wish: Wish, texts: list[str]) -> list[Embedding]:
         vectors = self._model.encode(
-            texts, prompt_name=wish.prompt_name, normalize=wish.normalize, dimensions=wish.dimensions
+            texts,
+            prompt_name=wish.prompt_name,
+            normalize=wish.normalize,
+            dimensions=wish.dimensions,
+            after_batch=lambda _: self.batcher.note_progress(),
         )
         seen = [min(tokens, self._model.max_tokens) for tokens in self._model.count_tokens(texts)]
         return [Embedding(*found) for found in zip(vectors, seen, strict=True)]

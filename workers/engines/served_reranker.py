@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -33,8 +33,10 @@ class RankingModel(Protocol):
     @property
     def max_tokens(self) -> int: ...
 
-    def score_pairs(self, pairs: Sequence[Pair], *, raw: bool = False) -> npt.NDArray[np.float32]:
-        """One score per pair, 0 to 1, or the model's logits if `raw`."""
+    def score_pairs(
+        self, pairs: Sequence[Pair], *, raw: bool = False, after_batch: Callable[[int], None] = ...
+    ) -> npt.NDArray[np.float32]:
+        """One score per pair, 0 to 1, or the model's logits if `raw`; `after_batch` is told how many are done."""
 
     def count_tokens(self, pairs: Sequence[Pair]) -> list[int]: ...
 
@@ -103,7 +105,7 @@ class ServedReranker(Batched[tuple[bool, Pair], Relevance]):
         return in_groups(items, self._score_alike)
 
     def _score_alike(self, raw: bool, pairs: list[Pair]) -> list[Relevance]:
-        scores = self._model.score_pairs(pairs, raw=raw)
+        scores = self._model.score_pairs(pairs, raw=raw, after_batch=lambda _: self.batcher.note_progress())
         return [
             Relevance(float(score), tokens)
             for score, tokens in zip(scores, self._model.count_tokens(pairs), strict=True)

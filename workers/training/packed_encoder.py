@@ -191,8 +191,8 @@ def _padded_forward(model: PreTrainedModel, batch: TokenBatch, pad_id: int) -> t
     return cast(torch.Tensor, model(**inputs).logits)
 
 
-def _padded(values: torch.Tensor, batch: TokenBatch, fill: int) -> torch.Tensor:
-    """One value per token, (T,), as (B, L): shorter texts filled with `fill`."""
-    padded = torch.full((batch.mask.numel(),), fill, dtype=batch.ids.dtype, device=batch.ids.device)
-    padded[batch.padded_index] = values.to(batch.ids.dtype)
+def _padded(values: torch.Tensor, batch: TokenBatch, filling: int) -> torch.Tensor:
+    """A number per token (T,) in the padded form (B, L), the rest `filling`."""
+    padded = torch.full((batch.mask.numel(),), filling, dtype=values.dtype, device=values.device)
+    padded[batch.padded_index] = values
     return padded.view_as(batch.mask)

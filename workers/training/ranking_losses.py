@@ -72,7 +72,6 @@ def listmle(logits: torch.Tensor, labels: torch.Tensor, queries: torch.Tensor) -
 #: By the name of the spec.
 LOSSES: Mapping[str, RankingLoss] = MappingProxyType(
     {
-        "auto": binary_cross_entropy,
         "bce": binary_cross_entropy,
         "mse": mean_squared_error,
         "ranknet": ranknet,

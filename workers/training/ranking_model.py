@@ -25,17 +25,18 @@ Scores = npt.NDArray[np.float32]
 
 
 class RankingModel:
-    """A model with a head of one number, ready to score on `device`."""
+    """A model with a head of one number, ready to score on `device`. `max_tokens` lowers the model's own limit."""
 
-    def __init__(self, loaded: LoadedModel, device: torch.device) -> None:
+    def __init__(self, loaded: LoadedModel, device: torch.device, max_tokens: int | None = None) -> None:
         self._loaded = loaded
         self._device = device
+        self._max_tokens = min(max_tokens or loaded.max_tokens, loaded.max_tokens)
         move_to(loaded.model, device).train(False)
 
     @property
     def max_tokens(self) -> int:
         """Tokens of the longest pair that is read whole; of longer ones the longer text is cut."""
-        return self._loaded.max_tokens
+        return self._max_tokens
 
     def score(self, query: str, texts: Sequence[str], *, raw: bool = False) -> Scores:
         """Scores (N,) of the texts for one query, in their order; logits if `raw`, else 0 to 1 (sigmoid)."""
@@ -63,8 +64,8 @@ class RankingModel:
         return tokenize_pairs(self._loaded.tokenizer, pairs, self.max_tokens, types=self._loaded.has_types)
 
 
-def load_reranker(model_dir: Path, device: torch.device | None = None) -> RankingModel:
-    """The cross-encoder in this folder, on the CPU unless told otherwise.
+def load_reranker(model_dir: Path, device: torch.device | None = None, max_tokens: int | None = None) -> RankingModel:
+    """The cross-encoder in this folder, on the CPU unless told otherwise. `max_tokens` lowers the model's own limit.
 
     Raises RunFailed(invalid_model) as `load_base` does, and for a head of several classes.
     """
@@ -74,7 +75,7 @@ def load_reranker(model_dir: Path, device: torch.device | None = None) -> Rankin
             Reason.invalid_model,
             f"cross-encoder: the model has {loaded.model.config.num_labels} outputs; one that scores pairs has one.",
         )
-    return RankingModel(loaded, device or torch.device("cpu"))
+    return RankingModel(loaded, device or torch.device("cpu"), max_tokens)
 
 
 def sigmoid(outputs: Scores) -> Scores:

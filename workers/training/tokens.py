@@ -103,7 +103,7 @@ def tokenize(
 
     `between_chunks` is told the number of texts done and may raise to stop.
     """
-    options = _options(max_length, special_tokens=special_tokens)
+    options = _options(max_length) | {"add_special_tokens": special_tokens}
     return _tokenize(lambda part: tokenizer(list(texts[part]), **options), len(texts), between_chunks)
 
 
@@ -127,9 +127,8 @@ def tokenize_pairs(
     return _tokenize(encode, len(pairs), between_chunks)
 
 
-def _options(max_length: int, *, types: bool = False, special_tokens: bool = True) -> dict[str, Any]:
+def _options(max_length: int, *, types: bool = False) -> dict[str, Any]:
     return {
-        "add_special_tokens": special_tokens,
         "truncation": True,
         "max_length": max_length,
         "padding": False,
