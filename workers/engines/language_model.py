@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import jinja2
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workers.training.base_model import invalid_model, load_causal_lm, load_tokenizer
+from workers.training.base_model import first_line, invalid_model, load_causal_lm, load_tokenizer, read_json
 from workers.training.devices import move_to
-from workers.training.llm.adapters import CONFIG_NAME as ADAPTER_CONFIG
-from workers.training.llm.adapters import load_adapter, merged
 
+_ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _TOKENIZER = "tokenizer_config.json"
 #: Longer texts would need more memory for keys and values than an engine is given.
 _CONTEXT_TOKENS_MAX = 32_768
@@ -53,7 +53,7 @@ class LanguageModel:
         torch.set_num_threads(threads)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        adapter = (directory / ADAPTER_CONFIG).is_file()
+        adapter = (directory / _ADAPTER_CONFIG).is_file()
         if adapter and base_dir is None:
             raise invalid_model("this is an adapter, and the model that it changes is not there.")
         loaded = load_causal_lm(
@@ -61,8 +61,7 @@ class LanguageModel:
         )
         model, tokenizer = loaded.model, loaded.tokenizer
         if adapter:
-            # Added into the weights it costs nothing per token.
-            model = merged(load_adapter(model, directory))
+            model = _merged(model, directory)
             # One that was trained with a template of its own brings it along.
             tokenizer = load_tokenizer(directory) if (directory / _TOKENIZER).is_file() else tokenizer
         return cls(
@@ -119,6 +118,21 @@ class LanguageModel:
 
     def is_special(self, token: int) -> bool:
         return token in self.end_tokens or token in self.tokenizer.all_special_ids
+
+
+def _merged(model: PreTrainedModel, adapter_dir: Path) -> PreTrainedModel:
+    """The model with the adapter added into its weights: so it costs nothing per token."""
+    # It loads bitsandbytes and more, six seconds that every engine would take to start and only adapters need.
+    from peft import PeftModel
+
+    stated = read_json(adapter_dir / _ADAPTER_CONFIG, required=True)
+    if stated.get("peft_type") != "LORA" or not (adapter_dir / _ADAPTER_WEIGHTS).is_file():
+        raise invalid_model(f"only LoRA adapters with {_ADAPTER_WEIGHTS} can be served.")
+    try:
+        adapted = PeftModel.from_pretrained(model, str(adapter_dir), local_files_only=True)
+        return cast(PreTrainedModel, adapted.merge_and_unload(safe_merge=True))
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise invalid_model(f"the adapter does not fit its base: {first_line(error)}") from error
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
