@@ -15,6 +15,9 @@ from api.datasets.endpoints import router as datasets
 from api.deployments.endpoints import router as deployments
 from api.embeddings.endpoints import router as embeddings
 from api.errors import add_error_handlers
+from api.generation.endpoints import router as generation
+from api.generation.model_endpoints import router as model_generation
+from api.generation.model_endpoints import tgi_router as tgi_generation
 from api.health.endpoints import router as health
 from api.health.service import ReadinessProbe
 from api.jobs.endpoints import router as jobs
@@ -44,6 +47,9 @@ _ROUTERS = (
     registry,
     deployments,
     classify,
+    generation,
+    model_generation,
+    tgi_generation,
     embeddings,
     rerank,
     models,

@@ -190,13 +190,17 @@ class Client(InferenceCalls):
         return ModelVersionDetail.model_validate(self._transport.call("GET", path))
 
     def import_model(self, folder: Path, *, name: str, progress: Progress = ignore_progress) -> ModelVersionDetail:
-        """Sends a model folder (safetensors, JSON, tokenizer files) and registers it as the next version of `name`."""
+        """Sends a model folder (safetensors, JSON, tokenizer files) and registers it as the next version of `name`.
+
+        A GGUF file is registered as it is; the job kind `import-model` makes a model of it that other jobs can read.
+        """
         files = model_files(folder)
+        root = folder if folder.is_dir() else folder.parent
         import_id = self._transport.call("POST", "/v1/registry/imports", json={"name": name})["id"]
         for file in files:
             self._transport.call(
                 "PUT",
-                f"/v1/registry/imports/{import_id}/files/{quote(file.relative_to(folder).as_posix())}",
+                f"/v1/registry/imports/{import_id}/files/{quote(file.relative_to(root).as_posix())}",
                 headers=upload_headers(file),
                 body=file_body(file, progress),
             )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from eigenwerk.resources import Classification, Embeddings, Ranking
+from eigenwerk.chat_stream import pieces_of_chat
+from eigenwerk.resources import ChatAnswer, Classification, Embeddings, Ranking
 from eigenwerk.transport import Transport, given
 
 
@@ -32,3 +34,16 @@ class InferenceCalls:
         body = given(model=name, query=query, documents=list(documents), top_n=top_n, return_documents=False)
         answer = self._transport.call("POST", "/v1/rerank", json=body, repeatable=True, patient=False)
         return Ranking.model_validate(answer)
+
+    def chat(self, name: str, messages: Sequence[Mapping[str, Any]], **settings: Any) -> ChatAnswer:
+        """A deployed language model's answer to a conversation: [{"role": "user", "content": "..."}, ...].
+
+        `settings` are OpenAI's: max_tokens, temperature, top_p, seed, stop.
+        """
+        body = given(model=name, messages=[dict(message) for message in messages], **settings)
+        return ChatAnswer.model_validate(self._transport.call("POST", "/v1/chat/completions", json=body, patient=False))
+
+    def stream_chat(self, name: str, messages: Sequence[Mapping[str, Any]], **settings: Any) -> Iterator[str]:
+        """As `chat`, piece by piece as the model writes. Closing the iterator ends the model's work."""
+        body = given(model=name, messages=[dict(message) for message in messages], stream=True, **settings)
+        return pieces_of_chat(self._transport, body)

@@ -94,12 +94,18 @@ class Transport:
 
     @contextmanager
     def stream(
-        self, path: str, headers: Mapping[str, str], *, read_timeout_s: float = _READ_TIMEOUT_S
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        *,
+        read_timeout_s: float = _READ_TIMEOUT_S,
+        method: str = "GET",
+        json: Any = None,
     ) -> Iterator[httpx.Response]:
-        """A GET whose body flows. Broken connections raise EigenwerkError with `status` None."""
+        """An answer whose body flows. Broken connections raise EigenwerkError with `status` None."""
         timeout = httpx.Timeout(read_timeout_s, connect=_CONNECT_TIMEOUT_S)
         try:
-            with self._http.stream("GET", path, headers=dict(headers), timeout=timeout) as response:
+            with self._http.stream(method, path, json=json, headers=dict(headers), timeout=timeout) as response:
                 if not response.is_success:
                     response.read()
                     raise error_of(response)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
+from jobspecs.kinds.import_model import ImportModel
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
@@ -26,6 +27,7 @@ SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
         "train-embedder": TrainEmbedder,
         "train-reranker": TrainReranker,
         "score-pairs": ScorePairs,
+        "import-model": ImportModel,
     }
 )
 

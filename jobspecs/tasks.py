@@ -27,6 +27,9 @@ class ServedTask:
 TEXT_CLASSIFICATION = ServedTask("text-classification", "a classifier", ("POST /v1/classify",))
 SENTENCE_SIMILARITY = ServedTask("sentence-similarity", "an embedder", ("POST /v1/embeddings",))
 TEXT_RANKING = ServedTask("text-ranking", "a reranker", ("POST /v1/rerank", "POST /v2/rerank"))
+TEXT_GENERATION = ServedTask(
+    "text-generation", "a language model", ("POST /v1/chat/completions", "POST /v1/completions")
+)
 
 SERVED_TASKS: Mapping[str, ServedTask] = MappingProxyType(
     {
@@ -35,6 +38,7 @@ SERVED_TASKS: Mapping[str, ServedTask] = MappingProxyType(
             TEXT_CLASSIFICATION,
             SENTENCE_SIMILARITY,
             TEXT_RANKING,
+            TEXT_GENERATION,
         )
     }
 )

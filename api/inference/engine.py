@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from api.authentication import Principal
 from api.errors import ApiError, unavailable
-from api.parts import Parts
+from api.parts import CONNECT_TIMEOUT_S, Parts
 from jobspecs.tasks import SERVED_TASKS, ServedTask
 from storage.tables import DeploymentRow
 
@@ -25,6 +25,10 @@ RETRY_AFTER_S = 2
 _ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=3.0)
 #: Engines give this status, a message in `error`, for requests that no repetition mends.
 _REFUSED = 422
+#: And these are its own words as well: too large, wrong, failed on this request, too busy.
+_REFUSALS = frozenset({413, _REFUSED, 424, 429})
+#: What engines say when a text is longer than the model can read; OpenAI's clients know the code.
+_CONTEXT_LENGTH = "context_length_exceeded"
 
 #: How requests name what shall answer: a deployment of the user's, `name` or `owner/name`.
 ModelName = Annotated[str, Field(min_length=1, max_length=300, description="the name of a deployment")]
@@ -64,18 +68,27 @@ async def ask(parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any]
 
 @asynccontextmanager
 async def ask_streaming(
-    parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any]
+    parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any], *, silence_s: float, raising: bool = True
 ) -> AsyncIterator[httpx.Response]:
-    """As `ask`, for an answer that comes piece by piece: read it within the context."""
+    """As `ask`, for an answer that comes piece by piece: read it within the context.
+
+    `silence_s`: seconds that may pass without a byte. `raising=False`: what the engine refuses is an answer as well.
+    """
     with answering(engine.name):
-        request = parts.inference.build_request("POST", f"{engine.endpoint}{path}", json=body, headers=_headers(engine))
+        request = parts.inference.build_request(
+            "POST",
+            f"{engine.endpoint}{path}",
+            json=body,
+            headers=_headers(engine),
+            timeout=httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S),
+        )
         response = await parts.inference.send(request, stream=True)
     try:
         with answering(engine.name):
-            if response.is_error:
+            if response.is_error and (raising or response.status_code not in _REFUSALS):
                 await response.aread()
-            response.raise_for_status()
-            yield response
+                response.raise_for_status()
+        yield response
     finally:
         await response.aclose()
 
@@ -176,14 +189,17 @@ def _refusal(name: str, response: httpx.Response) -> ApiError:
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
     if status == _REFUSED:
-        return ApiError(422, _message_of(response))
+        kind, message = _words_of(response)
+        return ApiError(400, message, code=kind) if kind == _CONTEXT_LENGTH else ApiError(422, message)
     return unavailable(f"The deployment {name} can't answer now.", "engine_error", RETRY_AFTER_S)
 
 
-def _message_of(response: httpx.Response) -> str:
+def _words_of(response: httpx.Response) -> tuple[str, str]:
+    """The kind of error and the message."""
     try:
         document = response.json()
     except ValueError:
         document = None
-    message = document.get("error") if isinstance(document, dict) else None
-    return str(message) if message else "The model refuses this request."
+    if not isinstance(document, dict):
+        return "", "The model refuses this request."
+    return str(document.get("error_type", "")), str(document.get("error") or "The model refuses this request.")

@@ -1,4 +1,5 @@
 """/models/{owner}/{name}/…: one deployment, for clients of text-embeddings-inference and of Hugging Face's hub.
+What only language models have is in `api.generation.model_endpoints`.
 
 Their base URL is `http://…/models/owner/name`. Requests and answers pass to and from the engine as they are, which
 speaks this dialect; so do the errors of these routes: {"error", "error_type"}.
@@ -14,10 +15,11 @@ from fastapi.responses import JSONResponse
 
 from api.authentication import GuardedRoute, Principal, TheUser, requires
 from api.errors import KNOWN_ERRORS, ApiError, api_error
+from api.generation.service import passed_on
 from api.inference.engine import Deployed, answering, deployed, relay
 from api.parts import Parts, ThePlatform
 from jobspecs.references import NAME_PATTERN
-from jobspecs.tasks import SENTENCE_SIMILARITY, TEXT_CLASSIFICATION, TEXT_RANKING, ServedTask
+from jobspecs.tasks import SENTENCE_SIMILARITY, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_RANKING, ServedTask
 
 #: Status -> the kind of error in TEI's words.
 _ERROR_TYPES = {
@@ -65,7 +67,10 @@ def error_response(error: ApiError) -> JSONResponse:
 @router.post("/", include_in_schema=False)
 @requires("read")
 async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
-    """What the model is for: /embed or /similarity, /rerank or /predict."""
+    """What the model is for: /embed or /similarity, /rerank, /predict, or /generate and its stream."""
+    engine = await deployed(platform, user, f"{owner}/{name}")
+    if engine.task == TEXT_GENERATION.name:
+        return await passed_on(platform, request, engine, "/", await request.json(), own_words=True)
     return await _asked(platform, user, f"{owner}/{name}", "/", request)
 
 
@@ -100,8 +105,11 @@ async def predict(platform: ThePlatform, user: TheUser, owner: Owner, name: Name
 @router.post("/tokenize")
 @requires("read")
 async def tokenize(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
-    """{"inputs": str | [str], "add_special_tokens"?} -> [[{"id", "text", "special", "start", "stop"}]]"""
-    wanted = (SENTENCE_SIMILARITY, TEXT_RANKING, TEXT_CLASSIFICATION)
+    """{"inputs": str | [str], "add_special_tokens"?} -> [[{"id", "text", "special", "start", "stop"}]]
+
+    Language models give one list: [{"id", "text", "start", "stop"}].
+    """
+    wanted = (SENTENCE_SIMILARITY, TEXT_RANKING, TEXT_CLASSIFICATION, TEXT_GENERATION)
     return await _asked(platform, user, f"{owner}/{name}", "/tokenize", request, *wanted)
 
 

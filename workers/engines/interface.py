@@ -8,6 +8,8 @@ An engine serves one model per process, over HTTP on loopback. What the API asks
                           -> float32, little-endian, one row per text; `x-dimensions` has the length of a row
     text-ranking          POST /rerank    {"query": str, "texts": [str, ...], "raw_scores"?: false}
                           -> [{"index": int, "score": float}, ...], best first
+    text-generation       POST /v1/chat/completions, /v1/completions   OpenAI's shapes
+                          POST /generate, /generate_stream   TGI's shapes
     every task            GET  /health    200 while it can serve
 
 Beside these it answers the routes of text-embeddings-inference. `x-model` of every answer is the model that gave it,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from jobspecs.tasks import SENTENCE_SIMILARITY, TEXT_CLASSIFICATION, TEXT_RANKING
+from jobspecs.tasks import SENTENCE_SIMILARITY, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_RANKING
 from workers.engines.interface import EngineOrder
 from workers.engines.served import ServedModel
 from workers.engines.served_classifier import ServedClassifier
 from workers.engines.served_embedder import ServedEmbedder
+from workers.engines.served_language_model import ServedLanguageModel
 from workers.engines.served_reranker import ServedReranker
 
 #: Task -> how its models are loaded. Called once per process, on the main thread, after the files were checked, with
@@ -19,5 +20,6 @@ LOADERS: Mapping[str, Callable[[EngineOrder], ServedModel]] = MappingProxyType(
         TEXT_CLASSIFICATION.name: ServedClassifier.load,
         SENTENCE_SIMILARITY.name: ServedEmbedder.load,
         TEXT_RANKING.name: ServedReranker.load,
+        TEXT_GENERATION.name: ServedLanguageModel.load,
     }
 )
