@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.problems import InvalidInput, Problem
 
@@ -17,6 +18,7 @@ JobSpec = SpecBase
 
 SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
     {
+        "finetune-llm": FinetuneLlm,
         "train-classifier": TrainClassifier,
     }
 )

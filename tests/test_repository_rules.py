@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("jobspecs", "scheduling", "storage", "api", "workers", "eigenwerk", "deploy")
+PACKAGES = ("jobspecs", "scheduling", "storage", "corpus", "api", "workers", "eigenwerk", "deploy")
 FOLDERS = (*PACKAGES, "bench", "tests")
 #: Beyond this a file has more than one job.
 LINES_MAX = 400

@@ -143,7 +143,7 @@ def _found(row: DatasetVersionRow | None, name: str, version: int | None) -> Dat
 
 
 def _suffix(table: TableFormat) -> str:
-    return f".{table.kind}" + (".gz" if table.gzip else "")
+    return f".{table.kind}" + (f".{table.compression}" if table.compression else "")
 
 
 def _forget(parts: Parts, key: str) -> None:

@@ -1,10 +1,10 @@
-"""Rows of a CSV file: strict, with the header required."""
+"""Rows of a CSV file: strict, with a header, in the file or given with it."""
 
 from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from storage.tabular.formats import FIELD_CHARS_MAX, refusal
 from storage.tabular.lines import BadLine, Line
@@ -21,12 +21,18 @@ csv.field_size_limit(FIELD_CHARS_MAX)
 Record = list[str]
 
 
-def csv_rows(lines: Iterator[Line], file: str, delimiter: str | None) -> Iterator[dict[str, str]]:
-    """Yields each data row as {column: text}. Raises InvalidInput: header, ragged or blank row, quotes, UTF-8."""
+def csv_rows(
+    lines: Iterator[Line], file: str, delimiter: str | None, given: Sequence[str] | None = None
+) -> Iterator[dict[str, str]]:
+    """Yields each data row as {column: text}. Raises InvalidInput: header, ragged or blank row, quotes, UTF-8.
+
+    `given` are the names of the columns of a file whose first line is already a row.
+    """
     if delimiter is None:
         delimiter, lines = _sniffed(lines)
-    records = _records(lines, file, delimiter)
-    header = _checked_header(next(records, None), file)
+    records = _records(lines, file, delimiter, first_row=0 if given is None else 1)
+    header = _checked_header(next(records, None) if given is None else list(given), file)
+    known = "the header has" if given is None else "the names given are"
     blank: int | None = None
     for row, record in enumerate(records, start=1):
         if not record:
@@ -35,16 +41,19 @@ def csv_rows(lines: Iterator[Line], file: str, delimiter: str | None) -> Iterato
         if blank is not None:
             # Blank lines at the end are harmless; one between rows may be a row whose only field got lost.
             raise refusal("the row is blank.", file, 'Remove the line, or write an empty field as "".', blank)
+        if row == 1 and record == header and given is not None:
+            remedy = "Leave the names of the columns out when the file has them."
+            raise refusal("the first line holds the names of the columns.", file, remedy, row)
         if len(record) != len(header):
-            message = f"the row has {len(record)} fields, the header has {len(header)}."
+            message = f"the row has {len(record)} fields, {known} {len(header)}."
             raise refusal(message, file, _QUOTES, row)
         yield dict(zip(header, record, strict=True))
 
 
-def _records(lines: Iterator[Line], file: str, delimiter: str) -> Iterator[Record]:
-    """The csv module's records; the header is number 0. Errors get the row and the physical line it starts on."""
+def _records(lines: Iterator[Line], file: str, delimiter: str, first_row: int) -> Iterator[Record]:
+    """The csv module's records; a header is number 0. Errors get the row and the physical line it starts on."""
     reader = csv.reader((line.text for line in lines), delimiter=delimiter, strict=True)
-    for row in itertools.count():
+    for row in itertools.count(first_row):
         first_line = reader.line_num + 1
         try:
             record = next(reader, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,41 +15,48 @@ FIELD_CHARS_MAX = 1024 * 1024
 #: Decompressed size at which reading stops, in bytes.
 TABLE_BYTES_MAX = 50 * 1024**3
 
-_SUFFIXES: dict[str, Literal["csv", "jsonl", "parquet"]] = {
+Kind = Literal["csv", "jsonl", "json", "parquet"]
+Compression = Literal["gz", "xz"]
+
+_SUFFIXES: dict[str, Kind] = {
     ".csv": "csv",
     ".tsv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".parquet": "parquet",
 }
+_COMPRESSIONS: tuple[Compression, ...] = ("gz", "xz")
 
 
 @dataclass(frozen=True)
 class TableFormat:
     """How a file is to be read. `delimiter` of a CSV is found out from its first lines unless given."""
 
-    kind: Literal["csv", "jsonl", "parquet"]
-    gzip: bool = False
+    kind: Kind
+    compression: Compression | None = None
     delimiter: str | None = None
+    #: Names of the columns of a CSV whose first line is already data.
+    header: tuple[str, ...] | None = None
 
 
-def detect_format(filename: str) -> TableFormat:
-    """The format that the name's ending says. Raises InvalidInput for any other ending."""
-    name = filename.lower()
-    gzip = name.endswith(".gz")
-    stem = name.removesuffix(".gz")
+def detect_format(filename: str, header: Sequence[str] | None = None) -> TableFormat:
+    """The format that the name's ending says. Raises InvalidInput for any other ending.
+
+    `header` names the columns of a CSV that has no header of its own; other formats name theirs themselves.
+    """
+    stem = filename.lower()
+    compression = next((ending for ending in _COMPRESSIONS if stem.endswith(f".{ending}")), None)
+    stem = stem.removesuffix(f".{compression}")
     for suffix, kind in _SUFFIXES.items():
-        if stem.endswith(suffix) and not (gzip and kind == "parquet"):
-            return TableFormat(kind, gzip, "\t" if suffix == ".tsv" else None)
-    raise InvalidInput(
-        [
-            Problem(
-                message="the ending of the file name doesn't tell a table format.",
-                file=filename,
-                remedy="Use .csv, .tsv, .jsonl (each also with .gz) or .parquet.",
-            )
-        ]
-    )
+        if stem.endswith(suffix) and not (compression and kind == "parquet"):
+            if header is not None and kind != "csv":
+                remedy = "Give names of columns for CSV and TSV only."
+                raise refusal("this format names its columns itself.", filename, remedy, field="columns")
+            delimiter = "\t" if suffix == ".tsv" else None
+            return TableFormat(kind, compression, delimiter, None if header is None else tuple(header))
+    remedy = "Use .csv, .tsv, .jsonl, .json (each also with .gz or .xz) or .parquet."
+    raise refusal("the ending of the file name doesn't tell a table format.", filename, remedy)
 
 
 def refusal(message: str, file: str, remedy: str, row: int | None = None, field: str | None = None) -> InvalidInput:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from jobspecs.problems import InvalidInput
 from storage.tabular.formats import refusal
 from storage.tabular.lines import BadLine, Line
 
@@ -34,18 +35,28 @@ def json_rows(lines: Iterator[Line], file: str) -> Iterator[dict[str, Any]]:
 
 def _parsed(line: Line, file: str, row: int) -> dict[str, Any]:
     try:
-        value = json.loads(line.text, object_pairs_hook=_object, parse_constant=_no_constant)
+        value = DECODER.decode(line.text)
     except json.JSONDecodeError as error:
         message = f"line {line.number} is not JSON: {error.msg} at character {error.colno}."
         raise refusal(message, file, _REMEDY, row) from error
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise refusal(f"line {line.number} can't be used: {reason}.", file, _REMEDY, row) from error
+        raise unusable(error, f"line {line.number}", file, row) from error
+    return checked_row(value, f"line {line.number}", file, row)
+
+
+def checked_row(value: object, place: str, file: str, row: int) -> dict[str, Any]:
+    """The value if it is an object with fields. `place` is what errors call it, such as `line 3`."""
     if not isinstance(value, dict):
-        raise refusal(f"line {line.number} is not an object but {_kind(value)}.", file, _REMEDY, row)
+        raise refusal(f"{place} is not an object but {_kind(value)}.", file, _REMEDY, row)
     if not value:
-        raise refusal(f"line {line.number} is an object without fields.", file, _REMEDY, row)
+        raise refusal(f"{place} is an object without fields.", file, _REMEDY, row)
     return value
+
+
+def unusable(error: ValueError | RecursionError, place: str, file: str, row: int) -> InvalidInput:
+    """For what DECODER refuses although it is JSON."""
+    reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return refusal(f"{place} can't be used: {reason}.", file, _REMEDY, row)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -59,6 +70,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON; write null for a missing number")
+
+
+#: Strict: no NaN, no field twice.
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
 
 
 def _kind(value: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from storage.tabular.csv_rows import csv_rows
 from storage.tabular.formats import TABLE_BYTES_MAX, TableFormat, refusal
+from storage.tabular.json_array import array_rows
 from storage.tabular.json_rows import json_rows
 from storage.tabular.lines import read_lines
 from storage.tabular.parquet_rows import parquet_columns, parquet_rows
@@ -23,7 +24,7 @@ def read_rows(
 ) -> Iterator[dict[str, Any]]:
     """Streams the rows; memory doesn't grow with the file. CSV values are texts, others as the file types them.
 
-    `columns` keeps only these, in this order; JSONL rows without one get None, other formats are refused.
+    `columns` keeps only these, in this order; JSON rows without one get None, other formats are refused.
     `file_name` is what errors call the file. Raises InvalidInput, with the 1-based data row, at the row that is wrong.
     """
     file = file_name or path.name
@@ -31,9 +32,11 @@ def read_rows(
         if columns is not None:
             _check_columns(columns, parquet_columns(path, file), file)
         rows: Iterator[dict[str, Any]] = parquet_rows(path, file, columns, max_bytes)
+    elif fmt.kind == "json":
+        rows = array_rows(path, file, compression=fmt.compression, max_bytes=max_bytes)
     else:
-        lines = read_lines(path, file, gzipped=fmt.gzip, max_bytes=max_bytes)
-        rows = csv_rows(lines, file, fmt.delimiter) if fmt.kind == "csv" else json_rows(lines, file)
+        lines = read_lines(path, file, compression=fmt.compression, max_bytes=max_bytes)
+        rows = csv_rows(lines, file, fmt.delimiter, fmt.header) if fmt.kind == "csv" else json_rows(lines, file)
     if columns is None:
         yield from rows
         return

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import lzma
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def test_any_table_that_the_csv_module_writes_is_read_back_the_same(
         path = written(Path(folder) / "table", gzip.compress(content) if gzipped else content)
         # One column is ambiguous without its delimiter: the writer leaves the other delimiters in texts unquoted.
         told = delimiter if len(header) == 1 else None
-        read = list(read_rows(path, TableFormat("csv", gzipped, told)))
+        read = list(read_rows(path, TableFormat("csv", "gz" if gzipped else None, told)))
     assert read == [dict(zip(header, row, strict=True)) for row in rows]
 
 
@@ -81,7 +82,90 @@ def test_any_objects_written_as_json_lines_are_read_back_the_same(
     content = "".join(json.dumps(row, ensure_ascii=ascii_only) + "\n" for row in rows).encode()
     with tempfile.TemporaryDirectory() as folder:
         path = written(Path(folder) / "table", gzip.compress(content) if gzipped else content)
-        assert list(read_rows(path, TableFormat("jsonl", gzipped))) == rows
+        assert list(read_rows(path, TableFormat("jsonl", "gz" if gzipped else None))) == rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(json_rows, max_size=8), st.sampled_from(["", ".gz", ".xz"]), st.sampled_from([None, 1]))
+def test_any_array_of_objects_is_read_back_the_same(
+    rows: list[dict[str, Any]], ending: str, indent: int | None
+) -> None:
+    content = json.dumps(rows, ensure_ascii=False, indent=indent).encode()
+    packed = gzip.compress(content) if ending == ".gz" else lzma.compress(content) if ending else content
+    with tempfile.TemporaryDirectory() as folder:
+        assert rows_of(written(Path(folder) / f"table.json{ending}", packed)) == rows
+
+
+def test_an_array_larger_than_what_is_read_at_once_is_read_whole(tmp_path: Path) -> None:
+    rows = [{"text": "ä" * (length % 70_001), "n": length} for length in range(0, 600_000, 9_973)]
+    assert rows_of(written(tmp_path / "t.json", json.dumps(rows, ensure_ascii=False))) == rows
+    long = [{"text": "long " * MIB}]
+    assert rows_of(written(tmp_path / "long.json", json.dumps(long))) == long
+
+
+def test_an_array_of_texts_is_a_table_with_one_column(tmp_path: Path) -> None:
+    assert rows_of(written(tmp_path / "t.json", '["one", "two"]')) == [{"text": "one"}, {"text": "two"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "row", "message"),
+    [
+        (b'{"a": 1}', None, "doesn't hold an array"),
+        (b"", None, "doesn't hold an array"),
+        (b'[{"a": 1}, 2]', 2, "not an object but a number"),
+        (b'[{"a": 1}, {"a": 1, "a": 2}]', 2, "'a' appears twice"),
+        (b'[{"a": 1}, {"a" 2}]', 2, "element 2 is not JSON"),
+        (b'[{"a": 1}, {"a": ', 2, "element 2 is not JSON"),
+        (b'[{"a": 1} {"a": 2}]', 1, "neither a comma nor a bracket"),
+        (b'[{"a": 1},]', 2, "element 2 is not JSON"),
+        (b'[{"a": 1}] x', None, "behind the array"),
+        (b'[{"a": "\xff"}]', None, "not UTF-8"),
+        (b'["' + b"a" * (17 * MIB) + b'"]', 1, "longer than 16 MiB"),
+    ],
+)
+def test_a_bad_array_is_refused_with_its_row(tmp_path: Path, content: bytes, row: int | None, message: str) -> None:
+    problem = problem_of(written(tmp_path / "t.json", content))
+    assert message in problem.message
+    assert problem.row == row
+
+
+def test_xz_files_one_behind_the_other_are_read_and_damaged_ones_refused(tmp_path: Path) -> None:
+    first, second = lzma.compress(b"text,label\n" + b"a,b\n" * 50_000), lzma.compress(b"c,d\n")
+    rows = rows_of(written(tmp_path / "two.csv.xz", first + second))
+    assert (len(rows), rows[-1]) == (50_001, {"text": "c", "label": "d"})
+    assert "xz file ends too early" in problem_of(written(tmp_path / "cut.csv.xz", first[: len(first) // 2])).message
+    assert "xz file is damaged" in problem_of(written(tmp_path / "plain.csv.xz", b"text,label\na,b\n")).message
+    bomb = lzma.compress(b"a,b\n" * (8 * MIB))
+    assert "more than 1000 times" in problem_of(written(tmp_path / "bomb.csv.xz", bomb)).message
+
+
+def test_a_csv_without_a_header_is_read_with_the_names_that_are_given(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", "A plane takes off.,A plane is taking off.,5.0\na,b,0.5\n")
+    fmt = detect_format(path.name, ["sentence1", "sentence2", "score"])
+    assert list(read_rows(path, fmt, ["score", "sentence1"])) == [
+        {"score": "5.0", "sentence1": "A plane takes off."},
+        {"score": "0.5", "sentence1": "a"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "header", "row", "message"),
+    [
+        ("a,b\nc,d\n", ["one"], 1, "2 fields, the names given are 1"),
+        ("a,b\nc,d,e\n", ["one", "two"], 2, "3 fields, the names given are 2"),
+        ("one,two\nc,d\n", ["one", "two"], 1, "first line holds the names"),
+        ("a,b\n", ["one", "one"], None, "'one' appears twice"),
+        ("a,b\n", ["one", " "], None, "column 2 has no name"),
+    ],
+)
+def test_names_that_do_not_fit_the_file_are_refused(
+    tmp_path: Path, content: str, header: list[str], row: int | None, message: str
+) -> None:
+    path = written(tmp_path / "t.csv", content)
+    with pytest.raises(InvalidInput) as refused:
+        list(read_rows(path, detect_format(path.name, header)))
+    assert message in str(refused.value)
+    assert refused.value.problems[0].row == row
 
 
 def test_parquet_is_read_back_the_same(tmp_path: Path) -> None:
@@ -96,9 +180,10 @@ def test_parquet_is_read_back_the_same(tmp_path: Path) -> None:
     ("name", "expected"),
     [
         ("a.csv", TableFormat("csv")),
-        ("A.CSV.GZ", TableFormat("csv", gzip=True)),
+        ("A.CSV.GZ", TableFormat("csv", compression="gz")),
         ("a.tsv", TableFormat("csv", delimiter="\t")),
-        ("a.b.jsonl.gz", TableFormat("jsonl", gzip=True)),
+        ("a.b.jsonl.gz", TableFormat("jsonl", compression="gz")),
+        ("a.json.xz", TableFormat("json", compression="xz")),
         ("a.parquet", TableFormat("parquet")),
     ],
 )

@@ -6,17 +6,20 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from jobspecs.manifest import Manifest
-from workers.runners import train_classifier
+from workers.runners import finetune_llm, train_classifier
 from workers.runners.context import RunContext
 
 RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
     {
+        "finetune-llm": finetune_llm.run,
         "train-classifier": train_classifier.run,
     }
 )
 
 #: What the libraries import at first use only: a warm process loads it beforehand, so that a job starts at once.
 PRELOAD = (
+    "peft",
+    "transformers.models.llama.modeling_llama",
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",
     "transformers.models.distilbert.modeling_distilbert",

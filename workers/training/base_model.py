@@ -1,4 +1,4 @@
-"""Loads a base model from a local folder as a sequence classifier. Code that comes with a model is never run."""
+"""Loads a base model from a local folder, as a classifier or bare. Code that comes with a model is never run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import transformers
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
@@ -40,7 +42,7 @@ _DROPOUTS = (
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A sequence classifier with its tokenizer. `max_tokens`: the longest text that its positions reach."""
+    """A model with its tokenizer. `max_tokens`: the longest text that its positions reach."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -63,28 +65,54 @@ def load_base(model_dir: Path, classes: Sequence[str], seed: int, dropout: float
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
     config.problem_type = "single_label_classification"
-    if dropout is not None:
-        for name in _DROPOUTS:
-            if hasattr(config, name):
-                setattr(config, name, dropout)
+    _set_dropout(config, dropout)
     torch.manual_seed(seed)
-    return _assemble(model_dir, config, headless=True)
+    return _assemble(model_dir, config, AutoModelForSequenceClassification, headless=True)
+
+
+def load_encoder(model_dir: Path, seed: int = 0, dropout: float | None = None) -> LoadedModel:
+    """The model without any head, in fp32 on the CPU; a classifier's or a language model's head is left behind.
+
+    A pooler that the folder doesn't hold is drawn from `seed`. Raises RunFailed(invalid_model) as `load_base` does.
+    """
+    config = _config(model_dir)
+    _set_dropout(config, dropout)
+    torch.manual_seed(seed)
+    return _assemble(model_dir, config, AutoModel, headless=True)
+
+
+def load_causal_lm(model_dir: Path, dtype: torch.dtype = torch.float32, quantization: Any = None) -> LoadedModel:
+    """A causal language model, all weights present, on the CPU. Raises RunFailed(invalid_model) as `load_base` does.
+
+    `quantization` (the library's own configuration) packs the linear layers as they are loaded.
+    """
+    config = _config(model_dir)
+    if quantization is not None and getattr(config, "quantization_config", None) is not None:
+        raise invalid_model("its weights are quantized already. Choose the unquantized model, or tuning: lora.")
+    options = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": "cpu"}}
+    return _assemble(model_dir, config, AutoModelForCausalLM, headless=False, dtype=dtype, **options)
 
 
 def load_classifier(model_dir: Path) -> LoadedModel:
     """A finished classifier, all weights present. Raises RunFailed(invalid_model) as `load_base` does."""
-    return _assemble(model_dir, _config(model_dir), headless=False)
+    return _assemble(model_dir, _config(model_dir), AutoModelForSequenceClassification, headless=False)
 
 
-def _assemble(model_dir: Path, config: PretrainedConfig, *, headless: bool) -> LoadedModel:
-    model = _weights(model_dir, config, headless=headless)
+def _set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
+    for name in _DROPOUTS:
+        if dropout is not None and hasattr(config, name):
+            setattr(config, name, dropout)
+
+
+def _assemble(model_dir: Path, config: PretrainedConfig, family: Any, *, headless: bool, **options: Any) -> LoadedModel:
+    model = _weights(model_dir, config, family, headless=headless, **options)
     for parameter in model.parameters():
         # Tensors mapped from a file lie at any address, and matrix libraries may round differently for odd ones.
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     tokenizer = _tokenizer(model_dir)
     rows = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
     if len(tokenizer) > rows:
-        raise _invalid(f"the tokenizer knows {len(tokenizer)} tokens, the model has embeddings for {rows}.")
+        raise invalid_model(f"the tokenizer knows {len(tokenizer)} tokens, the model has embeddings for {rows}.")
     positions = int(getattr(config, "max_position_embeddings", 0) or 8192)
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
         positions -= int(config.pad_token_id) + 1
@@ -93,24 +121,28 @@ def _assemble(model_dir: Path, config: PretrainedConfig, *, headless: bool) -> L
 
 def _config(model_dir: Path) -> PretrainedConfig:
     for name in ("config.json", "tokenizer_config.json"):
-        if "auto_map" in _json(model_dir / name, required=name == "config.json"):
-            raise _invalid(f"{name} has auto_map: this model needs code of its own, which is never run here.")
+        if "auto_map" in read_json(model_dir / name, required=name == "config.json"):
+            raise invalid_model(f"{name} has auto_map: this model needs code of its own, which is never run here.")
     if not list(model_dir.glob("*.safetensors")):
-        raise _invalid("there are no safetensors weights. Convert the model first; pickled weights are never loaded.")
+        raise invalid_model(
+            "there are no safetensors weights. Convert the model first; pickled weights are never loaded."
+        )
     _be_quiet()
     try:
         config = AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
     except _LOAD_ERRORS as error:
-        raise _invalid(f"config.json can't be used: {_first_line(error)}") from error
+        raise invalid_model(f"config.json can't be used: {first_line(error)}") from error
     return cast(PretrainedConfig, config)
 
 
-def _weights(model_dir: Path, config: PretrainedConfig, *, headless: bool) -> PreTrainedModel:
+def _weights(
+    model_dir: Path, config: PretrainedConfig, family: Any, *, headless: bool, **options: Any
+) -> PreTrainedModel:
     try:
-        loaded: tuple[Any, dict[str, Any]] = AutoModelForSequenceClassification.from_pretrained(
+        loaded: tuple[Any, dict[str, Any]] = family.from_pretrained(
             model_dir,
             config=config,
-            dtype=torch.float32,
+            **{"dtype": torch.float32, **options},
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
@@ -120,15 +152,17 @@ def _weights(model_dir: Path, config: PretrainedConfig, *, headless: bool) -> Pr
     except _LOAD_ERRORS as error:
         if isinstance(error, RuntimeError) and "alloc" in str(error):
             raise  # too little memory is no fault of the model
-        raise _invalid(f"the weights can't be loaded: {_first_line(error)}") from error
+        raise invalid_model(f"the weights can't be loaded: {first_line(error)}") from error
     model, info = loaded
-    prefix = f"{model.base_model_prefix}."
+    prefix = "" if family is AutoModel else f"{model.base_model_prefix}."
     absent = [
-        name for name in info["missing_keys"] if not headless or (name.startswith(prefix) and ".pooler." not in name)
+        name
+        for name in info["missing_keys"]
+        if not headless or (name.startswith(prefix) and ".pooler." not in f".{name}")
     ]
     absent += [str(item[0]) for item in info["mismatched_keys"] if str(item[0]).startswith(prefix)]
     if absent:
-        raise _invalid(f"the weights lack {len(absent)} tensors of the architecture, such as {sorted(absent)[0]}.")
+        raise invalid_model(f"the weights lack {len(absent)} tensors of the architecture, such as {sorted(absent)[0]}.")
     return cast(PreTrainedModel, model)
 
 
@@ -139,7 +173,7 @@ def _tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
             AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False),
         )
     except _LOAD_ERRORS as error:
-        raise _invalid(f"the tokenizer can't be loaded: {_first_line(error)}") from error
+        raise invalid_model(f"the tokenizer can't be loaded: {first_line(error)}") from error
 
 
 def _tokenizer_limit(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -152,21 +186,24 @@ def _be_quiet() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def _json(path: Path, *, required: bool) -> dict[str, Any]:
+def read_json(path: Path, *, required: bool) -> dict[str, Any]:
+    """An object of a model's folder; empty when the file is absent and not required, or holds something else."""
     if not path.is_file():
         if required:
-            raise _invalid(f"there is no {path.name}.")
+            raise invalid_model(f"there is no {path.name}.")
         return {}
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise _invalid(f"{path.name} is not JSON: {error}") from error
+        raise invalid_model(f"{path.name} is not JSON: {error}") from error
     return content if isinstance(content, dict) else {}
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What a library says about a file, short enough for a message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
-def _invalid(message: str) -> RunFailed:
+def invalid_model(message: str) -> RunFailed:
+    """What to raise when a base model's folder can't be used."""
     return RunFailed(Reason.invalid_model, f"base model: {message}")

@@ -148,11 +148,12 @@ def trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Trainable parameters and persistent buffers; what is frozen comes from the base model again."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     shared = set(dict(model.named_parameters()))
-    parameters = set(dict(model.named_parameters(remove_duplicate=False)))
+    # Quantized layers add to their state dict what is neither: how to unpack frozen weights.
+    buffers = set(dict(model.named_buffers()))
     return {
         name: tensor
         for name, tensor in model.state_dict().items()
-        if name not in frozen and (name in shared or name not in parameters)
+        if name in buffers or (name in shared and name not in frozen)
     }
 
 

@@ -10,7 +10,7 @@ The choice depends on the processor only, never on a measurement: a resumed run 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +37,28 @@ def linear(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     if not prefers_onednn() or inputs.dim() != 2:
         return functional.linear(inputs, layer.weight, layer.bias)
     return cast(torch.Tensor, _OneDnnLinear.apply(inputs, layer.weight, layer.bias))
+
+
+def product(inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """inputs (T, in) @ weight (out, in).T on the quickest kernels, without autograd; views are fine."""
+    on_cpu = inputs.device.type == "cpu" and inputs.dtype == weight.dtype == torch.float32
+    return _product(inputs, weight) if on_cpu and prefers_onednn() else inputs @ weight.t()
+
+
+def use_in(model: nn.Module) -> None:
+    """Makes every plain `nn.Linear` inside a model compute as `linear` does, whatever the shape of its inputs."""
+    if not prefers_onednn():
+        return
+    for layer in model.modules():
+        if type(layer) is nn.Linear:
+            layer.forward = partial(_forward, layer)
+
+
+def _forward(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
+    if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or layer.weight.dtype != torch.float32:
+        return functional.linear(inputs, layer.weight, layer.bias)
+    flat = cast(torch.Tensor, _OneDnnLinear.apply(inputs.flatten(0, -2), layer.weight, layer.bias))
+    return flat.view(*inputs.shape[:-1], -1)
 
 
 def _product(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

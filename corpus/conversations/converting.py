@@ -1,0 +1,179 @@
+"""From a row of each format to turns. Functions take a row and raise BadRow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from corpus.conversations.examples import Message
+from corpus.conversations.problems import BadRow
+from corpus.conversations.turns import checked_conversation, checked_order, kind_of, parsed_turns, user_and_assistant
+
+Row = Mapping[str, Any]
+Turns = tuple[Message, ...]
+#: Prompt, chosen and rejected answer.
+Pair = tuple[Turns, Turns, Turns]
+
+
+def messages_conversation(row: Row) -> Turns:
+    """OpenAI's fine-tuning format."""
+    _check_tools(row.get("tools"), "tools")
+    return checked_conversation(parsed_turns(row.get("messages"), "messages"), "messages")
+
+
+def sharegpt_conversation(row: Row) -> Turns:
+    """ShareGPT's, with the system turn in the list or in a column of its own."""
+    return checked_conversation(_sharegpt_turns(row), "conversations")
+
+
+def alpaca_conversation(row: Row) -> Turns:
+    """Alpaca's (Taori et al. 2023): the instruction, a blank line, and the input make the user's turn."""
+    return checked_conversation((*_alpaca_prompt(row), _answer(row, "output")), "output")
+
+
+def prompt_completion(row: Row) -> Turns:
+    """trl's: two texts, or two lists of turns."""
+    return checked_conversation((*_prompt(row), *_answers(row, "completion")), "completion")
+
+
+def openai_pair(row: Row) -> Pair:
+    """OpenAI's preference format."""
+    asked = row.get("input")
+    if not isinstance(asked, dict):
+        raise BadRow("input", f"it is not an object but {kind_of(asked)}.", 'Write {"messages": [...]}.')
+    _check_tools(asked.get("tools"), "input.tools")
+    prompt = parsed_turns(asked.get("messages"), "input.messages")
+    return _pair(row, prompt, "input.messages", "preferred_output", "non_preferred_output")
+
+
+def messages_pair(row: Row) -> Pair:
+    _check_tools(row.get("tools"), "tools")
+    return _pair(row, parsed_turns(row.get("messages"), "messages"), "messages", "chosen", "rejected")
+
+
+def sharegpt_pair(row: Row) -> Pair:
+    return _pair(row, _sharegpt_turns(row), "conversations", "chosen", "rejected")
+
+
+def alpaca_pair(row: Row) -> Pair:
+    return _pair(row, _alpaca_prompt(row), "instruction", "chosen", "rejected")
+
+
+def trl_pair(row: Row) -> Pair:
+    """trl's: prompt, chosen, rejected as texts or turns. Answers may be whole conversations with one beginning."""
+    _check_tools(row.get("tools"), "tools")
+    chosen, rejected = _answers(row, "chosen"), _answers(row, "rejected")
+    if not (_is_whole(chosen) and _is_whole(rejected)):
+        return _pair(row, _prompt(row), "prompt", "chosen", "rejected")
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+        shared += 1
+    return _checked_pair(chosen[:shared], chosen[shared:], rejected[shared:], ("chosen", "chosen", "rejected"))
+
+
+def label_of(row: Row) -> bool:
+    """KTO's label: true for a wanted answer."""
+    value = row.get("label")
+    known = {"true": True, "1": True, "false": False, "0": False}
+    found = known.get(str(value).strip().lower()) if isinstance(value, bool | int | str) else None
+    if found is None:
+        raise BadRow(
+            "label", f"it is {kind_of(value)}, not true or false.", "Write true for a wanted answer, else false."
+        )
+    return found
+
+
+def plain_text(row: Row) -> str:
+    value = row.get("text")
+    if not isinstance(value, str):
+        raise BadRow("text", f"it is not a text but {kind_of(value)}.", "Write a text, or leave the row out.")
+    if not value.strip():
+        raise BadRow("text", "it is empty.", "Write a text, or leave the row out.")
+    return value
+
+
+def _pair(row: Row, prompt: Turns, prompt_field: str, chosen: str, rejected: str) -> Pair:
+    return _checked_pair(prompt, _answers(row, chosen), _answers(row, rejected), (prompt_field, chosen, rejected))
+
+
+def _checked_pair(prompt: Turns, chosen: Turns, rejected: Turns, fields: tuple[str, str, str]) -> Pair:
+    prompt_field, chosen_field, rejected_field = fields
+    prompt = checked_order(prompt, prompt_field)
+    if prompt[-1].role not in ("user", "tool"):
+        message = f"the prompt ends with the {prompt[-1].role}'s turn, which asks nothing."
+        raise BadRow(prompt_field, message, "End it with the user's turn.")
+    if chosen == rejected:
+        remedy = "Leave the row out, or write a worse answer."
+        raise BadRow(rejected_field, f"it equals {chosen_field}, so neither is preferred.", remedy)
+    for field, answer in ((chosen_field, chosen), (rejected_field, rejected)):
+        checked_conversation((*prompt, *answer), field)
+    return prompt, chosen, rejected
+
+
+def _is_whole(turns: Turns) -> bool:
+    return bool(turns) and turns[0].role in ("system", "user")
+
+
+def _sharegpt_turns(row: Row) -> Turns:
+    _check_tools(row.get("tools"), "tools")
+    turns = parsed_turns(row.get("conversations"), "conversations")
+    system = _optional_text(row, "system")
+    if system.strip() and not (turns and turns[0].role == "system"):
+        return (Message("system", system), *turns)
+    return turns
+
+
+def _alpaca_prompt(row: Row) -> Turns:
+    instruction, given = _text(row, "instruction"), _optional_text(row, "input")
+    asked = f"{instruction}\n\n{given}" if given.strip() else instruction
+    system = _optional_text(row, "system")
+    return (
+        *((Message("system", system),) if system.strip() else ()),
+        *_history(row.get("history")),
+        Message("user", asked),
+    )
+
+
+def _history(value: Any) -> Turns:
+    if value is None or value == "":
+        return ()
+    remedy = 'Write [["question", "answer"], ...].'
+    if not isinstance(value, list):
+        raise BadRow("history", f"it is not a list but {kind_of(value)}.", remedy)
+    turns: list[Message] = []
+    for index, pair in enumerate(value):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise BadRow(f"history[{index}]", "it is not a question with its answer.", remedy)
+        turns += user_and_assistant(pair[0], pair[1])
+    return tuple(turns)
+
+
+def _prompt(row: Row) -> Turns:
+    value = row.get("prompt")
+    return (Message("user", value),) if isinstance(value, str) else parsed_turns(value, "prompt")
+
+
+def _answers(row: Row, field: str) -> Turns:
+    value = row.get(field)
+    return (Message("assistant", value),) if isinstance(value, str) else parsed_turns(value, field)
+
+
+def _answer(row: Row, field: str) -> Message:
+    return Message("assistant", _text(row, field))
+
+
+def _text(row: Row, field: str) -> str:
+    value = row.get(field)
+    if not isinstance(value, str):
+        raise BadRow(field, f"it is not a text but {kind_of(value)}.", "Write a text, or leave the row out.")
+    return value
+
+
+def _optional_text(row: Row, field: str) -> str:
+    return "" if row.get(field) is None else _text(row, field)
+
+
+def _check_tools(value: Any, field: str) -> None:
+    if value:
+        remedy = "Leave such rows out, or describe the tools in the system turn."
+        raise BadRow(field, "the row offers tools, which can't be trained.", remedy)

@@ -1,0 +1,253 @@
+"""Which formats there are, and which of them a data set is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from corpus.conversations import converting
+from corpus.conversations.column_templates import ColumnTemplate, check_columns, parse_template
+from corpus.conversations.examples import Conversation, Example, Judged, Objective, PlainText, Preference
+from corpus.conversations.turns import kind_of, with_system
+from jobspecs.problems import InvalidInput, Problem
+
+Shape = Literal["conversation", "preference", "judged", "text"]
+Build = Callable[[converting.Row, int, str | None], Example]
+
+#: What each objective reads, the first that fits.
+SHAPES: dict[Objective, tuple[Shape, ...]] = {
+    "sft": ("conversation", "text"),
+    "dpo": ("preference",),
+    "orpo": ("preference",),
+    "kto": ("judged",),
+    "pretrain": ("text",),
+}
+
+
+@dataclass(frozen=True)
+class ChatSource:
+    """How a data set is to be read. Everything may be left out: the format is then recognised by its columns."""
+
+    format: str | None = None
+    #: Texts with {column} places; they stand for columns of these names.
+    prompt: str | None = None
+    completion: str | None = None
+    text: str | None = None
+    #: A text with {column} places too: the system turn of every conversation that has none.
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write one shape. `turns` are the columns that hold turns, never plain texts."""
+
+    name: str
+    shape: Shape
+    required: tuple[str, ...]
+    build: Build
+    optional: tuple[str, ...] = ()
+    turns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """The format of a data set, and which columns are read and which are not."""
+
+    format: str
+    shape: Shape
+    used: tuple[str, ...]
+    unused: tuple[str, ...]
+    chosen: Format
+    templates: tuple[ColumnTemplate, ...]
+    system: ColumnTemplate | None
+
+    def convert(self, values: Mapping[str, Any], row: int) -> Example:
+        """Raises BadRow."""
+        filled = {template.field: template.fill(values) for template in self.templates}
+        system = self.system.fill(values) if self.system else None
+        return self.chosen.build({**values, **filled} if filled else values, row, system)
+
+
+def _conversation(turns: Callable[[converting.Row], converting.Turns]) -> Build:
+    return lambda values, row, system: Conversation(with_system(turns(values), system), row)
+
+
+def _preference(pair: Callable[[converting.Row], converting.Pair]) -> Build:
+    def build(values: converting.Row, row: int, system: str | None) -> Example:
+        prompt, chosen, rejected = pair(values)
+        return Preference(with_system(prompt, system), chosen, rejected, row)
+
+    return build
+
+
+def _judged(turns: Callable[[converting.Row], converting.Turns]) -> Build:
+    return lambda values, row, system: Judged(with_system(turns(values), system), converting.label_of(values), row)
+
+
+def _text(values: converting.Row, row: int, system: str | None) -> Example:
+    return PlainText(converting.plain_text(values), row)
+
+
+_ALPACA = ("input", "system", "history")
+_CONVERSATIONS = (
+    Format(
+        "messages", "conversation", ("messages",), _conversation(converting.messages_conversation), turns=("messages",)
+    ),
+    Format(
+        "sharegpt",
+        "conversation",
+        ("conversations",),
+        _conversation(converting.sharegpt_conversation),
+        ("system",),
+        ("conversations",),
+    ),
+    Format("alpaca", "conversation", ("instruction", "output"), _conversation(converting.alpaca_conversation), _ALPACA),
+    Format("prompt-completion", "conversation", ("prompt", "completion"), _conversation(converting.prompt_completion)),
+)
+_PREFERENCES = (
+    Format(
+        "messages",
+        "preference",
+        ("input", "preferred_output", "non_preferred_output"),
+        _preference(converting.openai_pair),
+        turns=("input",),
+    ),
+    Format(
+        "messages",
+        "preference",
+        ("messages", "chosen", "rejected"),
+        _preference(converting.messages_pair),
+        turns=("messages",),
+    ),
+    Format(
+        "sharegpt",
+        "preference",
+        ("conversations", "chosen", "rejected"),
+        _preference(converting.sharegpt_pair),
+        ("system",),
+        ("conversations",),
+    ),
+    Format("alpaca", "preference", ("instruction", "chosen", "rejected"), _preference(converting.alpaca_pair), _ALPACA),
+    Format("prompt-completion", "preference", ("prompt", "chosen", "rejected"), _preference(converting.trl_pair)),
+    Format(
+        "prompt-completion",
+        "preference",
+        ("chosen", "rejected"),
+        _preference(converting.trl_pair),
+        turns=("chosen", "rejected"),
+    ),
+)
+_LABELLED = {
+    "messages": converting.messages_conversation,
+    "sharegpt": converting.sharegpt_conversation,
+    "alpaca": converting.alpaca_conversation,
+    "prompt-completion": converting.prompt_completion,
+}
+_JUDGED = tuple(
+    Format(
+        known.name, "judged", (*known.required, "label"), _judged(_LABELLED[known.name]), known.optional, known.turns
+    )
+    for known in _CONVERSATIONS
+)
+#: In the order in which they are tried.
+FORMATS = (*_CONVERSATIONS, *_PREFERENCES, *_JUDGED, Format("text", "text", ("text",), _text))
+FORMAT_NAMES = tuple(dict.fromkeys(known.name for known in FORMATS))
+
+
+def recognise(
+    columns: Sequence[str], first_rows: Sequence[Mapping[str, Any]], source: ChatSource, objective: Objective
+) -> Recognised:
+    """The format that has these columns, for what the objective needs.
+
+    `first_rows` tell lists of turns from texts. Raises InvalidInput that names what was found and what is known.
+    """
+    _check_name(source.format)
+    templates = _templates(source, columns)
+    present = [*columns, *(template.field for template in templates)]
+    for shape in SHAPES[objective]:
+        for known in FORMATS:
+            fits = known.shape == shape and source.format in (None, known.name)
+            if fits and _has_columns(known, present, first_rows, templates):
+                return _recognised(known, columns, templates, _system(source, columns))
+    raise InvalidInput([_unrecognised(columns, first_rows, source, objective, present)])
+
+
+def _recognised(
+    known: Format, columns: Sequence[str], templates: tuple[ColumnTemplate, ...], system: ColumnTemplate | None
+) -> Recognised:
+    applied = tuple(template for template in templates if template.field in (*known.required, *known.optional))
+    given = {template.field for template in applied}
+    read = {name for name in (*known.required, *known.optional) if name not in given}
+    read.update(name for template in (*applied, *((system,) if system else ())) for name in template.columns)
+    used = tuple(name for name in columns if name in read)
+    unused = tuple(name for name in columns if name not in read)
+    return Recognised(known.name, known.shape, used, unused, known, applied, system)
+
+
+def _templates(source: ChatSource, columns: Sequence[str]) -> tuple[ColumnTemplate, ...]:
+    given = {"prompt": source.prompt, "completion": source.completion, "text": source.text}
+    templates = tuple(parse_template(text, field) for field, text in given.items() if text is not None)
+    for template in templates:
+        check_columns(template, columns)
+    return templates
+
+
+def _system(source: ChatSource, columns: Sequence[str]) -> ColumnTemplate | None:
+    if source.system is None:
+        return None
+    template = parse_template(source.system, "system")
+    check_columns(template, columns)
+    return template
+
+
+def _has_columns(
+    known: Format,
+    present: Sequence[str],
+    first_rows: Sequence[Mapping[str, Any]],
+    templates: tuple[ColumnTemplate, ...],
+) -> bool:
+    if not set(known.required) <= set(present):
+        return False
+    # A format that reads none of the templates is not what the templates were written for.
+    if templates and not {template.field for template in templates} & set(known.required):
+        return False
+    return all(
+        not first_rows or any(isinstance(row.get(name), list | dict) for row in first_rows) for name in known.turns
+    )
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and name not in FORMAT_NAMES:
+        problem = Problem(
+            field="format", message=f"{name!r} is not a format.", remedy=f"Use one of: {', '.join(FORMAT_NAMES)}."
+        )
+        raise InvalidInput([problem])
+
+
+def _unrecognised(
+    columns: Sequence[str],
+    first_rows: Sequence[Mapping[str, Any]],
+    source: ChatSource,
+    objective: Objective,
+    present: Sequence[str],
+) -> Problem:
+    kinds = first_rows[0] if first_rows else {}
+    found = ", ".join(f"{name} ({kind_of(kinds[name])})" if name in kinds else name for name in columns)
+    wanted = [
+        known
+        for known in FORMATS
+        if known.shape in SHAPES[objective] and (source.format is None or known.name == source.format)
+    ]
+    ways = "; ".join(f"{known.name}: {', '.join(known.required)}" for known in wanted)
+    of_format = f" in the format {source.format}" if source.format else ""
+    message = f"the columns {found} are not data for {objective}{of_format}."
+    return Problem(
+        field="dataset", message=message, remedy=f"{_other_objective(objective, present)}Known: {ways or 'none'}."
+    )
+
+
+def _other_objective(objective: Objective, present: Sequence[str]) -> str:
+    fitting = {known.shape for known in FORMATS if set(known.required) <= set(present)}
+    others = [name for name, shapes in SHAPES.items() if name != objective and fitting & set(shapes)]
+    return f"They fit objective {' or '.join(others)}. " if others else ""

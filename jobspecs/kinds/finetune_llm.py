@@ -1,0 +1,242 @@
+"""`finetune-llm`: teach a causal language model conversations, preferences or plain text."""
+
+from __future__ import annotations
+
+from string import Formatter
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from jobspecs.kinds.base import Section, SpecBase
+from jobspecs.kinds.training import Optimization, Validation
+from jobspecs.problems import Problem
+from jobspecs.profile import DatasetProfile
+from jobspecs.references import DatasetReference, ModelReference
+
+Objective = Literal["sft", "dpo", "orpo", "kto", "pretrain"]
+Tuning = Literal["full", "lora", "qlora"]
+#: How a data set's rows say who speaks. `auto` looks at the columns and the first rows.
+ChatFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
+#: Rows that a data set needs: one to train on and one to judge with.
+ROWS_MIN = 2
+#: Tokens of a forward pass unless the spec says otherwise.
+MICRO_BATCH_TOKENS = 4096
+#: Optimizers that exist as CUDA kernels only.
+_GPU_OPTIMIZERS = frozenset({"adamw_8bit", "paged_adamw_8bit"})
+
+
+class ChatData(Section):
+    """How to read the rows. The model's own chat template renders them; a spec can't bring one of its own.
+
+    `prompt`, `completion`, `text` and `system` are texts with {column} placeholders; "{{" and "}}" are literal braces.
+    """
+
+    format: ChatFormat = "auto"
+    prompt: str | None = Field(
+        default=None, min_length=1, max_length=20_000, description='such as "Write an abstract with the title {title}"'
+    )
+    completion: str | None = Field(
+        default=None, min_length=1, max_length=20_000, description="the answer that is learnt, such as {abstract}"
+    )
+    system: str | None = Field(
+        default=None, min_length=1, max_length=20_000, description="system prompt of conversations without their own"
+    )
+    text: str | None = Field(default=None, min_length=1, max_length=20_000, description="plain text, such as {body}")
+
+    def columns(self) -> dict[str, str]:
+        """Column -> field of this section that names it. Raises ValueError for a broken template."""
+        templates = {"prompt": self.prompt, "completion": self.completion, "system": self.system, "text": self.text}
+        return {
+            column: field
+            for field, template in templates.items()
+            for _, column, _, _ in Formatter().parse(template or "")
+            if column
+        }
+
+
+class Lora(Section):
+    """The adapter (LoRA, arXiv:2106.09685). Ignored with `tuning: full`."""
+
+    rank: int = Field(default=16, ge=1, le=1024)
+    alpha: float = Field(default=32, gt=0, le=8192, description="the update is scaled by alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: Literal["auto"] | Annotated[list[str], Field(min_length=1, max_length=64)] = Field(
+        default="auto", description="names of the layers to adapt; auto: every linear layer but the LM head"
+    )
+    rslora: bool = Field(default=False, description="scale by alpha / sqrt(rank) instead (arXiv:2312.03732)")
+    dora: bool = Field(default=False, description="train magnitude and direction apart (arXiv:2402.09353)")
+    modules_to_save: list[str] = Field(
+        default_factory=list, max_length=16, description="layers to train whole beside the adapter, such as lm_head"
+    )
+
+
+class EarlyStopping(Section):
+    """Stops when the held-out loss no longer falls."""
+
+    every_steps: int = Field(default=50, ge=1, description="optimizer steps between two measurements")
+    patience: int = Field(default=3, ge=1, le=1000, description="measurements in a row without a better one")
+
+
+class LlmTraining(Optimization):
+    """Hyperparameters. `batch_size` rows make an optimizer step; cutting them into micro-batches changes no result."""
+
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 1
+    batch_size: int = Field(default=16, ge=1, le=65536, description="rows per optimizer step")
+    learning_rate: float = Field(default=2.0e-4, gt=0, description="2e-4 suits LoRA; full tuning wants about 2e-5")
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    warmup_fraction: float = Field(default=0.03, ge=0, le=1)
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    max_length: int = Field(default=1024, ge=8, le=1_048_576, description="tokens per row; longer ones are cut")
+    micro_batch_tokens: int | None = Field(
+        default=None, ge=8, description="tokens per forward pass; 4,096 when neither this nor micro_batch_size is given"
+    )
+    micro_batch_size: int | None = Field(default=None, ge=1, le=4096, description="rows per forward pass instead")
+    packing: bool = Field(
+        default=True,
+        description="put rows end to end without padding; no row sees another. False pads each micro-batch",
+    )
+    loss_on: Literal["assistant", "all"] = Field(
+        default="assistant", description="learn what the assistant says, or every token"
+    )
+    neftune_alpha: float | None = Field(
+        default=None, gt=0, le=100, description="noise on embeddings (arXiv:2310.05914)"
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=0.5, description="dpo only: the share of preferences that may be wrong"
+    )
+    beta: float = Field(default=0.1, gt=0, le=100, description="dpo, kto: how strongly the reference model holds")
+    orpo_lambda: float = Field(default=0.1, gt=0, le=100, description="orpo: weight of the preference term")
+    gradient_checkpointing: bool = Field(default=False, description="compute activations twice to save memory")
+    early_stopping: EarlyStopping | None = None
+    keep_best: bool = Field(
+        default=False, description="end with the weights of the lowest held-out loss, measured as early_stopping says"
+    )
+    attention: Literal["auto", "sdpa", "flash"] = "auto"
+    liger: Literal["auto", "off"] = Field(default="auto", description="Liger kernels, on GPUs that have them installed")
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on GPUs, fp32 on CPUs")
+    distributed: Literal["none", "ddp", "fsdp", "zero2", "zero3"] = "none"
+
+    @property
+    def tokens_per_micro_batch(self) -> int:
+        """Tokens of a forward pass, where rows don't decide."""
+        return self.micro_batch_tokens or MICRO_BATCH_TOKENS
+
+    @model_validator(mode="after")
+    def _one_size_of_micro_batch(self) -> Self:
+        if self.micro_batch_tokens is not None and self.micro_batch_size is not None:
+            raise ValueError("give micro_batch_tokens or micro_batch_size, not both")
+        return self
+
+    @field_validator("distributed")
+    @classmethod
+    def _one_gpu(cls, value: str) -> str:
+        if value != "none":
+            raise ValueError(f"{value}: a job trains on one GPU so far; leave distributed out and ask for one GPU")
+        return value
+
+
+class Generation(Section):
+    """Answers of the base model and the result to held-out prompts, side by side, in the report."""
+
+    examples: int = Field(default=3, ge=0, le=50)
+    max_new_tokens: int = Field(default=64, ge=1, le=4096)
+
+
+class LlmValidation(Validation):
+    """The held-out rows. Judging an LLM is costly, so fewer than for other kinds."""
+
+    fraction: float = Field(default=0.1, gt=0, lt=1)
+    rows_max: int = Field(default=500, ge=1, description="held-out rows at most; the others are trained on")
+
+
+class FinetuneLlm(SpecBase):
+    """Trains `model` on the conversations, preferences or texts of `dataset`."""
+
+    kind: Literal["finetune-llm"]
+    model: ModelReference = Field(description="a causal language model, or an adapter that finetune-llm made")
+    dataset: DatasetReference
+    objective: Objective = "sft"
+    tuning: Tuning = "lora"
+    data: ChatData = ChatData()
+    rows: int | None = Field(default=None, ge=ROWS_MIN, description="use a sample of this many rows")
+    lora: Lora = Lora()
+    validation: LlmValidation = LlmValidation()
+    training: LlmTraining = LlmTraining()
+    output: Literal["adapter", "merged", "both"] | None = Field(
+        default=None, description="adapter unless tuning is full, which has none"
+    )
+    generation: Generation = Generation()
+
+    @property
+    def saved_as(self) -> Literal["adapter", "merged", "both"]:
+        """What the job registers."""
+        return self.output or ("merged" if self.tuning == "full" else "adapter")
+
+    @field_validator("data")
+    @classmethod
+    def _templates_can_be_read(cls, value: ChatData) -> ChatData:
+        try:
+            value.columns()
+        except ValueError as error:
+            raise ValueError(f"a template can't be read ({error}); write {{{{ and }}}} for literal braces") from error
+        return value
+
+    @model_validator(mode="after")
+    def _full_tuning_has_no_adapter(self) -> Self:
+        if self.tuning == "full" and self.output in ("adapter", "both"):
+            raise ValueError("output: full tuning makes no adapter; leave output out or choose tuning lora or qlora")
+        return self
+
+    def problems_with(self, profile: DatasetProfile) -> list[Problem]:
+        """Why this spec can't work on a data set with this profile; empty when it can."""
+        known = ", ".join(profile.columns)
+        problems = [
+            Problem(
+                field=f"data.{field}",
+                message=f"the data set has no column {column!r}.",
+                remedy=f"Its columns are: {known}.",
+            )
+            for column, field in self.data.columns().items()
+            if column not in profile.columns
+        ]
+        if profile.rows < ROWS_MIN:
+            problems.append(
+                Problem(
+                    field="dataset",
+                    message=f"the data set has {profile.rows} rows; {ROWS_MIN} are needed, to train and to judge.",
+                    remedy="Push more rows.",
+                )
+            )
+        return [*problems, *self._problems_of_resources()]
+
+    def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
+        """Sequences of a micro-batch, and tokens of each at most."""
+        training = self.training
+        rows = training.micro_batch_size or max(1, training.tokens_per_micro_batch // training.max_length)
+        return min(rows, training.batch_size), training.max_length
+
+    def _problems_of_resources(self) -> list[Problem]:
+        gpus, training = self.resources.gpus, self.training
+        problems = []
+        if gpus > 1:
+            problems.append(
+                Problem(
+                    field="resources.gpus", message="a job trains on one GPU so far.", remedy="Ask for one GPU or none."
+                )
+            )
+        if gpus == 0 and training.optimizer in _GPU_OPTIMIZERS:
+            problems.append(_needs_gpu("training.optimizer", training.optimizer, "adamw"))
+        if gpus == 0 and training.attention == "flash":
+            problems.append(_needs_gpu("training.attention", "flash", "auto"))
+        if gpus == 0 and training.precision == "bf16":
+            problems.append(_needs_gpu("training.precision", "bf16", "auto"))
+        return problems
+
+
+def _needs_gpu(field: str, value: str, instead: str) -> Problem:
+    return Problem(
+        field=field,
+        message=f"{value} works on GPUs only, and this job asks for none.",
+        remedy=f"Write {field.rpartition('.')[2]}: {instead}, or ask for a GPU in resources.",
+    )

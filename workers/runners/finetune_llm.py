@@ -1,0 +1,217 @@
+"""Runs `finetune-llm`: prepare, tokenize, baseline, train, validate, save."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from corpus.conversations.rendering import Renderer
+from jobspecs.events import MetricEvent, ProgressEvent
+from jobspecs.kinds.finetune_llm import FinetuneLlm
+from jobspecs.manifest import Manifest, ModelOrigin
+from workers.runners.context import RunContext, RunStopped
+from workers.runners.stages import Stages
+from workers.training.batches import BatchPlan
+from workers.training.devices import prepare_device
+from workers.training.llm.judging import LlmVerdict, judge
+from workers.training.llm.preparing import LlmTask, Scorer, held_out_loss, judged, rows_of, scored, task_of
+from workers.training.llm.results import llm_card, report_of, write_result
+from workers.training.llm.rows import (
+    Prompt,
+    Rows,
+    SplitExamples,
+    load_examples,
+    load_renderer,
+    prompt_of,
+    render,
+    shown,
+)
+from workers.training.llm.samples import answers, side_by_side
+from workers.training.llm.sequences import same_in_both
+from workers.training.llm.starting import Start, build_llm_optimizer, load_start
+from workers.training.loop import Evaluation, TrainingResult, train
+from workers.training.saving import save_model
+
+_log = logging.getLogger(__name__)
+
+#: Libraries that the manifest names, beside those of every model.
+_LIBRARIES = {"full": (), "lora": ("peft",), "qlora": ("peft", "bitsandbytes")}
+#: Rendered training examples that the job's page shows.
+_EXAMPLES = 3
+#: Evaluations of `keep_best` without `early_stopping`: this many over the whole run.
+_EVALUATIONS = 10
+
+
+@dataclass
+class _Run:
+    """One attempt, and what its stages hand on to each other."""
+
+    context: RunContext
+    spec: FinetuneLlm
+    device: torch.device
+    split: SplitExamples
+    renderer: Renderer
+    start: Start
+    training: Rows
+    held_out: Rows
+    examples: list[dict[str, Any]]
+
+    def train(self, stages: Stages) -> tuple[LlmVerdict, TrainingResult, list[dict[str, str]]]:
+        """The stages baseline, train and validate."""
+        context, spec, start = self.context, self.spec, self.start
+        stages.enter("baseline")
+        start.decoder.model.train(False)
+        scorer = Scorer(start.decoder, spec, self.device)
+        sequences = scored(self.held_out, spec)
+        before = scorer(sequences, _watch(context, "baseline", len(sequences)))
+        prompts = [prompt_of(example, self.renderer) for example in self.split.validation[: spec.generation.examples]]
+        base_answers = self._answers(prompts)
+        task = task_of(self.training, spec, scorer, _watch(context, "baseline", len(self.training)))
+
+        stages.enter("train")
+        result = self._fit(task, lambda: held_out_loss(self.held_out, spec, before, scorer(sequences)))
+
+        stages.enter("validate")
+        after = scorer(sequences, _watch(context, "validate", len(sequences)))
+        samples = side_by_side(prompts, base_answers, self._answers(prompts))
+        return judge(*judged(self.held_out, spec, before, after)), result, samples
+
+    def _fit(self, task: LlmTask, measure: Callable[[], float]) -> TrainingResult:
+        training = self.spec.training
+        lengths = rows_of(self.training, self.spec)
+        plan = BatchPlan(lengths, training.batch_size, training.epochs, training.seed, grouped=False)
+        return train(
+            self.context,
+            task,
+            plan,
+            training,
+            self.device,
+            judged_later=len(self.held_out),
+            evaluation=_evaluation(self.spec, plan.steps_total, measure),
+            optimizer=build_llm_optimizer(task.model, training),
+        )
+
+    def _answers(self, prompts: Sequence[Prompt]) -> list[str]:
+        def between(done: int) -> None:
+            if self.context.stop_requested():
+                raise RunStopped
+
+        generation = self.spec.generation
+        ids = [prompt.ids[-self.spec.training.max_length :] for prompt in prompts]
+        return answers(
+            self.start.decoder, self.start.loaded.tokenizer, ids, generation.max_new_tokens, self.device, between
+        )
+
+    def row_counts(self) -> dict[str, int]:
+        """Of examples, before plain texts were cut into pieces."""
+        return {
+            "train": len(self.split.train) - self.training.empty,
+            "validation": len(self.split.validation) - self.held_out.empty,
+            "in_both": same_in_both(self.training.sequences, self.held_out.sequences),
+            "left_out": self.training.empty + self.held_out.empty,
+            "cut": self.training.cut + self.held_out.cut,
+        }
+
+
+def run(context: RunContext) -> Manifest:
+    """Trains, judges and saves. Raises RunFailed and RunStopped; an earlier attempt's checkpoint shortens `train`."""
+    stages = Stages(context)
+    current = _prepared(context, stages)
+    spec, start = current.spec, current.start
+    verdict, result, samples = current.train(stages)
+    metrics = _metrics(verdict, result)
+    for name, value in metrics.items():
+        context.emit(MetricEvent(name=name, value=value, step=result.steps))
+
+    stages.enter("save")
+    rows = current.row_counts()
+    base = context.origins.get(start.base_role) or ModelOrigin(reference=spec.model)
+    facts = {
+        "examples": current.examples,
+        "rows": rows,
+        "training": _training_facts(start, current.training, result),
+        "seconds": dict(stages.seconds),
+    }
+    manifest = save_model(
+        context.output_dir,
+        lambda folder: write_result(folder, start, spec, current.renderer.template.source, base.reference),
+        card=llm_card(spec, verdict, samples, rows, base.reference),
+        task="text-generation",
+        metrics=metrics,
+        report=report_of(spec, verdict, facts, samples),
+        base=base if spec.saved_as == "adapter" else None,
+        libraries=_LIBRARIES[spec.tuning],
+    )
+    stages.close()
+    return manifest
+
+
+def _prepared(context: RunContext, stages: Stages) -> _Run:
+    """The stages prepare and tokenize."""
+    spec = context.spec_as(FinetuneLlm)
+    stages.enter("prepare")
+    device = prepare_device()
+    split = load_examples(context.data, context.dataset_header, spec)
+    renderer = load_renderer(context.base)
+    start = load_start(spec, context.base, context.models, device)
+
+    stages.enter("tokenize")
+    max_length = min(spec.training.max_length, start.loaded.max_tokens)
+    training = render(split.train, renderer, spec, max_length, _watch(context, "tokenize", len(split.train)))
+    held_out = render(split.validation, renderer, spec, max_length, _watch(context, "tokenize", len(split.validation)))
+    examples = shown(split.train, renderer, _EXAMPLES)
+    for example in examples:
+        for name, text in example.items():
+            if name != "row":
+                _log.info("row %s, %s: %s", example["row"], name, text)
+    return _Run(context, spec, device, split, renderer, start, training, held_out, examples)
+
+
+def _watch(context: RunContext, stage: str, total: int) -> Callable[[int], None]:
+    def after_batch(done: int) -> None:
+        if context.stop_requested():
+            raise RunStopped
+        context.emit(ProgressEvent(stage=stage, step=min(done, total), steps_total=total))
+
+    return after_batch
+
+
+def _evaluation(spec: FinetuneLlm, steps_total: int, measure: Callable[[], float]) -> Evaluation | None:
+    stopping, keep_best = spec.training.early_stopping, spec.training.keep_best
+    if stopping is None and not keep_best:
+        return None
+    every = stopping.every_steps if stopping else max(1, steps_total // _EVALUATIONS)
+    return Evaluation(every, measure, stopping.patience if stopping else None, keep_best)
+
+
+def _metrics(verdict: LlmVerdict, result: TrainingResult) -> dict[str, float]:
+    """Figures that an interrupted run repeats exactly; times belong to the report."""
+    metrics = {
+        "train/loss": result.loss,
+        "validation/loss": verdict.after.value,
+        "validation/loss_low": verdict.after.low,
+        "validation/loss_high": verdict.after.high,
+        "baseline/loss": verdict.before.value,
+    }
+    if verdict.reward_margin is not None and verdict.reward_accuracy is not None:
+        metrics["validation/reward_margin"] = verdict.reward_margin.value
+        metrics["validation/reward_accuracy"] = verdict.reward_accuracy.value
+    return metrics
+
+
+def _training_facts(start: Start, training: Rows, result: TrainingResult) -> dict[str, Any]:
+    parameters = list(start.decoder.model.parameters())
+    return {
+        "steps": result.steps,
+        "resumed_at_step": result.resumed_at,
+        "best_step": result.best_step,
+        "sequences_per_s": result.sequences_per_s,
+        "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
+        "tokens": int(training.sequences.lengths.sum()),
+        "tokens_supervised": int(training.sequences.supervised.sum()),
+        "packed": start.decoder.variant != "padded",
+    }

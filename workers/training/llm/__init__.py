@@ -1,0 +1,1 @@
+"""Causal language models: sequences without padding, loss without logits, adapters, preferences, and their verdict."""

@@ -1,0 +1,192 @@
+"""The rows of a data set as token sequences: read, sampled, split by seed, rendered, cut to length."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, Preference
+from corpus.conversations.formats import ChatSource
+from corpus.conversations.reading import read_examples
+from corpus.conversations.rendering import Rendered, Renderer, visible
+from jobspecs.kinds.finetune_llm import FinetuneLlm
+from jobspecs.lifecycle import Reason
+from jobspecs.problems import InvalidInput
+from storage.tabular import detect_format
+from workers.runners.context import RunFailed
+from workers.training.llm.sequences import Bools, Sequences, sequences_of
+from workers.training.tokens import Int64s
+
+_log = logging.getLogger(__name__)
+
+#: What templates that write the date are told: a resumed run must render the same.
+_STILL = datetime(2026, 1, 1)
+#: Tokens of a plain text that serve as the prompt of a sample.
+_TEXT_PROMPT_TOKENS = 32
+#: Characters of a plain text that stand for its prompt.
+_TEXT_SHOWN_CHARS = 200
+#: Examples between two calls of `between`.
+_EVERY = 64
+
+Parts = list[tuple[list[int], list[bool]]]
+
+
+@dataclass(frozen=True)
+class SplitExamples:
+    """The examples that train and those that judge."""
+
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Examples as sequences: one per row (sft, kto), several (pieces of plain texts), or 2r and 2r + 1 (pairs)."""
+
+    sequences: Sequences
+    #: (N,) kto: whether each answer is wanted.
+    desirable: Bools
+    #: Rows left out because nothing to learn was left of them, and rows that were cut to `max_length`.
+    empty: int
+    cut: int
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked, for people and as token ids, and the answer of the data set."""
+
+    text: str
+    ids: list[int]
+    reference: str
+
+
+def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm) -> SplitExamples:
+    """Reads, samples and splits; depends on `validation.seed` and the data only.
+
+    Raises RunFailed(invalid_dataset) with file and row.
+    """
+    data = spec.data
+    source = ChatSource(
+        None if data.format == "auto" else data.format, data.prompt, data.completion, data.text, data.system
+    )
+    try:
+        examples = list(read_examples(path, detect_format(path.name, header), source, objective=spec.objective))
+    except InvalidInput as error:
+        raise RunFailed(Reason.invalid_dataset, str(error)) from error
+    if len(examples) < 2:
+        raise RunFailed(
+            Reason.invalid_dataset, f"file {path.name}: {len(examples)} rows; it takes 2 to train and judge."
+        )
+    order = np.random.default_rng(spec.validation.seed).permutation(len(examples))[: spec.rows]
+    wanted = min(max(1, round(len(order) * spec.validation.fraction)), spec.validation.rows_max, len(order) - 1)
+    train, held_out = np.sort(order[wanted:]), np.sort(order[:wanted])
+    return SplitExamples(tuple(examples[i] for i in train), tuple(examples[i] for i in held_out))
+
+
+def load_renderer(folder: Path) -> Renderer:
+    """The model's own chat template and tokenizer. Raises RunFailed(invalid_model)."""
+    try:
+        return Renderer.load(folder, clock=lambda: _STILL)
+    except InvalidInput as error:
+        raise RunFailed(Reason.invalid_model, f"base model: {error}") from error
+
+
+def render(
+    examples: Sequence[Example],
+    renderer: Renderer,
+    spec: FinetuneLlm,
+    max_length: int,
+    between: Callable[[int], None] = lambda done: None,
+) -> Rows:
+    """Token ids of every example, cut to `max_length`. Raises RunFailed(invalid_dataset) when none can be used."""
+    parts: Parts = []
+    desirable: list[bool] = []
+    empty = cut = 0
+    for number, example in enumerate(examples):
+        rendered = _rendered(example, renderer).values()
+        pieces = [piece for part in rendered for piece in _cut(part, spec, max_length)]
+        cut += any(len(part.ids) > max_length for part in rendered)
+        if not pieces or not all(any(learnt[1:]) for _, learnt in pieces):
+            empty += 1
+            continue
+        parts += pieces
+        desirable.append(isinstance(example, Judged) and example.desirable)
+        if number % _EVERY == 0:
+            between(number)
+    if not parts:
+        raise RunFailed(
+            Reason.invalid_dataset, f"no row leaves anything to learn within max_length ({max_length} tokens)."
+        )
+    if empty:
+        _log.warning("%d rows left out: their answers begin after max_length (%d tokens)", empty, max_length)
+    return Rows(sequences_of(parts), np.array(desirable, dtype=np.bool_), empty, cut)
+
+
+def mismatched(sequences: Sequences) -> Sequences:
+    """Each prompt with the answer of the sequence before it (the first with the last's): for the KL estimate of KTO."""
+    prompts, answers = [], []
+    for start, stop in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True):
+        first = int(start) + int(np.argmax(sequences.learnt[start:stop]))
+        prompts.append(sequences.ids[start:first])
+        answers.append((sequences.ids[first:stop], sequences.learnt[first:stop]))
+    others = [answers[-1], *answers[:-1]]
+    return sequences_of(
+        (np.concatenate((prompt, ids)), np.concatenate((np.zeros(len(prompt), dtype=np.bool_), learnt)))
+        for prompt, (ids, learnt) in zip(prompts, others, strict=True)
+    )
+
+
+def joined(one: Sequences, other: Sequences) -> Sequences:
+    """Both, one after the other."""
+    offsets: Int64s = np.concatenate((one.offsets, one.offsets[-1] + other.offsets[1:]))
+    return Sequences(np.concatenate((one.ids, other.ids)), np.concatenate((one.learnt, other.learnt)), offsets)
+
+
+def shown(examples: Sequence[Example], renderer: Renderer, count: int) -> list[dict[str, Any]]:
+    """The first examples as the model sees them, what is learnt between « and »."""
+    return [
+        {"row": example.row, **{name: visible(part) for name, part in _rendered(example, renderer).items()}}
+        for example in examples[:count]
+    ]
+
+
+def prompt_of(example: Example, renderer: Renderer) -> Prompt:
+    """What a server would send to have the example answered."""
+    if isinstance(example, PlainText):
+        ids = renderer.text(example.text).ids[:_TEXT_PROMPT_TOKENS]
+        return Prompt(example.text[:_TEXT_SHOWN_CHARS], ids, "")
+    asked, answer = _asked(example)
+    return Prompt("\n".join(message.content for message in asked), renderer.prompt(asked).ids, answer)
+
+
+def _asked(example: Conversation | Judged | Preference) -> tuple[tuple[Message, ...], str]:
+    if isinstance(example, Preference):
+        return example.prompt, example.chosen[-1].content
+    return example.messages[:-1], example.messages[-1].content
+
+
+def _rendered(example: Example, renderer: Renderer) -> dict[str, Rendered]:
+    try:
+        return renderer.example(example)
+    except InvalidInput as error:
+        raise RunFailed(Reason.invalid_dataset, f"row {example.row}: {error}") from error
+
+
+def _cut(part: Rendered, spec: FinetuneLlm, max_length: int) -> Parts:
+    """Conversations lose what is beyond; plain texts become several sequences."""
+    whole = spec.training.loss_on == "all" and spec.objective in ("sft", "pretrain")
+    learnt = [True] * len(part.ids) if whole else part.mask
+    if spec.objective != "pretrain":
+        return [(part.ids[:max_length], learnt[:max_length])]
+    starts = range(0, len(part.ids), max_length)
+    pieces = [(part.ids[start : start + max_length], learnt[start : start + max_length]) for start in starts]
+    return [piece for piece in pieces if len(piece[0]) > 1]
