@@ -12,7 +12,15 @@ from typing import Any
 
 from bench.measuring import REPOSITORY, floor_is_met
 
-BENCHMARKS = ("encoder_training", "job_start", "platform_overhead", "queue", "artifact_upload")
+BENCHMARKS = (
+    "encoder_training",
+    "job_start",
+    "platform_overhead",
+    "queue",
+    "artifact_upload",
+    "sft_training",
+    "lm_head_memory",
+)
 RESULTS = Path(__file__).resolve().parent / "results"
 LIMIT_S = 300
 

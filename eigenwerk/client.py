@@ -17,6 +17,7 @@ from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event, follow
 from eigenwerk.model_folders import model_files
 from eigenwerk.resources import (
+    ChatPreview,
     Classification,
     DatasetVersion,
     Deployment,
@@ -26,6 +27,7 @@ from eigenwerk.resources import (
     Model,
     ModelVersion,
     ModelVersionDetail,
+    Preview,
     Token,
     User,
 )
@@ -132,10 +134,16 @@ class Client:
         return follow(self._transport, f"/v1/jobs/{quote(job_id, safe='')}/events", after)
 
     def push_dataset(
-        self, file: Path, *, name: str | None = None, progress: Progress = ignore_progress
+        self,
+        file: Path,
+        *,
+        name: str | None = None,
+        columns: Sequence[str] | None = None,
+        progress: Progress = ignore_progress,
     ) -> DatasetVersion:
-        """Sends a CSV, TSV, JSONL (each also .gz) or Parquet file as the next version of `name`.
+        """Sends a CSV, TSV, JSONL, JSON (each also .gz or .xz) or Parquet file as the next version of `name`.
 
+        `columns` names those of a CSV or TSV file that has no header.
         The name is the file's, up to its first dot, when there is none. Equal content gives its version again.
         """
         name = name or file.name.split(".")[0]
@@ -143,7 +151,7 @@ class Client:
             self._transport.call(
                 "PUT",
                 f"/v1/datasets/{quote(name, safe='')}",
-                params={"file_name": file.name},
+                params=_given(file_name=file.name, columns=None if columns is None else list(columns)),
                 headers=upload_headers(file),
                 body=file_body(file, progress),
             )
@@ -152,6 +160,19 @@ class Client:
     def datasets(self) -> list[DatasetVersion]:
         """The newest version of each of your data sets."""
         return [DatasetVersion.model_validate(item) for item in self._transport.call("GET", "/v1/datasets")["data"]]
+
+    def preview_dataset(self, reference: str, *, rows: int = 10) -> Preview:
+        """The first rows of `name` or `name@version`."""
+        return Preview.model_validate(self._transport.call("GET", self._preview_path(reference), params={"rows": rows}))
+
+    def preview_chats(self, reference: str, *, rows: int = 3, model: str | None = None, **reading: str) -> ChatPreview:
+        """The first rows as conversations, and as the registered model will see them if one is named.
+
+        `reading`: objective (sft, dpo, orpo, kto, pretrain), format, and prompt, completion, text, system as texts with
+        {column} places.
+        """
+        params = _given(**{"as": "chat", "rows": rows, "model": model, **reading})
+        return ChatPreview.model_validate(self._transport.call("GET", self._preview_path(reference), params=params))
 
     def models(self) -> list[ModelVersion]:
         """The newest version of each of your models."""
@@ -274,6 +295,12 @@ class Client:
 
     def revoke_token(self, token_id: str, *, user: str = "me") -> None:
         self._transport.call("DELETE", f"/v1/users/{quote(user, safe='')}/tokens/{quote(token_id, safe='')}")
+
+    def _preview_path(self, reference: str) -> str:
+        wanted = _parsed(reference)
+        if wanted.owner is not None and wanted.owner != self.me().name:
+            raise EigenwerkError(f"You have no data set {reference}. `eigenwerk datasets` lists yours.", status=404)
+        return f"/v1/datasets/{wanted.name}/versions/{wanted.version or wanted.alias or 'latest'}/preview"
 
     def _model_path(self, reference: Reference) -> str:
         return f"/v1/registry/models/{reference.owner or self.me().name}/{reference.name}"

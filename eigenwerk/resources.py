@@ -85,6 +85,59 @@ class DatasetVersion(Resource):
     created_at: datetime
 
 
+class Preview(Resource):
+    """The first rows of a data set."""
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+
+
+class ChatMessage(Resource):
+    role: str
+    content: str
+
+
+class RenderedPiece(Resource):
+    """A stretch of the text that a model sees; on `supervised` ones it is trained."""
+
+    text: str
+    supervised: bool
+
+
+class RenderedSequence(Resource):
+    name: str
+    tokens: int
+    supervised_tokens: int
+    pieces: list[RenderedPiece]
+
+
+class ChatExample(Resource):
+    """One row of a data set as a chat; `sequences` are there when a model was named."""
+
+    row: int
+    kind: str
+    messages: list[ChatMessage] = Field(default_factory=list)
+    chosen: list[ChatMessage] | None = None
+    rejected: list[ChatMessage] | None = None
+    desirable: bool | None = None
+    text: str | None = None
+    sequences: list[RenderedSequence] = Field(default_factory=list)
+    problem: str | None = None
+
+
+class ChatPreview(Resource):
+    """The first examples of a data set, and what is wrong with its first rows."""
+
+    format: str
+    objective: str
+    used: list[str]
+    unused: list[str]
+    template: str | None = None
+    examples: list[ChatExample]
+    rows_checked: int
+    problems: list[Problem]
+
+
 class ModelVersion(Resource):
     """One immutable version of a model."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import Path, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 
 from api.authentication import TheUser, guarded_router, requires
-from api.datasets import service
+from api.datasets import chats, service
+from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
 from api.parts import ThePlatform
 from api.streaming import in_transfer, received_body
@@ -33,12 +34,13 @@ async def push_dataset(
     response: Response,
     name: Name,
     file_name: Annotated[str, Query(min_length=1, description="its suffix tells the format: headlines.csv.gz")],
+    columns: Annotated[list[str] | None, Query(description="names for a CSV or TSV without a header")] = None,
 ) -> DatasetVersionDetail:
-    """The body is the file: CSV, TSV, JSONL (each also .gz) or Parquet.
+    """The body is the file: CSV, TSV, JSONL, JSON (each also .gz or .xz) or Parquet.
 
     Content that is there already gives its version with status 200. `X-Content-SHA256` is checked when given.
     """
-    file_name, table = service.checked_file_name(file_name)
+    file_name, table = service.checked_file_name(file_name, columns)
     async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
         version, created = await in_transfer(
             platform, partial(service.push, platform, user, name, file_name, table, received)
@@ -76,9 +78,14 @@ async def preview(
     user: TheUser,
     name: Name,
     version: Version,
-    rows: Annotated[int, Query(ge=1, le=100)] = 10,
-) -> Preview:
-    """The first rows."""
+    as_chat: Annotated[ChatQuestion, Depends()],
+    shown_as: Annotated[Literal["table", "chat"], Query(alias="as")] = "table",
+    rows: Annotated[int | None, Query(ge=1, le=100, description="10 unless told, of a chat 3")] = None,
+) -> Preview | ChatPreview:
+    """The first rows: as they are, or as conversations the way a model will see them."""
+    if shown_as == "chat":
+        work = partial(chats.preview, platform, user, name, _number(version), as_chat, rows)
+        return await in_transfer(platform, work)
     return await in_transfer(platform, partial(service.preview, platform, user, name, _number(version), rows))
 
 

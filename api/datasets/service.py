@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from storage.tabular import TableFormat, detect_format, profile_table, read_rows
 
 log = logging.getLogger(__name__)
 
+_PREVIEW_ROWS = 10
 #: Bytes fetched for a preview: enough rows, whatever the size of the file.
 _PREVIEW_BYTES = 4 * 1024 * 1024
 #: Parquet has its index at the end, so a preview needs the whole file; larger ones have none.
@@ -35,7 +37,7 @@ _PREVIEW_PARQUET_BYTES_MAX = 64 * 1024 * 1024
 _FILE_NAME_CHARS_MAX = 255
 
 
-def checked_file_name(file_name: str) -> tuple[str, TableFormat]:
+def checked_file_name(file_name: str, columns: Sequence[str] | None = None) -> tuple[str, TableFormat]:
     """The name and the format that it tells. Raises InvalidInput before a byte of the body is read."""
     if (
         len(file_name) > _FILE_NAME_CHARS_MAX
@@ -47,7 +49,7 @@ def checked_file_name(file_name: str) -> tuple[str, TableFormat]:
             field="file_name", message=f"{file_name!r} is not a file name.", remedy="Give a name such as headlines.csv."
         )
         raise InvalidInput([problem])
-    return file_name, detect_format(file_name)
+    return file_name, detect_format(file_name, columns)
 
 
 def push(
@@ -55,9 +57,10 @@ def push(
 ) -> tuple[DatasetVersionDetail, bool]:
     """Checks and stores the file as the next version; content that is there already gives that version, and False."""
     profile = profile_table(received.path, table, file_name)
+    header = list(table.header) if table.header is not None else None
     with parts.database.unit_of_work() as work:
         for row in work.datasets.list_versions(user.user_id, name):
-            if row.sha256 == received.sha256 and row.file_name == file_name:
+            if (row.sha256, row.file_name, row.header) == (received.sha256, file_name, header):
                 return detail_of(row), False
     version_id = uuid4()
     # The key is made of ids, never of names; the suffix keeps the format visible to people who look into the bucket.
@@ -74,6 +77,7 @@ def push(
                 bytes_total=received.bytes,
                 sha256=received.sha256,
                 profile=profile,
+                header=header,
             )
             answer = detail_of(row)
             created = row.id == version_id
@@ -106,11 +110,21 @@ def get_version(parts: Parts, user: Principal, name: str, version: int | None) -
         return detail_of(_found(work.datasets.find(user.name, name, version), name, version))
 
 
-def preview(parts: Parts, user: Principal, name: str, version: int | None, rows: int) -> Preview:
+def preview(parts: Parts, user: Principal, name: str, version: int | None, rows: int | None) -> Preview:
     """The first rows, from the first megabytes of the file."""
+    row = find_version(parts, user, name, version)
+    return Preview(columns=list(row.profile["columns"]), rows=first_rows(parts, row, rows or _PREVIEW_ROWS))
+
+
+def find_version(parts: Parts, user: Principal, name: str, version: int | None) -> DatasetVersionRow:
+    """Raises ApiError(404)."""
     with parts.database.unit_of_work() as work:
-        row = _found(work.datasets.find(user.name, name, version), name, version)
-    table = detect_format(row.file_name)
+        return _found(work.datasets.find(user.name, name, version), name, version)
+
+
+def first_rows(parts: Parts, row: DatasetVersionRow, count: int) -> list[dict[str, Any]]:
+    """At most `count` rows of the file: those that its first megabytes hold."""
+    table = detect_format(row.file_name, row.header)
     wanted = row.bytes if table.kind == "parquet" else min(row.bytes, _PREVIEW_BYTES)
     if table.kind == "parquet" and row.bytes > _PREVIEW_PARQUET_BYTES_MAX:
         raise ApiError(422, "Parquet files of this size have no preview; their profile has columns and values.")
@@ -119,8 +133,7 @@ def preview(parts: Parts, user: Principal, name: str, version: int | None, rows:
             for chunk in chunks:
                 spool.write(chunk)
         spool.flush()
-        found = _first_rows(Path(spool.name), table, row.file_name, rows, cut=wanted < row.bytes)
-    return Preview(columns=list(row.profile["columns"]), rows=found)
+        return _first_rows(Path(spool.name), table, row.file_name, count, cut=wanted < row.bytes)
 
 
 def _first_rows(path: Path, table: TableFormat, file_name: str, count: int, *, cut: bool) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from corpus.conversations.examples import Message
 from corpus.conversations.problems import BadRow
-from corpus.conversations.turns import checked_conversation, checked_order, kind_of, parsed_turns, user_and_assistant
+from corpus.conversations.turns import checked_conversation, checked_order, mismatch, parsed_turns, user_and_assistant
 
 Row = Mapping[str, Any]
 Turns = tuple[Message, ...]
@@ -40,7 +40,7 @@ def openai_pair(row: Row) -> Pair:
     """OpenAI's preference format."""
     asked = row.get("input")
     if not isinstance(asked, dict):
-        raise BadRow("input", f"it is not an object but {kind_of(asked)}.", 'Write {"messages": [...]}.')
+        raise BadRow("input", mismatch(asked, "an object"), 'Write {"messages": [...]}.')
     _check_tools(asked.get("tools"), "input.tools")
     prompt = parsed_turns(asked.get("messages"), "input.messages")
     return _pair(row, prompt, "input.messages", "preferred_output", "non_preferred_output")
@@ -77,16 +77,14 @@ def label_of(row: Row) -> bool:
     known = {"true": True, "1": True, "false": False, "0": False}
     found = known.get(str(value).strip().lower()) if isinstance(value, bool | int | str) else None
     if found is None:
-        raise BadRow(
-            "label", f"it is {kind_of(value)}, not true or false.", "Write true for a wanted answer, else false."
-        )
+        raise BadRow("label", mismatch(value, "true or false"), "Write true for a wanted answer, else false.")
     return found
 
 
 def plain_text(row: Row) -> str:
     value = row.get("text")
     if not isinstance(value, str):
-        raise BadRow("text", f"it is not a text but {kind_of(value)}.", "Write a text, or leave the row out.")
+        raise BadRow("text", mismatch(value, "a text"), "Write a text, or leave the row out.")
     if not value.strip():
         raise BadRow("text", "it is empty.", "Write a text, or leave the row out.")
     return value
@@ -139,7 +137,7 @@ def _history(value: Any) -> Turns:
         return ()
     remedy = 'Write [["question", "answer"], ...].'
     if not isinstance(value, list):
-        raise BadRow("history", f"it is not a list but {kind_of(value)}.", remedy)
+        raise BadRow("history", mismatch(value, "a list"), remedy)
     turns: list[Message] = []
     for index, pair in enumerate(value):
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
@@ -165,7 +163,7 @@ def _answer(row: Row, field: str) -> Message:
 def _text(row: Row, field: str) -> str:
     value = row.get(field)
     if not isinstance(value, str):
-        raise BadRow(field, f"it is not a text but {kind_of(value)}.", "Write a text, or leave the row out.")
+        raise BadRow(field, mismatch(value, "a text"), "Write a text, or leave the row out.")
     return value
 
 

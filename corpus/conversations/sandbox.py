@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -46,11 +46,19 @@ class Outcome:
     problem: str | None = None
 
 
-_OUTCOMES = TypeAdapter(list[Outcome])
+@dataclass(frozen=True)
+class Outcomes:
+    """One outcome per example, and whether the template is the model's own or the default."""
+
+    template: Literal["model", "default"]
+    examples: list[Outcome]
 
 
-def render_confined(folder: Path, examples: Sequence[Example]) -> list[Outcome]:
-    """One outcome per example. Raises RenderingError when the folder can't be used or a limit is passed."""
+_OUTCOMES = TypeAdapter(Outcomes)
+
+
+def render_confined(folder: Path, examples: Sequence[Example]) -> Outcomes:
+    """Renders with the folder's tokenizer and template. Raises RenderingError: no usable folder, or a limit passed."""
     request = {"folder": str(folder.resolve()), "examples": [_document(example) for example in examples]}
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TOKENIZERS_PARALLELISM": "false"}
     try:
@@ -71,7 +79,7 @@ def render_confined(folder: Path, examples: Sequence[Example]) -> list[Outcome]:
     answer = json.loads(done.stdout)
     if "problem" in answer:
         raise RenderingError(answer["problem"], answer["remedy"])
-    return _OUTCOMES.validate_python(answer["outcomes"])
+    return _OUTCOMES.validate_python(answer)
 
 
 def _beyond(what: str) -> RenderingError:
@@ -93,15 +101,16 @@ def main() -> None:
     try:
         renderer = Renderer.load(Path(request["folder"]))
         _narrow()
-        answer = {
-            "outcomes": [
-                asdict(_render(renderer, _KINDS[one.pop("kind")].validate_python(one))) for one in request["examples"]
-            ]
-        }
+        answer = asdict(_rendered(renderer, request["examples"]))
     except InvalidInput as error:
         [problem] = error.problems
         answer = {"problem": problem.message, "remedy": problem.remedy}
     json.dump(answer, sys.stdout)
+
+
+def _rendered(renderer: Renderer, documents: Sequence[dict[str, Any]]) -> Outcomes:
+    examples = [_KINDS[document.pop("kind")].validate_python(document) for document in documents]
+    return Outcomes(renderer.template.origin, [_outcome(renderer, example) for example in examples])
 
 
 def _narrow() -> None:
@@ -114,7 +123,7 @@ def _narrow() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
-def _render(renderer: Renderer, example: Example) -> Outcome:
+def _outcome(renderer: Renderer, example: Example) -> Outcome:
     try:
         return Outcome(renderer.example(example))
     except RenderingError as error:

@@ -33,7 +33,7 @@ def parsed_turns(value: Any, field: str) -> tuple[Message, ...]:
     """The turns of a list in either style; a single turn counts as a list of one. Raises BadRow."""
     turns = [value] if isinstance(value, dict) else value
     if not isinstance(turns, list):
-        raise BadRow(field, f"it is not a list of turns but {kind_of(value)}.", _OPENAI)
+        raise BadRow(field, mismatch(value, "a list of turns"), _OPENAI)
     return tuple(_parsed_turn(turn, f"{field}[{index}]") for index, turn in enumerate(turns))
 
 
@@ -138,6 +138,11 @@ def with_system(turns: Iterable[Message], system: str | None) -> tuple[Message, 
     if not system or not system.strip() or (turns and turns[0].role == "system"):
         return turns
     return (Message("system", system), *turns)
+
+
+def mismatch(value: object, wanted: str) -> str:
+    """What is wrong with a value that should be `wanted`, such as `a text`."""
+    return "it is missing." if value is None else f"it is not {wanted} but {kind_of(value)}."
 
 
 def kind_of(value: object) -> str:

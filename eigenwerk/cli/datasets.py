@@ -1,25 +1,27 @@
-"""datasets: push, list."""
+"""datasets: push, list, preview."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from eigenwerk.cli.console import JsonOption, age, platform, say, say_json, say_table, transfer
+from eigenwerk.cli.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, shortened
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.reporting import size
 
 commands = typer.Typer(
-    help="Push and list data sets.\n\nExample: eigenwerk datasets push headlines.csv.gz",
+    help="Push, list and look into data sets.\n\nExample: eigenwerk datasets push headlines.csv.gz",
     invoke_without_command=True,
 )
 
 
 @commands.callback()
 def datasets(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Push and list data sets.
+    """Push, list and look into data sets.
 
     Example: eigenwerk datasets push headlines.csv.gz
     """
@@ -29,9 +31,14 @@ def datasets(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @commands.command()
 def push(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV or JSONL (each also .gz), or Parquet.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL or JSON (each also .gz or .xz), or Parquet.")
+    ],
     name: Annotated[
         str | None, typer.Option(help="The data set's name; the file's up to its first dot if absent.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Names of the columns of a CSV or TSV without a header.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,9 +47,10 @@ def push(
     Example: eigenwerk datasets push newsticker.csv.gz --name newsticker
     """
     if not file.is_file():
-        raise EigenwerkError(f"{file} is no file. Name a CSV, TSV, JSONL or Parquet file.")
+        raise EigenwerkError(f"{file} is no file. Name a CSV, TSV, JSONL, JSON or Parquet file.")
     with platform() as client, transfer(file.name, file.stat().st_size) as progress:
-        version = client.push_dataset(file, name=name, progress=progress)
+        names = None if columns is None else [column.strip() for column in columns.split(",")]
+        version = client.push_dataset(file, name=name, columns=names, progress=progress)
     if as_json:
         say_json(version)
     else:
@@ -75,3 +83,53 @@ def list_datasets(as_json: JsonOption = False) -> None:
         rows,
         "You have no data sets. Push one: eigenwerk datasets push FILE",
     )
+
+
+class Shown(StrEnum):
+    """As what `preview` shows the rows."""
+
+    table = "table"
+    chat = "chat"
+
+
+Template = typer.Option(metavar="TEXT", help="A text with {column} places, for --as chat.")
+
+
+@commands.command()
+def preview(
+    reference: Annotated[str, typer.Argument(metavar="NAME[@V]", help="A data set; @ takes a version.")],
+    shown: Annotated[Shown, typer.Option("--as", help="The rows as they are, or as conversations.")] = Shown.table,
+    rows: Annotated[int | None, typer.Option(min=1, max=100, help="How many; 10 rows or 3 conversations.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME[@V]", help="Render the conversations as this model will see them.")
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="What the data is for: sft, dpo, orpo, kto or pretrain.", show_default="sft")
+    ] = None,
+    format_name: Annotated[str | None, typer.Option("--format", help="Recognised by the columns if absent.")] = None,
+    prompt: Annotated[str | None, Template] = None,
+    completion: Annotated[str | None, Template] = None,
+    text: Annotated[str | None, Template] = None,
+    system: Annotated[str | None, Template] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the first rows of a data set; as conversations with what will be trained marked.
+
+    Example: eigenwerk datasets preview instructions --as chat --model smollm2
+    """
+    given = {"prompt": prompt, "completion": completion, "text": text, "system": system}
+    given |= {"objective": objective, "format": format_name}
+    reading = {name: value for name, value in given.items() if value is not None}
+    with platform() as client:
+        if shown is Shown.chat:
+            chats = client.preview_chats(reference, rows=rows or CHATS_SHOWN, model=model, **reading)
+            say_json(chats) if as_json else say_chats(chats)
+            return
+        if reading or model:
+            raise typer.BadParameter("it is for --as chat only.", param_hint=f"--{next(iter([*reading, 'model']))}")
+        table = client.preview_dataset(reference, rows=rows or ROWS_SHOWN)
+    if as_json:
+        say_json(table)
+        return
+    cells = [[shortened(row.get(column)) for column in table.columns] for row in table.rows]
+    say_table(table.columns, cells, "The data set has no rows.")

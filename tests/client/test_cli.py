@@ -42,6 +42,7 @@ CALLS = {
     "datasets": ["datasets"],
     "datasets push": ["datasets", "push", "CSV"],
     "datasets list": ["datasets", "list"],
+    "datasets preview": ["datasets", "preview", "headlines"],
     "models": ["models"],
     "models list": ["models", "list"],
     "models show": ["models", "show", "newsticker-quality"],
@@ -91,6 +92,10 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         f"POST /v1/jobs/{JOB_ID}/cancel": (200, job("cancelling")),
         "PUT /v1/datasets/headlines": (201, dataset()),
         "GET /v1/datasets": (200, {"data": [dataset()]}),
+        "GET /v1/datasets/headlines/versions/latest/preview": (
+            200,
+            {"columns": ["headline"], "rows": [{"headline": "a"}]},
+        ),
         "GET /v1/users/me": (200, {"id": "u", "name": "admin"}),
         f"GET {models}": (200, {"data": [model_version(files)]}),
         f"GET {models}/admin/newsticker-quality": (

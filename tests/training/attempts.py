@@ -27,6 +27,7 @@ class Attempt:
 
     def __init__(self, root: Path, model: Path, data: Path) -> None:
         self.root, self.model, self.data = root, model, data
+        self.header: tuple[str, ...] | None = None
         self.events: list[ChildEvent] = []
 
     def run(
@@ -53,6 +54,7 @@ class Attempt:
         context = RunContext(
             spec=parse_spec(spec_document(**changes)),
             dataset_path=self.data,
+            dataset_header=self.header,
             model_dir=self.model,
             output_dir=self.root / "out",
             checkpoints_dir=self.root / "checkpoints",

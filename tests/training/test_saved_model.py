@@ -74,6 +74,18 @@ def test_balanced_classes_label_smoothing_and_cosine_run(attempt: Callable[[str]
     assert manifest.report["rows"]["train"] + manifest.report["rows"]["validation"] == 40
 
 
+def test_a_table_without_a_header_trains_the_same_model(attempt: Callable[[str], Attempt], tmp_path: Path) -> None:
+    named, bare = attempt("named"), attempt("bare")
+    text = named.data.read_text(encoding="utf-8")
+    bare.data = tmp_path / "bare.csv"
+    bare.data.write_text(text.split("\n", 1)[1], encoding="utf-8")
+    bare.header = ("headline", "quality")
+    weights = [
+        next(file.sha256 for file in one.run().files if file.path == "model.safetensors") for one in (named, bare)
+    ]
+    assert weights[0] == weights[1]
+
+
 def test_sample_and_split_depend_on_the_seed_alone_and_keep_the_shares(tmp_path: Path) -> None:
     path = tmp_path / "uneven.csv"
     write_csv(path, [(f"text {row}", "rare" if row % 10 == 0 else "usual") for row in range(1000)])

@@ -49,12 +49,15 @@ class Split:
         return sum(text in known for text in self.validation.texts)
 
 
-def load_texts(path: Path, text_column: str, label_column: str) -> LabelledTexts:
-    """Reads the two columns. Raises RunFailed(invalid_dataset) with file and row for cells that can't be used."""
+def load_texts(path: Path, text_column: str, label_column: str, header: Sequence[str] | None = None) -> LabelledTexts:
+    """Reads the two columns. Raises RunFailed(invalid_dataset) with file and row for cells that can't be used.
+
+    `header` names the columns of a file that doesn't do so itself.
+    """
     texts: list[str] = []
     names: list[str] = []
     try:
-        rows = read_rows(path, detect_format(path.name), [text_column, label_column])
+        rows = read_rows(path, detect_format(path.name, header), [text_column, label_column])
         for number, row in enumerate(rows, start=1):
             texts.append(_cell(row[text_column], text_column, path, number))
             names.append(_cell(row[label_column], label_column, path, number))

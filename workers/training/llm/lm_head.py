@@ -80,7 +80,8 @@ class _Gradients:
         if self.hidden is not None:
             self.hidden[rows] = product(gradient, self.head.weight.to(gradient.dtype).t())
         if self.weight is not None:
-            self.weight += product(gradient.t(), self.source[rows].t()).to(self.weight.dtype)
+            # In place: a product of its own would be a second matrix as large as the head, for every chunk.
+            self.weight.addmm_(gradient.t().to(self.weight.dtype), self.source[rows].to(self.weight.dtype))
 
 
 class _WeightedLoss(torch.autograd.Function):  # type: ignore[misc]

@@ -1,0 +1,109 @@
+"""A data set seen as chats, and as one model will see them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from api.authentication import Principal
+from api.datasets.chat_schemas import (
+    ChatExample,
+    ChatMessage,
+    ChatPreview,
+    ChatQuestion,
+    RenderedPiece,
+    RenderedSequence,
+)
+from api.datasets.service import find_version, first_rows
+from api.errors import not_found
+from api.parts import Parts
+from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText
+from corpus.conversations.formats import recognise
+from corpus.conversations.model_files import CHAT_FILES, TOKENIZER_BYTES_MAX
+from corpus.conversations.reading import FIRST_ROWS, columns_of, converted
+from corpus.conversations.rendering import Rendered
+from corpus.conversations.sandbox import Outcome, Outcomes, render_confined
+from jobspecs.manifest import Manifest
+from jobspecs.problems import InvalidInput, Problem
+from jobspecs.references import parse_reference
+from storage.tables import ModelVersionRow
+
+_EXAMPLES = 3
+
+
+def preview(
+    parts: Parts, user: Principal, name: str, version: int | None, question: ChatQuestion, count: int | None
+) -> ChatPreview:
+    """The first `count` examples, rendered when a model is named.
+
+    Raises ApiError(404) without the data set or model, InvalidInput when the format can't be recognised or the model
+    can't render.
+    """
+    row = find_version(parts, user, name, version)
+    model = _find_model(parts, user, question.model) if question.model else None
+    rows = first_rows(parts, row, FIRST_ROWS)
+    recognised = recognise(columns_of(rows), rows, question.source, question.objective)
+    problems: list[Problem] = []
+    examples = list(converted(rows, recognised, row.file_name, problems.append))[: count or _EXAMPLES]
+    rendered = _rendered(parts, model, examples) if model else None
+    outcomes = rendered.examples if rendered else [Outcome({}) for _ in examples]
+    return ChatPreview(
+        format=recognised.format,
+        objective=question.objective,
+        used=list(recognised.used),
+        unused=list(recognised.unused),
+        template=rendered.template if rendered else None,
+        examples=[_described(example, outcome) for example, outcome in zip(examples, outcomes, strict=True)],
+        rows_checked=len(rows),
+        problems=problems,
+    )
+
+
+def _find_model(parts: Parts, user: Principal, text: str) -> ModelVersionRow:
+    try:
+        reference = parse_reference(text)
+    except ValueError as error:
+        raise InvalidInput([Problem(field="model", message=f"{error}.", remedy="Name a model you have.")]) from error
+    row = None
+    if reference.owner in (None, user.name):
+        with parts.database.unit_of_work() as work:
+            row = work.models.find(user.name, reference)
+    if row is None:
+        raise not_found(f"model {text}")
+    return row
+
+
+def _rendered(parts: Parts, model: ModelVersionRow, examples: Sequence[Example]) -> Outcomes:
+    """Fetches what rendering reads of the model, which is little, and renders in a process of its own."""
+    files = {file.path: file for file in Manifest.model_validate(model.manifest).files}
+    with tempfile.TemporaryDirectory(prefix="eigenwerk-chat-", dir=parts.settings.spool_dir) as name:
+        folder = Path(name)
+        for path in CHAT_FILES:
+            file = files.get(path)
+            if file is not None and file.bytes <= TOKENIZER_BYTES_MAX:
+                parts.objects.download_file(f"{model.prefix}/{path}", folder / path, sha256=file.sha256)
+        return render_confined(folder, examples)
+
+
+def _described(example: Example, outcome: Outcome) -> ChatExample:
+    sequences = [_sequence(name, rendered) for name, rendered in outcome.sequences.items()]
+    shown = ChatExample(row=example.row, kind="text", sequences=sequences, problem=outcome.problem)
+    if isinstance(example, PlainText):
+        return shown.model_copy(update={"text": example.text})
+    if isinstance(example, Conversation):
+        return shown.model_copy(update={"kind": "conversation", "messages": _messages(example.messages)})
+    if isinstance(example, Judged):
+        messages = _messages(example.messages)
+        return shown.model_copy(update={"kind": "judged", "messages": messages, "desirable": example.desirable})
+    answers = {"chosen": _messages(example.chosen), "rejected": _messages(example.rejected)}
+    return shown.model_copy(update={"kind": "preference", "messages": _messages(example.prompt), **answers})
+
+
+def _messages(messages: Sequence[Message]) -> list[ChatMessage]:
+    return [ChatMessage(role=message.role, content=message.content) for message in messages]
+
+
+def _sequence(name: str, rendered: Rendered) -> RenderedSequence:
+    pieces = [RenderedPiece(text=piece.text, supervised=piece.supervised) for piece in rendered.pieces]
+    return RenderedSequence(name=name, tokens=len(rendered.ids), supervised_tokens=sum(rendered.mask), pieces=pieces)

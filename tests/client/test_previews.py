@@ -1,0 +1,118 @@
+"""What people see of a data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from tests.client.conftest import Outcome
+from tests.client.stub import StubPlatform
+
+Run = Callable[..., Outcome]
+URL = "/v1/datasets/chats/versions/2/preview"
+
+
+def sequence(**fields: Any) -> dict[str, Any]:
+    pieces = [
+        {"text": "<user>\nAdd.\n<assistant>\n", "supervised": False},
+        {"text": "3<end>", "supervised": True},
+        {"text": "\n", "supervised": False},
+    ]
+    return {"name": "conversation", "tokens": 1200, "supervised_tokens": 2, "pieces": pieces, **fields}
+
+
+def chats(**fields: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "Add.\nNow."}, {"role": "assistant", "content": "3"}]
+    return {
+        "format": "alpaca",
+        "objective": "sft",
+        "used": ["instruction", "output"],
+        "unused": ["id"],
+        "template": None,
+        "examples": [{"row": 1, "kind": "conversation", "messages": messages, "sequences": []}],
+        "rows_checked": 4,
+        "problems": [{"message": "it is empty.", "file": "c.json", "row": 3, "remedy": "Write a text."}],
+        **fields,
+    }
+
+
+def test_conversations_are_shown_with_their_format_and_problems(platform: StubPlatform, run: Run) -> None:
+    platform.answers[f"GET {URL}"] = (200, chats())
+    shown = run("datasets", "preview", "chats@2", "--as", "chat", "--system", "Be brief.", "--objective", "sft")
+    assert shown.code == 0
+    assert shown.out.splitlines() == [
+        "format    alpaca, for sft",
+        "columns   instruction, output  (not read: id)",
+        "",
+        "row 1: conversation",
+        "user: Add.",
+        "Now.",
+        "assistant: 3",
+    ]
+    assert shown.err.splitlines() == [
+        "1 of the first 4 rows can't be used:",
+        "file c.json, row 3: it is empty. Write a text.",
+    ]
+    asked = parse_qs(platform.requests[-1].query)
+    assert asked == {"as": ["chat"], "rows": ["3"], "system": ["Be brief."], "objective": ["sft"]}
+
+
+def test_what_is_trained_stands_between_marks_where_there_are_no_colors(platform: StubPlatform, run: Run) -> None:
+    example = {"row": 7, "kind": "judged", "desirable": False, "sequences": [sequence()]}
+    platform.answers[f"GET {URL}"] = (200, chats(template="default", examples=[example], problems=[]))
+    shown = run("datasets", "preview", "chats@2", "--as", "chat", "--model", "talker")
+    assert shown.out.splitlines()[2:] == [
+        "template  the default: the model brings none",
+        "",
+        "row 7: judged, unwanted",
+        "--- conversation: 1,200 tokens, 2 of them trained",
+        "<user>",
+        "Add.",
+        "<assistant>",
+        "«3<end>»",
+        "",
+    ]
+
+
+def test_on_a_terminal_what_is_trained_is_colored_and_nothing_can_steer_it(
+    platform: StubPlatform, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    pieces = [{"text": "[red]\x1b]0;title\x07", "supervised": False}, {"text": "3<end>", "supervised": True}]
+    example = {"row": 1, "kind": "conversation", "sequences": [sequence(pieces=pieces)]}
+    platform.answers[f"GET {URL}"] = (200, chats(examples=[example], problems=[]))
+    shown = run("datasets", "preview", "chats@2", "--as", "chat", "--model", "talker")
+    last = shown.out.splitlines()[-1]
+    assert "\x1b[1;32m3<end>" in last
+    assert "[red]" in last
+    assert "\x1b]" not in last
+
+
+def test_a_preview_is_json_for_programs_and_a_table_for_people(platform: StubPlatform, run: Run) -> None:
+    rows = [{"text": "a  b\nc", "tags": ["x"]}, {"text": "long " * 20, "tags": None}]
+    platform.answers[f"GET {URL}"] = (200, {"columns": ["text", "tags"], "rows": rows})
+    assert json.loads(run("datasets", "preview", "chats@2", "--json").out)["rows"] == rows
+    lines = run("datasets", "preview", "chats@2").out.splitlines()
+    assert lines[0].split() == ["text", "tags"]
+    assert lines[1].startswith("a b c") and lines[1].endswith('["x"]')
+    assert "…" in lines[2]
+
+
+def test_options_for_chats_want_a_chat(platform: StubPlatform, run: Run) -> None:
+    refused = run("datasets", "preview", "chats@2", "--model", "talker")
+    assert (refused.code, "--as chat" in refused.err) == (2, True)
+    assert platform.requests == []
+
+
+def test_names_of_columns_go_with_the_file(platform: StubPlatform, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("a,b,1\n")
+    run("datasets", "push", str(tmp_path / "pairs.csv"), "--columns", "sentence1, sentence2,score")
+    [request] = platform.requests
+    assert parse_qs(request.query)["columns"] == ["sentence1", "sentence2", "score"]
