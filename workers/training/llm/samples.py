@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -31,8 +32,9 @@ def answers(
         for number, prompt in enumerate(prompts):
             between(number)
             ids = torch.tensor([list(prompt)], device=device)
-            output = decoder.inner.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
+            mask = torch.ones_like(ids)
+            output = decoder.world.run(
+                partial(decoder.inner.generate, input_ids=ids, attention_mask=mask, generation_config=config)
             )
             found.append(str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip())
     return found
