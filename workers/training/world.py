@@ -7,6 +7,7 @@ processes. What every process must do alike (stop, write a checkpoint, judge) is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeVar, cast
 
 import numpy as np
@@ -55,6 +56,10 @@ class World:
         """
         for number in range(self.rank, -(-parts // self.size) * self.size, self.size):
             yield min(number, parts - 1), number < parts
+
+    def without_gradients(self) -> AbstractContextManager[object]:
+        """For judging and generation. Weights that FSDP gathers in inference mode could not be trained afterwards."""
+        return torch.no_grad() if self.sharded else torch.inference_mode()
 
     def run(self, compute: Callable[[], T]) -> T:
         """Calls `compute`, in which the model may be used without gradients."""

@@ -28,7 +28,7 @@ def answers(
         pad_token_id=decoder.pad_id,
     )
     found = []
-    with own_attention(decoder), torch.inference_mode():
+    with own_attention(decoder), decoder.world.without_gradients():
         for number, prompt in enumerate(prompts):
             between(number)
             ids = torch.tensor([list(prompt)], device=device)

@@ -43,7 +43,7 @@ def sequence_log_probs(
     world, done = decoder.world, 0
     for number, counts in world.dealt(len(parts)):
         batch = batch_of(sequences, parts[number]).to(device)
-        with torch.inference_mode():
+        with world.without_gradients():
             log_probs = world.run(partial(supervised_log_probs, decoder, batch))
             if counts:
                 found[batch.order] = sums(log_probs.double(), batch).cpu().numpy()
