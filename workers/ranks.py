@@ -1,4 +1,4 @@
-"""The ranks of a job on several GPUs: one process per GPU, forked from the job's child as the child was from the zygote.
+"""The ranks of a job on several GPUs: a process for each, forked from the child as the child was from the zygote.
 
 Not started by torch's launcher: it needs twelve seconds of imports per rank, and it puts each rank into a session of
 its own, where the signals that the worker sends to the job's group would not reach it.

@@ -259,6 +259,14 @@ class FinetuneLlm(SpecBase):
                     remedy="Write distributed: ddp, or tuning: lora.",
                 )
             )
+        if mode in ("zero2", "zero3") and self.training.keep_best:
+            problems.append(
+                Problem(
+                    field="training.keep_best",
+                    message=f"the weights of an earlier step can't be put back into {mode}.",
+                    remedy="Leave keep_best out, or write distributed: fsdp.",
+                )
+            )
         if mode != "ddp" and self.training.optimizer in _GPU_OPTIMIZERS:
             problems.append(
                 Problem(

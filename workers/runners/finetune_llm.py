@@ -18,7 +18,7 @@ from workers.runners.context import RunContext, RunStopped
 from workers.runners.stages import Stages
 from workers.training.batches import BatchPlan
 from workers.training.devices import prepare_device
-from workers.training.distributed import world_of
+from workers.training.joining import world_of
 from workers.training.llm.judging import LlmVerdict, judge
 from workers.training.llm.preparing import LlmTask, Scorer, held_out_loss, judged, rows_of, scored, task_of
 from workers.training.llm.results import llm_card, report_of, write_result
@@ -230,7 +230,7 @@ def _training_facts(start: Start, training: Rows, result: TrainingResult) -> dic
         "resumed_at_step": result.resumed_at,
         "best_step": result.best_step,
         "sequences_per_s": result.sequences_per_s,
-        "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
+        "parameters_trained": sum(getattr(p, "ds_numel", p.numel()) for p in parameters if p.requires_grad),
         "tokens": int(training.sequences.lengths.sum()),
         "tokens_supervised": int(training.sequences.supervised.sum()),
         "packed": start.decoder.variant != "padded",

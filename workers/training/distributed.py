@@ -1,13 +1,13 @@
-"""Several processes, one per GPU, through accelerate: DDP, FSDP2, DeepSpeed ZeRO.
+"""Several processes, one per GPU, through accelerate: DDP and FSDP2. `zero` has DeepSpeed.
 
-The model's wrapper is entered through `_Entrance`, whose forward calls a function: the loss is computed from hidden
+The model's wrapper is entered through `Entrance`, whose forward calls a function: the loss is computed from hidden
 states and the LM head's weights, which a plain call of the model would not give. While the function runs, FSDP has the
 weights gathered; when it returns, DDP and FSDP await the backward pass of its result.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -22,9 +22,8 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from torch import distributed, nn
 from torch.optim import Optimizer
 
-from jobspecs.lifecycle import Reason
-from workers.runners.context import RankPlace, RunFailed
-from workers.training.world import ALONE, World
+from workers.runners.context import RankPlace
+from workers.training.world import World
 
 T = TypeVar("T")
 
@@ -34,45 +33,29 @@ _PATIENCE = timedelta(hours=2)
 _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
 
-def world_of(place: RankPlace | None) -> World:
-    """Joins the other processes of the job, if it has any; all must call it.
-
-    Raises RunFailed(unsatisfiable) where the engine that the spec names is not installed.
-    """
-    if place is None:
-        return ALONE
-    if place.mode in ("zero2", "zero3"):
-        check_deepspeed(place.mode)
-    return _Ranks(place)
-
-
-def check_deepspeed(mode: str) -> None:
-    """Raises RunFailed(unsatisfiable) unless DeepSpeed is installed, and then because nothing here has run with it."""
-    if importlib.util.find_spec("deepspeed") is None:
-        raise RunFailed(
-            Reason.unsatisfiable,
-            f"training.distributed: {mode} needs DeepSpeed, which is not installed on this worker. "
-            "Run `pip install deepspeed` there, or write fsdp, which spreads the same as zero3.",
-        )
-
-
-class _Entrance(nn.Module):
+class Entrance(nn.Module):  # type: ignore[misc]
     """The model as a module whose forward is whatever function it is given."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         # Names the blocks that FSDP shards one by one.
-        self._no_split_modules = sorted(getattr(model, "_no_split_modules", None) or _blocks_below(model))
+        self._no_split_modules = sorted(set(_blocks_below(model)))
+
+    def library_model(self) -> nn.Module:
+        """Below an adapter's wrapper."""
+        return cast(nn.Module, self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model)
 
     def forward(self, compute: Callable[[], Any]) -> Any:
         return compute()
 
 
-class _Ranks(World):
+class Ranks(World):
+    """Processes that train through DDP or FSDP."""
+
     def __init__(self, place: RankPlace) -> None:
-        self.rank, self.size, self._mode = place.rank, place.size, place.mode
-        os.environ.update(_environment(place))
+        self.rank, self.size, self.mode = place.rank, place.size, place.mode
+        os.environ.update(self._environment(place))
         if not place.on_cpu:
             torch.cuda.set_device(place.rank)
         # A file instead of a port: nobody else can take it, and nothing listens.
@@ -85,25 +68,25 @@ class _Ranks(World):
             timeout=_PATIENCE,
         )
         handlers = [DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)]
-        self._accelerator = Accelerator(cpu=place.on_cpu, kwargs_handlers=handlers)
+        self.accelerator = Accelerator(cpu=place.on_cpu, kwargs_handlers=handlers)
         if place.on_cpu and self.sharded:
             self._shard_on_cpu()
-        self._wrapped: Any = None
+        self.wrapped: Any = None
 
     @property
     def sharded(self) -> bool:
-        return self._mode == "fsdp"
+        return self.mode == "fsdp"
 
     def prepare(self, model: nn.Module, optimizer: Optimizer) -> Optimizer:
-        self._wrapped, prepared = self._accelerator.prepare(_Entrance(model), optimizer)
+        self.wrapped, prepared = self.accelerator.prepare(Entrance(model), optimizer)
         return cast(Optimizer, prepared.optimizer)
 
     def run(self, compute: Callable[[], T]) -> T:
-        return cast(T, self._wrapped(compute)) if self.sharded else compute()
+        return cast(T, self.wrapped(compute)) if self.sharded else compute()
 
     def add_gradients(self, compute: Callable[[], torch.Tensor], *, counts: bool, last: bool) -> torch.Tensor:
         with nullcontext() if last else self._without_exchange():
-            loss = self._wrapped(compute)
+            loss = self.wrapped(compute)
             # The exchange takes the mean over processes; the gradients of a step are a sum.
             torch.autograd.backward(loss * (self.size if counts else 0))
         return cast(torch.Tensor, loss.detach() if counts else torch.zeros_like(loss))
@@ -131,23 +114,25 @@ class _Ranks(World):
 
     def _without_exchange(self) -> AbstractContextManager[Any]:
         """FSDP exchanges after every micro-batch: whole gradients kept between them would cost what it saves."""
-        return nullcontext() if self.sharded else cast(AbstractContextManager[Any], self._wrapped.no_sync())
+        return nullcontext() if self.sharded else cast(AbstractContextManager[Any], self.wrapped.no_sync())
 
     def _shard_on_cpu(self) -> None:
         """accelerate turns to FSDP on accelerators only; what it then does works on CPUs too."""
-        state = self._accelerator.state
+        state = self.accelerator.state
         state.distributed_type, state.fsdp_plugin = DistributedType.FSDP, FullyShardedDataParallelPlugin()
 
+    def _environment(self, place: RankPlace) -> dict[str, str]:
+        """What accelerate's own launcher would set for this configuration and rank."""
+        arguments = launch_command_parser().parse_args(["--config_file", str(place.accelerate_config), "-"])
+        arguments, defaults, _ = _validate_launch_command(arguments)
+        stated = self._launched(arguments, defaults)
+        chosen = {name: value for name, value in stated.items() if name.startswith(("ACCELERATE_", "FSDP_"))}
+        rank, size = str(place.rank), str(place.size)
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+        return {**chosen, **ranks, **_LOOPBACK}
 
-def _environment(place: RankPlace) -> dict[str, str]:
-    """What accelerate's own launcher would set for this configuration and rank."""
-    arguments = launch_command_parser().parse_args(["--config_file", str(place.accelerate_config), "-"])
-    arguments, _, _ = _validate_launch_command(arguments)
-    stated = prepare_multi_gpu_env(arguments)
-    chosen = {name: value for name, value in stated.items() if name.startswith(("ACCELERATE_", "FSDP_"))}
-    rank, size = str(place.rank), str(place.size)
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-    return {**chosen, **ranks, **_LOOPBACK}
+    def _launched(self, arguments: argparse.Namespace, defaults: Any) -> dict[str, str]:
+        return cast(dict[str, str], prepare_multi_gpu_env(arguments))
 
 
 def _blocks_below(model: nn.Module) -> Iterator[str]:

@@ -213,7 +213,7 @@ class _Run:
         return self.world.agree(self.clock() - self.saved_at >= patience_s)
 
     def _checkpoint(self) -> None:
-        if self.position.step == self.saved_step:
+        if self.position.step == self.saved_step or not self.world.resumable:
             return
         root = self.context.checkpoints_dir
         directory = save_checkpoint(root, self.task.model, self.optimizer, self.position, self.best, self.world)
@@ -221,7 +221,7 @@ class _Run:
         self.context.emit(CheckpointEvent(step=self.position.step, directory=_relative(directory)))
 
     def _resume(self) -> None:
-        if self.context.resume_from is None:
+        if self.context.resume_from is None or not self.world.resumable:
             return
         try:
             state = read_state(self.context.resume_from, self.position.fingerprint)

@@ -7,7 +7,7 @@ processes. What every process must do alike (stop, write a checkpoint, judge) is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar, cast
 
 import numpy as np
@@ -26,6 +26,8 @@ class World:
 
     rank = 0
     size = 1
+    #: Whether checkpoints can be written and read.
+    resumable = True
 
     @property
     def is_main(self) -> bool:
@@ -59,7 +61,8 @@ class World:
 
     def without_gradients(self) -> AbstractContextManager[object]:
         """For judging and generation. Weights that FSDP gathers in inference mode could not be trained afterwards."""
-        return torch.no_grad() if self.sharded else torch.inference_mode()
+        mode = torch.no_grad() if self.sharded else torch.inference_mode()
+        return cast(AbstractContextManager[object], mode)
 
     def run(self, compute: Callable[[], T]) -> T:
         """Calls `compute`, in which the model may be used without gradients."""
@@ -73,6 +76,10 @@ class World:
         loss = compute()
         torch.autograd.backward(loss)
         return loss.detach()
+
+    def gathered(self, model: nn.Module) -> AbstractContextManager[object]:
+        """In it the trained parameters can be read, for an engine that hides them."""
+        return nullcontext()
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over the processes, the same bits in each."""

@@ -29,6 +29,10 @@ class RankedRun:
         self.child: ChildProcess
         self._reader: OutputReader
 
+    @property
+    def output(self) -> Path:
+        return self.root / "output"
+
     def start(self, mode: str, resume_from: Path | None = None, gpus: int = 2, **changes: Any) -> RankedRun:
         """`mode`: training.distributed. Without GPUs assigned the processes compute on the CPU."""
         for folder in ("output", "checkpoints"):
@@ -41,7 +45,7 @@ class RankedRun:
             dataset_path=self._data,
             model_dir=self._model,
             origins={"model": BASE},
-            output_dir=self.root / "output",
+            output_dir=self.output,
             checkpoints_dir=self.root / "checkpoints",
             resume_from=resume_from,
             gpus=(),
@@ -61,7 +65,7 @@ class RankedRun:
     def manifest(self) -> Manifest:
         """Of a run that ends well."""
         assert self.end() == 0, self.logs()
-        return read_manifest(self.root / "output")
+        return read_manifest(self.output)
 
     def after_step(self, step: int) -> RankedRun:
         """Waits until the checkpoint of this step is written."""

@@ -50,4 +50,5 @@ def sequence_log_probs(
         done = min(len(sequences), done + len(parts[number]) * world.size)
         after_batch(done)
     # Each row was scored by one process; the others add zero.
-    return world.sum(torch.from_numpy(found)).numpy()
+    everywhere: Float64s = world.sum(torch.from_numpy(found)).numpy()
+    return everywhere

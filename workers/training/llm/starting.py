@@ -81,9 +81,7 @@ def spread(start: Start, spec: FinetuneLlm, world: World) -> tuple[Start, Optimi
     return replace(start, decoder=replace(start.decoder, world=world)), optimizer
 
 
-def trained_on_main(
-    start: Start, spec: FinetuneLlm, model_dir: Path, models: Mapping[str, Path]
-) -> tuple[Start, bool]:
+def trained_on_main(start: Start, spec: FinetuneLlm, model_dir: Path, models: Mapping[str, Path]) -> tuple[Start, bool]:
     """The start with whole trained weights, and whether this is the process that saves it. All must call it.
 
     Weights in shards are put together on the CPU, into a model loaded anew: nothing else could save or merge them.
@@ -91,7 +89,8 @@ def trained_on_main(
     world = start.decoder.world
     if not world.sharded:
         return start, world.is_main
-    trained = on_cpu(trained_tensors(start.decoder.model))
+    with world.gathered(start.decoder.model):
+        trained = on_cpu(trained_tensors(start.decoder.model))
     if world.is_main:
         start = load_start(spec, model_dir, models, torch.device("cpu"))
         assign(trained_tensors(start.decoder.model), trained)

@@ -54,9 +54,7 @@ class _Task:
         training = self.training
         return micro_batches(lengths, rows, training.tokens_per_micro_batch, training.micro_batch_size)
 
-    def _add_gradients(
-        self, lengths: Int64s, rows: Int64s, loss_of: Callable[[Int64s], torch.Tensor]
-    ) -> torch.Tensor:
+    def _add_gradients(self, lengths: Int64s, rows: Int64s, loss_of: Callable[[Int64s], torch.Tensor]) -> torch.Tensor:
         """The sum of `loss_of` over the micro-batches of all processes; each adds the gradients of its own."""
         world = self.decoder.world
         shares = [list(self._parts(lengths, share)) for share in world.shares(lengths, rows)]
