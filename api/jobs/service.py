@@ -10,7 +10,7 @@ from uuid import UUID
 from api.authentication import Principal
 from api.errors import ApiError, not_found
 from api.jobs.freezing import Frozen, freeze
-from api.jobs.hub import HubModel, resolve
+from api.jobs.hub import GgufChoice, HubModel, resolve
 from api.jobs.presenting import detail, summary
 from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
@@ -145,7 +145,7 @@ def _hub_models(parts: Parts, spec: JobSpec) -> dict[str, HubModel]:
     """Role -> what the hub says of it; asked before the transaction begins."""
     references = {role: parse_reference(text) for role, text in spec.model_references().items()}
     return {
-        role: resolve(parts.hub, parts.settings, reference)
+        role: resolve(parts.hub, parts.settings, reference, GgufChoice.of(spec))
         for role, reference in references.items()
         if reference.source == "hub"
     }

@@ -68,6 +68,9 @@ class SpecBase(Section):
 
     #: What the job leaves behind: a model version or a data set version, both named `name`.
     RESULT: ClassVar[Literal["model", "dataset"]] = "model"
+    #: Whether the kind reads GGUF files as well; the field `file` then names one of a repository. Others need
+    #: safetensors.
+    READS_GGUF: ClassVar[bool] = False
 
     kind: str
     name: Name = Field(description="the job's name, and the name of the model it registers")

@@ -47,11 +47,19 @@ class LoadedModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int
+    #: Whether the folder held the head too; otherwise it was drawn at random.
+    has_head: bool = True
 
     @property
     def pad_id(self) -> int:
         """The id that fills padded batches."""
         return int(self.tokenizer.pad_token_id or 0)
+
+    @property
+    def has_types(self) -> bool:
+        """Whether the model tells the two texts of a pair apart by token types."""
+        several = int(getattr(self.model.config, "type_vocab_size", 0) or 0) > 1
+        return several and "token_type_ids" in self.tokenizer.model_input_names
 
 
 def load_base(model_dir: Path, classes: Sequence[str], seed: int, dropout: float | None = None) -> LoadedModel:
@@ -65,6 +73,18 @@ def load_base(model_dir: Path, classes: Sequence[str], seed: int, dropout: float
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
     config.problem_type = "single_label_classification"
+    return _assemble_with_head(model_dir, config, seed, dropout)
+
+
+def load_scorer(model_dir: Path, seed: int, dropout: float | None = None) -> LoadedModel:
+    """The encoder with a head of one number, as a cross-encoder has it; otherwise as `load_base`."""
+    config = _config(model_dir)
+    config.num_labels = 1
+    config.problem_type = None  # the one it may have had was of another head
+    return _assemble_with_head(model_dir, config, seed, dropout)
+
+
+def _assemble_with_head(model_dir: Path, config: PretrainedConfig, seed: int, dropout: float | None) -> LoadedModel:
     _set_dropout(config, dropout)
     torch.manual_seed(seed)
     return _assemble(model_dir, config, AutoModelForSequenceClassification, headless=True)
@@ -105,18 +125,18 @@ def _set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
 
 
 def _assemble(model_dir: Path, config: PretrainedConfig, family: Any, *, headless: bool, **options: Any) -> LoadedModel:
-    model = _weights(model_dir, config, family, headless=headless, **options)
+    model, has_head = _weights(model_dir, config, family, headless=headless, **options)
     for parameter in model.parameters():
         # Tensors mapped from a file lie at any address, and matrix libraries may round differently for odd ones.
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
-    tokenizer = _tokenizer(model_dir)
+    tokenizer = load_tokenizer(model_dir)
     rows = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
     if len(tokenizer) > rows:
         raise invalid_model(f"the tokenizer knows {len(tokenizer)} tokens, the model has embeddings for {rows}.")
     positions = int(getattr(config, "max_position_embeddings", 0) or 8192)
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
         positions -= int(config.pad_token_id) + 1
-    return LoadedModel(model, tokenizer, max(1, min(positions, _tokenizer_limit(tokenizer))))
+    return LoadedModel(model, tokenizer, max(1, min(positions, _tokenizer_limit(tokenizer))), has_head)
 
 
 def _config(model_dir: Path) -> PretrainedConfig:
@@ -137,7 +157,8 @@ def _config(model_dir: Path) -> PretrainedConfig:
 
 def _weights(
     model_dir: Path, config: PretrainedConfig, family: Any, *, headless: bool, **options: Any
-) -> PreTrainedModel:
+) -> tuple[PreTrainedModel, bool]:
+    """The model, and whether the folder held all of it, head included."""
     try:
         loaded: tuple[Any, dict[str, Any]] = family.from_pretrained(
             model_dir,
@@ -163,10 +184,11 @@ def _weights(
     absent += [str(item[0]) for item in info["mismatched_keys"] if str(item[0]).startswith(prefix)]
     if absent:
         raise invalid_model(f"the weights lack {len(absent)} tensors of the architecture, such as {sorted(absent)[0]}.")
-    return cast(PreTrainedModel, model)
+    return cast(PreTrainedModel, model), not info["missing_keys"] and not info["mismatched_keys"]
 
 
-def _tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model's folder. Raises RunFailed(invalid_model) as `load_base` does."""
     try:
         return cast(
             PreTrainedTokenizerBase,

@@ -1,17 +1,18 @@
-"""Class probabilities for many texts: batches of similar length, no gradients."""
+"""What a classifier or scorer says of many texts: batches of similar length, no gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from workers.training.base_model import LoadedModel
+from workers.training.batches import by_length
 from workers.training.devices import autocast
 from workers.training.packed_encoder import classify, variant_of
-from workers.training.tokens import Int64s, TokenTable, batch_of
+from workers.training.tokens import TokenTable, batch_of
 
 #: Tokens of one batch, padding included: enough to fill the processor, few enough for its cache.
 _BATCH_TOKENS = 4096
@@ -24,23 +25,24 @@ def probabilities(
     after_batch: Callable[[int], None] = lambda done: None,
 ) -> npt.NDArray[np.float32]:
     """Softmax scores (N, classes) in the order of the texts. `after_batch` is told the number of texts done."""
+    return logits(loaded, tokens, device, after_batch, lambda outputs: torch.softmax(outputs, dim=-1))
+
+
+def logits(
+    loaded: LoadedModel,
+    tokens: TokenTable,
+    device: torch.device,
+    after_batch: Callable[[int], None] = lambda done: None,
+    activation: Callable[[torch.Tensor], torch.Tensor] = lambda outputs: outputs,
+) -> npt.NDArray[np.float32]:
+    """The head's outputs (N, classes) after `activation`, in the order of the texts; otherwise as `probabilities`."""
     variant = variant_of(loaded.model)
-    scores = np.zeros((len(tokens), len(loaded.model.config.id2label or {})), dtype=np.float32)
+    scores = np.zeros((len(tokens), int(loaded.model.config.num_labels)), dtype=np.float32)
     done = 0
-    for rows in _by_length(tokens.lengths):
+    for rows in by_length(tokens.lengths, _BATCH_TOKENS):
         with torch.inference_mode(), autocast(device):
-            logits = classify(loaded.model, batch_of(tokens, rows).to(device), variant, loaded.pad_id)
-            scores[rows] = torch.softmax(logits.float(), dim=-1).cpu().numpy()
+            outputs = classify(loaded.model, batch_of(tokens, rows).to(device), variant, loaded.pad_id)
+            scores[rows] = activation(outputs.float()).cpu().numpy()
         done += len(rows)
         after_batch(done)
     return scores
-
-
-def _by_length(lengths: Int64s) -> Iterator[Int64s]:
-    """Rows in batches of at most _BATCH_TOKENS, the longest first: what needs most memory fails at once."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, _BATCH_TOKENS // max(1, int(lengths[order[start]])))
-        yield order[start : start + size]
-        start += size

@@ -1,9 +1,9 @@
-"""The forward pass of sequence classifiers, without the arithmetic that padding costs where the architecture allows it.
+"""The forward pass of encoders, without the arithmetic that padding costs where the architecture allows it.
 
 For BERT and its kin (RoBERTa, XLM-R, CamemBERT) all linear layers and layer norms run on the T real tokens of a batch.
-Queries, keys and values are spread to (B, L) only around the attention itself. The last layer computes its output for
-the first token alone, because that is all a classification head reads: both are exact, not approximations. Other
-architectures run their own forward on padded batches of texts of similar length.
+Queries, keys and values are spread to (B, L) only around the attention itself. For classifiers the last layer computes
+its output for the first token alone, because that is all a classification head reads: both are exact, not
+approximations. Other architectures run their own forward on padded batches of texts of similar length.
 
 Notation: B texts, T tokens, L tokens of the longest text, H hidden size.
 """
@@ -34,13 +34,13 @@ def variant_of(model: PreTrainedModel) -> Variant:
         and not getattr(config, "add_cross_attention", False)
         and getattr(config, "position_embedding_type", "absolute") in ("absolute", None)
     )
-    name = _PACKED.get(config.model_type)
-    return "packed" if usual and name is not None and hasattr(model, name) else "padded"
+    known = config.model_type in _PACKED and hasattr(encoder_of(model), "embeddings")
+    return "packed" if usual and known else "padded"
 
 
 def encoder_of(model: PreTrainedModel) -> Any:
-    """The encoder inside a classifier of the `packed` variant."""
-    return getattr(model, _PACKED[model.config.model_type])
+    """The encoder inside a classifier of the `packed` variant; a bare encoder is its own."""
+    return getattr(model, _PACKED[model.config.model_type], model)
 
 
 def classify(model: PreTrainedModel, batch: TokenBatch, variant: Variant, pad_id: int = 0) -> torch.Tensor:
@@ -48,6 +48,16 @@ def classify(model: PreTrainedModel, batch: TokenBatch, variant: Variant, pad_id
     if variant == "packed":
         return _head(model, _first_token_states(model, batch))
     return _padded_forward(model, batch, pad_id)
+
+
+def token_states(model: PreTrainedModel, batch: TokenBatch, variant: Variant, pad_id: int = 0) -> torch.Tensor:
+    """The last hidden states of all tokens, shape (T, H), in the order of `batch.ids`."""
+    if variant == "packed":
+        encoder = encoder_of(model)
+        hidden, mask = _inner_states(encoder, batch)
+        return _layer(encoder.encoder.layer[-1], hidden, batch, mask)
+    states = model(input_ids=_padded(batch.ids, batch, pad_id), attention_mask=batch.mask.long()).last_hidden_state
+    return _pick(states.reshape(batch.mask.numel(), -1), batch.padded_index)
 
 
 class _Pad(torch.autograd.Function):  # type: ignore[misc]
@@ -93,14 +103,23 @@ def _pick(source: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 def _first_token_states(model: PreTrainedModel, batch: TokenBatch) -> torch.Tensor:
     """The encoder's output for the first token of each text, shape (B, H)."""
     encoder = encoder_of(model)
+    hidden, mask = _inner_states(encoder, batch)
+    last, first = encoder.encoder.layer[-1], _pick(hidden, batch.starts)
+    return _rest_of_layer(last, _attend(last.attention.self, first, hidden, batch, mask), first)
+
+
+def _inner_states(encoder: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The output (T, H) of all layers but the last, and the attention mask; None where no text is shorter."""
     hidden = _embed(encoder.embeddings, batch)
     mask = None if bool(batch.mask.all()) else batch.mask[:, None, None, :]
-    *layers, last = encoder.encoder.layer
-    for layer in layers:
-        attended = _attend(layer.attention.self, hidden, hidden, batch, mask)
-        hidden = _rest_of_layer(layer, _pick(attended, batch.padded_index), hidden)
-    first = _pick(hidden, batch.starts)
-    return _rest_of_layer(last, _attend(last.attention.self, first, hidden, batch, mask), first)
+    for layer in encoder.encoder.layer[:-1]:
+        hidden = _layer(layer, hidden, batch, mask)
+    return hidden, mask
+
+
+def _layer(layer: Any, hidden: torch.Tensor, batch: TokenBatch, mask: torch.Tensor | None) -> torch.Tensor:
+    attended = _attend(layer.attention.self, hidden, hidden, batch, mask)
+    return _rest_of_layer(layer, _pick(attended, batch.padded_index), hidden)
 
 
 def _embed(embeddings: Any, batch: TokenBatch) -> torch.Tensor:
@@ -109,7 +128,8 @@ def _embed(embeddings: Any, batch: TokenBatch) -> torch.Tensor:
     offset = getattr(embeddings, "padding_idx", None)
     if offset is not None:  # RoBERTa counts its positions from padding_idx + 1
         positions = positions + offset + 1
-    hidden = embeddings.word_embeddings(batch.ids) + embeddings.token_type_embeddings.weight[0]
+    types = embeddings.token_type_embeddings
+    hidden = embeddings.word_embeddings(batch.ids) + (types.weight[0] if batch.types is None else types(batch.types))
     hidden = hidden + embeddings.position_embeddings(positions)
     return cast(torch.Tensor, embeddings.dropout(embeddings.LayerNorm(hidden)))
 
@@ -165,7 +185,14 @@ def _head(model: PreTrainedModel, first: torch.Tensor) -> torch.Tensor:
 
 
 def _padded_forward(model: PreTrainedModel, batch: TokenBatch, pad_id: int) -> torch.Tensor:
-    ids = torch.full((batch.mask.numel(),), pad_id, dtype=batch.ids.dtype, device=batch.ids.device)
-    ids[batch.padded_index] = batch.ids
-    output = model(input_ids=ids.view_as(batch.mask), attention_mask=batch.mask.long())
-    return cast(torch.Tensor, output.logits)
+    inputs = {"input_ids": _padded(batch.ids, batch, pad_id), "attention_mask": batch.mask.long()}
+    if batch.types is not None:
+        inputs["token_type_ids"] = _padded(batch.types, batch, 0)
+    return cast(torch.Tensor, model(**inputs).logits)
+
+
+def _padded(values: torch.Tensor, batch: TokenBatch, filling: int) -> torch.Tensor:
+    """A number per token (T,) in the padded form (B, L), the rest `filling`."""
+    padded = torch.full((batch.mask.numel(),), filling, dtype=values.dtype, device=values.device)
+    padded[batch.padded_index] = values
+    return padded.view_as(batch.mask)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +17,20 @@ from transformers import PreTrainedTokenizerBase
 #: Texts per call of the tokenizer; between two calls a run may be stopped.
 _CHUNK_TEXTS = 2048
 
+Int8s = npt.NDArray[np.int8]
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class TokenTable:
-    """The token ids of N texts, special tokens included. Text i is `ids[offsets[i]:offsets[i + 1]]`."""
+    """The token ids of N texts or pairs, special tokens included. Text i is `ids[offsets[i]:offsets[i + 1]]`."""
 
     ids: Int32s
     #: N + 1 positions in `ids`.
     offsets: Int64s
+    #: Like `ids`, for models that tell the two texts of a pair apart: 0 in the first, 1 in the second.
+    types: Int8s | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -39,6 +43,12 @@ class TokenTable:
     def flat(self, rows: Int64s) -> Int32s:
         """The ids of these texts, one after the other."""
         return np.concatenate([self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows])
+
+    def flat_types(self, rows: Int64s) -> Int8s | None:
+        """The types of the tokens that `flat` gives."""
+        if self.types is None:
+            return None
+        return np.concatenate([self.types[self.offsets[row] : self.offsets[row + 1]] for row in rows])
 
 
 @dataclass(frozen=True)
@@ -55,10 +65,17 @@ class TokenBatch:
     padded_index: torch.Tensor
     #: (B, L) true where the padded form holds a token.
     mask: torch.Tensor
+    #: (T,) type of each token, where the model has more than one.
+    types: torch.Tensor | None = None
 
     @property
     def texts(self) -> int:
         return int(self.mask.shape[0])
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Tokens per text, shape (B,)."""
+        return self.mask.sum(dim=1)
 
     @property
     def longest(self) -> int:
@@ -68,8 +85,8 @@ class TokenBatch:
         """The same batch on another device."""
         return TokenBatch(
             *(
-                tensor.to(device, non_blocking=True)
-                for tensor in (self.ids, self.positions, self.starts, self.padded_index, self.mask)
+                None if tensor is None else tensor.to(device, non_blocking=True)
+                for tensor in (self.ids, self.positions, self.starts, self.padded_index, self.mask, self.types)
             )
         )
 
@@ -79,28 +96,65 @@ def tokenize(
     texts: Sequence[str],
     max_length: int,
     between_chunks: Callable[[int], None] = lambda done: None,
+    *,
+    special_tokens: bool = True,
 ) -> TokenTable:
     """Tokenises every text once; longer ones are cut to `max_length` tokens, special tokens included.
 
     `between_chunks` is told the number of texts done and may raise to stop.
     """
-    chunks: list[Int32s] = []
+    options = _options(max_length) | {"add_special_tokens": special_tokens}
+    return _tokenize(lambda part: tokenizer(list(texts[part]), **options), len(texts), between_chunks)
+
+
+def tokenize_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[tuple[str, str]],
+    max_length: int,
+    between_chunks: Callable[[int], None] = lambda done: None,
+    *,
+    types: bool,
+) -> TokenTable:
+    """Tokenises every pair once, both texts in one sequence; of a long pair the longer text is cut first.
+
+    `types`: whether the model wants to know which text a token is of. `between_chunks` as in `tokenize`.
+    """
+
+    def encode(part: slice) -> Any:
+        firsts, seconds = zip(*pairs[part], strict=True)
+        return tokenizer(list(firsts), list(seconds), **_options(max_length, types=types))
+
+    return _tokenize(encode, len(pairs), between_chunks)
+
+
+def _options(max_length: int, *, types: bool = False) -> dict[str, Any]:
+    return {
+        "truncation": True,
+        "max_length": max_length,
+        "padding": False,
+        "return_attention_mask": False,
+        "return_token_type_ids": types,
+    }
+
+
+def _tokenize(encode: Callable[[slice], Any], rows: int, between_chunks: Callable[[int], None]) -> TokenTable:
+    """Rows `encode`d in chunks, as one table; its types are left out where all of them are 0."""
+    ids: list[Int32s] = []
+    types: list[Int8s] = []
     lengths: list[int] = []
-    for start in range(0, len(texts), _CHUNK_TEXTS):
-        encoded = tokenizer(
-            list(texts[start : start + _CHUNK_TEXTS]),
-            truncation=True,
-            max_length=max_length,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
-        lengths.extend(len(ids) for ids in encoded)
-        chunks.append(np.fromiter((token for ids in encoded for token in ids), dtype=np.int32))
-        between_chunks(min(start + _CHUNK_TEXTS, len(texts)))
+    for start in range(0, rows, _CHUNK_TEXTS):
+        encoded = encode(slice(start, start + _CHUNK_TEXTS))
+        lengths.extend(len(row) for row in encoded["input_ids"])
+        ids.append(np.fromiter((token for row in encoded["input_ids"] for token in row), dtype=np.int32))
+        if "token_type_ids" in encoded:
+            types.append(np.fromiter((kind for row in encoded["token_type_ids"] for kind in row), dtype=np.int8))
+        between_chunks(min(start + _CHUNK_TEXTS, rows))
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    return TokenTable(np.concatenate(chunks) if chunks else np.zeros(0, np.int32), offsets)
+    several = any(bool(part.any()) for part in types)
+    return TokenTable(
+        np.concatenate(ids) if ids else np.zeros(0, np.int32), offsets, np.concatenate(types) if several else None
+    )
 
 
 def batch_of(table: TokenTable, rows: Int64s) -> TokenBatch:
@@ -110,10 +164,12 @@ def batch_of(table: TokenTable, rows: Int64s) -> TokenBatch:
     longest = int(lengths.max())
     row_of_token = np.repeat(np.arange(len(rows)), lengths)
     positions = np.arange(int(lengths.sum())) - starts[row_of_token]
+    types = table.flat_types(rows)
     return TokenBatch(
         ids=torch.from_numpy(table.flat(rows).astype(np.int64)),
         positions=torch.from_numpy(positions),
         starts=torch.from_numpy(starts),
         padded_index=torch.from_numpy(row_of_token * longest + positions),
         mask=torch.from_numpy(np.arange(longest) < lengths[:, None]),
+        types=None if types is None else torch.from_numpy(types.astype(np.int64)),
     )

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import bitsandbytes
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -103,7 +102,9 @@ def build_llm_optimizer(model: nn.Module, training: LlmTraining) -> Optimizer:
         return build_optimizer(model, training)
     if not torch.cuda.is_available():
         raise RunFailed(Reason.unsatisfiable, f"training.optimizer: {training.optimizer} needs a GPU; write adamw.")
-    kind = bitsandbytes.optim.PagedAdamW8bit if training.optimizer.startswith("paged") else bitsandbytes.optim.AdamW8bit
+    # Imported here only: it looks for GPUs, and the process that jobs are forked from must not.
+    kinds = importlib.import_module("bitsandbytes.optim")
+    kind = kinds.PagedAdamW8bit if training.optimizer.startswith("paged") else kinds.AdamW8bit
     optimizer: Optimizer = kind(decay_groups(model, training), lr=training.learning_rate)
     return optimizer
 

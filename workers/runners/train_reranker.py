@@ -1,0 +1,183 @@
+"""Runs `train-reranker`: prepare, perhaps mine, tokenize, train, validate, baseline, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from jobspecs.events import MetricEvent, ProgressEvent
+from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, NEGATIVES_ROLE, HardNegatives, TrainReranker
+from jobspecs.manifest import Manifest
+from workers.runners.context import RunContext, RunStopped
+from workers.runners.stages import Stages
+from workers.training.base_model import LoadedModel, load_scorer
+from workers.training.bm25 import pair_scores
+from workers.training.devices import move_to, prepare_device
+from workers.training.embedding_model import load_embedder
+from workers.training.loop import TrainingResult
+from workers.training.negatives import Embed, Floats, mine_negatives, pair_cosines, pool_candidates
+from workers.training.ranking_card import ranking_card
+from workers.training.ranking_data import RELEVANT_MIN, Pairs, PairSplit, load_pairs, split_by_query
+from workers.training.ranking_model import RankingModel
+from workers.training.ranking_verdict import RankingVerdict, judge_rankings
+from workers.training.reranking import RankingTrainingData, train_reranker, write_reranker
+from workers.training.saving import save_model
+from workers.training.tokens import TokenTable, tokenize_pairs
+
+#: Passages of BM25 and of the bi-encoder each that a held-out query with positives alone is judged by.
+_POOLED_PER_SYSTEM = 10
+OWN, UNTOUCHED, BI_ENCODER, BM25 = "fine-tuned", "untouched base", "bi-encoder", "BM25"
+
+
+def run(context: RunContext) -> Manifest:
+    """Trains, judges and saves. Raises RunFailed and RunStopped; an earlier attempt's checkpoint shortens `train`."""
+    spec = context.spec_as(TrainReranker)
+    stages = Stages(context)
+
+    stages.enter("prepare")
+    device = prepare_device()
+    split = _split(context, spec)
+    loaded = load_scorer(context.base, spec.training.seed, spec.training.dropout)
+
+    if spec.mines_negatives:
+        stages.enter("mine")
+        split = _mined(context, spec, split, device)
+
+    stages.enter("tokenize")
+    training_tokens = _tokenize(context, loaded, spec, split.train)
+    validation_tokens = _tokenize(context, loaded, spec, split.validation)
+
+    stages.enter("train")
+    data = RankingTrainingData(training_tokens, split.train.labels, split.train.groups, len(split.validation))
+    result = train_reranker(context, loaded, data, spec.loss_name, spec.training, device)
+
+    stages.enter("validate")
+    after_batch = _progress(context, "validate", len(split.validation))
+    scores = {OWN: RankingModel(loaded, device).score_tokens(validation_tokens, raw=True, after_batch=after_batch)}
+
+    stages.enter("baseline")
+    scores |= _baselines(context, spec, split.validation, validation_tokens, device)
+    verdict = judge_rankings(split.validation, scores)
+    metrics = _metrics(verdict, result)
+    for name, value in metrics.items():
+        context.emit(MetricEvent(name=name, value=value, step=result.steps))
+
+    stages.enter("save")
+    manifest = save_model(
+        context.output_dir,
+        lambda folder: write_reranker(folder, loaded, spec.training.max_length),
+        card=ranking_card(spec, split, verdict),
+        task="text-ranking",
+        metrics=metrics,
+        report=_report(split, verdict, result, training_tokens, stages.seconds),
+        libraries=("sentence-transformers", "bm25s"),
+    )
+    stages.close()
+    return manifest
+
+
+def _split(context: RunContext, spec: TrainReranker) -> PairSplit:
+    """The pairs that train and those that judge, the latter with the labels to judge by; split by query alone."""
+    split = split_by_query(load_pairs(context.data, spec, context.dataset_header), spec)
+    if spec.judge is None:
+        return split
+    judging = split_by_query(load_pairs(context.data, spec.judging, context.dataset_header), spec)
+    return PairSplit(train=split.train, validation=judging.validation)
+
+
+def _mined(context: RunContext, spec: TrainReranker, split: PairSplit, device: torch.device) -> PairSplit:
+    """Negatives for the training part; candidates to judge by where the data hold positives alone.
+
+    Training sees no held-out passage: as a negative it would be learnt to be wrong.
+    """
+    settings = spec.hard_negatives or HardNegatives()
+    role = NEGATIVES_ROLE if settings.model is not None else BI_ENCODER_ROLE
+    training = list(dict.fromkeys(split.train.passages))
+    train = mine_negatives(split.train, training, _embedder(context, role, device), settings, spec.training.seed)
+    validation = split.validation
+    if spec.positive is not None and spec.negative is None:
+        corpus = list(dict.fromkeys(split.train.passages + validation.passages))
+        embed = _embedder(context, BI_ENCODER_ROLE, device)
+        validation = pool_candidates(validation, corpus, embed, _POOLED_PER_SYSTEM)
+    return PairSplit(train=train, validation=validation)
+
+
+def _baselines(
+    context: RunContext, spec: TrainReranker, pairs: Pairs, tokens: TokenTable, device: torch.device
+) -> dict[str, Floats]:
+    """Scores (N,) of what the result must beat: the base where it can rank, the bi-encoder, BM25."""
+    scores: dict[str, Floats] = {}
+    base = load_scorer(context.base, spec.training.seed)
+    if base.has_head:
+        scores[UNTOUCHED] = RankingModel(base, device).score_tokens(tokens, raw=True)
+    scores[BI_ENCODER] = pair_cosines(pairs, _embedder(context, BI_ENCODER_ROLE, device))
+    scores[BM25] = pair_scores(pairs.queries, pairs.passages)
+    return scores
+
+
+def _embedder(context: RunContext, role: str, device: torch.device) -> Embed:
+    """The embedder in this role; the base model, mean-pooled where it has no pooling of its own, when there is none."""
+    model = load_embedder(context.models.get(role, context.base))
+    move_to(model.network, device)
+
+    def after_batch(done: int) -> None:
+        if context.stop_requested():
+            raise RunStopped
+
+    def embed(texts: Sequence[str], prompt: str) -> Floats:
+        return model.encode(texts, prompt_name=prompt if prompt in model.prompts else None, after_batch=after_batch)
+
+    return embed
+
+
+def _tokenize(context: RunContext, loaded: LoadedModel, spec: TrainReranker, pairs: Pairs) -> TokenTable:
+    def between_chunks(done: int) -> None:
+        if context.stop_requested():
+            raise RunStopped
+
+    limit = min(spec.training.max_length, loaded.max_tokens)
+    return tokenize_pairs(loaded.tokenizer, pairs.texts, limit, between_chunks, types=loaded.has_types)
+
+
+def _progress(context: RunContext, stage: str, total: int) -> Callable[[int], None]:
+    def after_batch(done: int) -> None:
+        if context.stop_requested():
+            raise RunStopped
+        context.emit(ProgressEvent(stage=stage, step=done, steps_total=total))
+
+    return after_batch
+
+
+def _metrics(verdict: RankingVerdict, result: TrainingResult) -> dict[str, float]:
+    """Figures that an interrupted run repeats exactly; times belong to the report."""
+    own, *others = verdict.systems
+    metrics = {"train/loss": result.loss}
+    metrics |= {f"validation/{name}": value for name, value in own.measures.items()}
+    metrics |= {f"validation/{verdict.metric}_low": own.low, f"validation/{verdict.metric}_high": own.high}
+    keys = {UNTOUCHED: "base", BI_ENCODER: "bi_encoder", BM25: "bm25"}
+    metrics |= {f"baseline/{keys[other.system]}_{verdict.metric}": other.value for other in others}
+    return metrics
+
+
+def _report(
+    split: PairSplit, verdict: RankingVerdict, result: TrainingResult, tokens: TokenTable, seconds: dict[str, float]
+) -> dict[str, object]:
+    return {
+        "verdict": verdict.as_json(),
+        "rows": {
+            "train": len(split.train),
+            "train_negatives": int((split.train.labels < RELEVANT_MIN).sum()),
+            "validation": len(split.validation),
+            "queries_train": len(split.train.rows_by_query()),
+            "queries_validation": len(split.validation.rows_by_query()),
+            "passages_in_both": split.passages_in_both,
+        },
+        "tokens_per_pair": float(tokens.lengths.mean()),
+        "training": {
+            "steps": result.steps,
+            "resumed_at_step": result.resumed_at,
+            "sequences_per_s": result.sequences_per_s,
+        },
+        "seconds": dict(seconds),
+    }

@@ -1,0 +1,50 @@
+"""BM25 (Robertson et al. 1994): how well the words of a query match a passage. What any neural ranking must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import bm25s
+import numpy as np
+import numpy.typing as npt
+
+Scores = npt.NDArray[np.float32]
+
+_WORD = r"(?u)\b\w+\b"
+
+
+class Bm25:
+    """An index over N passages. Words are lower-cased runs of letters and digits: none are left out, none stemmed."""
+
+    def __init__(self, passages: Sequence[str]) -> None:
+        self._passages = len(passages)
+        words = _words(passages)
+        self._index = bm25s.BM25() if any(words) else None
+        if self._index is not None:
+            self._index.index(words, show_progress=False)
+
+    def scores(self, query: str) -> Scores:
+        """Scores (N,) of all passages, 0 where no word of the query occurs."""
+        (words,) = _words([query])
+        known = [] if self._index is None else [word for word in words if word in self._index.vocab_dict]
+        if self._index is None or not known:
+            return np.zeros(self._passages, dtype=np.float32)
+        return np.asarray(self._index.get_scores(known), dtype=np.float32)
+
+
+def _words(texts: Sequence[str]) -> list[list[str]]:
+    tokens = bm25s.tokenize(list(texts), _WORD, stopwords=None, return_ids=False, show_progress=False)
+    return [list(words) for words in tokens]
+
+
+def pair_scores(queries: Sequence[str], passages: Sequence[str]) -> Scores:
+    """Scores (N,) of N pairs, over an index of all their passages."""
+    corpus = {passage: place for place, passage in enumerate(dict.fromkeys(passages))}
+    index = Bm25(list(corpus))
+    rows: dict[str, list[int]] = {}
+    for row, query in enumerate(queries):
+        rows.setdefault(query, []).append(row)
+    scores = np.zeros(len(queries), dtype=np.float32)
+    for query, own in rows.items():
+        scores[own] = index.scores(query)[[corpus[passages[row]] for row in own]]
+    return scores
