@@ -102,7 +102,6 @@ def build_llm_optimizer(model: nn.Module, training: LlmTraining) -> Optimizer:
         return build_optimizer(model, training)
     if not torch.cuda.is_available():
         raise RunFailed(Reason.unsatisfiable, f"training.optimizer: {training.optimizer} needs a GPU; write adamw.")
-    # Imported here only: it looks for GPUs, and the process that jobs are forked from must not.
     kinds = importlib.import_module("bitsandbytes.optim")
     kind = kinds.PagedAdamW8bit if training.optimizer.startswith("paged") else kinds.AdamW8bit
     optimizer: Optimizer = kind(decay_groups(model, training), lr=training.learning_rate)
