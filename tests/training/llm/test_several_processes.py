@@ -25,7 +25,10 @@ from workers.zygote_client import ZygoteClient
 
 Start = Callable[..., RankedRun]
 #: No dropout: processes draw masks of their own, and could then not be compared with a single one.
-PLAIN: dict[str, Any] = {"lora": {"dropout": 0.0}, "training": {"micro_batch_tokens": 80, "learning_rate": 1e-3}}
+PLAIN: dict[str, Any] = {
+    "lora": {"dropout": 0.0},
+    "training": {"epochs": 1, "micro_batch_tokens": 80, "learning_rate": 1e-3},
+}
 ROWS = {
     "sft": conversations(),
     "dpo": preferences(),
