@@ -13,17 +13,24 @@ from api.authentication import check_routes
 from api.classify.endpoints import router as classify
 from api.datasets.endpoints import router as datasets
 from api.deployments.endpoints import router as deployments
+from api.embeddings.endpoints import router as embeddings
 from api.errors import add_error_handlers
+from api.generation.endpoints import router as generation
+from api.generation.model_endpoints import router as model_generation
+from api.generation.model_endpoints import tgi_router as tgi_generation
 from api.health.endpoints import router as health
 from api.health.service import ReadinessProbe
 from api.jobs.endpoints import router as jobs
 from api.jobs.watching import router as watching
 from api.metrics import Metrics
 from api.middleware import RequestFrame
+from api.models.endpoints import router as models
+from api.models.one_model import router as one_model
 from api.parts import Parts
 from api.registry.endpoints import router as registry
 from api.registry.files import router as registry_files
 from api.registry.imports import router as registry_imports
+from api.rerank.endpoints import router as rerank
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
 from api.streaming import sweep_spool
@@ -40,6 +47,13 @@ _ROUTERS = (
     registry,
     deployments,
     classify,
+    generation,
+    model_generation,
+    tgi_generation,
+    embeddings,
+    rerank,
+    models,
+    one_model,
     users,
     spec_schemas,
     health,

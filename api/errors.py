@@ -82,21 +82,57 @@ def error_response(error: ApiError) -> JSONResponse:
     return JSONResponse({"error": body}, status, dict(error.headers or {}))
 
 
+#: What `api_error` has an answer for. Anything else is a defect, which `api.middleware` answers.
+KNOWN_ERRORS: tuple[type[Exception], ...] = (
+    HTTPException,
+    RequestValidationError,
+    InvalidInput,
+    DatabaseUnavailable,
+    ObjectStoreUnavailable,
+    ObjectStoreRefused,
+    ObjectCorrupt,
+    ObjectNotFound,
+)
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Unknown exceptions are no matter of this function: `api.middleware` answers them."""
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    for kind in (InvalidInput, DatabaseUnavailable, ObjectStoreUnavailable, ObjectStoreRefused):
-        app.add_exception_handler(kind, _known_error)
-    for damage in (ObjectCorrupt, ObjectNotFound):
-        app.add_exception_handler(damage, _damage)
+    for kind in KNOWN_ERRORS:
+        app.add_exception_handler(kind, _answer)
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+def api_error(request: Request, error: Exception) -> ApiError:
+    """What a known error means for whoever asked. Raises the error itself when it is none of KNOWN_ERRORS."""
+    if isinstance(error, HTTPException):
+        return _http_error(request, error)
+    if isinstance(error, RequestValidationError):
+        return _refusal([_problem(detail["loc"], detail["msg"]) for detail in error.errors()])
+    if isinstance(error, InvalidInput):
+        return _refusal(error.problems)
+    if isinstance(error, ObjectCorrupt | ObjectNotFound):
+        log.error("%s %s: %s", request.method, request.url.path, error)
+        message = "A stored object is damaged or missing. Restore it from a backup, or push or train it again."
+        return ApiError(500, message, code="corrupt_artifact")
+    log.warning("%s %s: %s", request.method, request.url.path, error)
+    if isinstance(error, DatabaseUnavailable):
+        return unavailable("The database does not answer. Try again shortly.", "database_unavailable")
+    if isinstance(error, ObjectStoreRefused):
+        return unavailable(
+            "The object store refuses the platform's requests. Its operator must check bucket and keys.",
+            "object_store_refused",
+        )
+    if isinstance(error, ObjectStoreUnavailable):
+        return unavailable("The object store does not answer. Try again shortly.", "object_store_unavailable")
+    raise error
+
+
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    return error_response(api_error(request, error))
+
+
+def _http_error(request: Request, error: HTTPException) -> ApiError:
     if isinstance(error, ApiError):
-        return error_response(error)
-    if not isinstance(error, HTTPException):
-        raise error
+        return error
     message = str(error.detail)
     if error.status_code == 404:
         message = f"There is no {request.method} {request.url.path}. GET /openapi.json lists what there is."
@@ -104,37 +140,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         message = f"{request.method} is not possible on {request.url.path}."
     if message == HTTPStatus(error.status_code).phrase:
         message = f"{message}."
-    return error_response(ApiError(error.status_code, message, headers=error.headers))
-
-
-async def _validation_error(request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, RequestValidationError):
-        raise error
-    return error_response(_refusal([_problem(detail["loc"], detail["msg"]) for detail in error.errors()]))
-
-
-async def _known_error(request: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, InvalidInput):
-        return error_response(_refusal(error.problems))
-    log.warning("%s %s: %s", request.method, request.url.path, error)
-    if isinstance(error, DatabaseUnavailable):
-        return error_response(unavailable("The database does not answer. Try again shortly.", "database_unavailable"))
-    if isinstance(error, ObjectStoreRefused):
-        return error_response(
-            unavailable(
-                "The object store refuses the platform's requests. Its operator must check bucket and keys.",
-                "object_store_refused",
-            )
-        )
-    return error_response(
-        unavailable("The object store does not answer. Try again shortly.", "object_store_unavailable")
-    )
-
-
-async def _damage(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s: %s", request.method, request.url.path, error)
-    message = "A stored object is damaged or missing. Restore it from a backup, or push or train it again."
-    return error_response(ApiError(500, message, code="corrupt_artifact"))
+    return ApiError(error.status_code, message, headers=error.headers)
 
 
 def _refusal(problems: Sequence[Problem]) -> ApiError:

@@ -21,6 +21,9 @@ TRANSFERS_MAX = 16
 #: Seconds that a model may take to classify one request.
 _CLASSIFY_TIMEOUT_S = 60.0
 
+#: Seconds to reach an engine: it listens on this network, or it is not there.
+CONNECT_TIMEOUT_S = 3.0
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -56,7 +59,9 @@ class Parts:
             ),
             watcher=ProgressWatcher(storage.redis_url),
             inference=httpx.AsyncClient(
-                trust_env=False, timeout=httpx.Timeout(_CLASSIFY_TIMEOUT_S, connect=3.0), follow_redirects=False
+                trust_env=False,
+                timeout=httpx.Timeout(_CLASSIFY_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+                follow_redirects=False,
             ),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=anyio.CapacityLimiter(TRANSFERS_MAX),

@@ -12,7 +12,20 @@ from typing import Any
 
 from bench.measuring import REPOSITORY, floor_is_met
 
-BENCHMARKS = ("encoder_training", "job_start", "platform_overhead", "queue", "artifact_upload", "memory_estimate")
+BENCHMARKS = (
+    "encoder_training",
+    "job_start",
+    "platform_overhead",
+    "queue",
+    "artifact_upload",
+    "sft_training",
+    "lm_head_memory",
+    "reranker_training",
+    "reranking",
+    "embedder_training",
+    "cached_mnrl_memory",
+    "memory_estimate",
+)
 RESULTS = Path(__file__).resolve().parent / "results"
 LIMIT_S = 300
 

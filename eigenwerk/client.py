@@ -15,10 +15,10 @@ import httpx
 from eigenwerk.connection import Connection, find_connection
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event, follow
+from eigenwerk.inference import InferenceCalls
 from eigenwerk.model_folders import model_files
 from eigenwerk.resources import (
     ChatPreview,
-    Classification,
     DatasetVersion,
     Deployment,
     Job,
@@ -32,7 +32,7 @@ from eigenwerk.resources import (
     User,
 )
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
-from eigenwerk.transport import Sleep, Transport
+from eigenwerk.transport import Sleep, Transport, given
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.manifest import MANIFEST_NAME, write_manifest
@@ -43,7 +43,7 @@ _PAGE_ITEMS = 200
 _PREFIX_JOBS_MAX = 2000
 
 
-class Client:
+class Client(InferenceCalls):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.
@@ -163,7 +163,7 @@ class Client:
             self._transport.call(
                 "PUT",
                 f"/v1/datasets/{quote(name, safe='')}",
-                params=_given(file_name=file.name, columns=None if columns is None else list(columns)),
+                params=given(file_name=file.name, columns=None if columns is None else list(columns)),
                 headers=upload_headers(file),
                 body=file_body(file, progress),
             )
@@ -183,7 +183,7 @@ class Client:
         `reading`: objective (sft, dpo, orpo, kto, pretrain), format, and prompt, completion, text, system as texts with
         {column} places.
         """
-        params = _given(**{"as": "chat", "rows": rows, "model": model, **reading})
+        params = given(**{"as": "chat", "rows": rows, "model": model, **reading})
         return ChatPreview.model_validate(self._transport.call("GET", self._preview_path(reference), params=params))
 
     def models(self) -> list[ModelVersion]:
@@ -202,13 +202,17 @@ class Client:
         return ModelVersionDetail.model_validate(self._transport.call("GET", path))
 
     def import_model(self, folder: Path, *, name: str, progress: Progress = ignore_progress) -> ModelVersionDetail:
-        """Sends a model folder (safetensors, JSON, tokenizer files) and registers it as the next version of `name`."""
+        """Sends a model folder (safetensors, JSON, tokenizer files) and registers it as the next version of `name`.
+
+        A GGUF file is registered as it is; the job kind `import-model` makes a model of it that other jobs can read.
+        """
         files = model_files(folder)
+        root = folder if folder.is_dir() else folder.parent
         import_id = self._transport.call("POST", "/v1/registry/imports", json={"name": name})["id"]
         for file in files:
             self._transport.call(
                 "PUT",
-                f"/v1/registry/imports/{import_id}/files/{quote(file.relative_to(folder).as_posix())}",
+                f"/v1/registry/imports/{import_id}/files/{quote(file.relative_to(root).as_posix())}",
                 headers=upload_headers(file),
                 body=file_body(file, progress),
             )
@@ -242,7 +246,7 @@ class Client:
         self, name: str, *, model: str | None = None, replicas: int = 1, memory_gib: float | None = None
     ) -> Deployment:
         """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready."""
-        body = _given(model=model, replicas=replicas, memory_gib=memory_gib)
+        body = given(model=model, replicas=replicas, memory_gib=memory_gib)
         return Deployment.model_validate(
             self._transport.call("PUT", f"/v1/deployments/{quote(name, safe='')}", json=body)
         )
@@ -274,12 +278,6 @@ class Client:
         """Ends a deployment; the model stays in the registry."""
         self._transport.call("DELETE", f"/v1/deployments/{quote(name, safe='')}")
 
-    def classify(self, name: str, texts: Sequence[str], *, top_k: int | None = None) -> Classification:
-        """Sorts texts (at most 1,024) into the classes of a deployed classifier."""
-        body = _given(model=name, input=list(texts), top_k=top_k)
-        answer = self._transport.call("POST", "/v1/classify", json=body, repeatable=True, patient=False)
-        return Classification.model_validate(answer)
-
     def kinds(self) -> list[str]:
         """The job kinds that the platform knows."""
         return [item["kind"] for item in self._transport.call("GET", "/v1/schemas")["data"]]
@@ -298,7 +296,7 @@ class Client:
 
     def create_token(self, *, user: str = "me", scopes: Sequence[str], expires_in: str | None = None) -> Token:
         """Makes a token; its text is in the answer and never again. `expires_in`: 12h, 30d."""
-        body = _given(scopes=list(scopes), expires_in=expires_in)
+        body = given(scopes=list(scopes), expires_in=expires_in)
         return Token.model_validate(self._transport.call("POST", f"/v1/users/{quote(user, safe='')}/tokens", json=body))
 
     def tokens(self, *, user: str = "me") -> list[Token]:
@@ -316,10 +314,6 @@ class Client:
 
     def _model_path(self, reference: Reference) -> str:
         return f"/v1/registry/models/{reference.owner or self.me().name}/{reference.name}"
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _parsed(text: str) -> Reference:

@@ -12,9 +12,16 @@ _SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".md
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files of a model folder that the registry takes, sorted. Raises EigenwerkError when it is no model."""
+    """The files of a model folder that the registry takes, sorted; of a GGUF file itself.
+
+    Raises EigenwerkError when it is no model.
+    """
+    if folder.is_file() and folder.suffix.lower() == ".gguf":
+        return [folder]
     if not folder.is_dir():
-        raise EigenwerkError(f"{folder} is no folder. Name the folder that holds config.json and the weights.")
+        raise EigenwerkError(
+            f"{folder} is no folder and no GGUF file. Name the folder that holds config.json and the weights."
+        )
     found = [
         path
         for path in sorted(folder.rglob("*"))

@@ -194,6 +194,63 @@ class Classification(Resource):
     results: list[list[LabelScore]]
 
 
+class AnswerMessage(Resource):
+    role: str
+    content: str | None = None
+
+
+class ChatChoice(Resource):
+    message: AnswerMessage
+    #: `stop` when the model ended its answer, `length` when it was cut.
+    finish_reason: str | None = None
+
+
+class ChatAnswer(Resource):
+    """An answer in OpenAI's shape."""
+
+    model: str
+    choices: list[ChatChoice]
+    #: Tokens: `prompt_tokens`, `completion_tokens`, `total_tokens`.
+    usage: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        return self.choices[0].message.content or ""
+
+
+class Embedding(Resource):
+    #: The text's place in the request.
+    index: int
+    embedding: list[float]
+
+
+class Embeddings(Resource):
+    """One vector per text, in the order of the texts, each of length 1."""
+
+    model: str
+    version: int
+    data: list[Embedding]
+
+    @property
+    def vectors(self) -> list[list[float]]:
+        return [item.embedding for item in self.data]
+
+
+class Ranked(Resource):
+    #: The document's place in the request.
+    index: int
+    #: 0 to 1.
+    relevance_score: float
+
+
+class Ranking(Resource):
+    """Documents, the best one first."""
+
+    model: str
+    version: int
+    results: list[Ranked]
+
+
 class User(Resource):
     id: str
     name: str

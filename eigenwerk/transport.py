@@ -94,12 +94,18 @@ class Transport:
 
     @contextmanager
     def stream(
-        self, path: str, headers: Mapping[str, str], *, read_timeout_s: float = _READ_TIMEOUT_S
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        *,
+        read_timeout_s: float = _READ_TIMEOUT_S,
+        method: str = "GET",
+        json: Any = None,
     ) -> Iterator[httpx.Response]:
-        """A GET whose body flows. Broken connections raise EigenwerkError with `status` None."""
+        """An answer whose body flows. Broken connections raise EigenwerkError with `status` None."""
         timeout = httpx.Timeout(read_timeout_s, connect=_CONNECT_TIMEOUT_S)
         try:
-            with self._http.stream("GET", path, headers=dict(headers), timeout=timeout) as response:
+            with self._http.stream(method, path, json=json, headers=dict(headers), timeout=timeout) as response:
                 if not response.is_success:
                     response.read()
                     raise error_of(response)
@@ -122,3 +128,8 @@ def is_loopback(url: str) -> bool:
 def is_passing(error: EigenwerkError) -> bool:
     """Whether the same call may succeed a little later."""
     return error.status is None or error.status in _RETRIED_STATUSES
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields of a body that have a value: the server's defaults are its own affair."""
+    return {name: value for name, value in fields.items() if value is not None}

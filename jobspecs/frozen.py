@@ -53,6 +53,8 @@ class FrozenHubModel(BaseModel):
     source: Literal["hub"] = "hub"
     repository: str
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    #: The GGUF that is taken of it; None: its safetensors, with configuration and tokenizer.
+    gguf: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.gguf$")
 
 
 def origin_of(model: FrozenRegistryModel | FrozenHubModel) -> ModelOrigin:

@@ -39,7 +39,7 @@ def fetch_snapshot(model: FrozenHubModel, cache: Path, *, endpoint: str | None =
                 cache_dir=cache,
                 endpoint=endpoint,
                 token=None if os.environ.get(ACCESS_FOR_ALL) == "1" else False,
-                allow_patterns=list(ALLOWED_FILES),
+                allow_patterns=[model.gguf] if model.gguf else list(ALLOWED_FILES),
                 ignore_patterns=list(IGNORED_FILES),
             )
         )
@@ -52,7 +52,10 @@ def fetch_snapshot(model: FrozenHubModel, cache: Path, *, endpoint: str | None =
         raise RunFailed(
             Reason.invalid_model, f"The hub refuses {model.repository} at {model.revision}: {error}"
         ) from error
-    if not any(folder.glob("*.safetensors")):
+    if model.gguf is not None:
+        if not (folder / model.gguf).is_file():
+            raise RunFailed(Reason.invalid_model, f"{model.repository} at {model.revision} has no file {model.gguf}.")
+    elif not any(folder.glob("*.safetensors")):
         raise RunFailed(
             Reason.invalid_model,
             f"{model.repository} at {model.revision} has no safetensors weights; other formats can run code.",

@@ -11,20 +11,21 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
-from storage.database import Database, DatabaseUnavailable
+from storage.database import Database, DatabaseUnavailable, UnitOfWork
 from storage.objects import ObjectSettings, ObjectStore
 from storage.settings import LeaseTimes, Settings
 from storage.tables import DeploymentRow
 from workers.engines.registry import ENGINES
 from workers.host import HostConfig
 from workers.model_cache import ModelCache
+from workers.pulls import Base, find_base
 from workers.serving import Means, Observed, Service, Wanted
 from workers.wakeup import Wakeup
 
@@ -49,10 +50,12 @@ class Reconciler:
     warm: bool = True
     services: dict[UUID, Service] = field(default_factory=dict)
     _rows: Sequence[DeploymentRow] = ()
+    #: What the adapters among them change, by the deployment's id.
+    _bases: Mapping[UUID, Base] = field(default_factory=dict)
     _looked_at_s: float = float("-inf")
     _renewed_at_s: float = float("-inf")
     _database_away: bool = False
-    #: Digests of the models that were in use at the last tick.
+    #: Folders of the model cache that were in use at the last tick.
     _in_use: set[str] = field(default_factory=set)
 
     def tick(self, now_s: float) -> None:
@@ -102,6 +105,7 @@ class Reconciler:
                 log.info("deployment %s (%s) is claimed", row.name, row.id)
                 used_bytes += row.memory_bytes
             rows = work.deployments.held(self.host)
+            self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
         if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
             self._renewed_at_s = now_s
         if self._database_away:
@@ -114,13 +118,26 @@ class Reconciler:
         for deployment_id, row in wanted.items():
             service = self.services.get(deployment_id)
             if service is None:
-                self.services[deployment_id] = Service(self.means, _wanted(row))
-            elif not service.ending:
-                service.want(_wanted(row), now_s)
+                self.services[deployment_id] = Service(self.means, self._wanted(row))
+            elif not service.ending and service.wanted.generation != row.generation:
+                service.want(self._wanted(row), now_s)
             # else: wanted again while it is being stopped; a new one follows when it is gone.
         for deployment_id, service in self.services.items():
             if deployment_id not in wanted:
                 service.end(now_s)
+
+    def _wanted(self, row: DeploymentRow) -> Wanted:
+        version = row.model_version
+        return Wanted(
+            deployment_id=row.id,
+            generation=row.generation,
+            model=f"{version.model.owner.name}/{version.model.name}@{version.version}",
+            prefix=version.prefix,
+            manifest=Manifest.model_validate(version.manifest),
+            engine=row.engine,
+            replicas=row.replicas,
+            base=self._bases.get(row.id),
+        )
 
     def _report(self) -> None:
         """Writes what differs from what the database shows."""
@@ -163,7 +180,7 @@ class Reconciler:
 
     def _prune(self) -> None:
         """Thins out the cache when a model has come out of use: at the end of a deployment, and after a switch."""
-        in_use = {digest for service in self.services.values() for digest in service.digests()}
+        in_use = {name for service in self.services.values() for name in service.cached()}
         if not self._in_use <= in_use:
             self.means.cache.prune(in_use)
         self._in_use = in_use
@@ -188,17 +205,11 @@ def _tick(service: Service, now_s: float) -> None:
             log.exception("%s: a defect", service.wanted.model)
 
 
-def _wanted(row: DeploymentRow) -> Wanted:
+def _base(work: UnitOfWork, row: DeploymentRow) -> Base | None:
+    """What the deployed model changes; None for a model that stands alone."""
     version = row.model_version
-    return Wanted(
-        deployment_id=row.id,
-        generation=row.generation,
-        model=f"{version.model.owner.name}/{version.model.name}@{version.version}",
-        prefix=version.prefix,
-        manifest=Manifest.model_validate(version.manifest),
-        engine=row.engine,
-        replicas=row.replicas,
-    )
+    origin = Manifest.model_validate(version.manifest).base if version.manifest.get("base") else None
+    return None if origin is None else find_base(work, version.model.owner_id, origin)
 
 
 def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> None:

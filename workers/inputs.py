@@ -103,7 +103,7 @@ class InputCache:
         self, model: FrozenHubModel, folder: Path, *, should_stop: ShouldStop, endpoint: str | None = None
     ) -> None:
         """A hub's repository at a commit. It is fetched whole unless every file is here and intact."""
-        name = f"{model.repository.replace('/', '--')}@{model.revision}"
+        name = f"{model.repository.replace('/', '--')}@{model.revision}" + (f"--{model.gguf}" if model.gguf else "")
         with self._alone(name, should_stop):
             if not self._place_known_snapshot(self._hub / f"{name}.json", folder):
                 self._fetch_snapshot(model, name, folder, endpoint)

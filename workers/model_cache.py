@@ -1,4 +1,7 @@
-"""Models on this host's disk, by the digest of their manifest. What is under its final name is whole."""
+"""Models on this host's disk, by the digest of their manifest, and models of a hub by their commit.
+
+What is under its final name is whole.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import uuid
 from collections.abc import Collection
 from pathlib import Path
 
+from jobspecs.frozen import FrozenHubModel
 from jobspecs.manifest import Manifest, write_manifest
 from storage.objects import ObjectStore, WantedObject
+from workers.hub import fetch_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +54,37 @@ class ModelCache:
             shutil.rmtree(incoming, ignore_errors=True)
         return final
 
-    def discard(self, digest: str) -> None:
+    @staticmethod
+    def name_of(model: FrozenHubModel) -> str:
+        """The sub-folder of a hub's model."""
+        return f"hub--{model.repository.replace('/', '--')}@{model.revision}"
+
+    def pull_hub(self, model: FrozenHubModel) -> Path:
+        """The folder with a hub's repository at a commit; fetches it unless it is here.
+
+        Raises HubUnavailable, RunFailed (there is no such model, or it has no safetensors weights), OSError.
+        """
+        final = self._root / self.name_of(model)
+        if final.is_dir():
+            final.touch()
+            return final
+        incoming = self._root / f"{_INCOMING}{uuid.uuid4().hex}"
+        try:
+            snapshot = fetch_snapshot(model, incoming / "snapshot")
+            # The hub's own cache holds links to its blobs; the snapshot's folder has plain files.
+            folder = incoming / "model"
+            for path in (path for path in snapshot.rglob("*") if path.is_file()):
+                target = folder / path.relative_to(snapshot)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.hardlink_to(path.resolve())
+            self._move(folder, final)
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+        return final
+
+    def discard(self, name: str) -> None:
         """Forgets the copy: it is damaged."""
-        path = self._path(digest)
+        path = self._path(name)
         if path.is_dir():
             shutil.rmtree(path)
 
@@ -63,8 +96,8 @@ class ModelCache:
             log.info("model %s: no longer kept on this host", path.name)
             shutil.rmtree(path)
 
-    def _path(self, digest: str) -> Path:
-        return self._root / digest
+    def _path(self, name: str) -> Path:
+        return self._root / name
 
     def _move(self, incoming: Path, final: Path) -> None:
         try:

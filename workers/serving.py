@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from uuid import UUID
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
-from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreError
 from workers.engines.interface import Engine, EngineFailure, EngineOrder
 from workers.engines.replicas import ReplicaSet, RestartPolicy
 from workers.model_cache import ModelCache
+from workers.pulls import Base, Pulled, StoredModel, cached_name, failure_of, is_passing, pull
 from workers.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
@@ -38,6 +36,14 @@ class Wanted:
     manifest: Manifest
     engine: str
     replicas: int
+    #: For adapters: what they change.
+    base: Base | None = None
+
+    @property
+    def cached(self) -> set[str]:
+        """The folders of the model cache that it needs."""
+        base = cached_name(self.base)
+        return {self.manifest.digest} if base is None else {self.manifest.digest, base}
 
     def served_by(self, other: Wanted) -> bool:
         """Whether the engines of `other` serve this one as well."""
@@ -82,7 +88,7 @@ class Service:
         #: Serves, or is being restarted; of an older generation while `_next` starts.
         self._current: tuple[Wanted, ReplicaSet] | None = None
         self._next: ReplicaSet | None = None
-        self._pull: Future[Path] | None = None
+        self._pull: Future[Pulled] | None = None
         self._pull_at_s = 0.0
         self._pulls_failed = 0
         #: A damaged copy in the cache has been thrown away once for this generation.
@@ -126,9 +132,11 @@ class Service:
         """Whether nothing is being fetched or started."""
         return self._failure is not None or (self._serves_wanted() and self._next is None)
 
-    def digests(self) -> set[str]:
-        """The models whose files are in use: also by engines that serve a last request."""
-        return {replicas.order.digest for replicas in self._sets()} | {self.wanted.manifest.digest}
+    def cached(self) -> set[str]:
+        """The folders of the model cache that are in use: also by engines that serve a last request."""
+        orders = [replicas.order for replicas in self._sets()]
+        bases = {order.base_dir.name for order in orders if order.base_dir is not None}
+        return {order.digest for order in orders} | bases | self.wanted.cached
 
     def wake_fds(self) -> list[int]:
         return [fd for replicas in self._sets() for fd in replicas.wake_fds()]
@@ -179,30 +187,35 @@ class Service:
                 Reason.unsatisfiable, f"This host has no engine {self.wanted.engine!r}. It has: {known}."
             )
             return
-        self._pull = self._means.pool.submit(self._means.cache.pull, self.wanted.prefix, self.wanted.manifest)
+        model = StoredModel(self.wanted.prefix, self.wanted.manifest)
+        self._pull = self._means.pool.submit(pull, self._means.cache, model, self.wanted.base)
         self._pull.add_done_callback(lambda _: self._means.wakeup.poke())
 
-    def _look_at_pull(self, pull: Future[Path], now_s: float) -> None:
-        if not pull.done():
+    def _look_at_pull(self, pulling: Future[Pulled], now_s: float) -> None:
+        if not pulling.done():
             return
         self._pull = None
-        error = pull.exception()
+        error = pulling.exception()
         if error is None:
             self._hindrance = None
-            self._start_engines(pull.result(), now_s)
-        elif isinstance(error, ObjectStoreError) and not isinstance(error, ObjectCorrupt | ObjectNotFound):
-            self._hindrance = EngineFailure(Reason.storage_unavailable, str(error))
+            self._start_engines(pulling.result(), now_s)
+        elif is_passing(error):
+            self._hindrance = failure_of(error)
             self._pull_at_s = now_s + PULL_BACKOFF_S[min(self._pulls_failed, len(PULL_BACKOFF_S) - 1)]
             self._pulls_failed += 1
             log.warning("%s can't be fetched yet: %s", self.wanted.model, error)
         else:
-            self._failure = _pull_failure(error)
+            self._failure = failure_of(error)
             log.error("%s can't be served: %s", self.wanted.model, self._failure.message, exc_info=error)
 
-    def _start_engines(self, model_dir: Path, now_s: float) -> None:
+    def _start_engines(self, pulled: Pulled, now_s: float) -> None:
+        base = self.wanted.base
         order = EngineOrder(
             model=self.wanted.model,
-            model_dir=model_dir,
+            task=self.wanted.manifest.task or "",
+            model_dir=pulled.model_dir,
+            base_dir=pulled.base_dir,
+            base_digest=base.manifest.digest if isinstance(base, StoredModel) else None,
             digest=self.wanted.manifest.digest,
             port=0,
             key=secrets.token_urlsafe(32),
@@ -232,7 +245,8 @@ class Service:
             # The copy on this host may be what is damaged; what is fetched anew is checked on the way.
             log.warning("%s: %s It is fetched anew.", self.wanted.model, failure.message)
             self._fetched_anew = True
-            self._means.cache.discard(self.wanted.manifest.digest)
+            for name in self.wanted.cached:
+                self._means.cache.discard(name)
         else:
             self._failure = failure
             log.error("%s can't be served: %s", self.wanted.model, failure.message)
@@ -246,11 +260,3 @@ class Service:
         if self._current is not None:
             self._leaving.append((self._current[1], stop_at_s))
             self._current = None
-
-
-def _pull_failure(error: BaseException) -> EngineFailure:
-    if isinstance(error, ObjectCorrupt | ObjectNotFound):
-        return EngineFailure(Reason.corrupt_artifact, str(error))
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EngineFailure(Reason.disk_full, f"The inference worker's scratch disk is full: {error}")
-    return EngineFailure(Reason.internal_error, f"{type(error).__name__}: {error}")

@@ -6,18 +6,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobspecs.references import Name
+from api.inference.engine import ModelName
+from api.inference.texts import Text
 
 TEXTS_MAX = 1024
-TEXT_CHARS_MAX = 100_000
-
-Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX)]
 
 
 class ClassifyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    model: Name = Field(description="the name of a deployment")
+    model: ModelName
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=TEXTS_MAX)]
     top_k: int | None = Field(default=None, ge=1, le=1000, description="the best labels only")
 

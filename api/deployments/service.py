@@ -5,27 +5,31 @@ from __future__ import annotations
 from api.authentication import Principal
 from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest, deployment_of
 from api.errors import not_found
+from api.jobs.freezing import freeze_base, weights_bytes
+from api.jobs.hub import resolve
 from api.parts import Parts
+from jobspecs.frozen import FrozenRegistryModel
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference, parse_reference
-from scheduling.estimates import serving_memory_bytes
+from jobspecs.tasks import SERVED_TASKS
+from scheduling.estimates import TYPICAL_WEIGHTS_BYTES, serving_memory_bytes
+from storage.database import UnitOfWork
 from storage.tables import DeploymentRow, ModelVersionRow
 
 GIB = 1024**3
-_TASK = "text-classification"
 
 
 def want(parts: Parts, user: Principal, name: str, request: DeploymentRequest) -> Deployment:
     """Creates or changes the deployment. Asking for what is wanted already changes nothing, unless it had failed."""
     reference = parse_reference(request.model or name)
+    hub_bytes = _hub_base_bytes(parts, user, reference) if request.memory_gib is None else 0
     with parts.database.unit_of_work() as work:
-        found = reference.source == "registry" and reference.owner in (None, user.name)
-        version = work.models.find(user.name, reference) if found else None
-        if version is None:
-            raise _refused(f"you have no model {reference} in the registry.", "`eigenwerk models` lists them.")
-        _check_task(version, reference)
-        memory_bytes = _memory_bytes(version, request)
+        version = _version(work, user, reference)
+        manifest = Manifest.model_validate(version.manifest)
+        _check_task(manifest, reference)
+        base_bytes = _base_bytes(work, user, reference, manifest)
+        memory_bytes = _memory_bytes(version.bytes + base_bytes + hub_bytes, request)
         row = work.deployments.find(user.user_id, name, lock=True)
         if row is None or not _is_wanted_already(row, version, request, memory_bytes):
             row = work.deployments.want(
@@ -61,20 +65,44 @@ def unwant(parts: Parts, user: Principal, name: str) -> Deployment | None:
         return deployment_of(row) if row is not None else None
 
 
-def _check_task(version: ModelVersionRow, reference: Reference) -> None:
-    task = Manifest.model_validate(version.manifest).task
-    if task != _TASK:
-        what = f"serves {task}" if task else "is a bare model without a head for a task"
+def _version(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVersionRow:
+    found = reference.source == "registry" and reference.owner in (None, user.name)
+    version = work.models.find(user.name, reference) if found else None
+    if version is None:
+        raise _refused(f"you have no model {reference} in the registry.", "`eigenwerk models` lists them.")
+    return version
+
+
+def _check_task(manifest: Manifest, reference: Reference) -> None:
+    if manifest.task not in SERVED_TASKS:
+        what = f"serves {manifest.task}" if manifest.task else "is a bare model without a head for a task"
         raise _refused(
-            f"{reference} {what}; the embedded engine serves {_TASK}.",
-            "Train a classifier from it first: eigenwerk submit spec.yaml",
+            f"{reference} {what}; the embedded engine serves {', '.join(SERVED_TASKS)}.",
+            "Train a model for one of these from it first: eigenwerk submit spec.yaml",
         )
 
 
-def _memory_bytes(version: ModelVersionRow, request: DeploymentRequest) -> int:
+def _hub_base_bytes(parts: Parts, user: Principal, reference: Reference) -> int:
+    """Weights of the hub's model that an adapter changes; 0 for any other model. Asks the hub outside transactions."""
+    with parts.database.unit_of_work() as work:
+        base = Manifest.model_validate(_version(work, user, reference).manifest).base
+    if base is None or base.digest is not None:
+        return 0
+    return resolve(parts.hub, parts.settings, parse_reference(base.reference)).weights_bytes or TYPICAL_WEIGHTS_BYTES
+
+
+def _base_bytes(work: UnitOfWork, user: Principal, reference: Reference, manifest: Manifest) -> int:
+    """Of the registered model that an adapter changes. Raises InvalidInput when it is gone."""
+    if manifest.base is None:
+        return 0
+    base = freeze_base(work, user, "model", reference, manifest.base)
+    return weights_bytes(base) if isinstance(base, FrozenRegistryModel) else 0
+
+
+def _memory_bytes(weights: int, request: DeploymentRequest) -> int:
     if request.memory_gib is not None:
         return int(request.memory_gib * GIB)
-    return request.replicas * serving_memory_bytes(version.bytes)
+    return request.replicas * serving_memory_bytes(weights)
 
 
 def _is_wanted_already(

@@ -14,7 +14,7 @@ from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import Reference, parse_reference
 from jobspecs.registry import JobSpec
-from scheduling.estimates import TYPICAL_WEIGHTS_BYTES
+from scheduling.estimates import GGUF_EXPANSION, TYPICAL_WEIGHTS_BYTES
 from storage.database import UnitOfWork
 from storage.tables import ModelVersionRow
 
@@ -128,8 +128,11 @@ def _frozen(row: ModelVersionRow, user: Principal) -> FrozenRegistryModel:
 
 
 def weights_bytes(model: FrozenRegistryModel) -> int:
-    """Bytes of the stored weights."""
-    return sum(file.bytes for file in model.files if file.path.endswith(".safetensors"))
+    """Bytes of the stored weights, as the memory estimate wants them."""
+    stored = sum(file.bytes for file in model.files if file.path.endswith(".safetensors"))
+    return stored or GGUF_EXPANSION * max(
+        (file.bytes for file in model.files if file.path.endswith(".gguf")), default=0
+    )
 
 
 def _unknown(field: str, message: str, remedy: str) -> InvalidInput:

@@ -12,8 +12,10 @@ import httpx
 from api.errors import unavailable
 from api.settings import ApiSettings
 from jobspecs.frozen import FrozenHubModel
+from jobspecs.kinds.base import SpecBase
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference
+from scheduling.estimates import GGUF_EXPANSION
 
 log = logging.getLogger(__name__)
 
@@ -23,16 +25,35 @@ _IMPORT_INSTEAD = (
 )
 #: Renamed repositories answer with a redirect.
 _REDIRECTS_MAX = 3
+#: GGUF files that an error names; repositories hold dozens.
+_NAMED_FILES_MAX = 30
 
 
 @dataclass(frozen=True)
 class HubModel:
     frozen: FrozenHubModel
-    #: Bytes of its safetensors files; None when the hub does not tell.
+    #: Bytes of the files with its weights; None when the hub does not tell.
     weights_bytes: int | None
 
 
-def resolve(hub: httpx.Client, settings: ApiSettings, reference: Reference) -> HubModel:
+@dataclass(frozen=True)
+class GgufChoice:
+    """Whether a GGUF will do, and which of several."""
+
+    possible: bool = False
+    file: str | None = None
+
+    @classmethod
+    def of(cls, spec: SpecBase) -> GgufChoice:
+        return cls(spec.READS_GGUF, getattr(spec, "file", None) if spec.READS_GGUF else None)
+
+
+_SAFETENSORS_ONLY = GgufChoice()
+
+
+def resolve(
+    hub: httpx.Client, settings: ApiSettings, reference: Reference, choice: GgufChoice = _SAFETENSORS_ONLY
+) -> HubModel:
     """Raises InvalidInput when there is no such revision or it can't be used, ApiError 503 when the hub is away."""
     if settings.hub_offline:
         raise _refused(reference, "this platform is set to work without a model hub.", _IMPORT_INSTEAD)
@@ -42,18 +63,33 @@ def resolve(hub: httpx.Client, settings: ApiSettings, reference: Reference) -> H
         raise unavailable(f"The model hub gave no commit for {reference}. {_IMPORT_INSTEAD}", "hub_unavailable")
     files = [item for item in document.get("siblings") or [] if isinstance(item, dict)]
     weights = [item for item in files if str(item.get("rfilename", "")).endswith(".safetensors")]
+    gguf = _gguf(reference, files, choice) if choice.file or (choice.possible and not weights) else None
+    if gguf is not None:
+        weights = [item for item in files if item.get("rfilename") == gguf]
     if not weights:
         raise _refused(
             reference,
             "the repository has no safetensors weights; other formats can run foreign code and are not read.",
-            "Choose a revision with safetensors, or convert the weights and import the model.",
+            "Choose a revision with safetensors, or convert the weights and import the model. A GGUF is converted by a "
+            "job of the kind import-model.",
         )
     sizes = [item.get("size") for item in weights]
     known = [size for size in sizes if isinstance(size, int)]
     return HubModel(
-        frozen=FrozenHubModel(repository=repository, revision=revision),
-        weights_bytes=sum(known) if len(known) == len(sizes) else None,
+        frozen=FrozenHubModel(repository=repository, revision=revision, gguf=gguf),
+        weights_bytes=sum(known) * (GGUF_EXPANSION if gguf else 1) if len(known) == len(sizes) else None,
     )
+
+
+def _gguf(reference: Reference, files: list[dict[str, Any]], choice: GgufChoice) -> str | None:
+    """The named GGUF of the repository, or its only one; None when it has none and none is named."""
+    names = [str(item.get("rfilename", "")) for item in files]
+    found = sorted(name for name in names if name.endswith(".gguf") and "/" not in name)
+    if choice.file in found or (len(found) < 2 and choice.file is None):
+        return choice.file or (found[0] if found else None)
+    what = f"the repository has no {choice.file}." if choice.file else "the repository has several GGUF files."
+    known = ", ".join(found[:_NAMED_FILES_MAX]) or "none"
+    raise InvalidInput([Problem(field="file", message=f"{reference}: {what}", remedy=f"Name one of: {known}.")])
 
 
 def _fetch(hub: httpx.Client, settings: ApiSettings, reference: Reference) -> dict[str, Any]:

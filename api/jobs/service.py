@@ -10,7 +10,7 @@ from uuid import UUID
 from api.authentication import Principal
 from api.errors import ApiError, not_found
 from api.jobs.freezing import Frozen, freeze
-from api.jobs.hub import HubModel, resolve
+from api.jobs.hub import GgufChoice, HubModel, resolve
 from api.jobs.inspecting import Inspected, inspect
 from api.jobs.presenting import detail, summary
 from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
@@ -36,6 +36,8 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
     Raises InvalidInput, and nothing is queued; ApiError 409 when the key was used for another spec.
     """
     spec = parse_spec(document)
+    if problems := spec.problems_of_resources():
+        raise InvalidInput(problems)
     request_sha256 = _sha256(document)
     if key is not None and (earlier := _earlier(parts, user, key, request_sha256)):
         return earlier, False
@@ -176,7 +178,7 @@ def _hub_models(parts: Parts, spec: JobSpec) -> dict[str, HubModel]:
     """Role -> what the hub says of it; asked before the transaction begins."""
     references = {role: parse_reference(text) for role, text in spec.model_references().items()}
     return {
-        role: resolve(parts.hub, parts.settings, reference)
+        role: resolve(parts.hub, parts.settings, reference, GgufChoice.of(spec))
         for role, reference in references.items()
         if reference.source == "hub"
     }

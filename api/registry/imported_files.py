@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
+from api.registry.gguf_header import BadGguf, check_gguf
 from api.strict_json import UnacceptableJson, parse_json_file
 from jobspecs.manifest import MANIFEST_NAME, check_relative_path
 from jobspecs.problems import InvalidInput, Problem
@@ -81,8 +82,8 @@ def check_import_file(path: str, content: Path) -> None:
         raise _refused(path, "the content is a pickle or an archive.", "Send the plain file.")
     if suffix == ".safetensors":
         check_safetensors(path, content)
-    elif suffix == ".gguf" and start[:4] != b"GGUF":
-        raise _refused(path, "the content is no GGUF.", "Send the file that the conversion wrote.")
+    elif suffix == ".gguf":
+        _check_gguf(path, content)
     elif suffix == ".json":
         _check_json(path, content)
 
@@ -107,6 +108,13 @@ def check_safetensors(path: str, content: Path) -> None:
         raise _refused(
             path, "the tensors overlap, leave gaps, or end elsewhere than the file.", "Send it again, whole."
         )
+
+
+def _check_gguf(path: str, content: Path) -> None:
+    try:
+        check_gguf(content)
+    except BadGguf as error:
+        raise _refused(path, f"{error}.", "Send the file that the conversion wrote, whole.") from error
 
 
 def _span(path: str, name: str, tensor: Any) -> tuple[int, int]:

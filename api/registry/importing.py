@@ -13,6 +13,7 @@ from api.registry.schemas import Import, ImportedFile, ModelVersionDetail, detai
 from api.streaming import Received
 from api.strict_json import parse_json_file
 from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.model_tasks import task_of_model
 from jobspecs.problems import InvalidInput, Problem
 from storage.objects import ObjectNotFound
 
@@ -62,7 +63,8 @@ def complete(parts: Parts, user: Principal, import_id: UUID) -> tuple[ModelVersi
             return detail_of(made), False
         files = work.models.import_files(import_id)
     _check_complete(parts, prefix, files)
-    task = _task(parts, prefix) if any(file.path == _CONFIG for file in files) else None
+    paths = {file.path for file in files}
+    task = task_of_model(_document(parts, prefix, _CONFIG), paths) if _CONFIG in paths else None
     with parts.database.unit_of_work() as work:
         row = work.models.open_import(user.user_id, import_id, lock=True)
         if row is None or work.models.import_files(import_id) != files:
@@ -96,13 +98,6 @@ def _check_shards(parts: Parts, prefix: str, paths: set[str]) -> None:
         raise _missing(_INDEX, "the index has no weight_map.")
     for shard in {str(name) for name in weight_map.values()} - paths:
         raise _missing(shard, "the index names a file that was not sent.")
-
-
-def _task(parts: Parts, prefix: str) -> str | None:
-    """What the model can serve as it is; None for a bare encoder."""
-    architectures = _document(parts, prefix, _CONFIG).get("architectures")
-    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
-    return "text-classification" if any(name.endswith("ForSequenceClassification") for name in names) else None
 
 
 def _document(parts: Parts, prefix: str, path: str) -> dict[str, Any]:

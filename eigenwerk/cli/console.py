@@ -24,6 +24,8 @@ ID_CHARS = 8
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or its beginning if no other begins so.")]
 
+DeploymentName = Annotated[str, typer.Argument(metavar="NAME", help="The deployment's name.")]
+
 
 def say(text: str = "") -> None:
     """A line on stdout."""

@@ -1,23 +1,14 @@
-"""deploy, undeploy, deployments, classify."""
+"""deploy, undeploy, deployments."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from eigenwerk.cli.console import JsonOption, note, platform, say, say_json, say_table
-from eigenwerk.client import Client
-from eigenwerk.errors import EigenwerkError
-from eigenwerk.resources import Classification
+from eigenwerk.cli.console import DeploymentName, JsonOption, platform, say, say_json, say_table
 
 commands = typer.Typer()
-
-#: Texts per request when they come from stdin; the server takes up to 1,024.
-_TEXTS_PER_REQUEST = 256
-
-DeploymentName = Annotated[str, typer.Argument(metavar="NAME", help="The deployment's name.")]
 
 
 @commands.command()
@@ -85,39 +76,3 @@ def list_deployments(as_json: JsonOption = False) -> None:
         for item in found
     ]
     say_table(["NAME", "MODEL", "STATE", "ENGINE", "REPLICAS"], rows, "Nothing is deployed: eigenwerk deploy NAME")
-
-
-@commands.command()
-def classify(
-    name: DeploymentName,
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts, or - for one per line of stdin.")],
-    top_k: Annotated[int, typer.Option(min=1, help="Labels per text, the best first.")] = 1,
-    as_json: JsonOption = False,
-) -> None:
-    """Sort texts into the classes of a deployed classifier.
-
-    Example: eigenwerk classify newsticker-quality "Neue Sicherheitslücke in OpenSSL entdeckt"
-    """
-    if texts == ["-"]:
-        texts = [line.rstrip("\n") for line in sys.stdin]
-        if not texts:
-            note("There was nothing on stdin.")
-    with platform() as client:
-        answer = _classified(client, name, texts, top_k)
-    if as_json:
-        say_json(answer)
-        return
-    for text, labels in zip(texts, answer.results if answer else [], strict=True):
-        for label in labels:
-            say(f"{label.label}\t{label.score:.3f}\t{text}")
-
-
-def _classified(client: Client, name: str, texts: list[str], top_k: int) -> Classification | None:
-    """One answer for all texts, asked for in portions; None for no texts."""
-    answer: Classification | None = None
-    for start in range(0, len(texts), _TEXTS_PER_REQUEST):
-        part = client.classify(name, texts[start : start + _TEXTS_PER_REQUEST], top_k=top_k)
-        if answer is not None and answer.version != part.version:
-            raise EigenwerkError(f"The deployment {name} got a new version between two portions. Ask again.")
-        answer = part if answer is None else answer.model_copy(update={"results": [*answer.results, *part.results]})
-    return answer

@@ -57,7 +57,7 @@ def submit(
                 say_json_line({"type": "submitted", "data": job})
             else:
                 say(f"submitted {job.name} as job {job.id}")
-            _watch_to_end(client, job.id, as_json)
+            watch_to_end(client, job.id, as_json)
         elif as_json:
             say_json(job)
         else:
@@ -74,7 +74,7 @@ def watch(job_id: JobId, as_json: JsonOption = False) -> None:
     Example: eigenwerk watch 3f2a91c0
     """
     with platform() as client:
-        _watch_to_end(client, client.find_job_id(job_id), as_json)
+        watch_to_end(client, client.find_job_id(job_id), as_json)
 
 
 @commands.command("jobs")
@@ -146,7 +146,7 @@ def logs(
                     _say_log(LogLine.model_validate(event.data), as_json)
         except KeyboardInterrupt:
             raise _detached(job_id, f"eigenwerk logs -f {job_id[:ID_CHARS]}") from None
-        _check_success(client.job(job_id))
+        check_success(client.job(job_id))
 
 
 @commands.command()
@@ -170,7 +170,8 @@ def _submitted(client: Client, file: SpecFile) -> Job:
     return job
 
 
-def _watch_to_end(client: Client, job_id: str, as_json: bool) -> None:
+def watch_to_end(client: Client, job_id: str, as_json: bool) -> None:
+    """Shows a job until it ends, then its result. Raises EigenwerkError when it did not succeed."""
     try:
         if as_json:
             for event in client.watch(job_id):
@@ -186,7 +187,7 @@ def _watch_to_end(client: Client, job_id: str, as_json: bool) -> None:
         say()
         for line in result_lines(job.result):
             say(line)
-    _check_success(job)
+    check_success(job)
 
 
 def _event_document(event: Event) -> dict[str, object]:
@@ -198,7 +199,8 @@ def _detached(job_id: str, command: str) -> typer.Exit:
     return typer.Exit(_EXIT_INTERRUPTED)
 
 
-def _check_success(job: Job) -> None:
+def check_success(job: Job) -> None:
+    """Raises EigenwerkError, with the reason, when the job did not succeed."""
     if job.state == JobState.succeeded:
         return
     why = ": ".join(part for part in (job.reason, job.message) if part)

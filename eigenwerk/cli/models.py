@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
-from eigenwerk.cli.console import JsonOption, age, platform, say, say_json, say_table, transfer
+from eigenwerk.cli.console import ID_CHARS, JsonOption, age, platform, say, say_json, say_table, transfer
+from eigenwerk.cli.jobs import check_success, watch_to_end
+from eigenwerk.client import Client
+from eigenwerk.errors import EigenwerkError
 from eigenwerk.model_folders import model_files
 from eigenwerk.reporting import columns, size
+from eigenwerk.resources import ModelVersionDetail
 
 commands = typer.Typer(invoke_without_command=True)
 top_commands = typer.Typer()
@@ -85,23 +89,59 @@ def show(reference: Reference, as_json: JsonOption = False) -> None:
 
 @commands.command("import")
 def import_model(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder with config.json, safetensors and tokenizer.")
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A folder with config.json, safetensors and tokenizer, or a GGUF file."),
     ],
     name: Annotated[str, typer.Option(help="The model's name in the registry.")],
+    convert: Annotated[
+        bool, typer.Option("--convert/--no-convert", help="Make safetensors of a GGUF, as the next version.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Register a model folder as the next version of NAME. Only data is taken: safetensors, GGUF, JSON, tokenizers.
+    """Register a model as the next version of NAME. Only data is taken: safetensors, GGUF, JSON, tokenizers.
+
+    A GGUF is registered as it is; then a job makes safetensors of it, which jobs and deployments can read.
 
     Example: eigenwerk models import ./MiniLM-L6 --name minilm-l6
     """
-    total_bytes = sum(file.stat().st_size for file in model_files(folder))
-    with platform() as client, transfer(name, total_bytes) as progress:
-        version = client.import_model(folder, name=name, progress=progress)
+    total_bytes = sum(file.stat().st_size for file in model_files(path))
+    with platform() as client:
+        with transfer(name, total_bytes) as progress:
+            version = client.import_model(path, name=name, progress=progress)
+        if convert and _is_gguf(version):
+            if not as_json:
+                say(_line(version))
+            version = _converted(client, version, as_json)
     if as_json:
         say_json(version)
     else:
-        say(f"{version.name}@{version.version}  {len(version.manifest.files)} files  {size(version.bytes)}")
+        say(_line(version))
+
+
+def _is_gguf(version: ModelVersionDetail) -> bool:
+    suffixes = {Path(file.path).suffix for file in version.manifest.files}
+    return ".gguf" in suffixes and ".safetensors" not in suffixes
+
+
+def _converted(client: Client, version: ModelVersionDetail, as_json: bool) -> ModelVersionDetail:
+    """The version that an `import-model` job makes of a GGUF."""
+    spec = {"kind": "import-model", "name": version.name, "model": f"{version.name}@{version.version}"}
+    job = client.submit(spec)
+    if as_json:
+        for _ in client.watch(job.id):
+            continue
+        check_success(client.job(job.id))
+    else:
+        watch_to_end(client, job.id, as_json=False)
+    result = client.job(job.id).result
+    if result is None or result.model is None:
+        raise EigenwerkError(f"The job {job.id} left no model behind. See: eigenwerk show {job.id[:ID_CHARS]}")
+    return client.model_version(result.model)
+
+
+def _line(version: ModelVersionDetail) -> str:
+    return f"{version.name}@{version.version}  {len(version.manifest.files)} files  {size(version.bytes)}"
 
 
 @commands.command()

@@ -68,6 +68,9 @@ class SpecBase(Section):
 
     #: What the job leaves behind: a model version or a data set version, both named `name`.
     RESULT: ClassVar[Literal["model", "dataset"]] = "model"
+    #: Whether the kind reads GGUF files as well; the field `file` then names one of a repository. Others need
+    #: safetensors.
+    READS_GGUF: ClassVar[bool] = False
 
     kind: str
     name: Name = Field(description="the job's name, and the name of the model it registers")
@@ -85,6 +88,23 @@ class SpecBase(Section):
         """Role -> reference of each model that the job reads. BASE_ROLE is the one it starts from."""
         reference: str | None = getattr(self, "model", None)
         return {} if reference is None else {BASE_ROLE: reference}
+
+    @property
+    def processes(self) -> int:
+        """How many processes run the job together, each with a GPU of its own where there are more than one."""
+        return 1
+
+    def problems_of_resources(self) -> list[Problem]:
+        """Why this kind can't use the resources that are asked for; empty when it can."""
+        if self.resources.gpus <= 1:
+            return []
+        return [
+            Problem(
+                field="resources.gpus",
+                message=f"{self.kind} trains on one GPU; the job asks for {self.resources.gpus}.",
+                remedy="Ask for one GPU or none.",
+            )
+        ]
 
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can, as far as a profile tells."""

@@ -122,6 +122,8 @@ class TrainEmbedder(SpecBase):
             raise ValueError("score_range goes from the least score to the greatest, such as [0, 5]")
         if self.static and self.loss_name == "cached-multiple-negatives-ranking":
             raise ValueError("a static embedding keeps no activations to save: use multiple-negatives-ranking")
+        if self.static and self.training.freeze_embeddings:
+            raise ValueError("a static embedding has nothing but its embeddings to train: leave freeze_embeddings out")
         if self.static and self.pooling == "cls":
             raise ValueError("a static embedding is the mean of its tokens: leave pooling out")
         return self

@@ -10,6 +10,7 @@ from typing import Any
 from jobspecs.estimate import MemoryParts
 from jobspecs.kinds.base import BASE_ROLE, SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
+from jobspecs.kinds.import_model import ImportModel
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
@@ -234,6 +235,12 @@ def _gradients_at_peak(gradients: int, activations: int, next_share: float = 0.0
     return int(max(0.0, gradients - activations * (1 - next_share)))
 
 
+def _imported(spec: ImportModel, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    """The weights are read, perhaps converted, and written; nothing passes through the model."""
+    shape = shapes[BASE_ROLE]
+    return Work(shape.parameters, 0, MemoryParts(weights=BYTES_FP32 * shape.parameters), 0, 0.0)
+
+
 def _plain(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
     """A kind that says nothing of itself: full training with its own batch shape."""
     shape = next(iter(shapes.values()))
@@ -272,5 +279,6 @@ ESTIMATORS: Mapping[str, Callable[[Any, Mapping[str, ModelShape], DataFacts], Wo
         "train-reranker": _reranker,
         "score-pairs": _score_pairs,
         "finetune-llm": _llm,
+        "import-model": _imported,
     }
 )

@@ -23,7 +23,7 @@ def routes(settings: ApiSettings) -> list[tuple[str, str, str]]:
     values = {
         **dict.fromkeys(("job_id", "import_id", "token_id"), UNKNOWN_ID),
         **{"name": "thing", "owner": "nobody", "version": "1", "selector": "1", "alias": "prod"},
-        **{"path:path": "config.json", "kind": "train-classifier"},
+        **{"path:path": "config.json", "model:path": "thing", "kind": "train-classifier"},
     }
     found: list[tuple[str, str, str]] = []
     for context in iter_route_contexts(create_app(settings).routes):

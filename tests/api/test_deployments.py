@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from api.settings import ApiSettings
-from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.manifest import Manifest, ManifestFile, ModelOrigin
 from jobspecs.references import Reference
 from tests.api.conftest import Api, sha256
 
@@ -148,9 +148,14 @@ def test_asking_for_what_is_wanted_already_restarts_nothing(trained: Api) -> Non
 
 def test_what_cannot_be_served_is_refused(trained: Api) -> None:
     trained.import_model("bare")
+    file = ManifestFile(path="model.safetensors", bytes=1000, sha256=sha256(b"painter"))
+    with trained.database.unit_of_work() as work:
+        manifest = Manifest(artifact="model", task="image-classification", files=(file,))
+        work.models.add_version(trained.user_id(), "painter", manifest=manifest, prefix="artifacts/painter")
     for body, words in (
         ({"model": "absent"}, "no model absent"),
         ({"model": "bare"}, "bare model"),
+        ({"model": "painter"}, "serves image-classification; the embedded engine serves text-classification"),
         ({"model": "hub:org/name"}, "no model"),
         ({"replicas": 0}, "replicas"),
         ({"engine": "tgi"}, "engine"),
@@ -159,6 +164,50 @@ def test_what_cannot_be_served_is_refused(trained: Api) -> None:
         answer = trained.client.put("/v1/deployments/quality", json=body)
         assert answer.status_code == 422
         assert words in answer.json()["error"]["message"]
+
+
+def test_an_adapter_needs_its_base_and_the_memory_of_both(trained: Api) -> None:
+    base = ManifestFile(path="model.safetensors", bytes=10**9, sha256=sha256(b"base"))
+    base_manifest = Manifest(artifact="model", files=(base,))
+    adapter = Manifest(
+        artifact="model",
+        task="text-classification",
+        base=ModelOrigin(reference=f"{trained.user}/big@1", digest=base_manifest.digest),
+        files=(ManifestFile(path="adapter_model.safetensors", bytes=1000, sha256=sha256(b"adapter")),),
+    )
+    with trained.database.unit_of_work() as work:
+        work.models.add_version(trained.user_id(), "adapter", manifest=adapter, prefix="artifacts/adapter")
+    refused = trained.client.put("/v1/deployments/adapter")
+    assert refused.status_code == 422
+    assert f"adapter for {trained.user}/big@1" in refused.json()["error"]["message"]
+    with trained.database.unit_of_work() as work:
+        work.models.add_version(trained.user_id(), "big", manifest=base_manifest, prefix="artifacts/big")
+    assert trained.client.put("/v1/deployments/adapter").json()["memory_bytes"] > 2 * 10**9
+
+
+def test_an_adapter_for_a_hubs_model_is_refused_where_there_is_no_hub(trained: Api) -> None:
+    adapter = Manifest(
+        artifact="model",
+        task="text-classification",
+        base=ModelOrigin(reference=f"hub:org/base@{'a' * 40}"),
+        files=(ManifestFile(path="adapter_model.safetensors", bytes=1000, sha256=sha256(b"hub")),),
+    )
+    with trained.database.unit_of_work() as work:
+        work.models.add_version(trained.user_id(), "hubbed", manifest=adapter, prefix="artifacts/hubbed")
+    answer = trained.client.put("/v1/deployments/hubbed")
+    assert answer.status_code == 422
+    assert "without a model hub" in answer.json()["error"]["message"]
+    # Whoever says how much memory it takes may have the base on the inference host already.
+    assert trained.client.put("/v1/deployments/hubbed", json={"memory_gib": 2}).status_code == 202
+
+
+@pytest.mark.parametrize("task", ["text-classification", "sentence-similarity", "text-ranking"])
+def test_every_served_task_may_be_deployed(trained: Api, task: str) -> None:
+    file = ManifestFile(path="model.safetensors", bytes=1000, sha256=sha256(task.encode()))
+    with trained.database.unit_of_work() as work:
+        manifest = Manifest(artifact="model", task=task, files=(file,))
+        work.models.add_version(trained.user_id(), "any", manifest=manifest, prefix=f"artifacts/{task}")
+    assert trained.client.put("/v1/deployments/any").status_code == 202
 
 
 def test_texts_are_classified_by_the_engine(trained: Api, engine: str) -> None:

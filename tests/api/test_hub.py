@@ -26,6 +26,14 @@ class Hub(BaseHTTPRequestHandler):
                 200,
                 {"id": "org/pickled", "sha": SHA, "siblings": [{"rfilename": "pytorch_model.bin"}]},
             ),
+            "/api/models/org/quantized/revision/main": (
+                200,
+                {
+                    "id": "org/quantized",
+                    "sha": SHA,
+                    "siblings": [{"rfilename": f"tiny.{kind}.gguf", "size": 1000} for kind in ("Q4_0", "Q8_0")],
+                },
+            ),
             "/api/models/org/odd/revision/main": (200, ["no", "object"]),
             "/api/models/org/ill/revision/main": (500, {}),
         }
@@ -76,6 +84,20 @@ def test_a_hub_reference_is_frozen_to_the_commit_that_it_means(online: Api) -> N
 def test_what_the_hub_lacks_or_what_cannot_be_read_is_refused(online: Api) -> None:
     for reference, words in (("hub:org/absent", "no such repository"), ("hub:org/pickled", "no safetensors")):
         answer = online.client.post("/v1/jobs", json={**SPEC, "model": reference})
+        assert answer.status_code == 422
+        assert words in answer.json()["error"]["message"]
+
+
+def test_an_import_takes_one_gguf_of_a_repository_and_other_jobs_take_none(online: Api) -> None:
+    spec = {"kind": "import-model", "name": "tiny", "model": "hub:org/quantized"}
+    chosen = online.client.post("/v1/jobs", json={**spec, "file": "tiny.Q8_0.gguf"})
+    assert (chosen.status_code, chosen.json()["inputs"]["model"]) == (201, f"hub:org/quantized@{SHA}")
+    for body, words in (
+        (spec, "several GGUF files. Name one of: tiny.Q4_0.gguf, tiny.Q8_0.gguf"),
+        ({**spec, "file": "absent.gguf"}, "no absent.gguf"),
+        ({**SPEC, "model": "hub:org/quantized"}, "import-model"),
+    ):
+        answer = online.client.post("/v1/jobs", json=body)
         assert answer.status_code == 422
         assert words in answer.json()["error"]["message"]
 

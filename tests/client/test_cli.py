@@ -12,6 +12,7 @@ import typer
 
 from eigenwerk import Client, Event
 from eigenwerk.cli.application import app
+from tests.client.chatting import chat_completion
 from tests.client.conftest import Outcome
 from tests.client.documents import (
     AT,
@@ -33,6 +34,8 @@ Run = Callable[..., Outcome]
 
 JOBS = {"data": [job("running"), job(id=OTHER_ID)], "has_more": False, "next_before": None}
 ENDED = event("1.0-0", "state", state="queued") + event("2.1-0", "end", state="succeeded")
+VECTORS = [{"index": index, "embedding": [0.6, 0.8]} for index in range(2)]
+RANKS = [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.25}]
 #: Every command that talks to the platform, with a call that works.
 CALLS = {
     "submit": ["submit", "SPEC"],
@@ -57,6 +60,9 @@ CALLS = {
     "undeploy": ["undeploy", "newsticker-quality"],
     "deployments": ["deployments"],
     "classify": ["classify", "newsticker-quality", "one", "two"],
+    "chat": ["chat", "smollm2", "Hello"],
+    "embed": ["embed", "sentences", "one", "two"],
+    "rerank": ["rerank", "judge", "which", "one", "two"],
     "schema": ["schema", "train-classifier"],
     "users create": ["users", "create", "alex"],
     "tokens": ["tokens"],
@@ -119,6 +125,9 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         "DELETE /v1/deployments/newsticker-quality": (202, deployment("stopping")),
         "GET /v1/deployments": (200, {"data": [deployment()]}),
         "POST /v1/classify": (200, {"model": "newsticker-quality", "version": 1, "results": classes}),
+        "POST /v1/chat/completions": chat_completion,
+        "POST /v1/embeddings": (200, {"model": "sentences", "version": 1, "data": VECTORS}),
+        "POST /v1/rerank": (200, {"model": "judge", "version": 1, "results": RANKS}),
         "GET /v1/schemas/train-classifier": (200, {"type": "object"}),
         "POST /v1/users": (201, {"id": "u2", "name": "alex"}),
         "GET /v1/users/me/tokens": (200, {"data": [token]}),
@@ -157,7 +166,7 @@ def commands(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def test_every_command_has_a_help_with_an_example_and_the_option_json() -> None:
     found = dict(commands())
     assert {"up", "submit", "jobs", "show", "logs", "cancel", "datasets push", "models", "download"} <= found.keys()
-    assert {"deploy", "undeploy", "classify"} <= found.keys()
+    assert {"deploy", "undeploy", "classify", "chat"} <= found.keys()
     for path, command in found.items():
         assert f"Example: eigenwerk {path.split()[0]}" in command.help, path
         if path != "users":

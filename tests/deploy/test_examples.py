@@ -16,6 +16,8 @@ from eigenwerk.specs import read_spec
 from jobspecs.registry import SPECS, parse_spec
 
 FILES = sorted(EXAMPLES.glob("*.yaml"))
+#: The further specs of an example stand in a folder of its name.
+SPEC_FILES = sorted(EXAMPLES.rglob("*.yaml"))
 PLACES = {"DATA": "data", "MINILM": "minilm", "SMOLLM2": "smollm2.gguf", "MODEL": "model"}
 
 
@@ -28,7 +30,7 @@ def check_arguments(arguments: list[str]) -> None:
         context = command.make_context(name, rest, parent=context)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", SPEC_FILES, ids=lambda file: file.stem)
 def test_an_example_is_a_valid_spec(file: Path) -> None:
     assert parse_spec(read_spec(file).document).kind in file.read_text(encoding="utf-8")
 

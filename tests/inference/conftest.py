@@ -83,9 +83,13 @@ class Place:
         return self.workers[-1]
 
     def register(self, name: str, labels: tuple[str, ...], seed: int = 0) -> tuple[UUID, Manifest, str]:
-        """A new version of the model; returns its id, its manifest and the prefix of its objects."""
+        """A new version of a classifier; returns its id, its manifest and the prefix of its objects."""
         folder = self.scratch / "built" / secrets.token_hex(4)
         build_classifier(folder, labels, seed)
+        return self.register_folder(name, folder)
+
+    def register_folder(self, name: str, folder: Path) -> tuple[UUID, Manifest, str]:
+        """The artifact in the folder as a new version of the model."""
         manifest, prefix = read_manifest(folder), f"artifacts/{secrets.token_hex(8)}/1"
         self.store.upload_tree(folder, [file.path for file in manifest.files], prefix)
         with self.database.unit_of_work() as work:

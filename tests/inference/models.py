@@ -1,10 +1,11 @@
-"""A tiny real classifier on disk, written without torch: the tests of the inference worker start in a moment."""
+"""Tiny real models on disk, written without torch: the tests of the inference worker start in a moment."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -18,10 +19,68 @@ WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "news", "f
 
 def build_classifier(folder: Path, labels: Sequence[str], seed: int = 0) -> Manifest:
     """Writes a BertForSequenceClassification with random weights; returns its manifest, which it writes as well."""
+    _write_bert(
+        folder,
+        _weights(len(labels), seed),
+        architectures=["BertForSequenceClassification"],
+        problem_type="single_label_classification",
+        id2label={str(number): label for number, label in enumerate(labels)},
+        label2id={label: number for number, label in enumerate(labels)},
+    )
+    return _described(folder, "text-classification")
+
+
+def build_reranker(folder: Path, seed: int = 0) -> Manifest:
+    """As `build_classifier`: one number per pair of texts."""
+    labels = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    _write_bert(folder, _weights(1, seed), architectures=["BertForSequenceClassification"], **labels)
+    return _described(folder, "text-ranking")
+
+
+def build_embedder(folder: Path, seed: int = 0) -> Manifest:
+    """As `build_classifier`: a folder of sentence-transformers with mean pooling and a prompt."""
+    weights = {
+        name.removeprefix("bert."): weight for name, weight in _weights(1, seed).items() if name.startswith("bert.")
+    }
+    _write_bert(folder, weights, architectures=["BertModel"])
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    pooling = {"word_embedding_dimension": HIDDEN, "pooling_mode_mean_tokens": True}
+    settings = {"prompts": {"query": "news from "}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    (folder / "1_Pooling").mkdir()
+    _write_json(folder / "modules.json", modules)
+    _write_json(folder / "1_Pooling" / "config.json", pooling)
+    _write_json(folder / "config_sentence_transformers.json", settings)
+    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": POSITIONS, "do_lower_case": False})
+    return _described(folder, "sentence-similarity")
+
+
+def _build_judge(folder: Path) -> Manifest:
+    return build_reranker(folder)
+
+
+def _build_finder(folder: Path) -> Manifest:
+    return build_embedder(folder)
+
+
+def _build_sorter(folder: Path) -> Manifest:
+    return build_classifier(folder, ("good", "bad"))
+
+
+#: Task -> what builds a model for it.
+BUILDERS: Mapping[str, Callable[[Path], Manifest]] = {
+    "text-classification": _build_sorter,
+    "sentence-similarity": _build_finder,
+    "text-ranking": _build_judge,
+}
+
+
+def _write_bert(folder: Path, weights: dict[str, np.ndarray], **config: Any) -> None:
     folder.mkdir(parents=True)
-    config = {
+    shape = {
         "model_type": "bert",
-        "architectures": ["BertForSequenceClassification"],
         "vocab_size": len(WORDS),
         "hidden_size": HIDDEN,
         "num_hidden_layers": LAYERS,
@@ -33,12 +92,9 @@ def build_classifier(folder: Path, labels: Sequence[str], seed: int = 0) -> Mani
         "layer_norm_eps": 1e-12,
         "pad_token_id": 0,
         "dtype": "float32",
-        "problem_type": "single_label_classification",
-        "id2label": {str(number): label for number, label in enumerate(labels)},
-        "label2id": {label: number for number, label in enumerate(labels)},
     }
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    save_file(_weights(len(labels), seed), folder / "model.safetensors", metadata={"format": "pt"})
+    _write_json(folder / "config.json", {**shape, **config})
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     _tokenizer().save(str(folder / "tokenizer.json"))
     tokenizer_config = {
         "tokenizer_class": "BertTokenizer",
@@ -46,10 +102,17 @@ def build_classifier(folder: Path, labels: Sequence[str], seed: int = 0) -> Mani
         "do_lower_case": True,
         **{f"{name.strip('[]').lower()}_token": name for name in WORDS[:5]},
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config), encoding="utf-8")
-    manifest = Manifest(artifact="model", task="text-classification", files=describe_files(folder))
+    _write_json(folder / "tokenizer_config.json", tokenizer_config)
+
+
+def _described(folder: Path, task: str) -> Manifest:
+    manifest = Manifest(artifact="model", task=task, files=describe_files(folder))
     write_manifest(folder, manifest)
     return manifest
+
+
+def _write_json(path: Path, document: Any) -> None:
+    path.write_text(json.dumps(document), encoding="utf-8")
 
 
 def _weights(labels: int, seed: int) -> dict[str, np.ndarray]:

@@ -35,14 +35,16 @@ def gate() -> Gate:
 
 
 @pytest.fixture
-def batcher(gate: Gate) -> Iterator[Batcher[str]]:
+def batcher(gate: Gate) -> Iterator[Batcher[str, str]]:
     batcher = Batcher(gate)
     yield batcher
     gate.open.set()
     batcher.close()
 
 
-async def _queued(gate: Gate, batcher: Batcher[str], requests: Sequence[list[str]]) -> list[asyncio.Task[list[str]]]:
+async def _queued(
+    gate: Gate, batcher: Batcher[str, str], requests: Sequence[list[str]]
+) -> list[asyncio.Task[list[str]]]:
     """Submits the requests while the model is busy with another."""
     first = asyncio.create_task(batcher.submit(["first"]))
     await asyncio.to_thread(gate.entered.wait, 10)
@@ -51,7 +53,7 @@ async def _queued(gate: Gate, batcher: Batcher[str], requests: Sequence[list[str
     return [first, *tasks]
 
 
-def test_requests_that_wait_share_a_batch(gate: Gate, batcher: Batcher[str]) -> None:
+def test_requests_that_wait_share_a_batch(gate: Gate, batcher: Batcher[str, str]) -> None:
     async def run() -> list[list[str]]:
         tasks = await _queued(gate, batcher, [["a", "b"], ["c"], ["d"]])
         gate.open.set()
@@ -61,7 +63,7 @@ def test_requests_that_wait_share_a_batch(gate: Gate, batcher: Batcher[str]) -> 
     assert gate.batches == [["first"], ["a", "b", "c", "d"]]
 
 
-def test_a_short_request_overtakes_a_long_one_and_order_is_kept(gate: Gate, batcher: Batcher[str]) -> None:
+def test_a_short_request_overtakes_a_long_one_and_order_is_kept(gate: Gate, batcher: Batcher[str, str]) -> None:
     long = [f"text {number}" for number in range(200)]
 
     async def run() -> list[list[str]]:
@@ -73,10 +75,10 @@ def test_a_short_request_overtakes_a_long_one_and_order_is_kept(gate: Gate, batc
     assert answers[1] == [text.upper() for text in long]
     assert answers[2] == ["SHORT"]
     assert "short" in gate.batches[1]
-    assert max(len(batch) for batch in gate.batches) <= batching.BATCH_TEXTS
+    assert max(len(batch) for batch in gate.batches) <= batching.BATCH_ITEMS
 
 
-def test_a_request_that_fails_fails_alone(gate: Gate, batcher: Batcher[str]) -> None:
+def test_a_request_that_fails_fails_alone(gate: Gate, batcher: Batcher[str, str]) -> None:
     async def run() -> list[list[str] | BaseException]:
         tasks = await _queued(gate, batcher, [["a"], ["poison"] * 40, ["b"]])
         gate.open.set()
@@ -88,7 +90,7 @@ def test_a_request_that_fails_fails_alone(gate: Gate, batcher: Batcher[str]) -> 
     assert batcher.stuck_s() == 0.0
 
 
-def test_a_cancelled_request_is_not_inferred(gate: Gate, batcher: Batcher[str]) -> None:
+def test_a_cancelled_request_is_not_inferred(gate: Gate, batcher: Batcher[str, str]) -> None:
     async def run() -> list[str]:
         first, cancelled, kept = await _queued(gate, batcher, [["gone"], ["kept"]])
         cancelled.cancel()
@@ -101,8 +103,10 @@ def test_a_cancelled_request_is_not_inferred(gate: Gate, batcher: Batcher[str]) 
     assert gate.batches == [["first"], ["kept"]]
 
 
-def test_too_many_waiting_texts_are_refused(gate: Gate, batcher: Batcher[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "WAITING_TEXTS_MAX", 3)
+def test_too_many_waiting_texts_are_refused(
+    gate: Gate, batcher: Batcher[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "WAITING_ITEMS_MAX", 3)
 
     async def run() -> list[list[str]]:
         tasks = await _queued(gate, batcher, [["a", "b"]])
@@ -114,7 +118,7 @@ def test_too_many_waiting_texts_are_refused(gate: Gate, batcher: Batcher[str], m
     assert asyncio.run(run())[1] == ["A", "B"]
 
 
-def test_a_batch_in_progress_shows_how_long_it_takes(gate: Gate, batcher: Batcher[str]) -> None:
+def test_a_batch_in_progress_shows_how_long_it_takes(gate: Gate, batcher: Batcher[str, str]) -> None:
     async def run() -> float:
         (first,) = await _queued(gate, batcher, [])
         stuck_s = batcher.stuck_s()
@@ -123,3 +127,19 @@ def test_a_batch_in_progress_shows_how_long_it_takes(gate: Gate, batcher: Batche
         return stuck_s
 
     assert 0 < asyncio.run(run()) < 10
+
+
+def test_a_batch_that_notes_progress_is_not_stuck(gate: Gate, batcher: Batcher[str, str]) -> None:
+    async def run() -> tuple[float, float]:
+        (first,) = await _queued(gate, batcher, [])
+        await asyncio.sleep(0.05)
+        before_s = batcher.stuck_s()
+        batcher.note_progress()
+        after_s = batcher.stuck_s()
+        gate.open.set()
+        await first
+        return before_s, after_s
+
+    before_s, after_s = asyncio.run(run())
+    assert after_s < before_s
+    assert before_s >= 0.05

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from workers.engines.batching import Batcher
-from workers.engines.embedded_app import BODY_BYTES_MAX, TEXTS_MAX, Scores, Served, create_app
+from workers.engines.embedded_app import create_app
+from workers.engines.requests import BODY_BYTES_MAX
+from workers.engines.served_classifier import TEXTS_MAX, Scores, ServedClassifier
+from workers.engines.tokenizing import TokenizeRoute
 
 KEY = "correct"
 
@@ -30,8 +34,8 @@ def infer(texts: Sequence[str]) -> list[Scores]:
 
 @pytest.fixture
 def call() -> Iterator[Any]:
-    batcher = Batcher(infer)
-    app = create_app(Served("alice/lengths@3", "d" * 64, {"0": "long", "1": "other"}, batcher), KEY)
+    served = ServedClassifier(["long", "other"], Batcher(infer), TokenizeRoute(Path("nowhere")))
+    app = create_app("alice/lengths@3", "d" * 64, served, KEY)
 
     def send(method: str, path: str, *, key: str | None = KEY, **options: Any) -> httpx.Response:
         async def run() -> httpx.Response:
@@ -43,7 +47,7 @@ def call() -> Iterator[Any]:
         return asyncio.run(run())
 
     yield send
-    batcher.close()
+    served.close()
 
 
 def test_classify_gives_the_best_labels_of_each_text(call: Any) -> None:

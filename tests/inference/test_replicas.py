@@ -11,7 +11,7 @@ from tests.inference.engines import FakeEngine
 from workers.engines.interface import EngineFailure, EngineOrder, EngineState
 from workers.engines.replicas import ReplicaSet, RestartPolicy
 
-ORDER = EngineOrder("alice/model@1", Path("model"), "d" * 64, 0, "key")
+ORDER = EngineOrder("alice/model@1", "text-classification", Path("model"), "d" * 64, 0, "key")
 POLICY = RestartPolicy(backoff_first_s=1, backoff_max_s=4, quick_s=60, quick_deaths_max=3, start_timeout_s=100)
 
 

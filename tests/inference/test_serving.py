@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -17,6 +17,7 @@ from storage.objects import ObjectCorrupt, ObjectStoreUnavailable
 from tests.inference.engines import FakeEngine
 from workers.engines.interface import EngineFailure, EngineState
 from workers.model_cache import ModelCache
+from workers.pulls import MissingBase, StoredModel
 from workers.serving import LINGER_S, Means, Observed, Service, Wanted
 from workers.wakeup import Wakeup
 
@@ -173,3 +174,27 @@ def test_a_deployment_whose_engine_died_is_starting_without_an_address(scene: Sc
     scene.ticks(4)
     scene.ready()
     assert scene.ticks(5).state == "ready"
+
+
+def test_an_adapter_starts_with_its_base_and_both_are_fetched_anew_when_one_is_damaged(scene: Scene) -> None:
+    base = StoredModel("base", Manifest(artifact="model", files=(ManifestFile(path="b", bytes=9, sha256="1" * 64),)))
+    adapter = replace(wanted(2, 2), base=base)
+    scene.service.want(adapter, 0)
+    scene.ticks(0)
+    order = scene.engine.orders[-1]
+    assert (order.model_dir, order.base_dir, order.base_digest) == (Path("v2"), Path("base"), base.manifest.digest)
+    digests = {adapter.manifest.digest, base.manifest.digest}
+    assert digests <= scene.service.cached()
+    scene.engine.started[-1].given_up = EngineFailure(Reason.corrupt_artifact, "b is damaged")
+    scene.engine.started[-1].now = EngineState.exited
+    scene.ticks(1)
+    assert set(scene.cache.discarded) == digests
+    scene.ready()
+    assert scene.ticks(2).state == "ready"
+
+
+def test_an_adapter_without_its_base_fails_with_the_reason(scene: Scene) -> None:
+    scene.service.want(replace(wanted(2, 2), base=MissingBase("alice/base@1 is gone")), 0)
+    observed = scene.ticks(0)
+    assert (observed.state, observed.reason, observed.message) == ("failed", "invalid_model", "alice/base@1 is gone")
+    assert not scene.engine.started

@@ -52,7 +52,7 @@ class Attempt:
             return stop_after_step is not None and steps_done >= stop_after_step
 
         context = RunContext(
-            spec=parse_spec(spec_document(**changes)),
+            spec=parse_spec(self.document(**changes)),
             dataset_path=self.data,
             dataset_header=self.header,
             model_dir=self.model,
@@ -62,7 +62,11 @@ class Attempt:
             emit=self.events.append,
             stop_requested=stop_requested,
         )
-        return RUNNERS["train-classifier"](context)
+        return RUNNERS[context.spec.kind](context)
+
+    def document(self, **changes: Any) -> dict[str, Any]:
+        """The spec that is run."""
+        return spec_document(**changes)
 
     @property
     def newest_checkpoint(self) -> Path:

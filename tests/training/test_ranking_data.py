@@ -113,8 +113,9 @@ def test_a_plan_keeps_the_pairs_of_a_query_together_and_shows_each_once_per_epoc
     assert np.array_equal(plan.rows(1), QueryPlan(queries, 16, 2.0, seed=5).rows(1))
 
 
-def by_letter(texts: Any) -> Floats:
+def by_letter(texts: Any, prompt: str) -> Floats:
     """Unit vectors whose cosine is known: `0.9 …` has the cosine 0.9 with `1 …`."""
+    assert prompt == "query" or "query" not in " ".join(texts)
     cosines = np.array([float(text.split()[0]) for text in texts])
     return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1).astype(np.float32)
 
@@ -139,6 +140,12 @@ def test_the_margins_keep_out_what_is_probably_an_answer(settings: dict[str, Any
     assert list(mined.passages) == ["1 answer", *expected]
     assert mined.labels.tolist() == [1.0] + [0.0] * len(expected)
     assert set(mined.queries) == {"1 query"} and set(mined.groups) == {0}
+
+
+def test_positives_alone_that_find_no_negative_can_not_train() -> None:
+    settings = HardNegatives(relative_margin=0.9)
+    with pytest.raises(RunFailed, match="no passage lies below the margins"):
+        mine_negatives(PAIRS, CORPUS, by_letter, settings, seed=1)
 
 
 def test_random_negatives_are_drawn_by_the_seed_from_those_that_pass() -> None:

@@ -122,6 +122,7 @@ def test_ranked_data_are_judged_by_the_order_of_held_out_queries(unbroken: JobAt
         assert {"mrr", "average_precision"} <= system.keys()
     assert manifest.report["rows"] == {
         "train": 72,
+        "train_negatives": 54,
         "validation": 24,
         "queries_train": 18,
         "queries_validation": 6,

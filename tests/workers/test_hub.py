@@ -28,6 +28,7 @@ REPOSITORIES = {
         "modeling_custom.py": b"raise SystemExit",
         "onnx/model.json": b"{}",
     },
+    "org/quantized": {"README.md": b"x", "tiny.Q4_0.gguf": b"GGUF four", "tiny.Q8_0.gguf": b"GGUF eight"},
     "org/pickles": {"config.json": b"{}", "pytorch_model.bin": b"a pickle"},
 }
 
@@ -144,6 +145,12 @@ def test_a_repository_without_safetensors_is_refused(endpoint: str, tmp_path: Pa
     with pytest.raises(RunFailed) as refused:
         fetch_snapshot(FrozenHubModel(repository="org/pickles", revision=COMMIT), tmp_path, endpoint=endpoint)
     assert refused.value.reason is Reason.invalid_model
+
+
+def test_of_a_repository_with_ggufs_only_the_chosen_one_is_fetched(endpoint: str, tmp_path: Path) -> None:
+    model = FrozenHubModel(repository="org/quantized", revision=COMMIT, gguf="tiny.Q8_0.gguf")
+    folder = fetch_snapshot(model, tmp_path, endpoint=endpoint)
+    assert [path.name for path in folder.iterdir()] == ["tiny.Q8_0.gguf"]
 
 
 def test_an_unknown_repository_is_the_users_mistake(endpoint: str, tmp_path: Path) -> None:

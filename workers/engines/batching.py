@@ -1,4 +1,4 @@
-"""Micro-batching: texts of concurrent requests go through the model together, on one inference thread."""
+"""Micro-batching: what concurrent requests send goes through the model together, on one inference thread."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Texts that go through the model at once.
-BATCH_TEXTS = 64
-#: Texts that one request may have in a batch while others wait: a short request overtakes a long one.
-SHARE_TEXTS = 16
-#: Texts that may wait in all; beyond it requests are refused.
-WAITING_TEXTS_MAX = 8192
+#: Items that go through the model at once.
+BATCH_ITEMS = 64
+#: Items that one request may have in a batch while others wait: a short request overtakes a long one.
+SHARE_ITEMS = 16
+#: Items that may wait in all; beyond it requests are refused.
+WAITING_ITEMS_MAX = 8192
 
 
 class Overloaded(Exception):
-    """Too many texts wait already. The same request may work in a moment."""
+    """Too much waits already. The same request may work in a moment."""
 
 
 @dataclass(eq=False)
-class _Request(Generic[Result]):
-    texts: Sequence[str]
+class _Request(Generic[Item, Result]):
+    items: Sequence[Item]
     future: Future[list[Result]] = field(default_factory=Future)
     results: list[Result] = field(default_factory=list)
     #: How many of its texts have been handed to the inference thread.
@@ -38,42 +39,46 @@ class _Request(Generic[Result]):
 
 
 @dataclass(frozen=True)
-class _Part(Generic[Result]):
-    request: _Request[Result]
-    texts: Sequence[str]
+class _Part(Generic[Item, Result]):
+    request: _Request[Item, Result]
+    items: Sequence[Item]
 
 
-class Batcher(Generic[Result]):
-    """Runs `infer(texts) -> one result per text` on a thread of its own."""
+class Batcher(Generic[Item, Result]):
+    """Runs `infer(items) -> one result per item` on a thread of its own."""
 
-    def __init__(self, infer: Callable[[Sequence[str]], Sequence[Result]]) -> None:
+    def __init__(self, infer: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
         self._infer = infer
-        self._waiting: deque[_Request[Result]] = deque()
-        self._waiting_texts = 0
+        self._waiting: deque[_Request[Item, Result]] = deque()
+        self._waiting_items = 0
         self._closed = False
         self._busy_since_s: float | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
-    async def submit(self, texts: Sequence[str]) -> list[Result]:
-        """One result per text, in order. Raises Overloaded, or what `infer` raised for these texts."""
-        request: _Request[Result] = _Request(texts)
+    async def submit(self, items: Sequence[Item]) -> list[Result]:
+        """One result per item, in order. Raises Overloaded, or what `infer` raised for these items."""
+        request: _Request[Item, Result] = _Request(items)
         with self._changed:
             # One request alone is never too long: its size is limited elsewhere.
-            if self._waiting_texts and self._waiting_texts + len(texts) > WAITING_TEXTS_MAX:
-                raise Overloaded(f"{self._waiting_texts} texts are waiting already. Try again in a moment.")
+            if self._waiting_items and self._waiting_items + len(items) > WAITING_ITEMS_MAX:
+                raise Overloaded(f"{self._waiting_items} texts are waiting already. Try again in a moment.")
             self._waiting.append(request)
-            self._waiting_texts += len(texts)
+            self._waiting_items += len(items)
             self._changed.notify()
         return await asyncio.wrap_future(request.future)
 
     def stuck_s(self) -> float:
-        """For how many seconds the present batch has been running; infinite when the thread is dead."""
+        """For how many seconds the present batch has shown no progress; infinite when the thread is dead."""
         if not self._thread.is_alive():
             return float("inf")
         since_s = self._busy_since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
+
+    def note_progress(self) -> None:
+        """`infer` may call it within a batch: one that goes on is not stuck, however long it takes."""
+        self._busy_since_s = time.monotonic()
 
     def close(self) -> None:
         """Ends the thread after the present batch."""
@@ -88,11 +93,11 @@ class Batcher(Generic[Result]):
             self._serve(parts)
             self._busy_since_s = None
 
-    def _next_parts(self) -> list[_Part[Result]]:
+    def _next_parts(self) -> list[_Part[Item, Result]]:
         """What goes into the next batch, in turn from all that wait; empty once closed."""
-        parts: list[_Part[Result]] = []
+        parts: list[_Part[Item, Result]] = []
         with self._changed:
-            room = BATCH_TEXTS
+            room = BATCH_ITEMS
             while room and not self._closed:
                 if not self._waiting:
                     if parts:
@@ -101,46 +106,46 @@ class Batcher(Generic[Result]):
                     continue
                 request = self._waiting.popleft()
                 if request.future.cancelled():
-                    self._waiting_texts -= len(request.texts) - request.taken
+                    self._waiting_items -= len(request.items) - request.taken
                     continue
-                texts = request.texts[request.taken : request.taken + min(room, SHARE_TEXTS)]
-                request.taken += len(texts)
-                parts.append(_Part(request, texts))
-                room -= len(texts)
-                self._waiting_texts -= len(texts)
-                if request.taken < len(request.texts):
+                items = request.items[request.taken : request.taken + min(room, SHARE_ITEMS)]
+                request.taken += len(items)
+                parts.append(_Part(request, items))
+                room -= len(items)
+                self._waiting_items -= len(items)
+                if request.taken < len(request.items):
                     self._waiting.append(request)
         return parts
 
-    def _serve(self, parts: Sequence[_Part[Result]]) -> None:
+    def _serve(self, parts: Sequence[_Part[Item, Result]]) -> None:
         try:
-            results = deque(self._infer([text for part in parts for text in part.texts]))
+            results = deque(self._infer([item for part in parts for item in part.items]))
         except Exception:
             log.exception("a batch of %d parts failed; each is tried by itself", len(parts))
             for part in parts:
                 self._serve_alone(part)
             return
         for part in parts:
-            self._add(part.request, [results.popleft() for _ in part.texts])
+            self._add(part.request, [results.popleft() for _ in part.items])
 
-    def _serve_alone(self, part: _Part[Result]) -> None:
+    def _serve_alone(self, part: _Part[Item, Result]) -> None:
         try:
-            results = self._infer(part.texts)
+            results = self._infer(part.items)
         except Exception as error:
             self._fail(part.request, error)
         else:
             self._add(part.request, results)
 
-    def _fail(self, request: _Request[Result], error: Exception) -> None:
+    def _fail(self, request: _Request[Item, Result], error: Exception) -> None:
         with self._changed:
             if request in self._waiting:
                 self._waiting.remove(request)
-                self._waiting_texts -= len(request.texts) - request.taken
+                self._waiting_items -= len(request.items) - request.taken
         # Another part of it may have failed already, or its client has gone.
         if not request.future.done() and request.future.set_running_or_notify_cancel():
             request.future.set_exception(error)
 
-    def _add(self, request: _Request[Result], results: Sequence[Result]) -> None:
+    def _add(self, request: _Request[Item, Result], results: Sequence[Result]) -> None:
         request.results.extend(results)
-        if len(request.results) == len(request.texts) and request.future.set_running_or_notify_cancel():
+        if len(request.results) == len(request.items) and request.future.set_running_or_notify_cancel():
             request.future.set_result(request.results)

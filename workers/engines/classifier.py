@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from workers.engines.device import take_device
 from workers.training.base_model import LoadedModel, load_classifier
 from workers.training.devices import move_to
 from workers.training.evaluation import probabilities
@@ -38,8 +39,7 @@ class Classifier:
 
         Raises RunFailed(invalid_model) when it is not a complete classifier.
         """
-        torch.set_num_threads(threads)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = take_device(threads)
         loaded = load_classifier(directory)
         move_to(loaded.model, device).eval()
         return cls(loaded, device)

@@ -79,11 +79,14 @@ class EmbeddedProcess:
         """Gives it its order. Raises BrokenPipeError when the process is gone."""
         message = {
             "model": order.model,
+            "task": order.task,
             "model_dir": str(order.model_dir),
             "digest": order.digest,
             "port": order.port,
             "key": order.key,
             "threads": order.threads,
+            "base_dir": str(order.base_dir) if order.base_dir else None,
+            "base_digest": order.base_digest,
         }
         self._orders.write(json.dumps(message).encode() + b"\n")
 

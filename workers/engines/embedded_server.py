@@ -21,13 +21,14 @@ import uvicorn
 from transformers.models.bert import modeling_bert, tokenization_bert  # noqa: F401
 
 from jobspecs.lifecycle import Reason
-from workers.engines.batching import Batcher
-from workers.engines.classifier import Classifier
-from workers.engines.embedded_app import STUCK_S, Scores, Served, create_app, labels_of
+from workers.engines.embedded_app import STUCK_S, create_app
 from workers.engines.interface import EngineOrder
+from workers.engines.served import ServedModel
+from workers.engines.served_tasks import LOADERS
 from workers.engines.verification import check_files
 from workers.failures import reason_of
 from workers.process_control import die_with_parent
+from workers.runners.context import RunFailed
 
 log = logging.getLogger(__name__)
 
@@ -58,20 +59,26 @@ def read_order(stream: BinaryIO) -> EngineOrder | None:
     if not line:
         return None
     fields: dict[str, Any] = json.loads(line)
-    return EngineOrder(**{**fields, "model_dir": Path(fields["model_dir"])})
+    base_dir = Path(fields["base_dir"]) if fields.get("base_dir") else None
+    return EngineOrder(**{**fields, "model_dir": Path(fields["model_dir"]), "base_dir": base_dir})
 
 
-def load(order: EngineOrder) -> Classifier:
+def load(order: EngineOrder) -> ServedModel:
     """Checks, then loads. Raises RunFailed(corrupt_artifact), or whatever the libraries raise."""
+    if order.task not in LOADERS:
+        raise RunFailed(
+            Reason.unsatisfiable,
+            f"This engine does not serve the task {order.task}. It serves: {', '.join(sorted(LOADERS))}.",
+        )
     check_files(order.model_dir, order.digest)
-    return Classifier.load(order.model_dir, order.threads)
+    if order.base_dir is not None and order.base_digest is not None:
+        check_files(order.base_dir, order.base_digest)
+    return LOADERS[order.task](order)
 
 
-async def serve(order: EngineOrder, classifier: Classifier, status: Status) -> int:
+async def serve(order: EngineOrder, served: ServedModel, status: Status) -> int:
     """Serves until it is told to end; returns the exit code."""
-    batcher: Batcher[Scores] = Batcher(lambda texts: classifier.classify(list(texts)))
-    labels = labels_of((order.model_dir / "config.json").read_bytes())
-    app = create_app(Served(order.model, order.digest, labels, batcher), order.key)
+    app = create_app(order.model, order.digest, served, order.key)
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -84,7 +91,7 @@ async def serve(order: EngineOrder, classifier: Classifier, status: Status) -> i
     )
     server = uvicorn.Server(config)
     end_with_stdin(server)
-    hung = asyncio.create_task(watch(batcher))
+    hung = asyncio.create_task(watch(served))
     serving = asyncio.create_task(server.serve(sockets=[listening_socket(order.port)]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
@@ -118,9 +125,9 @@ def end_with_stdin(server: uvicorn.Server) -> None:
     loop.add_reader(0, look)
 
 
-async def watch(batcher: Batcher[Scores]) -> None:
+async def watch(served: ServedModel) -> None:
     """Returns once the inference thread is dead or hangs."""
-    while batcher.stuck_s() < STUCK_S:
+    while served.stuck_s() < STUCK_S:
         await asyncio.sleep(WATCH_S)
     log.error("the inference thread is dead or has not answered for %.0f s", STUCK_S)
 
@@ -134,7 +141,7 @@ def main(parent_pid: int) -> int:
     if order is None:
         return 0
     try:
-        classifier = load(order)
+        served = load(order)
     except Exception as error:
         log.exception("the model can't be loaded")
         reason, message = reason_of(error)
@@ -142,7 +149,7 @@ def main(parent_pid: int) -> int:
         if reason is not Reason.internal_error:
             status.say(state="failed", reason=reason.value, message=message)
         return EXIT_CANT_SERVE
-    code = asyncio.run(serve(order, classifier, status))
+    code = asyncio.run(serve(order, served, status))
     if code:
         # A hung inference thread would keep an ordinary exit waiting.
         os._exit(code)

@@ -1,11 +1,19 @@
 """What an inference engine is to the inference worker. One engine = one file here and one line in `registry.py`.
 
-An engine serves one model per process, over HTTP on loopback:
+An engine serves one model per process, over HTTP on loopback. What the API asks, by the task of the model:
 
-    POST /classify   {"inputs": [str, ...], "top_k"?: int} -> {"results": [[{"label": str, "score": float}, ...], ...]}
-    GET  /health     200 while it can serve
+    text-classification   POST /classify  {"inputs": [str, ...], "top_k"?: int}
+                          -> {"results": [[{"label": str, "score": float}, ...], ...]}
+    sentence-similarity   POST /encode    {"inputs": [str, ...], "prompt_name"?, "normalize"?: true, "dimensions"?: int}
+                          -> float32, little-endian, one row per text; `x-dimensions` has the length of a row
+    text-ranking          POST /rerank    {"query": str, "texts": [str, ...], "raw_scores"?: false}
+                          -> [{"index": int, "score": float}, ...], best first
+    text-generation       POST /v1/chat/completions, /v1/completions   OpenAI's shapes
+                          POST /generate, /generate_stream   TGI's shapes
+    every task            GET  /health    200 while it can serve
 
-Every path but /health asks for `Authorization: Bearer <key>`.
+Beside these it answers the routes of text-embeddings-inference. `x-model` of every answer is the model that gave it,
+`x-tokens` the number of tokens that went through it. Every path but /health asks for `Authorization: Bearer <key>`.
 """
 
 from __future__ import annotations
@@ -40,6 +48,8 @@ class EngineOrder:
 
     #: `owner/name@version`, for people.
     model: str
+    #: The manifest's: which routes there are, and how the model is loaded.
+    task: str
     #: Holds exactly the files of the manifest, and `manifest.json`.
     model_dir: Path
     #: Of the manifest (`Manifest.digest`): the engine checks the files against it before it loads them.
@@ -49,6 +59,10 @@ class EngineOrder:
     #: The bearer key that requests must carry. Never shown, never on a command line.
     key: str = field(repr=False)
     threads: int = 1
+    #: For adapters: the model that they change.
+    base_dir: Path | None = None
+    #: Of the base's manifest; None for a model of a hub, which has none.
+    base_digest: str | None = None
 
 
 class EngineProcess(Protocol):

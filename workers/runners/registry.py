@@ -6,15 +6,24 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from jobspecs.manifest import Manifest
-from workers.runners import finetune_llm, score_pairs, train_classifier, train_reranker
+from workers.runners import (
+    finetune_llm,
+    import_model,
+    score_pairs,
+    train_classifier,
+    train_embedder,
+    train_reranker,
+)
 from workers.runners.context import RunContext
 
 RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
     {
         "finetune-llm": finetune_llm.run,
         "train-classifier": train_classifier.run,
+        "train-embedder": train_embedder.run,
         "train-reranker": train_reranker.run,
         "score-pairs": score_pairs.run,
+        "import-model": import_model.run,
     }
 )
 

@@ -18,7 +18,7 @@ from workers.training.embedding_model import load_embedder
 from workers.training.loop import TrainingResult
 from workers.training.negatives import Embed, Floats, mine_negatives, pair_cosines, pool_candidates
 from workers.training.ranking_card import ranking_card
-from workers.training.ranking_data import Pairs, PairSplit, load_pairs, split_by_query
+from workers.training.ranking_data import RELEVANT_MIN, Pairs, PairSplit, load_pairs, split_by_query
 from workers.training.ranking_model import RankingModel
 from workers.training.ranking_verdict import RankingVerdict, judge_rankings
 from workers.training.reranking import RankingTrainingData, train_reranker, write_reranker
@@ -125,8 +125,8 @@ def _embedder(context: RunContext, role: str, device: torch.device) -> Embed:
         if context.stop_requested():
             raise RunStopped
 
-    def embed(texts: Sequence[str]) -> Floats:
-        return model.encode(texts, after_batch=after_batch)
+    def embed(texts: Sequence[str], prompt: str) -> Floats:
+        return model.encode(texts, prompt_name=prompt if prompt in model.prompts else None, after_batch=after_batch)
 
     return embed
 
@@ -167,6 +167,7 @@ def _report(
         "verdict": verdict.as_json(),
         "rows": {
             "train": len(split.train),
+            "train_negatives": int((split.train.labels < RELEVANT_MIN).sum()),
             "validation": len(split.validation),
             "queries_train": len(split.train.rows_by_query()),
             "queries_validation": len(split.validation.rows_by_query()),

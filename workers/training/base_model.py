@@ -129,7 +129,7 @@ def _assemble(model_dir: Path, config: PretrainedConfig, family: Any, *, headles
     for parameter in model.parameters():
         # Tensors mapped from a file lie at any address, and matrix libraries may round differently for odd ones.
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
-    tokenizer = _tokenizer(model_dir)
+    tokenizer = load_tokenizer(model_dir)
     rows = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
     if len(tokenizer) > rows:
         raise invalid_model(f"the tokenizer knows {len(tokenizer)} tokens, the model has embeddings for {rows}.")
@@ -187,7 +187,8 @@ def _weights(
     return cast(PreTrainedModel, model), not info["missing_keys"] and not info["mismatched_keys"]
 
 
-def _tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model's folder. Raises RunFailed(invalid_model) as `load_base` does."""
     try:
         return cast(
             PreTrainedTokenizerBase,

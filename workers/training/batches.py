@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 
@@ -73,6 +74,79 @@ class QueryPlan:
 
     def _order_of_epoch(self, epoch: int) -> Int64s:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self._pairs))
+
+
+class DistinctPlan:
+    """The steps of a run whose losses take a batch's other rows for negatives: no text twice in a step.
+
+    `contents` (N, C) numbers the texts of each row. A row that would repeat a text waits for the next step of its
+    epoch; what still waits when the epoch's steps are full is left out of that epoch.
+    """
+
+    def __init__(self, contents: Int64s, batch_size: int, epochs: float, seed: int) -> None:
+        self._texts = [frozenset(row) for row in contents.tolist()]
+        self.batch_size, self.seed = batch_size, seed
+        self.steps_per_epoch = -(-len(contents) // batch_size)
+        self.steps_total = max(1, round(self.steps_per_epoch * epochs))
+        self._epoch = lru_cache(maxsize=1)(self._batches_of_epoch)
+
+    def rows(self, step: int) -> Int64s:
+        """The rows of step `step`, counted from 0, whatever steps were asked for before."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self._epoch(epoch)[position]
+
+    def _batches_of_epoch(self, epoch: int) -> list[Int64s]:
+        fresh = iter(np.random.default_rng([self.seed, epoch]).permutation(len(self._texts)).tolist())
+        waiting: list[int] = []
+        batches = []
+        for _ in range(self.steps_per_epoch):
+            queue = iter(waiting)
+            batch, passed = self._batch(chain(queue, fresh))
+            waiting = [*passed, *queue]
+            batches.append(np.array(batch, dtype=np.int64))
+        return batches
+
+    def _batch(self, rows: Iterator[int]) -> tuple[list[int], list[int]]:
+        """The first rows that fit together, and those that were passed over."""
+        batch: list[int] = []
+        passed: list[int] = []
+        seen: set[int] = set()
+        for row in rows:
+            if seen.isdisjoint(self._texts[row]):
+                batch.append(row)
+                seen |= self._texts[row]
+            else:
+                passed.append(row)
+            if len(batch) == self.batch_size:
+                break
+        return batch, passed
+
+
+class TwinPlan:
+    """The steps of a run that compares texts by their classes: rows go in pairs of one class, each once per epoch.
+
+    `classes` (N,) numbers the class of each row. Without pairs, a batch of many classes would hold no positive.
+    """
+
+    def __init__(self, classes: Int64s, batch_size: int, epochs: float, seed: int) -> None:
+        self._classes = classes
+        self.batch_size, self.seed = batch_size, seed
+        self.steps_per_epoch = -(-len(classes) // batch_size)
+        self.steps_total = max(1, round(self.steps_per_epoch * epochs))
+        self._epoch = lru_cache(maxsize=1)(self._order_of_epoch)
+
+    def rows(self, step: int) -> Int64s:
+        """The rows of step `step`, counted from 0, whatever steps were asked for before."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self._epoch(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def _order_of_epoch(self, epoch: int) -> Int64s:
+        generator = np.random.default_rng([self.seed, epoch])
+        shuffled = generator.permutation(len(self._classes))
+        ordered = shuffled[np.argsort(self._classes[shuffled], kind="stable")]
+        ends = np.flatnonzero(np.diff(self._classes[ordered])) + 1
+        twins = [rows[start : start + 2] for rows in np.split(ordered, ends) for start in range(0, len(rows), 2)]
+        return np.concatenate([twins[position] for position in generator.permutation(len(twins))])
 
 
 def by_length(lengths: Int64s, tokens_max: int) -> Iterator[Int64s]:

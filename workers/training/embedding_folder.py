@@ -102,9 +102,7 @@ def write_layout(root: Path, layout: Layout, network: EmbeddingNetwork, library:
         else:
             _write(root / folder / "config.json", {"module_input_name": "sentence_embedding"})
     if not network.static:
-        hidden = int(network.encoder.config.hidden_size)
-        flags = {flag: name in network.pooling for flag, name in _POOLING_FLAGS.items()}
-        _write(root / "1_Pooling" / "config.json", {"word_embedding_dimension": hidden, **flags})
+        _write(root / "1_Pooling" / "config.json", _pooling_config(network))
         _write(root / _TRANSFORMER_SETTINGS, {"max_seq_length": layout.max_tokens, "do_lower_case": layout.lowercase})
     _write(
         root / _MODULES,
@@ -162,6 +160,15 @@ def _pooling(folder: Path) -> tuple[str, ...]:
     if unknown:
         raise invalid_model(f"the pooling {unknown[0]!r} is not known.")
     return names
+
+
+def _pooling_config(network: EmbeddingNetwork) -> dict[str, Any]:
+    """Flags for one pooling, which every reader knows; a list for several, because flags have no order."""
+    hidden = int(network.encoder.config.hidden_size)
+    if len(network.pooling) > 1:
+        return {"embedding_dimension": hidden, "pooling_mode": list(network.pooling), "include_prompt": True}
+    flags = {flag: name in network.pooling for flag, name in _POOLING_FLAGS.items()}
+    return {"word_embedding_dimension": hidden, **flags}
 
 
 def _dense(folder: Path) -> Dense:

@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from jobspecs.kinds.train_reranker import HardNegatives
+from jobspecs.lifecycle import Reason
+from workers.runners.context import RunFailed
 from workers.training.bm25 import Bm25
 from workers.training.ranking_data import RELEVANT_MIN, Pairs
 
 Floats = npt.NDArray[np.float32]
-#: Texts (N) to unit vectors (N, D).
-Embed = Callable[[Sequence[str]], Floats]
+#: Texts (N) and the name of their prompt (`query`, `passage`) to unit vectors (N, D).
+Embed = Callable[[Sequence[str], str], Floats]
 
 #: Queries compared with all passages at once: bounds memory to this times the number of passages.
 _QUERIES_AT_ONCE = 512
@@ -26,23 +28,31 @@ _QUERIES_AT_ONCE = 512
 def mine_negatives(pairs: Pairs, corpus: Sequence[str], embed: Embed, settings: HardNegatives, seed: int) -> Pairs:
     """`pairs` and, for each relevant one, up to `num_negatives` passages of `corpus` with label 0.
 
-    A passage that is paired with the query anyhow, or is the query itself, is never taken.
+    A passage that is paired with the query anyhow, or is the query itself, is never taken. Raises
+    RunFailed(invalid_dataset) when the pairs have no passage with a low label, and none is found either.
     """
     positives = np.flatnonzero(pairs.labels >= RELEVANT_MIN)
     taken = known_passages(pairs)
-    vectors = embed(corpus)
+    vectors = embed(corpus, "passage")
     mined: dict[int, list[str]] = {}
     for start in range(0, len(positives), _QUERIES_AT_ONCE):
         rows = positives[start : start + _QUERIES_AT_ONCE]
-        queries = embed([pairs.queries[row] for row in rows])
-        answers = (queries * embed([pairs.passages[row] for row in rows])).sum(axis=1)
+        queries = embed([pairs.queries[row] for row in rows], "query")
+        answers = (queries * embed([pairs.passages[row] for row in rows], "passage")).sum(axis=1)
         cosines = queries @ vectors.T
         for row, scores, answer in zip(rows, cosines, answers, strict=True):
             known = taken[int(pairs.groups[row])]
             chosen = _chosen(scores, float(answer), corpus, known, settings, [seed, int(row)])
             known.update(chosen)
             mined[int(row)] = chosen
-    return pairs.with_negatives(mined)
+    found = pairs.with_negatives(mined)
+    if not (found.labels < RELEVANT_MIN).any():
+        raise RunFailed(
+            Reason.invalid_dataset,
+            "field hard_negatives: no passage lies below the margins, so there is nothing to tell answers from. "
+            "Lower relative_margin or absolute_margin, or name an embedder in hard_negatives.model.",
+        )
+    return found
 
 
 def pool_candidates(pairs: Pairs, corpus: Sequence[str], embed: Embed, per_system: int) -> Pairs:
@@ -51,12 +61,12 @@ def pool_candidates(pairs: Pairs, corpus: Sequence[str], embed: Embed, per_syste
     As in TREC's pools: what none of the systems finds can't tell them apart, and what only one finds must count too.
     """
     taken = known_passages(pairs)
-    vectors, words = embed(corpus), Bm25(corpus)
+    vectors, words = embed(corpus, "passage"), Bm25(corpus)
     first_rows = [int(rows[0]) for rows in pairs.rows_by_query()]
     pooled: dict[int, list[str]] = {}
     for start in range(0, len(first_rows), _QUERIES_AT_ONCE):
         rows = first_rows[start : start + _QUERIES_AT_ONCE]
-        cosines = embed([pairs.queries[row] for row in rows]) @ vectors.T
+        cosines = embed([pairs.queries[row] for row in rows], "query") @ vectors.T
         for row, by_meaning in zip(rows, cosines, strict=True):
             known = taken[int(pairs.groups[row])]
             firsts = [
@@ -98,8 +108,14 @@ def _chosen(
 
 
 def pair_cosines(pairs: Pairs, embed: Embed) -> Floats:
-    """The cosine (N,) of each pair's query and passage; every text is embedded once."""
-    places = {text: place for place, text in enumerate(dict.fromkeys(pairs.queries + pairs.passages))}
-    vectors = embed(list(places))
-    queries, passages = (vectors[[places[text] for text in texts]] for texts in (pairs.queries, pairs.passages))
+    """The cosine (N,) of each pair's query and passage."""
+    queries, passages = (
+        _embed_once(texts, name, embed) for texts, name in ((pairs.queries, "query"), (pairs.passages, "passage"))
+    )
     return np.asarray((queries * passages).sum(axis=1), dtype=np.float32)
+
+
+def _embed_once(texts: Sequence[str], prompt: str, embed: Embed) -> Floats:
+    """Vectors (N, D); a text that comes again is not embedded again."""
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    return embed(list(places), prompt)[[places[text] for text in texts]]

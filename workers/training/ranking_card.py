@@ -23,10 +23,10 @@ def ranking_card(spec: TrainReranker, split: PairSplit, verdict: RankingVerdict)
     mined = " Negatives were mined with an embedder." if spec.mines_negatives else ""
     judged = "" if spec.judge is None else f", by the labels in `{spec.judge.label}`"
     measured = (
-        f"Measured on {len(split.validation)} pairs of {held_out} held-out queries "
-        f"(seed {spec.validation.seed}){judged}, trained on {len(split.train)}; no query is on both sides. "
-        f"{split.passages_in_both} of the held-out pairs have a passage that the training part has seen. Difference to the best other system: {difference:+.3f} "
-        f"({low:+.3f} to {high:+.3f}). Intervals are of 95 %, from a bootstrap."
+        f"Measured on {len(split.validation)} pairs of {held_out} held-out queries (seed {spec.validation.seed})"
+        f"{judged}, trained on {len(split.train)}; no query is on both sides. {split.passages_in_both} of the held-out "
+        "pairs have a passage that the training part has seen. Difference to the best other system: "
+        f"{difference:+.3f} ({low:+.3f} to {high:+.3f}). Intervals are of 95 %, from a bootstrap."
     )
     return card(
         spec.name,

@@ -26,6 +26,16 @@ _INTERVAL = (2.5, 97.5)
 _SEED = 20
 
 NDCG, MRR, AP, SPEARMAN, PEARSON = "ndcg_at_10", "mrr", "average_precision", "spearman", "pearson"
+_NAMES = {
+    NDCG: "nDCG@10",
+    MRR: "MRR",
+    AP: "average precision",
+    SPEARMAN: "Spearman",
+    PEARSON: "Pearson",
+    "recall_at_1": "recall@1",
+    "recall_at_10": "recall@10",
+    "recall_at_100": "recall@100",
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ def judge_rankings(pairs: Pairs, scores: Mapping[str, npt.NDArray[Any]]) -> Rank
     """
     if has_rankings(pairs):
         return _by_order(pairs, scores)
-    return _by_correlation(pairs.labels.astype(np.float64), scores)
+    return judge_correlations(pairs.labels.astype(np.float64), scores)
 
 
 def ranking_measures(labels: Floats, scores: Floats) -> tuple[float, float, float]:
@@ -107,7 +117,7 @@ def pearson(labels: Floats, scores: Floats) -> float:
 
 def correlation_of(system: str, labels: Floats, scores: Floats) -> SystemScore:
     """Spearman and Pearson of scores (N,) with labels (N,), the first with its 95 % interval."""
-    resampled = np.array([spearman(labels[rows], scores[rows]) for rows in _resamples(len(labels))])
+    resampled = np.array([spearman(labels[rows], scores[rows]) for rows in resampled_rows(len(labels))])
     return _score(system, SPEARMAN, {SPEARMAN: spearman(labels, scores), PEARSON: pearson(labels, scores)}, resampled)
 
 
@@ -118,12 +128,12 @@ def _by_order(pairs: Pairs, scores: Mapping[str, npt.NDArray[Any]]) -> RankingVe
     ]
     if not queries:
         # Labels differ, but none counts as relevant: only their order can be judged.
-        return _by_correlation(labels, scores)
+        return judge_correlations(labels, scores)
     measured = {
         system: np.array([ranking_measures(labels[rows], given[rows].astype(np.float64)) for rows in queries])
         for system, given in scores.items()
     }
-    resamples = list(_resamples(len(queries)))
+    resamples = list(resampled_rows(len(queries)))
     bootstrapped = {
         system: np.array([values[rows, 0].mean() for rows in resamples]) for system, values in measured.items()
     }
@@ -131,31 +141,33 @@ def _by_order(pairs: Pairs, scores: Mapping[str, npt.NDArray[Any]]) -> RankingVe
         system: dict(zip((NDCG, MRR, AP), values.mean(axis=0).tolist(), strict=True))
         for system, values in measured.items()
     }
-    return _verdict(NDCG, means, bootstrapped, len(queries), "held-out queries")
+    return compare_systems(NDCG, means, bootstrapped, len(queries), "held-out queries")
 
 
-def _by_correlation(labels: Floats, scores: Mapping[str, npt.NDArray[Any]]) -> RankingVerdict:
+def judge_correlations(labels: Floats, scores: Mapping[str, npt.NDArray[Any]]) -> RankingVerdict:
+    """The verdict by Spearman over scores (N,) of N pairs by system; the first system is the trained one."""
     given = {system: values.astype(np.float64) for system, values in scores.items()}
     measures: dict[str, Callable[[Floats, Floats], float]] = {SPEARMAN: spearman, PEARSON: pearson}
     values = {
         system: {name: measure(labels, own) for name, measure in measures.items()} for system, own in given.items()
     }
     bootstrapped = {
-        system: np.array([spearman(labels[rows], own[rows]) for rows in _resamples(len(labels))])
+        system: np.array([spearman(labels[rows], own[rows]) for rows in resampled_rows(len(labels))])
         for system, own in given.items()
     }
-    return _verdict(SPEARMAN, values, bootstrapped, len(labels), "held-out pairs")
+    return compare_systems(SPEARMAN, values, bootstrapped, len(labels), "held-out pairs")
 
 
-def _resamples(rows: int) -> Iterator[npt.NDArray[np.int64]]:
+def resampled_rows(rows: int) -> Iterator[npt.NDArray[np.int64]]:
     """Rows (N,) drawn with replacement, again and again the same ones."""
     generator = np.random.default_rng(_SEED)
     return (generator.integers(rows, size=rows) for _ in range(_RESAMPLES))
 
 
-def _verdict(
+def compare_systems(
     metric: str, values: Mapping[str, dict[str, float]], bootstrapped: Mapping[str, Floats], judged: int, what: str
 ) -> RankingVerdict:
+    """The verdict by `metric` over all measures by system and its values (R,) in the resamples; the first is ours."""
     systems = tuple(_score(system, metric, measures, bootstrapped[system]) for system, measures in values.items())
     own, *others = systems
     best = max(others, key=lambda other: other.value)
@@ -178,8 +190,7 @@ def _interval(values: Floats) -> tuple[float, float]:
 
 
 def _sentence(metric: str, own: SystemScore, best: SystemScore, helped: Helped, judged: int, what: str) -> str:
-    name = {NDCG: "nDCG@10", SPEARMAN: "Spearman"}[metric]
-    figures = f"{name} {own.value:.3f} on {judged} {what}, {best.system} {best.value:.3f}"
+    figures = f"{_NAMES[metric]} {own.value:.3f} on {judged} {what}, {best.system} {best.value:.3f}"
     if helped == "yes":
         return f"Training helped: {figures}."
     if helped == "no":
@@ -189,9 +200,8 @@ def _sentence(metric: str, own: SystemScore, best: SystemScore, helped: Helped, 
 
 def systems_table(verdict: RankingVerdict) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Headers and rows for the model card."""
-    names = {NDCG: "nDCG@10", MRR: "MRR", AP: "average precision", SPEARMAN: "Spearman", PEARSON: "Pearson"}
     others = [name for name in verdict.systems[0].measures if name != verdict.metric]
-    headers = ("system", names[verdict.metric], "95 % interval", *(names[name] for name in others))
+    headers = ("system", _NAMES[verdict.metric], "95 % interval", *(_NAMES[name] for name in others))
     rows: list[Sequence[str]] = [
         (
             system.system,

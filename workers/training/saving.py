@@ -21,7 +21,7 @@ def save_model(
     write: Callable[[Path], None],
     *,
     card: str,
-    task: str,
+    task: str | None,
     metrics: dict[str, float],
     report: dict[str, Any],
     base: ModelOrigin | None = None,

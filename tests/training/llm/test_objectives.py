@@ -167,7 +167,7 @@ def test_micro_batches_add_up_to_the_whole_batch(micro: dict[str, int], models: 
         (generator.integers(3, 250, n), [i > n // 3 for i in range(n)]) for n in (30, 4, 11, 50, 7, 19)
     )
     results = []
-    for training in (LlmTraining(), LlmTraining(**micro)):
+    for training in (LlmTraining(), LlmTraining.model_validate(micro)):
         task = SupervisedTask(decoder(models[0]), found, training, CPU)
         loss = float(task.backward(np.arange(6)))
         results.append((loss, gradients(task.model)))

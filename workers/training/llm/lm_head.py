@@ -19,7 +19,7 @@ import torch
 from workers.training.linear import product
 
 #: Bytes of logits (fp32) that are held at once, and the fewest rows that are worth a matrix product.
-_LOGITS_BYTES, _ROWS_MIN = 32 << 20, 32
+_LOGITS_BYTES, _ROWS_MIN = 16 << 20, 32
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,14 @@ class _WeightedLoss(torch.autograd.Function):  # type: ignore[misc]
         )
         for rows in _chunks(hidden, weight):
             logits = head.logits(hidden[rows])
-            normalizer = logits.logsumexp(1, keepdim=True)
-            log_probs = logits.gather(1, targets[rows, None]) - normalizer
-            total -= (log_probs[:, 0] * weights[rows]).sum()
-            gradient = logits.sub(normalizer) if head.softcap is not None else logits.sub_(normalizer)
-            gradient.exp_()
-            gradient[torch.arange(len(gradient), device=hidden.device), targets[rows]] -= 1
-            gradient *= weights[rows, None]
+            chosen = logits.gather(1, targets[rows, None])
+            largest = logits.amax(1, keepdim=True)
+            # In place, where the logits themselves are not needed again: each copy is as large as the chunk.
+            gradient = (logits.sub(largest) if head.softcap is not None else logits.sub_(largest)).exp_()
+            sums = gradient.sum(1, keepdim=True)
+            total += ((sums.log() + largest - chosen)[:, 0] * weights[rows]).sum()
+            gradient *= weights[rows, None] / sums
+            gradient[torch.arange(len(gradient), device=hidden.device), targets[rows]] -= weights[rows]
             gradients.add(rows, head.gradients(logits, gradient))
         ctx.save_for_backward(*(g for g in (gradients.hidden, gradients.weight, gradients.bias) if g is not None))
         ctx.present = [g is not None for g in (gradients.hidden, gradients.weight, gradients.bias)]

@@ -5,7 +5,7 @@ Notation: N sequences, T tokens of a micro-batch, B its sequences, S its supervi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,7 +93,7 @@ class SequenceBatch:
         return replace(self, **moved, layout=self.layout.to(device))
 
 
-def sequences_of(parts: Iterable[tuple[Sequence[int] | Int32s, Sequence[bool] | Bools]]) -> Sequences:
+def sequences_of(parts: Iterable[tuple[npt.ArrayLike, npt.ArrayLike]]) -> Sequences:
     """Makes a table of (ids, learnt) pairs."""
     pairs = [(np.asarray(ids, dtype=np.int32), np.asarray(learnt, dtype=np.bool_)) for ids, learnt in parts]
     offsets = np.zeros(len(pairs) + 1, dtype=np.int64)

@@ -1,0 +1,1 @@
+"""Embeddings by a deployed model, in OpenAI's shape."""

@@ -1,0 +1,73 @@
+"""/models/{owner}/{name}/...: one language model as text-generation-inference (TGI) would serve it.
+
+`huggingface_hub.InferenceClient(base_url=".../models/owner/name")` works unmodified: chat goes to /v1/chat/completions
+below the path, plain generation to the path itself. Refusals have TGI's shape on TGI's routes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from api.authentication import TheUser, guarded_router, requires
+from api.generation.schemas import GenerateRequest, ModelChatRequest, ModelCompletionRequest
+from api.generation.service import passed_on
+from api.inference.engine import deployed
+from api.models.one_model import OneModelRoute
+from api.parts import ThePlatform
+from jobspecs.references import NAME_PATTERN
+from jobspecs.tasks import TEXT_GENERATION
+
+#: OpenAI's shapes, refusals included.
+router = guarded_router("inference")
+#: TGI's.
+tgi_router = APIRouter(route_class=OneModelRoute, tags=["inference"])
+
+Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
+
+
+@router.post("/models/{owner}/{name}/v1/chat/completions")
+@requires("read")
+async def chat(
+    platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: ModelChatRequest
+) -> Response:
+    """OpenAI's chat completion by this model."""
+    engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
+    wanted = {**body.model_dump(exclude_unset=True), "model": engine.name}
+    return await passed_on(platform, request, engine, "/v1/chat/completions", wanted)
+
+
+@router.post("/models/{owner}/{name}/v1/completions")
+@requires("read")
+async def complete(
+    platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: ModelCompletionRequest
+) -> Response:
+    """OpenAI's completion by this model."""
+    engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
+    wanted = {**body.model_dump(exclude_unset=True), "model": engine.name}
+    return await passed_on(platform, request, engine, "/v1/completions", wanted)
+
+
+@tgi_router.post("/models/{owner}/{name}/generate")
+@requires("read")
+async def generate(
+    platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: GenerateRequest
+) -> Response:
+    """TGI's /generate: the whole text at once."""
+    engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
+    return await passed_on(platform, request, engine, "/generate", _asked(body), own_words=True)
+
+
+@tgi_router.post("/models/{owner}/{name}/generate_stream")
+@requires("read")
+async def generate_stream(
+    platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: GenerateRequest
+) -> Response:
+    """TGI's /generate_stream: an event per token."""
+    engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
+    return await passed_on(platform, request, engine, "/generate_stream", _asked(body), own_words=True)
+
+
+def _asked(body: GenerateRequest) -> dict[str, Any]:
+    return body.model_dump(exclude_none=True)

@@ -1,0 +1,205 @@
+"""Finds a deployment and asks its engine. Errors of the engine become answers for people."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import httpx
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field, ValidationError
+
+from api.authentication import Principal
+from api.errors import ApiError, unavailable
+from api.parts import CONNECT_TIMEOUT_S, Parts
+from jobspecs.tasks import SERVED_TASKS, ServedTask
+from storage.tables import DeploymentRow
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 2
+#: A thousand long texts take a base-sized encoder minutes on a CPU. Engines are near, or they are not there.
+_ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=3.0)
+#: Engines give this status, a message in `error`, for requests that no repetition mends.
+_REFUSED = 422
+#: And these are its own words as well: too large, wrong, failed on this request, too busy.
+_REFUSALS = frozenset({413, _REFUSED, 424, 429})
+#: What engines say when a text is longer than the model can read; OpenAI's clients know the code.
+_CONTEXT_LENGTH = "context_length_exceeded"
+
+#: How requests name what shall answer: a deployment of the user's, `name` or `owner/name`.
+ModelName = Annotated[str, Field(min_length=1, max_length=300, description="the name of a deployment")]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployment, and where its engine listens."""
+
+    #: As the request named it.
+    name: str
+    #: `owner/name@version` of the version that is wanted; while it is being started, an older one answers.
+    model: str
+    version: int
+    #: Of the wanted version's manifest.
+    task: str
+    endpoint: str
+    key: str = field(repr=False)
+
+
+async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask) -> Deployed:
+    """The user's deployment of that name, which serves one of `tasks` (any, when none is given).
+
+    Raises ApiError: 404 without such a deployment, 422 when it serves something else, 503 while nothing serves it.
+    """
+    return await run_in_threadpool(_find, parts, user, name, tasks)
+
+
+async def ask(parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any]) -> httpx.Response:
+    """The engine's answer, a success. Raises ApiError: 413, 422 with the engine's words, 429, 503."""
+    with answering(engine.name):
+        url = f"{engine.endpoint}{path}"
+        response = await parts.inference.post(url, json=body, headers=_headers(engine), timeout=_ANSWER_TIMEOUT)
+        response.raise_for_status()
+        return response
+
+
+@asynccontextmanager
+async def ask_streaming(
+    parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any], *, silence_s: float, raising: bool = True
+) -> AsyncIterator[httpx.Response]:
+    """As `ask`, for an answer that comes piece by piece: read it within the context.
+
+    `silence_s`: seconds that may pass without a byte. `raising=False`: what the engine refuses is an answer as well.
+    """
+    with answering(engine.name):
+        request = parts.inference.build_request(
+            "POST",
+            f"{engine.endpoint}{path}",
+            json=body,
+            headers=_headers(engine),
+            timeout=httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S),
+        )
+        response = await parts.inference.send(request, stream=True)
+    try:
+        with answering(engine.name):
+            if response.is_error and (raising or response.status_code not in _REFUSALS):
+                await response.aread()
+                response.raise_for_status()
+        yield response
+    finally:
+        await response.aclose()
+
+
+async def relay(parts: Parts, engine: Deployed, method: str, path: str, content: bytes | None = None) -> httpx.Response:
+    """The engine's own answer, whether it took the request or refused it. Raises ApiError 503 when it is away."""
+    with answering(engine.name):
+        headers = {**_headers(engine), "Content-Type": "application/json"}
+        url = f"{engine.endpoint}{path}"
+        return await parts.inference.request(method, url, content=content, headers=headers, timeout=_ANSWER_TIMEOUT)
+
+
+@contextmanager
+def answering(name: str) -> Iterator[None]:
+    """Turns what goes wrong between here and the engine of `name` into ApiError."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        raise _refusal(name, error.response) from error
+    except (httpx.HTTPError, ValidationError) as error:
+        log.warning("the engine of %s did not answer as it should: %s", name, error)
+        raise unavailable(f"The deployment {name} does not answer.", "engine_unavailable", RETRY_AFTER_S) from error
+
+
+def wrong_answer(name: str, what: str) -> ApiError:
+    """503: the engine's answer is not one to this question; `what` is for the log."""
+    log.error("the engine of %s %s", name, what)
+    return unavailable(f"The deployment {name} answered wrongly.", "engine_error", RETRY_AFTER_S)
+
+
+def version_of(response: httpx.Response, engine: Deployed) -> int:
+    """The version that answered, by the engine's header `x-model: owner/name@version`."""
+    _, _, version = response.headers.get("x-model", "").rpartition("@")
+    return int(version) if version.isdecimal() else engine.version
+
+
+def tokens_of(response: httpx.Response) -> int:
+    """How many tokens went through the model, by the engine's header `x-tokens`; 0 when it doesn't say."""
+    tokens = response.headers.get("x-tokens", "")
+    return int(tokens) if tokens.isdecimal() else 0
+
+
+def find_row(parts: Parts, user: Principal, name: str) -> DeploymentRow | None:
+    """The user's wanted deployment `name` or `owner/name`; others' don't exist for the user."""
+    owner, _, own_name = name.rpartition("/")
+    if owner not in ("", user.name):
+        return None
+    with parts.database.unit_of_work() as work:
+        row = work.deployments.find(user.user_id, own_name)
+    return row if row is not None and row.wanted else None
+
+
+def _find(parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...]) -> Deployed:
+    row = find_row(parts, user, name)
+    if row is None:
+        raise ApiError(
+            404,
+            f"There is no deployment {name}. Make one: eigenwerk deploy {name.rpartition('/')[2]}",
+            code="not_found",
+            param="model",
+        )
+    task = str(row.model_version.manifest.get("task"))
+    if tasks and task not in [wanted.name for wanted in tasks]:
+        raise _wrong_task(name, task, tasks)
+    # Not its state: while a new version is being started, the old one goes on answering at its endpoint.
+    if row.endpoint is None or row.endpoint_key is None:
+        why = ": ".join(part for part in (row.state, row.reason, row.message) if part)
+        raise unavailable(f"The deployment {name} is not ready ({why}).", "deployment_not_ready", RETRY_AFTER_S)
+    version = row.model_version
+    model = f"{version.model.owner.name}/{version.model.name}@{version.version}"
+    return Deployed(name, model, version.version, task, row.endpoint, row.endpoint_key)
+
+
+def _wrong_task(name: str, task: str, wanted: tuple[ServedTask, ...]) -> ApiError:
+    served = SERVED_TASKS.get(task)
+    what = f"{served.noun} ({task}); ask it at {served.route}" if served else f"a model for {task}"
+    return ApiError(
+        422,
+        f"The deployment {name} is {what}. This route needs {' or '.join(task.noun for task in wanted)}.",
+        code="wrong_task",
+        param="model",
+    )
+
+
+def _headers(engine: Deployed) -> dict[str, str]:
+    return {"Authorization": f"Bearer {engine.key}"}
+
+
+def _refusal(name: str, response: httpx.Response) -> ApiError:
+    status = response.status_code
+    log.warning("the engine of %s answered %d", name, status)
+    if status == 413:
+        return ApiError(413, "These are too many or too long texts for one request. Send fewer.")
+    if status == 429:
+        return ApiError(
+            429,
+            f"Too many texts wait for the deployment {name}. Try again, or give it more replicas.",
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+        )
+    if status == _REFUSED:
+        kind, message = _words_of(response)
+        return ApiError(400, message, code=kind) if kind == _CONTEXT_LENGTH else ApiError(422, message)
+    return unavailable(f"The deployment {name} can't answer now.", "engine_error", RETRY_AFTER_S)
+
+
+def _words_of(response: httpx.Response) -> tuple[str, str]:
+    """The kind of error and the message."""
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        return "", "The model refuses this request."
+    return str(document.get("error_type", "")), str(document.get("error") or "The model refuses this request.")

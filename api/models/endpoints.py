@@ -1,0 +1,30 @@
+"""/v1/models."""
+
+from __future__ import annotations
+
+from api.authentication import TheUser, guarded_router, requires
+from api.errors import not_found
+from api.inference.engine import find_row
+from api.models.schemas import DeployedModel, DeployedModelList, deployed_model
+from api.parts import ThePlatform
+
+router = guarded_router("inference")
+
+
+@router.get("/v1/models")
+@requires("read")
+def list_models(platform: ThePlatform, user: TheUser) -> DeployedModelList:
+    """Your deployed models, in OpenAI's shape. The registry's are under /v1/registry/models."""
+    with platform.database.unit_of_work() as work:
+        rows = work.deployments.list(user.user_id)
+    return DeployedModelList(data=[deployed_model(row) for row in rows if row.wanted])
+
+
+@router.get("/v1/models/{model:path}")
+@requires("read")
+def get_model(platform: ThePlatform, user: TheUser, model: str) -> DeployedModel:
+    """One deployed model, `name` or `owner/name`."""
+    row = find_row(platform, user, model)
+    if row is None:
+        raise not_found(f"deployment {model}")
+    return deployed_model(row)

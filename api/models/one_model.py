@@ -1,0 +1,144 @@
+"""/models/{owner}/{name}/…: one deployment, for clients of text-embeddings-inference and of Hugging Face's hub.
+What only language models have is in `api.generation.model_endpoints`.
+
+Their base URL is `http://…/models/owner/name`. Requests and answers pass to and from the engine as they are, which
+speaks this dialect; so do the errors of these routes: {"error", "error_type"}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import JSONResponse
+
+from api.authentication import GuardedRoute, Principal, TheUser, requires
+from api.errors import KNOWN_ERRORS, ApiError, api_error
+from api.generation.service import passed_on
+from api.inference.engine import Deployed, answering, deployed, relay
+from api.parts import Parts, ThePlatform
+from jobspecs.references import NAME_PATTERN
+from jobspecs.tasks import SENTENCE_SIMILARITY, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_RANKING, ServedTask
+
+#: Status -> the kind of error in TEI's words.
+_ERROR_TYPES = {
+    401: "Unauthorized",
+    403: "Unauthorized",
+    404: "NotFound",
+    424: "Backend",
+    429: "Overloaded",
+    503: "Unhealthy",
+}
+#: Statuses of an engine that are for its client; another one is a matter between the platform and the engine.
+_PASSED = frozenset({200, 413, 422, 424, 429})
+#: Headers of an engine that are for its client.
+_PASSED_HEADERS = ("content-type", "x-model", "x-tokens")
+
+Owner = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
+Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
+
+
+class OneModelRoute(GuardedRoute):
+    """Says what went wrong in TEI's shape."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except KNOWN_ERRORS as error:
+                return error_response(api_error(request, error))
+
+        return answered
+
+
+router = APIRouter(route_class=OneModelRoute, tags=["inference"], prefix="/models/{owner}/{name}")
+
+
+def error_response(error: ApiError) -> JSONResponse:
+    """{"error", "error_type"}: the message, and its kind in TEI's words."""
+    kind = _ERROR_TYPES.get(error.status_code, "Validation" if error.status_code < 500 else "Backend")
+    return JSONResponse({"error": error.detail, "error_type": kind}, error.status_code, dict(error.headers or {}))
+
+
+@router.post("")
+@router.post("/", include_in_schema=False)
+@requires("read")
+async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
+    """What the model is for: /embed or /similarity, /rerank, /predict, or /generate and its stream."""
+    engine = await deployed(platform, user, f"{owner}/{name}")
+    if engine.task == TEXT_GENERATION.name:
+        return await passed_on(platform, request, engine, "/", await request.json(), own_words=True)
+    return await _asked(platform, user, f"{owner}/{name}", "/", request)
+
+
+@router.post("/embed")
+@requires("read")
+async def embed(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
+    """{"inputs": str | [str], "normalize"?, "prompt_name"?, "dimensions"?} -> [[float]]"""
+    return await _asked(platform, user, f"{owner}/{name}", "/embed", request, SENTENCE_SIMILARITY)
+
+
+@router.post("/similarity")
+@requires("read")
+async def similarity(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
+    """{"inputs": {"source_sentence": str, "sentences": [str]}} -> [float]"""
+    return await _asked(platform, user, f"{owner}/{name}", "/similarity", request, SENTENCE_SIMILARITY)
+
+
+@router.post("/rerank")
+@requires("read")
+async def rerank(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
+    """{"query": str, "texts": [str], "raw_scores"?, "return_text"?} -> [{"index", "score", "text"?}], best first"""
+    return await _asked(platform, user, f"{owner}/{name}", "/rerank", request, TEXT_RANKING)
+
+
+@router.post("/predict")
+@requires("read")
+async def predict(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
+    """{"inputs": str | [[str]]} -> [{"score", "label"}], or a list of them"""
+    return await _asked(platform, user, f"{owner}/{name}", "/predict", request, TEXT_CLASSIFICATION)
+
+
+@router.post("/tokenize")
+@requires("read")
+async def tokenize(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
+    """{"inputs": str | [str], "add_special_tokens"?} -> [[{"id", "text", "special", "start", "stop"}]]
+
+    Language models give one list: [{"id", "text", "start", "stop"}].
+    """
+    wanted = (SENTENCE_SIMILARITY, TEXT_RANKING, TEXT_CLASSIFICATION, TEXT_GENERATION)
+    return await _asked(platform, user, f"{owner}/{name}", "/tokenize", request, *wanted)
+
+
+@router.get("/info")
+@requires("read")
+async def info(platform: ThePlatform, user: TheUser, owner: Owner, name: Name) -> Response:
+    """The model, its digest, its kind and its limits."""
+    return await _relayed(platform, await deployed(platform, user, f"{owner}/{name}"), "GET", "/info")
+
+
+@router.get("/health")
+@requires("read")
+async def health(platform: ThePlatform, user: TheUser, owner: Owner, name: Name) -> Response:
+    """200 while the model can answer."""
+    return await _relayed(platform, await deployed(platform, user, f"{owner}/{name}"), "GET", "/health")
+
+
+async def _asked(
+    parts: Parts, user: Principal, model: str, path: str, request: Request, *tasks: ServedTask
+) -> Response:
+    engine = await deployed(parts, user, model, *tasks)
+    await request.json()  # strict as everywhere: raises ApiError for what the engine need not see
+    return await _relayed(parts, engine, "POST", path, await request.body())
+
+
+async def _relayed(parts: Parts, engine: Deployed, method: str, path: str, content: bytes | None = None) -> Response:
+    answer = await relay(parts, engine, method, path, content)
+    if answer.status_code not in _PASSED:
+        with answering(engine.name):
+            answer.raise_for_status()
+    headers = {name: answer.headers[name] for name in _PASSED_HEADERS if name in answer.headers}
+    return Response(answer.content, answer.status_code, headers)

@@ -1,0 +1,40 @@
+"""The shapes of OpenAI's list of models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from storage.tables import DeploymentRow
+
+
+class DeployedModel(BaseModel):
+    object: Literal["model"] = "model"
+    #: The deployment's name: what requests write as `model`.
+    id: str
+    #: Seconds since 1970.
+    created: int
+    owned_by: str
+    #: `owner/name@version` of the registry.
+    root: str
+    task: str | None
+    #: As in /v1/deployments.
+    state: str
+
+
+class DeployedModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[DeployedModel]
+
+
+def deployed_model(row: DeploymentRow) -> DeployedModel:
+    version = row.model_version
+    return DeployedModel(
+        id=row.name,
+        created=int(row.created_at.timestamp()),
+        owned_by=row.owner.name,
+        root=f"{version.model.owner.name}/{version.model.name}@{version.version}",
+        task=version.manifest.get("task"),
+        state=row.state,
+    )

@@ -1,0 +1,107 @@
+"""The shapes of reranking. Version 1 is Jina's, which vLLM and llama.cpp share; version 2 is Cohere's."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.inference.engine import ModelName
+from api.inference.texts import Text
+
+DOCUMENTS_MAX = 1024
+
+
+class Document(BaseModel):
+    """A document written as an object."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Text
+
+
+Documents = Annotated[list[Text | Document], Field(min_length=1, max_length=DOCUMENTS_MAX)]
+TopN = Annotated[int | None, Field(ge=1, description="the best documents only")]
+
+
+class RerankRequest(BaseModel):
+    """POST /v1/rerank."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: ModelName
+    query: Text
+    documents: Documents
+    top_n: TopN = None
+    return_documents: bool = Field(default=True, description="repeat the text of each document")
+
+
+class CohereRequest(BaseModel):
+    """POST /v2/rerank."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: ModelName
+    query: Text
+    documents: Documents
+    top_n: TopN = None
+    max_tokens_per_doc: int | None = Field(
+        default=None, ge=1, description="taken for compatibility: long documents are cut where the model's reach ends"
+    )
+    priority: int | None = Field(default=None, description="taken for compatibility; it changes nothing")
+
+
+class Ranked(BaseModel):
+    """`index`: the document's place in the request. `relevance_score`: 0 to 1."""
+
+    index: int
+    relevance_score: float
+
+
+class RankedDocument(Ranked):
+    document: Document | None = None
+
+
+class Usage(BaseModel):
+    """Tokens that went through the model; the query counts once per document."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class RerankResponse(BaseModel):
+    """The best document first."""
+
+    id: str
+    model: str
+    version: int
+    usage: Usage
+    results: list[RankedDocument]
+
+
+class CohereVersion(BaseModel):
+    version: str = "2"
+
+
+class BilledUnits(BaseModel):
+    search_units: int = 1
+
+
+class Meta(BaseModel):
+    api_version: CohereVersion = CohereVersion()
+    billed_units: BilledUnits = BilledUnits()
+
+
+class CohereResponse(BaseModel):
+    """The best document first."""
+
+    id: str
+    results: list[Ranked]
+    meta: Meta = Meta()
+
+
+class Scored(BaseModel):
+    """One entry of an engine's answer to /rerank, which comes best first."""
+
+    index: int
+    score: float

@@ -1,0 +1,158 @@
+"""classify, embed, rerank: what is asked of deployed models."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from eigenwerk.cli.console import DeploymentName, JsonOption, note, platform, say, say_json
+from eigenwerk.errors import EigenwerkError
+from eigenwerk.resources import Classification, Embedding, Embeddings, Ranking
+
+commands = typer.Typer()
+
+#: Texts per request, of which the server takes 1,024, and their characters: its bodies have a megabyte at most.
+_TEXTS_PER_REQUEST = 256
+_CHARS_PER_REQUEST = 250_000
+#: Numbers of a vector that people are shown.
+_NUMBERS_SHOWN = 6
+
+Answer = TypeVar("Answer", Classification, Embeddings, Ranking)
+
+Texts = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TEXT...", help="Texts, or - for one per line of stdin.", show_default=False),
+]
+TextFile = Annotated[Path | None, typer.Option("--file", metavar="FILE", help="A file with one text per line.")]
+
+
+@commands.command()
+def classify(
+    name: DeploymentName,
+    texts: Texts = None,
+    file: TextFile = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels per text, the best first.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Sort texts into the classes of a deployed classifier.
+
+    Example: eigenwerk classify newsticker-quality "Neue Sicherheitslücke in OpenSSL entdeckt"
+    """
+    asked = _texts_of(texts, file)
+    with platform() as client:
+        answers = _answers(name, asked, lambda part: client.classify(name, part, top_k=top_k))
+    answer = _joined(answers, {"results": [labels for part in answers for labels in part.results]})
+    if as_json:
+        say_json(answer)
+        return
+    for text, labels in zip(asked, answer.results if answer else [], strict=True):
+        for label in labels:
+            say(f"{label.label}\t{label.score:.3f}\t{text}")
+
+
+@commands.command()
+def embed(
+    name: DeploymentName,
+    texts: Texts = None,
+    file: TextFile = None,
+    dimensions: Annotated[int | None, typer.Option(min=1, help="The first so many numbers of each vector.")] = None,
+    prompt_name: Annotated[str | None, typer.Option("--prompt", help="A prompt of the model's, such as query.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn texts into vectors with a deployed embedder. --json prints the vectors, otherwise their beginnings.
+
+    Example: eigenwerk embed sentences "A plane is taking off." --json
+    """
+    asked = _texts_of(texts, file)
+    with platform() as client:
+        answers = _answers(
+            name,
+            asked,
+            lambda part: client.embed(name, part, dimensions=dimensions, prompt_name=prompt_name),
+        )
+    vectors = [vector for part in answers for vector in part.vectors]
+    if as_json:
+        data = [Embedding(index=index, embedding=vector) for index, vector in enumerate(vectors)]
+        say_json(_joined(answers, {"data": data}))
+        return
+    for text, vector in zip(asked, vectors, strict=True):
+        beginning = " ".join(f"{number:.4f}" for number in vector[:_NUMBERS_SHOWN])
+        say(f"{len(vector)} dimensions\t{beginning} …\t{text}")
+
+
+@commands.command()
+def rerank(
+    name: DeploymentName,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What the texts should answer.")],
+    texts: Texts = None,
+    file: TextFile = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="The best texts only.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Order texts by how well they answer a query, with a deployed reranker: score, number of the text, text.
+
+    Example: eigenwerk rerank judge "Who pays for the repair?" --file answers.txt --top-k 3
+    """
+    asked = _texts_of(texts, file)
+    with platform() as client:
+        answers = _answers(name, asked, lambda part: client.rerank(name, query, part))
+    ranked, before = [], 0
+    for portion, answer in zip(_portions(asked), answers, strict=True):
+        ranked += [item.model_copy(update={"index": item.index + before}) for item in answer.results]
+        before += len(portion)
+    best = sorted(ranked, key=lambda item: (-item.relevance_score, item.index))[:top_k]
+    if as_json:
+        say_json(_joined(answers, {"results": best}))
+        return
+    for item in best:
+        say(f"{item.relevance_score:.3f}\t{item.index + 1}\t{asked[item.index]}")
+
+
+def _texts_of(texts: Sequence[str] | None, file: Path | None) -> list[str]:
+    """What is asked about: the arguments, the lines of stdin for `-`, or those of a file."""
+    if (file is None) == (not texts):
+        raise EigenwerkError("Give texts, - for one per line of stdin, or --file FILE.")
+    if file is not None:
+        try:
+            with file.open(encoding="utf-8") as stream:
+                return [line.rstrip("\n") for line in stream]
+        except (OSError, UnicodeDecodeError) as error:
+            raise EigenwerkError(f"{file} can't be read as text in UTF-8: {error}.") from error
+    if texts == ["-"]:
+        texts = [line.rstrip("\n") for line in sys.stdin]
+        if not texts:
+            note("There was nothing on stdin.")
+    return list(texts or [])
+
+
+def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in groups that one request can carry."""
+    portion: list[str] = []
+    chars = 0
+    for text in texts:
+        if portion and (len(portion) == _TEXTS_PER_REQUEST or chars + len(text) > _CHARS_PER_REQUEST):
+            yield portion
+            portion, chars = [], 0
+        portion.append(text)
+        chars += len(text)
+    if portion:
+        yield portion
+
+
+def _answers(name: str, texts: Sequence[str], ask: Callable[[list[str]], Answer]) -> list[Answer]:
+    """One answer per portion, all by the same version of the model."""
+    answers: list[Answer] = []
+    for portion in _portions(texts):
+        answers.append(ask(portion))
+        if answers[-1].version != answers[0].version:
+            raise EigenwerkError(f"The deployment {name} got a new version between two portions. Ask again.")
+    return answers
+
+
+def _joined(answers: Sequence[Answer], fields: dict[str, object]) -> Answer | None:
+    """The first answer with the fields of all of them; None for no texts."""
+    return answers[0].model_copy(update=fields) if answers else None

@@ -1,0 +1,185 @@
+"""Chat and completions over HTTP, from the real clients people have to a real language model's engine."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+import uvicorn
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import ValidationError
+
+from jobspecs.manifest import Manifest, ManifestFile
+from tests.api.conftest import Api, sha256
+from tests.inference.stories import with_chat_template
+from workers.engines.embedded_app import create_app
+from workers.engines.generation import Generator
+from workers.engines.language_model import LanguageModel
+from workers.engines.served_language_model import ServedLanguageModel
+
+KEY = "engine-key"
+ASK: Any = [{"role": "user", "content": "Tell me a story."}]
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generator]:
+    made = Generator(LanguageModel.load(with_chat_template(tmp_path_factory.mktemp("stories"))))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def engine(generator: Generator) -> Iterator[str]:
+    """The engine's address."""
+    app = create_app("ada/stories@1", "d" * 64, ServedLanguageModel("ada/stories@1", generator), KEY)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(timeout=15)
+    listener.close()
+
+
+@pytest.fixture
+def served(api: Api, engine: str) -> Api:
+    """An API whose user has deployed the model as `stories`."""
+    file = ManifestFile(path="model.safetensors", bytes=1000, sha256=sha256(b""))
+    manifest = Manifest(artifact="model", task="text-generation", files=(file,))
+    with api.database.unit_of_work() as work:
+        work.models.add_version(api.user_id(), "stories", manifest=manifest, prefix="artifacts/1")
+    assert api.client.put("/v1/deployments/stories").status_code == 202
+    with api.database.unit_of_work() as work:
+        row = work.deployments.find(api.user_id(), "stories")
+        assert row is not None
+        row.host, row.state, row.endpoint, row.endpoint_key = "host-1", "ready", engine, KEY
+    return api
+
+
+@pytest.fixture
+def sdk(served: Api) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key=token_of(served), max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def hub_client(served: Api) -> InferenceClient:
+    return InferenceClient(base_url=f"{served.url}/models/{served.user}/stories", token=token_of(served))
+
+
+def token_of(api: Api) -> str:
+    return str(api.client.headers["Authorization"]).removeprefix("Bearer ")
+
+
+def test_openais_client_chats(sdk: openai.OpenAI) -> None:
+    answer = sdk.chat.completions.create(model="stories", messages=ASK, temperature=0, max_tokens=12)
+    assert answer.model == "stories"
+    assert (answer.choices[0].message.content or "").startswith(", there was")
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 12
+
+
+def test_openais_client_streams_a_chat(sdk: openai.OpenAI) -> None:
+    whole = sdk.chat.completions.create(model="stories", messages=ASK, seed=3, max_tokens=20)
+    stream = sdk.chat.completions.create(
+        model="stories", messages=ASK, seed=3, max_tokens=20, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == (
+        whole.choices[0].message.content
+    )
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 20
+
+
+def test_openais_client_completes(sdk: openai.OpenAI) -> None:
+    answer = sdk.completions.create(model="stories", prompt="Once upon a time", temperature=0, max_tokens=8, logprobs=1)
+    assert answer.choices[0].text.startswith(", there was")
+    assert answer.choices[0].logprobs is not None
+    assert len(answer.choices[0].logprobs.tokens or []) == 8
+
+
+def test_openais_client_names_the_error(sdk: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="context holds 512") as too_long:
+        sdk.completions.create(model="stories", prompt="word " * 600)
+    assert too_long.value.code == "context_length_exceeded"
+    with pytest.raises(openai.NotFoundError, match="no deployment absent"):
+        sdk.chat.completions.create(model="absent", messages=ASK)
+    with pytest.raises(openai.UnprocessableEntityError, match="no such role"):
+        sdk.chat.completions.create(model="stories", messages=[{"role": "bad", "content": "x"}])  # type: ignore[list-item, misc]
+
+
+def test_the_hubs_client_generates(hub_client: InferenceClient) -> None:
+    text = hub_client.text_generation("Once upon a time", max_new_tokens=8)
+    assert text.startswith(", there was")
+    details = hub_client.text_generation("Once upon a time", max_new_tokens=8, details=True)
+    assert details.generated_text == text
+    assert details.details is not None
+    assert (details.details.finish_reason, len(details.details.tokens)) == ("length", 8)
+    assert "".join(hub_client.text_generation("Once upon a time", max_new_tokens=8, stream=True)) == text
+
+
+def test_the_hubs_client_chats(hub_client: InferenceClient) -> None:
+    answer = hub_client.chat_completion(ASK, max_tokens=12, temperature=0)
+    assert (answer.choices[0].message.content or "").startswith(", there was")
+    pieces = hub_client.chat_completion(ASK, max_tokens=12, temperature=0, stream=True)
+    assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == answer.choices[0].message.content
+
+
+def test_the_hubs_client_knows_our_refusals_for_those_of_text_generation_inference(hub_client: InferenceClient) -> None:
+    with pytest.raises(ValidationError, match="context holds 512"):
+        hub_client.text_generation("word " * 600)
+
+
+def test_generate_and_its_stream_have_paths_of_their_own(served: Api) -> None:
+    path = f"/models/{served.user}/stories"
+    asked = {"inputs": "Once upon a time", "parameters": {"max_new_tokens": 6}}
+    answer = served.client.post(f"{path}/generate", json=asked)
+    assert answer.headers["x-generated-tokens"] == "6"
+    stream = served.client.post(f"{path}/generate_stream", json=asked).text
+    assert stream.count("data: ") == 6
+    assert answer.json()["generated_text"].rsplit(" ", 1)[-1] in stream
+    completion = served.client.post(f"{path}/v1/completions", json={"prompt": "Tim", "max_tokens": 2}).json()
+    assert completion["model"] == f"{served.user}/stories"
+
+
+def test_a_stream_flows_and_ends_in_the_engine_when_the_client_leaves(served: Api, generator: Generator) -> None:
+    asked = {"model": "stories", "messages": ASK, "max_tokens": 450, "temperature": 0, "stream": True}
+    with served.client.stream("POST", "/v1/chat/completions", json=asked) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        assert generator._active
+    await_idle(generator)
+
+
+def test_an_answer_that_nobody_waits_for_is_not_finished(served: Api, generator: Generator) -> None:
+    asked = {"model": "stories", "prompt": "Once upon a time", "max_tokens": 450, "temperature": 0, "n": 8}
+    with pytest.raises(Exception, match="timed out"):
+        served.client.post("/v1/completions", json=asked, timeout=0.3)
+    assert generator._active
+    await_idle(generator, timeout_s=1.0)
+
+
+def test_another_users_model_is_not_found(served: Api) -> None:
+    with served.as_user(served.new_user()) as other:
+        for path, body in (
+            ("/v1/chat/completions", {"model": f"{served.user}/stories", "messages": ASK}),
+            (f"/models/{served.user}/stories/generate", {"inputs": "x"}),
+            (f"/models/{served.user}/stories/v1/chat/completions", {"messages": ASK}),
+        ):
+            assert other.post(path, json=body).status_code == 404
+
+
+def await_idle(generator: Generator, timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while generator._active:
+        assert time.monotonic() < deadline, "the engine goes on"
+        time.sleep(0.01)

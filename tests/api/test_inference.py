@@ -1,0 +1,238 @@
+"""Embeddings, reranking and the routes of single models: a real API before real engines with tiny models."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from huggingface_hub import InferenceClient
+
+from jobspecs.manifest import Manifest
+from tests.api.conftest import Api
+from tests.inference.models import HIDDEN
+from tests.inference.serving_here import KEY, tiny_engine
+
+NEWS = "good news from the sea"
+LATE = "the train is late"
+#: Deployment -> task.
+DEPLOYED = {"sorter": "text-classification", "finder": "sentence-similarity", "judge": "text-ranking"}
+
+
+@dataclass(frozen=True)
+class Running:
+    endpoint: str
+    manifest: Manifest
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Running]]:
+    """Deployment -> its engine."""
+    root = tmp_path_factory.mktemp("engines")
+    with ExitStack() as stack:
+        yield {
+            name: Running(*stack.enter_context(tiny_engine(task, root / name, f"ada/{name}@7")))
+            for name, task in DEPLOYED.items()
+        }
+
+
+@pytest.fixture
+def served(api: Api, engines: Mapping[str, Running]) -> Api:
+    """An API whose user has deployed one model per task."""
+    for name, running in engines.items():
+        with api.database.unit_of_work() as work:
+            prefix = f"artifacts/{secrets.token_hex(8)}"
+            work.models.add_version(api.user_id(), name, manifest=running.manifest, prefix=prefix)
+        answer = api.client.put(f"/v1/deployments/{name}")
+        assert answer.status_code == 202, answer.text
+        with api.database.unit_of_work() as work:
+            row = work.deployments.find(api.user_id(), name)
+            assert row is not None
+            row.host, row.state, row.endpoint, row.endpoint_key = "host-1", "ready", running.endpoint, KEY
+    return api
+
+
+def post(api: Api, path: str, **body: Any) -> httpx.Response:
+    return api.client.post(path, json=body)
+
+
+def token_of(api: Api) -> str:
+    return api.client.headers["Authorization"].removeprefix("Bearer ")
+
+
+def test_embeddings_are_in_the_shape_of_openai(served: Api) -> None:
+    answer = post(served, "/v1/embeddings", model="finder", input=[NEWS, LATE]).json()
+    assert (answer["object"], answer["model"], answer["version"]) == ("list", "finder", 7)
+    assert [(item["object"], item["index"], len(item["embedding"])) for item in answer["data"]] == [
+        ("embedding", 0, HIDDEN),
+        ("embedding", 1, HIDDEN),
+    ]
+    assert answer["usage"] == {"prompt_tokens": 13, "total_tokens": 13}
+
+
+def test_base64_holds_the_same_numbers(served: Api) -> None:
+    numbers = post(served, "/v1/embeddings", model="finder", input=NEWS).json()["data"][0]["embedding"]
+    text = post(served, "/v1/embeddings", model="finder", input=NEWS, encoding_format="base64").json()
+    decoded = struct.unpack(f"<{HIDDEN}f", base64.b64decode(text["data"][0]["embedding"]))
+    assert list(decoded) == numbers
+
+
+def test_the_openai_sdk_works_unchanged(served: Api) -> None:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key=token_of(served), max_retries=0) as client:
+        answer = client.embeddings.create(model="finder", input=[NEWS, LATE])
+        assert answer.usage.prompt_tokens == 13
+        plain = client.embeddings.create(model="finder", input=[NEWS, LATE], encoding_format="float")
+        assert [item.embedding for item in answer.data] == [item.embedding for item in plain.data]
+        small = client.embeddings.create(model=f"{served.user}/finder", input=NEWS, dimensions=4)
+        assert len(small.data[0].embedding) == 4
+        assert {model.id for model in client.models.list()} == set(DEPLOYED)
+        assert client.models.retrieve("finder").owned_by == served.user
+        assert client.models.retrieve(f"{served.user}/finder").id == "finder"
+        with pytest.raises(openai.NotFoundError, match="no deployment"):
+            client.embeddings.create(model="absent", input=NEWS)
+        with pytest.raises(openai.UnprocessableEntityError, match="ask it at POST /v1/rerank"):
+            client.embeddings.create(model="judge", input=NEWS)
+        with pytest.raises(openai.UnprocessableEntityError, match="send texts"):
+            client.embeddings.create(model="finder", input=[[101, 102]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"input": []}, "input"),
+        ({"input": ["a"] * 2049}, "input"),
+        ({"input": [1, 2, 3]}, "send texts"),
+        ({"input": "a" * 100_001}, "input"),
+        ({"dimensions": HIDDEN + 1}, str(HIDDEN)),
+        ({"dimensions": 0}, "dimensions"),
+        ({"prompt_name": "nobody"}, "query"),
+        ({"encoding_format": "hex"}, "encoding_format"),
+    ],
+)
+def test_what_an_embedder_cannot_do_is_refused_in_words(served: Api, changes: dict[str, Any], word: str) -> None:
+    answer = post(served, "/v1/embeddings", **{"model": "finder", "input": NEWS, **changes})
+    assert answer.status_code == 422
+    assert word in answer.json()["error"]["message"]
+
+
+def test_rerank_answers_as_jina_and_as_cohere(served: Api) -> None:
+    documents = [LATE, {"text": NEWS}, "bad news"]
+    jina = post(served, "/v1/rerank", model="judge", query="news", documents=documents, top_n=2).json()
+    scores = [item["relevance_score"] for item in jina["results"]]
+    assert scores == sorted(scores, reverse=True)
+    assert len(scores) == 2
+    texts = [LATE, NEWS, "bad news"]
+    assert all(item["document"] == {"text": texts[item["index"]]} for item in jina["results"])
+    assert (jina["model"], jina["version"], jina["usage"]["total_tokens"]) == ("judge", 7, 4 + 5 + 2 + 3 * 4)
+    cohere = post(served, "/v2/rerank", model="judge", query="news", documents=texts).json()
+    assert [item["index"] for item in cohere["results"][:2]] == [item["index"] for item in jina["results"]]
+    assert set(cohere["results"][0]) == {"index", "relevance_score"}
+    assert cohere["meta"]["api_version"]["version"] == "2"
+    short = post(served, "/v1/rerank", model="judge", query="news", documents=texts, return_documents=False).json()
+    assert "document" not in short["results"][0]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"documents": []}, {"documents": ["a"] * 1025}, {"top_n": 0}, {"documents": [{"title": "a"}]}]
+)
+def test_a_ranking_of_another_shape_is_refused(served: Api, changes: dict[str, Any]) -> None:
+    for path in ("/v1/rerank", "/v2/rerank"):
+        body = {"model": "judge", "query": "news", "documents": [NEWS], **changes}
+        assert post(served, path, **body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "wanted"),
+    [
+        ("/v1/classify", {"input": NEWS}, "sorter"),
+        ("/v1/embeddings", {"input": NEWS}, "finder"),
+        ("/v1/rerank", {"query": "news", "documents": [NEWS]}, "judge"),
+        ("/v2/rerank", {"query": "news", "documents": [NEWS]}, "judge"),
+    ],
+)
+def test_a_model_for_another_task_is_refused_with_the_route_that_serves_it(
+    served: Api, path: str, body: dict[str, Any], wanted: str
+) -> None:
+    for name, route in (("sorter", "/v1/classify"), ("finder", "/v1/embeddings"), ("judge", "/v1/rerank")):
+        answer = post(served, path, **body, model=name)
+        if name == wanted:
+            assert answer.status_code == 200, answer.text
+        else:
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"], error["param"]) == (422, "wrong_task", "model")
+            assert f"ask it at POST {route}" in error["message"]
+
+
+def test_a_model_that_is_not_ready_answers_503(served: Api) -> None:
+    with served.database.unit_of_work() as work:
+        row = work.deployments.find(served.user_id(), "finder")
+        assert row is not None
+        row.state, row.endpoint, row.endpoint_key = "starting", None, None
+    answer = post(served, "/v1/embeddings", model="finder", input=NEWS)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "deployment_not_ready")
+    answer = post(served, f"/models/{served.user}/finder/embed", inputs=NEWS)
+    assert (answer.status_code, answer.json()["error_type"]) == (503, "Unhealthy")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_the_models_of_others_do_not_exist(served: Api) -> None:
+    with served.as_user(served.new_user()) as other:
+        for name in ("finder", f"{served.user}/finder"):
+            body = {"model": name, "input": NEWS}
+            assert other.post("/v1/embeddings", json=body).status_code == 404
+            assert other.get(f"/v1/models/{name}").status_code == 404
+        answer = other.post(f"/models/{served.user}/finder/embed", json={"inputs": NEWS})
+        assert (answer.status_code, answer.json()["error_type"]) == (404, "NotFound")
+        assert other.get("/v1/models").json() == {"object": "list", "data": []}
+
+
+def test_one_model_answers_as_text_embeddings_inference_does(served: Api) -> None:
+    finder, judge, sorter = (f"/models/{served.user}/{name}" for name in ("finder", "judge", "sorter"))
+    (vector,) = post(served, f"{finder}/embed", inputs=NEWS).json()
+    assert vector == post(served, "/v1/embeddings", model="finder", input=NEWS).json()["data"][0]["embedding"]
+    assert post(served, finder, inputs=NEWS).json() == [vector]
+    cosines = post(served, f"{finder}/similarity", inputs={"source_sentence": NEWS, "sentences": [NEWS, LATE]}).json()
+    assert cosines[0] == pytest.approx(1, abs=1e-5)
+    ranked = post(served, f"{judge}/rerank", query="news", texts=[LATE, NEWS]).json()
+    assert {item["index"] for item in ranked} == {0, 1}
+    assert post(served, f"{judge}/", query="news", texts=[LATE, NEWS]).json() == ranked
+    predicted = post(served, f"{sorter}/predict", inputs=NEWS).json()
+    assert {item["label"] for item in predicted} == {"good", "bad"}
+    ((first, *_),) = post(served, f"{finder}/tokenize", inputs=NEWS).json()
+    assert first["special"]
+    info = served.client.get(f"{finder}/info").json()
+    assert info["model_sha"] and "embedding" in info["model_type"]
+    assert served.client.get(f"{finder}/health").status_code == 200
+
+
+def test_the_errors_of_one_model_have_the_shape_of_text_embeddings_inference(served: Api) -> None:
+    finder = f"/models/{served.user}/finder"
+    for answer, status, kind, word in (
+        (post(served, f"{finder}/embed", inputs=[1, 2]), 422, "Validation", "tokens"),
+        (post(served, f"{finder}/rerank", query="a", texts=["b"]), 422, "Validation", "/v1/embeddings"),
+        (served.client.post(f"{finder}/embed", content=b'{"inputs": '), 400, "Validation", "JSON"),
+        (post(served, f"/models/{served.user}/absent/embed", inputs="a"), 404, "NotFound", "absent"),
+    ):
+        assert (answer.status_code, answer.json()["error_type"]) == (status, kind)
+        assert word in answer.json()["error"]
+    with served.as_user(None) as nobody:
+        answer = nobody.post(f"{finder}/embed", json={"inputs": "a"})
+        assert (answer.status_code, answer.json()["error_type"]) == (401, "Unauthorized")
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_the_client_of_the_hub_works_unchanged(served: Api) -> None:
+    client = InferenceClient(base_url=f"{served.url}/models/{served.user}/finder", token=token_of(served))
+    vectors = client.feature_extraction(NEWS)
+    expected = post(served, "/v1/embeddings", model="finder", input=NEWS).json()["data"][0]["embedding"]
+    assert np.allclose(vectors, [expected], atol=1e-6)
+    cosines = client.sentence_similarity(NEWS, [LATE, NEWS])
+    assert cosines[1] == pytest.approx(1, abs=1e-5)

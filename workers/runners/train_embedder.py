@@ -1,0 +1,216 @@
+"""Runs `train-embedder`: prepare, tokenize, train, validate, baseline, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from jobspecs.events import MetricEvent, ProgressEvent
+from jobspecs.kinds.train_embedder import NEGATIVES_ROLE, TrainEmbedder
+from jobspecs.lifecycle import Reason
+from jobspecs.manifest import Manifest
+from workers.runners.context import RunContext, RunFailed, RunStopped
+from workers.runners.stages import Stages
+from workers.training.devices import move_to, prepare_device
+from workers.training.embedding_card import embedder_card
+from workers.training.embedding_data import PROMPT_OF, EmbeddingSplit, load_rows, prompted, split_rows
+from workers.training.embedding_model import EmbeddingModel, load_embedder, write_embedder
+from workers.training.embedding_negatives import Mined, mine_negatives
+from workers.training.embedding_training import EmbeddingTrainingData, train_embedder
+from workers.training.embedding_verdict import BASE, TRAINED, Exam, exam_of
+from workers.training.loop import TrainingResult
+from workers.training.ranking_verdict import RankingVerdict
+from workers.training.saving import save_model
+
+Vectors = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+def run(context: RunContext) -> Manifest:
+    """Trains, judges and saves. Raises RunFailed and RunStopped; an earlier attempt's checkpoint shortens `train`."""
+    spec = context.spec_as(TrainEmbedder)
+    stages = Stages(context)
+
+    stages.enter("prepare")
+    device = prepare_device()
+    split = split_rows(load_rows(context.data, context.dataset_header, spec), spec)
+    exam = exam_of(split.validation)
+    model = _base(context, spec)
+    split, mined = _with_negatives(context, spec, split, model, device)
+
+    stages.enter("tokenize")
+    data = _tokenized(context, spec, split, model, judged_later=len(exam.queries) + len(exam.candidates))
+
+    stages.enter("train")
+    result = train_embedder(context, model.network, data, spec, device)
+
+    stages.enter("validate")
+    vectors = _vectors(context, "validate", exam, model, spec)
+    answers = {TRAINED: exam.answers(*_cut(vectors, model.dimensions))}
+    by_dimensions = _by_dimensions(spec, exam, vectors)
+
+    stages.enter("baseline")
+    untouched = _base(context, spec, trained=False)
+    move_to(untouched.network, device)
+    answers[BASE] = exam.answers(*_cut(_vectors(context, "baseline", exam, untouched, spec), untouched.dimensions))
+    lexical, scores = exam.lexical_answers([split.train.texts[text] for text in np.unique(split.train.columns)])
+    answers[lexical] = scores
+    verdict = exam.judge(answers)
+    metrics = _metrics(verdict, result, by_dimensions)
+    for name, value in metrics.items():
+        context.emit(MetricEvent(name=name, value=value, step=result.steps))
+
+    stages.enter("save")
+    manifest = save_model(
+        context.output_dir,
+        lambda folder: write_embedder(folder, model),
+        card=embedder_card(spec, model, split, verdict, by_dimensions),
+        task="sentence-similarity",
+        metrics=metrics,
+        report=_report(spec, split, mined, verdict, result, data, stages.seconds),
+        libraries=("sentence-transformers",),
+    )
+    stages.close()
+    return manifest
+
+
+def _base(context: RunContext, spec: TrainEmbedder, *, trained: bool = True) -> EmbeddingModel:
+    """The embedder to train, with the prompts and dimensions of the spec; or the base as it is, to compare with."""
+    settings = spec.training
+    if not trained:
+        return load_embedder(context.base, seed=settings.seed)
+    model = load_embedder(
+        context.base, seed=settings.seed, dropout=settings.dropout, pooling=spec.pooling, static=spec.static
+    )
+    own = model.network.dimensions
+    asked = [*spec.matryoshka_dims, *([spec.truncate_dim] if spec.truncate_dim else [])]
+    if asked and max(asked) > own:
+        raise RunFailed(Reason.invalid_model, f"the base model has {own} dimensions; the spec asks for {max(asked)}.")
+    if model.static and settings.freeze_embeddings:
+        raise RunFailed(
+            Reason.invalid_model, "the base model is a table of embeddings: freeze_embeddings leaves nothing to train."
+        )
+    model.max_tokens = min(settings.max_length, model.max_tokens)
+    given = {name: prompt for name, prompt in spec.prompts.model_dump().items() if prompt}
+    if given:
+        model.prompts, model.default_prompt_name = given, "text" if "text" in given else None
+    model.truncate_dim = spec.truncate_dim or model.truncate_dim
+    return model
+
+
+def _with_negatives(
+    context: RunContext, spec: TrainEmbedder, split: EmbeddingSplit, model: EmbeddingModel, device: torch.device
+) -> tuple[EmbeddingSplit, Mined | None]:
+    """The training rows with mined negatives, where the spec asks for them."""
+    if spec.hard_negatives is None:
+        return split, None
+    finder = load_embedder(context.models[NEGATIVES_ROLE]) if NEGATIVES_ROLE in context.models else model
+    own_prompts = finder.prompts if finder is not model else spec.prompts.model_dump()
+    move_to(finder.network, device)
+
+    def embed(texts: Sequence[str], prompt: str) -> npt.NDArray[np.float32]:
+        tokens = finder.tokenize([own_prompts.get(prompt, "") + text for text in texts])
+        return finder.encode_tokens(tokens, after_batch=_progress(context, "prepare", len(texts)))
+
+    mined = mine_negatives(split.train, embed, spec.hard_negatives, spec.training.seed)
+    return EmbeddingSplit(mined.rows, split.validation), mined
+
+
+def _tokenized(
+    context: RunContext, spec: TrainEmbedder, split: EmbeddingSplit, model: EmbeddingModel, judged_later: int
+) -> EmbeddingTrainingData:
+    def between_chunks(done: int) -> None:
+        if context.stop_requested():
+            raise RunStopped
+
+    texts, places = prompted(split.train, spec.prompts)
+    tokens = model.tokenize(texts, between_chunks=between_chunks)
+    return EmbeddingTrainingData(tokens, places, split.train.columns, split.train.targets, judged_later)
+
+
+def _vectors(context: RunContext, stage: str, exam: Exam, model: EmbeddingModel, spec: TrainEmbedder) -> Vectors:
+    """Embeddings of all dimensions, not yet of length 1, of the exam's two sides, with the spec's prompts."""
+    prompts = spec.prompts.model_dump()
+    sides = []
+    for texts, field in zip((exam.queries, exam.candidates), exam.fields, strict=True):
+        prompt = prompts[PROMPT_OF.get(field, "text")]
+        tokens = model.tokenize([prompt + text for text in texts], spec.training.max_length)
+        sides.append(
+            model.encode_tokens(
+                tokens,
+                normalize=False,
+                dimensions=model.network.dimensions,
+                after_batch=_progress(context, stage, len(texts)),
+            )
+        )
+    return sides[0], sides[1]
+
+
+def _cut(vectors: Vectors, dimensions: int) -> Vectors:
+    """The first so many dimensions, of length 1."""
+    first, second = (side[:, :dimensions] for side in vectors)
+    return _of_length_1(first), _of_length_1(second)
+
+
+def _of_length_1(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+
+
+def _by_dimensions(spec: TrainEmbedder, exam: Exam, vectors: Vectors) -> dict[int, float]:
+    """What the deciding measure is when only the first so many dimensions are used."""
+    wanted = sorted(spec.matryoshka_dims, reverse=True)
+    return {dim: exam.value(exam.answers(*_cut(vectors, dim))) for dim in wanted}
+
+
+def _progress(context: RunContext, stage: str, total: int) -> Callable[[int], None]:
+    def after_batch(done: int) -> None:
+        if context.stop_requested():
+            raise RunStopped
+        context.emit(ProgressEvent(stage=stage, step=done, steps_total=total))
+
+    return after_batch
+
+
+def _metrics(verdict: RankingVerdict, result: TrainingResult, by_dimensions: dict[int, float]) -> dict[str, float]:
+    """Figures that an interrupted run repeats exactly; times belong to the report."""
+    trained, base, lexical = verdict.systems
+    metrics = {
+        "train/loss": result.loss,
+        **{f"validation/{name}": value for name, value in trained.measures.items()},
+        f"validation/{verdict.metric}_low": trained.low,
+        f"validation/{verdict.metric}_high": trained.high,
+        **{f"base/{name}": value for name, value in base.measures.items()},
+        **{f"baseline/{name}": value for name, value in lexical.measures.items()},
+    }
+    return metrics | {f"validation/{verdict.metric}_dim{dim}": value for dim, value in by_dimensions.items()}
+
+
+def _report(
+    spec: TrainEmbedder,
+    split: EmbeddingSplit,
+    mined: Mined | None,
+    verdict: RankingVerdict,
+    result: TrainingResult,
+    data: EmbeddingTrainingData,
+    seconds: dict[str, float],
+) -> dict[str, object]:
+    negatives = {} if mined is None else {"mined": mined.mined, "drawn_by_chance": mined.drawn}
+    return {
+        "verdict": verdict.as_json(),
+        "loss": spec.loss_name,
+        "rows": {
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "rows_in_both": split.rows_in_both,
+            **negatives,
+        },
+        "tokens_per_text": float(data.tokens.lengths.mean()),
+        "training": {
+            "steps": result.steps,
+            "resumed_at_step": result.resumed_at,
+            "sequences_per_s": result.sequences_per_s,
+        },
+        "seconds": dict(seconds),
+    }
