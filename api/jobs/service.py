@@ -32,6 +32,8 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
     Raises InvalidInput, and nothing is queued; ApiError 409 when the key was used for another spec.
     """
     spec = parse_spec(document)
+    if problems := spec.problems_of_resources():
+        raise InvalidInput(problems)
     request_sha256 = _sha256(document)
     if key is not None and (earlier := _earlier(parts, user, key, request_sha256)):
         return earlier, False
