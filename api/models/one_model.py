@@ -71,7 +71,7 @@ async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name,
     engine = await deployed(platform, user, f"{owner}/{name}")
     if engine.task == TEXT_GENERATION.name:
         return await passed_on(platform, request, engine, "/", await request.json(), own_words=True)
-    return await _asked(platform, user, f"{owner}/{name}", "/", request)
+    return await _sent(platform, engine, "/", request)
 
 
 @router.post("/embed")
@@ -130,7 +130,10 @@ async def health(platform: ThePlatform, user: TheUser, owner: Owner, name: Name)
 async def _asked(
     parts: Parts, user: Principal, model: str, path: str, request: Request, *tasks: ServedTask
 ) -> Response:
-    engine = await deployed(parts, user, model, *tasks)
+    return await _sent(parts, await deployed(parts, user, model, *tasks), path, request)
+
+
+async def _sent(parts: Parts, engine: Deployed, path: str, request: Request) -> Response:
     await request.json()  # strict as everywhere: raises ApiError for what the engine need not see
     return await _relayed(parts, engine, "POST", path, await request.body())
 

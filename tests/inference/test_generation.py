@@ -140,8 +140,10 @@ def test_a_cancelled_answer_makes_room_and_too_many_are_refused() -> None:
         waiting = small.start(prompt, Sampling(3, temperature=0))
         with pytest.raises(Overloaded):
             small.start(prompt, Sampling(3))
+        waiting.cancel()
+        instead = small.start(prompt, Sampling(3, temperature=0))
         first.cancel()
-        return await whole(waiting)
+        return await whole(instead)
 
     assert asyncio.run(run()).end.new_tokens == 3
     small.close()

@@ -184,6 +184,9 @@ class Generator:
         task = _Task(Answer(), prompt, sampling, Sampler(sampling, prompt), text)
         with self._changed:
             if len(self._waiting) >= self._waiting_max:
+                # Those whose clients have left take nobody's place.
+                self._waiting = deque(task for task in self._waiting if not task.answer.cancelled)
+            if len(self._waiting) >= self._waiting_max:
                 raise Overloaded(f"{len(self._waiting)} requests are waiting already. Try again in a moment.")
             self._waiting.append(task)
             self._changed.notify()
