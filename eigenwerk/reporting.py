@@ -13,6 +13,7 @@ _TEXT_CHARS, _TEXT_LINES = 600, 12
 #: A sample's texts, as a report and as people name them.
 _SAMPLE_TEXTS = {"prompt": "prompt", "reference": "data set", "base": "base", "result": "result"}
 
+
 def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Aligned text, one line per row. Without headers when all of them are empty."""
     table = [list(headers), *(list(row) for row in rows)] if any(headers) else [list(row) for row in rows]

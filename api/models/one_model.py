@@ -49,17 +49,20 @@ class OneModelRoute(GuardedRoute):
             try:
                 return await handler(request)
             except KNOWN_ERRORS as error:
-                return error_response(api_error(request, error))
+                return self.written(api_error(request, error))
 
         return answered
+
+    def written(self, error: ApiError) -> JSONResponse:
+        """{"error", "error_type"}: the message, and its kind in TEI's words."""
+        kind = _ERROR_TYPES.get(error.status_code, "Validation" if error.status_code < 500 else "Backend")
+        return refusal(error, kind)
 
 
 router = APIRouter(route_class=OneModelRoute, tags=["inference"], prefix="/models/{owner}/{name}")
 
 
-def error_response(error: ApiError) -> JSONResponse:
-    """{"error", "error_type"}: the message, and its kind in TEI's words."""
-    kind = _ERROR_TYPES.get(error.status_code, "Validation" if error.status_code < 500 else "Backend")
+def refusal(error: ApiError, kind: str) -> JSONResponse:
     return JSONResponse({"error": error.detail, "error_type": kind}, error.status_code, dict(error.headers or {}))
 
 

@@ -26,7 +26,7 @@ def test_one_models_long_answers_do_not_hold_up_the_requests_to_others(api_setti
             await writer.wait_closed()
 
         server = await asyncio.start_server(hold, "127.0.0.1", 0, backlog=REQUESTS)
-        endpoint = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         engine = Deployed("stories", "ada/stories@1", 1, "text-generation", endpoint, "key")
         asking = [asyncio.ensure_future(ask(parts, engine, "/v1/completions", {})) for _ in range(REQUESTS)]
         try:

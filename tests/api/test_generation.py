@@ -140,6 +140,15 @@ def test_the_hubs_client_knows_our_refusals_for_those_of_text_generation_inferen
         hub_client.text_generation("word " * 600)
 
 
+def test_generate_names_the_kind_of_an_error_as_text_generation_inference_does(served: Api) -> None:
+    path = f"/models/{served.user}/stories/generate"
+    assert served.client.post(path, json={"inputs": 3}).json()["error_type"] == "validation"
+    assert served.client.post(f"/models/{served.user}/absent/generate", json={"inputs": "x"}).json() == {
+        "error": f"There is no deployment {served.user}/absent. Make one: eigenwerk deploy absent",
+        "error_type": "not_found",
+    }
+
+
 def test_generate_and_its_stream_have_paths_of_their_own(served: Api) -> None:
     path = f"/models/{served.user}/stories"
     asked = {"inputs": "Once upon a time", "parameters": {"max_new_tokens": 6}}
