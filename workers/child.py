@@ -26,10 +26,12 @@ from jobspecs.manifest import MANIFEST_NAME, Manifest
 from jobspecs.registry import parse_spec
 from workers.accelerate_config import accelerate_config, write_accelerate_config
 from workers.child_task import EXIT_FAILED, EXIT_STOPPED, ChildTask
+from workers.data_check import check_before_running
 from workers.failures import reason_of
 from workers.process_control import die_with_parent
 from workers.ranks import Tell, run_ranks
 from workers.runners.context import RankPlace, RunContext, RunFailed, RunStopped
+from workers.usage import Usage, add_usage
 
 Runner = Callable[[RunContext], Manifest]
 
@@ -133,24 +135,34 @@ def _run_job(
     runner = runners.get(spec.kind)
     if runner is None:
         raise RunFailed(Reason.internal_error, f"This worker has no runner for {spec.kind!r}.")
-    runner(
-        RunContext(
-            spec=spec,
-            dataset_path=task.dataset_path,
-            dataset_header=task.dataset_header,
-            model_dir=task.model_dir,
-            models=task.models,
-            origins=task.origins,
-            output_dir=task.output_dir,
-            checkpoints_dir=task.checkpoints_dir,
-            resume_from=task.resume_from,
-            emit=emit,
-            stop_requested=lambda: STOP.requested,
-            place=place,
-        )
-    )
+    usage, leads = Usage(), place is None or place.rank == 0
+    context = _context(task, spec, emit, place)
+    if leads and not task.checked:
+        check_before_running(context)
+    runner(context)
     if not (task.output_dir / MANIFEST_NAME).is_file():
         raise RunFailed(Reason.internal_error, "The runner ended without a manifest.")
+    if leads:
+        add_usage(task.output_dir, usage, task.estimate, resumed=task.resume_from is not None)
+
+
+def _context(
+    task: ChildTask, spec: SpecBase, emit: Callable[[ChildEvent], None], place: RankPlace | None
+) -> RunContext:
+    return RunContext(
+        spec=spec,
+        dataset_path=task.dataset_path,
+        dataset_header=task.dataset_header,
+        model_dir=task.model_dir,
+        models=task.models,
+        origins=task.origins,
+        output_dir=task.output_dir,
+        checkpoints_dir=task.checkpoints_dir,
+        resume_from=task.resume_from,
+        emit=emit,
+        stop_requested=lambda: STOP.requested,
+        place=place,
+    )
 
 
 def _outcome(work: Callable[[], int], tell: Tell) -> int:

@@ -15,6 +15,7 @@ from corpus.conversations.examples import Conversation, Example, Judged, Message
 from corpus.conversations.formats import ChatSource
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, visible
+from corpus.splits import random_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput
@@ -80,18 +81,20 @@ def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm)
     source = ChatSource(
         None if data.format == "auto" else data.format, data.prompt, data.completion, data.text, data.system
     )
+    validation = spec.validation
     try:
         examples = list(read_examples(path, detect_format(path.name, header), source, objective=spec.objective))
+        split = random_split(
+            len(examples),
+            rows=spec.rows,
+            fraction=validation.fraction,
+            seed=validation.seed,
+            validation_max=validation.rows_max,
+        )
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
-    if len(examples) < 2:
-        raise RunFailed(
-            Reason.invalid_dataset, f"file {path.name}: {len(examples)} rows; it takes 2 to train and judge."
-        )
-    order = np.random.default_rng(spec.validation.seed).permutation(len(examples))[: spec.rows]
-    wanted = min(max(1, round(len(order) * spec.validation.fraction)), spec.validation.rows_max, len(order) - 1)
-    train, held_out = np.sort(order[wanted:]), np.sort(order[:wanted])
-    return SplitExamples(tuple(examples[i] for i in train), tuple(examples[i] for i in held_out))
+    train, held_out = (tuple(examples[row] for row in part) for part in (split.train, split.validation))
+    return SplitExamples(train, held_out)
 
 
 def load_renderer(folder: Path) -> Renderer:
