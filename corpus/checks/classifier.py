@@ -16,7 +16,7 @@ from jobspecs.problems import InvalidInput, Problem
 class ClassifierData:
     """Implements `corpus.checks.rows.Validator`. A leak is a held-out text that is trained on."""
 
-    unit, split_unit, classes = "text", "row", True
+    unit, split_unit, classes, skips_bad_rows = "text", "row", True, False
     max_length_field = "training.max_length"
 
     def __init__(self, spec: TrainClassifier) -> None:

@@ -17,7 +17,7 @@ class EmbedderData:
     sides: it stands beside another one there.
     """
 
-    split_unit = "row"
+    split_unit, skips_bad_rows = "row", False
     max_length_field = "training.max_length"
 
     def __init__(self, spec: TrainEmbedder) -> None:

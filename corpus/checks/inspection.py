@@ -107,7 +107,7 @@ def _report(
     )
     return report.model_copy(
         update={
-            "problems": tuple(problems_of(report, problems)),
+            "problems": tuple(problems_of(report, problems, validator)),
             "warnings": tuple(warnings_of(report, validator)),
         }
     )

@@ -18,20 +18,11 @@ CLASS_SHARE, CLASS_RATIO = 0.95, 50
 MAX_LENGTH_RATIO = 4
 
 
-def problems_of(report: DataReport, found: Sequence[Problem]) -> list[Problem]:
+def problems_of(report: DataReport, found: Sequence[Problem], validator: Validator) -> list[Problem]:
     """Why the job can't work: what stopped the reading or the split, and rows that the runner would stop at."""
     problems = list(found)
-    if report.refused:
-        first = report.refused_rows[0]
-        problems.append(
-            Problem(
-                field="dataset",
-                file=report.file,
-                row=first.row,
-                message=f"{_rows(report.refused)} can't be used, the first of them: {_reason(first)}",
-                remedy=first.remedy or "Mend these rows or leave them out.",
-            )
-        )
+    if report.refused and not validator.skips_bad_rows:
+        problems.append(_of_refused(report))
     if not report.usable and not problems:
         problems.append(
             Problem(
@@ -43,10 +34,22 @@ def problems_of(report: DataReport, found: Sequence[Problem]) -> list[Problem]:
 
 def warnings_of(report: DataReport, validator: Validator) -> list[Problem]:
     """What the job can do, but should perhaps not."""
-    found = [*_of_completeness(report), *_of_duplicates(report), *_of_split(report, validator), *_of_classes(report)]
+    found = [_of_refused(report)] if report.refused and validator.skips_bad_rows else []
+    found += [*_of_completeness(report), *_of_duplicates(report), *_of_split(report, validator), *_of_classes(report)]
     if report.tokens is not None:
         found += _of_lengths(report.tokens, validator)
     return found
+
+
+def _of_refused(report: DataReport) -> Problem:
+    first = report.refused_rows[0]
+    return Problem(
+        field="dataset",
+        file=report.file,
+        row=first.row,
+        message=f"{_rows(report.refused)} can't be used, the first of them: {_reason(first)}",
+        remedy=first.remedy or "Mend these rows or leave them out.",
+    )
 
 
 def _of_completeness(report: DataReport) -> Iterator[Problem]:

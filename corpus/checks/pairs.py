@@ -13,7 +13,7 @@ from jobspecs.kinds.score_pairs import ScorePairs
 class PairData:
     """Implements `corpus.checks.rows.Validator`."""
 
-    unit, split_unit, classes = "pair", "row", False
+    unit, split_unit, classes, skips_bad_rows = "pair", "row", False, False
     max_length_field = "max_length"
     batch_size: int | None = None
 

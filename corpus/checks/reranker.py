@@ -16,7 +16,7 @@ class RerankerData:
     All rows of a query are on one side. A leak is a held-out pair that differs from a trained one by case and spaces.
     """
 
-    unit, split_unit, classes = "pair", "query", False
+    unit, split_unit, classes, skips_bad_rows = "pair", "query", False, False
     max_length_field = "training.max_length"
 
     def __init__(self, spec: TrainReranker) -> None:

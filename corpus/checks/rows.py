@@ -57,6 +57,8 @@ class Validator(Protocol):
     max_length_chosen: bool
     #: Whether `group` is a class, whose balance is of interest.
     classes: bool
+    #: Whether rows that are refused are left out, and the job goes on with the others.
+    skips_bad_rows: bool
     #: Rows that make one step; None where nothing is trained.
     batch_size: int | None
 

@@ -42,6 +42,9 @@ class ChatData(Section):
         default=None, min_length=1, max_length=20_000, description="system prompt of conversations without their own"
     )
     text: str | None = Field(default=None, min_length=1, max_length=20_000, description="plain text, such as {body}")
+    bad_rows: Literal["refuse", "skip"] = Field(
+        default="refuse", description="rows that are no example: refuse the job, or leave them out and say so"
+    )
 
     def columns(self) -> dict[str, str]:
         """Column -> field of this section that names it. Raises ValueError for a broken template."""

@@ -22,6 +22,8 @@ from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.kinds.train_reranker import TrainReranker
 from storage.tabular import detect_format
 from tests.models import build_tiny_tokenizer
+from workers.runners.context import RunFailed
+from workers.training.llm.rows import load_examples
 from workers.training.texts import load_texts, sample_and_split
 
 CLASSIFIER: dict[str, Any] = {
@@ -225,6 +227,24 @@ def test_conversations_are_checked_and_a_row_without_an_answer_is_refused(tmp_pa
     assert report.problems
     assert report.tokens is not None
     assert (report.tokens.unit, report.tokens.counted_by) == ("conversation", "characters")
+
+
+def test_bad_rows_may_be_left_out_and_are_warned_of(tmp_path: Path, reader: Reader) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"the town {n}", "chosen": "old report", "rejected": "old report" if n == 7 else "new"}
+        for n in range(60)
+    ]
+    path = write(tmp_path / "rows.jsonl", rows)
+    document = {"kind": "finetune-llm", "name": "n", "model": "m", "dataset": "d", "objective": "dpo"}
+    strict = check(FinetuneLlm.model_validate(document), path, Reader())
+    assert [problem.row for problem in strict.problems] == [8]
+    lenient = check(FinetuneLlm.model_validate({**document, "data": {"bad_rows": "skip"}}), path, Reader())
+    assert (lenient.problems, lenient.usable, lenient.refused) == ((), 59, 1)
+    assert lenient.warnings[0].row == 8 and "1 row can't be used" in lenient.warnings[0].message
+    split = load_examples(path, None, FinetuneLlm.model_validate({**document, "data": {"bad_rows": "skip"}}))
+    assert (len(split.train) + len(split.validation), split.skipped) == (59, 1)
+    with pytest.raises(RunFailed, match="row 8"):
+        load_examples(path, None, FinetuneLlm.model_validate(document))
 
 
 def test_memory_does_not_grow_with_the_length_of_the_texts(tmp_path: Path) -> None:

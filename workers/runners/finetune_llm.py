@@ -116,7 +116,7 @@ class _Run:
             "train": len(self.split.train) - self.training.empty,
             "validation": len(self.split.validation) - self.held_out.empty,
             "in_both": same_in_both(self.training.sequences, self.held_out.sequences),
-            "left_out": self.training.empty + self.held_out.empty,
+            "left_out": self.training.empty + self.held_out.empty + self.split.skipped,
             "cut": self.training.cut + self.held_out.cut,
         }
 

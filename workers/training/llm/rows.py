@@ -18,7 +18,7 @@ from corpus.conversations.rendering import Rendered, Renderer, visible
 from corpus.splits import random_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
-from jobspecs.problems import InvalidInput
+from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format
 from workers.runners.context import RunFailed
 from workers.training.llm.sequences import Bools, Sequences, sequences_of
@@ -36,6 +36,8 @@ _TEXT_SHOWN_CHARS = 200
 _EVERY = 64
 #: Characters of a rendered example, a prompt or an answer that a report holds.
 _REPORTED_CHARS = 8000
+#: Rows left out that the log names.
+_SKIPPED_LOGGED = 20
 
 Parts = list[tuple[list[int], list[bool]]]
 
@@ -46,6 +48,8 @@ class SplitExamples:
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
+    #: Rows of the data set that are no example and were left out.
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,15 +79,24 @@ class Prompt:
 def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm) -> SplitExamples:
     """Reads, samples and splits; depends on `validation.seed` and the data only.
 
-    Raises RunFailed(invalid_dataset) with file and row.
+    Raises RunFailed(invalid_dataset) with file and row, unless bad rows are skipped.
     """
     data = spec.data
+    skipped: list[Problem] = []
     source = ChatSource(
         None if data.format == "auto" else data.format, data.prompt, data.completion, data.text, data.system
     )
     validation = spec.validation
     try:
-        examples = list(read_examples(path, detect_format(path.name, header), source, objective=spec.objective))
+        examples = list(
+            read_examples(
+                path,
+                detect_format(path.name, header),
+                source,
+                objective=spec.objective,
+                on_problem=skipped.append if data.bad_rows == "skip" else None,
+            )
+        )
         split = random_split(
             len(examples),
             rows=spec.rows,
@@ -94,7 +107,9 @@ def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     train, held_out = (tuple(examples[row] for row in part) for part in (split.train, split.validation))
-    return SplitExamples(train, held_out)
+    for problem in skipped[:_SKIPPED_LOGGED]:
+        _log.warning("left out: %s", problem)
+    return SplitExamples(train, held_out, len(skipped))
 
 
 def load_renderer(folder: Path) -> Renderer:
