@@ -44,8 +44,14 @@ def check_confined(spec: SpecBase, file: CheckedFile, folder: Path, *, seconds: 
         "folder": str(folder.resolve()),
         "seconds": seconds,
     }
-    # Nothing else of the environment: it holds the platform's secrets.
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TOKENIZERS_PARALLELISM": "false"}
+    # Nothing else of the environment: it holds the platform's secrets. Each thread of a large machine would reserve
+    # 64 MiB of the address space that is bounded.
+    environment = {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",
+    }
     try:
         done = subprocess.run(
             [sys.executable, "-m", "corpus.checks.confined"],
