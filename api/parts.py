@@ -18,8 +18,12 @@ from storage.progress import ProgressWatcher
 
 #: Transfers that may run at once. They have threads of their own: a slow object store must not hold up everything else.
 TRANSFERS_MAX = 16
-#: Seconds that a model may take to classify one request.
-_CLASSIFY_TIMEOUT_S = 60.0
+#: Seconds to wait for an engine, or for a free connection to it, where a call does not say otherwise.
+_ENGINE_TIMEOUT_S = 60.0
+
+#: Answers of engines that may be on their way at once: one busy language model alone has up to 144, in minutes each.
+_ANSWERS_MAX = 512
+_IDLE_CONNECTIONS_MAX = 64
 
 #: Seconds to reach an engine: it listens on this network, or it is not there.
 CONNECT_TIMEOUT_S = 3.0
@@ -60,8 +64,9 @@ class Parts:
             watcher=ProgressWatcher(storage.redis_url),
             inference=httpx.AsyncClient(
                 trust_env=False,
-                timeout=httpx.Timeout(_CLASSIFY_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+                timeout=httpx.Timeout(_ENGINE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
                 follow_redirects=False,
+                limits=httpx.Limits(max_connections=_ANSWERS_MAX, max_keepalive_connections=_IDLE_CONNECTIONS_MAX),
             ),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=anyio.CapacityLimiter(TRANSFERS_MAX),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -12,38 +11,29 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from eigenwerk.artifacts import ArtifactCalls
 from eigenwerk.connection import Connection, find_connection
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event, follow
 from eigenwerk.inference import InferenceCalls
-from eigenwerk.model_folders import model_files
 from eigenwerk.resources import (
-    ChatPreview,
-    DatasetVersion,
     Deployment,
     Job,
     JobSummary,
     LogLine,
-    Model,
-    ModelVersion,
-    ModelVersionDetail,
-    Preview,
     Token,
     User,
 )
-from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import Sleep, Transport, given
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
-from jobspecs.manifest import MANIFEST_NAME, write_manifest
-from jobspecs.references import Reference, parse_reference
 
 _PAGE_ITEMS = 200
 #: A prefix of a job's id is looked for among so many of the newest jobs.
 _PREFIX_JOBS_MAX = 2000
 
 
-class Client(InferenceCalls):
+class Client(ArtifactCalls, InferenceCalls):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.
@@ -145,103 +135,6 @@ class Client(InferenceCalls):
         """
         return follow(self._transport, f"/v1/jobs/{quote(job_id, safe='')}/events", after)
 
-    def push_dataset(
-        self,
-        file: Path,
-        *,
-        name: str | None = None,
-        columns: Sequence[str] | None = None,
-        progress: Progress = ignore_progress,
-    ) -> DatasetVersion:
-        """Sends a CSV, TSV, JSONL, JSON (each also .gz or .xz) or Parquet file as the next version of `name`.
-
-        `columns` names those of a CSV or TSV file that has no header.
-        The name is the file's, up to its first dot, when there is none. Equal content gives its version again.
-        """
-        name = name or file.name.split(".")[0]
-        return DatasetVersion.model_validate(
-            self._transport.call(
-                "PUT",
-                f"/v1/datasets/{quote(name, safe='')}",
-                params=given(file_name=file.name, columns=None if columns is None else list(columns)),
-                headers=upload_headers(file),
-                body=file_body(file, progress),
-            )
-        )
-
-    def datasets(self) -> list[DatasetVersion]:
-        """The newest version of each of your data sets."""
-        return [DatasetVersion.model_validate(item) for item in self._transport.call("GET", "/v1/datasets")["data"]]
-
-    def preview_dataset(self, reference: str, *, rows: int = 10) -> Preview:
-        """The first rows of `name` or `name@version`."""
-        return Preview.model_validate(self._transport.call("GET", self._preview_path(reference), params={"rows": rows}))
-
-    def preview_chats(self, reference: str, *, rows: int = 3, model: str | None = None, **reading: str) -> ChatPreview:
-        """The first rows as conversations, and as the registered model will see them if one is named.
-
-        `reading`: objective (sft, dpo, orpo, kto, pretrain), format, and prompt, completion, text, system as texts with
-        {column} places.
-        """
-        params = given(**{"as": "chat", "rows": rows, "model": model, **reading})
-        return ChatPreview.model_validate(self._transport.call("GET", self._preview_path(reference), params=params))
-
-    def models(self) -> list[ModelVersion]:
-        """The newest version of each of your models."""
-        page = self._transport.call("GET", "/v1/registry/models")
-        return [ModelVersion.model_validate(item) for item in page["data"]]
-
-    def model(self, name: str) -> Model:
-        """A model with its versions and aliases. `name` may carry an owner: `owner/name`."""
-        return Model.model_validate(self._transport.call("GET", self._model_path(_parsed(name))))
-
-    def model_version(self, reference: str) -> ModelVersionDetail:
-        """`name`, `name@3`, `name@alias` or with an owner: the version with its manifest."""
-        wanted = _parsed(reference)
-        path = f"{self._model_path(wanted)}/versions/{wanted.version or wanted.alias or 'latest'}"
-        return ModelVersionDetail.model_validate(self._transport.call("GET", path))
-
-    def import_model(self, folder: Path, *, name: str, progress: Progress = ignore_progress) -> ModelVersionDetail:
-        """Sends a model folder (safetensors, JSON, tokenizer files) and registers it as the next version of `name`.
-
-        A GGUF file is registered as it is; the job kind `import-model` makes a model of it that other jobs can read.
-        """
-        files = model_files(folder)
-        root = folder if folder.is_dir() else folder.parent
-        import_id = self._transport.call("POST", "/v1/registry/imports", json={"name": name})["id"]
-        for file in files:
-            self._transport.call(
-                "PUT",
-                f"/v1/registry/imports/{import_id}/files/{quote(file.relative_to(root).as_posix())}",
-                headers=upload_headers(file),
-                body=file_body(file, progress),
-            )
-        # Asked again the server answers with the version that was made.
-        return ModelVersionDetail.model_validate(
-            self._transport.call("POST", f"/v1/registry/imports/{import_id}/complete", repeatable=True)
-        )
-
-    def download(self, reference: str, folder: Path, *, progress: Progress = ignore_progress) -> ModelVersionDetail:
-        """Fetches every file of a model version into `folder` and checks its sha256; `manifest.json` is written last.
-
-        Interrupted, it goes on where it stopped when called again. Raises TransferCorrupt.
-        """
-        version = self.model_version(reference)
-        path = f"/v1/registry/models/{version.owner}/{version.name}/versions/{version.version}/files"
-        folder.mkdir(parents=True, exist_ok=True)
-        # A folder with a manifest is complete: until this one is, it has none.
-        (folder / MANIFEST_NAME).unlink(missing_ok=True)
-        for file in version.manifest.files:
-            download_file(self._transport, path, file, folder, progress)
-        write_manifest(folder, version.manifest)
-        return version
-
-    def set_alias(self, reference: str, alias: str) -> None:
-        """Points an alias at a version: `set_alias("newsticker@3", "production")`."""
-        version = self.model_version(reference)
-        path = f"/v1/registry/models/{version.owner}/{version.name}/aliases/{quote(alias, safe='')}"
-        self._transport.call("PUT", path, json={"version": version.version})
-
     def deploy(
         self, name: str, *, model: str | None = None, replicas: int = 1, memory_gib: float | None = None
     ) -> Deployment:
@@ -305,22 +198,6 @@ class Client(InferenceCalls):
 
     def revoke_token(self, token_id: str, *, user: str = "me") -> None:
         self._transport.call("DELETE", f"/v1/users/{quote(user, safe='')}/tokens/{quote(token_id, safe='')}")
-
-    def _preview_path(self, reference: str) -> str:
-        wanted = _parsed(reference)
-        if wanted.owner is not None and wanted.owner != self.me().name:
-            raise EigenwerkError(f"You have no data set {reference}. `eigenwerk datasets` lists yours.", status=404)
-        return f"/v1/datasets/{wanted.name}/versions/{wanted.version or wanted.alias or 'latest'}/preview"
-
-    def _model_path(self, reference: Reference) -> str:
-        return f"/v1/registry/models/{reference.owner or self.me().name}/{reference.name}"
-
-
-def _parsed(text: str) -> Reference:
-    try:
-        return parse_reference(text)
-    except ValueError as error:
-        raise EigenwerkError(f"{error}.") from error
 
 
 def connect(connection: Connection | None = None) -> Client:

@@ -7,6 +7,12 @@ from typing import Any
 
 from eigenwerk.resources import JobResult
 
+#: Rendered examples and samples that are shown, and of each text of theirs so many characters and lines.
+_SHOWN_MAX = 3
+_TEXT_CHARS, _TEXT_LINES = 600, 12
+#: A sample's texts, as a report and as people name them.
+_SAMPLE_TEXTS = {"prompt": "prompt", "reference": "data set", "base": "base", "result": "result"}
+
 
 def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Aligned text, one line per row. Without headers when all of them are empty."""
@@ -16,7 +22,11 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def result_lines(result: JobResult) -> list[str]:
-    """The registered model, and how good it is beside the baselines on the same held-out rows."""
+    """The registered model, how good it is beside the baselines on the same held-out rows, and what shows it."""
+    return [*_judged_lines(result), *_example_lines(result.report), *_sample_lines(result.report)]
+
+
+def _judged_lines(result: JobResult) -> list[str]:
     lines = [f"model     {result.model}" if result.model else f"dataset   {result.dataset}"]
     verdict = result.report.get("verdict")
     if not isinstance(verdict, Mapping):
@@ -28,6 +38,43 @@ def result_lines(result: JobResult) -> list[str]:
     if sentence := verdict.get("sentence"):
         lines += ["", str(sentence)]
     return lines
+
+
+def _example_lines(report: Mapping[str, Any]) -> list[str]:
+    """The first rows of a language model's training as it saw them."""
+    lines = []
+    for example in _mappings(report.get("examples"))[:_SHOWN_MAX]:
+        for name, text in example.items():
+            if name != "row":
+                lines += [f"row {example.get('row')}, {name}:", *_indented(str(text))]
+    return ["", "Trained on what stands between « and »:", "", *lines] if lines else []
+
+
+def _sample_lines(report: Mapping[str, Any]) -> list[str]:
+    """The answers of base and result to held-out prompts, one below the other."""
+    samples = _mappings(report.get("samples"))
+    lines = []
+    for number, sample in enumerate(samples[:_SHOWN_MAX], start=1):
+        lines += ["", f"sample {number}"]
+        for key, name in _SAMPLE_TEXTS.items():
+            text = str(sample.get(key, ""))
+            # Plain texts have no answer of the data set's; a model that says nothing is worth seeing.
+            if text or key in ("base", "result"):
+                lines += [f"  {name}:", *_indented(text or "(nothing)")]
+    more = len(samples) - _SHOWN_MAX
+    return [*lines, "", f"{more} more samples: eigenwerk show ID --json"] if more > 0 else lines
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _indented(text: str) -> list[str]:
+    """The beginning of a text, below its title."""
+    kept = "\n".join(text[:_TEXT_CHARS].rstrip().split("\n")[:_TEXT_LINES])
+    left_out = len(text.rstrip()) - len(kept)
+    note = [f"    … ({left_out:,} more characters)"] if left_out > 0 else []
+    return [*(f"    {line}" for line in kept.split("\n")), *note]
 
 
 def score_rows(verdict: Mapping[str, Any]) -> list[list[str]]:

@@ -9,20 +9,34 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import JSONResponse
 
 from api.authentication import TheUser, guarded_router, requires
+from api.errors import ApiError
 from api.generation.schemas import GenerateRequest, ModelChatRequest, ModelCompletionRequest
 from api.generation.service import passed_on
 from api.inference.engine import deployed
-from api.models.one_model import OneModelRoute
+from api.models.one_model import OneModelRoute, refusal
 from api.parts import ThePlatform
 from jobspecs.references import NAME_PATTERN
 from jobspecs.tasks import TEXT_GENERATION
 
+#: Status -> the kind of error in TGI's words.
+_ERROR_TYPES = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 429: "overloaded", 503: "healthcheck"}
+
+
+class GenerateRoute(OneModelRoute):
+    """Says what went wrong in TGI's shape."""
+
+    def written(self, error: ApiError) -> JSONResponse:
+        kind = _ERROR_TYPES.get(error.status_code, "validation" if error.status_code < 500 else "generation")
+        return refusal(error, kind)
+
+
 #: OpenAI's shapes, refusals included.
 router = guarded_router("inference")
 #: TGI's.
-tgi_router = APIRouter(route_class=OneModelRoute, tags=["inference"])
+tgi_router = APIRouter(route_class=GenerateRoute, tags=["inference"])
 
 Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,7 +13,8 @@ from fastapi import Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
-from api.inference.engine import Deployed, answering, ask_streaming
+from api.errors import ApiError, error_response, unavailable
+from api.inference.engine import RETRY_AFTER_S, Deployed, answering, ask_streaming
 from api.parts import Parts
 from api.streaming import ClosingStream
 
@@ -23,6 +25,7 @@ _ANSWER_BYTES_MAX = 64 * 1024 * 1024
 #: Headers of an engine that are its clients' business.
 _PASSED_HEADERS = ("x-model", "x-prompt-tokens", "x-generated-tokens", "x-accel-buffering")
 _EVENTS = "text/event-stream"
+_EVENT_END = b"\n\n"
 
 
 async def passed_on(
@@ -39,19 +42,36 @@ async def passed_on(
         media_type = answer.headers.get("content-type", "application/json").partition(";")[0]
         if media_type == _EVENTS:
             # From here on the stream closes the connection to the engine.
-            stream = _pieces(answer, stack.pop_all(), engine.name)
+            stream = _events(answer, stack.pop_all(), engine.name, own_words)
             return ClosingStream(stream, media_type=_EVENTS, headers=headers)
         with answering(engine.name):
             content = await _while_connected(request, _bounded(answer))
         return Response(content, answer.status_code, headers, media_type)
 
 
-async def _pieces(answer: httpx.Response, stack: AsyncExitStack, name: str) -> AsyncGenerator[bytes, None]:
-    """A connection that breaks in the middle raises: the client's connection then breaks too, and it knows."""
+async def _events(
+    answer: httpx.Response, stack: AsyncExitStack, name: str, own_words: bool
+) -> AsyncGenerator[bytes, None]:
+    """Whole events as they come. The status is sent already: when the engine breaks off, an event says so."""
+    begun = b""
     async with stack:
-        with answering(name):
-            async for piece in answer.aiter_bytes():
-                yield piece
+        try:
+            with answering(name):
+                async for piece in answer.aiter_bytes():
+                    whole, end, begun = (begun + piece).rpartition(_EVENT_END)
+                    if end:
+                        yield whole + end
+        except ApiError:
+            yield _broken_off(name, own_words)
+
+
+def _broken_off(name: str, own_words: bool) -> bytes:
+    """The last events of an answer that has no end, as the dialect's clients read them."""
+    message = f"The deployment {name} broke off in the middle of its answer. Ask again."
+    if own_words:
+        return b"data: " + json.dumps({"error": message, "error_type": "generation"}).encode() + _EVENT_END
+    error = error_response(unavailable(message, "engine_unavailable", RETRY_AFTER_S))
+    return b"data: " + bytes(error.body) + _EVENT_END + b"data: [DONE]" + _EVENT_END
 
 
 async def _bounded(answer: httpx.Response) -> bytes:

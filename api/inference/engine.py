@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 2
 #: A thousand long texts take a base-sized encoder minutes on a CPU. Engines are near, or they are not there.
-_ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=3.0)
+_ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S)
 #: Engines give this status, a message in `error`, for requests that no repetition mends.
 _REFUSED = 422
 #: And these are its own words as well: too large, wrong, failed on this request, too busy.
@@ -80,7 +80,7 @@ async def ask_streaming(
             f"{engine.endpoint}{path}",
             json=body,
             headers=_headers(engine),
-            timeout=httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S),
+            timeout=httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
         )
         response = await parts.inference.send(request, stream=True)
     try:
@@ -134,7 +134,8 @@ def tokens_of(response: httpx.Response) -> int:
 def find_row(parts: Parts, user: Principal, name: str) -> DeploymentRow | None:
     """The user's wanted deployment `name` or `owner/name`; others' don't exist for the user."""
     owner, _, own_name = name.rpartition("/")
-    if owner not in ("", user.name):
+    # PostgreSQL takes no NUL character; a path can spell it.
+    if owner not in ("", user.name) or "\0" in own_name:
         return None
     with parts.database.unit_of_work() as work:
         row = work.deployments.find(user.user_id, own_name)

@@ -49,17 +49,20 @@ class OneModelRoute(GuardedRoute):
             try:
                 return await handler(request)
             except KNOWN_ERRORS as error:
-                return error_response(api_error(request, error))
+                return self.written(api_error(request, error))
 
         return answered
+
+    def written(self, error: ApiError) -> JSONResponse:
+        """{"error", "error_type"}: the message, and its kind in TEI's words."""
+        kind = _ERROR_TYPES.get(error.status_code, "Validation" if error.status_code < 500 else "Backend")
+        return refusal(error, kind)
 
 
 router = APIRouter(route_class=OneModelRoute, tags=["inference"], prefix="/models/{owner}/{name}")
 
 
-def error_response(error: ApiError) -> JSONResponse:
-    """{"error", "error_type"}: the message, and its kind in TEI's words."""
-    kind = _ERROR_TYPES.get(error.status_code, "Validation" if error.status_code < 500 else "Backend")
+def refusal(error: ApiError, kind: str) -> JSONResponse:
     return JSONResponse({"error": error.detail, "error_type": kind}, error.status_code, dict(error.headers or {}))
 
 
@@ -71,7 +74,7 @@ async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name,
     engine = await deployed(platform, user, f"{owner}/{name}")
     if engine.task == TEXT_GENERATION.name:
         return await passed_on(platform, request, engine, "/", await request.json(), own_words=True)
-    return await _asked(platform, user, f"{owner}/{name}", "/", request)
+    return await _sent(platform, engine, "/", request)
 
 
 @router.post("/embed")
@@ -130,7 +133,10 @@ async def health(platform: ThePlatform, user: TheUser, owner: Owner, name: Name)
 async def _asked(
     parts: Parts, user: Principal, model: str, path: str, request: Request, *tasks: ServedTask
 ) -> Response:
-    engine = await deployed(parts, user, model, *tasks)
+    return await _sent(parts, await deployed(parts, user, model, *tasks), path, request)
+
+
+async def _sent(parts: Parts, engine: Deployed, path: str, request: Request) -> Response:
     await request.json()  # strict as everywhere: raises ApiError for what the engine need not see
     return await _relayed(parts, engine, "POST", path, await request.body())
 

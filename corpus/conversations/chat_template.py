@@ -1,7 +1,8 @@
 """Chat templates: the small programs that come with a model and write a conversation the way it was trained on.
 
 They are foreign code, so they run in jinja2's immutable sandbox, and in the API in a process of their own
-(`corpus.conversations.sandbox`). Everything they see is what transformers would show them, so both write the same text.
+(`corpus.conversations.sandbox`, `corpus.checks.confined`). Everything they see is what transformers would show them,
+so both write the same text.
 """
 
 from __future__ import annotations

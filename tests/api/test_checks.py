@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from corpus.checks import confined
 from jobspecs.frozen import FrozenInputs
 from tests.api.conftest import HEADLINES, SPEC, Api, RunApi
+from tests.chat_models import chat_files
 from tests.models import build_tiny_tokenizer
 
 CONFIG = {
@@ -50,6 +53,19 @@ def test_a_check_reads_every_row_with_the_models_tokenizer_and_queues_nothing(re
     assert report["classes"] == {"bad": 10, "good": 10}
     assert report["held_out"]["train"] + report["held_out"]["validation"] == 20
     assert readable.client.get("/v1/jobs").json()["data"] == []
+
+
+def test_a_model_whose_template_does_not_end_holds_nobody_up(
+    readable: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(confined, "_START_S", -12.0)
+    nested = "{% for n in range(9999) %}" * 3 + "{% endfor %}" * 3
+    readable.import_model("endless", {**chat_files(tmp_path, nested), "config.json": json.dumps(CONFIG).encode()})
+    readable.push("chats", '{"prompt": "Hi", "completion": "Hello"}\n' * 20, "chats.jsonl")
+    spec = {"kind": "finetune-llm", "name": "tuned", "model": "endless", "dataset": "chats"}
+    report = readable.client.post("/v1/jobs/check", json=spec).json()
+    assert report["complete"] is False
+    assert "too much time or memory" in report["warnings"][0]["message"]
 
 
 def test_wasteful_data_are_accepted_with_warnings_that_stay_with_the_job(readable: Api) -> None:

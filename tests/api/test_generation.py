@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -139,6 +140,15 @@ def test_the_hubs_client_knows_our_refusals_for_those_of_text_generation_inferen
         hub_client.text_generation("word " * 600)
 
 
+def test_generate_names_the_kind_of_an_error_as_text_generation_inference_does(served: Api) -> None:
+    path = f"/models/{served.user}/stories/generate"
+    assert served.client.post(path, json={"inputs": 3}).json()["error_type"] == "validation"
+    assert served.client.post(f"/models/{served.user}/absent/generate", json={"inputs": "x"}).json() == {
+        "error": f"There is no deployment {served.user}/absent. Make one: eigenwerk deploy absent",
+        "error_type": "not_found",
+    }
+
+
 def test_generate_and_its_stream_have_paths_of_their_own(served: Api) -> None:
     path = f"/models/{served.user}/stories"
     asked = {"inputs": "Once upon a time", "parameters": {"max_new_tokens": 6}}
@@ -176,6 +186,41 @@ def test_another_users_model_is_not_found(served: Api) -> None:
             (f"/models/{served.user}/stories/v1/chat/completions", {"messages": ASK}),
         ):
             assert other.post(path, json=body).status_code == 404
+
+
+@pytest.fixture
+def dying(served: Api) -> Iterator[Api]:
+    """The engine of `stories` sends one event and half of another one, then its process is gone."""
+    event = b'data: {"choices": [{"index": 0, "delta": {"content": "Once"}}]}\n\ndata: {"choi'
+
+    def die() -> None:
+        with listener.accept()[0] as connection:
+            connection.recv(65536)
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            connection.sendall(head + b"%x\r\n%b\r\n" % (len(event), event))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with served.database.unit_of_work() as work:
+            row = work.deployments.find(served.user_id(), "stories")
+            assert row is not None
+            row.endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=die)
+        thread.start()
+        yield served
+        thread.join(timeout=10)
+
+
+def test_openais_client_learns_that_the_engine_died_in_the_middle(dying: Api) -> None:
+    with openai.OpenAI(base_url=f"{dying.url}/v1", api_key=token_of(dying), max_retries=0) as sdk:
+        chunks = iter(sdk.chat.completions.create(model="stories", messages=ASK, stream=True))
+        assert next(chunks).choices[0].delta.content == "Once"
+        with pytest.raises(openai.APIError, match="stories broke off in the middle"):
+            next(chunks)
+
+
+def test_a_stream_of_tokens_says_too_that_the_engine_died_in_the_middle(dying: Api) -> None:
+    stream = dying.client.post(f"/models/{dying.user}/stories/generate_stream", json={"inputs": "x"}).text
+    assert json.loads(stream.strip().split("data: ")[-1])["error_type"] == "generation"
 
 
 def await_idle(generator: Generator, timeout_s: float = 10.0) -> None:

@@ -194,6 +194,11 @@ def test_the_models_of_others_do_not_exist(served: Api) -> None:
         assert other.get("/v1/models").json() == {"object": "list", "data": []}
 
 
+def test_a_name_that_no_model_can_have_is_not_found(served: Api) -> None:
+    answer = served.client.get("/v1/models/a%00b")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
 def test_one_model_answers_as_text_embeddings_inference_does(served: Api) -> None:
     finder, judge, sorter = (f"/models/{served.user}/{name}" for name in ("finder", "judge", "sorter"))
     (vector,) = post(served, f"{finder}/embed", inputs=NEWS).json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import torch
 
 from jobspecs.kinds.finetune_llm import Lora
 from tests.inference.stories import stories_folder
+from workers.engines.answers import Finish, Step, Written, whole
 from workers.engines.batching import Overloaded
-from workers.engines.generation import PROMPT_TOKENS_PER_STEP, Finish, Generator, PromptTooLong, Step, Written, whole
+from workers.engines.generation import PROMPT_TOKENS_PER_STEP, Generator, PromptTooLong
 from workers.engines.language_model import LanguageModel
 from workers.engines.sampling import Sampling
 from workers.runners.context import RunFailed
@@ -140,8 +142,10 @@ def test_a_cancelled_answer_makes_room_and_too_many_are_refused() -> None:
         waiting = small.start(prompt, Sampling(3, temperature=0))
         with pytest.raises(Overloaded):
             small.start(prompt, Sampling(3))
+        waiting.cancel()
+        instead = small.start(prompt, Sampling(3, temperature=0))
         first.cancel()
-        return await whole(waiting)
+        return await whole(instead)
 
     assert asyncio.run(run()).end.new_tokens == 3
     small.close()
@@ -156,6 +160,22 @@ def test_a_prompt_that_fills_the_context_is_refused_and_one_that_nearly_does_is_
     with pytest.raises(PromptTooLong, match="empty"):
         generator.room([])
     assert generator.room([5] * (context - 3)) == 3
+
+
+def test_a_template_that_does_not_end_counts_as_stuck(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+    monkeypatch.setattr(LanguageModel, "encode_chat", lambda model, messages: end.wait(10))
+
+    async def run() -> float:
+        rendering = asyncio.ensure_future(generator.encode_chat([]))
+        await asyncio.sleep(0.1)
+        stuck_s = generator.stuck_s()
+        end.set()
+        await rendering
+        return stuck_s
+
+    assert asyncio.run(run()) > 0.05
+    assert generator.stuck_s() == 0
 
 
 def test_a_failing_step_ends_its_own_answer_only(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ from jobspecs.manifest import Manifest, ModelOrigin, read_manifest
 from jobspecs.registry import parse_spec
 from tests.models import build_tiny_encoder
 from tests.training.gguf_file import SPECIAL, write_tiny_gguf
-from workers.engines.generation import Generator, whole
+from workers.engines.answers import whole
+from workers.engines.generation import Generator
 from workers.engines.language_model import LanguageModel
 from workers.engines.sampling import Sampling
 from workers.runners.context import RunContext, RunFailed

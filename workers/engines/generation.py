@@ -12,20 +12,23 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from workers.engines.answers import Answer, End, Finish, Step
 from workers.engines.batching import Overloaded
 from workers.engines.language_model import LanguageModel
 from workers.engines.sampling import Choice, Sampler, Sampling
 from workers.engines.text_stream import TextStream
 
 log = logging.getLogger(__name__)
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 #: Answers that grow at the same time.
 ACTIVE_MAX = 16
@@ -41,94 +44,6 @@ NEW_TOKENS_MAX = 8192
 
 class PromptTooLong(Exception):
     """The prompt leaves no room for an answer in the model's context."""
-
-
-class Finish(StrEnum):
-    """Why an answer ended."""
-
-    length = "length"
-    end_token = "end_token"  # noqa: S105  (a token of text)
-    stop_string = "stop_string"
-
-
-@dataclass(frozen=True)
-class End:
-    """The account of a finished answer."""
-
-    reason: Finish
-    #: The stop string that ended it; it is not part of the text.
-    stop: str | None
-    prompt_tokens: int
-    #: The token that ended the answer counts.
-    new_tokens: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """One token more. `text` is what can be shown now: it may lag behind the token, or be empty."""
-
-    choice: Choice
-    text: str
-    end: End | None = None
-
-
-class Answer:
-    """An answer that is being generated: an asynchronous iterator over its steps. Cancel it when nobody listens."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._steps: asyncio.Queue[Step | Exception] = asyncio.Queue()
-        self._ended = False
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        """The engine drops it before its next step. Harmless when it has ended."""
-        self.cancelled = True
-
-    def __aiter__(self) -> Answer:
-        return self
-
-    async def __anext__(self) -> Step:
-        if self._ended:
-            raise StopAsyncIteration
-        step = await self._steps.get()
-        if isinstance(step, Exception):
-            self._ended = True
-            raise step
-        self._ended = step.end is not None
-        return step
-
-    def put(self, step: Step | Exception) -> None:
-        """Called by the inference thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._steps.put_nowait, step)
-        except RuntimeError:
-            # The loop is closed: the process ends, and nobody listens any more.
-            self.cancelled = True
-
-
-@dataclass(frozen=True)
-class Written:
-    """A finished answer. `text` does not hold the stop string."""
-
-    text: str
-    choices: tuple[Choice, ...]
-    end: End
-
-
-async def whole(answer: Answer) -> Written:
-    """The answer once it has ended; it is cancelled when the caller is."""
-    texts, choices = [], []
-    try:
-        async for step in answer:
-            texts.append(step.text)
-            choices.append(step.choice)
-            if step.end is not None:
-                return Written("".join(texts), tuple(choices), step.end)
-    finally:
-        answer.cancel()
-    raise RuntimeError("the answer stopped without an end")
 
 
 @dataclass(eq=False)
@@ -160,6 +75,8 @@ class Generator:
         # Templates and long prompts take a while, and a tokenizer likes to be used by one thread at a time.
         self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
         self._busy_since_s: float | None = None
+        #: A template is a program that comes with the model: it may never end.
+        self._preparing_since_s: float | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
@@ -184,6 +101,9 @@ class Generator:
         task = _Task(Answer(), prompt, sampling, Sampler(sampling, prompt), text)
         with self._changed:
             if len(self._waiting) >= self._waiting_max:
+                # Those whose clients have left take nobody's place.
+                self._waiting = deque(task for task in self._waiting if not task.answer.cancelled)
+            if len(self._waiting) >= self._waiting_max:
                 raise Overloaded(f"{len(self._waiting)} requests are waiting already. Try again in a moment.")
             self._waiting.append(task)
             self._changed.notify()
@@ -191,22 +111,32 @@ class Generator:
 
     async def encode(self, text: str) -> list[int]:
         """The tokens of a plain prompt."""
-        return await asyncio.get_running_loop().run_in_executor(self._prompts, self.model.encode, text)
+        return await self._prepared(self.model.encode, text)
 
     async def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """The tokens of a conversation. Raises NoChatTemplate and ChatTemplateFailed."""
-        return await asyncio.get_running_loop().run_in_executor(self._prompts, self.model.encode_chat, messages)
+        return await self._prepared(self.model.encode_chat, messages)
 
     async def encode_spans(self, text: str) -> list[tuple[int, int, int]]:
         """The tokens of a plain prompt with the characters that they stand for: (token, first, behind the last)."""
-        return await asyncio.get_running_loop().run_in_executor(self._prompts, self.model.encode_spans, text)
+        return await self._prepared(self.model.encode_spans, text)
+
+    async def _prepared(self, work: Callable[[Given], Made], given: Given) -> Made:
+        def run() -> Made:
+            self._preparing_since_s = time.monotonic()
+            try:
+                return work(given)
+            finally:
+                self._preparing_since_s = None
+
+        return await asyncio.get_running_loop().run_in_executor(self._prompts, run)
 
     def stuck_s(self) -> float:
-        """For how many seconds the present step has been running; infinite when the thread is dead."""
+        """For how long the present step, or a template, has been running, in seconds; infinite without the thread."""
         if not self._thread.is_alive():
             return float("inf")
-        since_s = self._busy_since_s
-        return 0.0 if since_s is None else time.monotonic() - since_s
+        since_s = [since for since in (self._busy_since_s, self._preparing_since_s) if since is not None]
+        return time.monotonic() - min(since_s) if since_s else 0.0
 
     def close(self) -> None:
         """Ends the thread after the present step; answers that are not finished never end."""

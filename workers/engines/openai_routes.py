@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from workers.engines.generation import Answer, Finish, Generator, Step, Written, whole
+from workers.engines.answers import Answer, Finish, Step, Written, whole
+from workers.engines.generation import Generator
 from workers.engines.generation_requests import ChatRequest, CompletionRequest, Unsupported, Wishes
 from workers.engines.language_model import LanguageModel
 from workers.engines.refusals import CONTEXT_LENGTH, refusing

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from workers.engines.generation import Answer, End, Finish, Generator, Step, whole
+from workers.engines.answers import Answer, End, Finish, Step, whole
+from workers.engines.generation import Generator
 from workers.engines.generation_requests import GenerateRequest, Parameters, TokenizeRequest
 from workers.engines.language_model import LanguageModel
 from workers.engines.refusals import refusing

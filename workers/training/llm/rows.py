@@ -34,6 +34,8 @@ _TEXT_PROMPT_TOKENS = 32
 _TEXT_SHOWN_CHARS = 200
 #: Examples between two calls of `between`.
 _EVERY = 64
+#: Characters of a rendered example, a prompt or an answer that a report holds.
+_REPORTED_CHARS = 8000
 #: Rows left out that the log names.
 _SKIPPED_LOGGED = 20
 
@@ -169,10 +171,15 @@ def joined(one: Sequences, other: Sequences) -> Sequences:
     return Sequences(np.concatenate((one.ids, other.ids)), np.concatenate((one.learnt, other.learnt)), offsets)
 
 
+def beginning(text: str) -> str:
+    """As much of a text as reports and logs hold: a row may have megabytes, and a report is read with every job."""
+    return text if len(text) <= _REPORTED_CHARS else f"{text[:_REPORTED_CHARS]}…"
+
+
 def shown(examples: Sequence[Example], renderer: Renderer, count: int) -> list[dict[str, Any]]:
-    """The first examples as the model sees them, what is learnt between « and »."""
+    """The first examples as the model sees them, what is learnt between « and »; of long ones the beginning."""
     return [
-        {"row": example.row, **{name: visible(part) for name, part in _rendered(example, renderer).items()}}
+        {"row": example.row, **{name: beginning(visible(part)) for name, part in _rendered(example, renderer).items()}}
         for example in examples[:count]
     ]
 

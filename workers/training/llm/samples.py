@@ -9,7 +9,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from workers.training.llm.decoder import Decoder, own_attention
-from workers.training.llm.rows import Prompt
+from workers.training.llm.rows import Prompt, beginning
 
 
 def answers(
@@ -41,9 +41,14 @@ def answers(
 
 
 def side_by_side(prompts: Sequence[Prompt], base: Sequence[str], own: Sequence[str]) -> list[dict[str, str]]:
-    """Each prompt with the data set's answer, the base model's and the result's."""
+    """Each prompt with the data set's answer, the base model's and the result's; of long texts the beginning."""
     return [
-        {"prompt": prompt.text, "reference": prompt.reference, "base": before, "result": after}
+        {
+            "prompt": beginning(prompt.text),
+            "reference": beginning(prompt.reference),
+            "base": beginning(before),
+            "result": beginning(after),
+        }
         for prompt, before, after in zip(prompts, base, own, strict=True)
     ]
 

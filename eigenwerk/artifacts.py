@@ -1,0 +1,146 @@
+"""Data sets and models: what goes in, what is there, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from eigenwerk.errors import EigenwerkError
+from eigenwerk.model_folders import model_files
+from eigenwerk.resources import (
+    ChatPreview,
+    DatasetVersion,
+    Model,
+    ModelVersion,
+    ModelVersionDetail,
+    Preview,
+    User,
+)
+from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
+from eigenwerk.transport import Transport, given
+from jobspecs.manifest import MANIFEST_NAME, write_manifest
+from jobspecs.references import Reference, parse_reference
+
+
+class ArtifactCalls:
+    """The part of a Client that moves files and knows their versions."""
+
+    _transport: Transport
+
+    def push_dataset(
+        self,
+        file: Path,
+        *,
+        name: str | None = None,
+        columns: Sequence[str] | None = None,
+        progress: Progress = ignore_progress,
+    ) -> DatasetVersion:
+        """Sends a CSV, TSV, JSONL, JSON (each also .gz or .xz) or Parquet file as the next version of `name`.
+
+        `columns` names those of a CSV or TSV file that has no header.
+        The name is the file's, up to its first dot, when there is none. Equal content gives its version again.
+        """
+        name = name or file.name.split(".")[0]
+        return DatasetVersion.model_validate(
+            self._transport.call(
+                "PUT",
+                f"/v1/datasets/{quote(name, safe='')}",
+                params=given(file_name=file.name, columns=None if columns is None else list(columns)),
+                headers=upload_headers(file),
+                body=file_body(file, progress),
+            )
+        )
+
+    def datasets(self) -> list[DatasetVersion]:
+        """The newest version of each of your data sets."""
+        return [DatasetVersion.model_validate(item) for item in self._transport.call("GET", "/v1/datasets")["data"]]
+
+    def preview_dataset(self, reference: str, *, rows: int = 10) -> Preview:
+        """The first rows of `name` or `name@version`."""
+        return Preview.model_validate(self._transport.call("GET", self._preview_path(reference), params={"rows": rows}))
+
+    def preview_chats(self, reference: str, *, rows: int = 3, model: str | None = None, **reading: str) -> ChatPreview:
+        """The first rows as conversations, and as the registered model will see them if one is named.
+
+        `reading`: objective (sft, dpo, orpo, kto, pretrain), format, and prompt, completion, text, system as texts with
+        {column} places.
+        """
+        params = given(**{"as": "chat", "rows": rows, "model": model, **reading})
+        return ChatPreview.model_validate(self._transport.call("GET", self._preview_path(reference), params=params))
+
+    def models(self) -> list[ModelVersion]:
+        """The newest version of each of your models."""
+        page = self._transport.call("GET", "/v1/registry/models")
+        return [ModelVersion.model_validate(item) for item in page["data"]]
+
+    def model(self, name: str) -> Model:
+        """A model with its versions and aliases. `name` may carry an owner: `owner/name`."""
+        return Model.model_validate(self._transport.call("GET", self._model_path(_parsed(name))))
+
+    def model_version(self, reference: str) -> ModelVersionDetail:
+        """`name`, `name@3`, `name@alias` or with an owner: the version with its manifest."""
+        wanted = _parsed(reference)
+        path = f"{self._model_path(wanted)}/versions/{wanted.version or wanted.alias or 'latest'}"
+        return ModelVersionDetail.model_validate(self._transport.call("GET", path))
+
+    def import_model(self, folder: Path, *, name: str, progress: Progress = ignore_progress) -> ModelVersionDetail:
+        """Sends a model folder (safetensors, JSON, tokenizer files) and registers it as the next version of `name`.
+
+        A GGUF file is registered as it is; the job kind `import-model` makes a model of it that other jobs can read.
+        """
+        files = model_files(folder)
+        root = folder if folder.is_dir() else folder.parent
+        import_id = self._transport.call("POST", "/v1/registry/imports", json={"name": name})["id"]
+        for file in files:
+            self._transport.call(
+                "PUT",
+                f"/v1/registry/imports/{import_id}/files/{quote(file.relative_to(root).as_posix())}",
+                headers=upload_headers(file),
+                body=file_body(file, progress),
+            )
+        # Asked again the server answers with the version that was made.
+        return ModelVersionDetail.model_validate(
+            self._transport.call("POST", f"/v1/registry/imports/{import_id}/complete", repeatable=True)
+        )
+
+    def download(self, reference: str, folder: Path, *, progress: Progress = ignore_progress) -> ModelVersionDetail:
+        """Fetches every file of a model version into `folder` and checks its sha256; `manifest.json` is written last.
+
+        Interrupted, it goes on where it stopped when called again. Raises TransferCorrupt.
+        """
+        version = self.model_version(reference)
+        path = f"/v1/registry/models/{version.owner}/{version.name}/versions/{version.version}/files"
+        folder.mkdir(parents=True, exist_ok=True)
+        # A folder with a manifest is complete: until this one is, it has none.
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        for file in version.manifest.files:
+            download_file(self._transport, path, file, folder, progress)
+        write_manifest(folder, version.manifest)
+        return version
+
+    def set_alias(self, reference: str, alias: str) -> None:
+        """Points an alias at a version: `set_alias("newsticker@3", "production")`."""
+        version = self.model_version(reference)
+        path = f"/v1/registry/models/{version.owner}/{version.name}/aliases/{quote(alias, safe='')}"
+        self._transport.call("PUT", path, json={"version": version.version})
+
+    def _preview_path(self, reference: str) -> str:
+        wanted = _parsed(reference)
+        if wanted.owner is not None and wanted.owner != self._owner():
+            raise EigenwerkError(f"You have no data set {reference}. `eigenwerk datasets` lists yours.", status=404)
+        return f"/v1/datasets/{wanted.name}/versions/{wanted.version or wanted.alias or 'latest'}/preview"
+
+    def _model_path(self, reference: Reference) -> str:
+        return f"/v1/registry/models/{reference.owner or self._owner()}/{reference.name}"
+
+    def _owner(self) -> str:
+        """Whose token it is."""
+        return User.model_validate(self._transport.call("GET", "/v1/users/me")).name
+
+
+def _parsed(text: str) -> Reference:
+    try:
+        return parse_reference(text)
+    except ValueError as error:
+        raise EigenwerkError(f"{error}.") from error
