@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 
 from jobspecs.events import MetricEvent, ProgressEvent
-from jobspecs.kinds.train_embedder import NEGATIVES_ROLE, TrainEmbedder
+from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
+from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
 from workers.runners.context import RunContext, RunFailed, RunStopped
