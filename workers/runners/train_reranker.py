@@ -16,7 +16,7 @@ from workers.training.base_model import LoadedModel, load_scorer
 from workers.training.bm25 import pair_scores
 from workers.training.devices import move_to, prepare_device
 from workers.training.embedding_model import load_embedder
-from workers.training.hard_negatives import Embed, Floats
+from workers.training.hard_negatives import Embed, Floats, Side
 from workers.training.loop import TrainingResult
 from workers.training.ranking_card import ranking_card
 from workers.training.ranking_data import RELEVANT_MIN, Pairs, PairSplit, load_pairs, split_by_query
@@ -127,8 +127,9 @@ def _embedder(context: RunContext, role: str, device: torch.device) -> Embed:
         if context.stop_requested():
             raise RunStopped
 
-    def embed(texts: Sequence[str], prompt: str) -> Floats:
-        return model.encode(texts, prompt_name=prompt if prompt in model.prompts else None, after_batch=after_batch)
+    def embed(texts: Sequence[str], prompt: Side) -> Floats:
+        before = model.prompt_before(prompt)
+        return model.encode_tokens(model.tokenize([before + text for text in texts]), after_batch=after_batch)
 
     return embed
 

@@ -9,6 +9,7 @@ Notation: N questions, P candidates, D dimensions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,9 @@ from jobspecs.kinds.hard_negatives import HardNegatives
 from workers.training.tokens import Int64s
 
 Floats = npt.NDArray[np.float32]
-#: Texts (N) and the name of their prompt (`query`, `passage`) to unit vectors (N, D).
-Embed = Callable[[Sequence[str], str], Floats]
+Side = Literal["query", "passage"]
+#: Texts (N), and whether they are put as queries or passages, to unit vectors (N, D).
+Embed = Callable[[Sequence[str], Side], Floats]
 
 #: Questions compared with all candidates at once: bounds memory to this times P.
 QUESTIONS_AT_ONCE = 512

@@ -10,7 +10,7 @@ from jobspecs.kinds.hard_negatives import HardNegatives
 from jobspecs.lifecycle import Reason
 from workers.runners.context import RunFailed
 from workers.training.bm25 import Bm25
-from workers.training.hard_negatives import QUESTIONS_AT_ONCE, Embed, Floats, nearest_negatives
+from workers.training.hard_negatives import QUESTIONS_AT_ONCE, Embed, Floats, Side, nearest_negatives
 from workers.training.ranking_data import RELEVANT_MIN, Pairs
 from workers.training.tokens import Int64s
 
@@ -82,13 +82,12 @@ def known_passages(pairs: Pairs) -> dict[int, set[str]]:
 
 def pair_cosines(pairs: Pairs, embed: Embed) -> Floats:
     """The cosine (N,) of each pair's query and passage."""
-    queries, passages = (
-        _embed_once(texts, name, embed) for texts, name in ((pairs.queries, "query"), (pairs.passages, "passage"))
-    )
+    queries = _embed_once(pairs.queries, "query", embed)
+    passages = _embed_once(pairs.passages, "passage", embed)
     return np.asarray((queries * passages).sum(axis=1), dtype=np.float32)
 
 
-def _embed_once(texts: Sequence[str], prompt: str, embed: Embed) -> Floats:
+def _embed_once(texts: Sequence[str], prompt: Side, embed: Embed) -> Floats:
     """Vectors (N, D); a text that comes again is not embedded again."""
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     return embed(list(places), prompt)[[places[text] for text in texts]]

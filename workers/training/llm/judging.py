@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from workers.training.llm.scoring import Float64s
+from workers.training.ranking_verdict import JUDGED_MIN
 from workers.training.tokens import Int64s
 from workers.training.verdict import Helped
 
@@ -79,9 +80,9 @@ def judge(held_out: HeldOut, rewards: Float64s | None = None) -> LlmVerdict:
     margin = accuracy = None
     if rewards is not None:
         margin, accuracy = _mean(rewards), _mean((rewards > 0).astype(np.float64))
-    helped = _helped(difference if margin is None else Figure(-margin.value, -margin.high, -margin.low))
-    own, base = _figure(after, losses[1]), _figure(before, losses[0])
     rows = len(held_out.tokens)
+    helped = _helped(difference if margin is None else Figure(-margin.value, -margin.high, -margin.low), rows)
+    own, base = _figure(after, losses[1]), _figure(before, losses[0])
     return LlmVerdict(
         base,
         own,
@@ -94,8 +95,10 @@ def judge(held_out: HeldOut, rewards: Float64s | None = None) -> LlmVerdict:
     )
 
 
-def _helped(difference: Figure) -> Helped:
-    """Lower is better. A difference whose interval holds 0 proves nothing."""
+def _helped(difference: Figure, rows: int) -> Helped:
+    """Lower is better. A difference whose interval holds 0 proves nothing, and neither do very few rows."""
+    if rows < JUDGED_MIN:
+        return "unclear"
     return "yes" if difference.high < 0 else "no" if difference.low > 0 else "unclear"
 
 
