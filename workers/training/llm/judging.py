@@ -71,9 +71,8 @@ class LlmVerdict:
 
 def judge(held_out: HeldOut, rewards: Float64s | None = None) -> LlmVerdict:
     """`rewards` (M,): of each held-out pair or answer, how far the result moved towards what is preferred."""
-    picks = _resampled(len(held_out.tokens))
-    tokens = held_out.tokens[picks].sum(1)
-    losses = [-values[picks].sum(1) / tokens for values in (held_out.before, held_out.after)]
+    tokens, *likelihoods = _resampled_sums(held_out.tokens.astype(np.float64), held_out.before, held_out.after)
+    losses = [-likelihood / tokens for likelihood in likelihoods]
     total = float(held_out.tokens.sum())
     before, after = (-float(values.sum()) / total for values in (held_out.before, held_out.after))
     difference = _figure(after - before, losses[1] - losses[0])
@@ -132,7 +131,7 @@ def _perplexity(loss: float) -> float:
 
 
 def _mean(values: Float64s) -> Figure:
-    return _figure(float(values.mean()), values[_resampled(len(values))].mean(1))
+    return _figure(float(values.mean()), _resampled_sums(values)[0] / len(values))
 
 
 def _figure(value: float, resampled: Float64s) -> Figure:
@@ -140,5 +139,8 @@ def _figure(value: float, resampled: Float64s) -> Figure:
     return Figure(value, float(low), float(high))
 
 
-def _resampled(rows: int) -> Int64s:
-    return np.random.default_rng(_SEED).integers(0, rows, (_RESAMPLES, rows))
+def _resampled_sums(*values: Float64s) -> Float64s:
+    """Sums (V, R) of V figures (N,) each over resamples of their rows, the same for all; one resample in memory."""
+    table, generator = np.stack(values), np.random.default_rng(_SEED)
+    rows = table.shape[1]
+    return np.stack([table[:, generator.integers(0, rows, rows)].sum(1) for _ in range(_RESAMPLES)], axis=1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from jobspecs.problems import InvalidInput
 from storage.tabular import detect_format
 from workers.runners.context import RunFailed
 from workers.training.llm.sequences import Bools, Sequences, sequences_of
-from workers.training.tokens import Int64s
+from workers.training.tokens import Int32s, Int64s
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +36,8 @@ _TEXT_SHOWN_CHARS = 200
 #: Examples between two calls of `between`.
 _EVERY = 64
 
-Parts = list[tuple[list[int], list[bool]]]
+#: Ids and what is learnt of them, as arrays: as lists they take eight times the memory.
+Parts = list[tuple[Int32s, Bools]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Prompt:
 def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm) -> SplitExamples:
     """Reads, samples and splits; depends on `validation.seed` and the data only.
 
-    Raises RunFailed(invalid_dataset) with file and row.
+    Examples with the same prompt go to the same side. Where that ties most of them together, as one instruction for
+    all texts does, only equal examples do. Raises RunFailed(invalid_dataset) with file and row.
     """
     data = spec.data
     source = ChatSource(
@@ -88,8 +92,35 @@ def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm)
         )
     order = np.random.default_rng(spec.validation.seed).permutation(len(examples))[: spec.rows]
     wanted = min(max(1, round(len(order) * spec.validation.fraction)), spec.validation.rows_max, len(order) - 1)
-    train, held_out = np.sort(order[wanted:]), np.sort(order[:wanted])
-    return SplitExamples(tuple(examples[i] for i in train), tuple(examples[i] for i in held_out))
+    chosen = [examples[i] for i in order]
+    held_out = _held_out([_prompt_key(example) for example in chosen], wanted)
+    if 2 * held_out.sum() < wanted:
+        held_out = _held_out([replace(example, row=0) for example in chosen], wanted)
+    if not held_out.any():
+        raise RunFailed(Reason.invalid_dataset, f"file {path.name}: all rows are equal; none is left to judge by.")
+    return SplitExamples(*(tuple(examples[i] for i in np.sort(order[side])) for side in (~held_out, held_out)))
+
+
+def _prompt_key(example: Example) -> Hashable:
+    """What makes two examples ask the same."""
+    if isinstance(example, PlainText):
+        return example.text
+    if isinstance(example, Preference):
+        return tuple((message.role, message.content) for message in example.prompt)
+    before = itertools.takewhile(lambda message: message.role != "assistant", example.messages)
+    return tuple((message.role, message.content) for message in before)
+
+
+def _held_out(keys: Sequence[Hashable], wanted: int) -> Bools:
+    """(N,) true for all examples of a key, in the order of the keys, up to `wanted` examples; never all."""
+    sizes = Counter(keys)
+    chosen: set[Hashable] = set()
+    taken = 0
+    for key, size in sizes.items():
+        if taken + size <= wanted:
+            chosen.add(key)
+            taken += size
+    return np.array([key in chosen for key in keys], dtype=np.bool_)
 
 
 def load_renderer(folder: Path) -> Renderer:
@@ -115,13 +146,13 @@ def render(
         rendered = _rendered(example, renderer).values()
         pieces = [piece for part in rendered for piece in _cut(part, spec, max_length)]
         cut += any(len(part.ids) > max_length for part in rendered)
-        if not pieces or not all(any(learnt[1:]) for _, learnt in pieces):
+        if number % _EVERY == 0:
+            between(number)
+        if not pieces or not all(learnt[1:].any() for _, learnt in pieces):
             empty += 1
             continue
         parts += pieces
         desirable.append(isinstance(example, Judged) and example.desirable)
-        if number % _EVERY == 0:
-            between(number)
     if not parts:
         raise RunFailed(
             Reason.invalid_dataset, f"no row leaves anything to learn within max_length ({max_length} tokens)."
@@ -129,6 +160,15 @@ def render(
     if empty:
         _log.warning("%d rows left out: their answers begin after max_length (%d tokens)", empty, max_length)
     return Rows(sequences_of(parts), np.array(desirable, dtype=np.bool_), empty, cut)
+
+
+def turn_end(examples: Sequence[Example], renderer: Renderer) -> str | None:
+    """The special token that answers end with, as rendered; None where there is none, and for plain texts."""
+    if isinstance(examples[0], PlainText):
+        return None
+    rendered = next(iter(_rendered(examples[0], renderer).values()))
+    learnt = [token for token, counts in zip(rendered.ids, rendered.mask, strict=True) if counts]
+    return renderer.special_token(learnt[-1]) if learnt else None
 
 
 def mismatched(sequences: Sequences) -> Sequences:
@@ -183,10 +223,11 @@ def _rendered(example: Example, renderer: Renderer) -> dict[str, Rendered]:
 
 def _cut(part: Rendered, spec: FinetuneLlm, max_length: int) -> Parts:
     """Conversations lose what is beyond; plain texts become several sequences."""
+    ids = np.array(part.ids, dtype=np.int32)
     whole = spec.training.loss_on == "all" and spec.objective in ("sft", "pretrain")
-    learnt = [True] * len(part.ids) if whole else part.mask
+    learnt = np.full(len(ids), True) if whole else np.array(part.mask, dtype=np.bool_)
     if spec.objective != "pretrain":
-        return [(part.ids[:max_length], learnt[:max_length])]
-    starts = range(0, len(part.ids), max_length)
-    pieces = [(part.ids[start : start + max_length], learnt[start : start + max_length]) for start in starts]
+        return [(ids[:max_length], learnt[:max_length])]
+    starts = range(0, len(ids), max_length)
+    pieces = [(ids[start : start + max_length], learnt[start : start + max_length]) for start in starts]
     return [piece for piece in pieces if len(piece[0]) > 1]
