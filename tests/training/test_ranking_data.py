@@ -63,7 +63,7 @@ def test_one_query_alone_is_refused(tmp_path: Path) -> None:
         (("q", "", 1), "row 3: the cell is empty"),
         (("  ", "p", 1), "row 3: the cell is empty"),
         (("q", "p", "good"), "row 3: 'good' is not a number"),
-        (("q", "p", "nan"), "row 3: nan is not between 0 and 1"),
+        (("q", "p", "nan"), "row 3: 'nan' is not a number"),
         (("q", "p", 4), "row 3: 4 is not between 0 and 1"),
     ],
 )

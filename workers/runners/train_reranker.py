@@ -8,7 +8,7 @@ import torch
 
 from jobspecs.events import MetricEvent, ProgressEvent
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
-from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, RerankerNegatives, TrainReranker
+from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, LISTWISE, RerankerNegatives, TrainReranker
 from jobspecs.manifest import Manifest
 from workers.runners.context import RunContext, RunStopped
 from workers.runners.stages import Stages
@@ -19,7 +19,7 @@ from workers.training.embedding_model import load_embedder
 from workers.training.hard_negatives import Embed, Floats, Side
 from workers.training.loop import TrainingResult
 from workers.training.ranking_card import ranking_card
-from workers.training.ranking_data import RELEVANT_MIN, Pairs, PairSplit, load_pairs, split_by_query
+from workers.training.ranking_data import RELEVANT_MIN, Pairs, PairSplit, check_comparable, load_pairs, split_by_query
 from workers.training.ranking_model import RankingModel
 from workers.training.ranking_negatives import mine_negatives, pair_cosines, pool_candidates
 from workers.training.ranking_verdict import RankingVerdict, judge_rankings
@@ -45,6 +45,9 @@ def run(context: RunContext) -> Manifest:
     if spec.mines_negatives:
         stages.enter("mine")
         split = _mined(context, spec, split, device)
+
+    if spec.loss_name in LISTWISE:
+        check_comparable(split.train)
 
     stages.enter("tokenize")
     training_tokens = _tokenize(context, loaded, spec, split.train)
