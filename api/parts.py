@@ -10,6 +10,7 @@ import anyio
 import httpx
 from fastapi import Depends, Request
 
+from api.jobs.inspection_cache import InspectionCache
 from api.settings import ApiSettings
 from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
@@ -35,6 +36,8 @@ class Parts:
     #: For the model hub; it honours the proxy variables.
     hub: httpx.Client
     transfers: anyio.CapacityLimiter
+    #: What was found out about data sets and models.
+    inspections: InspectionCache = field(default_factory=InspectionCache)
     #: Set when the process shall end: streams that have no end of their own finish.
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -68,6 +71,7 @@ class Parts:
         await self.inference.aclose()
         await self.watcher.close()
         self.hub.close()
+        self.inspections.close()
         self.objects.close()
         self.database.close()
 

@@ -34,6 +34,10 @@ class ApiSettings:
     dataset_bytes_max: int = 20 * GIB
     #: Largest file of an imported model, in bytes.
     model_file_bytes_max: int = 50 * GIB
+    #: Data sets up to this size, in bytes as stored, are checked whole before a job is queued; larger ones by the job.
+    check_bytes_max: int = 64 * 1024**2
+    #: Seconds that the check of one data set may take; the job checks what is left.
+    check_seconds_max: float = 15.0
     #: Where bodies are kept while they are received and checked.
     spool_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     #: The object store as users see it, for presigned URLs; the internal address when absent.
@@ -76,6 +80,8 @@ class ApiSettings:
             allowed_hosts=tuple(values.get("EIGENWERK_ALLOWED_HOSTS", "").replace(",", " ").split()),
             dataset_bytes_max=int(values.get("EIGENWERK_DATASET_BYTES_MAX", cls.dataset_bytes_max)),
             model_file_bytes_max=int(values.get("EIGENWERK_MODEL_FILE_BYTES_MAX", cls.model_file_bytes_max)),
+            check_bytes_max=int(values.get("EIGENWERK_CHECK_BYTES_MAX", cls.check_bytes_max)),
+            check_seconds_max=float(values.get("EIGENWERK_CHECK_SECONDS_MAX", cls.check_seconds_max)),
             spool_dir=Path(spool or tempfile.gettempdir()),
             s3_public_endpoint=values.get("EIGENWERK_S3_PUBLIC_ENDPOINT") or None,
             hub_endpoint=values.get("HF_ENDPOINT", cls.hub_endpoint).rstrip("/"),

@@ -24,6 +24,7 @@ BENCHMARKS = (
     "reranking",
     "embedder_training",
     "cached_mnrl_memory",
+    "memory_estimate",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 LIMIT_S = 300

@@ -33,6 +33,8 @@ from eigenwerk.resources import (
 )
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import Sleep, Transport, given
+from jobspecs.data_report import DataReport
+from jobspecs.estimate import Estimate
 from jobspecs.manifest import MANIFEST_NAME, write_manifest
 from jobspecs.references import Reference, parse_reference
 
@@ -78,6 +80,16 @@ class Client(InferenceCalls):
         return Job.model_validate(
             self._transport.call("POST", "/v1/jobs", json=dict(spec), headers=headers, repeatable=True)
         )
+
+    def check(self, spec: Mapping[str, Any]) -> DataReport:
+        """Reads the whole data set as the job would; nothing is queued. What is wrong with it is in the report."""
+        answer = self._transport.call("POST", "/v1/jobs/check", json=dict(spec), repeatable=True)
+        return DataReport.model_validate(answer)
+
+    def estimate(self, spec: Mapping[str, Any]) -> Estimate:
+        """Memory by part and a duration band of a job; nothing is queued."""
+        answer = self._transport.call("POST", "/v1/jobs/estimate", json=dict(spec), repeatable=True)
+        return Estimate.model_validate(answer)
 
     def jobs(self, *, limit: int = 50, states: Sequence[str] = ()) -> list[JobSummary]:
         """Your jobs, newest first."""

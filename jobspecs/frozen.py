@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobspecs.estimate import Estimate
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import ManifestFile, ModelOrigin
 
@@ -75,6 +76,10 @@ class FrozenInputs(BaseModel):
     model: FrozenModel | None = None
     #: Models in other roles, and the bases of adapters: role -> model.
     models: dict[str, FrozenModel] = Field(default_factory=dict)
+    #: Whether the whole data set was checked at submit; otherwise the job's first stage does it.
+    checked: bool = False
+    #: What was estimated from these inputs.
+    estimate: Estimate | None = None
 
     def by_role(self) -> dict[str, FrozenModel]:
         """All models, the one that the job starts from in BASE_ROLE."""

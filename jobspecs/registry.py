@@ -22,11 +22,11 @@ JobSpec = SpecBase
 
 SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
     {
-        "finetune-llm": FinetuneLlm,
         "train-classifier": TrainClassifier,
         "train-embedder": TrainEmbedder,
         "train-reranker": TrainReranker,
         "score-pairs": ScorePairs,
+        "finetune-llm": FinetuneLlm,
         "import-model": ImportModel,
     }
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobspecs.estimate import Estimate
 from jobspecs.manifest import ModelOrigin
 
 #: The child wrote a checkpoint and stopped because it was asked to (EX_TEMPFAIL of sysexits.h).
@@ -35,5 +36,9 @@ class ChildTask(BaseModel):
     output_dir: Path
     checkpoints_dir: Path
     resume_from: Path | None
+    #: Whether the whole data set was checked before the job was queued.
+    checked: bool = False
+    #: What the job was expected to take.
+    estimate: Estimate | None = None
     #: Indices of the GPUs that the child may see.
     gpus: tuple[int, ...]

@@ -95,6 +95,8 @@ class Journey:
             output_dir=folders.output,
             checkpoints_dir=folders.checkpoints,
             resume_from=checkpoint,
+            checked=inputs.checked,
+            estimate=inputs.estimate,
             gpus=job.gpus,
         )
         folders.task.write_text(task.model_dump_json(), encoding="utf-8")

@@ -14,6 +14,8 @@ from api.jobs import service
 from api.jobs.cursors import parse_cursor
 from api.jobs.schemas import JobDetail, JobList, LogPage
 from api.parts import ThePlatform
+from jobspecs.data_report import DataReport
+from jobspecs.estimate import Estimate
 from jobspecs.lifecycle import JobState
 from jobspecs.registry import SPECS
 
@@ -44,6 +46,24 @@ def submit_job(
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job
+
+
+@router.post("/v1/jobs/check", openapi_extra=_SPEC_SCHEMA)
+@requires("read")
+def check_job(
+    platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
+) -> DataReport:
+    """Reads the whole data set as the job would, and queues nothing: lengths, duplicates, leaks, refused rows."""
+    return service.check(platform, user, document)
+
+
+@router.post("/v1/jobs/estimate", openapi_extra=_SPEC_SCHEMA)
+@requires("read")
+def estimate_job(
+    platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
+) -> Estimate:
+    """Parameters, memory by part, and a duration band of a job, before it is queued."""
+    return service.estimate(platform, user, document)
 
 
 @router.get("/v1/jobs")

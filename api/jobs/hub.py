@@ -123,6 +123,16 @@ def _fetch(hub: httpx.Client, settings: ApiSettings, reference: Reference) -> di
     return document
 
 
+def fetch_file(hub: httpx.Client, settings: ApiSettings, model: FrozenHubModel, path: str) -> bytes | None:
+    """A small text file of a repository at its commit; None when the hub does not give it out itself.
+
+    Raises httpx.HTTPError when the hub does not answer.
+    """
+    headers = {"Authorization": f"Bearer {settings.hub_token}"} if settings.hub_token else {}
+    response = _get(hub, f"{settings.hub_endpoint}/{model.repository}/resolve/{model.revision}/{path}", headers)
+    return response.content if response.is_success else None
+
+
 def _get(hub: httpx.Client, url: str, headers: dict[str, str]) -> httpx.Response:
     """Follows redirects within the hub only: the token goes nowhere else."""
     response = hub.get(url, headers=headers)

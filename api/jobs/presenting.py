@@ -36,10 +36,12 @@ def summary(row: JobRow) -> JobSummary:
 def detail(work: UnitOfWork, row: JobRow) -> JobDetail:
     progress = work.events.newest(row.id, "progress") if row.fence else None
     event = progress.event if progress else None
+    inputs = FrozenInputs.model_validate(row.inputs)
     return JobDetail(
         **dict(summary(row)),
         spec=row.spec,
-        inputs=_inputs(FrozenInputs.model_validate(row.inputs)),
+        inputs=_inputs(inputs),
+        estimate=inputs.estimate,
         slots=row.slots,
         memory_bytes=row.memory_bytes,
         gpus=row.gpus,

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent, ProgressEvent, StateChange
 from jobspecs.lifecycle import JobState
 from jobspecs.problems import Problem
@@ -69,6 +70,8 @@ class JobDetail(JobSummary):
     inputs: JobInputs
     #: What may be wasteful about it, found when it was submitted.
     warnings: list[Problem]
+    #: What it would take, as far as that was known when it was submitted.
+    estimate: Estimate | None
     slots: int
     memory_bytes: int
     gpus: int

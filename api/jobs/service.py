@@ -11,16 +11,20 @@ from api.authentication import Principal
 from api.errors import ApiError, not_found
 from api.jobs.freezing import Frozen, freeze
 from api.jobs.hub import GgufChoice, HubModel, resolve
+from api.jobs.inspecting import Inspected, inspect
 from api.jobs.presenting import detail, summary
 from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
+from jobspecs.data_report import DataReport
+from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent
-from jobspecs.problems import InvalidInput
+from jobspecs.frozen import FrozenRegistryModel
+from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import parse_reference
 from jobspecs.registry import JobSpec, parse_spec
 from scheduling.admission import why_no_host_fits
 from scheduling.decisions import Host, Waiting
-from scheduling.estimates import TYPICAL_WEIGHTS_BYTES, training_memory_bytes
+from scheduling.estimates import admission_bytes
 from storage.database import UnitOfWork
 
 GIB = 1024**3
@@ -32,30 +36,61 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
     Raises InvalidInput, and nothing is queued; ApiError 409 when the key was used for another spec.
     """
     spec = parse_spec(document)
+    if problems := spec.problems_of_resources():
+        raise InvalidInput(problems)
     request_sha256 = _sha256(document)
     if key is not None and (earlier := _earlier(parts, user, key, request_sha256)):
         return earlier, False
-    hub_models = _hub_models(parts, spec)
+    frozen = _frozen(parts, user, spec)
+    _refuse_by_profile(spec, frozen)
+    found = _inspected(parts, spec, frozen)
+    if found.report is not None and found.report.problems:
+        raise InvalidInput(found.report.problems)
+    memory_bytes = _memory_bytes(spec, found.estimate)
+    inputs = frozen.inputs.model_copy(update={"checked": found.checked, "estimate": found.estimate})
     with parts.database.unit_of_work() as work:
-        frozen = freeze(work, user, spec, hub_models)
-        if frozen.profile is not None and (problems := spec.problems_with(frozen.profile)):
-            raise InvalidInput(problems)
-        memory_bytes = _memory_bytes(spec, frozen)
         _check_room(work, memory_bytes, spec.resources.gpus)
         row, created = work.jobs.submit(
             user.user_id,
             owner_name=user.name,
             spec=spec.model_dump(mode="json"),
-            inputs=frozen.inputs.model_dump(mode="json"),
+            inputs=inputs.model_dump(mode="json"),
             slots=1,
             memory_bytes=memory_bytes,
             gpus=spec.resources.gpus,
             request_sha256=request_sha256,
             idempotency_key=key,
+            warnings=[warning.model_dump(mode="json") for warning in found.report.warnings] if found.report else [],
         )
         # Two requests with one key may have met: then the earlier one counts here as well.
         _check_same(row.request_sha256, request_sha256)
         return detail(work, row), created
+
+
+def check(parts: Parts, user: Principal, document: dict[str, Any]) -> DataReport:
+    """What `submit` would find out about the data; nothing is queued.
+
+    Raises InvalidInput for what is no spec and for references that mean nothing; what is wrong with the data is in the
+    report.
+    """
+    spec = parse_spec(document)
+    frozen = _frozen(parts, user, spec)
+    report = _inspected(parts, spec, frozen).report
+    if report is None:
+        raise InvalidInput(
+            [Problem(field="kind", message=f"{spec.kind} reads no data set: there is nothing to check.")]
+        )
+    if not report.problems and frozen.profile is not None:
+        return report.model_copy(update={"problems": tuple(spec.problems_with(frozen.profile))})
+    return report
+
+
+def estimate(parts: Parts, user: Principal, document: dict[str, Any]) -> Estimate:
+    """What the job would take; nothing is queued. Raises InvalidInput as `submit` does."""
+    spec = parse_spec(document)
+    frozen = _frozen(parts, user, spec)
+    _refuse_by_profile(spec, frozen)
+    return _inspected(parts, spec, frozen).estimate
 
 
 def list_jobs(parts: Parts, user: Principal, *, states: list[str], before: int | None, limit: int) -> JobList:
@@ -149,12 +184,27 @@ def _hub_models(parts: Parts, spec: JobSpec) -> dict[str, HubModel]:
     }
 
 
-def _memory_bytes(spec: JobSpec, frozen: Frozen) -> int:
-    if spec.resources.memory_gib != "auto":
-        return int(spec.resources.memory_gib * GIB)
-    batch_size, tokens_per_text = spec.batch_shape(frozen.profile)
-    return training_memory_bytes(
-        sum(frozen.weights_bytes.values()) or TYPICAL_WEIGHTS_BYTES,
-        batch_size=batch_size,
-        tokens_per_text=tokens_per_text,
-    )
+def _frozen(parts: Parts, user: Principal, spec: JobSpec) -> Frozen:
+    """Raises InvalidInput when a reference means nothing."""
+    hub_models = _hub_models(parts, spec)
+    with parts.database.unit_of_work() as work:
+        return freeze(work, user, spec, hub_models)
+
+
+def _refuse_by_profile(spec: JobSpec, frozen: Frozen) -> None:
+    """Raises InvalidInput when the data set's profile tells already that the spec can't work."""
+    if frozen.profile is not None and (problems := spec.problems_with(frozen.profile)):
+        raise InvalidInput(problems)
+
+
+def _inspected(parts: Parts, spec: JobSpec, frozen: Frozen) -> Inspected:
+    """No transaction is open while data set and models are looked at."""
+    model = frozen.inputs.model
+    digest = model.digest if isinstance(model, FrozenRegistryModel) else None
+    with parts.database.unit_of_work() as work:
+        speeds = work.jobs.speeds(spec.kind, digest, gpus=spec.resources.gpus)
+    return inspect(parts, spec, frozen, speeds)
+
+
+def _memory_bytes(spec: JobSpec, made: Estimate) -> int:
+    return int(spec.resources.memory_gib * GIB) if spec.resources.memory_gib != "auto" else admission_bytes(made)

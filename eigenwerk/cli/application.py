@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from eigenwerk.cli import chat, datasets, deployments, inference, jobs, models, platform, users
+from eigenwerk.cli import chat, checks, datasets, deployments, inference, jobs, models, platform, users
 from eigenwerk.cli.console import note
 from eigenwerk.errors import EigenwerkError
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 app.add_typer(platform.commands)
 app.add_typer(datasets.commands, name="datasets")
 app.add_typer(jobs.commands)
+app.add_typer(checks.commands)
 app.add_typer(models.commands, name="models")
 app.add_typer(models.top_commands)
 app.add_typer(deployments.commands)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from eigenwerk.cli.checks import located
 from eigenwerk.cli.console import (
     ID_CHARS,
     JobId,
@@ -23,6 +24,7 @@ from eigenwerk.cli.console import (
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event
+from eigenwerk.forecasts import use_lines
 from eigenwerk.reporting import columns, result_lines
 from eigenwerk.resources import Job, LogLine
 from eigenwerk.specs import SpecFile, read_spec
@@ -162,13 +164,10 @@ def cancel(job_id: JobId, as_json: JsonOption = False) -> None:
 
 
 def _submitted(client: Client, file: SpecFile) -> Job:
-    try:
-        return client.submit(file.document)
-    except EigenwerkError as error:
-        if not error.problems:
-            raise
-        lines = "\n".join(file.located(problem) for problem in error.problems)
-        raise EigenwerkError(lines, error.problems, error.status) from error
+    job = located(file, lambda: client.submit(file.document))
+    for warning in job.warnings:
+        note(f"warning: {file.located(warning)}")
+    return job
 
 
 def watch_to_end(client: Client, job_id: str, as_json: bool) -> None:
@@ -233,5 +232,10 @@ def _described(job: Job) -> list[str]:
     if job.progress is not None and not job.ended:
         progress = f"{job.progress.stage} {job.progress.step}/{job.progress.steps_total}  {figures(job.progress)}"
         facts.append(("progress", progress.rstrip()))
+    facts += [("warning", str(warning)) for warning in job.warnings]
     lines = columns(["", ""], [[name, value] for name, value in facts if value])
-    return lines + (["", *result_lines(job.result)] if job.result is not None else [])
+    if job.result is not None:
+        lines += ["", *result_lines(job.result)]
+        if used := use_lines(job.result.report):
+            lines += ["", *used]
+    return lines

@@ -89,6 +89,23 @@ class SpecBase(Section):
         reference: str | None = getattr(self, "model", None)
         return {} if reference is None else {BASE_ROLE: reference}
 
+    @property
+    def processes(self) -> int:
+        """How many processes run the job together, each with a GPU of its own where there are more than one."""
+        return 1
+
+    def problems_of_resources(self) -> list[Problem]:
+        """Why this kind can't use the resources that are asked for; empty when it can."""
+        if self.resources.gpus <= 1:
+            return []
+        return [
+            Problem(
+                field="resources.gpus",
+                message=f"{self.kind} trains on one GPU; the job asks for {self.resources.gpus}.",
+                remedy="Ask for one GPU or none.",
+            )
+        ]
+
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can, as far as a profile tells."""
         return []

@@ -42,6 +42,9 @@ class ChatData(Section):
         default=None, min_length=1, max_length=20_000, description="system prompt of conversations without their own"
     )
     text: str | None = Field(default=None, min_length=1, max_length=20_000, description="plain text, such as {body}")
+    bad_rows: Literal["refuse", "skip"] = Field(
+        default="refuse", description="rows that are no example: refuse the job, or leave them out and say so"
+    )
 
     def columns(self) -> dict[str, str]:
         """Column -> field of this section that names it. Raises ValueError for a broken template."""
@@ -115,7 +118,11 @@ class LlmTraining(Optimization):
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     liger: Literal["auto", "off"] = Field(default="auto", description="Liger kernels, on GPUs that have them installed")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on GPUs, fp32 on CPUs")
-    distributed: Literal["none", "ddp", "fsdp", "zero2", "zero3"] = "none"
+    distributed: Literal["none", "ddp", "fsdp", "zero2", "zero3"] = Field(
+        default="none",
+        description="how the GPUs of resources.gpus train one model: each a copy (ddp), or a share of weights, "
+        "gradients and optimizer (fsdp, zero3) or of gradients and optimizer (zero2)",
+    )
 
     @property
     def tokens_per_micro_batch(self) -> int:
@@ -127,13 +134,6 @@ class LlmTraining(Optimization):
         if self.micro_batch_tokens is not None and self.micro_batch_size is not None:
             raise ValueError("give micro_batch_tokens or micro_batch_size, not both")
         return self
-
-    @field_validator("distributed")
-    @classmethod
-    def _one_gpu(cls, value: str) -> str:
-        if value != "none":
-            raise ValueError(f"{value}: a job trains on one GPU so far; leave distributed out and ask for one GPU")
-        return value
 
 
 class Generation(Section):
@@ -208,7 +208,7 @@ class FinetuneLlm(SpecBase):
                     remedy="Push more rows.",
                 )
             )
-        return [*problems, *self._problems_of_resources()]
+        return [*problems, *self.problems_of_resources()]
 
     def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
         """Sequences of a micro-batch, and tokens of each at most."""
@@ -216,21 +216,68 @@ class FinetuneLlm(SpecBase):
         rows = training.micro_batch_size or max(1, training.tokens_per_micro_batch // training.max_length)
         return min(rows, training.batch_size), training.max_length
 
-    def _problems_of_resources(self) -> list[Problem]:
+    @property
+    def processes(self) -> int:
+        """One per GPU."""
+        return 1 if self.training.distributed == "none" else max(1, self.resources.gpus)
+
+    def problems_of_resources(self) -> list[Problem]:
+        """What needs GPUs that the job does not ask for, or several without a word on how to use them."""
         gpus, training = self.resources.gpus, self.training
-        problems = []
-        if gpus > 1:
-            problems.append(
-                Problem(
-                    field="resources.gpus", message="a job trains on one GPU so far.", remedy="Ask for one GPU or none."
-                )
-            )
+        problems = self._problems_of_distribution()
         if gpus == 0 and training.optimizer in _GPU_OPTIMIZERS:
             problems.append(_needs_gpu("training.optimizer", training.optimizer, "adamw"))
         if gpus == 0 and training.attention == "flash":
             problems.append(_needs_gpu("training.attention", "flash", "auto"))
         if gpus == 0 and training.precision == "bf16":
             problems.append(_needs_gpu("training.precision", "bf16", "auto"))
+        return problems
+
+    def _problems_of_distribution(self) -> list[Problem]:
+        gpus, mode = self.resources.gpus, self.training.distributed
+        if mode == "none":
+            if gpus <= 1:
+                return []
+            return [
+                Problem(
+                    field="training.distributed",
+                    message=f"the job asks for {gpus} GPUs and does not say how to train on them together.",
+                    remedy="Write distributed: ddp, or fsdp for a model that is too large for one GPU.",
+                )
+            ]
+        problems = []
+        if gpus <= 1:
+            problems.append(
+                Problem(
+                    field="resources.gpus",
+                    message=f"distributed: {mode} takes two GPUs or more; the job asks for {gpus}.",
+                    remedy="Ask for more GPUs, or leave training.distributed out.",
+                )
+            )
+        if mode != "ddp" and self.tuning == "qlora":
+            problems.append(
+                Problem(
+                    field="training.distributed",
+                    message=f"{mode} can't share out weights of 4 bits (tuning: qlora).",
+                    remedy="Write distributed: ddp, or tuning: lora.",
+                )
+            )
+        if mode in ("zero2", "zero3") and self.training.keep_best:
+            problems.append(
+                Problem(
+                    field="training.keep_best",
+                    message=f"the weights of an earlier step can't be put back into {mode}.",
+                    remedy="Leave keep_best out, or write distributed: fsdp.",
+                )
+            )
+        if mode != "ddp" and self.training.optimizer in _GPU_OPTIMIZERS:
+            problems.append(
+                Problem(
+                    field="training.optimizer",
+                    message=f"{self.training.optimizer} can't be shared out by {mode}.",
+                    remedy="Write optimizer: adamw, or distributed: ddp.",
+                )
+            )
         return problems
 
 

@@ -214,14 +214,14 @@ class TrainEmbedder(SpecBase):
 
     def _problems_of_score(self, column: ColumnProfile) -> Iterable[Problem]:
         low, high = self.score_range
-        if column.kind != "number":
+        if column.kind not in ("number", "boolean"):
             yield Problem(
                 field="score",
                 message=f"column {self.score!r} holds {column.kind}, not numbers.",
                 remedy="Choose the column with the scores.",
             )
             return
-        values = {float(value) for value in column.values}
+        values = set(column.numbers())
         outside = sorted(value for value in values if not low <= value <= high)
         if outside:
             yield Problem(

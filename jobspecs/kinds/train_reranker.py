@@ -205,18 +205,13 @@ def _problems_of_range(spec: TrainReranker, column: ColumnProfile, field: str) -
     if spec.threshold is not None:
         return []
     low, high = spec.score_range
-    outside = [value for value in column.values if not low <= _number(value) <= high]
+    outside = [value for value in column.numbers() if not low <= value <= high]
     if not outside:
         return []
     return [
         Problem(
             field=field,
-            message=f"column {spec.label!r} holds {outside[0]}, which is not between {low:g} and {high:g}.",
+            message=f"column {spec.label!r} holds {outside[0]:g}, which is not between {low:g} and {high:g}.",
             remedy="Set score_range to the least and the greatest label, such as [0, 5].",
         )
     ]
-
-
-def _number(text: str) -> float:
-    """A value of a profile as a number; truth values are 0 and 1."""
-    return float({"true": "1", "false": "0"}.get(text.lower(), text))

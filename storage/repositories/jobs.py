@@ -12,11 +12,13 @@ from sqlalchemy.orm import Session
 
 from jobspecs.lifecycle import ACTIVE, CRASHES_MAX, REASONS, TERMINAL, JobState, Reason, may
 from storage.repositories.outbox import OutboxRepository
-from storage.tables import JobRow, JobTransitionRow
+from storage.tables import DatasetVersionRow, JobRow, JobTransitionRow, ModelVersionRow
 
 #: Seconds before a job that was given back may start again: at once after a first crash, later after more,
 #: and later when a part of the platform is missing, so that it is not asked in a tight loop.
 _BACK_OFF_S = 10.0
+#: So many earlier jobs tell how fast the next one will be.
+_SPEEDS_MAX = 20
 
 
 class JobRepository:
@@ -66,6 +68,27 @@ class JobRepository:
         self._record(job_id, 1, None, JobState.queued, fence=0, actor=f"user:{owner_name}")
         self._outbox.add("schedule", {"job_id": str(job_id)})
         return self._session.get_one(JobRow, job_id), True
+
+    def speeds(self, kind: str, model_digest: str | None, *, gpus: int) -> list[float]:
+        """Operations per second that the newest finished jobs of this kind, base model and number of GPUs reached.
+
+        A model of a hub has no digest: then jobs on any model count.
+        """
+        manifests = (ModelVersionRow.manifest, DatasetVersionRow.manifest)
+        speed = func.coalesce(
+            *(manifest["report"]["duration"]["operations_per_s"].as_float() for manifest in manifests)
+        )
+        query = (
+            select(speed)
+            .select_from(JobRow)
+            .outerjoin(ModelVersionRow, ModelVersionRow.job_id == JobRow.id)
+            .outerjoin(DatasetVersionRow, DatasetVersionRow.job_id == JobRow.id)
+            .where(JobRow.kind == kind, JobRow.gpus == gpus, JobRow.state == JobState.succeeded, speed > 0)
+        )
+        if model_digest is not None:
+            query = query.where(JobRow.inputs["model"]["digest"].as_string() == model_digest)
+        newest = query.order_by(JobRow.submitted_order.desc()).limit(_SPEEDS_MAX)
+        return [float(value) for value in self._session.scalars(newest)]
 
     def transition(
         self,

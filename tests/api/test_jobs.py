@@ -185,3 +185,12 @@ def test_a_job_that_no_host_could_ever_take_is_refused(ready: Api) -> None:
     assert refused.status_code == 422
     assert refused.json()["error"]["param"] == "resources.gpus"
     assert ready.client.get("/v1/jobs").json()["data"] == []
+
+
+def test_several_gpus_are_for_kinds_that_can_use_them(ready: Api) -> None:
+    with ready.database.unit_of_work() as work:
+        work.hosts.announce("large", slots=1, memory_bytes=2**50, gpus=8, accepting=True)
+    refused = ready.client.post("/v1/jobs", json={**SPEC, "resources": {"gpus": 2}})
+    assert refused.status_code == 422
+    assert refused.json()["error"]["param"] == "resources.gpus"
+    assert "trains on one GPU" in refused.json()["error"]["message"]

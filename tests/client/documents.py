@@ -26,6 +26,59 @@ VERDICT = {
 }
 
 
+def data_report(**fields: Any) -> dict[str, Any]:
+    return {
+        "kind": "train-classifier",
+        "file": "headlines.csv",
+        "rows": 1000,
+        "usable": 998,
+        "refused": 2,
+        "refused_rows": [{"message": "the cell is empty.", "field": "headline", "row": 7}],
+        "duplicates": 12,
+        "tokens": {
+            "counted_by": "tokenizer",
+            "unit": "text",
+            "sequences": 998,
+            "mean": 24.0,
+            "read_mean": 23.5,
+            "read_deviation": 5.0,
+            "p50": 24,
+            "p95": 31,
+            "longest": 140,
+            "max_length": 64,
+            "truncated": 100,
+            "bins": [
+                {"low": 0, "high": 49, "sequences": 898},
+                {"low": 50, "high": 99, "sequences": 90},
+                {"low": 100, "high": 149, "sequences": 10},
+            ],
+        },
+        "held_out": {"unit": "row", "train": 748, "validation": 250, "leaked": 5, "first_leaked_row": 11},
+        "classes": {"good": 600, "bad": 398},
+        "classes_total": 2,
+        **fields,
+    }
+
+
+def estimate(**fields: Any) -> dict[str, Any]:
+    return {
+        "kind": "train-classifier",
+        "parameters": 22_700_000,
+        "trainable_parameters": 11_350_000,
+        "main_memory": {
+            "weights": 91_000_000,
+            "gradients": 45_000_000,
+            "optimizer": 90_000_000,
+            "activations": 300_000_000,
+            "runtime": 200_000_000,
+        },
+        "tokens": 500_000,
+        "operations": 4e13,
+        "duration": {"low_s": 80, "high_s": 400, "basis": "assumed"},
+        **fields,
+    }
+
+
 def job(state: str = "queued", **fields: Any) -> dict[str, Any]:
     document = {
         "object": "job",

@@ -18,9 +18,11 @@ from tests.client.documents import (
     AT,
     JOB_ID,
     OTHER_ID,
+    data_report,
     dataset,
     deployment,
     error,
+    estimate,
     event,
     failed_job,
     job,
@@ -37,6 +39,8 @@ RANKS = [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0
 #: Every command that talks to the platform, with a call that works.
 CALLS = {
     "submit": ["submit", "SPEC"],
+    "check": ["check", "SPEC"],
+    "estimate": ["estimate", "SPEC"],
     "watch": ["watch", "3f2a"],
     "jobs": ["jobs"],
     "show": ["show", "3f2a"],
@@ -91,6 +95,8 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
     classes = [[{"label": "good", "score": 0.9}]] * 2
     answers: dict[str, Any] = {
         "POST /v1/jobs": (201, job()),
+        "POST /v1/jobs/check": (200, data_report()),
+        "POST /v1/jobs/estimate": (200, estimate()),
         "GET /v1/jobs": (200, JOBS),
         f"GET /v1/jobs/{JOB_ID}": (200, job("succeeded")),
         f"GET /v1/jobs/{JOB_ID}/events": (200, ENDED.encode()),

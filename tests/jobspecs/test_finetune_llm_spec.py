@@ -61,13 +61,6 @@ def test_what_only_gpus_can_do_is_refused_without_one(training: dict[str, str], 
     assert problems(training=training, resources={"gpus": 1}) == {}
 
 
-def test_several_gpus_are_refused_when_the_job_is_submitted() -> None:
-    assert "one GPU so far" in problems(resources={"gpus": 2})["resources.gpus"]
-    with pytest.raises(InvalidInput, match="trains on one GPU so far") as refused:
-        llm(training={"distributed": "zero3"})
-    assert refused.value.problems[0].field == "training.distributed"
-
-
 def test_a_micro_batch_has_one_size() -> None:
     with pytest.raises(InvalidInput, match="not both"):
         llm(training={"micro_batch_tokens": 100, "micro_batch_size": 2})

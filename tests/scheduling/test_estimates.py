@@ -1,40 +1,179 @@
+"""Estimates: what must hold whatever the numbers are, and orders of magnitude that are known."""
+
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobspecs.profile import tokens_at_most
+from jobspecs.estimate import Estimate
+from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.finetune_llm import FinetuneLlm
+from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.kinds.train_embedder import TrainEmbedder
 from scheduling.estimates import (
-    RUNTIME_BYTES,
+    DataFacts,
+    KnownModel,
+    ModelShape,
+    admission_bytes,
+    estimate,
     serving_memory_bytes,
-    training_memory_bytes,
+    shape_of,
 )
 
-MINILM_WEIGHTS_BYTES = 90_900_000
-BERT_BASE_WEIGHTS_BYTES = 440_000_000
-sizes = st.integers(min_value=1, max_value=10**10)
+MIB, GIB = 2**20, 2**30
+MINILM = {
+    "model_type": "bert",
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+    "vocab_size": 30522,
+    "max_position_embeddings": 512,
+    "attention_probs_dropout_prob": 0.1,
+}
+SMOLLM2 = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "intermediate_size": 1536,
+    "vocab_size": 49152,
+    "tie_word_embeddings": True,
+}
+HEADLINES = DataFacts(rows=10_000, sequences_per_row=1, mean=24, deviation=5, longest=40)
+CHATS = DataFacts(rows=1_000, sequences_per_row=1, mean=200, deviation=130, longest=750)
 
 
-def test_a_small_encoder_fits_a_laptop_and_bert_base_needs_more() -> None:
-    small = training_memory_bytes(MINILM_WEIGHTS_BYTES, batch_size=32, tokens_per_text=64)
-    base = training_memory_bytes(BERT_BASE_WEIGHTS_BYTES, batch_size=32, tokens_per_text=64)
-    assert 1.5 * 2**30 < small < 2.5 * 2**30
-    assert 3 * 2**30 < base < 6 * 2**30
+def shape(config: dict[str, Any]) -> ModelShape:
+    found = shape_of(config)
+    assert found is not None
+    return found
 
 
-@given(weights=sizes, batch=st.integers(1, 4096), tokens=st.integers(8, 8192))
-def test_more_of_anything_never_takes_less(weights: int, batch: int, tokens: int) -> None:
-    estimate = training_memory_bytes(weights, batch_size=batch, tokens_per_text=tokens)
-    assert estimate >= RUNTIME_BYTES + 4 * weights - 16
-    assert training_memory_bytes(2 * weights, batch_size=batch, tokens_per_text=tokens) >= estimate
-    assert training_memory_bytes(weights, batch_size=batch + 1, tokens_per_text=tokens) >= estimate
-    assert training_memory_bytes(weights, batch_size=batch, tokens_per_text=tokens + 1) >= estimate
+def of(spec: SpecBase, config: dict[str, Any], data: DataFacts, **rest: Any) -> Estimate:
+    return estimate(spec, {"model": KnownModel(shape(config), None)}, data, **rest)
 
 
-def test_texts_are_counted_up_to_the_length_at_which_they_are_cut() -> None:
-    assert tokens_at_most(longest_chars=100, max_length=128) == 52
-    assert tokens_at_most(longest_chars=10_000, max_length=128) == 128
+def classifier(**training: Any) -> TrainClassifier:
+    document = {"kind": "train-classifier", "name": "n", "model": "m", "dataset": "d", "text": "t", "label": "l"}
+    return TrainClassifier.model_validate({**document, "training": training})
+
+
+def llm(tuning: str = "lora", gpus: int = 0, lora: dict[str, Any] | None = None, **training: Any) -> FinetuneLlm:
+    document = {"kind": "finetune-llm", "name": "n", "model": "m", "dataset": "d", "tuning": tuning}
+    return FinetuneLlm.model_validate(
+        {**document, "resources": {"gpus": gpus}, "lora": lora or {}, "training": training}
+    )
+
+
+def test_the_parameters_of_known_models_come_from_their_configurations() -> None:
+    assert shape(MINILM).parameters == pytest.approx(22.7e6, rel=0.01)
+    assert shape(SMOLLM2).parameters == pytest.approx(134.5e6, rel=0.01)
+    assert shape_of({"model_type": "bert"}) is None
+
+
+def test_an_adapter_trains_rank_times_inputs_and_outputs_of_every_matrix() -> None:
+    made = of(llm(lora={"rank": 16}), SMOLLM2, CHATS)
+    # peft's own count for SmolLM2-135M with r=16 on all linear layers.
+    assert made.trainable_parameters == 4_884_480
+    assert made.main_memory.optimizer == 8 * made.trainable_parameters
+    only_queries = of(llm(lora={"rank": 16, "target_modules": ["q_proj"]}), SMOLLM2, CHATS)
+    assert only_queries.trainable_parameters == 30 * 16 * (576 + 576)
+
+
+def test_gradients_add_to_the_peak_where_they_stand_beside_activations() -> None:
+    """A step of one micro-batch gives activations back while gradients come; a step of several holds both."""
+    one, several = (
+        of(llm("full", batch_size=8, micro_batch_tokens=limit), SMOLLM2, CHATS).main_memory for limit in (8192, 1024)
+    )
+    assert one.gradients == max(0, 4 * shape(SMOLLM2).parameters - one.activations)
+    assert several.gradients == 4 * shape(SMOLLM2).parameters
+    for memory in (one, several):
+        assert memory.weights + memory.optimizer == 12 * shape(SMOLLM2).parameters
+
+
+def test_quantized_layers_take_half_a_byte_per_weight_and_embeddings_stay_whole() -> None:
+    lora, qlora = (of(llm(tuning), SMOLLM2, CHATS).main_memory for tuning in ("lora", "qlora"))
+    layers = 30 * shape(SMOLLM2).layer_parameters
+    assert lora.weights - qlora.weights == pytest.approx(layers * (4 - 0.516), rel=0.001)
+    assert lora.optimizer == qlora.optimizer
+
+
+def test_the_lm_head_holds_a_chunk_of_logits_and_never_all_of_them() -> None:
+    head = of(llm(micro_batch_tokens=4096), SMOLLM2, CHATS).main_memory.lm_head
+    assert head < 0.2 * 4096 * 49152 * 4
+
+
+def test_gradient_checkpointing_saves_activations_and_costs_operations() -> None:
+    plain, saving = of(llm(), SMOLLM2, CHATS), of(llm(gradient_checkpointing=True), SMOLLM2, CHATS)
+    assert saving.main_memory.activations < plain.main_memory.activations / 5
+    assert saving.operations > 1.2 * plain.operations
+
+
+def test_on_a_gpu_the_host_holds_the_weights_alone() -> None:
+    made = of(llm(gpus=1), SMOLLM2, CHATS)
+    assert made.gpu_memory is not None
+    assert made.gpu_memory.activations > 0
+    assert made.main_memory.activations == made.main_memory.optimizer == 0
+    assert made.gpu_memory.weights < of(llm(), SMOLLM2, CHATS).main_memory.weights
+
+
+def test_the_cached_loss_needs_the_memory_of_its_mini_batch_only() -> None:
+    document = {"kind": "train-embedder", "name": "n", "model": "m", "dataset": "d", "anchor": "a", "positive": "p"}
+    plain = TrainEmbedder.model_validate({**document, "training": {"batch_size": 1024}})
+    cached = TrainEmbedder.model_validate({**document, "training": {"batch_size": 1024, "mini_batch_size": 32}})
+    memory = [of(spec, MINILM, HEADLINES).main_memory.activations for spec in (plain, cached)]
+    assert memory[0] > 20 * memory[1]
+
+
+def test_frozen_embeddings_are_not_trained() -> None:
+    frozen = of(classifier(freeze_embeddings=True), MINILM, HEADLINES)
+    assert frozen.trainable_parameters < of(classifier(), MINILM, HEADLINES).trainable_parameters
+
+
+def test_a_small_encoder_fits_a_laptop() -> None:
+    made = of(classifier(), MINILM, HEADLINES)
+    assert 400 * MIB < made.main_memory.total < 1024 * MIB
+    assert admission_bytes(made) < 2.5 * GIB
+
+
+@given(
+    batch=st.integers(1, 2048),
+    rows=st.integers(10, 10**7),
+    mean=st.floats(4, 500),
+    epochs=st.floats(0.1, 50),
+)
+def test_more_of_anything_never_takes_less(batch: int, rows: int, mean: float, epochs: float) -> None:
+    def made(batch: int, rows: int, mean: float, epochs: float) -> Estimate:
+        data = DataFacts(rows, 1, mean, mean / 4, longest=1000)
+        return of(classifier(batch_size=batch, epochs=epochs, max_length=1000), MINILM, data)
+
+    least = made(batch, rows, mean, epochs)
+    for more in (made(2 * batch, rows, mean, epochs), made(batch, 2 * rows, mean, epochs)):
+        assert more.main_memory.total >= least.main_memory.total
+    assert made(batch, rows, 1.5 * mean, epochs).main_memory.total >= least.main_memory.total
+    assert made(batch, rows, mean, 2 * epochs).operations > least.operations
+
+
+def test_the_band_comes_from_earlier_jobs_once_there_are_some() -> None:
+    assumed = of(classifier(), MINILM, HEADLINES).duration
+    assert assumed.basis == "assumed"
+    assert assumed.low_s < assumed.high_s
+    made = of(classifier(), MINILM, HEADLINES, speeds=(30e9, 20e9, 25e9))
+    assert made.duration.basis == "measured"
+    assert made.duration.low_s < made.operations / 25e9 < made.duration.high_s
+
+
+def test_an_unknown_model_is_taken_for_a_usual_one_of_its_size_and_that_is_said() -> None:
+    made = estimate(classifier(), {"model": KnownModel(None, 440_000_000)}, HEADLINES)
+    assert made.parameters == pytest.approx(109e6, rel=0.05)
+    assert "not known" in made.assumptions[0]
 
 
 def test_serving_holds_the_weights_twice_while_they_load() -> None:
-    assert serving_memory_bytes(MINILM_WEIGHTS_BYTES) > 2 * MINILM_WEIGHTS_BYTES
+    assert serving_memory_bytes(90_900_000) > 2 * 90_900_000

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from workers.training.texts import shares
+from corpus.splits import shares
 from workers.training.verdict import judge, mcnemar_p, score, wilson_interval
 
 

@@ -86,8 +86,9 @@ class Harness:
         training: dict[str, object] | None = None,
         resources: dict[str, object] | None = None,
         memory_bytes: int = 1 << 20,
+        checked: bool = True,
     ) -> UUID:
-        """Queues a job as the API does."""
+        """Queues a job as the API does; its data set counts as checked, as a small one is."""
         if self.model is None or self.dataset is None:
             self.prepare_inputs()
         assert self.model and self.dataset
@@ -108,7 +109,7 @@ class Harness:
                 owner.id,
                 owner_name=owner.name,
                 spec=spec,
-                inputs=FrozenInputs(dataset=self.dataset, model=self.model).model_dump(mode="json"),
+                inputs=FrozenInputs(dataset=self.dataset, model=self.model, checked=checked).model_dump(mode="json"),
                 slots=1,
                 memory_bytes=memory_bytes,
                 gpus=0,

@@ -29,6 +29,21 @@ class RunStopped(Exception):
 
 
 @dataclass(frozen=True)
+class RankPlace:
+    """This process among those that run one job together."""
+
+    rank: int
+    size: int
+    #: `training.distributed` of the spec.
+    mode: str
+    #: Processes without GPUs.
+    on_cpu: bool
+    accelerate_config: Path
+    #: A file that does not exist yet, the same for all: there they find each other.
+    meeting_file: Path
+
+
+@dataclass(frozen=True)
 class RunContext:
     """One attempt at one job. All paths are local; the inputs were verified by their sha256 and are read-only."""
 
@@ -53,6 +68,8 @@ class RunContext:
     models: Mapping[str, Path] = field(default_factory=dict)
     #: Role -> what each model is in the registry or on a hub, the one that the job starts from included.
     origins: Mapping[str, ModelOrigin] = field(default_factory=dict)
+    #: None: this process runs the job alone.
+    place: RankPlace | None = None
 
     def spec_as(self, kind: type[Spec]) -> Spec:
         """The spec as the runner's own kind. Raises RunFailed(internal_error) when it is another's."""

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from corpus.conversations.rendering import Renderer
 from jobspecs.events import MetricEvent, ProgressEvent
 from jobspecs.kinds.finetune_llm import FinetuneLlm
-from jobspecs.manifest import Manifest, ModelOrigin
+from jobspecs.manifest import Manifest, ModelOrigin, read_manifest
 from workers.runners.context import RunContext, RunStopped
 from workers.runners.stages import Stages
 from workers.training.batches import BatchPlan
 from workers.training.devices import prepare_device
+from workers.training.joining import world_of
 from workers.training.llm.judging import LlmVerdict, judge
 from workers.training.llm.preparing import LlmTask, Scorer, held_out_loss, judged, rows_of, scored, task_of
 from workers.training.llm.results import llm_card, report_of, write_result
@@ -33,7 +35,7 @@ from workers.training.llm.rows import (
 )
 from workers.training.llm.samples import answers, side_by_side
 from workers.training.llm.sequences import same_in_both
-from workers.training.llm.starting import Start, build_llm_optimizer, load_start
+from workers.training.llm.starting import Start, load_start, spread, trained_on_main
 from workers.training.loop import Evaluation, TrainingResult, train
 from workers.training.saving import save_model
 
@@ -57,6 +59,7 @@ class _Run:
     split: SplitExamples
     renderer: Renderer
     start: Start
+    optimizer: Optimizer
     training: Rows
     held_out: Rows
     examples: list[dict[str, Any]]
@@ -93,7 +96,8 @@ class _Run:
             self.device,
             judged_later=len(self.held_out),
             evaluation=_evaluation(self.spec, plan.steps_total, measure),
-            optimizer=build_llm_optimizer(task.model, training),
+            optimizer=self.optimizer,
+            world=self.start.decoder.world,
         )
 
     def _answers(self, prompts: Sequence[Prompt]) -> list[str]:
@@ -113,7 +117,7 @@ class _Run:
             "train": len(self.split.train) - self.training.empty,
             "validation": len(self.split.validation) - self.held_out.empty,
             "in_both": same_in_both(self.training.sequences, self.held_out.sequences),
-            "left_out": self.training.empty + self.held_out.empty,
+            "left_out": self.training.empty + self.held_out.empty + self.split.skipped,
             "cut": self.training.cut + self.held_out.cut,
         }
 
@@ -122,13 +126,30 @@ def run(context: RunContext) -> Manifest:
     """Trains, judges and saves. Raises RunFailed and RunStopped; an earlier attempt's checkpoint shortens `train`."""
     stages = Stages(context)
     current = _prepared(context, stages)
-    spec, start = current.spec, current.start
+    spec, world = current.spec, current.start.decoder.world
     verdict, result, samples = current.train(stages)
     metrics = _metrics(verdict, result)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
 
     stages.enter("save")
+    start, saves = trained_on_main(current.start, spec, context.base, context.models)
+    manifest = _saved(current, start, verdict, result, samples, metrics, stages) if saves else None
+    world.wait()
+    stages.close()
+    return manifest or read_manifest(context.output_dir)
+
+
+def _saved(
+    current: _Run,
+    start: Start,
+    verdict: LlmVerdict,
+    result: TrainingResult,
+    samples: list[dict[str, str]],
+    metrics: dict[str, float],
+    stages: Stages,
+) -> Manifest:
+    context, spec = current.context, current.spec
     rows = current.row_counts()
     base = context.origins.get(start.base_role) or ModelOrigin(reference=spec.model)
     facts = {
@@ -137,7 +158,7 @@ def run(context: RunContext) -> Manifest:
         "training": _training_facts(start, current.training, result),
         "seconds": dict(stages.seconds),
     }
-    manifest = save_model(
+    return save_model(
         context.output_dir,
         lambda folder: write_result(folder, start, spec, current.renderer.template.source, base.reference),
         card=llm_card(spec, verdict, samples, rows, base.reference),
@@ -147,18 +168,17 @@ def run(context: RunContext) -> Manifest:
         base=base if spec.saved_as == "adapter" else None,
         libraries=_LIBRARIES[spec.tuning],
     )
-    stages.close()
-    return manifest
 
 
 def _prepared(context: RunContext, stages: Stages) -> _Run:
     """The stages prepare and tokenize."""
     spec = context.spec_as(FinetuneLlm)
     stages.enter("prepare")
+    world = world_of(context.place)
     device = prepare_device()
     split = load_examples(context.data, context.dataset_header, spec)
     renderer = load_renderer(context.base)
-    start = load_start(spec, context.base, context.models, device)
+    start, optimizer = spread(load_start(spec, context.base, context.models, device), spec, world)
 
     stages.enter("tokenize")
     max_length = min(spec.training.max_length, start.loaded.max_tokens)
@@ -174,7 +194,7 @@ def _prepared(context: RunContext, stages: Stages) -> _Run:
         for name, text in example.items():
             if name != "row":
                 _log.info("row %s, %s: %s", example["row"], name, text)
-    return _Run(context, spec, device, split, renderer, start, training, held_out, examples)
+    return _Run(context, spec, device, split, renderer, start, optimizer, training, held_out, examples)
 
 
 def _watch(context: RunContext, stage: str, total: int) -> Callable[[int], None]:
@@ -216,7 +236,7 @@ def _training_facts(start: Start, training: Rows, result: TrainingResult) -> dic
         "resumed_at_step": result.resumed_at,
         "best_step": result.best_step,
         "sequences_per_s": result.sequences_per_s,
-        "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
+        "parameters_trained": sum(getattr(p, "ds_numel", p.numel()) for p in parameters if p.requires_grad),
         "tokens": int(training.sequences.lengths.sum()),
         "tokens_supervised": int(training.sequences.supervised.sum()),
         "packed": start.decoder.variant != "padded",

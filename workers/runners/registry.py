@@ -18,11 +18,11 @@ from workers.runners.context import RunContext
 
 RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
     {
-        "finetune-llm": finetune_llm.run,
         "train-classifier": train_classifier.run,
         "train-embedder": train_embedder.run,
         "train-reranker": train_reranker.run,
         "score-pairs": score_pairs.run,
+        "finetune-llm": finetune_llm.run,
         "import-model": import_model.run,
     }
 )

@@ -21,6 +21,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from jobspecs.manifest import MANIFEST_NAME, Manifest, describe_files, read_manifest, write_manifest
+from workers.training.world import ALONE, World, assign, like, on_cpu
 
 #: Complete checkpoints that stay on disk; the second is a reserve while the newest is being sent.
 KEPT = 2
@@ -62,23 +63,37 @@ def save_checkpoint(
     optimizer: Optimizer,
     state: TrainingState,
     best: Mapping[str, torch.Tensor] | None = None,
+    world: World = ALONE,
 ) -> Path:
-    """Writes `step-…` below `root`, manifest last, and drops all but the newest KEPT. Returns its folder."""
+    """Writes `step-…` below `root`, manifest last, and drops all but the newest KEPT. Returns its folder.
+
+    Every process of a world must call it; the main one writes, and all return when it has.
+    """
     directory = root / f"step-{state.step:08d}"
+    tensors = {
+        "model.safetensors": on_cpu(trained_tensors(model)),
+        "optimizer.safetensors": on_cpu(_moments(model, optimizer)),
+        "rng.safetensors": world.gather(_generators()),
+    }
+    if best is not None:
+        tensors[_BEST] = on_cpu(best)
+    if world.is_main:
+        _write(directory, tensors, state)
+        _prune(root)
+    world.wait()
+    return directory
+
+
+def _write(directory: Path, tensors: Mapping[str, dict[str, torch.Tensor]], state: TrainingState) -> None:
     if directory.exists():
         shutil.rmtree(directory)
     directory.mkdir(parents=True)
-    save_file(_contiguous(trained_tensors(model)), directory / "model.safetensors")
-    if best is not None:
-        save_file(_contiguous(best), directory / _BEST)
-    save_file(_contiguous(_moments(model, optimizer)), directory / "optimizer.safetensors")
-    save_file(_generators(), directory / "rng.safetensors")
+    for name, content in tensors.items():
+        save_file(content, directory / name)
     (directory / "state.json").write_text(json.dumps(vars(state), indent=1), encoding="utf-8")
     write_manifest(
         directory, Manifest(artifact="checkpoint", files=describe_files(directory), versions=state.environment)
     )
-    _prune(root)
-    return directory
 
 
 def read_state(directory: Path, fingerprint: str) -> TrainingState:
@@ -102,7 +117,9 @@ def read_state(directory: Path, fingerprint: str) -> TrainingState:
     return state
 
 
-def restore(directory: Path, model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor] | None:
+def restore(
+    directory: Path, model: nn.Module, optimizer: Optimizer, world: World = ALONE
+) -> dict[str, torch.Tensor] | None:
     """Sets weights, optimizer and generators as they were; returns the best weights kept so far, if any.
 
     Call `read_state` first. Raises UnusableCheckpoint, and has changed nothing then.
@@ -120,28 +137,22 @@ def restore(directory: Path, model: nn.Module, optimizer: Optimizer) -> dict[str
     if best is not None:
         _check_fit(f"{directory.name}/{_BEST}", best, _shapes(trained))
     _check_moments(directory, moments, model, optimizer, names)
-    _check_fit(
-        f"{directory.name}/rng.safetensors", {"cpu": generators.get("cpu")}, {"cpu": torch.get_rng_state().shape}
-    )
-    with torch.no_grad():
-        for name, tensor in weights.items():
-            trained[name].copy_(tensor)
+    own, shape = world.own("cpu"), torch.get_rng_state().shape
+    _check_fit(f"{directory.name}/rng.safetensors", {own: generators.get(own)}, {own: shape})
+    assign(trained, weights)
     if moments:
         packed = optimizer.state_dict()
-        packed["state"] = _unpacked(moments, names)
+        packed["state"] = _unpacked(moments, names, dict(model.named_parameters()))
         optimizer.load_state_dict(packed)
-    torch.set_rng_state(generators["cpu"].clone())
-    if torch.cuda.is_available() and "cuda" in generators:
-        torch.cuda.set_rng_state(generators["cuda"].clone())
+    torch.set_rng_state(generators[own].clone())
+    if torch.cuda.is_available() and world.own("cuda") in generators:
+        torch.cuda.set_rng_state(generators[world.own("cuda")].clone())
     return best
 
 
 def restore_best(model: nn.Module, best: Mapping[str, torch.Tensor]) -> None:
     """Sets the trained tensors to the weights that an evaluation found best."""
-    trained = trained_tensors(model)
-    with torch.no_grad():
-        for name, tensor in best.items():
-            trained[name].copy_(tensor)
+    assign(trained_tensors(model), best)
 
 
 def trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -168,14 +179,17 @@ def _moments(model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor]:
     }
 
 
-def _unpacked(moments: Mapping[str, torch.Tensor], names: Sequence[str]) -> dict[int, dict[str, Any]]:
+def _unpacked(
+    moments: Mapping[str, torch.Tensor], names: Sequence[str], parameters: Mapping[str, torch.Tensor]
+) -> dict[int, dict[str, Any]]:
     """The reverse of `_moments`, as `load_state_dict` wants it: by position of the parameter."""
     states: dict[int, dict[str, Any]] = {}
     positions = {name: index for index, name in enumerate(names)}
     for key, tensor in moments.items():
         name, _, moment = key.rpartition("/")
         counts = tensor.dtype is torch.int64 and tensor.dim() == 0
-        states.setdefault(positions[name], {})[moment] = int(tensor) if counts else tensor.clone()
+        value = int(tensor) if counts else like(parameters[name], tensor).clone()
+        states.setdefault(positions[name], {})[moment] = value
     return states
 
 
@@ -199,10 +213,6 @@ def _generators() -> dict[str, torch.Tensor]:
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
-
-
-def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:

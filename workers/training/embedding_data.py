@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from corpus.splits import connected_split
 from jobspecs.kinds.train_embedder import ROWS_MIN, Prompts, TrainEmbedder
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -99,18 +98,15 @@ def split_rows(rows: EmbeddingRows, spec: TrainEmbedder) -> EmbeddingSplit:
     Rows that share a text, directly or through other rows, go to the same side; negatives don't count, they are no
     statement about a text. Where that ties most rows together, only rows with the same first text do.
     """
-    generator = np.random.default_rng(spec.validation.seed)
-    if spec.rows is not None and spec.rows < len(rows):
-        rows = rows.subset(np.sort(generator.permutation(len(rows))[: spec.rows]))
-    wanted = min(len(rows) - 1, max(1, round(len(rows) * spec.validation.fraction)))
-    order = generator.permutation(len(rows))
-    held_out = _held_out(_connected(rows), order, wanted)
-    if 2 * held_out.sum() < wanted:
-        held_out = _held_out(rows.columns[:, 0], order, wanted)
-    if not held_out.any():
-        raise _invalid("all rows share their first text: none is left to judge by.", "Add rows with other texts.")
-    everything = np.arange(len(rows))
-    return EmbeddingSplit(train=rows.subset(everything[~held_out]), validation=rows.subset(everything[held_out]))
+    own = [position for position, field in enumerate(rows.fields) if field != "negative"]
+    validation = spec.validation
+    try:
+        split = connected_split(
+            rows.columns[:, [own[0], own[-1]]], rows=spec.rows, fraction=validation.fraction, seed=validation.seed
+        )
+    except InvalidInput as error:
+        raise RunFailed(Reason.invalid_dataset, str(error)) from error
+    return EmbeddingSplit(train=rows.subset(split.train), validation=rows.subset(split.validation))
 
 
 def prompted(rows: EmbeddingRows, prompts: Prompts) -> tuple[list[str], Int64s]:
@@ -121,27 +117,6 @@ def prompted(rows: EmbeddingRows, prompts: Prompts) -> tuple[list[str], Int64s]:
     used, places = np.unique(keys, return_inverse=True)
     texts = [variants[key % len(variants)] + rows.texts[key // len(variants)] for key in used.tolist()]
     return texts, places.reshape(rows.columns.shape).astype(np.int64)
-
-
-def _connected(rows: EmbeddingRows) -> Int64s:
-    """(N,) the group of each row: equal for rows that share a text, directly or through others."""
-    own = [position for position, field in enumerate(rows.fields) if field != "negative"]
-    first, last = rows.columns[:, own[0]], rows.columns[:, own[-1]]
-    graph = coo_matrix((np.ones(len(rows)), (first, last)), shape=(len(rows.texts), len(rows.texts)))
-    _, groups = connected_components(graph, directed=False)
-    return np.asarray(groups[first], dtype=np.int64)
-
-
-def _held_out(groups: Int64s, order: Int64s, wanted: int) -> npt.NDArray[np.bool_]:
-    """(N,) true for whole groups, by chance, up to `wanted` rows."""
-    sizes = np.bincount(groups)
-    chosen: set[int] = set()
-    taken = 0
-    for group in dict.fromkeys(groups[order].tolist()):
-        if taken + sizes[group] <= wanted:
-            chosen.add(group)
-            taken += int(sizes[group])
-    return np.isin(groups, list(chosen))
 
 
 def _target(value: Any, spec: TrainEmbedder, file: str, row: int) -> Any:

@@ -40,6 +40,7 @@ from workers.training.optimization import (
 )
 from workers.training.progress import Plan, Progress
 from workers.training.tokens import Int64s
+from workers.training.world import ALONE, World, on_cpu
 
 _log = logging.getLogger(__name__)
 
@@ -99,16 +100,18 @@ def train(
     judged_later: int = 0,
     evaluation: Evaluation | None = None,
     optimizer: Optimizer | None = None,
+    world: World = ALONE,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainingResult:
     """Trains `task.model` in place; continues from `context.resume_from` when that is a checkpoint of this run.
 
     Killed at any step and continued, it gives the same weights, bit for bit, on the same kind of machine.
     `judged_later` is the number of held-out sequences, for the ETA. `optimizer`: AdamW over what is trainable when
-    None. Raises RunFailed(nan_loss), and RunStopped after a last checkpoint when asked to stop.
+    None. In a `world` of several processes, each calls this with a task that returns the loss of all and adds its
+    share of the gradients. Raises RunFailed(nan_loss), and RunStopped after a last checkpoint when asked to stop.
     """
     move_to(task.model, device).train()
-    run = _Run(context, task, plan, settings, device, judged_later, evaluation, optimizer, clock)
+    run = _Run(context, task, plan, settings, device, judged_later, evaluation, optimizer, world, clock)
     result = run.to_the_end()
     check_weights(task.model)
     task.model.train(False)
@@ -128,16 +131,19 @@ class _Run:
         judged_later: int,
         evaluation: Evaluation | None,
         optimizer: Optimizer | None,
+        world: World,
         clock: Callable[[], float],
     ) -> None:
         self.context, self.task, self.plan, self.settings = context, task, plan, settings
         self.device, self.judged_later, self.evaluation, self.clock = device, judged_later, evaluation, clock
+        self.world = world
         self.optimizer = optimizer or build_optimizer(task.model, settings)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.position = TrainingState(0, 0.0, _fingerprint(settings, task), _environment(device))
         #: Weights of the best evaluation so far, on the CPU.
         self.best: dict[str, torch.Tensor] | None = None
-        torch.manual_seed(settings.seed)
+        # Each process draws its own dropout masks.
+        torch.manual_seed(settings.seed + world.rank)
         self._resume()
         self.saved_step, self.saved_at = self.position.step, clock()
 
@@ -145,7 +151,7 @@ class _Run:
         first_step, begun = self.position.step, self.clock()
         progress = Progress(self.context.emit, self.plan, self.judged_later, self.clock)
         while self.position.step < self.plan.steps_total and not self.position.stopped_early:
-            if self.context.stop_requested():
+            if self.world.agree(self.context.stop_requested()):
                 self._checkpoint()
                 raise RunStopped
             rate = learning_rate(self.position.step, self.plan.steps_total, self.settings)
@@ -189,7 +195,7 @@ class _Run:
         if self.position.best_value is None or value < self.position.best_value:
             self.position = self.position.with_(best_value=value, best_step=step, worse_evaluations=0)
             if evaluation.keep_best:
-                self.best = {name: tensor.detach().cpu().clone() for name, tensor in self._trained().items()}
+                self.best = {name: tensor.clone() for name, tensor in on_cpu(self._trained()).items()}
             return
         worse = self.position.worse_evaluations + 1
         early = evaluation.patience is not None and worse >= evaluation.patience
@@ -204,22 +210,22 @@ class _Run:
             return self.position.step % every == 0
         # The end of training deserves one too, unless little would be lost: judging may still be interrupted.
         patience_s = _CHECKPOINT_EVERY_S if self.position.step < self.plan.steps_total else _CHECKPOINT_EVERY_S / 2
-        return self.clock() - self.saved_at >= patience_s
+        return self.world.agree(self.clock() - self.saved_at >= patience_s)
 
     def _checkpoint(self) -> None:
-        if self.position.step == self.saved_step:
+        if self.position.step == self.saved_step or not self.world.resumable:
             return
         root = self.context.checkpoints_dir
-        directory = save_checkpoint(root, self.task.model, self.optimizer, self.position, self.best)
+        directory = save_checkpoint(root, self.task.model, self.optimizer, self.position, self.best, self.world)
         self.saved_step, self.saved_at = self.position.step, self.clock()
         self.context.emit(CheckpointEvent(step=self.position.step, directory=_relative(directory)))
 
     def _resume(self) -> None:
-        if self.context.resume_from is None:
+        if self.context.resume_from is None or not self.world.resumable:
             return
         try:
             state = read_state(self.context.resume_from, self.position.fingerprint)
-            best = restore(self.context.resume_from, self.task.model, self.optimizer)
+            best = restore(self.context.resume_from, self.task.model, self.optimizer, self.world)
         except UnusableCheckpoint as error:
             # Nothing was loaded yet, so starting anew costs time but gives the same weights.
             _log.warning("checkpoint refused, training starts anew: %s", error)

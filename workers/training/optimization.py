@@ -13,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 from jobspecs.kinds.training import Optimization
 from jobspecs.lifecycle import Reason
 from workers.runners.context import RunFailed
+from workers.training.world import shard_of, whole
 
 #: A mean loss above this many nats is no longer training: exp(-1000) for the right class.
 _LOSS_DIVERGED = 1000.0
@@ -66,7 +67,7 @@ def apply_gradients(
 
     Raises RunFailed(nan_loss) before the step when loss or gradients are no longer finite, or the loss is absurd.
     """
-    norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
     loss_value, norm_value = torch.stack((loss.detach().float(), norm.float())).tolist()
     if not math.isfinite(loss_value) or loss_value > _LOSS_DIVERGED:
         raise RunFailed(Reason.nan_loss, f"step {step + 1}: the loss is {loss_value:g}; the training diverged.")
@@ -79,5 +80,5 @@ def apply_gradients(
 def check_weights(model: nn.Module) -> None:
     """Raises RunFailed(nan_loss) when a weight is not finite, as a last step at a far too high rate can leave it."""
     for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+        if not bool(torch.isfinite(shard_of(parameter.detach())).all()):
             raise RunFailed(Reason.nan_loss, f"after the last step {name} is not finite; the training diverged.")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from corpus.splits import grouped_split
 from jobspecs.kinds.train_reranker import TrainReranker
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -103,21 +104,12 @@ def split_by_query(pairs: Pairs, spec: TrainReranker) -> PairSplit:
 
     Raises RunFailed(invalid_dataset) when there is one query only.
     """
-    by_query = pairs.rows_by_query()
-    order = np.random.default_rng(spec.validation.seed).permutation(len(by_query))
-    if spec.rows is not None:
-        sizes = np.cumsum([len(by_query[query]) for query in order])
-        order = order[: max(2, int(np.searchsorted(sizes, spec.rows, side="right")))]
-    if len(order) < 2:
-        remedy = "Choose the column with the queries, or push more data."
-        raise _invalid(
-            Problem(field="query", message="all rows have the same query: none is left to judge by.", remedy=remedy)
-        )
-    held_out = min(len(order) - 1, max(1, round(len(order) * spec.validation.fraction)))
-    judging, training = (
-        np.sort(np.concatenate([by_query[query] for query in part])) for part in np.split(order, [held_out])
-    )
-    return PairSplit(train=pairs.subset(training), validation=pairs.subset(judging))
+    validation = spec.validation
+    try:
+        split = grouped_split(pairs.groups, rows=spec.rows, fraction=validation.fraction, seed=validation.seed)
+    except InvalidInput as error:
+        raise RunFailed(Reason.invalid_dataset, str(error)) from error
+    return PairSplit(train=pairs.subset(split.train), validation=pairs.subset(split.validation))
 
 
 def check_comparable(pairs: Pairs) -> None:

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from jobspecs.kinds.train_classifier import ROWS_PER_CLASS_MIN, StratifiedValidation, TrainClassifier
+from corpus.splits import Indices, stratified_split
+from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format, read_rows
 from workers.runners.context import RunFailed
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -83,69 +81,19 @@ def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
 
     Raises RunFailed(invalid_dataset) when a class has too few rows for both parts.
     """
-    generator = np.random.default_rng(spec.validation.seed)
-    if spec.rows is not None and spec.rows < len(texts):
-        texts = texts.subset(_sample(texts, spec.rows, generator))
-    _check_class_sizes(texts)
-    validation = _held_out(texts, spec.validation, generator)
-    held_out = np.zeros(len(texts), dtype=bool)
-    held_out[validation] = True
-    everything = np.arange(len(texts))
-    return Split(train=texts.subset(everything[~held_out]), validation=texts.subset(everything[held_out]))
-
-
-def shares(counts: Sequence[int], total: int, least: int) -> list[int]:
-    """`total` places dealt in proportion to `counts`, at least `least` and at most count each (largest remainders)."""
-    exact = [count * total / sum(counts) for count in counts]
-    dealt = [min(count, max(least, int(share))) for count, share in zip(counts, exact, strict=True)]
-    by_remainder = sorted(range(len(counts)), key=lambda i: (int(exact[i]) - exact[i], i))
-    while sum(dealt) < total:
-        open_places = [i for i in by_remainder if dealt[i] < counts[i]]
-        for i in open_places[: total - sum(dealt)]:
-            dealt[i] += 1
-    while sum(dealt) > total and any(share > least for share in dealt):
-        dealt[max(range(len(dealt)), key=lambda i: (dealt[i], i))] -= 1
-    return dealt
-
-
-def _sample(texts: LabelledTexts, rows: int, generator: np.random.Generator) -> Indices:
-    if rows < ROWS_PER_CLASS_MIN * len(texts.classes):
-        raise _invalid(
-            Problem(
-                field="rows",
-                message=f"{rows} rows can't hold {ROWS_PER_CLASS_MIN} of each of {len(texts.classes)} classes.",
-                remedy="Raise rows, or leave it out to use them all.",
-            )
+    validation = spec.validation
+    try:
+        split = stratified_split(
+            texts.labels,
+            texts.classes,
+            rows=spec.rows,
+            fraction=validation.fraction,
+            seed=validation.seed,
+            stratify=validation.stratify,
         )
-    return _stratified(texts, rows, ROWS_PER_CLASS_MIN, generator)
-
-
-def _held_out(texts: LabelledTexts, validation: StratifiedValidation, generator: np.random.Generator) -> Indices:
-    rows = min(len(texts) - 1, max(1, round(len(texts) * validation.fraction)))
-    if not validation.stratify:
-        return np.sort(generator.permutation(len(texts))[:rows])
-    rows = min(max(rows, len(texts.classes)), len(texts) - len(texts.classes))
-    return _stratified(texts, rows, 1, generator, leave=1)
-
-
-def _stratified(texts: LabelledTexts, rows: int, least: int, generator: np.random.Generator, leave: int = 0) -> Indices:
-    members = [np.flatnonzero(texts.labels == label) for label in range(len(texts.classes))]
-    dealt = shares([len(group) - leave for group in members], rows, least)
-    chosen = [generator.permutation(group)[:share] for group, share in zip(members, dealt, strict=True)]
-    return np.sort(np.concatenate(chosen))
-
-
-def _check_class_sizes(texts: LabelledTexts) -> None:
-    counts = np.bincount(texts.labels, minlength=len(texts.classes))
-    for name, count in zip(texts.classes, counts, strict=True):
-        if count < ROWS_PER_CLASS_MIN:
-            raise _invalid(
-                Problem(
-                    field="label",
-                    message=f"class {name!r} has {count} row; it needs {ROWS_PER_CLASS_MIN}, to train and to validate.",
-                    remedy="Add rows of that class or leave it out.",
-                )
-            )
+    except InvalidInput as error:
+        raise RunFailed(Reason.invalid_dataset, str(error)) from error
+    return Split(train=texts.subset(split.train), validation=texts.subset(split.validation))
 
 
 def _cell(value: Any, column: str, path: Path, row: int) -> str:

@@ -1,4 +1,4 @@
-"""What trains and what judges, and how answers end."""
+"""How answers end, and what a card says of the rows that judged."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.registry import parse_spec
 from tests.chat_models import CHATML, write_chat_model
-from tests.training.llm.attempts import LlmAttempt, llm_document, write_jsonl
-from workers.runners.context import RunFailed
+from tests.training.llm.attempts import LlmAttempt, llm_document
 from workers.training.llm.rows import load_examples, load_renderer, turn_end
 
 
@@ -20,30 +19,6 @@ def spec_of(**changes: Any) -> FinetuneLlm:
     spec = parse_spec(llm_document(**changes))
     assert isinstance(spec, FinetuneLlm)
     return spec
-
-
-def test_examples_with_the_same_prompt_are_on_one_side(tmp_path: Path) -> None:
-    rows = [
-        {"prompt": f"question {row // 3}?", "completion": f"answer {row}", "label": row % 2 == 0} for row in range(90)
-    ]
-    path = write_jsonl(tmp_path / "judged.jsonl", rows)
-    split = load_examples(path, None, spec_of(objective="kto", validation={"fraction": 0.2}))
-    asked = [{example.messages[0].content for example in side} for side in (split.train, split.validation)]  # type: ignore[union-attr]
-    assert not asked[0] & asked[1]
-    assert len(split.train) + len(split.validation) == 90 and len(split.validation) == 18
-
-
-def test_one_instruction_for_all_leaves_only_equal_examples_together(tmp_path: Path) -> None:
-    rows = [{"prompt": "tell me a story", "completion": f"story {row // 2}"} for row in range(60)]
-    split = load_examples(write_jsonl(tmp_path / "stories.jsonl", rows), None, spec_of(validation={"fraction": 0.2}))
-    told = [{example.messages[-1].content for example in side} for side in (split.train, split.validation)]  # type: ignore[union-attr]
-    assert not told[0] & told[1] and len(split.validation) == 12
-
-
-def test_rows_that_are_all_equal_leave_none_to_judge_by(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "same.jsonl", [{"prompt": "a?", "completion": "b"}] * 9)
-    with pytest.raises(RunFailed, match="all rows are equal"):
-        load_examples(path, None, spec_of())
 
 
 @pytest.mark.parametrize("template", [None, CHATML])

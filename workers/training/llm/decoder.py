@@ -22,6 +22,7 @@ from workers.training.devices import autocast
 from workers.training.llm.lm_head import Head
 from workers.training.llm.packed_attention import PACKED
 from workers.training.llm.sequences import SequenceBatch, batch_of, sequences_of
+from workers.training.world import ALONE, World
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Decoder:
     neftune_alpha: float | None = None
     #: Products in bf16 on GPUs that have them.
     half: bool = True
+    #: The processes that hold the model together: it is run through `world.run` and `world.add_gradients`.
+    world: World = ALONE
 
     @property
     def inner(self) -> PreTrainedModel:

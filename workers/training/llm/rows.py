@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,10 @@ from corpus.conversations.examples import Conversation, Example, Judged, Message
 from corpus.conversations.formats import ChatSource
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, visible
+from corpus.splits import random_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
-from jobspecs.problems import InvalidInput
+from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format
 from workers.runners.context import RunFailed
 from workers.training.llm.sequences import Bools, Sequences, sequences_of
@@ -35,6 +34,8 @@ _TEXT_PROMPT_TOKENS = 32
 _TEXT_SHOWN_CHARS = 200
 #: Examples between two calls of `between`.
 _EVERY = 64
+#: Rows left out that the log names.
+_SKIPPED_LOGGED = 20
 
 #: Ids and what is learnt of them, as arrays: as lists they take eight times the memory.
 Parts = list[tuple[Int32s, Bools]]
@@ -46,6 +47,8 @@ class SplitExamples:
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
+    #: Rows of the data set that are no example and were left out.
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,52 +78,37 @@ class Prompt:
 def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm) -> SplitExamples:
     """Reads, samples and splits; depends on `validation.seed` and the data only.
 
-    Examples with the same prompt go to the same side. Where that ties most of them together, as one instruction for
-    all texts does, only equal examples do. Raises RunFailed(invalid_dataset) with file and row.
+    Raises RunFailed(invalid_dataset) with file and row, unless bad rows are skipped.
     """
     data = spec.data
+    skipped: list[Problem] = []
     source = ChatSource(
         None if data.format == "auto" else data.format, data.prompt, data.completion, data.text, data.system
     )
+    validation = spec.validation
     try:
-        examples = list(read_examples(path, detect_format(path.name, header), source, objective=spec.objective))
+        examples = list(
+            read_examples(
+                path,
+                detect_format(path.name, header),
+                source,
+                objective=spec.objective,
+                on_problem=skipped.append if data.bad_rows == "skip" else None,
+            )
+        )
+        split = random_split(
+            len(examples),
+            rows=spec.rows,
+            fraction=validation.fraction,
+            seed=validation.seed,
+            validation_max=validation.rows_max,
+        )
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
-    if len(examples) < 2:
-        raise RunFailed(
-            Reason.invalid_dataset, f"file {path.name}: {len(examples)} rows; it takes 2 to train and judge."
-        )
-    order = np.random.default_rng(spec.validation.seed).permutation(len(examples))[: spec.rows]
-    wanted = min(max(1, round(len(order) * spec.validation.fraction)), spec.validation.rows_max, len(order) - 1)
-    chosen = [examples[i] for i in order]
-    held_out = _held_out([_prompt_key(example) for example in chosen], wanted)
-    if 2 * held_out.sum() < wanted:
-        held_out = _held_out([replace(example, row=0) for example in chosen], wanted)
-    if not held_out.any():
-        raise RunFailed(Reason.invalid_dataset, f"file {path.name}: all rows are equal; none is left to judge by.")
-    return SplitExamples(*(tuple(examples[i] for i in np.sort(order[side])) for side in (~held_out, held_out)))
-
-
-def _prompt_key(example: Example) -> Hashable:
-    """What makes two examples ask the same."""
-    if isinstance(example, PlainText):
-        return example.text
-    if isinstance(example, Preference):
-        return tuple((message.role, message.content) for message in example.prompt)
-    before = itertools.takewhile(lambda message: message.role != "assistant", example.messages)
-    return tuple((message.role, message.content) for message in before)
-
-
-def _held_out(keys: Sequence[Hashable], wanted: int) -> Bools:
-    """(N,) true for all examples of a key, in the order of the keys, up to `wanted` examples; never all."""
-    sizes = Counter(keys)
-    chosen: set[Hashable] = set()
-    taken = 0
-    for key, size in sizes.items():
-        if taken + size <= wanted:
-            chosen.add(key)
-            taken += size
-    return np.array([key in chosen for key in keys], dtype=np.bool_)
+    train, held_out = (tuple(examples[row] for row in part) for part in (split.train, split.validation))
+    for problem in skipped[:_SKIPPED_LOGGED]:
+        _log.warning("left out: %s", problem)
+    return SplitExamples(train, held_out, len(skipped))
 
 
 def load_renderer(folder: Path) -> Renderer:

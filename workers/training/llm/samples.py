@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -27,12 +28,13 @@ def answers(
         pad_token_id=decoder.pad_id,
     )
     found = []
-    with own_attention(decoder), torch.inference_mode():
+    with own_attention(decoder), decoder.world.without_gradients():
         for number, prompt in enumerate(prompts):
             between(number)
             ids = torch.tensor([list(prompt)], device=device)
-            output = decoder.inner.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
+            mask = torch.ones_like(ids)
+            output = decoder.world.run(
+                partial(decoder.inner.generate, input_ids=ids, attention_mask=mask, generation_config=config)
             )
             found.append(str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip())
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +39,16 @@ def sequence_log_probs(
     `after_batch` is told the number of sequences done, and may raise to stop.
     """
     found = np.zeros(len(sequences), dtype=np.float64)
-    done = 0
-    for rows in micro_batches(sequences.lengths, np.arange(len(sequences)), tokens_max, None):
-        batch = batch_of(sequences, rows).to(device)
-        with torch.inference_mode():
-            log_probs = supervised_log_probs(decoder, batch)
-            found[batch.order] = sums(log_probs.double(), batch).cpu().numpy()
-        done += len(rows)
+    parts = list(micro_batches(sequences.lengths, np.arange(len(sequences)), tokens_max, None))
+    world, done = decoder.world, 0
+    for number, counts in world.dealt(len(parts)):
+        batch = batch_of(sequences, parts[number]).to(device)
+        with world.without_gradients():
+            log_probs = world.run(partial(supervised_log_probs, decoder, batch))
+            if counts:
+                found[batch.order] = sums(log_probs.double(), batch).cpu().numpy()
+        done = min(len(sequences), done + len(parts[number]) * world.size)
         after_batch(done)
-    return found
+    # Each row was scored by one process; the others add zero.
+    everywhere: Float64s = world.sum(torch.from_numpy(found)).numpy()
+    return everywhere

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,10 +20,12 @@ from jobspecs.lifecycle import Reason
 from workers.runners.context import RunFailed
 from workers.training import linear
 from workers.training.base_model import LoadedModel, invalid_model, load_causal_lm
+from workers.training.checkpoints import trained_tensors
 from workers.training.devices import move_to
 from workers.training.llm.adapters import is_adapter, keep_fp32_products, load_adapter, merged, new_adapter, nf4
 from workers.training.llm.decoder import Decoder, decoder_of, inner_of
-from workers.training.optimization import decay_groups
+from workers.training.optimization import build_optimizer, decay_groups
+from workers.training.world import World, assign, on_cpu
 
 _log = logging.getLogger(__name__)
 
@@ -71,10 +73,33 @@ def load_start(spec: FinetuneLlm, model_dir: Path, models: Mapping[str, Path], d
     return Start(decoder, loaded, base_dir, role)
 
 
-def build_llm_optimizer(model: nn.Module, training: LlmTraining) -> Optimizer | None:
-    """An 8-bit AdamW (arXiv:2110.02861) over what is trained; None for the usual one."""
+def spread(start: Start, spec: FinetuneLlm, world: World) -> tuple[Start, Optimizer]:
+    """The model and its optimizer, over the processes of the world."""
+    model = start.decoder.model
+    optimizer = world.prepare(model, build_llm_optimizer(model, spec.training))
+    return replace(start, decoder=replace(start.decoder, world=world)), optimizer
+
+
+def trained_on_main(start: Start, spec: FinetuneLlm, model_dir: Path, models: Mapping[str, Path]) -> tuple[Start, bool]:
+    """The start with whole trained weights, and whether this is the process that saves it. All must call it.
+
+    Weights in shards are put together on the CPU, into a model loaded anew: nothing else could save or merge them.
+    """
+    world = start.decoder.world
+    if not world.sharded:
+        return start, world.is_main
+    with world.gathered(start.decoder.model):
+        trained = on_cpu(trained_tensors(start.decoder.model))
+    if world.is_main:
+        start = load_start(spec, model_dir, models, torch.device("cpu"))
+        assign(trained_tensors(start.decoder.model), trained)
+    return start, world.is_main
+
+
+def build_llm_optimizer(model: nn.Module, training: LlmTraining) -> Optimizer:
+    """AdamW over what is trained, also in 8 bits (arXiv:2110.02861)."""
     if training.optimizer == "adamw":
-        return None
+        return build_optimizer(model, training)
     if not torch.cuda.is_available():
         raise RunFailed(Reason.unsatisfiable, f"training.optimizer: {training.optimizer} needs a GPU; write adamw.")
     kinds = importlib.import_module("bitsandbytes.optim")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from workers.training.llm.packed_attention import pick
 from workers.training.llm.scoring import Float64s, sums, supervised_log_probs
 from workers.training.llm.sequences import Bools, SequenceBatch, Sequences, batch_of, micro_batches
 from workers.training.tokens import Int64s
+from workers.training.world import equal_parts, idle_part
 
 Facts = npt.NDArray[Any]
 
@@ -52,6 +54,15 @@ class _Task:
         training = self.training
         return micro_batches(lengths, rows, training.tokens_per_micro_batch, training.micro_batch_size)
 
+    def _add_gradients(self, lengths: Int64s, rows: Int64s, loss_of: Callable[[Int64s], torch.Tensor]) -> torch.Tensor:
+        """The sum of `loss_of` over the micro-batches of all processes; each adds the gradients of its own."""
+        world = self.decoder.world
+        shares = [list(self._parts(lengths, share)) for share in world.shares(lengths, rows)]
+        total = torch.zeros((), device=self.device)
+        for part, counts, last in equal_parts(shares, world.rank, idle_part(lengths, rows)):
+            total += world.add_gradients(partial(loss_of, part), counts=counts, last=last)
+        return world.sum(total)
+
     def _batch(self, rows: Int64s) -> SequenceBatch:
         return batch_of(self.sequences, rows).to(self.device)
 
@@ -62,15 +73,14 @@ class SupervisedTask(_Task):
     def backward(self, rows: Int64s) -> torch.Tensor:
         """Mean nats per supervised token."""
         tokens = int(self.sequences.supervised[rows].sum())
-        total = torch.zeros((), device=self.device)
-        for part in self._parts(self.sequences.lengths, rows):
+
+        def loss_of(part: Int64s) -> torch.Tensor:
             batch = self._batch(part)
             states = pick(self.decoder.hidden(batch), batch.predictors)
             weights = torch.full(batch.targets.shape, 1 / tokens, device=self.device)
-            loss = weighted_loss(states, self.decoder.head, batch.targets, weights)
-            torch.autograd.backward(loss)
-            total += loss.detach()
-        return total
+            return weighted_loss(states, self.decoder.head, batch.targets, weights)
+
+        return self._add_gradients(self.sequences.lengths, rows, loss_of)
 
 
 @dataclass(frozen=True)
@@ -79,14 +89,12 @@ class _PairTask(_Task):
 
     def backward(self, rows: Int64s) -> torch.Tensor:
         """Mean loss per pair."""
-        lengths = self.sequences.lengths.reshape(-1, 2).sum(1)
-        total = torch.zeros((), device=self.device)
-        for part in self._parts(lengths, rows):
+
+        def loss_of(part: Int64s) -> torch.Tensor:
             batch = self._batch(np.stack((2 * part, 2 * part + 1), axis=1).reshape(-1))
-            loss = self._losses(batch, part, rows).sum()
-            torch.autograd.backward(loss)
-            total += loss.detach()
-        return total
+            return self._losses(batch, part, rows).sum()
+
+        return self._add_gradients(self.sequences.lengths.reshape(-1, 2).sum(1), rows, loss_of)
 
     def _losses(self, batch: SequenceBatch, pairs: Int64s, rows: Int64s) -> torch.Tensor:
         raise NotImplementedError
@@ -150,24 +158,24 @@ class KtoTask(_Task):
     def backward(self, rows: Int64s) -> torch.Tensor:
         """Mean loss per answer."""
         divergence = self._divergence(rows)
-        total = torch.zeros((), device=self.device)
-        for part in self._parts(self.sequences.lengths, rows):
+
+        def loss_of(part: Int64s) -> torch.Tensor:
             batch = self._batch(part)
             policy = sums(supervised_log_probs(self.decoder, batch), batch)
             before = torch.from_numpy(self.reference[batch.order]).to(policy)
             desirable = torch.from_numpy(self.desirable[batch.order]).to(self.device)
-            loss = kto_losses(policy, before, desirable, divergence, self.training.beta).sum() / len(rows)
-            torch.autograd.backward(loss)
-            total += loss.detach()
-        return total
+            return kto_losses(policy, before, desirable, divergence, self.training.beta).sum() / len(rows)
+
+        return self._add_gradients(self.sequences.lengths, rows, loss_of)
 
     def _divergence(self, rows: Int64s) -> torch.Tensor:
-        others = len(self.desirable) + rows
-        found = []
-        for part in self._parts(self.sequences.lengths, others):
-            batch = self._batch(part)
+        world, parts = self.decoder.world, list(self._parts(self.sequences.lengths, len(self.desirable) + rows))
+        found = [torch.zeros(len(part), device=self.device) for part in parts]
+        for number, counts in world.dealt(len(parts)):
+            batch = self._batch(parts[number])
             with torch.no_grad():
-                policy = sums(supervised_log_probs(self.decoder, batch), batch)
-                found.append(policy - torch.from_numpy(self.reference[batch.order]).to(policy))
-        differences = torch.cat(found)
+                policy = sums(world.run(partial(supervised_log_probs, self.decoder, batch)), batch)
+                if counts:
+                    found[number] = policy - torch.from_numpy(self.reference[batch.order]).to(policy)
+        differences = world.sum(torch.cat(found))
         return divergence_of(differences, torch.zeros_like(differences))

@@ -1,0 +1,143 @@
+"""Looks at a job's data and models before it is queued: will it work, is it wasteful, how large is it?
+
+It waits for the object store and reads files, so it runs between transactions. Whatever can't be had now is left to the
+worker, which checks the data in the job's first stage: a slow store must not keep anybody from submitting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from api.jobs.freezing import Frozen
+from api.jobs.inspection_cache import new_folder
+from api.jobs.model_files import config_of, small_files
+from api.parts import Parts
+from corpus.checks.inspection import check_data
+from corpus.checks.reader import Reader
+from corpus.checks.rows import CheckedFile
+from jobspecs.data_report import DataReport
+from jobspecs.estimate import Estimate
+from jobspecs.frozen import FrozenDataset
+from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
+from jobspecs.problems import Problem
+from jobspecs.registry import JobSpec
+from scheduling.estimates import KnownModel, estimate, facts_of_bound, facts_of_report, shape_of
+from storage.objects import ObjectStoreError, TransferStopped
+from storage.tabular import detect_format
+
+log = logging.getLogger(__name__)
+
+#: Seconds to wait for other checks to end.
+_PATIENCE_S = 5.0
+#: What of a spec has no say in how its data are read.
+_IRRELEVANT = {"name", "priority", "resources"}
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """`report` is None for kinds without data. `checked`: nothing about the data is left for the worker to find."""
+
+    report: DataReport | None
+    estimate: Estimate
+    checked: bool
+
+
+def inspect(parts: Parts, spec: JobSpec, frozen: Frozen, speeds: Sequence[float] = ()) -> Inspected:
+    """Takes at most the time of `ApiSettings.check_seconds_max` and a few downloads. Raises nothing for bad data."""
+    folders = {role: small_files(parts, model) for role, model in frozen.inputs.by_role().items()}
+    report = _report(parts, spec, frozen, _reading_folder(folders))
+    return Inspected(report, _estimate(spec, frozen, folders, report, speeds), report is None or report.complete)
+
+
+def _report(parts: Parts, spec: JobSpec, frozen: Frozen, folder: Path | None) -> DataReport | None:
+    dataset = frozen.inputs.dataset
+    if dataset is None:
+        return None
+    if dataset.bytes > parts.settings.check_bytes_max:
+        return _later(spec, frozen, dataset, "the data set is large")
+    key = _key(spec, frozen)
+    if (known := parts.inspections.report(key)) is not None:
+        return known
+    if not parts.inspections.checking.acquire(timeout=_PATIENCE_S):
+        return _later(spec, frozen, dataset, "other data sets are being checked")
+    try:
+        report = _read(parts, spec, dataset, folder)
+    except (ObjectStoreError, TransferStopped) as error:
+        log.warning("data set %s can't be checked now: %s", dataset.version_id, error)
+        return _later(spec, frozen, dataset, "the object store does not give it out in time")
+    finally:
+        parts.inspections.checking.release()
+    if report is not None and report.complete and folder is not None:
+        parts.inspections.keep_report(key, report)
+    return report
+
+
+def _read(parts: Parts, spec: JobSpec, dataset: FrozenDataset, folder: Path | None) -> DataReport | None:
+    overdue = _overdue_after(parts.settings.check_seconds_max)
+    place = new_folder(parts.settings.spool_dir)
+    try:
+        name = Path(dataset.file_name).name
+        parts.objects.download_file(
+            dataset.key, place / name, sha256=dataset.sha256, bytes_total=dataset.bytes, should_stop=overdue
+        )
+        file = CheckedFile(place / name, detect_format(name, dataset.header), dataset.file_name)
+        return check_data(spec, file, Reader.load(folder), overdue)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _overdue_after(seconds: float) -> Callable[[], bool]:
+    deadline_s = time.monotonic() + seconds
+    return lambda: time.monotonic() > deadline_s
+
+
+def _later(spec: JobSpec, frozen: Frozen, dataset: FrozenDataset, why: str) -> DataReport:
+    """A report of what the profile tells alone."""
+    rows = frozen.profile.rows if frozen.profile is not None else 0
+    warning = Problem(
+        field="dataset", message=f"{why}: it is checked as the job's first stage, before a model is loaded."
+    )
+    return DataReport(
+        kind=spec.kind, file=dataset.file_name, rows=rows, usable=rows, complete=False, warnings=(warning,)
+    )
+
+
+def _reading_folder(folders: dict[str, Path | None]) -> Path | None:
+    """The files of the model that reads the data: the base, an adapter's own base, or the only one there is."""
+    wanted = (BASE_ROLE, BASE_ROLE + ADAPTER_BASE_SUFFIX, *folders)
+    found = [folders[role] for role in wanted if folders.get(role) is not None]
+    return next(
+        (folder for folder in found if folder and (folder / "tokenizer.json").is_file()), next(iter(found), None)
+    )
+
+
+def _estimate(
+    spec: JobSpec,
+    frozen: Frozen,
+    folders: dict[str, Path | None],
+    report: DataReport | None,
+    speeds: Sequence[float],
+) -> Estimate:
+    models = {
+        role: KnownModel(
+            shape_of(config_of(folders.get(role + ADAPTER_BASE_SUFFIX) or folders[role])),
+            frozen.weights_bytes.get(role),
+        )
+        for role in spec.model_references()
+    }
+    rows = frozen.profile.rows if frozen.profile is not None else 1
+    facts = facts_of_report(report, rows) if report is not None else None
+    return estimate(spec, models, facts or facts_of_bound(rows, spec.batch_shape(frozen.profile)[1]), speeds)
+
+
+def _key(spec: JobSpec, frozen: Frozen) -> str:
+    dataset = frozen.inputs.dataset
+    models = [model.model_dump_json() for model in frozen.inputs.by_role().values()]
+    told = [dataset.model_dump_json() if dataset else "", *models, spec.model_dump_json(exclude=_IRRELEVANT)]
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()

@@ -1,0 +1,52 @@
+"""`train-classifier`: one text and its class per row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from corpus.checks.findings import Findings
+from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows, text_cell
+from corpus.splits import SplitRows, stratified_split
+from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.problems import InvalidInput, Problem
+
+
+class ClassifierData:
+    """Implements `corpus.checks.rows.Validator`. A leak is a held-out text that is trained on."""
+
+    unit, split_unit, classes, skips_bad_rows = "text", "row", True, False
+    max_length_field = "training.max_length"
+
+    def __init__(self, spec: TrainClassifier) -> None:
+        self._spec = spec
+        self.max_length = spec.training.max_length
+        self.max_length_chosen = "max_length" in spec.training.model_fields_set
+        self.batch_size: int | None = spec.training.batch_size
+
+    def rows(self, file: CheckedFile) -> Rows:
+        return table_rows(file, [self._spec.text, self._spec.label], self._row)
+
+    def split(self, found: Findings) -> SplitRows:
+        """Raises InvalidInput when there is one class only, or a class with too few rows."""
+        if len(found.groups) < 2:
+            message = f"column {self._spec.label!r} has one class only ({next(iter(found.groups))!r})."
+            raise InvalidInput([Problem(field="label", message=message, remedy="Add rows of at least two classes.")])
+        # The runner numbers the classes in alphabetical order.
+        classes = sorted(found.groups)
+        places = np.empty(len(classes), dtype=np.int64)
+        places[[found.groups[name] for name in classes]] = np.arange(len(classes))
+        validation = self._spec.validation
+        return stratified_split(
+            places[found.group_numbers],
+            classes,
+            rows=self._spec.rows,
+            fraction=validation.fraction,
+            seed=validation.seed,
+            stratify=validation.stratify,
+        )
+
+    def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
+        text, label = (text_cell(row, column, number) for column in (self._spec.text, self._spec.label))
+        return UsableRow(number, (text,), content=f"{text}\0{label}", guarded=text, group=label)

@@ -1,0 +1,67 @@
+"""`train-embedder`: anchors with what belongs to them, pairs with scores, or texts with labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from corpus.checks.findings import Findings
+from corpus.checks.rows import CheckedFile, Rows, UsableRow, number_cell, table_rows, text_cell
+from corpus.splits import SplitRows, connected_split
+from jobspecs.kinds.train_embedder import TrainEmbedder
+
+
+class EmbedderData:
+    """Implements `corpus.checks.rows.Validator`.
+
+    A leak is a held-out anchor, pair or labelled text that is trained on. One sentence of a scored pair may be on both
+    sides: it stands beside another one there.
+    """
+
+    split_unit, skips_bad_rows = "row", False
+    max_length_field = "training.max_length"
+
+    def __init__(self, spec: TrainEmbedder) -> None:
+        self._spec = spec
+        self.unit = "text"
+        self.classes = spec.label is not None
+        self.max_length = spec.training.max_length
+        self.max_length_chosen = "max_length" in spec.training.model_fields_set
+        self.batch_size: int | None = spec.training.batch_size
+
+    def rows(self, file: CheckedFile) -> Rows:
+        targets = [column for column in (self._spec.score, self._spec.label) if column is not None]
+        return table_rows(file, [*(column for _, column in self._spec.text_columns), *targets], self._row)
+
+    def split(self, found: Findings) -> SplitRows:
+        validation = self._spec.validation
+        return connected_split(
+            found.tied_texts, rows=self._spec.rows, fraction=validation.fraction, seed=validation.seed
+        )
+
+    def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
+        spec = self._spec
+        texts = [text_cell(row, column, number) for _, column in spec.text_columns]
+        target = ""
+        if spec.score is not None:
+            target = str(number_cell(row, spec.score, number, *spec.score_range))
+        elif spec.label is not None:
+            target = text_cell(row, spec.label, number)
+        # A pair is the same pair the other way round.
+        guarded = "\0".join(sorted(texts)) if spec.shape == "scored-pairs" else texts[0]
+        own = len(texts) - len(spec.negatives)
+        group = target if spec.label is not None else ""
+        return UsableRow(
+            number,
+            self._read(texts),
+            content="\0".join((*texts, target)),
+            guarded=guarded,
+            group=group,
+            tied=(texts[0], texts[own - 1]),
+        )
+
+    def _read(self, texts: list[str]) -> list[str]:
+        """The texts as the model reads them, prompts included."""
+        prompts = self._spec.prompts
+        if self._spec.shape != "triplets":
+            return [prompts.text + text for text in texts]
+        return [prompts.query + texts[0], *(prompts.passage + text for text in texts[1:])]

@@ -1,0 +1,147 @@
+"""What one pass over a data set keeps: counts, and 32 to 48 bytes per row, never a text."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from corpus.splits import Indices, SplitRows
+from jobspecs.data_report import LONGEST_SHOWN, REFUSED_ROWS_SHOWN, HeldOut, LengthBin, TokenLengths
+from jobspecs.problems import Problem
+
+#: Rows among which duplicates and leaks are looked for: 320 MB at most.
+ROWS_KEPT_MAX = 10_000_000
+#: Longer sequences count as this long.
+_TOKENS_MAX = 1 << 20
+_BINS = 12
+
+
+def normalised(text: str) -> str:
+    """The text without the differences that nobody means: case and spaces."""
+    return " ".join(text.casefold().split())
+
+
+def text_hash(text: str) -> int:
+    """64 bits of the normalised text. Among ten million texts, two meet by chance in 3 of a million data sets."""
+    return int.from_bytes(hashlib.blake2b(normalised(text).encode("utf-8", "replace"), digest_size=8).digest(), "big")
+
+
+def _exact_hash(text: str) -> int:
+    """64 bits, signed, of the text as it is."""
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+@dataclass
+class Findings:
+    """Filled row by row; the arrays hold one entry per usable row, in file order."""
+
+    usable: int = 0
+    refused: int = 0
+    refused_rows: list[Problem] = field(default_factory=list)
+    lengths: Counter[int] = field(default_factory=Counter)
+    #: Group -> its number, counted from 0 in order of appearance.
+    groups: dict[str, int] = field(default_factory=dict)
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+    contents: array[int] = field(default_factory=lambda: array("Q"))
+    guarded: array[int] = field(default_factory=lambda: array("Q"))
+    group_of_row: array[int] = field(default_factory=lambda: array("q"))
+    #: Two entries per row, for kinds that tie rows by their texts.
+    tied: array[int] = field(default_factory=lambda: array("q"))
+
+    def refuse(self, problem: Problem) -> None:
+        self.refused += 1
+        if len(self.refused_rows) < REFUSED_ROWS_SHOWN:
+            self.refused_rows.append(problem)
+
+    def add(self, number: int, content: str, guarded: str, group: str, tied: tuple[str, str] | None = None) -> None:
+        self.usable += 1
+        if len(self.numbers) < ROWS_KEPT_MAX:
+            self.numbers.append(number)
+            self.contents.append(text_hash(content))
+            self.guarded.append(text_hash(guarded))
+            self.group_of_row.append(self.groups.setdefault(group, len(self.groups)))
+            self.tied.extend(_exact_hash(text) for text in tied or ())
+
+    def add_length(self, tokens: int) -> None:
+        self.lengths[min(tokens, _TOKENS_MAX)] += 1
+
+    @property
+    def group_numbers(self) -> Indices:
+        return np.frombuffer(self.group_of_row, dtype=np.int64) if self.group_of_row else np.zeros(0, np.int64)
+
+    @property
+    def tied_texts(self) -> Indices:
+        """(N, 2) numbers of the texts by which rows are tied."""
+        hashes = np.frombuffer(self.tied, dtype=np.int64) if self.tied else np.zeros(0, np.int64)
+        return hashes.reshape(-1, 2)
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that repeat an earlier one."""
+        return (
+            len(self.contents) - len(np.unique(np.frombuffer(self.contents, dtype=np.uint64))) if self.contents else 0
+        )
+
+    def class_counts(self) -> dict[str, int]:
+        """Rows per group, the largest first."""
+        counts = np.bincount(self.group_numbers, minlength=len(self.groups))
+        return dict(sorted(zip(self.groups, counts.tolist(), strict=True), key=lambda item: (-item[1], item[0])))
+
+    def held_out(self, split: SplitRows, unit: str) -> HeldOut:
+        """The split's sizes, and which held-out rows are known from training."""
+        guarded = np.frombuffer(self.guarded, dtype=np.uint64)
+        leaked = split.validation[np.isin(guarded[split.validation], guarded[split.train])]
+        return HeldOut(
+            unit=unit,
+            train=len(split.train),
+            validation=len(split.validation),
+            leaked=len(leaked),
+            first_leaked_row=self.numbers[int(leaked[0])] if len(leaked) else None,
+        )
+
+    def token_lengths(self, unit: str, counted_by_tokenizer: bool, max_length: int) -> TokenLengths | None:
+        """None when there is no sequence."""
+        if not self.lengths:
+            return None
+        lengths = np.array(sorted(self.lengths), dtype=np.int64)
+        counts = np.array([self.lengths[int(length)] for length in lengths], dtype=np.int64)
+        total = int(counts.sum())
+        read = np.minimum(lengths, max_length)
+        mean = float((read * counts).sum() / total)
+        below = np.cumsum(counts)
+
+        def percentile(share: float) -> int:
+            return int(lengths[np.searchsorted(below, share * total)])
+
+        return TokenLengths(
+            counted_by="tokenizer" if counted_by_tokenizer else "characters",
+            unit=unit,
+            sequences=total,
+            mean=round(float((lengths * counts).sum() / total), 2),
+            read_mean=round(mean, 2),
+            read_deviation=round(float(np.sqrt((counts * (read - mean) ** 2).sum() / total)), 2),
+            p50=percentile(0.5),
+            p95=percentile(0.95),
+            longest=int(lengths[-1]),
+            longest_few=tuple(np.repeat(lengths, np.minimum(counts, LONGEST_SHOWN))[::-1][:LONGEST_SHOWN].tolist()),
+            max_length=max_length,
+            truncated=int(counts[lengths > max_length].sum()),
+            bins=_bins(lengths, counts),
+        )
+
+
+def _bins(lengths: Indices, counts: Indices) -> tuple[LengthBin, ...]:
+    """At most _BINS bins of equal width, a multiple of 1, 2 or 5 times a power of ten."""
+    span = int(lengths[-1]) + 1
+    width = next(w for power in range(8) for w in (10**power, 2 * 10**power, 5 * 10**power) if w * _BINS >= span)
+    found = np.bincount(lengths // width, weights=counts).astype(np.int64)
+    first = int(lengths[0]) // width
+    return tuple(
+        LengthBin(low=index * width, high=(index + 1) * width - 1, sequences=int(found[index]))
+        for index in range(first, len(found))
+    )

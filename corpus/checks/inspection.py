@@ -1,0 +1,113 @@
+"""The one pass: rows in, a report out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from corpus.checks.findings import Findings
+from corpus.checks.judging import problems_of, warnings_of
+from corpus.checks.reader import Reader
+from corpus.checks.registry import validator_of
+from corpus.checks.rows import CheckedFile, Rows, UsableRow, Validator
+from corpus.splits import SplitRows
+from jobspecs.data_report import CLASSES_SHOWN, DataReport
+from jobspecs.kinds.base import SpecBase
+from jobspecs.problems import InvalidInput, Problem
+
+#: Rows between two questions to `should_stop`, and texts per call of the tokenizer.
+_CHUNK_ROWS = 1024
+
+
+def check_data(
+    spec: SpecBase, file: CheckedFile, reader: Reader, should_stop: Callable[[], bool] = lambda: False
+) -> DataReport | None:
+    """Reads the whole data set once; memory grows by 48 bytes per row at most. None: this kind has no check.
+
+    When `should_stop` says so, the report is of the rows read so far, and `complete` is false.
+    """
+    validator = validator_of(spec, reader)
+    if validator is None:
+        return None
+    found, unreadable = Findings(), list[Problem]()
+    complete = True
+    for chunk in _chunks(validator.rows(file), unreadable):
+        _take(chunk, found, reader)
+        if should_stop():
+            complete = False
+            break
+    split, impossible = _split(validator, found) if complete else (None, [])
+    return _report(spec, file, reader, validator, found, split, [*unreadable, *impossible], complete)
+
+
+def _chunks(rows: Rows, unreadable: list[Problem]) -> Iterator[list[UsableRow | Problem]]:
+    """A file that can't be read any further ends the rows, and says why in `unreadable`."""
+    readable = _until_unreadable(rows, unreadable)
+    while chunk := list(islice(readable, _CHUNK_ROWS)):
+        yield chunk
+
+
+def _until_unreadable(rows: Rows, unreadable: list[Problem]) -> Rows:
+    try:
+        yield from rows
+    except InvalidInput as error:
+        unreadable.extend(error.problems)
+
+
+def _take(chunk: list[UsableRow | Problem], found: Findings, reader: Reader) -> None:
+    texts: list[str | tuple[str, str]] = []
+    for row in chunk:
+        if isinstance(row, Problem):
+            found.refuse(row)
+            continue
+        found.add(row.number, row.content, row.guarded, row.group, row.tied)
+        for sequence in row.sequences:
+            if isinstance(sequence, int):
+                found.add_length(sequence)
+            else:
+                texts.append(sequence)
+    for tokens in reader.count(texts) if texts else ():
+        found.add_length(tokens)
+
+
+def _split(validator: Validator, found: Findings) -> tuple[SplitRows | None, list[Problem]]:
+    if not found.usable:
+        return None, []
+    try:
+        return validator.split(found), []
+    except InvalidInput as error:
+        return None, list(error.problems)
+
+
+def _report(
+    spec: SpecBase,
+    file: CheckedFile,
+    reader: Reader,
+    validator: Validator,
+    found: Findings,
+    split: SplitRows | None,
+    problems: list[Problem],
+    complete: bool,
+) -> DataReport:
+    max_length = min(validator.max_length, reader.max_tokens or validator.max_length)
+    classes = found.class_counts() if validator.classes else None
+    report = DataReport(
+        kind=spec.kind,
+        file=file.name,
+        rows=found.usable + found.refused,
+        usable=found.usable,
+        complete=complete,
+        refused=found.refused,
+        refused_rows=tuple(found.refused_rows),
+        duplicates=found.duplicates,
+        tokens=found.token_lengths(validator.unit, reader.tokenizer is not None, max_length),
+        held_out=found.held_out(split, validator.split_unit) if split is not None else None,
+        classes=dict(islice(classes.items(), CLASSES_SHOWN)) if classes is not None else None,
+        classes_total=len(classes) if classes is not None else None,
+    )
+    return report.model_copy(
+        update={
+            "problems": tuple(problems_of(report, problems, validator)),
+            "warnings": tuple(warnings_of(report, validator)),
+        }
+    )

@@ -1,0 +1,141 @@
+"""From figures to words: what of a data set can't work, and what is wasteful."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from corpus.checks.rows import Validator
+from jobspecs.data_report import DataReport, TokenLengths
+from jobspecs.problems import Problem
+
+#: Shares above which a warning is due.
+TRUNCATED_SHARE, DUPLICATE_SHARE, LEAKED_SHARE = 0.20, 0.10, 0.01
+#: Fewer rows than these teach, or prove, little.
+TRAIN_ROWS_FEW, VALIDATION_ROWS_FEW = 50, 30
+#: The largest class has more than this share, or more than so many times the rows of the smallest.
+CLASS_SHARE, CLASS_RATIO = 0.95, 50
+#: A chosen max_length is far above the longest sequence when it is at least so many times as large.
+MAX_LENGTH_RATIO = 4
+
+
+def problems_of(report: DataReport, found: Sequence[Problem], validator: Validator) -> list[Problem]:
+    """Why the job can't work: what stopped the reading or the split, and rows that the runner would stop at."""
+    problems = list(found)
+    if report.refused and not validator.skips_bad_rows:
+        problems.append(_of_refused(report))
+    if not report.usable and not problems:
+        problems.append(
+            Problem(
+                field="dataset", file=report.file, message="there is no row that can be used.", remedy="Push more rows."
+            )
+        )
+    return problems
+
+
+def warnings_of(report: DataReport, validator: Validator) -> list[Problem]:
+    """What the job can do, but should perhaps not."""
+    found = [_of_refused(report)] if report.refused and validator.skips_bad_rows else []
+    found += [*_of_completeness(report), *_of_duplicates(report), *_of_split(report, validator), *_of_classes(report)]
+    if report.tokens is not None:
+        found += _of_lengths(report.tokens, validator)
+    return found
+
+
+def _of_refused(report: DataReport) -> Problem:
+    first = report.refused_rows[0]
+    return Problem(
+        field="dataset",
+        file=report.file,
+        row=first.row,
+        message=f"{_rows(report.refused)} can't be used, the first of them: {_reason(first)}",
+        remedy=first.remedy or "Mend these rows or leave them out.",
+    )
+
+
+def _of_completeness(report: DataReport) -> Iterator[Problem]:
+    if not report.complete:
+        yield Problem(
+            field="dataset",
+            message=f"only the first {report.rows:,} rows were looked at so far; the job checks all before it trains.",
+        )
+
+
+def _of_duplicates(report: DataReport) -> Iterator[Problem]:
+    if report.duplicates > DUPLICATE_SHARE * report.usable:
+        yield Problem(
+            field="dataset",
+            message=f"{report.duplicates:,} of {report.usable:,} rows repeat an earlier one.",
+            remedy="Leave the repetitions out, or train for fewer epochs.",
+        )
+
+
+def _of_split(report: DataReport, validator: Validator) -> Iterator[Problem]:
+    held = report.held_out
+    if held is None:
+        return
+    if held.leaked > LEAKED_SHARE * held.validation:
+        yield Problem(
+            field="dataset",
+            row=held.first_leaked_row,
+            message=f"{held.leaked:,} of {held.validation:,} held-out rows are also trained on: "
+            "the verdict will flatter the result.",
+            remedy="Leave the repetitions out.",
+        )
+    if held.train < TRAIN_ROWS_FEW:
+        yield Problem(
+            field="dataset",
+            message=f"there are {held.train} rows to train on, which is very few.",
+            remedy="Push more rows, and compare the result with the baselines before you use it.",
+        )
+    elif validator.batch_size is not None and held.train < validator.batch_size:
+        yield Problem(
+            field="training.batch_size",
+            message=f"a batch has {validator.batch_size} rows and there are {held.train} to train on: "
+            "an epoch is one step.",
+            remedy="Lower batch_size.",
+        )
+    if held.validation < VALIDATION_ROWS_FEW:
+        yield Problem(
+            field="validation.fraction",
+            message=f"{held.validation} rows are held out: too few to tell a good result from luck.",
+            remedy="Raise validation.fraction or push more rows.",
+        )
+
+
+def _of_classes(report: DataReport) -> Iterator[Problem]:
+    if not report.classes or report.classes_total is None or report.classes_total < 2:
+        return
+    (name, most), least = next(iter(report.classes.items())), min(report.classes.values())
+    if most > CLASS_SHARE * report.usable or most > CLASS_RATIO * least:
+        yield Problem(
+            field="label",
+            message=f"the classes are very uneven: {name!r} has {most:,} of {report.usable:,} rows, "
+            f"the smallest of those shown {least:,}.",
+            remedy="Add rows of the small classes, or set class_weights: balanced.",
+        )
+
+
+def _of_lengths(tokens: TokenLengths, validator: Validator) -> Iterator[Problem]:
+    if tokens.truncated_share > TRUNCATED_SHARE:
+        yield Problem(
+            field=validator.max_length_field,
+            message=f"{tokens.truncated_share:.0%} of the {tokens.unit}s are longer than {tokens.max_length} tokens "
+            f"and will be cut; 95 % have at most {tokens.p95}.",
+            remedy=f"Raise max_length to {tokens.p95}, or split long texts."
+            if tokens.max_length == validator.max_length
+            else "The base model reads no more: split long texts or choose another.",
+        )
+    if validator.max_length_chosen and validator.max_length >= MAX_LENGTH_RATIO * tokens.longest:
+        yield Problem(
+            field=validator.max_length_field,
+            message=f"max_length is {validator.max_length} and the longest {tokens.unit} has {tokens.longest} tokens.",
+            remedy="Lower it, or look whether this is the column that you mean.",
+        )
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _reason(problem: Problem) -> str:
+    return f"column {problem.field!r}: {problem.message}" if problem.field else problem.message

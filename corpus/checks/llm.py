@@ -1,0 +1,149 @@
+"""`finetune-llm`: conversations, preferences, judged answers or texts, counted as the model's template renders them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from corpus.checks.findings import Findings
+from corpus.checks.reader import Reader
+from corpus.checks.rows import CheckedFile, Rows, UsableRow
+from corpus.conversations.examples import Example, Judged, Message, PlainText, Preference
+from corpus.conversations.formats import ChatSource
+from corpus.conversations.reading import read_examples
+from corpus.conversations.rendering import Renderer
+from corpus.splits import SplitRows, random_split
+from jobspecs.kinds.finetune_llm import FinetuneLlm
+from jobspecs.problems import InvalidInput, Problem
+
+#: What templates that write the date are told.
+_STILL = datetime(2026, 1, 1)
+#: Characters per token, and tokens around each turn, where the model has no tokenizer to ask.
+_CHARS_PER_TOKEN, _TOKENS_PER_TURN = 4, 5
+
+
+class LlmData:
+    """Implements `corpus.checks.rows.Validator`. A leak is a held-out prompt or text that is trained on."""
+
+    split_unit, classes = "row", False
+    max_length_field = "training.max_length"
+
+    def __init__(self, spec: FinetuneLlm, reader: Reader) -> None:
+        self._spec = spec
+        self._reader = reader
+        self._renderer: Renderer | None = None
+        self.unit = "text" if spec.objective == "pretrain" else "conversation"
+        self.max_length = spec.training.max_length
+        self.max_length_chosen = "max_length" in spec.training.model_fields_set
+        self.batch_size: int | None = spec.training.batch_size
+        self.skips_bad_rows = spec.data.bad_rows == "skip"
+
+    def rows(self, file: CheckedFile) -> Rows:
+        """Raises InvalidInput as well when the model's chat template can't be used.
+
+        Bad rows may be skipped; turns that the template refuses still stop the job, as they stop the runner.
+        """
+        self._renderer = _renderer(self._reader)
+        data = self._spec.data
+        source = ChatSource(
+            format=None if data.format == "auto" else data.format,
+            prompt=data.prompt,
+            completion=data.completion,
+            text=data.text,
+            system=data.system,
+        )
+        refused: deque[Problem] = deque()
+        examples = read_examples(
+            file.path,
+            file.fmt,
+            source,
+            objective=self._spec.objective,
+            file_name=file.name,
+            on_problem=refused.append,
+        )
+        yield from _in_order(examples, refused, self._row, keep_going=not self.skips_bad_rows)
+
+    def split(self, found: Findings) -> SplitRows:
+        validation = self._spec.validation
+        return random_split(
+            found.usable,
+            rows=self._spec.rows,
+            fraction=validation.fraction,
+            seed=validation.seed,
+            validation_max=validation.rows_max,
+        )
+
+    def _row(self, example: Example) -> UsableRow:
+        """Raises InvalidInput when the template refuses the turns."""
+        texts = _texts(example)
+        return UsableRow(
+            example.row, self._lengths(example), content="\0".join(texts), guarded="\0".join(_asked(example) or texts)
+        )
+
+    def _lengths(self, example: Example) -> list[int]:
+        if self._renderer is None:
+            return [_estimate(turns) for turns in _sequences(example)]
+        lengths = [len(rendered.ids) for rendered in self._renderer.example(example).values()]
+        if self._spec.objective != "pretrain":
+            return lengths
+        # Long texts are not cut but become several sequences.
+        return [
+            min(self.max_length, length - start) for length in lengths for start in range(0, length, self.max_length)
+        ]
+
+
+def _in_order(
+    examples: Iterator[Example], refused: deque[Problem], make: Callable[[Example], UsableRow], *, keep_going: bool
+) -> Rows:
+    """Usable and refused rows in the order of the file. Raises InvalidInput from `make` unless to `keep_going`."""
+    for example in examples:
+        while refused:
+            yield refused.popleft()
+        try:
+            yield make(example)
+        except InvalidInput as error:
+            problem = error.problems[0]
+            problem = problem if problem.row is not None else problem.model_copy(update={"row": example.row})
+            if not keep_going:
+                raise InvalidInput([problem]) from error
+            yield problem
+    yield from refused
+
+
+def _renderer(reader: Reader) -> Renderer | None:
+    """None without a tokenizer: then tokens are estimated."""
+    if reader.tokenizer is None or reader.folder is None:
+        return None
+    return Renderer.load(reader.folder, clock=lambda: _STILL)
+
+
+def _sequences(example: Example) -> list[tuple[Message, ...] | str]:
+    if isinstance(example, PlainText):
+        return [example.text]
+    if isinstance(example, Preference):
+        return [example.prompt + example.chosen, example.prompt + example.rejected]
+    return [example.messages]
+
+
+def _texts(example: Example) -> list[str]:
+    wanted = [str(example.desirable)] if isinstance(example, Judged) else []
+    turns = _sequences(example)
+    return [text for part in turns for text in ([part] if isinstance(part, str) else _contents(part))] + wanted
+
+
+def _asked(example: Example) -> list[str]:
+    """What stands before the answer; empty for plain texts."""
+    if isinstance(example, PlainText):
+        return []
+    return _contents(example.prompt if isinstance(example, Preference) else example.messages[:-1])
+
+
+def _contents(messages: tuple[Message, ...]) -> list[str]:
+    return [f"{message.role}: {message.content}" for message in messages]
+
+
+def _estimate(turns: tuple[Message, ...] | str) -> int:
+    if isinstance(turns, str):
+        return len(turns) // _CHARS_PER_TOKEN + 1
+    return sum(len(message.content) // _CHARS_PER_TOKEN + _TOKENS_PER_TURN for message in turns)

@@ -1,0 +1,56 @@
+"""`train-reranker`: a query with a labelled passage per row, or with one that answers and perhaps one that does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from corpus.checks.findings import Findings, normalised
+from corpus.checks.rows import CheckedFile, Rows, UsableRow, number_cell, table_rows, text_cell
+from corpus.splits import SplitRows, grouped_split
+from jobspecs.kinds.train_reranker import TrainReranker
+
+
+class RerankerData:
+    """Implements `corpus.checks.rows.Validator`.
+
+    All rows of a query are on one side. A leak is a held-out pair that differs from a trained one by case and spaces.
+    """
+
+    unit, split_unit, classes, skips_bad_rows = "pair", "query", False, False
+    max_length_field = "training.max_length"
+
+    def __init__(self, spec: TrainReranker) -> None:
+        self._spec = spec
+        self.max_length = spec.training.max_length
+        self.max_length_chosen = "max_length" in spec.training.model_fields_set
+        self.batch_size: int | None = spec.training.batch_size
+
+    def rows(self, file: CheckedFile) -> Rows:
+        return table_rows(file, list(self._spec.columns.values()), self._row)
+
+    def split(self, found: Findings) -> SplitRows:
+        validation = self._spec.validation
+        return grouped_split(
+            found.group_numbers, rows=self._spec.rows, fraction=validation.fraction, seed=validation.seed
+        )
+
+    def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
+        spec = self._spec
+        query = text_cell(row, spec.query, number)
+        passages = [
+            text_cell(row, column, number)
+            for column in (spec.passage, spec.positive, spec.negative)
+            if column is not None
+        ]
+        label = ""
+        if spec.label is not None:
+            low, high = spec.score_range or (0.0, 1.0)
+            label = str(number_cell(row, spec.label, number, low, high))
+        pairs = [(query, passage) for passage in passages]
+        return UsableRow(
+            number,
+            pairs,
+            content="\0".join((query, *passages, label)),
+            guarded="\0".join(pairs[0]),
+            group=normalised(query),
+        )

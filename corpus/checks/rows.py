@@ -1,0 +1,110 @@
+"""What a validator says of each row, and what a validator is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from corpus.checks.findings import Findings
+from corpus.splits import SplitRows
+from jobspecs.problems import InvalidInput, Problem
+from storage.tabular import TableFormat, read_rows
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """The data set: its local file, how it is read, and what people call it."""
+
+    path: Path
+    fmt: TableFormat
+    name: str
+
+
+@dataclass(frozen=True)
+class UsableRow:
+    """A row that the job can use.
+
+    `sequences`: what the model will read of it: texts, pairs of texts, or numbers of tokens that are known already.
+    `content`: two rows with the same one are duplicates. `guarded`: what must not be on both sides of the split.
+    """
+
+    number: int
+    sequences: Sequence[str | tuple[str, str] | int]
+    content: str
+    guarded: str
+    #: The class, or the query whose rows stay together.
+    group: str = ""
+    #: The first and the last text by which the split ties rows together, exactly as they are.
+    tied: tuple[str, str] | None = None
+
+
+#: A Problem is a row that is refused.
+Rows = Iterator[UsableRow | Problem]
+
+
+class Validator(Protocol):
+    """How one kind looks at a data set. One per job; registered in `corpus.checks.registry`."""
+
+    #: What a sequence is, for people: `text`, `pair`, `conversation`.
+    unit: str
+    #: What stays whole in the split: `row`, `query`.
+    split_unit: str
+    #: Tokens at which the spec cuts, the field that says so, and whether somebody wrote it.
+    max_length: int
+    max_length_field: str
+    max_length_chosen: bool
+    #: Whether `group` is a class, whose balance is of interest.
+    classes: bool
+    #: Whether rows that are refused are left out, and the job goes on with the others.
+    skips_bad_rows: bool
+    #: Rows that make one step; None where nothing is trained.
+    batch_size: int | None
+
+    def rows(self, file: CheckedFile) -> Rows:
+        """Streams the data set. Raises InvalidInput where it can't be read any further."""
+        ...
+
+    def split(self, found: Findings) -> SplitRows | None:
+        """The split of the usable rows, as the runner makes it; None: the kind has none. Raises InvalidInput."""
+        ...
+
+
+def table_rows(file: CheckedFile, columns: Sequence[str], make: Callable[[int, dict[str, Any]], UsableRow]) -> Rows:
+    """Reads the columns; what `make` refuses with InvalidInput becomes the row's problem."""
+    for number, row in enumerate(read_rows(file.path, file.fmt, columns, file_name=file.name), start=1):
+        try:
+            yield make(number, row)
+        except InvalidInput as error:
+            yield error.problems[0]
+
+
+def text_cell(row: dict[str, Any], column: str, number: int) -> str:
+    """The cell as text, as the runners read it: numbers and truth values of typed formats are `3` and `true`.
+
+    Raises InvalidInput for an empty one.
+    """
+    value = row[column]
+    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value).strip()
+    if not text:
+        problem = Problem(
+            row=number, field=column, message="the cell is empty.", remedy="Fill it or leave the row out."
+        )
+        raise InvalidInput([problem])
+    return text
+
+
+def number_cell(row: dict[str, Any], column: str, number: int, low: float, high: float) -> float:
+    """The cell as a number from `low` to `high`; truth values are 0 and 1. Raises InvalidInput for anything else."""
+    text = text_cell(row, column, number)
+    try:
+        value = {"true": 1.0, "false": 0.0}[text.lower()] if text.lower() in ("true", "false") else float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        message = f"{text[:40]!r} is no number from {low:g} to {high:g}."
+        raise InvalidInput(
+            [Problem(row=number, field=column, message=message, remedy="Correct the cell or the range.")]
+        )
+    return value

@@ -1,0 +1,200 @@
+"""Which rows are held out. The runner and the check before it call these functions, so they can't differ.
+
+All of them depend on the seed and their arguments alone, and return sorted positions: int64 arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from jobspecs.kinds.train_classifier import ROWS_PER_CLASS_MIN
+from jobspecs.problems import InvalidInput, Problem
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """Positions of the rows that train and of those that judge, each sorted."""
+
+    train: Indices
+    validation: Indices
+
+
+def stratified_split(
+    labels: Indices, classes: Sequence[str], *, rows: int | None, fraction: float, seed: int, stratify: bool = True
+) -> SplitRows:
+    """A stratified sample of `rows` rows (all when None), then the held-out `fraction`. `labels` (N,): classes of rows.
+
+    Raises InvalidInput when a class has too few rows for both parts.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = np.arange(len(labels))
+    if rows is not None and rows < len(labels):
+        chosen = _sample(labels, classes, rows, generator)
+        labels = labels[chosen]
+    _check_class_sizes(labels, classes)
+    held_out = np.zeros(len(labels), dtype=bool)
+    held_out[_held_out(labels, len(classes), fraction, stratify, generator)] = True
+    return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
+
+
+def random_split(
+    count: int, *, rows: int | None, fraction: float, seed: int, validation_max: int | None = None
+) -> SplitRows:
+    """A random sample of `rows` of `count` rows (all when None), of which `fraction` is held out, at most a maximum.
+
+    Raises InvalidInput when there are fewer than two rows.
+    """
+    order = np.random.default_rng(seed).permutation(count)[:rows]
+    if len(order) < 2:
+        raise _too_few(f"{len(order)} row can be used; two are needed, to train and to judge.")
+    held_out = min(max(1, round(len(order) * fraction)), len(order) - 1, validation_max or count)
+    return SplitRows(train=np.sort(order[held_out:]), validation=np.sort(order[:held_out]))
+
+
+def grouped_split(groups: Indices, *, rows: int | None, fraction: float, seed: int) -> SplitRows:
+    """Whole groups up to `rows` rows (all when None), of which a `fraction` is held out.
+
+    `groups` (N,): the group of each row, counted from 0 without gaps. Raises InvalidInput for fewer than two groups.
+    """
+    sizes = np.bincount(groups) if len(groups) else np.zeros(0, np.int64)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    if rows is not None:
+        order = order[: max(2, int(np.searchsorted(np.cumsum(sizes[order]), rows, side="right")))]
+    if len(order) < 2:
+        raise InvalidInput(
+            [
+                Problem(
+                    field="query",
+                    message="all rows have the same query: none is left to judge by.",
+                    remedy="Choose the column with the queries, or push more data.",
+                )
+            ]
+        )
+    held_out = min(len(order) - 1, max(1, round(len(order) * fraction)))
+    side = np.zeros(len(sizes), dtype=np.int8)
+    side[order[:held_out]], side[order[held_out:]] = 2, 1
+    of_row = side[groups]
+    return SplitRows(train=np.flatnonzero(of_row == 1), validation=np.flatnonzero(of_row == 2))
+
+
+def connected_split(texts: Indices, *, rows: int | None, fraction: float, seed: int) -> SplitRows:
+    """A random sample of `rows` rows (all when None), of which a `fraction` is held out in groups of rows.
+
+    `texts` (N, 2): numbers of each row's texts. Rows that share one, directly or through others, go to the same side;
+    where that ties most rows together, only rows with the same first text do. Raises InvalidInput when all have it.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = np.arange(len(texts))
+    if rows is not None and rows < len(texts):
+        chosen = np.sort(generator.permutation(len(texts))[:rows])
+        texts = texts[chosen]
+    if len(texts) < 2:
+        raise _too_few(f"{len(texts)} row can be used; two are needed, to train and to judge.")
+    wanted = min(len(texts) - 1, max(1, round(len(texts) * fraction)))
+    order = generator.permutation(len(texts))
+    held_out = _whole_groups(_connected(texts), order, wanted)
+    if 2 * held_out.sum() < wanted:
+        held_out = _whole_groups(np.unique(texts[:, 0], return_inverse=True)[1], order, wanted)
+    if not held_out.any():
+        raise _too_few("all rows share their first text: none is left to judge by.")
+    return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
+
+
+def _connected(texts: Indices) -> Indices:
+    """(N,) the group of each row, counted from 0: equal for rows that share a text, directly or through others."""
+    parents: dict[int, int] = {}
+
+    def root(text: int) -> int:
+        while (parent := parents.setdefault(text, text)) != text:
+            parents[text] = text = parents[parent]
+        return text
+
+    for first, last in texts.tolist():
+        parents[root(first)] = root(last)
+    roots = np.array([root(first) for first in texts[:, 0].tolist()], dtype=np.int64)
+    return np.unique(roots, return_inverse=True)[1].astype(np.int64)
+
+
+def _whole_groups(groups: Indices, order: Indices, wanted: int) -> npt.NDArray[np.bool_]:
+    """(N,) true for whole groups, by chance, up to `wanted` rows."""
+    sizes = np.bincount(groups)
+    chosen: set[int] = set()
+    taken = 0
+    for group in dict.fromkeys(groups[order].tolist()):
+        if taken + sizes[group] <= wanted:
+            chosen.add(group)
+            taken += int(sizes[group])
+    return np.isin(groups, list(chosen))
+
+
+def shares(counts: Sequence[int], total: int, least: int) -> list[int]:
+    """`total` places dealt in proportion to `counts`, at least `least` and at most count each (largest remainders)."""
+    exact = [count * total / sum(counts) for count in counts]
+    dealt = [min(count, max(least, int(share))) for count, share in zip(counts, exact, strict=True)]
+    by_remainder = sorted(range(len(counts)), key=lambda i: (int(exact[i]) - exact[i], i))
+    while sum(dealt) < total:
+        open_places = [i for i in by_remainder if dealt[i] < counts[i]]
+        for i in open_places[: total - sum(dealt)]:
+            dealt[i] += 1
+    while sum(dealt) > total and any(share > least for share in dealt):
+        dealt[max(range(len(dealt)), key=lambda i: (dealt[i], i))] -= 1
+    return dealt
+
+
+def _too_few(message: str) -> InvalidInput:
+    return InvalidInput([Problem(field="dataset", message=message, remedy="Push more rows.")])
+
+
+def _sample(labels: Indices, classes: Sequence[str], rows: int, generator: np.random.Generator) -> Indices:
+    if rows < ROWS_PER_CLASS_MIN * len(classes):
+        raise InvalidInput(
+            [
+                Problem(
+                    field="rows",
+                    message=f"{rows} rows can't hold {ROWS_PER_CLASS_MIN} of each of {len(classes)} classes.",
+                    remedy="Raise rows, or leave it out to use them all.",
+                )
+            ]
+        )
+    return _stratified(labels, len(classes), rows, ROWS_PER_CLASS_MIN, generator)
+
+
+def _held_out(
+    labels: Indices, classes: int, fraction: float, stratify: bool, generator: np.random.Generator
+) -> Indices:
+    rows = min(len(labels) - 1, max(1, round(len(labels) * fraction)))
+    if not stratify:
+        return np.sort(generator.permutation(len(labels))[:rows])
+    rows = min(max(rows, classes), len(labels) - classes)
+    return _stratified(labels, classes, rows, 1, generator, leave=1)
+
+
+def _stratified(
+    labels: Indices, classes: int, rows: int, least: int, generator: np.random.Generator, leave: int = 0
+) -> Indices:
+    members = [np.flatnonzero(labels == label) for label in range(classes)]
+    dealt = shares([len(group) - leave for group in members], rows, least)
+    chosen = [generator.permutation(group)[:share] for group, share in zip(members, dealt, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _check_class_sizes(labels: Indices, classes: Sequence[str]) -> None:
+    counts = np.bincount(labels, minlength=len(classes))
+    for name, count in zip(classes, counts, strict=True):
+        if count < ROWS_PER_CLASS_MIN:
+            raise InvalidInput(
+                [
+                    Problem(
+                        field="label",
+                        message=f"class {name!r} has {count} row; "
+                        f"it needs {ROWS_PER_CLASS_MIN}, to train and to validate.",
+                        remedy="Add rows of that class or leave it out.",
+                    )
+                ]
+            )

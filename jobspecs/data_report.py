@@ -1,0 +1,98 @@
+"""What a check of a whole data set found before anything was trained: can this job work with it, and is it wasteful?"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobspecs.problems import Problem
+
+#: So many refused rows are told one by one; the others are counted.
+REFUSED_ROWS_SHOWN = 20
+#: So many of the longest sequences are told.
+LONGEST_SHOWN = 32
+#: So many classes are told one by one, the largest first.
+CLASSES_SHOWN = 50
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class LengthBin(_Report):
+    """Sequences of `low` to `high` tokens, both included."""
+
+    low: int
+    high: int
+    sequences: int
+
+
+class TokenLengths(_Report):
+    """How long the sequences are that the model will read, special tokens included, before they are cut."""
+
+    #: `tokenizer`: counted with the base model's own. `characters`: estimated, because it has no tokenizer.json.
+    counted_by: Literal["tokenizer", "characters"]
+    #: What a sequence is: `text`, `pair`, `conversation` …
+    unit: str
+    sequences: int = Field(ge=0)
+    mean: float
+    #: Mean and standard deviation of what the model reads, thus after the cut.
+    read_mean: float
+    read_deviation: float
+    p50: int
+    p95: int
+    longest: int
+    #: The longest sequences, the longest first: a sample of the rows misses some of them.
+    longest_few: tuple[int, ...] = ()
+    #: Tokens at which the job cuts: the spec's max_length, or what the base model's positions reach if that is less.
+    max_length: int
+    #: Sequences longer than that.
+    truncated: int
+    bins: tuple[LengthBin, ...]
+
+    @property
+    def truncated_share(self) -> float:
+        return self.truncated / self.sequences if self.sequences else 0.0
+
+
+class HeldOut(_Report):
+    """The split that the job will make."""
+
+    #: What is dealt to one side whole: `row`, `query` …
+    unit: str
+    train: int
+    validation: int
+    #: Held-out rows whose text, but for case and spaces, is also trained on: they flatter the result.
+    leaked: int
+    first_leaked_row: int | None = None
+
+    @property
+    def leaked_share(self) -> float:
+        return self.leaked / self.validation if self.validation else 0.0
+
+
+class DataReport(_Report):
+    """`problems`: why the job can't work; a spec with any is refused. `warnings`: what may be wasteful."""
+
+    kind: str
+    #: The data set's file.
+    file: str
+    #: Data rows that were read.
+    rows: int
+    #: Rows that the job can use.
+    usable: int
+    #: False when the check had to stop early: then everything is said of the first `rows` rows.
+    complete: bool = True
+    #: Rows that can't be used, and the first of them with their reasons.
+    refused: int = 0
+    refused_rows: tuple[Problem, ...] = ()
+    #: Rows that repeat an earlier one, but for case and spaces.
+    duplicates: int = 0
+    tokens: TokenLengths | None = None
+    held_out: HeldOut | None = None
+    #: Rows per class, the largest first; None where there are no classes.
+    classes: dict[str, int] | None = None
+    classes_total: int | None = None
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()

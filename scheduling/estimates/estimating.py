@@ -1,0 +1,90 @@
+"""An estimate from a spec, the shapes of its models, what is known of its data, and how fast earlier jobs were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jobspecs.estimate import Estimate, MemoryParts
+from jobspecs.kinds.base import SpecBase
+from scheduling.estimates.data import DataFacts
+from scheduling.estimates.durations import duration_of
+from scheduling.estimates.kinds import Work, work_of
+from scheduling.estimates.shapes import ModelShape, typical_shape
+
+#: What a job needs beside the parts, measured: kernels' own buffers, the tokenizer, baselines and their library.
+RUNTIME_BYTES = 110 * 2**20
+#: While a model is loaded its weights are there twice, as read and as used: more than scoring needs afterwards.
+LOADING_FACTOR = 2
+#: What a host sets aside beyond the estimate, which is right within 15 %.
+ADMISSION_FACTOR = 1.2
+#: The process that all jobs of a host are forked from, counted with each because it may be the only one.
+LIBRARIES_BYTES = 700 * 2**20
+#: Blocks that torch's GPU allocator holds and can't give to the next request.
+GPU_SLACK_SHARE = 0.10
+#: A GPU's context and its libraries' workspaces.
+GPU_RUNTIME_BYTES = 900 * 2**20
+#: A GGUF counts as so many times its size. SmolLM2-135M in Q4_1 (98 MB) was converted in 1.6 GB, libraries included.
+GGUF_EXPANSION = 3
+#: The weights of BERT base, taken when nothing is known of a model.
+TYPICAL_WEIGHTS_BYTES = 440_000_000
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model of the spec: its shape where its configuration tells it, and the bytes of its stored weights."""
+
+    shape: ModelShape | None
+    weights_bytes: int | None
+
+
+def estimate(
+    spec: SpecBase, models: Mapping[str, KnownModel], data: DataFacts, speeds: Sequence[float] = ()
+) -> Estimate:
+    """`models`: role -> model. `speeds`: operations per second of earlier jobs of this kind and model."""
+    shapes = {
+        role: model.shape or typical_shape(model.weights_bytes or TYPICAL_WEIGHTS_BYTES)
+        for role, model in models.items()
+    }
+    work = work_of(spec, shapes, data)
+    gpus = spec.resources.gpus
+    return Estimate(
+        kind=spec.kind,
+        parameters=work.parameters,
+        trainable_parameters=work.trainable,
+        main_memory=_beside_gpu(work)
+        if gpus
+        else _with_runtime(work.parts, RUNTIME_BYTES, work.slack_share, LOADING_FACTOR * work.parts.weights),
+        gpu_memory=_with_runtime(work.parts, GPU_RUNTIME_BYTES, GPU_SLACK_SHARE) if gpus else None,
+        tokens=work.tokens,
+        operations=work.operations,
+        duration=duration_of(work.operations, gpus, speeds),
+        assumptions=tuple(_assumptions(models, data)),
+    )
+
+
+def admission_bytes(made: Estimate) -> int:
+    """Main memory that a host must have free to take the job."""
+    return int(ADMISSION_FACTOR * made.main_memory.total) + LIBRARIES_BYTES
+
+
+def _with_runtime(parts: MemoryParts, runtime_bytes: int, slack_share: float, loading_bytes: int = 0) -> MemoryParts:
+    slack = slack_share * (parts.activations + parts.lm_head)
+    made = parts.model_copy(update={"runtime": int(runtime_bytes + slack)})
+    return made.model_copy(update={"runtime": made.runtime + max(0, loading_bytes - made.total)})
+
+
+def _beside_gpu(work: Work) -> MemoryParts:
+    """The weights pass through main memory on their way to the GPU."""
+    return MemoryParts(weights=work.parts.weights, runtime=RUNTIME_BYTES)
+
+
+def _assumptions(models: Mapping[str, KnownModel], data: DataFacts) -> list[str]:
+    found = [
+        f"The shape of the model in the role {role!r} is not known; a usual one of its size was taken."
+        for role, model in sorted(models.items())
+        if model.shape is None
+    ]
+    if not data.counted:
+        found.append("The texts' tokens were estimated from their characters.")
+    return found

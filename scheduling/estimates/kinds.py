@@ -1,0 +1,284 @@
+"""The work of each job kind. A new kind adds one line to ESTIMATORS; without one it is taken for a plain training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from jobspecs.estimate import MemoryParts
+from jobspecs.kinds.base import BASE_ROLE, SpecBase
+from jobspecs.kinds.finetune_llm import FinetuneLlm
+from jobspecs.kinds.import_model import ImportModel
+from jobspecs.kinds.score_pairs import ScorePairs
+from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.kinds.train_embedder import TrainEmbedder
+from jobspecs.kinds.train_reranker import HardNegatives, TrainReranker
+from scheduling.estimates import causal, encoders
+from scheduling.estimates.causal import Adapter, MicroBatch
+from scheduling.estimates.data import DataFacts
+from scheduling.estimates.encoders import BYTES_FP32, OPERATIONS_FORWARD, EncoderBatch, forward_operations
+from scheduling.estimates.shapes import ModelShape
+
+#: AdamW's two moments in fp32, and quantized to 8 bits.
+_MOMENT_BYTES, _MOMENT_BYTES_8BIT = 8, 2
+#: Tokens of a micro-batch when the spec gives none (`finetune_llm.LlmTraining`).
+_MICRO_BATCH_TOKENS = 4096
+#: Memory that glibc can't give to the next request, as a share of activations. A layer of an encoder leaves few holes;
+#: a decoder's many results of 1 to 3 MB leave more: SmolLM2 with LoRA held 1.24 GB above its weights, and 0.75 GB, as
+#: computed, with every block of 256 kB or more mapped for itself (MALLOC_MMAP_THRESHOLD_).
+_SLACK_SHARE, _SLACK_SHARE_CAUSAL = 0.10, 0.45
+#: Adapters and whatever else is trained beside frozen weights stay in fp32.
+_TRAINED_BYTES = 4
+#: `workers.training.embedding_network` cuts batches into groups beyond this share of padding.
+_EMBEDDER_PADDING_MAX = 2.0
+#: Texts that a model reads at once when it judges or scores.
+_JUDGED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a kind does: parts without `runtime`, tokens through the model, and operations."""
+
+    parameters: int
+    trainable: int
+    parts: MemoryParts
+    tokens: int
+    operations: float
+    #: What the C library's allocator holds beside activations, as a share of them.
+    slack_share: float = _SLACK_SHARE
+
+
+def work_of(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    """`shapes`: role -> shape of each model of the spec, BASE_ROLE included."""
+    return ESTIMATORS.get(spec.kind, _plain)(spec, shapes, data)
+
+
+def _classifier(spec: TrainClassifier, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    training = spec.training
+    return _trained_encoder(
+        spec,
+        shapes[BASE_ROLE],
+        data,
+        _of_rows(data, spec.rows),
+        sequences=training.batch_size,
+        dropout=training.dropout,
+        frozen_embeddings=training.freeze_embeddings,
+        epochs=training.epochs,
+        fraction=spec.validation.fraction,
+    )
+
+
+def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    training, columns = spec.training, len(spec.text_columns)
+    mined = spec.hard_negatives.num_negatives if spec.hard_negatives else 0
+    sequences = training.batch_size * (columns + mined)
+    if spec.loss_name == "cached-multiple-negatives-ranking":
+        sequences = min(sequences, training.mini_batch_size or 32)
+    shape = replace(shapes[BASE_ROLE], layers=0) if spec.static else shapes[BASE_ROLE]
+    texts = replace(data, sequences_per_row=columns + mined)
+    return _trained_encoder(
+        spec,
+        shape,
+        texts,
+        _of_rows(data, spec.rows),
+        sequences=sequences,
+        dropout=training.dropout,
+        frozen_embeddings=training.freeze_embeddings,
+        epochs=training.epochs,
+        fraction=spec.validation.fraction,
+        # The cached loss embeds every text twice, the first time without gradients (arXiv:2101.06983).
+        padding_max=_EMBEDDER_PADDING_MAX,
+        passes=4 / 3 if spec.loss_name == "cached-multiple-negatives-ranking" else 1.0,
+    )
+
+
+def _reranker(spec: TrainReranker, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    training = spec.training
+    mined = (spec.hard_negatives or HardNegatives()).num_negatives if spec.mines_negatives else 0
+    pairs = replace(data, sequences_per_row=data.sequences_per_row + mined)
+    return _trained_encoder(
+        spec,
+        shapes[BASE_ROLE],
+        pairs,
+        _of_rows(data, spec.rows),
+        sequences=training.batch_size,
+        dropout=training.dropout,
+        frozen_embeddings=training.freeze_embeddings,
+        epochs=training.epochs,
+        fraction=spec.validation.fraction,
+    )
+
+
+def _trained_encoder(
+    spec: SpecBase,
+    shape: ModelShape,
+    data: DataFacts,
+    rows: float,
+    *,
+    sequences: float,
+    dropout: float | None,
+    frozen_embeddings: bool,
+    epochs: float,
+    fraction: float,
+    passes: float = 1.0,
+    padding_max: float | None = None,
+) -> Work:
+    gpu = spec.resources.gpus > 0
+    everything = rows * (1 - fraction) * data.sequences_per_row
+    tables = 0 if frozen_embeddings else min(shape.vocabulary, _words_in_use(everything * data.mean)) * shape.hidden
+    trainable = shape.parameters - shape.embedding_parameters + tables
+    activations = encoders.peak_activation_bytes(
+        shape,
+        data,
+        min(sequences, max(1.0, everything)),
+        drawn=everything,
+        dropout=(shape.attention_dropout if dropout is None else dropout) > 0,
+        padding_max=padding_max,
+        bytes_each=2 if gpu else BYTES_FP32,
+    )
+    parts = MemoryParts(
+        weights=BYTES_FP32 * (shape.parameters + (0 if frozen_embeddings else tables)),
+        gradients=_gradients_at_peak(BYTES_FP32 * trainable, activations),
+        optimizer=_MOMENT_BYTES * trainable,
+        activations=activations,
+    )
+    tokens = everything * epochs * data.mean
+    judged = rows * fraction * data.sequences_per_row * data.mean
+    operations = 3 * passes * forward_operations(shape, tokens, data.mean) + forward_operations(
+        shape, judged, data.mean
+    )
+    return Work(shape.parameters, trainable, parts, int(tokens + judged), operations)
+
+
+def _score_pairs(spec: ScorePairs, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    shape = shapes["teacher"]
+    gpu = spec.resources.gpus > 0
+    bytes_each = causal.BYTES_BF16 if gpu else BYTES_FP32
+    at_once = min(_JUDGED_AT_ONCE, data.rows)
+    batch = EncoderBatch(data.tokens(at_once), data.longest_of(at_once), at_once)
+    parts = MemoryParts(
+        weights=bytes_each * shape.parameters,
+        activations=encoders.activation_bytes(shape, batch, trained=False, bytes_each=bytes_each),
+        lm_head=BYTES_FP32 * int(batch.sequences) * shape.vocabulary if shape.causal else 0,
+    )
+    tokens = data.rows * data.mean
+    return Work(shape.parameters, 0, parts, int(tokens), forward_operations(shape, tokens, data.mean))
+
+
+def _llm(spec: FinetuneLlm, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    shape, training, full = shapes[BASE_ROLE], spec.training, spec.tuning == "full"
+    lora = spec.lora
+    targets = None if lora.target_modules == "auto" else lora.target_modules
+    adapter = None if full else Adapter.of(lora.rank, targets, lora.modules_to_save, lora.dora)
+    trainable = shape.parameters if adapter is None else adapter.parameters(shape)
+    head_trained = full or "lm_head" in lora.modules_to_save
+    half = training.precision == "bf16" or (training.precision == "auto" and spec.resources.gpus > 0)
+    bytes_each = causal.BYTES_BF16 if half else BYTES_FP32
+    batch = _micro_batch(spec, data)
+    activations = causal.activation_bytes(
+        shape, batch, adapter=adapter, checkpointing=training.gradient_checkpointing, bytes_each=bytes_each
+    )
+    if spec.tuning == "qlora":
+        activations += causal.dequantization_bytes(shape, bytes_each)
+    parts = MemoryParts(
+        weights=_llm_weights(spec, shape, trainable, bytes_each),
+        gradients=_gradients_at_peak(_TRAINED_BYTES * trainable, activations, next_share=batch.next_share),
+        optimizer=(_MOMENT_BYTES if training.optimizer == "adamw" else _MOMENT_BYTES_8BIT) * trainable,
+        activations=activations,
+        lm_head=causal.lm_head_bytes(shape, batch, trained=head_trained, bytes_each=bytes_each),
+    )
+    rows = _of_rows(data, spec.rows)
+    held_out = min(rows * spec.validation.fraction, spec.validation.rows_max)
+    per_row = data.sequences_per_row * data.mean
+    tokens = (rows - held_out) * training.epochs * per_row
+    operations = causal.step_operations(
+        shape, tokens, data.mean, full=full, checkpointing=training.gradient_checkpointing
+    )
+    # Base and result are both judged, and preferences need the reference model's opinion of every row once.
+    looked_at = 2 * held_out * per_row + (rows * per_row if spec.objective in ("dpo", "kto") else 0)
+    operations += forward_operations(shape, looked_at, data.mean)
+    operations += OPERATIONS_FORWARD * looked_at * shape.vocabulary * shape.hidden
+    parameters = shape.parameters + (0 if full else trainable)
+    return Work(parameters, trainable, parts, int(tokens + looked_at), operations, _SLACK_SHARE_CAUSAL)
+
+
+def _llm_weights(spec: FinetuneLlm, shape: ModelShape, trainable: int, bytes_each: int) -> int:
+    """Full tuning keeps its weights in fp32; frozen ones are kept as they compute, or in 4 bits."""
+    if spec.tuning == "full":
+        return _TRAINED_BYTES * shape.parameters
+    frozen = causal.weight_bytes(shape, bytes_each=bytes_each, quantized=spec.tuning == "qlora")
+    return frozen + _TRAINED_BYTES * trainable
+
+
+def _micro_batch(spec: FinetuneLlm, data: DataFacts) -> MicroBatch:
+    training = spec.training
+    pair = 2 if spec.objective in ("dpo", "orpo") else 1
+    step = data.tokens(training.batch_size * pair)
+    if training.micro_batch_size is not None:
+        sequences = min(training.micro_batch_size, training.batch_size) * pair
+        tokens = data.tokens(sequences) if training.packing else sequences * data.longest_of(sequences)
+    else:
+        # A row that is longer than the limit passes alone.
+        limit = max(training.micro_batch_tokens or _MICRO_BATCH_TOKENS, pair * data.longest)
+        tokens = min(step, limit)
+    return MicroBatch(tokens=tokens, longest=data.longest, learnt=tokens, next_share=min(1.0, step / tokens - 1.0))
+
+
+def _gradients_at_peak(gradients: int, activations: int, next_share: float = 0.0) -> int:
+    """What gradients add to the peak of a step's first, and largest, micro-batch.
+
+    A step begins without gradients, and they come as the backward pass gives activations back. From the second
+    micro-batch on, `next_share` of the first one's size, all of them are there beside its activations.
+    """
+    return int(max(0.0, gradients - activations * (1 - next_share)))
+
+
+def _imported(spec: ImportModel, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    """The weights are read, perhaps converted, and written; nothing passes through the model."""
+    shape = shapes[BASE_ROLE]
+    return Work(shape.parameters, 0, MemoryParts(weights=BYTES_FP32 * shape.parameters), 0, 0.0)
+
+
+def _plain(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    """A kind that says nothing of itself: full training with its own batch shape."""
+    shape = next(iter(shapes.values()))
+    sequences, longest = spec.batch_shape(None)
+    known = replace(data, mean=min(data.mean, longest), longest=longest)
+    return _trained_encoder(
+        spec,
+        shape,
+        known,
+        data.rows,
+        sequences=sequences,
+        dropout=None,
+        frozen_embeddings=False,
+        epochs=1,
+        fraction=0.1,
+    )
+
+
+def _of_rows(data: DataFacts, rows: int | None) -> float:
+    return data.rows if rows is None else min(rows, data.rows)
+
+
+def _words_in_use(tokens: float) -> int:
+    """Different tokens among so many: Heaps' law, V = 10 n^0.6, as token counts of English and German texts follow it.
+
+    Only the rows of the embedding table that the texts use are trained (`workers.training.embeddings`).
+    """
+    return int(10 * max(1.0, tokens) ** 0.6)
+
+
+#: Kind -> (spec, shapes, data) -> Work.
+ESTIMATORS: Mapping[str, Callable[[Any, Mapping[str, ModelShape], DataFacts], Work]] = MappingProxyType(
+    {
+        "train-classifier": _classifier,
+        "train-embedder": _embedder,
+        "train-reranker": _reranker,
+        "score-pairs": _score_pairs,
+        "finetune-llm": _llm,
+        "import-model": _imported,
+    }
+)

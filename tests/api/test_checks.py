@@ -1,0 +1,128 @@
+"""What submit, check and estimate find out about the data before anything is queued."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+import pytest
+
+from jobspecs.frozen import FrozenInputs
+from tests.api.conftest import HEADLINES, SPEC, Api, RunApi
+from tests.models import build_tiny_tokenizer
+
+CONFIG = {
+    "model_type": "bert",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 120,
+    "max_position_embeddings": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    build_tiny_tokenizer().save_pretrained(folder)
+    return (folder / "tokenizer.json").read_bytes()
+
+
+@pytest.fixture
+def readable(api: Api, tokenizer_file: bytes) -> Api:
+    """An API whose user has a data set, and a model with a tokenizer and sizes."""
+    api.push()
+    api.import_model(files={"config.json": json.dumps(CONFIG).encode(), "tokenizer.json": tokenizer_file})
+    return api
+
+
+def rows(count: int, text: str = "Headline number {n}") -> str:
+    return "headline,quality\n" + "".join(f"{text.format(n=n)},{'good' if n % 2 else 'bad'}\n" for n in range(count))
+
+
+def test_a_check_reads_every_row_with_the_models_tokenizer_and_queues_nothing(readable: Api) -> None:
+    answer = readable.client.post("/v1/jobs/check", json=SPEC)
+    report = answer.json()
+    assert answer.status_code == 200, report
+    assert (report["rows"], report["usable"], report["complete"]) == (20, 20, True)
+    assert report["tokens"]["counted_by"] == "tokenizer"
+    assert report["classes"] == {"bad": 10, "good": 10}
+    assert report["held_out"]["train"] + report["held_out"]["validation"] == 20
+    assert readable.client.get("/v1/jobs").json()["data"] == []
+
+
+def test_wasteful_data_are_accepted_with_warnings_that_stay_with_the_job(readable: Api) -> None:
+    readable.push("repeated", rows(200, "The same headline"))
+    job = readable.submit(dataset="repeated")
+    assert any("repeat an earlier one" in warning["message"] for warning in job["warnings"])
+    assert readable.client.get(f"/v1/jobs/{job['id']}").json()["warnings"] == job["warnings"]
+
+
+def test_data_that_cannot_work_are_told_by_check_and_refused_at_submit(readable: Api) -> None:
+    """The profile does not see it: 70 classes of two rows each can't be sampled down to 100 rows."""
+    many = "headline,quality\n" + "".join(f"Headline {n},class {n % 70}\n" for n in range(140))
+    readable.push("many", many)
+    spec = {**SPEC, "dataset": "many", "rows": 100}
+    report = readable.client.post("/v1/jobs/check", json=spec).json()
+    assert [problem["field"] for problem in report["problems"]] == ["rows"]
+    refused = readable.client.post("/v1/jobs", json=spec)
+    assert refused.status_code == 422
+    assert "can't hold" in refused.json()["error"]["message"]
+
+
+def test_an_empty_cell_is_in_the_report_with_its_row(readable: Api) -> None:
+    readable.push("holes", HEADLINES + " ,good\n")
+    report = readable.client.post("/v1/jobs/check", json={**SPEC, "dataset": "holes"}).json()
+    assert [problem["row"] for problem in report["refused_rows"]] == [21]
+    assert report["problems"][0]["row"] == 21
+
+
+def test_an_estimate_has_memory_by_part_and_a_band_and_is_kept_with_the_job(readable: Api) -> None:
+    made = readable.client.post("/v1/jobs/estimate", json=SPEC).json()
+    assert made["parameters"] > made["trainable_parameters"] > 0
+    assert made["main_memory"]["weights"] > 0
+    assert 0 < made["duration"]["low_s"] < made["duration"]["high_s"]
+    assert made["assumptions"] == []
+    job = readable.submit()
+    assert job["estimate"] == made
+    assert job["memory_bytes"] > sum(made["main_memory"].values())
+
+
+def test_a_model_without_a_tokenizer_is_estimated_and_that_is_said(ready: Api) -> None:
+    report = ready.client.post("/v1/jobs/check", json=SPEC).json()
+    assert report["tokens"]["counted_by"] == "characters"
+    made = ready.client.post("/v1/jobs/estimate", json=SPEC).json()
+    assert "not known" in made["assumptions"][0]
+
+
+def test_a_large_data_set_is_left_to_the_jobs_first_stage(run_api: RunApi) -> None:
+    with run_api(check_bytes_max=100) as api:
+        api.push()
+        api.import_model()
+        job = api.submit()
+        assert "first stage" in job["warnings"][0]["message"]
+        assert not api.client.post("/v1/jobs/check", json=SPEC).json()["complete"]
+        with api.database.unit_of_work() as work:
+            row = work.jobs.get(UUID(job["id"]))
+            assert row is not None
+            assert not FrozenInputs.model_validate(row.inputs).checked
+
+
+def test_a_check_that_takes_too_long_is_broken_off_and_the_job_does_the_rest(run_api: RunApi) -> None:
+    with run_api(check_seconds_max=0.0) as api:
+        api.push("long", rows(5000))
+        api.import_model()
+        job = api.submit(dataset="long")
+        assert any("first" in warning["message"] for warning in job["warnings"])
+        with api.database.unit_of_work() as work:
+            row = work.jobs.get(UUID(job["id"]))
+            assert row is not None
+            assert not FrozenInputs.model_validate(row.inputs).checked
+
+
+def test_a_spec_that_is_none_is_refused_by_check_and_estimate(ready: Api) -> None:
+    for path in ("check", "estimate"):
+        answer = ready.client.post(f"/v1/jobs/{path}", json={**SPEC, "model": "absent"})
+        assert answer.status_code == 422
+        assert answer.json()["error"]["param"] == "model"
