@@ -13,9 +13,10 @@ import numpy as np
 
 from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, Preference
 from corpus.conversations.formats import ChatSource
+from corpus.conversations.identity import content_and_prompt
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, visible
-from corpus.splits import random_split
+from corpus.splits import prompt_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -96,8 +97,8 @@ def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm)
                 on_problem=skipped.append if data.bad_rows == "skip" else None,
             )
         )
-        split = random_split(
-            len(examples),
+        split = prompt_split(
+            _tied(examples),
             rows=spec.rows,
             fraction=validation.fraction,
             seed=validation.seed,
@@ -109,6 +110,16 @@ def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm)
     for problem in skipped[:_SKIPPED_LOGGED]:
         _log.warning("left out: %s", problem)
     return SplitExamples(train, held_out, len(skipped))
+
+
+def _tied(examples: Sequence[Example]) -> Int64s:
+    """(N, 2) numbers of each example's content and prompt."""
+    numbers: dict[str, int] = {}
+    pairs = [content_and_prompt(example) for example in examples]
+    rows = [
+        [numbers.setdefault(text, len(numbers)) for text in (f"content {content}", prompt)] for content, prompt in pairs
+    ]
+    return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
 def load_renderer(folder: Path) -> Renderer:
