@@ -97,7 +97,7 @@ class LlmData:
 def _in_order(
     examples: Iterator[Example], refused: deque[Problem], make: Callable[[Example], UsableRow], *, keep_going: bool
 ) -> Rows:
-    """Usable and refused rows in the order of the file. Raises InvalidInput from `make` unless to `keep_going`."""
+    """Usable and refused rows in the order of the file; what `make` raises is one of them, if it is to `keep_going`."""
     for example in examples:
         while refused:
             yield refused.popleft()
