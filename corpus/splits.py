@@ -43,18 +43,26 @@ def stratified_split(
     return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
 
 
-def random_split(
-    count: int, *, rows: int | None, fraction: float, seed: int, validation_max: int | None = None
+def prompt_split(
+    tied: Indices, *, rows: int | None, fraction: float, seed: int, validation_max: int | None = None
 ) -> SplitRows:
-    """A random sample of `rows` of `count` rows (all when None), of which `fraction` is held out, at most a maximum.
+    """A random sample of `rows` rows (all when None), of which `fraction` is held out, at most a maximum.
 
-    Raises InvalidInput when there are fewer than two rows.
+    `tied` (N, 2): numbers of each row's content and of its prompt. Rows with the same prompt go to the same side;
+    where that ties most rows together, as one instruction for all does, only equal rows do. Raises InvalidInput when
+    there are fewer than two rows, or all are equal.
     """
-    order = np.random.default_rng(seed).permutation(count)[:rows]
+    order = np.random.default_rng(seed).permutation(len(tied))[:rows]
     if len(order) < 2:
         raise _too_few(f"{len(order)} row can be used; two are needed, to train and to judge.")
-    held_out = min(max(1, round(len(order) * fraction)), len(order) - 1, validation_max or count)
-    return SplitRows(train=np.sort(order[held_out:]), validation=np.sort(order[:held_out]))
+    wanted = min(max(1, round(len(order) * fraction)), len(order) - 1, validation_max or len(order))
+    contents, places = np.unique(tied[order, 0], return_inverse=True)[1], np.arange(len(order))
+    held_out = _whole_groups(_connected(tied[order]), places, wanted)
+    if 2 * held_out.sum() < wanted:
+        held_out = _whole_groups(contents, places, wanted)
+    if not held_out.any():
+        raise _too_few("all rows are equal: none is left to judge by.")
+    return SplitRows(train=np.sort(order[~held_out]), validation=np.sort(order[held_out]))
 
 
 def grouped_split(groups: Indices, *, rows: int | None, fraction: float, seed: int) -> SplitRows:

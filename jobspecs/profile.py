@@ -11,6 +11,7 @@ DISTINCT_VALUES_MAX = 1000
 #: Fewest characters per token that texts show as a whole: it gives an upper bound of tokens, not their usual number.
 _CHARS_PER_TOKEN_MIN = 2
 _SPECIAL_TOKENS = 2
+_TRUTH = {"true": 1.0, "false": 0.0}
 
 
 class ColumnProfile(BaseModel):
@@ -27,6 +28,10 @@ class ColumnProfile(BaseModel):
     mean_chars: float = Field(ge=0)
     #: 1-based number of the first row whose value is empty.
     first_empty_row: int | None = None
+
+    def numbers(self) -> list[float]:
+        """The values that were kept, of a column of numbers or truth values; the latter are 1 and 0."""
+        return [_TRUTH[value.lower()] if value.lower() in _TRUTH else float(value) for value in self.values]
 
 
 class DatasetProfile(BaseModel):

@@ -9,11 +9,12 @@ from datetime import datetime
 from corpus.checks.findings import Findings
 from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile, Rows, UsableRow
-from corpus.conversations.examples import Example, Judged, Message, PlainText, Preference
+from corpus.conversations.examples import Example, Message
 from corpus.conversations.formats import ChatSource
+from corpus.conversations.identity import content_and_prompt, sequences_of
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Renderer
-from corpus.splits import SplitRows, random_split
+from corpus.splits import SplitRows, prompt_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.problems import InvalidInput, Problem
 
@@ -66,8 +67,8 @@ class LlmData:
 
     def split(self, found: Findings) -> SplitRows:
         validation = self._spec.validation
-        return random_split(
-            found.usable,
+        return prompt_split(
+            found.tied_texts,
             rows=self._spec.rows,
             fraction=validation.fraction,
             seed=validation.seed,
@@ -76,14 +77,14 @@ class LlmData:
 
     def _row(self, example: Example) -> UsableRow:
         """Raises InvalidInput when the template refuses the turns."""
-        texts = _texts(example)
+        content, prompt = content_and_prompt(example)
         return UsableRow(
-            example.row, self._lengths(example), content="\0".join(texts), guarded="\0".join(_asked(example) or texts)
+            example.row, self._lengths(example), content=content, guarded=prompt, tied=(f"content {content}", prompt)
         )
 
     def _lengths(self, example: Example) -> list[int]:
         if self._renderer is None:
-            return [_estimate(turns) for turns in _sequences(example)]
+            return [_estimate(turns) for turns in sequences_of(example)]
         lengths = [len(rendered.ids) for rendered in self._renderer.example(example).values()]
         if self._spec.objective != "pretrain":
             return lengths
@@ -116,31 +117,6 @@ def _renderer(reader: Reader) -> Renderer | None:
     if reader.tokenizer is None or reader.folder is None:
         return None
     return Renderer.load(reader.folder, clock=lambda: _STILL)
-
-
-def _sequences(example: Example) -> list[tuple[Message, ...] | str]:
-    if isinstance(example, PlainText):
-        return [example.text]
-    if isinstance(example, Preference):
-        return [example.prompt + example.chosen, example.prompt + example.rejected]
-    return [example.messages]
-
-
-def _texts(example: Example) -> list[str]:
-    wanted = [str(example.desirable)] if isinstance(example, Judged) else []
-    turns = _sequences(example)
-    return [text for part in turns for text in ([part] if isinstance(part, str) else _contents(part))] + wanted
-
-
-def _asked(example: Example) -> list[str]:
-    """What stands before the answer; empty for plain texts."""
-    if isinstance(example, PlainText):
-        return []
-    return _contents(example.prompt if isinstance(example, Preference) else example.messages[:-1])
-
-
-def _contents(messages: tuple[Message, ...]) -> list[str]:
-    return [f"{message.role}: {message.content}" for message in messages]
 
 
 def _estimate(turns: tuple[Message, ...] | str) -> int:

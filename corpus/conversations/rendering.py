@@ -87,6 +87,11 @@ class Renderer:
         """What a server would send to have the conversation answered; nothing is supervised."""
         return self._rendered(self.template.render(messages, add_generation_prompt=True).text, [])
 
+    def special_token(self, token: int) -> str | None:
+        """The special token with this id; None for tokens that stand for text."""
+        found = self._tokenizer.get_added_tokens_decoder().get(token)
+        return found.content if found is not None and found.special else None
+
     def text(self, text: str) -> Rendered:
         """A text with the special tokens that the tokenizer adds itself and the end of the sequence, all supervised."""
         eos = self.template.tokens.get("eos_token")

@@ -9,13 +9,12 @@ from pydantic import Field, model_validator
 
 from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
 from jobspecs.kinds.embedder_data import COLUMNS, IN_BATCH, LOSSES, DataShape, LossChoice, LossName
+from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE, HardNegatives
 from jobspecs.kinds.training import Optimization, Validation
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
 
-#: The role of the embedder that finds hard negatives, where it is not the base model.
-NEGATIVES_ROLE = "negatives"
 #: Fewer rows than this leave nothing to judge on.
 ROWS_MIN = 4
 #: An embedding table without layers takes steps that a transformer would not survive.
@@ -31,22 +30,6 @@ class Prompts(Section):
     query: str = Field(default="", description="before anchors")
     passage: str = Field(default="", description="before positives and negatives")
     text: str = Field(default="", description="before sentences and labelled texts; the served model's default")
-
-
-class HardNegatives(Section):
-    """Texts that look like an anchor's positive and are not: mined from all positives before training.
-
-    The margins keep out what is probably right as well (NV-Retriever, arXiv:2407.15831): a negative scores at most
-    `positive - absolute_margin` and at most `positive * (1 - relative_margin)`.
-    """
-
-    num_negatives: int = Field(default=1, ge=1, le=32, description="per anchor")
-    model: ModelReference | None = Field(default=None, description="the embedder that ranks; the base when absent")
-    range_min: int = Field(default=0, ge=0, description="so many of the best candidates are left out")
-    range_max: int = Field(default=50, ge=1, le=10_000, description="candidates beyond this rank are left out")
-    relative_margin: float | None = Field(default=0.05, ge=0, lt=1)
-    absolute_margin: float | None = Field(default=None, ge=0, le=2)
-    max_score: float | None = Field(default=None, ge=-1, le=1)
 
 
 class EmbedderTraining(Optimization):
@@ -93,7 +76,9 @@ class TrainEmbedder(SpecBase):
     )
     static: bool = Field(default=False, description="train the base model's table of token embeddings without layers")
     prompts: Prompts = Prompts()
-    hard_negatives: HardNegatives | None = None
+    hard_negatives: HardNegatives | None = Field(
+        default=None, description="add positives of other rows that the base or hard_negatives.model ranks high"
+    )
     validation: Validation = Validation()
     training: EmbedderTraining = EmbedderTraining()
 
@@ -229,14 +214,14 @@ class TrainEmbedder(SpecBase):
 
     def _problems_of_score(self, column: ColumnProfile) -> Iterable[Problem]:
         low, high = self.score_range
-        if column.kind != "number":
+        if column.kind not in ("number", "boolean"):
             yield Problem(
                 field="score",
                 message=f"column {self.score!r} holds {column.kind}, not numbers.",
                 remedy="Choose the column with the scores.",
             )
             return
-        values = {float(value) for value in column.values}
+        values = set(column.numbers())
         outside = sorted(value for value in values if not low <= value <= high)
         if outside:
             yield Problem(

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
+from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE, HardNegatives
 from jobspecs.kinds.training import Optimization, Validation
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
@@ -17,8 +18,6 @@ Loss = Literal["auto", "bce", "mse", "ranknet", "listnet", "listmle", "lambdalos
 LISTWISE = frozenset({"ranknet", "listnet", "listmle", "lambdaloss"})
 #: The role of the embedder whose order is to be beaten.
 BI_ENCODER_ROLE = "bi_encoder"
-#: The role of the embedder that finds hard negatives, where it is another.
-NEGATIVES_ROLE = "negatives"
 #: One query to train on and one to judge by; with fewer than this the figures mean nothing.
 ROWS_MIN = 8
 
@@ -37,21 +36,10 @@ class RerankerTraining(Optimization):
     freeze_embeddings: bool = Field(default=False, description="keep the token embeddings of the base model: faster")
 
 
-class HardNegatives(Section):
-    """Passages that an embedder ranks high for a query and that are no answer, mined before training.
-
-    The margins keep out what is probably an unlabelled answer (NV-Retriever, arXiv:2407.15831): a negative's cosine is
-    at most `positive - absolute_margin` and at most `positive * (1 - relative_margin)`.
-    """
+class RerankerNegatives(HardNegatives):
+    """Passages that `model` ranks high, else `bi_encoder`."""
 
     num_negatives: int = Field(default=4, ge=1, le=100, description="for each positive")
-    model: ModelReference | None = Field(default=None, description="the embedder that ranks; bi_encoder when absent")
-    range_min: int = Field(default=0, ge=0, le=10_000, description="so many of the best candidates are left out")
-    range_max: int = Field(default=50, ge=1, le=10_000, description="candidates beyond this rank are left out")
-    relative_margin: float | None = Field(default=0.05, ge=0, lt=1)
-    absolute_margin: float | None = Field(default=None, ge=0, le=2)
-    max_score: float | None = Field(default=None, ge=-1, le=1)
-    sampling: Literal["top", "random"] = Field(default="top", description="which of the candidates left are taken")
 
 
 class Judge(Section):
@@ -80,7 +68,7 @@ class TrainReranker(SpecBase):
     )
     judge: Judge | None = Field(default=None, description="judge by another column than the one that trains")
     loss: Loss = Field(default="auto", description="bce when absent: right for both binary and graded labels")
-    hard_negatives: HardNegatives | None = Field(default=None, description="add mined negatives to the positives")
+    hard_negatives: RerankerNegatives | None = Field(default=None, description="add mined negatives to the positives")
     bi_encoder: ModelReference | None = Field(
         default=None, description="the embedder whose order is to be beaten; the base model, mean-pooled, when absent"
     )
@@ -217,18 +205,13 @@ def _problems_of_range(spec: TrainReranker, column: ColumnProfile, field: str) -
     if spec.threshold is not None:
         return []
     low, high = spec.score_range
-    outside = [value for value in column.values if not low <= _number(value) <= high]
+    outside = [value for value in column.numbers() if not low <= value <= high]
     if not outside:
         return []
     return [
         Problem(
             field=field,
-            message=f"column {spec.label!r} holds {outside[0]}, which is not between {low:g} and {high:g}.",
+            message=f"column {spec.label!r} holds {outside[0]:g}, which is not between {low:g} and {high:g}.",
             remedy="Set score_range to the least and the greatest label, such as [0, 5].",
         )
     ]
-
-
-def _number(text: str) -> float:
-    """A value of a profile as a number; truth values are 0 and 1."""
-    return float({"true": "1", "false": "0"}.get(text.lower(), text))

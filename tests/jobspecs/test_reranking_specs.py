@@ -122,3 +122,15 @@ def test_the_longest_pair_tells_the_tokens_of_a_batch() -> None:
     assert reranker().batch_shape(found) == (32, 82)
     assert reranker(training={"max_length": 64}).batch_shape(found) == (32, 64)
     assert ScorePairs.model_validate(SCORING).batch_shape(found) == (1, 82)
+
+
+def test_truth_values_are_scores_of_an_embedder_too() -> None:
+    document = {"kind": "train-embedder", "name": "a", "model": "m@1", "dataset": "d@1", "loss": "contrastive"}
+    spec = parse_spec({**document, "sentence1": "q", "sentence2": "p", "score": "l"})
+    table = profile(q=column(), p=column(), l=column("boolean", {"true": 12, "False": 8}))
+    assert spec.problems_with(table) == []
+
+
+def test_ranks_that_leave_no_candidate_are_refused() -> None:
+    with pytest.raises(ValueError, match="range_min leaves out every candidate"):
+        reranker(hard_negatives={"range_min": 50})

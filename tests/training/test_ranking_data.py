@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobspecs.kinds.train_reranker import HardNegatives, TrainReranker
+from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
 from tests.training.ranking_rows import ranked_rows, write_rows
 from workers.runners.context import RunFailed
 from workers.training.batches import QueryPlan
 from workers.training.bm25 import Bm25, pair_scores
-from workers.training.negatives import Floats, mine_negatives, pool_candidates
+from workers.training.hard_negatives import Floats
 from workers.training.ranking_data import Pairs, has_rankings, load_pairs, split_by_query
+from workers.training.ranking_negatives import mine_negatives, pool_candidates
 
 HEADER = ("query", "passage", "label")
 
@@ -62,7 +63,7 @@ def test_one_query_alone_is_refused(tmp_path: Path) -> None:
         (("q", "", 1), "row 3: the cell is empty"),
         (("  ", "p", 1), "row 3: the cell is empty"),
         (("q", "p", "good"), "row 3: 'good' is not a number"),
-        (("q", "p", "nan"), "row 3: nan is not between 0 and 1"),
+        (("q", "p", "nan"), "row 3: 'nan' is not a number"),
         (("q", "p", 4), "row 3: 4 is not between 0 and 1"),
     ],
 )
@@ -136,20 +137,27 @@ PAIRS = Pairs(("1 query",), ("1 answer",), np.ones(1, np.float32), np.zeros(1, n
     ],
 )
 def test_the_margins_keep_out_what_is_probably_an_answer(settings: dict[str, Any], expected: list[str]) -> None:
-    mined = mine_negatives(PAIRS, CORPUS, by_letter, HardNegatives.model_validate(settings), seed=1)
+    mined = mine_negatives(PAIRS, CORPUS, by_letter, RerankerNegatives.model_validate(settings), seed=1)
     assert list(mined.passages) == ["1 answer", *expected]
     assert mined.labels.tolist() == [1.0] + [0.0] * len(expected)
     assert set(mined.queries) == {"1 query"} and set(mined.groups) == {0}
 
 
+def test_a_margin_lies_below_an_answer_that_the_embedder_thinks_unlike() -> None:
+    pairs = Pairs(("1 query",), ("-0.5 answer",), np.ones(1, np.float32), np.zeros(1, np.int64))
+    corpus = ["-0.5 answer", "-0.51 almost", "-0.6 far"]
+    mined = mine_negatives(pairs, corpus, by_letter, RerankerNegatives(relative_margin=0.1), seed=1)
+    assert list(mined.passages[1:]) == ["-0.6 far"]
+
+
 def test_positives_alone_that_find_no_negative_can_not_train() -> None:
-    settings = HardNegatives(relative_margin=0.9)
+    settings = RerankerNegatives(relative_margin=0.9)
     with pytest.raises(RunFailed, match="no passage lies below the margins"):
         mine_negatives(PAIRS, CORPUS, by_letter, settings, seed=1)
 
 
 def test_random_negatives_are_drawn_by_the_seed_from_those_that_pass() -> None:
-    settings = HardNegatives(num_negatives=2, sampling="random")
+    settings = RerankerNegatives(num_negatives=2, sampling="random")
     drawn = [mine_negatives(PAIRS, CORPUS, by_letter, settings, seed).passages[1:] for seed in (1, 1, 2, 3, 4)]
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) > 1
@@ -158,7 +166,7 @@ def test_random_negatives_are_drawn_by_the_seed_from_those_that_pass() -> None:
 
 def test_a_passage_paired_with_the_query_is_never_mined_or_pooled() -> None:
     pairs = Pairs(("1 query", "1 query"), ("1 answer", "0.9 near"), np.array([1, 0], np.float32), np.zeros(2, np.int64))
-    mined = mine_negatives(pairs, CORPUS, by_letter, HardNegatives(), seed=1)
+    mined = mine_negatives(pairs, CORPUS, by_letter, RerankerNegatives(), seed=1)
     assert list(mined.passages[2:]) == ["0.8 far", "0.5 farther"]
     pooled = pool_candidates(pairs, CORPUS, by_letter, 2)
     assert "1 query" not in pooled.passages and len(set(pooled.passages)) == len(pooled.passages)

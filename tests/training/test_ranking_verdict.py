@@ -56,6 +56,13 @@ def test_a_clear_difference_is_called_one_and_a_small_one_is_not() -> None:
     assert "BM25" in harmed.sentence and "did not help" in harmed.sentence
 
 
+def test_a_handful_of_queries_proves_nothing_however_far_apart_the_systems_are() -> None:
+    for queries, expected in ((1, "unclear"), (5, "unclear"), (6, "yes")):
+        pairs = some_pairs(queries, 8)
+        verdict = judge_rankings(pairs, {"fine-tuned": pairs.labels, "BM25": -pairs.labels})
+        assert verdict.helped == expected and verdict.judged == queries
+
+
 def test_the_best_of_the_others_is_what_must_be_beaten() -> None:
     pairs = some_pairs(60, 8)
     noise = np.random.default_rng(2).normal(size=len(pairs))

@@ -27,7 +27,7 @@ from tests.training.embedder_attempts import (
 )
 from workers.runners.context import RunFailed
 from workers.training.embedding_data import load_rows, prompted, split_rows
-from workers.training.embedding_model import load_embedder
+from workers.training.embedding_model import load_embedder, write_embedder
 from workers.training.embedding_negatives import mine_negatives
 from workers.training.embedding_verdict import exam_of
 
@@ -66,6 +66,24 @@ def test_sentence_transformers_loads_the_result_and_gives_the_same_embeddings(tr
     assert model.prompts == {"text": "a report "} and model.dimensions == 16 and model.max_tokens == 32
     assert reference.encode(texts).shape == (3, 16)
     assert np.allclose(reference.encode(texts, normalize_embeddings=True), model.encode(texts), atol=1e-5)
+
+
+def test_a_base_with_prompts_of_its_own_is_trained_and_judged_with_them(
+    tmp_path: Path, tiny_bert: Path, search: Path
+) -> None:
+    base = load_embedder(tiny_bert)
+    base.prompts, base.default_prompt_name = {"query": "a storm ", "document": "the garden "}, None
+    (tmp_path / "base").mkdir()
+    write_embedder(tmp_path / "base", base)
+    trained = {}
+    runs: list[tuple[str, Path, dict[str, Any]]] = [
+        ("own", tmp_path / "base", {}),
+        ("given", tiny_bert, {"prompts": {"query": "a storm ", "passage": "the garden "}}),
+    ]
+    for name, model, given in runs:
+        attempt = EmbedderAttempt(tmp_path / name, model, search)
+        trained[name] = attempt.run(**SEARCH, **given).metrics
+    assert trained["own"] == pytest.approx(trained["given"])
 
 
 def test_the_artifact_holds_what_its_manifest_names_and_no_more(trained: Path) -> None:

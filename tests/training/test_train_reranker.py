@@ -17,7 +17,7 @@ from tests.models import build_tiny_encoder
 from tests.training.attempts import Killed
 from tests.training.job_attempts import JobAttempt
 from tests.training.ranking_rows import graded_rows, ranked_rows, write_rows
-from workers.runners.context import RunStopped
+from workers.runners.context import RunFailed, RunStopped
 from workers.training.ranking_model import load_reranker
 
 Attempts = Callable[..., JobAttempt]
@@ -142,6 +142,13 @@ def test_graded_pairs_are_judged_by_their_correlation(attempt: Attempts, tmp_pat
     verdict = manifest.report["verdict"]
     assert verdict["metric"] == "spearman"
     assert verdict["systems"][0]["value"] > 0.5
+
+
+def test_a_listwise_loss_refuses_data_in_which_there_is_nothing_to_order(attempt: Attempts, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "sts.csv", ("sentence1", "sentence2", "score"), graded_rows(20))
+    columns = {"query": "sentence1", "passage": "sentence2", "label": "score", "score_range": [0, 5]}
+    with pytest.raises(RunFailed, match="no query of the training part has two with unlike labels"):
+        attempt("listwise", data, **columns, loss="ranknet").run()
 
 
 def test_training_again_is_compared_with_the_untouched_base(attempt: Attempts, unbroken: JobAttempt) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -178,6 +180,20 @@ def test_sigusr1_right_after_the_fork_asks_for_a_checkpoint(start: Start) -> Non
 
 def test_the_zygote_has_one_thread(zygote: ZygoteClient) -> None:
     assert len(list(Path(f"/proc/{zygote.pid}/task").iterdir())) == 1
+
+
+def test_loading_the_runners_neither_looks_for_gpus_nor_imports_what_does() -> None:
+    code = """
+import sys, torch
+asked = []
+torch.cuda.is_available = lambda: bool(asked.append("is_available"))
+torch.cuda.device_count = lambda: asked.append("device_count") or 0
+from workers.zygote import load_runners
+load_runners("workers.runners.registry:RUNNERS")
+print(asked + sorted({"bitsandbytes", "datasets", "peft", "trl"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_children_die_with_their_zygote(tmp_path: Path) -> None:

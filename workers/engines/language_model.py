@@ -15,6 +15,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workers.training.base_model import first_line, invalid_model, load_causal_lm, load_tokenizer, read_json
 from workers.training.devices import move_to
+from workers.training.on_demand import OnDemand
+
+#: Six seconds that every engine would take to start, and only adapters need.
+peft: Any = OnDemand("peft")
 
 _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _TOKENIZER = "tokenizer_config.json"
@@ -122,14 +126,11 @@ class LanguageModel:
 
 def _merged(model: PreTrainedModel, adapter_dir: Path) -> PreTrainedModel:
     """The model with the adapter added into its weights: so it costs nothing per token."""
-    # It loads bitsandbytes and more, six seconds that every engine would take to start and only adapters need.
-    from peft import PeftModel
-
     stated = read_json(adapter_dir / _ADAPTER_CONFIG, required=True)
     if stated.get("peft_type") != "LORA" or not (adapter_dir / _ADAPTER_WEIGHTS).is_file():
         raise invalid_model(f"only LoRA adapters with {_ADAPTER_WEIGHTS} can be served.")
     try:
-        adapted = PeftModel.from_pretrained(model, str(adapter_dir), local_files_only=True)
+        adapted = peft.PeftModel.from_pretrained(model, str(adapter_dir), local_files_only=True)
         return cast(PreTrainedModel, adapted.merge_and_unload(safe_merge=True))
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise invalid_model(f"the adapter does not fit its base: {first_line(error)}") from error

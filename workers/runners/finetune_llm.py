@@ -31,6 +31,7 @@ from workers.training.llm.rows import (
     prompt_of,
     render,
     shown,
+    turn_end,
 )
 from workers.training.llm.samples import answers, side_by_side
 from workers.training.llm.sequences import same_in_both
@@ -183,6 +184,11 @@ def _prepared(context: RunContext, stages: Stages) -> _Run:
     max_length = min(spec.training.max_length, start.loaded.max_tokens)
     training = render(split.train, renderer, spec, max_length, _watch(context, "tokenize", len(split.train)))
     held_out = render(split.validation, renderer, spec, max_length, _watch(context, "tokenize", len(split.validation)))
+    end = turn_end(split.train, renderer)
+    if end is not None and end != start.loaded.tokenizer.eos_token:
+        # A base model's own end of a text is not what its answers learn to end with: served, they would never stop.
+        _log.info("answers end with %s; the result's tokenizer has it as its end of sequence", end)
+        start.loaded.tokenizer.eos_token = end
     examples = shown(split.train, renderer, _EXAMPLES)
     for example in examples:
         for name, text in example.items():

@@ -29,7 +29,6 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
 
 #: What the libraries import at first use only: a warm process loads it beforehand, so that a job starts at once.
 PRELOAD = (
-    "peft",
     "transformers.models.llama.modeling_llama",
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",

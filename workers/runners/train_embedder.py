@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 
 from jobspecs.events import MetricEvent, ProgressEvent
-from jobspecs.kinds.train_embedder import NEGATIVES_ROLE, TrainEmbedder
+from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
+from jobspecs.kinds.train_embedder import Prompts, TrainEmbedder
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
 from workers.runners.context import RunContext, RunFailed, RunStopped
@@ -21,6 +22,7 @@ from workers.training.embedding_model import EmbeddingModel, load_embedder, writ
 from workers.training.embedding_negatives import Mined, mine_negatives
 from workers.training.embedding_training import EmbeddingTrainingData, train_embedder
 from workers.training.embedding_verdict import BASE, TRAINED, Exam, exam_of
+from workers.training.hard_negatives import Side
 from workers.training.loop import TrainingResult
 from workers.training.ranking_verdict import RankingVerdict
 from workers.training.saving import save_model
@@ -38,23 +40,25 @@ def run(context: RunContext) -> Manifest:
     split = split_rows(load_rows(context.data, context.dataset_header, spec), spec)
     exam = exam_of(split.validation)
     model = _base(context, spec)
-    split, mined = _with_negatives(context, spec, split, model, device)
+    prompts = _prompts(spec, model)
+    split, mined = _with_negatives(context, spec, split, model, prompts, device)
 
     stages.enter("tokenize")
-    data = _tokenized(context, spec, split, model, judged_later=len(exam.queries) + len(exam.candidates))
+    data = _tokenized(context, prompts, split, model, judged_later=len(exam.queries) + len(exam.candidates))
 
     stages.enter("train")
     result = train_embedder(context, model.network, data, spec, device)
 
     stages.enter("validate")
-    vectors = _vectors(context, "validate", exam, model, spec)
+    vectors = _vectors(context, "validate", exam, model, prompts, spec)
     answers = {TRAINED: exam.answers(*_cut(vectors, model.dimensions))}
     by_dimensions = _by_dimensions(spec, exam, vectors)
 
     stages.enter("baseline")
     untouched = _base(context, spec, trained=False)
     move_to(untouched.network, device)
-    answers[BASE] = exam.answers(*_cut(_vectors(context, "baseline", exam, untouched, spec), untouched.dimensions))
+    vectors = _vectors(context, "baseline", exam, untouched, prompts, spec)
+    answers[BASE] = exam.answers(*_cut(vectors, untouched.dimensions))
     lexical, scores = exam.lexical_answers([split.train.texts[text] for text in np.unique(split.train.columns)])
     answers[lexical] = scores
     verdict = exam.judge(answers)
@@ -100,18 +104,36 @@ def _base(context: RunContext, spec: TrainEmbedder, *, trained: bool = True) -> 
     return model
 
 
+def _prompts(spec: TrainEmbedder, model: EmbeddingModel) -> Prompts:
+    """The spec's, or those that the base has of its own: it will be served with them, so it is trained with them."""
+    if any(spec.prompts.model_dump().values()):
+        return spec.prompts
+    return _own_prompts(model)
+
+
+def _own_prompts(model: EmbeddingModel) -> Prompts:
+    return Prompts(
+        query=model.prompt_before("query"), passage=model.prompt_before("passage"), text=model.prompt_before("text")
+    )
+
+
 def _with_negatives(
-    context: RunContext, spec: TrainEmbedder, split: EmbeddingSplit, model: EmbeddingModel, device: torch.device
+    context: RunContext,
+    spec: TrainEmbedder,
+    split: EmbeddingSplit,
+    model: EmbeddingModel,
+    prompts: Prompts,
+    device: torch.device,
 ) -> tuple[EmbeddingSplit, Mined | None]:
     """The training rows with mined negatives, where the spec asks for them."""
     if spec.hard_negatives is None:
         return split, None
     finder = load_embedder(context.models[NEGATIVES_ROLE]) if NEGATIVES_ROLE in context.models else model
-    own_prompts = finder.prompts if finder is not model else spec.prompts.model_dump()
+    before = (prompts if finder is model else _own_prompts(finder)).model_dump()
     move_to(finder.network, device)
 
-    def embed(texts: Sequence[str], prompt: str) -> npt.NDArray[np.float32]:
-        tokens = finder.tokenize([own_prompts.get(prompt, "") + text for text in texts])
+    def embed(texts: Sequence[str], prompt: Side) -> npt.NDArray[np.float32]:
+        tokens = finder.tokenize([before[prompt] + text for text in texts])
         return finder.encode_tokens(tokens, after_batch=_progress(context, "prepare", len(texts)))
 
     mined = mine_negatives(split.train, embed, spec.hard_negatives, spec.training.seed)
@@ -119,23 +141,24 @@ def _with_negatives(
 
 
 def _tokenized(
-    context: RunContext, spec: TrainEmbedder, split: EmbeddingSplit, model: EmbeddingModel, judged_later: int
+    context: RunContext, prompts: Prompts, split: EmbeddingSplit, model: EmbeddingModel, judged_later: int
 ) -> EmbeddingTrainingData:
     def between_chunks(done: int) -> None:
         if context.stop_requested():
             raise RunStopped
 
-    texts, places = prompted(split.train, spec.prompts)
+    texts, places = prompted(split.train, prompts)
     tokens = model.tokenize(texts, between_chunks=between_chunks)
     return EmbeddingTrainingData(tokens, places, split.train.columns, split.train.targets, judged_later)
 
 
-def _vectors(context: RunContext, stage: str, exam: Exam, model: EmbeddingModel, spec: TrainEmbedder) -> Vectors:
-    """Embeddings of all dimensions, not yet of length 1, of the exam's two sides, with the spec's prompts."""
-    prompts = spec.prompts.model_dump()
+def _vectors(
+    context: RunContext, stage: str, exam: Exam, model: EmbeddingModel, prompts: Prompts, spec: TrainEmbedder
+) -> Vectors:
+    """Embeddings of all dimensions, not yet of length 1, of the exam's two sides, with their prompts."""
     sides = []
     for texts, field in zip((exam.queries, exam.candidates), exam.fields, strict=True):
-        prompt = prompts[PROMPT_OF.get(field, "text")]
+        prompt = getattr(prompts, PROMPT_OF.get(field, "text"))
         tokens = model.tokenize([prompt + text for text in texts], spec.training.max_length)
         sides.append(
             model.encode_tokens(

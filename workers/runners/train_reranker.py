@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from jobspecs.events import MetricEvent, ProgressEvent
-from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, NEGATIVES_ROLE, HardNegatives, TrainReranker
+from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
+from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, LISTWISE, RerankerNegatives, TrainReranker
 from jobspecs.manifest import Manifest
 from workers.runners.context import RunContext, RunStopped
 from workers.runners.stages import Stages
@@ -15,11 +16,12 @@ from workers.training.base_model import LoadedModel, load_scorer
 from workers.training.bm25 import pair_scores
 from workers.training.devices import move_to, prepare_device
 from workers.training.embedding_model import load_embedder
+from workers.training.hard_negatives import Embed, Floats, Side
 from workers.training.loop import TrainingResult
-from workers.training.negatives import Embed, Floats, mine_negatives, pair_cosines, pool_candidates
 from workers.training.ranking_card import ranking_card
-from workers.training.ranking_data import RELEVANT_MIN, Pairs, PairSplit, load_pairs, split_by_query
+from workers.training.ranking_data import RELEVANT_MIN, Pairs, PairSplit, check_comparable, load_pairs, split_by_query
 from workers.training.ranking_model import RankingModel
+from workers.training.ranking_negatives import mine_negatives, pair_cosines, pool_candidates
 from workers.training.ranking_verdict import RankingVerdict, judge_rankings
 from workers.training.reranking import RankingTrainingData, train_reranker, write_reranker
 from workers.training.saving import save_model
@@ -43,6 +45,9 @@ def run(context: RunContext) -> Manifest:
     if spec.mines_negatives:
         stages.enter("mine")
         split = _mined(context, spec, split, device)
+
+    if spec.loss_name in LISTWISE:
+        check_comparable(split.train)
 
     stages.enter("tokenize")
     training_tokens = _tokenize(context, loaded, spec, split.train)
@@ -91,7 +96,7 @@ def _mined(context: RunContext, spec: TrainReranker, split: PairSplit, device: t
 
     Training sees no held-out passage: as a negative it would be learnt to be wrong.
     """
-    settings = spec.hard_negatives or HardNegatives()
+    settings = spec.hard_negatives or RerankerNegatives()
     role = NEGATIVES_ROLE if settings.model is not None else BI_ENCODER_ROLE
     training = list(dict.fromkeys(split.train.passages))
     train = mine_negatives(split.train, training, _embedder(context, role, device), settings, spec.training.seed)
@@ -125,8 +130,9 @@ def _embedder(context: RunContext, role: str, device: torch.device) -> Embed:
         if context.stop_requested():
             raise RunStopped
 
-    def embed(texts: Sequence[str], prompt: str) -> Floats:
-        return model.encode(texts, prompt_name=prompt if prompt in model.prompts else None, after_batch=after_batch)
+    def embed(texts: Sequence[str], prompt: Side) -> Floats:
+        before = model.prompt_before(prompt)
+        return model.encode_tokens(model.tokenize([before + text for text in texts]), after_batch=after_batch)
 
     return embed
 

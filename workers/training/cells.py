@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from jobspecs.lifecycle import Reason
@@ -19,14 +20,22 @@ def text_cell(value: Any, column: str, file: str, row: int) -> str:
     return text
 
 
-def score_cell(value: Any, column: str, score_range: tuple[float, float], file: str, row: int) -> float:
-    """The score, with the range's ends as 0 and 1. Raises RunFailed for what is no number or not in the range."""
+def number_cell(value: Any, column: str, file: str, row: int) -> float:
+    """The cell as a finite number; truth values are 1 and 0. Raises RunFailed for what is none."""
     text = "" if value is None else str(value).strip().lower()
     try:
         number = _TRUTH[text] if text in _TRUTH else float(text)
     except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
         message = f"{text!r} is not a number." if text else "the cell is empty."
-        raise _invalid(message, "Use 0 and 1, or a score within score_range.", column, file, row) from None
+        raise _invalid(message, "Use 0 and 1, or a score within score_range.", column, file, row)
+    return number
+
+
+def score_cell(value: Any, column: str, score_range: tuple[float, float], file: str, row: int) -> float:
+    """The score, with the range's ends as 0 and 1. Raises RunFailed for what is no number or not in the range."""
+    number = number_cell(value, column, file, row)
     low, high = score_range
     if not low <= number <= high:
         message = f"{number:g} is not between {low:g} and {high:g}."

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
-from sentence_transformers.sentence_transformer import losses
 from torch.nn import functional
 
 from jobspecs.kinds.train_embedder import TrainEmbedder
+from workers.training.on_demand import OnDemand
+
+losses: Any = OnDemand("sentence_transformers.sentence_transformer.losses")
 
 #: Embeddings (C times (B, D)) and targets (B,) to a scalar.
 Loss = Callable[[Sequence[torch.Tensor], torch.Tensor | None], torch.Tensor]

@@ -125,6 +125,11 @@ class EmbeddingModel:
             raise ValueError(f"the model has no prompt {name!r}; known: {known}.")
         return self.prompts[name]
 
+    def prompt_before(self, side: Literal["query", "passage", "text"]) -> str:
+        """What this model puts before texts of a side: the prompt of that name (or `document`), else its default."""
+        names = ("passage", "document") if side == "passage" else (side,)
+        return self.prompt(next((name for name in names if name in self.prompts), None))
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format, read_rows
 from workers.runners.context import RunFailed
+from workers.training.cells import number_cell, score_cell, text_cell
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ Labels = npt.NDArray[np.float32]
 
 #: A pair with at least this label counts as relevant where a measure knows only yes and no.
 RELEVANT_MIN = 0.5
-_TRUTH = {"true": 1.0, "false": 0.0}
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,15 @@ def split_by_query(pairs: Pairs, spec: TrainReranker) -> PairSplit:
     return PairSplit(train=pairs.subset(split.train), validation=pairs.subset(split.validation))
 
 
+def check_comparable(pairs: Pairs) -> None:
+    """Raises RunFailed(invalid_dataset) when no query has passages of unlike labels: nothing to put into an order."""
+    if not any(np.ptp(pairs.labels[rows]) > 0 for rows in pairs.rows_by_query()):
+        message = (
+            "the loss compares the passages of a query, and no query of the training part has two with unlike labels."
+        )
+        raise _invalid(Problem(field="loss", message=message, remedy="Use bce, or add passages to the queries."))
+
+
 def has_rankings(pairs: Pairs) -> bool:
     """Whether most pairs belong to a query with passages of unlike labels, so that an order can be judged."""
     ranked = [len(rows) for rows in pairs.rows_by_query() if np.ptp(pairs.labels[rows]) > 0]
@@ -126,7 +134,7 @@ def _labelled(rows: Iterator[tuple[int, dict[str, Any]]], spec: TrainReranker, f
     query, passage, label = (spec.columns[field] for field in ("query", "passage", "label"))
     for number, row in rows:
         value = _label(row[label], label, spec, file, number)
-        yield _text(row[query], query, file, number), _text(row[passage], passage, file, number), value
+        yield text_cell(row[query], query, file, number), text_cell(row[passage], passage, file, number), value
 
 
 def _contrasted(rows: Iterator[tuple[int, dict[str, Any]]], spec: TrainReranker, file: str) -> Iterator[_Row]:
@@ -136,9 +144,9 @@ def _contrasted(rows: Iterator[tuple[int, dict[str, Any]]], spec: TrainReranker,
         if spec.columns.get(field)
     ]
     for number, row in rows:
-        query = _text(row[spec.query], spec.query, file, number)
+        query = text_cell(row[spec.query], spec.query, file, number)
         for column, label in columns:
-            yield query, _text(row[column], column, file, number), label
+            yield query, text_cell(row[column], column, file, number), label
 
 
 def _positives_first(rows: Iterator[_Row]) -> list[_Row]:
@@ -168,30 +176,11 @@ def _pairs(rows: Iterator[_Row] | Sequence[_Row]) -> Pairs:
     return Pairs(tuple(queries), tuple(passages), np.array(labels, dtype=np.float32), np.array(groups, dtype=np.int64))
 
 
-def _text(value: Any, column: str, file: str, row: int) -> str:
-    text = "" if value is None else str(value).strip()
-    if not text:
-        message, remedy = "the cell is empty.", "Fill it or leave the row out."
-        raise _invalid(Problem(file=file, row=row, field=column, message=message, remedy=remedy))
-    return text
-
-
 def _label(value: Any, column: str, spec: TrainReranker, file: str, row: int) -> float:
     """The label between 0 and 1."""
-    text = "" if value is None else str(value).strip().lower()
-    try:
-        number = _TRUTH[text] if text in _TRUTH else float(text)
-    except ValueError:
-        message, remedy = f"{text!r} is not a number.", "Use 0 and 1, or a score within score_range."
-        raise _invalid(Problem(file=file, row=row, field=column, message=message, remedy=remedy)) from None
-    if spec.threshold is not None and math.isfinite(number):
-        return float(number >= spec.threshold)
-    low, high = spec.score_range
-    if not low <= number <= high:
-        message = f"{number:g} is not between {low:g} and {high:g}."
-        remedy = "Mend the row, or set score_range to the least and the greatest label."
-        raise _invalid(Problem(file=file, row=row, field=column, message=message, remedy=remedy))
-    return (number - low) / (high - low)
+    if spec.threshold is None:
+        return score_cell(value, column, spec.score_range, file, row)
+    return float(number_cell(value, column, file, row) >= spec.threshold)
 
 
 def _invalid(problem: Problem) -> RunFailed:

@@ -21,6 +21,8 @@ Helped = Literal["yes", "no", "unclear"]
 
 #: Places of a ranking that count for nDCG.
 CUTOFF = 10
+#: Fewer can prove nothing at 95 %, whatever the resamples say: chance puts all of five on one side in 1 of 16 cases.
+JUDGED_MIN = 6
 _RESAMPLES = 1000
 _INTERVAL = (2.5, 97.5)
 _SEED = 20
@@ -172,7 +174,7 @@ def compare_systems(
     own, *others = systems
     best = max(others, key=lambda other: other.value)
     low, high = _interval(bootstrapped[own.system] - bootstrapped[best.system])
-    helped: Helped = "yes" if low > 0 else "no" if high < 0 else "unclear"
+    helped: Helped = "unclear" if judged < JUDGED_MIN else "yes" if low > 0 else "no" if high < 0 else "unclear"
     difference = (own.value - best.value, low, high)
     return RankingVerdict(
         metric, systems, helped, difference, judged, _sentence(metric, own, best, helped, judged, what)

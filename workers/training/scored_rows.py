@@ -20,6 +20,7 @@ from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format, read_rows
 from workers.runners.context import RunFailed
+from workers.training.cells import number_cell, text_cell
 from workers.training.ranking_model import Pair, Scores
 
 Floats = npt.NDArray[np.float64]
@@ -27,7 +28,6 @@ Floats = npt.NDArray[np.float64]
 #: Bars of a histogram.
 _BINS = 20
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_TRUTH = {"true": 1.0, "false": 0.0}
 
 
 @dataclass(frozen=True)
@@ -64,27 +64,13 @@ class PairTable:
                 message, remedy = "the data set already has this column.", "Choose another name for score."
                 raise self._invalid(self.spec.score, number, message, remedy)
             if self.spec.label is not None:
-                labels.append(self._number(row, self.spec.label, number))
+                labels.append(number_cell(row.get(self.spec.label), self.spec.label, self.path.name, number))
         if number == 0:
             raise self._invalid(None, None, "the data set has no rows.", "Push a file with rows.")
         return number, np.array(labels) if self.spec.label is not None else None
 
     def _text(self, row: dict[str, Any], column: str, number: int) -> str:
-        value = row.get(column)
-        text = "" if value is None else str(value).strip()
-        if not text:
-            raise self._invalid(column, number, "the cell is empty.", "Fill it or leave the row out.")
-        return text
-
-    def _number(self, row: dict[str, Any], column: str, number: int) -> float:
-        text = str(row.get(column)).strip().lower()
-        try:
-            value = _TRUTH[text] if text in _TRUTH else float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise self._invalid(column, number, f"{text!r} is not a number.", "Mend it, or leave label out.")
-        return value
+        return text_cell(row.get(column), column, self.path.name, number)
 
     def _invalid(self, field: str | None, row: int | None, message: str, remedy: str) -> RunFailed:
         problem = Problem(file=self.path.name, row=row, field=field, message=message, remedy=remedy)

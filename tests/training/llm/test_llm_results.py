@@ -81,14 +81,14 @@ def test_the_report_says_whether_it_helped_and_shows_answers_side_by_side(
 ) -> None:
     attempt = LlmAttempt(tmp_path, tiny_llm, chats)
     with caplog.at_level(logging.INFO):
-        report = attempt.run(training={"epochs": 6}).report
+        report = attempt.run(training={"epochs": 6}, validation={"fraction": 0.3}).report
     verdict = report["verdict"]
     assert [system["system"] for system in verdict["systems"]] == ["fine-tuned", "base model"]
     own, base = verdict["systems"]
     assert own["low"] <= own["value"] <= own["high"] < base["value"]
     assert verdict["helped"] == "yes" and verdict["sentence"].startswith("Fine-tuning helped")
     assert verdict["difference"]["high"] < 0
-    assert report["rows"] == {"train": 20, "validation": 2, "in_both": 0, "left_out": 0, "cut": 0}
+    assert report["rows"] == {"train": 15, "validation": 7, "in_both": 0, "left_out": 0, "cut": 0}
     (sample,) = report["samples"]
     assert sample.keys() == {"prompt", "reference", "base", "result"}
     assert len(report["examples"]) == 3

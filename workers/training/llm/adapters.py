@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -15,6 +14,9 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from jobspecs.kinds.finetune_llm import Lora
 from workers.training.base_model import first_line, invalid_model
+from workers.training.on_demand import OnDemand
+
+peft: Any = OnDemand("peft")
 
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 #: What is taken from an adapter's configuration; everything else there could name code, files or places.
@@ -65,7 +67,7 @@ def new_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> nn.Module:
     Raises RunFailed(invalid_model) when the layers don't exist.
     """
     targets = "all-linear" if lora.target_modules == "auto" else lora.target_modules
-    config = LoraConfig(
+    config = peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=cast(int, lora.alpha),
@@ -87,9 +89,9 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> nn.Module:
         if stated.get("peft_type") != "LORA":
             raise invalid_model(f"the adapter is of type {stated.get('peft_type')!r}; only LoRA is known here.")
         weights = load_file(folder / WEIGHTS_NAME)
-        config = LoraConfig(task_type="CAUSAL_LM", **{name: stated[name] for name in _KNOWN if name in stated})
+        config = peft.LoraConfig(task_type="CAUSAL_LM", **{name: stated[name] for name in _KNOWN if name in stated})
         wrapped = _wrapped(model, config)
-        outcome = set_peft_model_state_dict(wrapped, weights)
+        outcome = peft.set_peft_model_state_dict(wrapped, weights)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise invalid_model(f"the adapter can't be loaded: {first_line(error)}") from error
     absent = [name for name in outcome.missing_keys if "lora_" in name or "modules_to_save" in name]
@@ -113,7 +115,7 @@ def write_adapter(model: nn.Module, folder: Path, base_reference: str) -> None:
         for key, value in stated.items()
     }
     (folder / CONFIG_NAME).write_text(json.dumps(ordered, indent=2, sort_keys=True), encoding="utf-8")
-    weights = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    weights = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(weights.items())}
     save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
 
@@ -124,14 +126,14 @@ def merged(model: nn.Module) -> PreTrainedModel:
     return cast(PreTrainedModel, wrapped.merge_and_unload(safe_merge=True))
 
 
-def _wrapped(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
+def _wrapped(model: PreTrainedModel, config: Any) -> nn.Module:
     tied = model.config.get_text_config().tie_word_embeddings
     if config.modules_to_save and tied and {"lm_head", "embed_tokens"} & set(config.modules_to_save):
         raise invalid_model(
             "its input and output embeddings are one matrix, so neither can be trained alone. "
             "Leave lora.modules_to_save out, or choose tuning: full."
         )
-    return cast(nn.Module, get_peft_model(model, config, adapter_name=_NAME))
+    return cast(nn.Module, peft.get_peft_model(model, config, adapter_name=_NAME))
 
 
 def _check_layers(model: PreTrainedModel, lora: Lora) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from workers.training.llm.scoring import Float64s
+from workers.training.ranking_verdict import JUDGED_MIN
 from workers.training.tokens import Int64s
 from workers.training.verdict import Helped
 
@@ -70,18 +71,17 @@ class LlmVerdict:
 
 def judge(held_out: HeldOut, rewards: Float64s | None = None) -> LlmVerdict:
     """`rewards` (M,): of each held-out pair or answer, how far the result moved towards what is preferred."""
-    picks = _resampled(len(held_out.tokens))
-    tokens = held_out.tokens[picks].sum(1)
-    losses = [-values[picks].sum(1) / tokens for values in (held_out.before, held_out.after)]
+    tokens, *likelihoods = _resampled_sums(held_out.tokens.astype(np.float64), held_out.before, held_out.after)
+    losses = [-likelihood / tokens for likelihood in likelihoods]
     total = float(held_out.tokens.sum())
     before, after = (-float(values.sum()) / total for values in (held_out.before, held_out.after))
     difference = _figure(after - before, losses[1] - losses[0])
     margin = accuracy = None
     if rewards is not None:
         margin, accuracy = _mean(rewards), _mean((rewards > 0).astype(np.float64))
-    helped = _helped(difference if margin is None else Figure(-margin.value, -margin.high, -margin.low))
-    own, base = _figure(after, losses[1]), _figure(before, losses[0])
     rows = len(held_out.tokens)
+    helped = _helped(difference if margin is None else Figure(-margin.value, -margin.high, -margin.low), rows)
+    own, base = _figure(after, losses[1]), _figure(before, losses[0])
     return LlmVerdict(
         base,
         own,
@@ -94,8 +94,10 @@ def judge(held_out: HeldOut, rewards: Float64s | None = None) -> LlmVerdict:
     )
 
 
-def _helped(difference: Figure) -> Helped:
-    """Lower is better. A difference whose interval holds 0 proves nothing."""
+def _helped(difference: Figure, rows: int) -> Helped:
+    """Lower is better. A difference whose interval holds 0 proves nothing, and neither do very few rows."""
+    if rows < JUDGED_MIN:
+        return "unclear"
     return "yes" if difference.high < 0 else "no" if difference.low > 0 else "unclear"
 
 
@@ -129,7 +131,7 @@ def _perplexity(loss: float) -> float:
 
 
 def _mean(values: Float64s) -> Figure:
-    return _figure(float(values.mean()), values[_resampled(len(values))].mean(1))
+    return _figure(float(values.mean()), _resampled_sums(values)[0] / len(values))
 
 
 def _figure(value: float, resampled: Float64s) -> Figure:
@@ -137,5 +139,8 @@ def _figure(value: float, resampled: Float64s) -> Figure:
     return Figure(value, float(low), float(high))
 
 
-def _resampled(rows: int) -> Int64s:
-    return np.random.default_rng(_SEED).integers(0, rows, (_RESAMPLES, rows))
+def _resampled_sums(*values: Float64s) -> Float64s:
+    """Sums (V, R) of V figures (N,) each over resamples of their rows, the same for all; one resample in memory."""
+    table, generator = np.stack(values), np.random.default_rng(_SEED)
+    rows = table.shape[1]
+    return np.stack([table[:, generator.integers(0, rows, rows)].sum(1) for _ in range(_RESAMPLES)], axis=1)

@@ -83,7 +83,8 @@ def llm_card(
                 verdict.sentence,
                 Table(("system", "loss (nats per token)", "95 % interval", "perplexity"), systems),
                 f"Measured on {rows['validation']} held-out rows (seed {spec.validation.seed}), trained on "
-                f"{rows['train']}. {rows['in_both']} of the held-out rows also occur in the training part.",
+                f"{rows['train']}. {rows['in_both']} of the held-out rows also occur in the training part."
+                + _chosen_by_them(spec),
             ),
         ),
         Section("Samples", tuple(part for sample in samples for part in _sample(sample)) or ("None were asked for.",)),
@@ -95,6 +96,13 @@ def llm_card(
         f"A language model trained with {spec.objective} ({tuning}) from `{spec.model}` on `{spec.dataset}`.",
         sections,
     )
+
+
+def _chosen_by_them(spec: FinetuneLlm) -> str:
+    """What a reader must know where the rows that judge have had a say in the result."""
+    if spec.training.early_stopping is None and not spec.training.keep_best:
+        return ""
+    return " They also decided when training ended or whose weights were kept, so these figures flatter it a little."
 
 
 def _adapter_part(spec: FinetuneLlm) -> tuple[Table, ...]:

@@ -13,16 +13,17 @@ import numpy as np
 
 from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, Preference
 from corpus.conversations.formats import ChatSource
+from corpus.conversations.identity import content_and_prompt
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, visible
-from corpus.splits import random_split
+from corpus.splits import prompt_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format
 from workers.runners.context import RunFailed
 from workers.training.llm.sequences import Bools, Sequences, sequences_of
-from workers.training.tokens import Int64s
+from workers.training.tokens import Int32s, Int64s
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ _REPORTED_CHARS = 8000
 #: Rows left out that the log names.
 _SKIPPED_LOGGED = 20
 
-Parts = list[tuple[list[int], list[bool]]]
+#: Ids and what is learnt of them, as arrays: as lists they take eight times the memory.
+Parts = list[tuple[Int32s, Bools]]
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm)
                 on_problem=skipped.append if data.bad_rows == "skip" else None,
             )
         )
-        split = random_split(
-            len(examples),
+        split = prompt_split(
+            _tied(examples),
             rows=spec.rows,
             fraction=validation.fraction,
             seed=validation.seed,
@@ -110,6 +112,16 @@ def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm)
     for problem in skipped[:_SKIPPED_LOGGED]:
         _log.warning("left out: %s", problem)
     return SplitExamples(train, held_out, len(skipped))
+
+
+def _tied(examples: Sequence[Example]) -> Int64s:
+    """(N, 2) numbers of each example's content and prompt."""
+    numbers: dict[str, int] = {}
+    pairs = [content_and_prompt(example) for example in examples]
+    rows = [
+        [numbers.setdefault(text, len(numbers)) for text in (f"content {content}", prompt)] for content, prompt in pairs
+    ]
+    return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
 def load_renderer(folder: Path) -> Renderer:
@@ -135,13 +147,13 @@ def render(
         rendered = _rendered(example, renderer).values()
         pieces = [piece for part in rendered for piece in _cut(part, spec, max_length)]
         cut += any(len(part.ids) > max_length for part in rendered)
-        if not pieces or not all(any(learnt[1:]) for _, learnt in pieces):
+        if number % _EVERY == 0:
+            between(number)
+        if not pieces or not all(learnt[1:].any() for _, learnt in pieces):
             empty += 1
             continue
         parts += pieces
         desirable.append(isinstance(example, Judged) and example.desirable)
-        if number % _EVERY == 0:
-            between(number)
     if not parts:
         raise RunFailed(
             Reason.invalid_dataset, f"no row leaves anything to learn within max_length ({max_length} tokens)."
@@ -149,6 +161,15 @@ def render(
     if empty:
         _log.warning("%d rows left out: their answers begin after max_length (%d tokens)", empty, max_length)
     return Rows(sequences_of(parts), np.array(desirable, dtype=np.bool_), empty, cut)
+
+
+def turn_end(examples: Sequence[Example], renderer: Renderer) -> str | None:
+    """The special token that answers end with, as rendered; None where there is none, and for plain texts."""
+    if isinstance(examples[0], PlainText):
+        return None
+    rendered = next(iter(_rendered(examples[0], renderer).values()))
+    learnt = [token for token, counts in zip(rendered.ids, rendered.mask, strict=True) if counts]
+    return renderer.special_token(learnt[-1]) if learnt else None
 
 
 def mismatched(sequences: Sequences) -> Sequences:
@@ -208,10 +229,11 @@ def _rendered(example: Example, renderer: Renderer) -> dict[str, Rendered]:
 
 def _cut(part: Rendered, spec: FinetuneLlm, max_length: int) -> Parts:
     """Conversations lose what is beyond; plain texts become several sequences."""
+    ids = np.array(part.ids, dtype=np.int32)
     whole = spec.training.loss_on == "all" and spec.objective in ("sft", "pretrain")
-    learnt = [True] * len(part.ids) if whole else part.mask
+    learnt = np.full(len(ids), True) if whole else np.array(part.mask, dtype=np.bool_)
     if spec.objective != "pretrain":
-        return [(part.ids[:max_length], learnt[:max_length])]
-    starts = range(0, len(part.ids), max_length)
-    pieces = [(part.ids[start : start + max_length], learnt[start : start + max_length]) for start in starts]
+        return [(ids[:max_length], learnt[:max_length])]
+    starts = range(0, len(ids), max_length)
+    pieces = [(ids[start : start + max_length], learnt[start : start + max_length]) for start in starts]
     return [piece for piece in pieces if len(piece[0]) > 1]

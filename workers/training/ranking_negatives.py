@@ -1,50 +1,40 @@
-"""Hard negatives: passages that an embedder takes for an answer and that, by all that is known, are none.
-
-The margins are NV-Retriever's (arXiv:2407.15831, TopK-PercPos and TopK-MarginPos): what scores nearly as high as the
-known answer is probably an unlabelled one, and would teach the wrong thing.
-"""
+"""Passages that a cross-encoder learns to put below the answer, and those that it is judged by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from jobspecs.kinds.train_reranker import HardNegatives
+from jobspecs.kinds.hard_negatives import HardNegatives
 from jobspecs.lifecycle import Reason
 from workers.runners.context import RunFailed
 from workers.training.bm25 import Bm25
+from workers.training.hard_negatives import QUESTIONS_AT_ONCE, Embed, Floats, Side, nearest_negatives
 from workers.training.ranking_data import RELEVANT_MIN, Pairs
-
-Floats = npt.NDArray[np.float32]
-#: Texts (N) and the name of their prompt (`query`, `passage`) to unit vectors (N, D).
-Embed = Callable[[Sequence[str], str], Floats]
-
-#: Queries compared with all passages at once: bounds memory to this times the number of passages.
-_QUERIES_AT_ONCE = 512
+from workers.training.tokens import Int64s
 
 
 def mine_negatives(pairs: Pairs, corpus: Sequence[str], embed: Embed, settings: HardNegatives, seed: int) -> Pairs:
     """`pairs` and, for each relevant one, up to `num_negatives` passages of `corpus` with label 0.
 
-    A passage that is paired with the query anyhow, or is the query itself, is never taken. Raises
-    RunFailed(invalid_dataset) when the pairs have no passage with a low label, and none is found either.
+    `corpus` holds all passages of the relevant pairs. A passage that is paired with the query anyhow, or is the query
+    itself, is never taken. Raises RunFailed(invalid_dataset) when the pairs have no passage with a low label, and none
+    is found either.
     """
-    positives = np.flatnonzero(pairs.labels >= RELEVANT_MIN)
+    positives = np.flatnonzero(pairs.labels >= RELEVANT_MIN).tolist()
+    place_of = {passage: place for place, passage in enumerate(corpus)}
     taken = known_passages(pairs)
-    vectors = embed(corpus, "passage")
+
+    def known(number: int) -> Int64s:
+        texts = taken[int(pairs.groups[positives[number]])]
+        return np.array([place_of[text] for text in texts if text in place_of], dtype=np.int64)
+
+    questions = [(pairs.queries[row], place_of[pairs.passages[row]]) for row in positives]
     mined: dict[int, list[str]] = {}
-    for start in range(0, len(positives), _QUERIES_AT_ONCE):
-        rows = positives[start : start + _QUERIES_AT_ONCE]
-        queries = embed([pairs.queries[row] for row in rows], "query")
-        answers = (queries * embed([pairs.passages[row] for row in rows], "passage")).sum(axis=1)
-        cosines = queries @ vectors.T
-        for row, scores, answer in zip(rows, cosines, answers, strict=True):
-            known = taken[int(pairs.groups[row])]
-            chosen = _chosen(scores, float(answer), corpus, known, settings, [seed, int(row)])
-            known.update(chosen)
-            mined[int(row)] = chosen
+    for row, places in zip(positives, nearest_negatives(questions, corpus, embed, settings, seed, known), strict=True):
+        mined[row] = [corpus[place] for place in places]
+        taken[int(pairs.groups[row])].update(mined[row])
     found = pairs.with_negatives(mined)
     if not (found.labels < RELEVANT_MIN).any():
         raise RunFailed(
@@ -64,8 +54,8 @@ def pool_candidates(pairs: Pairs, corpus: Sequence[str], embed: Embed, per_syste
     vectors, words = embed(corpus, "passage"), Bm25(corpus)
     first_rows = [int(rows[0]) for rows in pairs.rows_by_query()]
     pooled: dict[int, list[str]] = {}
-    for start in range(0, len(first_rows), _QUERIES_AT_ONCE):
-        rows = first_rows[start : start + _QUERIES_AT_ONCE]
+    for start in range(0, len(first_rows), QUESTIONS_AT_ONCE):
+        rows = first_rows[start : start + QUESTIONS_AT_ONCE]
         cosines = embed([pairs.queries[row] for row in rows], "query") @ vectors.T
         for row, by_meaning in zip(rows, cosines, strict=True):
             known = taken[int(pairs.groups[row])]
@@ -90,32 +80,14 @@ def known_passages(pairs: Pairs) -> dict[int, set[str]]:
     return known
 
 
-def _chosen(
-    scores: Floats, answer: float, corpus: Sequence[str], known: set[str], settings: HardNegatives, seed: list[int]
-) -> list[str]:
-    """The negatives of one query with an answer of this cosine."""
-    limit = min(
-        answer * (1 - settings.relative_margin) if settings.relative_margin is not None else np.inf,
-        answer - settings.absolute_margin if settings.absolute_margin is not None else np.inf,
-        settings.max_score if settings.max_score is not None else np.inf,
-    )
-    nearest = np.argsort(-scores, kind="stable")[: settings.range_max + len(known)]
-    candidates = [place for place in nearest if corpus[place] not in known][settings.range_min : settings.range_max]
-    passing = [corpus[place] for place in candidates if scores[place] <= limit]
-    if settings.sampling == "random":
-        passing = [passing[place] for place in np.random.default_rng(seed).permutation(len(passing))]
-    return passing[: settings.num_negatives]
-
-
 def pair_cosines(pairs: Pairs, embed: Embed) -> Floats:
     """The cosine (N,) of each pair's query and passage."""
-    queries, passages = (
-        _embed_once(texts, name, embed) for texts, name in ((pairs.queries, "query"), (pairs.passages, "passage"))
-    )
+    queries = _embed_once(pairs.queries, "query", embed)
+    passages = _embed_once(pairs.passages, "passage", embed)
     return np.asarray((queries * passages).sum(axis=1), dtype=np.float32)
 
 
-def _embed_once(texts: Sequence[str], prompt: str, embed: Embed) -> Floats:
+def _embed_once(texts: Sequence[str], prompt: Side, embed: Embed) -> Floats:
     """Vectors (N, D); a text that comes again is not embedded again."""
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     return embed(list(places), prompt)[[places[text] for text in texts]]
