@@ -54,6 +54,7 @@ def spawn(zygote: ZygoteClient, root: Path, name: str) -> tuple[ChildProcess, li
         checkpoints_dir=root / "checkpoints",
         resume_from=None,
         gpus=(),
+        checked=True,  # the scripted runners are what is tested, not the one row
     )
     (root / "task.json").write_text(task.model_dump_json(), encoding="utf-8")
     child = zygote.spawn(root / "task.json")
