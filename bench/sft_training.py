@@ -16,9 +16,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as library_logging
 from trl import SFTConfig, SFTTrainer
 
+from bench.contender import Contender
 from bench.measuring import report
 from jobspecs.kinds.finetune_llm import LlmTraining
 from workers.training import linear
@@ -48,23 +46,6 @@ LOSS_TOLERANCE = 1e-3
 FLOOR = 2.0
 
 _log = logging.getLogger("bench.sft_training")
-
-
-@dataclass
-class Contender:
-    """One way to train, with its own copy of the model. `step` trains on rows and returns the loss in nats."""
-
-    name: str
-    step: Callable[[Int64s], float]
-    wall_s: list[float] = field(default_factory=list)
-    cpu_s: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-
-    def take(self, rows: Int64s) -> None:
-        wall, cpu = time.perf_counter(), time.process_time()
-        self.losses.append(self.step(rows))
-        self.wall_s.append(time.perf_counter() - wall)
-        self.cpu_s.append(time.process_time() - cpu)
 
 
 def load() -> tuple[Any, Any]:
