@@ -164,6 +164,8 @@ def run_api(api_settings: ApiSettings) -> RunApi:
         # With the protocol named asyncio sets TCP_NODELAY; without, every answer waits 40 ms for a delayed ACK.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))
+        # From now on connections wait until the thread takes them, instead of being refused until it has started.
+        listener.listen()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
