@@ -24,10 +24,10 @@ import torch
 
 from bench.measuring import report
 from jobspecs.kinds.train_embedder import TrainEmbedder
-from workers.training.devices import prepare_device
-from workers.training.embedding_model import load_embedder
-from workers.training.embedding_training import EmbeddingTask, EmbeddingTrainingData
-from workers.training.embeddings import compact
+from workers.local_models.devices import prepare_device
+from workers.local_models.embedding_model import load_embedder
+from workers.training.embedding.training import EmbeddingTask, EmbeddingTrainingData
+from workers.training.word_embeddings import compact
 
 DATA = Path("stsb", "stsb-en-train.csv")
 BATCH_SIZE, MINI_BATCH_TEXTS = 1024, 32

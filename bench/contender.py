@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from workers.training.tokens import Int64s
+from workers.local_models.tokens import Int64s
 
 
 @dataclass

@@ -17,10 +17,10 @@ from uuid import uuid4
 
 from jobspecs.events import ChildEvent, ProgressEvent
 from jobspecs.registry import parse_spec
-from workers.child_task import ChildTask
-from workers.runners.context import RunContext
+from workers.process.child_task import ChildTask
+from workers.process.zygote_client import child_environment
+from workers.run.context import RunContext
 from workers.runners.registry import RUNNERS
-from workers.zygote_client import child_environment
 
 
 class Direct:

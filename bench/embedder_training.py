@@ -32,14 +32,14 @@ from bench.contender import Contender
 from bench.encoder_training import sequences_per_s
 from bench.measuring import report
 from jobspecs.kinds.train_embedder import TrainEmbedder
-from workers.training import linear
+from workers.local_models import linear
+from workers.local_models.devices import THREADS_VARIABLE, prepare_device
+from workers.local_models.embedding_model import load_embedder, write_embedder
 from workers.training.batches import BatchPlan
-from workers.training.devices import THREADS_VARIABLE, prepare_device
-from workers.training.embedding_data import EmbeddingRows, load_rows
-from workers.training.embedding_model import load_embedder, write_embedder
-from workers.training.embedding_training import EmbeddingTask, EmbeddingTrainingData
-from workers.training.embeddings import compact
+from workers.training.embedding.data import EmbeddingRows, load_rows
+from workers.training.embedding.training import EmbeddingTask, EmbeddingTrainingData
 from workers.training.optimization import apply_gradients
+from workers.training.word_embeddings import compact
 
 DATA = Path("stsb", "stsb-en-train.csv")
 STEPS, WARM_UP_STEPS = 20, 2

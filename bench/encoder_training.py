@@ -8,7 +8,7 @@ step, so that a busy machine slows all of them:
 - `notebook`: as above
 - `notebook, longest`: padded to the longest headline of the whole set instead of 64
 - `ours`: what the runner does on this machine
-- `ours, default kernels`: the same without oneDNN's products (`workers.training.linear`)
+- `ours, default kernels`: the same without oneDNN's products (`workers.local_models.linear`)
 
 What each part is worth, measured by leaving it out (MiniLM-L6, Zen 5, one thread): oneDNN instead of MKL 1.78x,
 CLS-only last layer 1.16x, embeddings reduced to the rows in use 1.10x, fused AdamW 1.06x (1.27x with the whole table).
@@ -39,14 +39,14 @@ from transformers import PreTrainedModel
 
 from bench.contender import Contender
 from bench.measuring import report
-from workers.training import linear
-from workers.training.base_model import load_base
+from workers.local_models import linear
+from workers.local_models.base_model import load_base
+from workers.local_models.devices import THREADS_VARIABLE, prepare_device
+from workers.local_models.packed_encoder import classify
+from workers.local_models.tokens import Int64s, TokenTable, batch_of, tokenize
 from workers.training.batches import BatchPlan
-from workers.training.devices import THREADS_VARIABLE, prepare_device
-from workers.training.embeddings import compact
 from workers.training.optimization import apply_gradients
-from workers.training.packed_encoder import classify
-from workers.training.tokens import Int64s, TokenTable, batch_of, tokenize
+from workers.training.word_embeddings import compact
 
 DATA = "newsticker-2022-2023-good-bad.csv.gz"
 STEPS, WARM_UP_STEPS = 20, 2

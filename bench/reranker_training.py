@@ -32,14 +32,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 
 from bench.measuring import report
-from workers.training.base_model import LoadedModel, load_scorer
-from workers.training.devices import THREADS_VARIABLE, prepare_device
-from workers.training.embeddings import compact
+from workers.local_models.base_model import LoadedModel, load_scorer
+from workers.local_models.devices import THREADS_VARIABLE, prepare_device
+from workers.local_models.packed_encoder import classify
+from workers.local_models.tokens import Int64s, TokenTable, batch_of, tokenize_pairs
 from workers.training.optimization import apply_gradients
-from workers.training.packed_encoder import classify
-from workers.training.ranking_losses import binary_cross_entropy
-from workers.training.reranking import write_reranker
-from workers.training.tokens import Int64s, TokenTable, batch_of, tokenize_pairs
+from workers.training.ranking.losses import binary_cross_entropy
+from workers.training.ranking.training import write_reranker
+from workers.training.word_embeddings import compact
 
 DATA = Path("stsb") / "stsb-en-train.csv"
 STEPS, WARM_UP_STEPS = 20, 2
@@ -64,7 +64,7 @@ class Timing:
 
 
 class Ours:
-    """What `workers.training.reranking` does in a step, with the trainer's optimizer settings."""
+    """What `workers.training.ranking.training` does in a step, with the trainer's optimizer settings."""
 
     def __init__(self, loaded: LoadedModel, tokens: TokenTable, labels: torch.Tensor) -> None:
         self.model = loaded.model

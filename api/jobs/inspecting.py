@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.jobs.freezing import Frozen
 from api.jobs.inspection_cache import new_folder
 from api.jobs.model_files import config_of, small_files
 from api.parts import Parts
+from api.references.freezing import Frozen
 from corpus.checks.confined import CheckOverran, check_confined
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
@@ -29,7 +29,9 @@ from jobspecs.frozen import FrozenDataset
 from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
 from jobspecs.problems import Problem
 from jobspecs.registry import JobSpec
-from scheduling.estimates import KnownModel, estimate, facts_of_bound, facts_of_report, shape_of
+from scheduling.estimates.data import facts_of_bound, facts_of_report
+from scheduling.estimates.estimating import KnownModel, estimate
+from scheduling.estimates.shapes import shape_of
 from storage.objects import ObjectStoreError, TransferStopped
 from storage.tabular import detect_format
 

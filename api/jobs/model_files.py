@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
-from api.jobs.hub import fetch_file
 from api.jobs.inspection_cache import new_folder
 from api.parts import Parts
+from api.references.hub import fetch_file
 from corpus.checks.reader import READ_FILES
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from storage.objects import ObjectStoreError

@@ -9,12 +9,12 @@ from uuid import UUID
 
 from api.authentication import Principal
 from api.errors import ApiError, not_found
-from api.jobs.freezing import Frozen, freeze
-from api.jobs.hub import GgufChoice, HubModel, resolve
 from api.jobs.inspecting import Inspected, inspect
 from api.jobs.presenting import detail, summary
 from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
+from api.references.freezing import Frozen, freeze
+from api.references.hub import GgufChoice, HubModel, resolve
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent
@@ -24,7 +24,7 @@ from jobspecs.references import parse_reference
 from jobspecs.registry import JobSpec, parse_spec
 from scheduling.admission import why_no_host_fits
 from scheduling.decisions import Host, Waiting
-from scheduling.estimates import admission_bytes
+from scheduling.estimates.estimating import admission_bytes
 from storage.database import UnitOfWork
 
 GIB = 1024**3

@@ -128,7 +128,7 @@ def platform_processes(
     return [
         Server(process=api, is_ready=lambda: _is_ready(port), timeout_s=120.0),
         _module(home, "scheduler", "workers.scheduler", settings, None),
-        _module(home, "worker", "workers.worker", {**settings, **compute}, None),
+        _module(home, "worker", "workers.agent", {**settings, **compute}, None),
         _module(home, "inference", "workers.inference", {**settings, **compute}, None),
     ]
 

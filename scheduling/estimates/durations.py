@@ -8,7 +8,7 @@ from statistics import median
 from jobspecs.estimate import Duration
 
 #: Operations per second of one CPU thread in fp32: 50 to 60 GFLOP/s in large products of a core with AVX2, 235 of a
-#: Zen 5 core with AVX-512 (`workers.training.linear`), and a seventh of the former in small ones and on older machines.
+#: Zen 5 core with AVX-512 (`workers.local_models.linear`), a seventh of the former in small ones and on older machines.
 CPU_RANGE = (8e9, 240e9)
 #: Of one GPU: 20 TFLOP/s is a small card's share in fp32 or small batches, 300 what an H100 reaches in bf16 training.
 GPU_RANGE = (20e12, 300e12)

@@ -2,9 +2,9 @@
 
 Training in fp32 with AdamW keeps the weight, its gradient and two moments: 16 bytes per trained parameter.
 
-What the backward pass needs, counted by looking at what autograd saves in `workers.training.packed_encoder`, in numbers
-per token and layer (H hidden size, I width of the feed-forward part, A heads, L tokens of the longest text, r padded
-over real tokens):
+What the backward pass needs, counted by looking at what autograd saves in `workers.local_models.packed_encoder`, in
+numbers per token and layer (H hidden size, I width of the feed-forward part, A heads, L tokens of the longest text,
+r padded over real tokens):
 
 - linear layers and norms: 5 H; two dropout masks 2 H more; before and after the activation function: 2 I
 - attention, which alone works on the padded form: queries, keys, values and result, 4 r H without dropout; with dropout

@@ -31,7 +31,7 @@ _MICRO_BATCH_TOKENS = 4096
 _SLACK_SHARE, _SLACK_SHARE_CAUSAL = 0.10, 0.45
 #: Adapters and whatever else is trained beside frozen weights stay in fp32.
 _TRAINED_BYTES = 4
-#: `workers.training.embedding_network` cuts batches into groups beyond this share of padding.
+#: `workers.local_models.embedding_network` cuts batches into groups beyond this share of padding.
 _EMBEDDER_PADDING_MAX = 2.0
 #: Texts that a model reads at once when it judges or scores.
 _JUDGED_AT_ONCE = 64
@@ -266,7 +266,7 @@ def _of_rows(data: DataFacts, rows: int | None) -> float:
 def _words_in_use(tokens: float) -> int:
     """Different tokens among so many: Heaps' law, V = 10 n^0.6, as token counts of English and German texts follow it.
 
-    Only the rows of the embedding table that the texts use are trained (`workers.training.embeddings`).
+    Only the rows of the embedding table that the texts use are trained (`workers.training.word_embeddings`).
     """
     return int(10 * max(1.0, tokens) ** 0.6)
 

@@ -17,11 +17,11 @@ from huggingface_hub.errors import ValidationError
 
 from jobspecs.manifest import Manifest, ManifestFile
 from tests.api.conftest import Api, sha256
-from tests.inference.stories import with_chat_template
-from workers.engines.embedded_app import create_app
-from workers.engines.generation import Generator
-from workers.engines.language_model import LanguageModel
-from workers.engines.served_language_model import ServedLanguageModel
+from tests.workers.inference.stories import with_chat_template
+from workers.engines.embedded.app import create_app
+from workers.engines.embedded.generation.generator import Generator
+from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.tasks.language_model import ServedLanguageModel
 
 KEY = "engine-key"
 ASK: Any = [{"role": "user", "content": "Tell me a story."}]

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.registry.gguf_header import BLOCKS, ELEMENTS_MAX, BadGguf, check_gguf
-from tests.training.gguf_file import write_tiny_gguf
+from tests.workers.local_models.gguf_file import write_tiny_gguf
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from huggingface_hub import InferenceClient
 
 from jobspecs.manifest import Manifest
 from tests.api.conftest import Api
-from tests.inference.models import HIDDEN
-from tests.inference.serving_here import KEY, tiny_engine
+from tests.workers.inference.models import HIDDEN
+from tests.workers.inference.serving_here import KEY, tiny_engine
 
 NEWS = "good news from the sea"
 LATE = "the train is late"

@@ -22,9 +22,9 @@ from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.kinds.train_reranker import TrainReranker
 from storage.tabular import detect_format
 from tests.models import build_tiny_tokenizer
-from workers.runners.context import RunFailed
+from workers.run.context import RunFailed
+from workers.training.classification.data import load_texts, sample_and_split
 from workers.training.llm.rows import load_examples
-from workers.training.texts import load_texts, sample_and_split
 
 CLASSIFIER: dict[str, Any] = {
     "kind": "train-classifier",

@@ -13,15 +13,10 @@ from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
-from scheduling.estimates import (
-    DataFacts,
-    KnownModel,
-    ModelShape,
-    admission_bytes,
-    estimate,
-    serving_memory_bytes,
-    shape_of,
-)
+from scheduling.estimates.data import DataFacts
+from scheduling.estimates.estimating import KnownModel, admission_bytes, estimate
+from scheduling.estimates.serving import serving_memory_bytes
+from scheduling.estimates.shapes import ModelShape, shape_of
 
 MIB, GIB = 2**20, 2**30
 MINILM = {

@@ -132,7 +132,7 @@ class Harness:
             "EIGENWERK_SCRATCH_DIR": str(self.folder / f"scratch-{name}"),
             "EIGENWERK_SCRATCH_FREE_MIN_BYTES": "1",
         }
-        return self.start("workers.worker", wrapper=wrapper, **(own | environment))
+        return self.start("workers.agent", wrapper=wrapper, **(own | environment))
 
     def wait_for_host(self, name: str = "one", *, accepting: bool = True, seconds: float = 60.0) -> None:
         def announced() -> bool:
@@ -245,13 +245,13 @@ class Harness:
     def worker(self) -> subprocess.Popen[bytes]:
         """The one worker that runs."""
         running = [process for process in self.processes if process.poll() is None]
-        workers = [process for process in running if "workers.worker" in _arguments(process)]
+        workers = [process for process in running if "workers.agent" in _arguments(process)]
         assert len(workers) == 1
         return workers[0]
 
     def zygote_pid(self) -> int:
         """The zygote of the one worker that runs."""
-        zygotes = [pid for pid in _children(self.worker().pid) if b"workers.zygote" in _command_line(pid)]
+        zygotes = [pid for pid in _children(self.worker().pid) if b"workers.process.zygote" in _command_line(pid)]
         assert len(zygotes) == 1
         return zygotes[0]
 

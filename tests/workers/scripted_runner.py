@@ -13,7 +13,7 @@ from pathlib import Path
 from jobspecs.events import CheckpointEvent, ProgressEvent, StageEvent
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, describe_files, write_manifest
-from workers.runners.context import RunContext, RunFailed, RunStopped
+from workers.run.context import RunContext, RunFailed, RunStopped
 
 STEPS = 2000
 

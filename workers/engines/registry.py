@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from workers.engines.embedded import EmbeddedEngine
+from workers.engines.embedded.engine import EmbeddedEngine
 from workers.engines.interface import Engine
 
 #: Name -> constructor, which takes the folder for the engine's logs.

@@ -14,12 +14,12 @@ from corpus.conversations.rendering import Renderer
 from jobspecs.events import MetricEvent, ProgressEvent
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.manifest import Manifest, ModelOrigin, read_manifest
-from workers.runners.context import RunContext, RunStopped
-from workers.runners.stages import Stages
+from workers.judging.llm_verdict import LlmVerdict, judge
+from workers.local_models.devices import prepare_device
+from workers.run.context import RunContext, RunStopped
+from workers.run.stages import Stages
 from workers.training.batches import BatchPlan
-from workers.training.devices import prepare_device
 from workers.training.joining import world_of
-from workers.training.llm.judging import LlmVerdict, judge
 from workers.training.llm.preparing import LlmTask, Scorer, held_out_loss, judged, rows_of, scored, task_of
 from workers.training.llm.results import llm_card, report_of, write_result
 from workers.training.llm.rows import (

@@ -13,10 +13,10 @@ from jobspecs.lifecycle import Reason
 from jobspecs.manifest import MANIFEST_NAME, Manifest
 from jobspecs.model_tasks import task_of_model
 from jobspecs.tasks import TEXT_GENERATION
-from workers.runners.context import RunContext, RunFailed
-from workers.runners.stages import Stages
-from workers.training.devices import prepare_device
-from workers.training.gguf_model import GgufModel, Parity, compare, finite_logits, load_gguf, write_language_model
+from workers.local_models.devices import prepare_device
+from workers.local_models.gguf_model import GgufModel, Parity, compare, finite_logits, load_gguf, write_language_model
+from workers.run.context import RunContext, RunFailed
+from workers.run.stages import Stages
 from workers.training.model_card import Section, Table, card
 from workers.training.saving import save_model
 

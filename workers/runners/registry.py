@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from jobspecs.manifest import Manifest
+from workers.run.context import RunContext
 from workers.runners import (
     finetune_llm,
     import_model,
@@ -14,7 +15,6 @@ from workers.runners import (
     train_embedder,
     train_reranker,
 )
-from workers.runners.context import RunContext
 
 RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
     {

@@ -12,13 +12,13 @@ import numpy as np
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.score_pairs import TEACHER_ROLE, ScorePairs
 from jobspecs.manifest import Manifest, describe_files, write_manifest
-from workers.runners.context import RunContext
-from workers.runners.stages import Stages
+from workers.judging.ranking_verdict import SPEARMAN, SystemScore, correlation_of
+from workers.local_models.devices import prepare_device
+from workers.run.context import RunContext
+from workers.run.stages import Stages
+from workers.scoring.pair_scores import Scored, Teacher, fingerprint, load_teacher, score_rows
+from workers.scoring.scored_rows import Floats, PairTable, distribution, write_scored
 from workers.training.checkpoints import UnusableCheckpoint
-from workers.training.devices import prepare_device
-from workers.training.pair_scores import Scored, Teacher, fingerprint, load_teacher, score_rows
-from workers.training.ranking_verdict import SPEARMAN, SystemScore, correlation_of
-from workers.training.scored_rows import Floats, PairTable, distribution, write_scored
 
 _log = logging.getLogger(__name__)
 

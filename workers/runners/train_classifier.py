@@ -7,19 +7,19 @@ from collections.abc import Callable
 from jobspecs.events import MetricEvent, ProgressEvent
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.manifest import Manifest
-from workers.runners.context import RunContext, RunStopped
-from workers.runners.stages import Stages
-from workers.training.base_model import LoadedModel, load_base
-from workers.training.baselines import baseline_predictions
-from workers.training.classification import TrainingData, train_classifier
-from workers.training.devices import prepare_device
-from workers.training.evaluation import probabilities
+from workers.judging.baselines import baseline_predictions
+from workers.judging.verdict import Verdict, judge
+from workers.local_models.base_model import LoadedModel, load_base
+from workers.local_models.devices import prepare_device
+from workers.local_models.prediction import probabilities
+from workers.local_models.tokens import TokenTable, tokenize
+from workers.run.context import RunContext, RunStopped
+from workers.run.stages import Stages
+from workers.training.classification.data import Split, load_texts, sample_and_split
+from workers.training.classification.training import TrainingData, train_classifier
 from workers.training.loop import TrainingResult
 from workers.training.model_card import model_card
 from workers.training.saving import save_model, write_classifier
-from workers.training.texts import Split, load_texts, sample_and_split
-from workers.training.tokens import TokenTable, tokenize
-from workers.training.verdict import Verdict, judge
 
 
 def run(context: RunContext) -> Manifest:

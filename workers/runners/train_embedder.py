@@ -13,18 +13,18 @@ from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
 from jobspecs.kinds.train_embedder import Prompts, TrainEmbedder
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
-from workers.runners.context import RunContext, RunFailed, RunStopped
-from workers.runners.stages import Stages
-from workers.training.devices import move_to, prepare_device
-from workers.training.embedding_card import embedder_card
-from workers.training.embedding_data import PROMPT_OF, EmbeddingSplit, load_rows, prompted, split_rows
-from workers.training.embedding_model import EmbeddingModel, load_embedder, write_embedder
-from workers.training.embedding_negatives import Mined, mine_negatives
-from workers.training.embedding_training import EmbeddingTrainingData, train_embedder
-from workers.training.embedding_verdict import BASE, TRAINED, Exam, exam_of
+from workers.judging.embedding_verdict import BASE, TRAINED, Exam, exam_of
+from workers.judging.ranking_verdict import RankingVerdict
+from workers.local_models.devices import move_to, prepare_device
+from workers.local_models.embedding_model import EmbeddingModel, load_embedder, write_embedder
+from workers.run.context import RunContext, RunFailed, RunStopped
+from workers.run.stages import Stages
+from workers.training.embedding.card import embedder_card
+from workers.training.embedding.data import PROMPT_OF, EmbeddingSplit, load_rows, prompted, split_rows
+from workers.training.embedding.negatives import Mined, mine_negatives
+from workers.training.embedding.training import EmbeddingTrainingData, train_embedder
 from workers.training.hard_negatives import Side
 from workers.training.loop import TrainingResult
-from workers.training.ranking_verdict import RankingVerdict
 from workers.training.saving import save_model
 
 Vectors = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]

@@ -10,22 +10,22 @@ from jobspecs.events import MetricEvent, ProgressEvent
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
 from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, LISTWISE, RerankerNegatives, TrainReranker
 from jobspecs.manifest import Manifest
-from workers.runners.context import RunContext, RunStopped
-from workers.runners.stages import Stages
-from workers.training.base_model import LoadedModel, load_scorer
-from workers.training.bm25 import pair_scores
-from workers.training.devices import move_to, prepare_device
-from workers.training.embedding_model import load_embedder
+from workers.judging.bm25 import pair_scores
+from workers.judging.ranking_verdict import RankingVerdict, judge_rankings
+from workers.local_models.base_model import LoadedModel, load_scorer
+from workers.local_models.devices import move_to, prepare_device
+from workers.local_models.embedding_model import load_embedder
+from workers.local_models.ranking_model import RankingModel
+from workers.local_models.tokens import TokenTable, tokenize_pairs
+from workers.run.context import RunContext, RunStopped
+from workers.run.stages import Stages
 from workers.training.hard_negatives import Embed, Floats, Side
 from workers.training.loop import TrainingResult
-from workers.training.ranking_card import ranking_card
-from workers.training.ranking_data import RELEVANT_MIN, Pairs, PairSplit, check_comparable, load_pairs, split_by_query
-from workers.training.ranking_model import RankingModel
-from workers.training.ranking_negatives import mine_negatives, pair_cosines, pool_candidates
-from workers.training.ranking_verdict import RankingVerdict, judge_rankings
-from workers.training.reranking import RankingTrainingData, train_reranker, write_reranker
+from workers.training.ranking.card import ranking_card
+from workers.training.ranking.data import RELEVANT_MIN, Pairs, PairSplit, check_comparable, load_pairs, split_by_query
+from workers.training.ranking.negatives import mine_negatives, pair_cosines, pool_candidates
+from workers.training.ranking.training import RankingTrainingData, train_reranker, write_reranker
 from workers.training.saving import save_model
-from workers.training.tokens import TokenTable, tokenize_pairs
 
 #: Passages of BM25 and of the bi-encoder each that a held-out query with positives alone is judged by.
 _POOLED_PER_SYSTEM = 10

@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 
-from workers.training.tokens import Int64s
+from workers.local_models.tokens import Int64s
 
 #: With `grouped`, texts are sorted by length within this many batches: little padding, still random.
 _WINDOW_BATCHES = 50
@@ -147,16 +147,3 @@ class TwinPlan:
         ends = np.flatnonzero(np.diff(self._classes[ordered])) + 1
         twins = [rows[start : start + 2] for rows in np.split(ordered, ends) for start in range(0, len(rows), 2)]
         return np.concatenate([twins[position] for position in generator.permutation(len(twins))])
-
-
-def by_length(lengths: Int64s, tokens_max: int) -> Iterator[Int64s]:
-    """Texts to judge in batches of at most `tokens_max`, padding included; one at least, the longest first.
-
-    What needs most memory fails at once, and texts of similar length need little padding.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, tokens_max // max(1, int(lengths[order[start]])))
-        yield order[start : start + size]
-        start += size

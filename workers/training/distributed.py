@@ -22,7 +22,7 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from torch import distributed, nn
 from torch.optim import Optimizer
 
-from workers.runners.context import RankPlace
+from workers.run.context import RankPlace
 from workers.training.world import World
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobspecs.kinds.hard_negatives import HardNegatives
-from workers.training.tokens import Int64s
+from workers.local_models.tokens import Int64s
 
 Floats = npt.NDArray[np.float32]
 Side = Literal["query", "passage"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.runners.context import RankPlace
+from workers.run.context import RankPlace
 from workers.training.distributed import Ranks
 from workers.training.world import ALONE, World
 from workers.training.zero import ZeroRanks, check_deepspeed

@@ -19,7 +19,10 @@ from torch.optim import Optimizer
 
 from jobspecs.events import CheckpointEvent, MetricEvent
 from jobspecs.kinds.training import Optimization
-from workers.runners.context import RunContext, RunStopped
+from workers.local_models.devices import move_to
+from workers.local_models.linear import prefers_onednn
+from workers.local_models.tokens import Int64s
+from workers.run.context import RunContext, RunStopped
 from workers.training.checkpoints import (
     TrainingState,
     UnusableCheckpoint,
@@ -29,8 +32,6 @@ from workers.training.checkpoints import (
     save_checkpoint,
     trained_tensors,
 )
-from workers.training.devices import move_to
-from workers.training.linear import prefers_onednn
 from workers.training.optimization import (
     apply_gradients,
     build_optimizer,
@@ -39,7 +40,6 @@ from workers.training.optimization import (
     set_learning_rate,
 )
 from workers.training.progress import Plan, Progress
-from workers.training.tokens import Int64s
 from workers.training.world import ALONE, World, on_cpu
 
 _log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.training import Optimization
-from workers.training.texts import Split
-from workers.training.verdict import Score, Verdict
+from workers.judging.verdict import Score, Verdict
+from workers.training.classification.data import Split
 
 
 @dataclass(frozen=True)

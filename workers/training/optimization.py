@@ -12,7 +12,7 @@ from torch.optim import AdamW, Optimizer
 
 from jobspecs.kinds.training import Optimization
 from jobspecs.lifecycle import Reason
-from workers.runners.context import RunFailed
+from workers.run.context import RunFailed
 from workers.training.world import shard_of, whole
 
 #: A mean loss above this many nats is no longer training: exp(-1000) for the right class.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from jobspecs.events import ChildEvent, ProgressEvent
-from workers.training.tokens import Int64s
+from workers.local_models.tokens import Int64s
 
 #: Seconds between two progress events.
 _EVERY_S = 0.25

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobspecs.manifest import Manifest, ModelOrigin, describe_files, write_manifest
-from workers.training.base_model import LoadedModel
+from workers.local_models.base_model import LoadedModel
 
 _log = logging.getLogger(__name__)
 

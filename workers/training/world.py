@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from workers.training.tokens import Int64s
+from workers.local_models.tokens import Int64s
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from jobspecs.lifecycle import Reason
-from workers.runners.context import RankPlace, RunFailed
+from workers.run.context import RankPlace, RunFailed
 from workers.training.distributed import Entrance, Ranks
 
 _log = logging.getLogger(__name__)

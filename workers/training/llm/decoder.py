@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from workers.training.devices import autocast
+from workers.local_models.devices import autocast
 from workers.training.llm.lm_head import Head
 from workers.training.llm.packed_attention import PACKED
 from workers.training.llm.sequences import SequenceBatch, batch_of, sequences_of

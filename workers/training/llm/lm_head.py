@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 
-from workers.training.linear import product
+from workers.local_models.linear import product
 
 #: Bytes of logits (fp32) that are held at once, and the fewest rows that are worth a matrix product.
 _LOGITS_BYTES, _ROWS_MIN = 16 << 20, 32

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from jobspecs.kinds.finetune_llm import FinetuneLlm
+from workers.judging.llm_verdict import HeldOut
+from workers.local_models.tokens import Int64s
 from workers.training.llm.decoder import Decoder
-from workers.training.llm.judging import HeldOut
 from workers.training.llm.objectives import divergence_of, dpo_losses, kto_losses, orpo_penalties
 from workers.training.llm.rows import Rows, joined, mismatched
 from workers.training.llm.scoring import Float64s, sequence_log_probs
 from workers.training.llm.sequences import Bools, Sequences
 from workers.training.llm.tasks import DpoTask, KtoTask, OrpoTask, SupervisedTask
-from workers.training.tokens import Int64s
 
 AfterBatch = Callable[[int], None]
 LlmTask = SupervisedTask | DpoTask | OrpoTask | KtoTask

@@ -11,9 +11,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from jobspecs.kinds.finetune_llm import FinetuneLlm
-from workers.training.base_model import load_causal_lm
-from workers.training.llm.adapters import CONFIG_NAME, load_adapter, merged, write_adapter
-from workers.training.llm.judging import LlmVerdict
+from workers.judging.llm_verdict import LlmVerdict
+from workers.local_models.adapters import CONFIG_NAME, load_adapter, merged, write_adapter
+from workers.local_models.base_model import load_causal_lm
 from workers.training.llm.starting import Start
 from workers.training.model_card import Section, Table, card, settings_table
 

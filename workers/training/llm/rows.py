@@ -21,9 +21,9 @@ from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format
-from workers.runners.context import RunFailed
+from workers.local_models.tokens import Int32s, Int64s
+from workers.run.context import RunFailed
 from workers.training.llm.sequences import Bools, Sequences, sequences_of
-from workers.training.tokens import Int32s, Int64s
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from workers.local_models.tokens import Int32s, Int64s
 from workers.training.llm.packed_attention import Bucket, PackedLayout
-from workers.training.tokens import Int32s, Int64s
 
 Bools = npt.NDArray[np.bool_]
 

@@ -17,12 +17,12 @@ from transformers import PreTrainedModel
 from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
 from jobspecs.kinds.finetune_llm import FinetuneLlm, LlmTraining
 from jobspecs.lifecycle import Reason
-from workers.runners.context import RunFailed
-from workers.training import linear
-from workers.training.base_model import LoadedModel, invalid_model, load_causal_lm
+from workers.local_models import linear
+from workers.local_models.adapters import is_adapter, keep_fp32_products, load_adapter, merged, new_adapter, nf4
+from workers.local_models.base_model import LoadedModel, invalid_model, load_causal_lm
+from workers.local_models.devices import move_to
+from workers.run.context import RunFailed
 from workers.training.checkpoints import trained_tensors
-from workers.training.devices import move_to
-from workers.training.llm.adapters import is_adapter, keep_fp32_products, load_adapter, merged, new_adapter, nf4
 from workers.training.llm.decoder import Decoder, decoder_of, inner_of
 from workers.training.optimization import build_optimizer, decay_groups
 from workers.training.world import World, assign, on_cpu

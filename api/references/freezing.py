@@ -1,0 +1,139 @@
+"""Freezes the references of a spec: what they mean now is what the job reads, whatever is pushed or moved later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from api.authentication import Principal
+from api.references.hub import HubModel
+from jobspecs.frozen import FrozenDataset, FrozenHubModel, FrozenInputs, FrozenModel, FrozenRegistryModel
+from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
+from jobspecs.manifest import Manifest, ModelOrigin
+from jobspecs.problems import InvalidInput, Problem
+from jobspecs.profile import DatasetProfile
+from jobspecs.references import Reference, parse_reference
+from jobspecs.registry import JobSpec
+from scheduling.estimates.estimating import GGUF_EXPANSION, TYPICAL_WEIGHTS_BYTES
+from storage.database import UnitOfWork
+from storage.tables import ModelVersionRow
+
+
+@dataclass(frozen=True)
+class PinnedDataset:
+    frozen: FrozenDataset
+    profile: DatasetProfile
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """All references of a spec, and what is known of what they mean."""
+
+    inputs: FrozenInputs
+    #: Of the data set; None when the job reads none.
+    profile: DatasetProfile | None
+    #: Role -> bytes of the model's stored weights.
+    weights_bytes: dict[str, int]
+
+
+def freeze(work: UnitOfWork, user: Principal, spec: JobSpec, hub_models: Mapping[str, HubModel]) -> Frozen:
+    """`hub_models`: role -> what the hub said of it. Raises InvalidInput for whatever the user does not have."""
+    dataset_reference = spec.dataset_reference()
+    dataset = freeze_dataset(work, user, parse_reference(dataset_reference)) if dataset_reference else None
+    models: dict[str, FrozenModel] = {}
+    for role, text in spec.model_references().items():
+        if role in hub_models:
+            models[role] = hub_models[role].frozen
+        else:
+            models.update(freeze_model(work, user, role, parse_reference(text)))
+    weights = {
+        role: (hub_models[role].weights_bytes or TYPICAL_WEIGHTS_BYTES)
+        if isinstance(model, FrozenHubModel)
+        else weights_bytes(model)
+        for role, model in models.items()
+        if role in hub_models or isinstance(model, FrozenRegistryModel)
+    }
+    inputs = FrozenInputs(dataset=dataset.frozen if dataset else None, model=models.pop(BASE_ROLE, None), models=models)
+    return Frozen(inputs, dataset.profile if dataset else None, weights)
+
+
+def freeze_dataset(work: UnitOfWork, user: Principal, reference: Reference) -> PinnedDataset:
+    """Raises InvalidInput when the user has no such data set or version."""
+    selector_known = reference.alias in (None, "latest")
+    row = None
+    if reference.owner in (None, user.name) and selector_known:
+        row = work.datasets.find(user.name, reference.name, reference.version)
+    if row is None:
+        raise _unknown("dataset", f"you have no data set {reference}.", "Push it: eigenwerk datasets push FILE")
+    frozen = FrozenDataset(
+        version_id=row.id,
+        owner=user.name,
+        name=row.dataset.name,
+        version=row.version,
+        file_name=row.file_name,
+        key=row.key,
+        bytes=row.bytes,
+        sha256=row.sha256,
+        header=tuple(row.header) if row.header is not None else None,
+    )
+    return PinnedDataset(frozen, DatasetProfile.model_validate(row.profile))
+
+
+def freeze_model(work: UnitOfWork, user: Principal, role: str, reference: Reference) -> dict[str, FrozenModel]:
+    """Role -> model; an adapter brings its base in a role of its own.
+
+    Raises InvalidInput, naming the role as the field, when the user has no such model, version, alias or base.
+    """
+    row = work.models.find(user.name, reference) if reference.owner in (None, user.name) else None
+    if row is None:
+        raise _unknown(
+            role,
+            f"you have no model {reference}.",
+            "Import it: eigenwerk models import DIR --name NAME, or take one from the hub: hub:org/name",
+        )
+    found: dict[str, FrozenModel] = {role: _frozen(row, user)}
+    base = Manifest.model_validate(row.manifest).base
+    if base is not None:
+        found[role + ADAPTER_BASE_SUFFIX] = freeze_base(work, user, role, reference, base)
+    return found
+
+
+def freeze_base(
+    work: UnitOfWork, user: Principal, role: str, adapter: Reference, base: ModelOrigin
+) -> FrozenRegistryModel | FrozenHubModel:
+    """The model that an adapter changes: by digest, whatever its name means now. Raises InvalidInput without it."""
+    if base.digest is None:
+        wanted = parse_reference(base.reference)
+        return FrozenHubModel(repository=f"{wanted.owner}/{wanted.name}", revision=wanted.alias or "")
+    row = work.models.find_by_digest(user.user_id, base.digest)
+    if row is None:
+        raise _unknown(
+            role,
+            f"{adapter} is an adapter for {base.reference}, and you have no model with its digest {base.digest[:12]}…",
+            "Import that base model again.",
+        )
+    return _frozen(row, user)
+
+
+def _frozen(row: ModelVersionRow, user: Principal) -> FrozenRegistryModel:
+    return FrozenRegistryModel(
+        version_id=row.id,
+        owner=user.name,
+        name=row.model.name,
+        version=row.version,
+        digest=row.digest,
+        prefix=row.prefix,
+        files=Manifest.model_validate(row.manifest).files,
+    )
+
+
+def weights_bytes(model: FrozenRegistryModel) -> int:
+    """Bytes of the stored weights, as the memory estimate wants them."""
+    stored = sum(file.bytes for file in model.files if file.path.endswith(".safetensors"))
+    return stored or GGUF_EXPANSION * max(
+        (file.bytes for file in model.files if file.path.endswith(".gguf")), default=0
+    )
+
+
+def _unknown(field: str, message: str, remedy: str) -> InvalidInput:
+    return InvalidInput([Problem(field=field, message=message, remedy=remedy)])

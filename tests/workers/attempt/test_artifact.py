@@ -1,0 +1,38 @@
+"""What a job leaves behind when it is no model: the next version of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+
+from jobspecs.lifecycle import JobState
+from tests.workers.harness import Harness
+from workers.agent.housekeeping import Housekeeper
+
+
+def test_a_job_can_make_the_next_version_of_a_data_set(platform: Harness) -> None:
+    first, second = (platform.submit("dataset") for _ in range(2))
+    for job_id in (first, second):
+        assert platform.wait(job_id).state == JobState.succeeded, platform.history(job_id)
+    with platform.database.unit_of_work() as work:
+        versions = [work.datasets.of_job(job_id) for job_id in (first, second)]
+        assert [work.models.of_job(job_id) for job_id in (first, second)] == [None, None]
+        found = work.datasets.find("tester", "dataset")
+    rows = [row for row in versions if row is not None]
+    assert sorted(row.version for row in rows) == [1, 2]
+    newest = max(rows, key=lambda row: row.version)
+    assert found is not None and found.id == newest.id
+    assert newest.rows == 2 and list(newest.profile["columns"]) == ["text", "score"]
+    content = platform.store.get_bytes(newest.key)
+    assert hashlib.sha256(content).hexdigest() == newest.sha256
+    assert newest.manifest is not None and newest.manifest["report"]["origins"] == {"model": "tester/base@1"}
+
+
+def test_sweeping_leaves_the_data_set_that_a_job_made(platform: Harness) -> None:
+    job_id = platform.submit("dataset")
+    platform.wait(job_id)
+    with platform.database.unit_of_work() as work:
+        row = work.datasets.of_job(job_id)
+        broken = [found for found, _ in work.models.of_broken_attempts(3600.0)]
+    assert row is not None and job_id not in broken
+    Housekeeper(platform.database, platform.store).sweep()
+    assert platform.store.get_bytes(row.key).startswith(b"text,score")

@@ -1,0 +1,129 @@
+"""The embedded engine's HTTP, without a model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from workers.engines.embedded.app import create_app
+from workers.engines.embedded.batching import Batcher
+from workers.engines.embedded.dialects.requests import BODY_BYTES_MAX
+from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
+from workers.engines.embedded.tasks.classifier import TEXTS_MAX, Scores, ServedClassifier
+
+KEY = "correct"
+
+
+@dataclass(frozen=True)
+class Label:
+    label: str
+    score: float
+
+
+def infer(texts: Sequence[str]) -> list[Scores]:
+    if "crash" in texts:
+        raise RuntimeError("secret detail")
+    return [[Label("long" if len(text) > 3 else "short", 0.75), Label("other", 0.25)] for text in texts]
+
+
+@pytest.fixture
+def call() -> Iterator[Any]:
+    served = ServedClassifier(["long", "other"], Batcher(infer), TokenizeRoute(Path("nowhere")))
+    app = create_app("alice/lengths@3", "d" * 64, served, KEY)
+
+    def send(method: str, path: str, *, key: str | None = KEY, **options: Any) -> httpx.Response:
+        async def run() -> httpx.Response:
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
+            async with httpx.AsyncClient(transport=transport, base_url="http://engine", headers=headers) as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(run())
+
+    yield send
+    served.close()
+
+
+def test_classify_gives_the_best_labels_of_each_text(call: Any) -> None:
+    answer = call("POST", "/classify", json={"inputs": ["a", "abcd"], "top_k": 1})
+    assert answer.json() == {"results": [[{"label": "short", "score": 0.75}], [{"label": "long", "score": 0.75}]]}
+    assert answer.headers["x-model"] == "alice/lengths@3"
+
+
+def test_predict_answers_in_the_shape_of_text_embeddings_inference(call: Any) -> None:
+    one = [{"score": 0.75, "label": "short"}, {"score": 0.25, "label": "other"}]
+    assert call("POST", "/predict", json={"inputs": "a"}).json() == one
+    assert call("POST", "/predict", json={"inputs": [["a"], ["b"]], "truncate": True}).json() == [one, one]
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"inputs": ["a", "b"]}, "pairs"),
+        ({"inputs": [["a", "b"]]}, "pairs"),
+        ({"inputs": "a", "raw_scores": True}, "raw_scores"),
+        ({"inputs": "a", "truncate": False}, "truncate"),
+        ({"inputs": []}, "1 to"),
+        ({}, "inputs"),
+    ],
+)
+def test_predict_refuses_what_it_cannot_do_in_words(call: Any, body: dict[str, Any], word: str) -> None:
+    answer = call("POST", "/predict", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["error_type"] == "Validation"
+    assert word in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/classify", "/predict", "/info", "/", "/nothing-here", "/health/"])
+@pytest.mark.parametrize("key", [None, "", "wrong", "correct "])
+def test_every_path_but_health_asks_for_the_key(call: Any, path: str, key: str | None) -> None:
+    assert call("POST", path, key=key).status_code == 401
+    assert call("GET", path, key=key).status_code == 401
+
+
+def test_health_is_open(call: Any) -> None:
+    assert call("GET", "/health", key=None).status_code == 200
+
+
+def test_info_names_model_digest_and_labels(call: Any) -> None:
+    info = call("GET", "/info").json()
+    assert (info["model_id"], info["model_sha"]) == ("alice/lengths@3", "d" * 64)
+    assert info["model_type"]["classifier"] == {
+        "id2label": {"0": "long", "1": "other"},
+        "label2id": {"long": 0, "other": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b'{"inputs": []}',
+        b'{"inputs": [1]}',
+        b'{"inputs": ["a"], "topk": 1}',
+        b'{"inputs": ["a"], "top_k": 0}',
+    ],
+)
+def test_classify_refuses_a_body_of_another_shape(call: Any, body: bytes) -> None:
+    answer = call("POST", "/classify", content=body)
+    assert (answer.status_code, answer.json()["error_type"]) == (422, "Validation")
+
+
+def test_too_many_texts_and_too_large_bodies_are_refused(call: Any) -> None:
+    assert call("POST", "/classify", json={"inputs": ["a"] * TEXTS_MAX}).status_code == 200
+    assert call("POST", "/classify", json={"inputs": ["a"] * (TEXTS_MAX + 1)}).status_code == 422
+    assert call("POST", "/classify", json={"inputs": ["a" * BODY_BYTES_MAX]}).status_code == 413
+
+
+def test_a_failing_model_answers_424_without_its_internals(call: Any) -> None:
+    answer = call("POST", "/classify", json={"inputs": ["crash"]})
+    assert (answer.status_code, answer.json()["error_type"]) == (424, "Backend")
+    assert "secret" not in answer.text

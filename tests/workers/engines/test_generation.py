@@ -1,0 +1,216 @@
+"""The generator on a real, tiny language model."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from jobspecs.kinds.finetune_llm import Lora
+from tests.workers.inference.stories import stories_folder
+from workers.engines.embedded.batching import Overloaded
+from workers.engines.embedded.generation.answers import Finish, Step, Written, whole
+from workers.engines.embedded.generation.generator import PROMPT_TOKENS_PER_STEP, Generator, PromptTooLong
+from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.generation.sampling import Sampling
+from workers.local_models.adapters import new_adapter, write_adapter
+from workers.run.context import RunFailed
+
+GREEDY = Sampling(40, temperature=0)
+
+
+@pytest.fixture(scope="module")
+def generator() -> Iterator[Generator]:
+    made = Generator(LanguageModel.load(stories_folder()))
+    yield made
+    made.close()
+
+
+def write(generator: Generator, prompt: str, *samplings: Sampling) -> list[Written]:
+    """All of them at the same time."""
+
+    async def run() -> list[Written]:
+        tokens = await generator.encode(prompt)
+        return await asyncio.gather(*(whole(generator.start(tokens, sampling)) for sampling in samplings))
+
+    return asyncio.run(run())
+
+
+def test_greedy_text_is_the_one_that_transformers_generates(generator: Generator) -> None:
+    model = generator.model
+    prompt = model.encode("Once upon a time")
+    expected = model.model.generate(torch.tensor([prompt]), max_new_tokens=40, do_sample=False)[0].tolist()
+    [written] = write(generator, "Once upon a time", GREEDY)
+    assert [choice.token for choice in written.choices] == expected[len(prompt) :]
+    assert model.decode(prompt) + written.text == model.decode(expected)
+    assert (written.end.reason, written.end.new_tokens) == (Finish.length, 40)
+
+
+def test_a_seed_gives_the_same_text_alone_and_among_others(generator: Generator) -> None:
+    seeded = Sampling(40, temperature=0.9, top_p=0.95, top_k=50, seed=7)
+    others = [Sampling(40, seed=seed) for seed in range(5)]
+    [alone] = write(generator, "Once upon a time", seeded)
+    among = write(generator, "Once upon a time", *others, seeded)
+    assert among[-1].text == alone.text
+    assert len({written.text for written in among}) == 6
+
+
+def test_a_random_seed_is_told_so_that_the_text_can_be_had_again(generator: Generator) -> None:
+    [first] = write(generator, "Tim", Sampling(20))
+    [again] = write(generator, "Tim", Sampling(20, seed=first.end.seed))
+    assert again.text == first.text
+
+
+def test_log_probabilities_are_those_of_the_model(generator: Generator) -> None:
+    [written] = write(generator, "Lily", Sampling(5, temperature=0, top_logprobs=3))
+    prompt = generator.model.encode("Lily")
+    tokens = [*prompt, *(choice.token for choice in written.choices)]
+    with torch.inference_mode():
+        expected = torch.log_softmax(generator.model.model(torch.tensor([tokens])).logits[0].float(), -1)
+    for place, choice in enumerate(written.choices, start=len(prompt) - 1):
+        assert choice.logprob == pytest.approx(float(expected[place, choice.token]), abs=1e-4)
+        assert choice.top[0] == (choice.token, choice.logprob)
+        assert len(choice.top) == 3
+
+
+def test_a_long_prompt_is_read_in_pieces_with_the_same_result(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = "Once upon a time there was a dog. " * 8
+    [at_once] = write(generator, prompt, GREEDY)
+    assert at_once.end.prompt_tokens < PROMPT_TOKENS_PER_STEP
+    monkeypatch.setattr("workers.engines.embedded.generation.generator.PROMPT_TOKENS_PER_STEP", 7)
+    [in_pieces] = write(generator, prompt, GREEDY)
+    assert in_pieces.text == at_once.text
+
+
+def test_stop_strings_end_the_text_before_them(generator: Generator) -> None:
+    [free] = write(generator, "Once upon a time", GREEDY)
+    at = free.text.index("named")
+    [stopped] = write(generator, "Once upon a time", Sampling(40, temperature=0, stop=("never there", "named")))
+    assert stopped.text == free.text[:at]
+    assert (stopped.end.reason, stopped.end.stop) == (Finish.stop_string, "named")
+
+
+def test_penalties_keep_the_text_from_repeating_itself(generator: Generator) -> None:
+    [plain, bent] = write(
+        generator,
+        "Once upon a time",
+        Sampling(100, temperature=0),
+        Sampling(100, temperature=0, repetition_penalty=1.3, presence_penalty=0.5, frequency_penalty=0.5),
+    )
+    distinct = [len({choice.token for choice in written.choices}) for written in (plain, bent)]
+    assert distinct[1] > distinct[0]
+
+
+def test_a_short_answer_is_not_held_up_by_a_long_one(generator: Generator) -> None:
+    async def run() -> tuple[int, bool]:
+        prompt = await generator.encode("Once upon a time")
+        long = generator.start(prompt, Sampling(400, temperature=0))
+        seen: list[Step] = []
+
+        async def listen() -> None:
+            async for step in long:
+                seen.append(step)
+
+        listening = asyncio.create_task(listen())
+        while not seen:
+            await asyncio.sleep(0)
+        await whole(generator.start(prompt, Sampling(5, temperature=0)))
+        finished = listening.done()
+        long.cancel()
+        listening.cancel()
+        return len(seen), finished
+
+    written, finished = asyncio.run(run())
+    assert written < 100
+    assert not finished
+
+
+def test_a_cancelled_answer_makes_room_and_too_many_are_refused() -> None:
+    small = Generator(LanguageModel.load(stories_folder()), active_max=1, waiting_max=1)
+
+    async def run() -> Written:
+        prompt = await small.encode("Once")
+        first = small.start(prompt, Sampling(400, temperature=0))
+        await anext(first)
+        waiting = small.start(prompt, Sampling(3, temperature=0))
+        with pytest.raises(Overloaded):
+            small.start(prompt, Sampling(3))
+        waiting.cancel()
+        instead = small.start(prompt, Sampling(3, temperature=0))
+        first.cancel()
+        return await whole(instead)
+
+    assert asyncio.run(run()).end.new_tokens == 3
+    small.close()
+
+
+def test_a_prompt_that_fills_the_context_is_refused_and_one_that_nearly_does_is_cut_at_its_end(
+    generator: Generator,
+) -> None:
+    context = generator.model.context_tokens
+    with pytest.raises(PromptTooLong, match=f"{context + 1} tokens"):
+        generator.room([5] * (context + 1))
+    with pytest.raises(PromptTooLong, match="empty"):
+        generator.room([])
+    assert generator.room([5] * (context - 3)) == 3
+
+
+def test_a_template_that_does_not_end_counts_as_stuck(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+    monkeypatch.setattr(LanguageModel, "encode_chat", lambda model, messages: end.wait(10))
+
+    async def run() -> float:
+        rendering = asyncio.ensure_future(generator.encode_chat([]))
+        await asyncio.sleep(0.1)
+        stuck_s = generator.stuck_s()
+        end.set()
+        await rendering
+        return stuck_s
+
+    assert asyncio.run(run()) > 0.05
+    assert generator.stuck_s() == 0
+
+
+def test_a_failing_step_ends_its_own_answer_only(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = generator._forward
+
+    def failing(task, tokens):  # type: ignore[no-untyped-def]
+        if task.sampling.seed == 13:
+            raise RuntimeError("no luck")
+        return forward(task, tokens)
+
+    monkeypatch.setattr(generator, "_forward", failing)
+
+    async def run() -> list[Written | BaseException]:
+        prompt = await generator.encode("Once")
+        answers = [generator.start(prompt, Sampling(5, seed=seed)) for seed in (12, 13)]
+        return await asyncio.gather(*(whole(answer) for answer in answers), return_exceptions=True)
+
+    fine, failed = asyncio.run(run())
+    assert isinstance(fine, Written)
+    assert isinstance(failed, RuntimeError)
+
+
+def test_an_adapter_is_served_over_its_base(tmp_path: Path) -> None:
+    base = LanguageModel.load(stories_folder())
+    adapted = new_adapter(copy.deepcopy(base.model), Lora(rank=4), seed=1)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(2))
+    write_adapter(adapted, tmp_path, "ada/stories@1")
+    served = LanguageModel.load(tmp_path, base_dir=stories_folder())
+    tokens = torch.tensor([base.encode("Once upon a time")])
+    with torch.inference_mode():
+        expected, actual, before = (model(tokens).logits for model in (adapted.eval(), served.model, base.model))
+    assert torch.allclose(actual, expected, atol=1e-4)
+    assert not torch.allclose(actual, before, atol=1e-2)
+    with pytest.raises(RunFailed, match="the model that it changes is not there"):
+        LanguageModel.load(tmp_path)

@@ -1,0 +1,43 @@
+"""Tokens into text: half characters, spaces, stop strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workers.engines.embedded.generation.text_stream import TextStream
+
+
+def decode(tokens: Sequence[int]) -> str:
+    """Tokens are bytes of UTF-8."""
+    return bytes(tokens).decode("utf-8", errors="replace")
+
+
+def pieces(text: str, stop: Sequence[str] = (), prompt: str = "Hi ") -> tuple[list[str], str | None]:
+    stream = TextStream(decode, prompt.encode(), stop)
+    shown = []
+    for byte in text.encode():
+        shown.append(stream.add(byte))
+        if stream.stopped_by is not None:
+            return shown, stream.stopped_by
+    return [*shown, stream.end()], None
+
+
+def test_a_character_is_shown_once_all_of_its_bytes_are_there() -> None:
+    assert pieces("aäz")[0] == ["a", "", "ä", "z", ""]
+    assert pieces("😀")[0] == ["", "", "", "😀", ""]
+
+
+def test_what_may_become_a_stop_string_waits_and_is_shown_when_it_does_not() -> None:
+    assert pieces("abcabd", ["abd"]) == (["", "", "abc", "", "", ""], "abd")
+    assert pieces("abca", ["abd"]) == (["", "", "abc", "", "a"], None)
+
+
+def test_the_first_of_several_stop_strings_counts() -> None:
+    shown, stopped_by = pieces("one two three", ["three", "two"])
+    assert ("".join(shown), stopped_by) == ("one ", "two")
+
+
+def test_half_a_character_at_the_end_is_shown_as_such() -> None:
+    stream = TextStream(decode, b"x", [])
+    assert stream.add(0xC3) == ""
+    assert stream.end() == "\N{REPLACEMENT CHARACTER}"

@@ -1,0 +1,164 @@
+"""A hub of a few files on loopback: enough of the protocol for a download at a commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from jobspecs.frozen import FrozenHubModel
+from jobspecs.lifecycle import Reason
+from storage.objects import ObjectSettings, ObjectStore
+from workers.files.hub import HubUnavailable, fetch_snapshot
+from workers.files.input_cache import InputCache
+from workers.run.context import RunFailed
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORIES = {
+    "org/good": {
+        "config.json": b'{"model_type": "bert"}',
+        "model.safetensors": b"weights",
+        "vocab.txt": b"a\nb\n",
+        "pytorch_model.bin": b"a pickle",
+        "modeling_custom.py": b"raise SystemExit",
+        "onnx/model.json": b"{}",
+    },
+    "org/quantized": {"README.md": b"x", "tiny.Q4_0.gguf": b"GGUF four", "tiny.Q8_0.gguf": b"GGUF eight"},
+    "org/pickles": {"config.json": b"{}", "pytorch_model.bin": b"a pickle"},
+}
+
+
+class _Hub(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    asked: list[str] = []  # noqa: RUF012 - one server per test, emptied by the fixture
+    tokens: list[str | None] = []  # noqa: RUF012
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        path = self.path.partition("?")[0]
+        self.asked.append(path)
+        self.tokens.append(self.headers.get("Authorization"))
+        for name, files in REPOSITORIES.items():
+            if path == f"/api/models/{name}/revision/{COMMIT}":
+                siblings = [{"rfilename": file} for file in files]
+                document = {"id": name, "sha": COMMIT, "siblings": siblings, "private": False}
+                self._send(200, json.dumps(document).encode(), body=body)
+                return
+            if path == f"/api/models/{name}/tree/{COMMIT}":
+                tree = [
+                    {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha256(content).hexdigest()}
+                    for file, content in files.items()
+                ]
+                self._send(200, json.dumps(tree).encode(), body=body)
+                return
+            for file, content in files.items():
+                if path == f"/{name}/resolve/{COMMIT}/{file}":
+                    self._send(200, content, body=body)
+                    return
+        self._send(404, b"{}", body=body)
+
+    def _send(self, status: int, content: bytes, *, body: bool) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        if status == 404:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the test's output is not the place."""
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    _Hub.asked.clear()
+    _Hub.tokens.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_only_weights_and_plain_files_are_fetched(endpoint: str, tmp_path: Path) -> None:
+    folder = fetch_snapshot(FrozenHubModel(repository="org/good", revision=COMMIT), tmp_path, endpoint=endpoint)
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == {"config.json", "model.safetensors", "vocab.txt"}
+    assert not [path for path in _Hub.asked if path.endswith((".bin", ".py"))]
+
+
+def test_the_workers_own_token_is_not_lent_to_users_unless_it_is_meant_for_all(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    model = FrozenHubModel(repository="org/good", revision=COMMIT)
+    fetch_snapshot(model, tmp_path / "one", endpoint=endpoint)
+    assert set(_Hub.tokens) == {None}
+    monkeypatch.setenv("EIGENWERK_HUB_TOKEN_FOR_ALL", "1")
+    fetch_snapshot(model, tmp_path / "two", endpoint=endpoint)
+    assert "Bearer hf_secret" in _Hub.tokens
+
+
+def test_a_snapshot_is_kept_by_sha256_checked_on_each_use_and_fetched_again_when_damaged(
+    endpoint: str, tmp_path: Path, object_settings: dict[str, str]
+) -> None:
+    store = ObjectStore(ObjectSettings(**object_settings))  # type: ignore[arg-type]
+    cache = InputCache(tmp_path / "cache", store, bytes_max=1 << 20)
+
+    def place(name: str, address: str) -> dict[str, bytes]:
+        folder = tmp_path / name
+        model = FrozenHubModel(repository="org/good", revision=COMMIT)
+        cache.place_hub_model(model, folder, should_stop=lambda: False, endpoint=address)
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    nowhere = "http://127.0.0.1:9"
+    expected = {name: REPOSITORIES["org/good"][name] for name in ("config.json", "model.safetensors", "vocab.txt")}
+    assert place("first", endpoint) == expected
+    assert place("second", nowhere) == expected
+    assert not list((tmp_path / "cache" / "incoming").iterdir())
+    cached = tmp_path / "cache" / "sha256" / hashlib.sha256(b"weights").hexdigest()
+    cached.chmod(0o644)
+    cached.write_bytes(b"w3ights")
+    assert place("third", endpoint) == expected
+    InputCache(tmp_path / "cache", store, bytes_max=0).trim()
+    assert not list((tmp_path / "cache" / "sha256").iterdir())
+    assert place("fourth", endpoint) == expected
+    store.close()
+
+
+def test_a_repository_without_safetensors_is_refused(endpoint: str, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed) as refused:
+        fetch_snapshot(FrozenHubModel(repository="org/pickles", revision=COMMIT), tmp_path, endpoint=endpoint)
+    assert refused.value.reason is Reason.invalid_model
+
+
+def test_of_a_repository_with_ggufs_only_the_chosen_one_is_fetched(endpoint: str, tmp_path: Path) -> None:
+    model = FrozenHubModel(repository="org/quantized", revision=COMMIT, gguf="tiny.Q8_0.gguf")
+    folder = fetch_snapshot(model, tmp_path, endpoint=endpoint)
+    assert [path.name for path in folder.iterdir()] == ["tiny.Q8_0.gguf"]
+
+
+def test_an_unknown_repository_is_the_users_mistake(endpoint: str, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed) as refused:
+        fetch_snapshot(FrozenHubModel(repository="org/unknown", revision=COMMIT), tmp_path, endpoint=endpoint)
+    assert refused.value.reason is Reason.invalid_model
+
+
+def test_a_hub_that_does_not_answer_is_told_apart(endpoint: str, tmp_path: Path) -> None:
+    with pytest.raises(HubUnavailable):
+        fetch_snapshot(FrozenHubModel(repository="org/good", revision=COMMIT), tmp_path, endpoint="http://127.0.0.1:9")

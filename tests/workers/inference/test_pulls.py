@@ -1,0 +1,117 @@
+"""What an adapter's deployment fetches beside the adapter, on a real database and a real object store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from jobspecs.frozen import FrozenHubModel
+from jobspecs.lifecycle import Reason
+from jobspecs.manifest import Manifest, ModelOrigin, describe_files
+from storage.objects import ObjectCorrupt
+from tests.workers.inference.conftest import Place
+from workers.files import model_cache
+from workers.files.hub import HubUnavailable
+from workers.files.model_cache import ModelCache
+from workers.inference.pulls import Base, MissingBase, StoredModel, cached_name, failure_of, find_base, is_passing, pull
+from workers.run.context import RunFailed
+
+HUB_MODEL = FrozenHubModel(repository="org/base", revision="a" * 40)
+
+
+@pytest.fixture
+def cache(place: Place, tmp_path: Path) -> ModelCache:
+    return ModelCache(tmp_path / "models", place.store)
+
+
+def find(place: Place, owner_id: UUID, origin: ModelOrigin) -> Base:
+    with place.database.unit_of_work() as work:
+        return find_base(work, owner_id, origin)
+
+
+def adapter_for(place: Place, name: str) -> tuple[StoredModel, Manifest]:
+    """A registered model, and as its base another one, by digest."""
+    _, base, _ = place.register(name, ("good", "bad"), seed=21)
+    _, manifest, prefix = place.register(f"{name}-adapter", ("good", "bad"), seed=22)
+    return StoredModel(prefix, manifest), base
+
+
+def test_an_adapters_base_is_found_by_digest_and_fetched_beside_it(place: Place, cache: ModelCache) -> None:
+    adapter, manifest = adapter_for(place, "grown")
+    base = find(place, place.owner_id, ModelOrigin(reference="alice/other-name@9", digest=manifest.digest))
+    pulled = pull(cache, adapter, base)
+    assert pulled.base_dir is not None
+    assert describe_files(pulled.base_dir) == manifest.files
+    assert describe_files(pulled.model_dir) == adapter.manifest.files
+    assert cached_name(base) == pulled.base_dir.name
+
+
+def test_a_base_that_is_gone_or_somebody_elses_is_named(place: Place, cache: ModelCache) -> None:
+    adapter, manifest = adapter_for(place, "lost")
+    with place.database.unit_of_work() as work:
+        stranger = work.users.ensure("mallory").id
+    for owner_id, digest in ((place.owner_id, "f" * 64), (stranger, manifest.digest)):
+        base = find(place, owner_id, ModelOrigin(reference="alice/lost@1", digest=digest))
+        assert isinstance(base, MissingBase)
+        with pytest.raises(RunFailed, match=r"alice/lost@1.*Import that base") as caught:
+            pull(cache, adapter, base)
+        assert failure_of(caught.value).reason is Reason.invalid_model
+
+
+def test_a_damaged_base_fails_as_a_damaged_model_does(place: Place, cache: ModelCache) -> None:
+    adapter, manifest = adapter_for(place, "hurt")
+    base = find(place, place.owner_id, ModelOrigin(reference="alice/hurt@1", digest=manifest.digest))
+    assert isinstance(base, StoredModel)
+    weights = bytearray(place.store.get_bytes(f"{base.prefix}/model.safetensors"))
+    weights[-1] ^= 1
+    place.store.put_bytes(f"{base.prefix}/model.safetensors", bytes(weights))
+    with pytest.raises(ObjectCorrupt) as caught:
+        pull(cache, adapter, base)
+    assert failure_of(caught.value).reason is Reason.corrupt_artifact
+    assert not is_passing(caught.value)
+
+
+def test_a_base_of_the_hub_is_kept_as_plain_files(
+    place: Place, cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter, _ = adapter_for(place, "hubbed")
+    fetched = []
+
+    def fetch(model: FrozenHubModel, folder: Path) -> Path:
+        """As the hub's own cache lays it out: links to blobs."""
+        fetched.append(model)
+        blob, snapshot = folder / "blobs" / "b", folder / "snapshots" / "s"
+        for path in (blob, snapshot / "nested" / "config.json"):
+            path.parent.mkdir(parents=True)
+        blob.write_bytes(b"{}")
+        (snapshot / "nested" / "config.json").symlink_to(blob)
+        return snapshot
+
+    monkeypatch.setattr(model_cache, "fetch_snapshot", fetch)
+    origin = ModelOrigin(reference=f"hub:org/base@{HUB_MODEL.revision}")
+    for _ in range(2):
+        base = find(place, place.owner_id, origin)
+        assert base == HUB_MODEL
+        folder = pull(cache, adapter, base).base_dir
+        assert folder is not None
+        assert [file.path for file in describe_files(folder)] == ["nested/config.json"]
+        assert folder.name == cached_name(base)
+    assert len(fetched) == 1
+
+
+def test_a_hub_that_is_away_is_asked_again_later(
+    place: Place, cache: ModelCache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    adapter, _ = adapter_for(place, "waiting")
+
+    def fetch(model: FrozenHubModel, folder: Path) -> Path:
+        raise HubUnavailable("The model hub does not answer: timeout")
+
+    monkeypatch.setattr(model_cache, "fetch_snapshot", fetch)
+    with pytest.raises(HubUnavailable) as caught:
+        pull(cache, adapter, HUB_MODEL)
+    assert is_passing(caught.value)
+    assert failure_of(caught.value).reason is Reason.storage_unavailable
+    assert not list((tmp_path / "models").glob(".incoming*"))

@@ -1,0 +1,90 @@
+"""The measures equal those of other libraries, and the verdict says what the intervals allow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import average_precision_score, ndcg_score
+
+from workers.judging.ranking_verdict import judge_rankings, pearson, ranking_measures, spearman
+from workers.training.ranking.data import Pairs
+
+
+def some_pairs(queries: int, passages: int) -> Pairs:
+    labels = np.tile(np.eye(1, passages, dtype=np.float32)[0], queries)
+    groups = np.repeat(np.arange(queries), passages)
+    texts = tuple(f"text {row}" for row in range(len(labels)))
+    return Pairs(texts, texts, labels, groups)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_measures_of_a_query_are_those_of_scikit_learn(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels, scores = np.append(generator.choice([0.0, 0.5, 0.8, 1.0], 29), 1.0), generator.normal(size=30)
+    ndcg, reciprocal, precision = ranking_measures(labels, scores)
+    relevant = labels >= 0.5
+    assert ndcg == pytest.approx(ndcg_score(labels[None], scores[None], k=10))
+    assert precision == pytest.approx(average_precision_score(relevant, scores))
+    assert reciprocal == pytest.approx(1 / (1 + np.flatnonzero(relevant[np.argsort(-scores)])[0]))
+
+
+def test_equal_scores_are_not_ordered_by_their_labels() -> None:
+    first = np.mean([ranking_measures(np.roll(np.eye(1, 20)[0], place), np.zeros(20))[1] for place in range(20)])
+    assert first == pytest.approx(np.mean(1 / np.arange(1, 21)))
+
+
+def test_correlations_are_those_of_scipy_and_0_where_nothing_varies() -> None:
+    generator = np.random.default_rng(1)
+    labels = generator.integers(6, size=200) / 5
+    scores = labels + generator.normal(size=200)
+    assert spearman(labels, scores) == pytest.approx(spearmanr(labels, scores).statistic)
+    assert pearson(labels, scores) == pytest.approx(np.corrcoef(labels, scores)[0, 1])
+    assert spearman(labels, np.ones(200)) == 0
+
+
+def test_a_clear_difference_is_called_one_and_a_small_one_is_not() -> None:
+    pairs = some_pairs(60, 8)
+    noise = np.random.default_rng(2).normal(size=len(pairs))
+    good, bad = pairs.labels * 4 + noise, noise
+    helped = judge_rankings(pairs, {"fine-tuned": good, "BM25": bad})
+    harmed = judge_rankings(pairs, {"fine-tuned": bad, "BM25": good})
+    unclear = judge_rankings(pairs, {"fine-tuned": good, "BM25": good + 0.05 * noise[::-1]})
+    assert (helped.helped, harmed.helped, unclear.helped) == ("yes", "no", "unclear")
+    assert helped.difference[1] > 0 > harmed.difference[2]
+    assert helped.metric == "ndcg_at_10" and helped.judged == 60
+    assert "BM25" in harmed.sentence and "did not help" in harmed.sentence
+
+
+def test_a_handful_of_queries_proves_nothing_however_far_apart_the_systems_are() -> None:
+    for queries, expected in ((1, "unclear"), (5, "unclear"), (6, "yes")):
+        pairs = some_pairs(queries, 8)
+        verdict = judge_rankings(pairs, {"fine-tuned": pairs.labels, "BM25": -pairs.labels})
+        assert verdict.helped == expected and verdict.judged == queries
+
+
+def test_the_best_of_the_others_is_what_must_be_beaten() -> None:
+    pairs = some_pairs(60, 8)
+    noise = np.random.default_rng(2).normal(size=len(pairs))
+    middling, best = pairs.labels + noise, pairs.labels * 4 + noise
+    verdict = judge_rankings(pairs, {"fine-tuned": middling, "BM25": noise, "bi-encoder": best})
+    assert verdict.helped == "no" and "bi-encoder" in verdict.sentence
+
+
+def test_an_interval_covers_its_value_and_the_json_is_plain() -> None:
+    pairs = some_pairs(40, 5)
+    noise = np.random.default_rng(4).normal(size=len(pairs))
+    verdict = judge_rankings(pairs, {"fine-tuned": pairs.labels + noise, "BM25": noise}).as_json()
+    for system in verdict["systems"]:
+        assert system["low"] <= system["value"] <= system["high"]
+        assert system["value"] == system["ndcg_at_10"]
+    assert verdict["systems"][0].keys() == {"system", "value", "low", "high", "ndcg_at_10", "mrr", "average_precision"}
+
+
+def test_queries_without_an_answer_are_not_judged_by_order() -> None:
+    pairs = some_pairs(30, 4)
+    labels = pairs.labels.copy()
+    labels[:4] = 0
+    changed = Pairs(pairs.queries, pairs.passages, labels, pairs.groups)
+    noise = np.random.default_rng(4).normal(size=len(pairs))
+    assert judge_rankings(changed, {"fine-tuned": labels + noise, "BM25": noise}).judged == 29

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from corpus.splits import shares
+from workers.judging.verdict import judge, mcnemar_p, score, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("correct", "rows", "low", "high"),
+    [
+        (0, 10, 0.0, 0.277533),
+        (10, 10, 0.722467, 1.0),
+        (8, 10, 0.490162, 0.943318),  # R: binom::binom.wilson(8, 10)
+        (50, 100, 0.403832, 0.596168),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_the_wilson_interval_equals_published_values(correct: int, rows: int, low: float, high: float) -> None:
+    assert wilson_interval(correct, rows) == pytest.approx((low, high), abs=2e-6)
+
+
+def test_scores_equal_those_computed_by_hand() -> None:
+    #              a a a a b b c      two of four a, one of two b, none of c
+    truth = np.array([0, 0, 0, 0, 1, 1, 2])
+    predicted = np.array([0, 0, 1, 2, 1, 0, 0])
+    result = score("it", truth, predicted, ("a", "b", "c"))
+    assert (result.correct, result.rows) == (3, 7)
+    a, b, c = (result.per_class[name] for name in "abc")
+    assert (a.precision, a.recall, a.f1, a.rows) == (2 / 4, 2 / 4, 0.5, 4)
+    assert (b.precision, b.recall, b.f1, b.rows) == (1 / 2, 1 / 2, 0.5, 2)
+    assert (c.precision, c.recall, c.f1, c.rows) == (0, 0, 0, 1)
+    assert result.macro_f1 == pytest.approx(1 / 3)
+    assert result.accuracy_low < 3 / 7 < result.accuracy_high
+
+
+def test_mcnemar_equals_the_binomial_by_hand_and_meets_its_approximation() -> None:
+    assert mcnemar_p(0, 0) == 1.0
+    assert mcnemar_p(1, 5) == pytest.approx(2 * (1 + 6) / 64)
+    assert mcnemar_p(5, 1) == mcnemar_p(1, 5)
+    assert mcnemar_p(3, 3) == 1.0
+    assert mcnemar_p(540, 461) == pytest.approx(mcnemar_p(540, 460), rel=0.1)
+    assert math.isclose(mcnemar_p(600, 600), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "svm", "helped", "words"),
+    [
+        (90, 60, "yes", "Fine-tuning helped: 90.0% of 100"),
+        (60, 90, "no", "did not help"),
+        (81, 80, "unclear", "may be chance"),
+    ],
+)
+def test_the_verdict_says_whether_it_helped(ours: int, svm: int, helped: str, words: str) -> None:
+    truth = np.ones(100, dtype=np.int64)
+
+    def right(count: int) -> np.ndarray:
+        return (np.arange(100) < count).astype(np.int64)
+
+    verdict = judge(truth, ("a", "b"), right(ours), {"svm": right(svm), "majority": right(55)})
+    assert verdict.helped == helped
+    assert words in verdict.sentence and "svm" in verdict.sentence
+    assert verdict.as_json()["baselines"][0]["accuracy"] == svm / 100
+
+
+@pytest.mark.parametrize(
+    ("counts", "total", "least", "expected"),
+    [
+        ([75, 25], 20, 1, [15, 5]),
+        ([98, 1, 1], 10, 1, [8, 1, 1]),
+        ([3, 3, 3], 4, 1, [2, 1, 1]),
+        ([2, 100], 50, 2, [2, 48]),
+    ],
+)
+def test_places_are_dealt_by_largest_remainder(counts: list[int], total: int, least: int, expected: list[int]) -> None:
+    assert shares(counts, total, least) == expected

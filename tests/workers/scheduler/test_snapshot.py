@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from uuid import UUID, uuid4
+
+import pytest
+
+from jobspecs.manifest import Manifest, ManifestFile
+from storage.database import Database
+from workers.scheduler.loop import tick
+from workers.scheduler.snapshot import fits_now, take_snapshot
+
+GIB = 2**30
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with closing(Database(database_url)) as opened:
+        with opened.unit_of_work() as work:
+            work.hosts.announce("laptop", slots=2, memory_bytes=8 * GIB, gpus=0, accepting=True)
+        yield opened
+
+
+def submit(database: Database, memory_gib: int) -> UUID:
+    with database.unit_of_work() as work:
+        owner = work.users.ensure("ada")
+        row, _ = work.jobs.submit(
+            owner.id,
+            owner_name="ada",
+            spec={"kind": "train-classifier", "name": "model", "priority": 0},
+            inputs={},
+            slots=1,
+            memory_bytes=memory_gib * GIB,
+            gpus=0,
+            request_sha256="0",
+            idempotency_key=str(uuid4()),
+        )
+    return row.id
+
+
+def serve(database: Database, memory_gib: int) -> None:
+    manifest = Manifest(artifact="model", files=(ManifestFile(path="a", bytes=1, sha256="0" * 64),))
+    with database.unit_of_work() as work:
+        owner = work.users.ensure("ada")
+        version = work.models.add_version(owner.id, "model", manifest=manifest, prefix="models/x")
+        work.deployments.want(
+            owner.id,
+            "model",
+            model_version_id=version.id,
+            engine="embedded",
+            replicas=1,
+            memory_bytes=memory_gib * GIB,
+        )
+        assert work.deployments.claim("laptop", memory_bytes_free=8 * GIB, lease_s=60)
+
+
+def state(database: Database, job: UUID) -> str:
+    with database.unit_of_work() as work:
+        row = work.jobs.get(job)
+    assert row is not None
+    return row.state
+
+
+def test_a_job_that_a_deployment_leaves_no_room_for_holds_nobody_back(database: Database) -> None:
+    serve(database, memory_gib=3)
+    large, small = submit(database, memory_gib=6), submit(database, memory_gib=1)
+    assert tick(database, lease_s=60) == 1
+    assert (state(database, large), state(database, small)) == ("queued", "assigned")
+
+
+def test_what_a_deployment_took_since_the_snapshot_is_not_given_out_again(database: Database) -> None:
+    job = submit(database, memory_gib=6)
+    with database.unit_of_work() as work:
+        assert len(take_snapshot(work).waiting) == 1
+        assert fits_now(work, job, "laptop")
+    serve(database, memory_gib=3)
+    with database.unit_of_work() as work:
+        assert not fits_now(work, job, "laptop")
+
+
+def test_a_host_that_takes_no_jobs_is_not_in_the_snapshot(database: Database) -> None:
+    submit(database, memory_gib=1)
+    with database.unit_of_work() as work:
+        work.hosts.announce("laptop", slots=2, memory_bytes=8 * GIB, gpus=0, accepting=False)
+        assert take_snapshot(work).hosts == []
+    assert tick(database, lease_s=60) == 0

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.manifest import describe_files, read_manifest
+from tests.models import labelled_texts
+from tests.workers.training.attempts import Attempt, spec_document, write_csv
+from workers.engines.embedded.tasks.text_classifier import Classifier
+from workers.training.classification.data import load_texts, sample_and_split
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, dataset: Path) -> Path:
+    attempt = Attempt(tmp_path_factory.mktemp("trained"), tiny_bert, dataset)
+    attempt.run(training={"epochs": 6, "learning_rate": 5e-3, "checkpoint_every_steps": 1000})
+    return attempt.root / "out"
+
+
+def test_the_artifact_holds_what_its_manifest_names_and_no_more(trained: Path) -> None:
+    manifest = read_manifest(trained)
+    assert manifest.files == describe_files(trained)
+    assert {file.path for file in manifest.files} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert "torch" in manifest.versions
+    text = "".join((trained / file.path).read_text(errors="replace") for file in manifest.files)
+    assert str(trained.parent) not in text and "/tmp" not in text
+
+
+def test_plain_transformers_gives_the_same_scores_as_the_engine(trained: Path) -> None:
+    texts = [text for text, _ in labelled_texts(40, seed=11)] + ["", "word " * 200]
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    model = AutoModelForSequenceClassification.from_pretrained(trained)
+    encoded = tokenizer(texts, truncation=True, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        expected = torch.softmax(model(**encoded).logits, dim=-1).numpy()
+    engine = Classifier.load(trained, threads=1)
+    assert engine.labels == ("bad", "good") == tuple(model.config.id2label.values())
+    for row, scores in zip(expected, engine.classify(texts), strict=True):
+        assert [entry.score for entry in scores] == sorted((entry.score for entry in scores), reverse=True)
+        by_label = {entry.label: entry.score for entry in scores}
+        assert np.allclose([by_label["bad"], by_label["good"]], row, atol=1e-5)
+
+
+def test_no_texts_give_no_scores(trained: Path) -> None:
+    assert Classifier.load(trained).classify([]) == []
+
+
+def test_words_that_tell_the_classes_apart_are_learned(trained: Path) -> None:
+    manifest = read_manifest(trained)
+    assert manifest.metrics["validation/accuracy"] > 0.9
+    assert manifest.metrics["baseline/majority_accuracy"] == pytest.approx(0.5, abs=0.02)
+    assert "| fine-tuned |" in (trained / "README.md").read_text(encoding="utf-8")
+
+
+def test_balanced_classes_label_smoothing_and_cosine_run(attempt: Callable[[str], Attempt], tmp_path: Path) -> None:
+    whole = attempt("whole")
+    whole.data = tmp_path / "uneven.csv"
+    rows = labelled_texts(60)
+    write_csv(whole.data, rows[::2] + rows[1:20:2])
+    settings = {"class_weights": "balanced", "label_smoothing": 0.1, "schedule": "cosine", "dropout": 0.2}
+    manifest = whole.run(training=settings, validation={"fraction": 0.3, "seed": 1, "stratify": False})
+    assert manifest.report["rows"]["train"] + manifest.report["rows"]["validation"] == 40
+
+
+def test_a_table_without_a_header_trains_the_same_model(attempt: Callable[[str], Attempt], tmp_path: Path) -> None:
+    named, bare = attempt("named"), attempt("bare")
+    text = named.data.read_text(encoding="utf-8")
+    bare.data = tmp_path / "bare.csv"
+    bare.data.write_text(text.split("\n", 1)[1], encoding="utf-8")
+    bare.header = ("headline", "quality")
+    weights = [
+        next(file.sha256 for file in one.run().files if file.path == "model.safetensors") for one in (named, bare)
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_sample_and_split_depend_on_the_seed_alone_and_keep_the_shares(tmp_path: Path) -> None:
+    path = tmp_path / "uneven.csv"
+    write_csv(path, [(f"text {row}", "rare" if row % 10 == 0 else "usual") for row in range(1000)])
+    texts = load_texts(path, "headline", "quality")
+    spec = TrainClassifier.model_validate(spec_document(rows=200))
+    first, second = sample_and_split(texts, spec), sample_and_split(texts, spec)
+    assert first.train.texts == second.train.texts and texts.classes == ("rare", "usual")
+    assert (len(first.train), len(first.validation)) == (150, 50)
+    assert np.bincount(first.train.labels).tolist() == [15, 135]
+    assert first.texts_in_both == 0
+    other = TrainClassifier.model_validate(spec_document(rows=200, validation={"seed": 43}))
+    assert sample_and_split(texts, other).train.texts != first.train.texts

@@ -1,0 +1,82 @@
+"""`python -m workers.agent`: runs the jobs that the scheduler gives to this host, until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from storage.database import Database
+from storage.objects import ObjectSettings, ObjectStore
+from storage.progress import ProgressPublisher
+from storage.settings import Settings
+from workers.agent.housekeeping import Housekeeper
+from workers.agent.supervisor import Supervisor, ZygoteKeeper
+from workers.attempt.scratch import Scratch, ScratchInUse
+from workers.attempt.services import Workbench
+from workers.daemon.host import HostConfig
+from workers.daemon.signals import on_termination
+from workers.files.input_cache import InputCache
+from workers.wakeups.listener import HintListener
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings, config: HostConfig) -> None:
+    """Returns after SIGTERM or SIGINT, when every attempt has ended. Raises ScratchInUse."""
+    scratch = Scratch(config.scratch_dir)
+    with scratch.locked():
+        scratch.remove_orphans()
+        database = Database(settings.database_url, application="eigenwerk-worker")
+        store = ObjectStore(object_settings(settings))
+        publisher = ProgressPublisher(settings.redis_url)
+        zygote = ZygoteKeeper(config.runners)
+        bench = Workbench(
+            host=config.name,
+            database=database,
+            store=store,
+            publisher=publisher,
+            cache=InputCache(scratch.cache, store, bytes_max=config.cache_bytes_max),
+            scratch=scratch,
+            times=settings.lease,
+            spawn=zygote.spawn,
+        )
+        supervisor = Supervisor(config, bench, zygote, database=database, poll_s=settings.poll_s)
+
+        on_termination(supervisor.stop)
+        housekeeper = Housekeeper(database, store)
+        housekeeper.start()
+        hints = HintListener(config.name, settings.redis_url, supervisor.wake)
+        try:
+            supervisor.run()
+        finally:
+            hints.stop()
+            housekeeper.stop()
+            zygote.close()
+            publisher.close()
+            store.close()
+            database.close()
+
+
+def object_settings(settings: Settings) -> ObjectSettings:
+    """The object store of the platform's settings."""
+    return ObjectSettings(
+        endpoint_url=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+        bucket=settings.s3_bucket,
+        region=settings.s3_region,
+    )
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        run(Settings.from_environment(), HostConfig.from_environment())
+    except (ScratchInUse, RuntimeError) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The embedded engine: transformers in a process of its own, behind HTTP."""

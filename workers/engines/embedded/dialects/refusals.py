@@ -1,0 +1,33 @@
+"""Requests to a language model that can't be served, as refusals in TGI's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from workers.engines.embedded.batching import Overloaded
+from workers.engines.embedded.dialects.requests import Refused
+from workers.engines.embedded.generation.generator import PromptTooLong
+from workers.engines.embedded.generation.language_model import ChatTemplateFailed, NoChatTemplate
+from workers.engines.embedded.generation.requests import Unsupported
+
+#: The kind of error when a prompt is longer than the model's context, on OpenAI's routes.
+CONTEXT_LENGTH = "context_length_exceeded"
+
+
+@contextmanager
+def refusing(*, too_long: str = "validation", prefix: str = "") -> Iterator[None]:
+    """Turns what the request itself is to blame for into Refused. `prefix` goes before what is said of its fields."""
+    try:
+        yield
+    except Refused as error:
+        kind = error.error_type.lower()
+        raise Refused(error.status, kind, f"{prefix if kind == 'validation' else ''}{error.message}") from error
+    except PromptTooLong as error:
+        raise Refused(422, too_long, f"{prefix}{error}") from error
+    except (Unsupported, NoChatTemplate) as error:
+        raise Refused(422, "validation", f"{prefix}{error}") from error
+    except ChatTemplateFailed as error:
+        raise Refused(422, "template_error", str(error)) from error
+    except Overloaded as error:
+        raise Refused(429, "overloaded", str(error)) from error

@@ -1,0 +1,96 @@
+"""Reading the requests of an engine, and refusing them in the shape of text-embeddings-inference 1.9:
+
+{"error": "what is wrong", "error_type": "Validation" | "Overloaded" | "Backend" | "Unhealthy" | ...}
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from workers.engines.embedded.batching import Overloaded
+
+#: Largest request body.
+BODY_BYTES_MAX = 2_000_000
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class Refused(Exception):
+    """The request can't be served: the status, the kind of error in TEI's words, and why."""
+
+    def __init__(self, status: int, error_type: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.error_type, self.message = status, error_type, message
+
+
+def invalid(message: str) -> Refused:
+    """422: the request itself is wrong."""
+    return Refused(422, "Validation", message)
+
+
+class Truncation(BaseModel):
+    """What TEI's requests say about long texts. Here they are always cut at their end."""
+
+    truncate: bool | None = None
+    truncation_direction: Literal["right", "left", "Right", "Left"] = "right"
+
+    def check(self) -> None:
+        """Raises Refused for what the engine doesn't do."""
+        if self.truncate is False or self.truncation_direction.lower() == "left":
+            raise invalid("This engine cuts long texts at their end. Send truncate: true or nothing.")
+
+
+async def read(kind: type[Body], request: Request) -> Body:
+    """The request's body. Raises Refused: 413 when it is too large, 422 when it has another shape."""
+    return parsed(kind, await content_of(request))
+
+
+def parsed(kind: type[Body], content: bytes) -> Body:
+    """`content` as a `kind`. Raises Refused naming the first field that is wrong."""
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise invalid(f"{place or 'body'}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+async def content_of(request: Request) -> bytes:
+    """The request's whole body. Raises Refused when it is too large."""
+    parts, size_bytes = [], 0
+    async for chunk in request.stream():
+        parts.append(chunk)
+        size_bytes += len(chunk)
+        if size_bytes > BODY_BYTES_MAX:
+            raise Refused(413, "Validation", f"The request is larger than {BODY_BYTES_MAX} bytes. Send fewer texts.")
+    return b"".join(parts)
+
+
+def answer(content: Any, *, tokens: int | None = None) -> JSONResponse:
+    """A JSON answer; `tokens`: how many went through the model."""
+    return JSONResponse(content, headers={} if tokens is None else {"x-tokens": str(tokens)})
+
+
+def error_answer(status: int, error_type: str, message: str) -> JSONResponse:
+    return JSONResponse({"error": message, "error_type": error_type}, status_code=status)
+
+
+async def refused(request: Request, error: Exception) -> Response:
+    """Answers Refused."""
+    refusal = cast(Refused, error)
+    return error_answer(refusal.status, refusal.error_type, refusal.message)
+
+
+async def overloaded(request: Request, error: Exception) -> Response:
+    """Answers Overloaded."""
+    return error_answer(429, "Overloaded", str(cast(Overloaded, error)))
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """Answers whatever else a model raises."""
+    # Starlette logs the traceback; a client learns only that the fault isn't its own.
+    return error_answer(424, "Backend", "The model failed on this request; the engine's log says why.")

@@ -1,0 +1,150 @@
+"""text-generation-inference's (TGI 3.3) /generate, /generate_stream, / and /tokenize for one language model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from workers.engines.embedded.dialects.refusals import refusing
+from workers.engines.embedded.dialects.requests import read
+from workers.engines.embedded.dialects.streaming import EventStream, event, nobody_there, while_connected
+from workers.engines.embedded.generation.answers import Answer, End, Finish, Step, whole
+from workers.engines.embedded.generation.generator import Generator
+from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.generation.requests import GenerateRequest, Parameters, TokenizeRequest
+from workers.engines.embedded.generation.sampling import Choice
+
+_PREFIX = "Input validation error: "
+_FINISH_REASONS = {
+    Finish.length: "length",
+    Finish.end_token: "eos_token",
+    Finish.stop_string: "stop_sequence",
+}
+
+
+class TgiRoutes:
+    """The routes of one model."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/generate", self._generate, methods=["POST"]),
+            Route("/generate_stream", self._generate_stream, methods=["POST"]),
+            Route("/", self._either, methods=["POST"]),
+            Route("/tokenize", self._tokenize, methods=["POST"]),
+        ]
+
+    async def _generate(self, request: Request) -> Response:
+        body, answer = await self._started(request)
+        return await self._at_once(request, body, answer, as_list=False)
+
+    async def _generate_stream(self, request: Request) -> Response:
+        body, answer = await self._started(request)
+        return self._streamed(body, answer)
+
+    async def _either(self, request: Request) -> Response:
+        body, answer = await self._started(request)
+        return self._streamed(body, answer) if body.stream else await self._at_once(request, body, answer, as_list=True)
+
+    async def _started(self, request: Request) -> tuple[GenerateRequest, Answer]:
+        with refusing(prefix=_PREFIX):
+            body = await read(GenerateRequest, request)
+            body.parameters.check()
+            prompt = await self._generator.encode(body.inputs)
+            if body.parameters.truncate is not None:
+                prompt = prompt[-body.parameters.truncate :]
+            sampling = body.parameters.sampling(self._generator.room(prompt))
+            return body, self._generator.start(prompt, sampling)
+
+    async def _at_once(self, request: Request, body: GenerateRequest, answer: Answer, *, as_list: bool) -> Response:
+        written = await while_connected(request, whole(answer))
+        if written is None:
+            return nobody_there()
+        document: dict[str, Any] = {"generated_text": _text(body, written.text, written.end)}
+        if body.parameters.details:
+            document["details"] = {
+                **_account(written.end),
+                "prefill": [],
+                "tokens": [_token(self._generator.model, choice) for choice in written.choices],
+                **self._top_tokens(body.parameters, written.choices),
+            }
+        headers = {
+            "x-prompt-tokens": str(written.end.prompt_tokens),
+            "x-generated-tokens": str(written.end.new_tokens),
+        }
+        return JSONResponse([document] if as_list else document, headers=headers)
+
+    def _streamed(self, body: GenerateRequest, answer: Answer) -> Response:
+        return EventStream(self._events(body, answer), answer.cancel)
+
+    async def _events(self, body: GenerateRequest, answer: Answer) -> AsyncGenerator[str, None]:
+        text, count = "", 0
+        try:
+            async for step in answer:
+                text, count = text + step.text, count + 1
+                yield event(self._stream_document(body, step, text, count))
+        except Exception:
+            # The inference thread has logged it. The status is sent already: only the stream can tell.
+            message = "Request failed during generation: the engine's log says why."
+            yield event({"error": message, "error_type": "generation"})
+
+    def _stream_document(self, body: GenerateRequest, step: Step, text: str, number: int) -> dict[str, Any]:
+        """`text`: all of it so far. Clients put `token.text` together: it is what can be shown, not the bare token."""
+        token = _token(self._generator.model, step.choice)
+        shown = step.text + (step.end.stop or "" if step.end else "")
+        document: dict[str, Any] = {
+            "index": number,
+            "token": {**token, "text": shown, "special": False} if shown or not token["special"] else token,
+            "generated_text": _text(body, text, step.end) if step.end else None,
+            "details": None,
+        }
+        if step.end and body.parameters.details:
+            document["details"] = {**_account(step.end), "input_length": step.end.prompt_tokens}
+        if step.choice.top:
+            document["top_tokens"] = _top(self._generator.model, step.choice)
+        return document
+
+    def _top_tokens(self, parameters: Parameters, choices: Sequence[Choice]) -> dict[str, Any]:
+        if not parameters.top_n_tokens:
+            return {}
+        return {"top_tokens": [_top(self._generator.model, choice) for choice in choices]}
+
+    async def _tokenize(self, request: Request) -> Response:
+        with refusing(prefix=_PREFIX):
+            body = await read(TokenizeRequest, request)
+        spans = await self._generator.encode_spans(body.inputs)
+        return JSONResponse(
+            [
+                {"id": token, "text": body.inputs[start:stop], "start": start, "stop": stop}
+                for token, start, stop in spans
+            ]
+        )
+
+
+def _text(body: GenerateRequest, text: str, end: End) -> str:
+    """As in TGI the stop string is part of the text."""
+    full = text + (end.stop or "")
+    return body.inputs + full if body.parameters.return_full_text else full
+
+
+def _account(end: End) -> dict[str, Any]:
+    return {"finish_reason": _FINISH_REASONS[end.reason], "generated_tokens": end.new_tokens, "seed": end.seed}
+
+
+def _token(model: LanguageModel, choice: Choice) -> dict[str, Any]:
+    return {
+        "id": choice.token,
+        "text": model.token_text(choice.token),
+        "logprob": choice.logprob,
+        "special": model.is_special(choice.token),
+    }
+
+
+def _top(model: LanguageModel, choice: Choice) -> list[dict[str, Any]]:
+    return [_token(model, Choice(token, logprob)) for token, logprob in choice.top]

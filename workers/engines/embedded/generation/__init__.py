@@ -1,0 +1,1 @@
+"""Text generation: several answers grow at once, token by token, on one thread."""

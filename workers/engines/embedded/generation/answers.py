@@ -1,0 +1,97 @@
+"""Answers of a language model: one that grows, step by step from the inference thread, and one that is finished."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+
+from workers.engines.embedded.generation.sampling import Choice
+
+
+class Finish(StrEnum):
+    """Why an answer ended."""
+
+    length = "length"
+    end_token = "end_token"  # noqa: S105  (a token of text)
+    stop_string = "stop_string"
+
+
+@dataclass(frozen=True)
+class End:
+    """The account of a finished answer."""
+
+    reason: Finish
+    #: The stop string that ended it; it is not part of the text.
+    stop: str | None
+    prompt_tokens: int
+    #: The token that ended the answer counts.
+    new_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token more. `text` is what can be shown now: it may lag behind the token, or be empty."""
+
+    choice: Choice
+    text: str
+    end: End | None = None
+
+
+class Answer:
+    """An answer that is being generated: an asynchronous iterator over its steps. Cancel it when nobody listens."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._steps: asyncio.Queue[Step | Exception] = asyncio.Queue()
+        self._ended = False
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """The engine drops it before its next step. Harmless when it has ended."""
+        self.cancelled = True
+
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> Step:
+        if self._ended:
+            raise StopAsyncIteration
+        step = await self._steps.get()
+        if isinstance(step, Exception):
+            self._ended = True
+            raise step
+        self._ended = step.end is not None
+        return step
+
+    def put(self, step: Step | Exception) -> None:
+        """Called by the inference thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._steps.put_nowait, step)
+        except RuntimeError:
+            # The loop is closed: the process ends, and nobody listens any more.
+            self.cancelled = True
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished answer. `text` does not hold the stop string."""
+
+    text: str
+    choices: tuple[Choice, ...]
+    end: End
+
+
+async def whole(answer: Answer) -> Written:
+    """The answer once it has ended; it is cancelled when the caller is."""
+    texts, choices = [], []
+    try:
+        async for step in answer:
+            texts.append(step.text)
+            choices.append(step.choice)
+            if step.end is not None:
+                return Written("".join(texts), tuple(choices), step.end)
+    finally:
+        answer.cancel()
+    raise RuntimeError("the answer stopped without an end")

@@ -1,0 +1,226 @@
+"""Text generation: several answers grow at once on one inference thread, a step of each in turn.
+
+Each answer has its own cache of keys and values, so what it says does not depend on what else is being generated: the
+same prompt and seed give the same text on a busy engine and on an idle one. A long prompt is read in pieces between
+the steps of the others, so it holds nobody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+
+from workers.engines.embedded.batching import Overloaded
+from workers.engines.embedded.generation.answers import Answer, End, Finish, Step
+from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.generation.sampling import Choice, Sampler, Sampling
+from workers.engines.embedded.generation.text_stream import TextStream
+
+log = logging.getLogger(__name__)
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+#: Answers that grow at the same time.
+ACTIVE_MAX = 16
+#: Tokens (prompts, and answers at their longest) that growing answers may need in all: it bounds keys and values.
+ACTIVE_TOKENS_MAX = 32_768
+#: Requests that may wait; beyond it they are refused.
+WAITING_MAX = 128
+#: Tokens of a prompt that are read in one step.
+PROMPT_TOKENS_PER_STEP = 512
+#: Tokens of one answer, whatever the request asks for.
+NEW_TOKENS_MAX = 8192
+
+
+class PromptTooLong(Exception):
+    """The prompt leaves no room for an answer in the model's context."""
+
+
+@dataclass(eq=False)
+class _Task:
+    answer: Answer
+    prompt: Sequence[int]
+    sampling: Sampling
+    sampler: Sampler
+    text: TextStream
+    cache: Any = None
+    #: How many tokens of the prompt have been read.
+    read: int = 0
+    written: list[int] = field(default_factory=list)
+
+    @property
+    def tokens_at_most(self) -> int:
+        return len(self.prompt) + self.sampling.max_tokens
+
+
+class Generator:
+    """Generates with one model on a thread of its own."""
+
+    def __init__(self, model: LanguageModel, active_max: int = ACTIVE_MAX, waiting_max: int = WAITING_MAX) -> None:
+        self.model = model
+        self._active_max, self._waiting_max = active_max, waiting_max
+        self._waiting: deque[_Task] = deque()
+        self._active: list[_Task] = []
+        self._closed = False
+        # Templates and long prompts take a while, and a tokenizer likes to be used by one thread at a time.
+        self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
+        self._busy_since_s: float | None = None
+        #: A template is a program that comes with the model: it may never end.
+        self._preparing_since_s: float | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._thread.start()
+
+    def room(self, prompt: Sequence[int]) -> int:
+        """How many tokens an answer to this prompt may have. Raises PromptTooLong when there is no room for one."""
+        context = self.model.context_tokens
+        if not prompt:
+            raise PromptTooLong("The prompt is empty. Send some text.")
+        if len(prompt) >= context:
+            raise PromptTooLong(
+                f"The prompt has {len(prompt)} tokens; the model's context holds {context}, the answer included. "
+                "Send a shorter one."
+            )
+        return min(context - len(prompt), NEW_TOKENS_MAX)
+
+    def start(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
+        """Queues an answer. Raises Overloaded and PromptTooLong. Call it on the event loop that reads the steps."""
+        if not 1 <= sampling.max_tokens <= self.room(prompt):
+            raise ValueError("max_tokens must be at least 1 and fit into the context")
+        text = TextStream(self.model.decode, prompt, sampling.stop)
+        task = _Task(Answer(), prompt, sampling, Sampler(sampling, prompt), text)
+        with self._changed:
+            if len(self._waiting) >= self._waiting_max:
+                # Those whose clients have left take nobody's place.
+                self._waiting = deque(task for task in self._waiting if not task.answer.cancelled)
+            if len(self._waiting) >= self._waiting_max:
+                raise Overloaded(f"{len(self._waiting)} requests are waiting already. Try again in a moment.")
+            self._waiting.append(task)
+            self._changed.notify()
+        return task.answer
+
+    async def encode(self, text: str) -> list[int]:
+        """The tokens of a plain prompt."""
+        return await self._prepared(self.model.encode, text)
+
+    async def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The tokens of a conversation. Raises NoChatTemplate and ChatTemplateFailed."""
+        return await self._prepared(self.model.encode_chat, messages)
+
+    async def encode_spans(self, text: str) -> list[tuple[int, int, int]]:
+        """The tokens of a plain prompt with the characters that they stand for: (token, first, behind the last)."""
+        return await self._prepared(self.model.encode_spans, text)
+
+    async def _prepared(self, work: Callable[[Given], Made], given: Given) -> Made:
+        def run() -> Made:
+            self._preparing_since_s = time.monotonic()
+            try:
+                return work(given)
+            finally:
+                self._preparing_since_s = None
+
+        return await asyncio.get_running_loop().run_in_executor(self._prompts, run)
+
+    def stuck_s(self) -> float:
+        """For how long the present step, or a template, has been running, in seconds; infinite without the thread."""
+        if not self._thread.is_alive():
+            return float("inf")
+        since_s = [since for since in (self._busy_since_s, self._preparing_since_s) if since is not None]
+        return time.monotonic() - min(since_s) if since_s else 0.0
+
+    def close(self) -> None:
+        """Ends the thread after the present step; answers that are not finished never end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        self._prompts.shutdown()
+
+    def _run(self) -> None:
+        while self._admit():
+            for task in list(self._active):
+                self._busy_since_s = time.monotonic()
+                self._advance(task)
+                self._busy_since_s = None
+
+    def _admit(self) -> bool:
+        """Lets in what fits, first come first served; waits while there is nothing to do. False once closed."""
+        with self._changed:
+            while not self._closed:
+                tokens = sum(task.tokens_at_most for task in self._active)
+                while self._waiting and len(self._active) < self._active_max:
+                    tokens += self._waiting[0].tokens_at_most
+                    # One answer alone always fits: the context is bounded elsewhere.
+                    if self._active and tokens > ACTIVE_TOKENS_MAX:
+                        break
+                    self._active.append(self._waiting.popleft())
+                if self._active:
+                    return True
+                self._changed.wait()
+        return False
+
+    def _advance(self, task: _Task) -> None:
+        try:
+            going_on = not task.answer.cancelled and self._step(task)
+        except Exception as error:
+            log.exception("a step of an answer failed")
+            task.answer.put(error)
+            going_on = False
+        if not going_on:
+            self._active.remove(task)
+            task.cache = None
+
+    def _step(self, task: _Task) -> bool:
+        """Reads a piece of the prompt or writes a token; False when the answer has ended."""
+        if task.read < len(task.prompt):
+            piece = task.prompt[task.read : task.read + PROMPT_TOKENS_PER_STEP]
+            task.read += len(piece)
+        else:
+            piece = task.written[-1:]
+        logits = self._forward(task, piece)
+        if task.read < len(task.prompt):
+            return True
+        choice = task.sampler.choose(logits)
+        task.written.append(choice.token)
+        step = self._judged(task, choice)
+        task.answer.put(step)
+        return step.end is None
+
+    def _forward(self, task: _Task, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits behind the last of these tokens, (vocabulary,)."""
+        options = {"logits_to_keep": 1} if self.model.keeps_last_logits else {}
+        with torch.inference_mode():
+            output = self.model.model(
+                input_ids=torch.tensor([list(tokens)], device=self.model.device),
+                past_key_values=task.cache,
+                use_cache=True,
+                **options,
+            )
+        task.cache = output.past_key_values
+        logits: torch.Tensor = output.logits[0, -1]
+        return logits
+
+    def _judged(self, task: _Task, choice: Choice) -> Step:
+        """The step with its text, and with its end when this was the last one."""
+        if choice.token in self.model.end_tokens:
+            return Step(choice, task.text.end(), _end(task, Finish.end_token))
+        text = task.text.add(choice.token)
+        if task.text.stopped_by is not None:
+            return Step(choice, text, _end(task, Finish.stop_string))
+        if len(task.written) >= task.sampling.max_tokens:
+            return Step(choice, text + task.text.end(), _end(task, Finish.length))
+        return Step(choice, text)
+
+
+def _end(task: _Task, reason: Finish) -> End:
+    return End(reason, task.text.stopped_by, len(task.prompt), len(task.written), task.sampler.seed)

@@ -1,0 +1,152 @@
+"""A causal language model in a local folder, loaded into this process: what generation needs of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import jinja2
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workers.local_models.base_model import first_line, invalid_model, load_causal_lm, load_tokenizer, read_json
+from workers.local_models.devices import move_to
+from workers.local_models.on_demand import OnDemand
+
+#: Six seconds that every engine would take to start, and only adapters need.
+peft: Any = OnDemand("peft")
+
+_ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_TOKENIZER = "tokenizer_config.json"
+#: Longer texts would need more memory for keys and values than an engine is given.
+_CONTEXT_TOKENS_MAX = 32_768
+
+
+class NoChatTemplate(Exception):
+    """The model continues texts and knows no conversations."""
+
+
+class ChatTemplateFailed(Exception):
+    """The model's template does not take these messages; the message is the template's own."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model in evaluation mode with its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    #: Tokens of prompt and answer together, at most.
+    context_tokens: int
+    #: Any of these ends a text.
+    end_tokens: frozenset[int]
+    device: torch.device
+    #: Settings of the folder's generation_config.json for requests that leave them out.
+    defaults: Mapping[str, float]
+
+    @classmethod
+    def load(cls, directory: Path, threads: int = 1, base_dir: Path | None = None) -> LanguageModel:
+        """Loads the model in `directory`, or the adapter there over the model in `base_dir`, which it is merged into.
+
+        fp32 on the CPU, bf16 on a GPU that has it. Raises RunFailed(invalid_model) for what is no language model.
+        """
+        torch.set_num_threads(threads)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        adapter = (directory / _ADAPTER_CONFIG).is_file()
+        if adapter and base_dir is None:
+            raise invalid_model("this is an adapter, and the model that it changes is not there.")
+        loaded = load_causal_lm(
+            cast(Path, base_dir) if adapter else directory, torch.bfloat16 if bf16 else torch.float32
+        )
+        model, tokenizer = loaded.model, loaded.tokenizer
+        if adapter:
+            model = _merged(model, directory)
+            # One that was trained with a template of its own brings it along.
+            tokenizer = load_tokenizer(directory) if (directory / _TOKENIZER).is_file() else tokenizer
+        return cls(
+            model=cast(PreTrainedModel, move_to(model, device).eval()),
+            tokenizer=tokenizer,
+            context_tokens=min(loaded.max_tokens, _CONTEXT_TOKENS_MAX),
+            end_tokens=_end_tokens(model, tokenizer),
+            device=device,
+            defaults=_defaults(model),
+        )
+
+    @property
+    def keeps_last_logits(self) -> bool:
+        """Whether the model can leave out the logits of all positions but the last."""
+        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(cast(torch.nn.Embedding, self.model.get_input_embeddings()).num_embeddings)
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a plain prompt, with those that the tokenizer puts before a text."""
+        return list(self.tokenizer(text)["input_ids"])
+
+    def encode_spans(self, text: str) -> list[tuple[int, int, int]]:
+        """(token, first character, behind the last one) of each token; tokens that stand for no text have 0, 0."""
+        encoded = self.tokenizer(text, return_offsets_mapping=self.tokenizer.is_fast)
+        offsets = encoded.get("offset_mapping") or [(0, 0)] * len(encoded["input_ids"])
+        return [(token, start, stop) for token, (start, stop) in zip(encoded["input_ids"], offsets, strict=True)]
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The tokens of a conversation that the model shall answer.
+
+        The template runs in jinja's sandbox. Raises NoChatTemplate and ChatTemplateFailed.
+        """
+        if not self.tokenizer.chat_template:
+            raise NoChatTemplate("This model has no chat template: it continues texts. Use /v1/completions.")
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, OverflowError) as error:
+            raise ChatTemplateFailed(f"The model's chat template does not take these messages: {error}") from error
+        # The template writes the special tokens itself.
+        return list(self.tokenizer(str(text), add_special_tokens=False)["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text without special tokens."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def token_text(self, token: int) -> str:
+        """One token by itself, special ones spelled out."""
+        return str(self.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def is_special(self, token: int) -> bool:
+        return token in self.end_tokens or token in self.tokenizer.all_special_ids
+
+
+def _merged(model: PreTrainedModel, adapter_dir: Path) -> PreTrainedModel:
+    """The model with the adapter added into its weights: so it costs nothing per token."""
+    stated = read_json(adapter_dir / _ADAPTER_CONFIG, required=True)
+    if stated.get("peft_type") != "LORA" or not (adapter_dir / _ADAPTER_WEIGHTS).is_file():
+        raise invalid_model(f"only LoRA adapters with {_ADAPTER_WEIGHTS} can be served.")
+    try:
+        adapted = peft.PeftModel.from_pretrained(model, str(adapter_dir), local_files_only=True)
+        return cast(PreTrainedModel, adapted.merge_and_unload(safe_merge=True))
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise invalid_model(f"the adapter does not fit its base: {first_line(error)}") from error
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    found: set[int] = set()
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    for ids in (configured, model.config.eos_token_id, tokenizer.eos_token_id):
+        found.update([ids] if isinstance(ids, int) else ids or [])
+    return frozenset(found)
+
+
+def _defaults(model: PreTrainedModel) -> dict[str, float]:
+    config = model.generation_config
+    if config is None or not config.do_sample:
+        return {}
+    named = {name: getattr(config, name, None) for name in ("temperature", "top_p", "top_k")}
+    return {name: float(value) for name, value in named.items() if value is not None}

@@ -1,0 +1,242 @@
+"""What clients ask of a language model, in OpenAI's shapes and in those of text-generation-inference (TGI) 3.3.
+
+Fields that change nothing here (`user`, `metadata`, ...) are passed over; those that would change the answer and that
+the engine can't honour are refused, so that nobody gets something else than was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from workers.engines.embedded.generation.sampling import Sampling
+
+#: Most choices (`n`) and prompts of one request together.
+CHOICES_MAX = 8
+#: Most stop strings of one request.
+STOPS_MAX = 16
+_TOP_LOGPROBS_MAX = 20
+
+Stop = Annotated[str, Field(min_length=1, max_length=256)]
+TokenId = Annotated[int, Field(ge=0)]
+
+
+class Unsupported(ValueError):
+    """A field asks for what this engine doesn't do; the message names the field."""
+
+
+class Part(BaseModel):
+    """A piece of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """One message of a conversation. Fields beside these are the template's affair."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Annotated[str, Field(min_length=1, max_length=64)]
+    content: str | list[Part] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As templates want it: `content` is one text."""
+        parts = self.content if isinstance(self.content, list) else [Part(type="text", text=self.content or "")]
+        return {**(self.model_extra or {}), "role": self.role, "content": "".join(part.text for part in parts)}
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class Wishes(BaseModel):
+    """What chat and completion requests have in common."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    model: str | None = None
+    max_tokens: int | None = Field(
+        default=None, ge=1, validation_alias=AliasChoices("max_completion_tokens", "max_tokens")
+    )
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=-1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: Stop | Annotated[list[Stop], Field(max_length=STOPS_MAX)] | None = None
+    n: int | None = Field(default=None, ge=1, le=CHOICES_MAX)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: dict[str, float] | None = None
+
+    @property
+    def top(self) -> int:
+        """How many of the most probable tokens are wanted beside each token."""
+        return 0
+
+    @property
+    def includes_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def check(self) -> None:
+        """Raises Unsupported."""
+        if self.logit_bias:
+            raise Unsupported("logit_bias: this engine does not change the probabilities of single tokens.")
+        if self.stream and (self.n or 1) > 1:
+            raise Unsupported("n: a streamed answer has one choice.")
+
+    def sampling(self, room: int, defaults: Mapping[str, float], choice: int = 0) -> Sampling:
+        """`room`: tokens that fit. `defaults`: the model's own settings for what is left out."""
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        top_k = self.top_k if self.top_k is not None else int(defaults.get("top_k", 0))
+        return Sampling(
+            max_tokens=min(self.max_tokens or room, room),
+            temperature=_first(self.temperature, defaults.get("temperature"), 1.0),
+            top_p=_first(self.top_p, defaults.get("top_p"), 1.0),
+            top_k=max(0, top_k),
+            # Choices of one request differ, and each can be had again.
+            seed=None if self.seed is None else (self.seed + choice) % 2**63,
+            stop=stop,
+            repetition_penalty=_first(self.repetition_penalty, None, 1.0),
+            frequency_penalty=_first(self.frequency_penalty, None, 0.0),
+            presence_penalty=_first(self.presence_penalty, None, 0.0),
+            top_logprobs=self.top,
+        )
+
+
+class ChatRequest(Wishes):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=_TOP_LOGPROBS_MAX)
+    tools: list[Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+    @property
+    def top(self) -> int:
+        return self.top_logprobs or 0
+
+    def check(self) -> None:
+        super().check()
+        if self.tools:
+            raise Unsupported("tools: this engine has no tool calls.")
+        if self.response_format and self.response_format.get("type") != "text":
+            raise Unsupported("response_format: this engine answers in free text only.")
+
+
+class CompletionRequest(Wishes):
+    """POST /v1/completions. A prompt may be given as the tokens that it consists of."""
+
+    prompt: str | list[TokenId] | Annotated[list[str], Field(max_length=CHOICES_MAX)]
+    logprobs: int | None = Field(default=None, ge=0, le=_TOP_LOGPROBS_MAX)
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: int | None = None
+
+    @property
+    def top(self) -> int:
+        return self.logprobs or 0
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """At least one: an empty list is taken for an empty prompt, which is refused later."""
+        if isinstance(self.prompt, list) and self.prompt and all(isinstance(item, str) for item in self.prompt):
+            return [str(item) for item in self.prompt]
+        if isinstance(self.prompt, list):
+            return [[int(item) for item in self.prompt]]
+        return [self.prompt]
+
+    def check(self) -> None:
+        super().check()
+        if self.suffix:
+            raise Unsupported("suffix: this engine continues texts only.")
+        if (self.best_of or 1) > (self.n or 1):
+            raise Unsupported("best_of: this engine gives the choices that it draws.")
+        choices = len(self.prompts) * (self.n or 1)
+        if choices > CHOICES_MAX:
+            raise Unsupported(f"n: prompts and choices make {choices} answers; {CHOICES_MAX} at most.")
+        if self.stream and choices > 1:
+            raise Unsupported("prompt: a streamed answer has one prompt.")
+
+
+class Parameters(BaseModel):
+    """TGI's `parameters`."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    best_of: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, gt=0, le=100)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    top_k: int | None = Field(default=None, gt=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    typical_p: float | None = None
+    do_sample: bool = False
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    return_full_text: bool | None = None
+    stop: Annotated[list[Stop], Field(max_length=STOPS_MAX)] = []
+    truncate: int | None = Field(default=None, ge=1)
+    watermark: bool = False
+    details: bool = False
+    decoder_input_details: bool = False
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    top_n_tokens: int | None = Field(default=None, ge=0, le=_TOP_LOGPROBS_MAX)
+    grammar: dict[str, Any] | None = None
+    adapter_id: str | None = None
+
+    def check(self) -> None:
+        """Raises Unsupported."""
+        asked = {
+            "best_of": (self.best_of or 1) > 1,
+            "typical_p": self.typical_p not in (None, 1.0),
+            "watermark": self.watermark,
+            "decoder_input_details": self.decoder_input_details,
+            "grammar": self.grammar is not None,
+            "adapter_id": self.adapter_id is not None,
+        }
+        if named := [name for name, wanted in asked.items() if wanted]:
+            raise Unsupported(f"{named[0]}: this engine does not have it. Leave it out.")
+
+    @property
+    def draws(self) -> bool:
+        """Asking for a temperature or a cut means drawing, as in TGI."""
+        return self.do_sample or any(value not in (None, 1.0) for value in (self.temperature, self.top_p, self.top_k))
+
+    def sampling(self, room: int) -> Sampling:
+        """`room`: tokens that fit."""
+        return Sampling(
+            max_tokens=min(self.max_new_tokens or room, room),
+            temperature=_first(self.temperature, None, 1.0) if self.draws else 0.0,
+            top_p=_first(self.top_p, None, 1.0),
+            top_k=self.top_k or 0,
+            seed=self.seed,
+            stop=tuple(self.stop),
+            repetition_penalty=_first(self.repetition_penalty, None, 1.0),
+            frequency_penalty=_first(self.frequency_penalty, None, 0.0),
+            top_logprobs=self.top_n_tokens or 0,
+        )
+
+
+class GenerateRequest(BaseModel):
+    """POST /generate, /generate_stream and /. `stream` is read at / only."""
+
+    inputs: str
+    # Without any parameters TGI draws; with some it does not, unless they say so.
+    parameters: Parameters = Field(default_factory=lambda: Parameters(do_sample=True))
+    stream: bool = False
+
+
+class TokenizeRequest(BaseModel):
+    """POST /tokenize."""
+
+    inputs: str
+
+
+def _first(wanted: float | None, own: float | None, otherwise: float) -> float:
+    return wanted if wanted is not None else own if own is not None else otherwise

@@ -1,0 +1,1 @@
+"""What a loaded model does. One task = one file here and one line in `registry`."""

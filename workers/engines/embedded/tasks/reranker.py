@@ -1,0 +1,112 @@
+"""Rerankers: text-embeddings-inference's /rerank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from workers.engines.embedded.batching import Batcher
+from workers.engines.embedded.device import take_device
+from workers.engines.embedded.dialects.requests import Truncation, answer, read
+from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
+from workers.engines.embedded.tasks.served import Batched, in_groups
+from workers.engines.interface import EngineOrder
+from workers.local_models.ranking_model import load_reranker
+
+#: Most texts in one request.
+TEXTS_MAX = 1024
+
+#: The query and a text.
+Pair = tuple[str, str]
+
+
+class RankingModel(Protocol):
+    """What the routes need of a reranker."""
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    def score_pairs(
+        self, pairs: Sequence[Pair], *, raw: bool = False, after_batch: Callable[[int], None] = ...
+    ) -> npt.NDArray[np.float32]:
+        """One score per pair, 0 to 1, or the model's logits if `raw`; `after_batch` is told how many are done."""
+
+    def count_tokens(self, pairs: Sequence[Pair]) -> list[int]: ...
+
+
+class Relevance(NamedTuple):
+    """The score of a pair, and how many tokens the pair had."""
+
+    score: float
+    tokens: int
+
+
+class RerankBody(Truncation):
+    """POST /rerank."""
+
+    query: str
+    texts: list[str] = Field(min_length=1, max_length=TEXTS_MAX)
+    raw_scores: bool = False
+    return_text: bool = False
+
+
+class ServedReranker(Batched[tuple[bool, Pair], Relevance]):
+    """A reranker and its routes."""
+
+    def __init__(self, model: RankingModel, tokenize: TokenizeRoute) -> None:
+        self._model = model
+        self._tokenize = tokenize
+        super().__init__(Batcher(self._score_batch))
+
+    @classmethod
+    def load(cls, order: EngineOrder) -> ServedReranker:
+        """Raises RunFailed(invalid_model) when the artifact is no complete reranker."""
+        return cls(load_reranker(order.model_dir, take_device(order.threads)), TokenizeRoute(order.model_dir))
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/rerank", self._rerank, methods=["POST"]),
+            Route("/", self._rerank, methods=["POST"]),
+            *self._tokenize.routes(),
+        ]
+
+    def info(self) -> dict[str, Any]:
+        return {
+            "model_type": {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
+            "max_input_length": self._model.max_tokens,
+            "max_client_batch_size": TEXTS_MAX,
+        }
+
+    async def _rerank(self, request: Request) -> Response:
+        body = await read(RerankBody, request)
+        body.check()
+        found = await self.batcher.submit([(body.raw_scores, (body.query, text)) for text in body.texts])
+        ranked = sorted(range(len(found)), key=lambda index: -found[index].score)
+        return answer(
+            [
+                {
+                    "index": index,
+                    **({"text": body.texts[index]} if body.return_text else {}),
+                    "score": found[index].score,
+                }
+                for index in ranked
+            ],
+            tokens=sum(relevance.tokens for relevance in found),
+        )
+
+    def _score_batch(self, items: Sequence[tuple[bool, Pair]]) -> list[Relevance]:
+        return in_groups(items, self._score_alike)
+
+    def _score_alike(self, raw: bool, pairs: list[Pair]) -> list[Relevance]:
+        scores = self._model.score_pairs(pairs, raw=raw, after_batch=lambda _: self.batcher.note_progress())
+        return [
+            Relevance(float(score), tokens)
+            for score, tokens in zip(scores, self._model.count_tokens(pairs), strict=True)
+        ]

@@ -1,0 +1,56 @@
+"""What a loaded model is to the embedded engine. One task = one file here and one line in `served_tasks.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from starlette.routing import BaseRoute
+
+from workers.engines.embedded.batching import Batcher, Item, Result
+
+Wish = TypeVar("Wish", bound=Hashable)
+Wished = TypeVar("Wished")
+Answer = TypeVar("Answer")
+
+
+class ServedModel(Protocol):
+    """A loaded model, and the routes that it answers beside /health and /info."""
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Their handlers raise `requests.Refused`, `batching.Overloaded`, or anything else when the model fails."""
+
+    def info(self) -> dict[str, Any]:
+        """What /info says of it, in the fields of text-embeddings-inference."""
+
+    def stuck_s(self) -> float:
+        """For how many seconds it has been busy with the same thing; infinite when it will never answer again."""
+
+    def close(self) -> None:
+        """Ends its threads after what they have in hand."""
+
+
+class Batched(Generic[Item, Result]):
+    """The half of a ServedModel that its batcher is."""
+
+    def __init__(self, batcher: Batcher[Item, Result]) -> None:
+        self.batcher = batcher
+
+    def stuck_s(self) -> float:
+        return self.batcher.stuck_s()
+
+    def close(self) -> None:
+        self.batcher.close()
+
+
+def in_groups(
+    items: Sequence[tuple[Wish, Wished]], infer: Callable[[Wish, list[Wished]], Sequence[Answer]]
+) -> list[Answer]:
+    """One answer per item, in order: those that wish the same go through the model together."""
+    groups: dict[Wish, list[int]] = {}
+    for index, (wish, _) in enumerate(items):
+        groups.setdefault(wish, []).append(index)
+    found: dict[int, Answer] = {}
+    for wish, indices in groups.items():
+        found |= zip(indices, infer(wish, [items[index][1] for index in indices]), strict=True)
+    return [found[index] for index in range(len(items))]

@@ -1,0 +1,56 @@
+"""The embedded engine for text classifiers: an artifact in a local folder, loaded into this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from workers.engines.embedded.device import take_device
+from workers.local_models.base_model import LoadedModel, load_classifier
+from workers.local_models.devices import move_to
+from workers.local_models.prediction import probabilities
+from workers.local_models.tokens import tokenize
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """A class and its probability, 0 to 1."""
+
+    label: str
+    score: float
+
+
+class Classifier:
+    """Classifies texts. One call at a time: it uses the threads of its process as they are set."""
+
+    def __init__(self, loaded: LoadedModel, device: torch.device) -> None:
+        self._loaded = loaded
+        self._device = device
+        labels = {int(index): name for index, name in (loaded.model.config.id2label or {}).items()}
+        #: Class names, in the order of the model's outputs.
+        self.labels = tuple(labels[index] for index in range(len(labels)))
+
+    @classmethod
+    def load(cls, directory: Path, threads: int = 1) -> Classifier:
+        """Loads the artifact in `directory` and sets this process to `threads` torch threads.
+
+        Raises RunFailed(invalid_model) when it is not a complete classifier.
+        """
+        device = take_device(threads)
+        loaded = load_classifier(directory)
+        move_to(loaded.model, device).eval()
+        return cls(loaded, device)
+
+    def classify(self, texts: Sequence[str]) -> list[list[LabelScore]]:
+        """All classes for each text, the most probable first; texts are cut at the length used in training."""
+        if not texts:
+            return []
+        tokens = tokenize(self._loaded.tokenizer, texts, self._loaded.max_tokens)
+        scores = probabilities(self._loaded, tokens, self._device)
+        return [
+            [LabelScore(self.labels[index], float(row[index])) for index in (-row).argsort(kind="stable")]
+            for row in scores
+        ]

@@ -1,0 +1,219 @@
+"""Fetches a job's inputs, verifies them, and keeps them for the next job that needs the same bytes.
+
+The cache holds files by their sha256. An attempt gets hard links, so trimming the cache never takes a file from it.
+What comes from the cache is hashed again on every use (1.5 GB/s): a disk may have changed it, or an earlier job.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobspecs.frozen import FrozenDataset, FrozenHubModel, FrozenInputs, FrozenModel, FrozenRegistryModel
+from jobspecs.kinds.base import BASE_ROLE
+from jobspecs.manifest import Manifest, ManifestFile, check_relative_path, sha256_of
+from storage.objects import ObjectStore, TransferStopped
+from workers.files.hub import HubUnavailable, fetch_snapshot
+
+log = logging.getLogger(__name__)
+
+ShouldStop = Callable[[], bool]
+
+#: Seconds between two questions to `should_stop` while another attempt fetches the same thing.
+_LOOK_S = 0.2
+
+
+@dataclass(frozen=True)
+class PlacedInputs:
+    """Where an attempt finds its inputs."""
+
+    #: The data set's one file; None when the job reads none.
+    dataset: Path | None
+    #: Role -> folder of the model.
+    models: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def base(self) -> Path | None:
+        """The folder of the model that the job starts from."""
+        return self.models.get(BASE_ROLE)
+
+
+class InputCache:
+    """The folder `root`. Several threads of one process may use it at once: each waits only for what it needs itself.
+
+    `should_stop` is asked while something is fetched or waited for; then TransferStopped. Not during a hub's download.
+    """
+
+    def __init__(self, root: Path, store: ObjectStore, *, bytes_max: int) -> None:
+        self._root = root
+        self._files = root / "sha256"
+        #: What a hub's repository consists of at a commit; the files themselves lie with all others.
+        self._hub = root / "hub"
+        self._incoming = root / "incoming"
+        self._store = store
+        self._bytes_max = bytes_max
+        self._busy: set[str] = set()
+        self._changed = threading.Condition()
+        self._trimming = threading.Lock()
+        # Broken downloads of an earlier worker.
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        for folder in (self._files, self._hub, self._incoming):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def place_inputs(self, inputs: FrozenInputs, folder: Path, *, should_stop: ShouldStop) -> PlacedInputs:
+        """Puts data set and models below `folder`, each model in a folder with its role's name.
+
+        Raises ObjectNotFound, ObjectCorrupt, ObjectStoreUnavailable, ObjectStoreRefused, HubUnavailable, RunFailed
+        (the hub's model is unusable), TransferStopped, OSError (ENOSPC: disk full).
+        """
+        dataset = None
+        if inputs.dataset is not None:
+            dataset = self.place_dataset(inputs.dataset, folder / "dataset", should_stop=should_stop)
+        models = {role: folder / role for role in inputs.by_role()}
+        for role, model in inputs.by_role().items():
+            self.place_any_model(model, models[role], should_stop=should_stop)
+        return PlacedInputs(dataset, models)
+
+    def place_any_model(self, model: FrozenModel, folder: Path, *, should_stop: ShouldStop) -> None:
+        """A model of the registry or of a hub."""
+        if isinstance(model, FrozenHubModel):
+            self.place_hub_model(model, folder, should_stop=should_stop)
+        else:
+            self.place_model(model, folder, should_stop=should_stop)
+
+    def place_dataset(self, dataset: FrozenDataset, folder: Path, *, should_stop: ShouldStop) -> Path:
+        """The data set's one file, under the name it was pushed under: its suffix tells the format."""
+        name = Path(check_relative_path(dataset.file_name)).name
+        file = ManifestFile(path=name, bytes=dataset.bytes, sha256=dataset.sha256)
+        self._place(dataset.key, file, folder / name, should_stop)
+        return folder / name
+
+    def place_model(self, model: FrozenRegistryModel, folder: Path, *, should_stop: ShouldStop) -> None:
+        """A registered model's files."""
+        for file in model.files:
+            self._place(f"{model.prefix}/{file.path}", file, folder / file.path, should_stop)
+
+    def place_hub_model(
+        self, model: FrozenHubModel, folder: Path, *, should_stop: ShouldStop, endpoint: str | None = None
+    ) -> None:
+        """A hub's repository at a commit. It is fetched whole unless every file is here and intact."""
+        name = f"{model.repository.replace('/', '--')}@{model.revision}" + (f"--{model.gguf}" if model.gguf else "")
+        with self._alone(name, should_stop):
+            if not self._place_known_snapshot(self._hub / f"{name}.json", folder):
+                self._fetch_snapshot(model, name, folder, endpoint)
+        self.trim()
+
+    def _fetch_snapshot(self, model: FrozenHubModel, name: str, folder: Path, endpoint: str | None) -> None:
+        incoming = self._incoming / name
+        try:
+            self._keep_snapshot(fetch_snapshot(model, incoming, endpoint=endpoint), name, folder)
+        except HubUnavailable:
+            raise  # the next attempt takes the download up where it broke off
+        except BaseException:
+            shutil.rmtree(incoming, ignore_errors=True)
+            raise
+        shutil.rmtree(incoming)
+
+    def _place_known_snapshot(self, description: Path, folder: Path) -> bool:
+        if not description.is_file():
+            return False
+        files = Manifest.model_validate_json(description.read_bytes()).files
+        if all(self._take(file, folder / file.path) for file in files):
+            return True
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+
+    def _keep_snapshot(self, snapshot: Path, name: str, folder: Path) -> None:
+        """Gives the attempt and the cache links to the files, and notes what there is."""
+        files = []
+        # The hub's own cache holds links to its blobs.
+        for path in (path for path in sorted(snapshot.rglob("*")) if path.is_file()):
+            target = folder / path.relative_to(snapshot)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(path.resolve())
+            file = ManifestFile(
+                path=path.relative_to(snapshot).as_posix(), bytes=target.stat().st_size, sha256=sha256_of(target)
+            )
+            self._keep(target, file)
+            files.append(file)
+        temporary = self._incoming / f"{name}.json"
+        temporary.write_text(Manifest(artifact="model", files=tuple(files)).model_dump_json(), encoding="utf-8")
+        temporary.replace(self._hub / f"{name}.json")
+
+    def _place(self, key: str, file: ManifestFile, target: Path, should_stop: ShouldStop) -> None:
+        with self._alone(file.sha256, should_stop):
+            if not self._take(file, target):
+                self.trim(file.bytes)
+                self._store.download_file(
+                    key, target, sha256=file.sha256, bytes_total=file.bytes, should_stop=should_stop
+                )
+                self._keep(target, file)
+
+    def _take(self, file: ManifestFile, target: Path) -> bool:
+        """Links the cached file to `target`; False when there is none that is intact."""
+        cached = self._files / file.sha256
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Linked before it is looked at: from now on another attempt's trimming can't take it away.
+            target.hardlink_to(cached)
+        except FileNotFoundError:
+            return False
+        if target.stat().st_size == file.bytes and sha256_of(target) == file.sha256:
+            os.utime(target)
+            return True
+        log.warning("cache: %s is damaged on this disk; it is fetched again", cached.name)
+        target.unlink()
+        cached.unlink(missing_ok=True)
+        return False
+
+    def _keep(self, target: Path, file: ManifestFile) -> None:
+        """Makes a verified file of an attempt one of the cache."""
+        target.chmod(0o444)
+        cached = self._files / file.sha256
+        cached.unlink(missing_ok=True)
+        try:
+            cached.hardlink_to(target)
+        except FileExistsError:
+            log.info("cache: %s was fetched twice at the same time", cached.name)
+
+    @contextmanager
+    def _alone(self, name: str, should_stop: ShouldStop) -> Iterator[None]:
+        """Of all attempts that need `name`, one at a time passes: the others find it in the cache afterwards."""
+        with self._changed:
+            while name in self._busy:
+                if should_stop():
+                    raise TransferStopped(f"Waiting for {name} was stopped.")
+                self._changed.wait(_LOOK_S)
+            self._busy.add(name)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy.remove(name)
+                self._changed.notify_all()
+
+    def trim(self, needed_bytes: int = 0) -> None:
+        """Deletes the files unused for longest until `needed_bytes` more fit."""
+        with self._trimming:
+            files = sorted(self._entries(), key=lambda entry: entry[1].st_mtime)
+            total = sum(status.st_size for _, status in files) + needed_bytes
+            for path, status in files:
+                if total <= self._bytes_max:
+                    return
+                total -= status.st_size
+                log.info("cache: %s makes room", path.name)
+                path.unlink(missing_ok=True)
+
+    def _entries(self) -> list[tuple[Path, os.stat_result]]:
+        entries = []
+        for path in self._files.iterdir():
+            # Another attempt may have found it damaged, and deleted it, since the folder was read.
+            with suppress(FileNotFoundError):
+                entries.append((path, path.stat()))
+        return entries

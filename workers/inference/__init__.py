@@ -1,0 +1,1 @@
+"""The inference worker: makes what is deployed true on its host."""

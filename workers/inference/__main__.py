@@ -1,0 +1,77 @@
+"""`python -m workers.inference`: serves what is deployed until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from storage.database import Database
+from storage.objects import ObjectSettings, ObjectStore
+from storage.settings import Settings
+from workers.daemon.host import HostConfig
+from workers.daemon.wakeup import Wakeup
+from workers.engines.registry import ENGINES
+from workers.files.model_cache import ModelCache
+from workers.inference.deployed_model import Means
+from workers.inference.reconciler import POLL_S, Reconciler
+
+log = logging.getLogger(__name__)
+
+#: Downloads at the same time; each is parallel inside.
+PULLS_MAX = 2
+
+
+def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> None:
+    """Serves until SIGTERM or SIGINT. Raises ValueError or RuntimeError for settings that can't work."""
+    wakeup = Wakeup()
+    wakeup.catch_signals()
+    database = Database(settings.database_url, connections_max=2, application="eigenwerk-inference")
+    store = ObjectStore(
+        ObjectSettings(
+            settings.s3_endpoint,
+            settings.s3_access_key,
+            settings.s3_secret_key,
+            bucket=settings.s3_bucket,
+            region=settings.s3_region,
+        )
+    )
+    scratch_dir = config.scratch_dir / "inference"
+    with ThreadPoolExecutor(PULLS_MAX, thread_name_prefix="pull") as pool:
+        means = Means(
+            engines={name: make(scratch_dir / "logs") for name, make in ENGINES.items()},
+            cache=ModelCache(scratch_dir / "models", store),
+            pool=pool,
+            wakeup=wakeup,
+            threads=threads,
+        )
+        reconciler = Reconciler(database, config.name, config.memory_bytes, settings.lease, means, warm)
+        log.info("inference worker %s: %d bytes of memory", config.name, config.memory_bytes)
+        while not wakeup.stopping:
+            reconciler.tick(time.monotonic())
+            wakeup.wait(POLL_S, reconciler.wake_fds())
+        log.info("stopping")
+        reconciler.stop(time.monotonic())
+        while not reconciler.stopped:
+            reconciler.tick_services(time.monotonic())
+            wakeup.wait(POLL_S / 10)
+    store.close()
+    database.close()
+    wakeup.close()
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    run(
+        Settings.from_environment(),
+        HostConfig.from_environment(),
+        threads=int(os.environ.get("EIGENWERK_ENGINE_THREADS") or 1),
+        warm=os.environ.get("EIGENWERK_WARM_ENGINE", "1") != "0",
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

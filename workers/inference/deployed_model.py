@@ -1,0 +1,262 @@
+"""One deployment on this host: pulls its model, starts its engine, and changes to another version without a gap."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from jobspecs.lifecycle import Reason
+from jobspecs.manifest import Manifest
+from workers.daemon.wakeup import Wakeup
+from workers.engines.interface import Engine, EngineFailure, EngineOrder
+from workers.files.model_cache import ModelCache
+from workers.inference.pulls import Base, Pulled, StoredModel, cached_name, failure_of, is_passing, pull
+from workers.inference.replicas import ReplicaSet, RestartPolicy
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which the old engine serves on after a change: whoever read its address just before still gets an answer.
+LINGER_S = 5.0
+PULL_BACKOFF_S = (1.0, 2.0, 5.0, 15.0)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What should be served; a generation of the deployment."""
+
+    deployment_id: UUID
+    generation: int
+    #: `owner/name@version`.
+    model: str
+    prefix: str
+    manifest: Manifest
+    engine: str
+    replicas: int
+    #: For adapters: what they change.
+    base: Base | None = None
+
+    @property
+    def cached(self) -> set[str]:
+        """The folders of the model cache that it needs."""
+        base = cached_name(self.base)
+        return {self.manifest.digest} if base is None else {self.manifest.digest, base}
+
+    def served_by(self, other: Wanted) -> bool:
+        """Whether the engines of `other` serve this one as well."""
+        return (self.model, self.manifest.digest, self.engine, self.replicas) == (
+            other.model,
+            other.manifest.digest,
+            other.engine,
+            other.replicas,
+        )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is true of a deployment now, as the database should show it."""
+
+    state: str
+    reason: str | None = None
+    message: str | None = None
+    endpoint: str | None = None
+    endpoint_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Means:
+    """What deployments are served with."""
+
+    engines: Mapping[str, Engine]
+    cache: ModelCache
+    #: Downloads run here. Engines are never started here: they would end with the thread.
+    pool: Executor
+    wakeup: Wakeup
+    threads: int = 1
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+
+
+class Service:
+    """Brings one deployment to what is wanted, a step per `tick`. Times are monotonic seconds; no method blocks."""
+
+    def __init__(self, means: Means, wanted: Wanted) -> None:
+        self._means = means
+        self.wanted = wanted
+        #: Serves, or is being restarted; of an older generation while `_next` starts.
+        self._current: tuple[Wanted, ReplicaSet] | None = None
+        self._next: ReplicaSet | None = None
+        self._pull: Future[Pulled] | None = None
+        self._pull_at_s = 0.0
+        self._pulls_failed = 0
+        #: A damaged copy in the cache has been thrown away once for this generation.
+        self._fetched_anew = False
+        #: Why this generation won't be served.
+        self._failure: EngineFailure | None = None
+        #: What is in the way at the moment.
+        self._hindrance: EngineFailure | None = None
+        self._leaving: list[tuple[ReplicaSet, float]] = []
+        #: `end` was called: it serves nothing any more.
+        self.ending = False
+
+    def want(self, wanted: Wanted, now_s: float) -> None:
+        """Takes a new generation; the old one serves until the new one is ready."""
+        if wanted.generation == self.wanted.generation:
+            return
+        self.wanted = wanted
+        self._drop_next(now_s)
+        self._pull, self._pull_at_s, self._pulls_failed = None, 0.0, 0
+        self._failure = self._hindrance = None
+        self._fetched_anew = False
+
+    def end(self, now_s: float) -> None:
+        """Stops all engines; go on calling `tick` until `ended`."""
+        self.ending = True
+        self._drop_next(now_s)
+        self._drop_current(now_s)
+        self._leaving = [(replicas, now_s) for replicas, _ in self._leaving]
+
+    def hinder(self, reason: Reason, message: str) -> bool:
+        """Notes what is in the way; False when it was known already."""
+        before, self._hindrance = self._hindrance, EngineFailure(reason, message)
+        return before != self._hindrance
+
+    @property
+    def ended(self) -> bool:
+        return self.ending and not self._leaving
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is being fetched or started."""
+        return self._failure is not None or (self._serves_wanted() and self._next is None)
+
+    def cached(self) -> set[str]:
+        """The folders of the model cache that are in use: also by engines that serve a last request."""
+        orders = [replicas.order for replicas in self._sets()]
+        bases = {order.base_dir.name for order in orders if order.base_dir is not None}
+        return {order.digest for order in orders} | bases | self.wanted.cached
+
+    def wake_fds(self) -> list[int]:
+        return [fd for replicas in self._sets() for fd in replicas.wake_fds()]
+
+    def observed(self) -> Observed:
+        """What is true now. An older generation that still serves keeps its endpoint."""
+        replicas = self._current[1] if self._current else None
+        endpoint = (replicas.endpoint, replicas.order.key) if replicas and replicas.ready else (None, None)
+        if self._failure is not None:
+            return Observed("failed", self._failure.reason.value, self._failure.message, *endpoint)
+        if endpoint[0] and self._serves_wanted():
+            return Observed("ready", None, None, *endpoint)
+        hindrance = self._hindrance
+        reason, message = (hindrance.reason.value, hindrance.message) if hindrance else (None, None)
+        return Observed("starting", reason, message, *endpoint)
+
+    def tick(self, now_s: float) -> None:
+        """One step: looks at the engines, and goes on with what is to be done."""
+        for replicas in self._sets():
+            replicas.tick(now_s)
+        for replicas, stop_at_s in self._leaving:
+            if now_s >= stop_at_s:
+                replicas.stop(now_s)
+        self._leaving = [(replicas, stop_at_s) for replicas, stop_at_s in self._leaving if not replicas.stopped]
+        if self._current is not None and self._current[1].failure is not None:
+            self._current_failed(*self._current, now_s)
+        if self.ending or self._failure is not None or self._serves_wanted():
+            return
+        if self._next is not None:
+            self._look_at_next(self._next, now_s)
+        elif self._pull is not None:
+            self._look_at_pull(self._pull, now_s)
+        elif now_s >= self._pull_at_s:
+            self._start_pull()
+
+    def _sets(self) -> list[ReplicaSet]:
+        sets = [replicas for replicas, _ in self._leaving]
+        sets += [self._current[1]] if self._current else []
+        return [*sets, self._next] if self._next else sets
+
+    def _serves_wanted(self) -> bool:
+        return self._current is not None and self.wanted.served_by(self._current[0])
+
+    def _start_pull(self) -> None:
+        if self.wanted.engine not in self._means.engines:
+            known = ", ".join(sorted(self._means.engines))
+            self._failure = EngineFailure(
+                Reason.unsatisfiable, f"This host has no engine {self.wanted.engine!r}. It has: {known}."
+            )
+            return
+        model = StoredModel(self.wanted.prefix, self.wanted.manifest)
+        self._pull = self._means.pool.submit(pull, self._means.cache, model, self.wanted.base)
+        self._pull.add_done_callback(lambda _: self._means.wakeup.poke())
+
+    def _look_at_pull(self, pulling: Future[Pulled], now_s: float) -> None:
+        if not pulling.done():
+            return
+        self._pull = None
+        error = pulling.exception()
+        if error is None:
+            self._hindrance = None
+            self._start_engines(pulling.result(), now_s)
+        elif is_passing(error):
+            self._hindrance = failure_of(error)
+            self._pull_at_s = now_s + PULL_BACKOFF_S[min(self._pulls_failed, len(PULL_BACKOFF_S) - 1)]
+            self._pulls_failed += 1
+            log.warning("%s can't be fetched yet: %s", self.wanted.model, error)
+        else:
+            self._failure = failure_of(error)
+            log.error("%s can't be served: %s", self.wanted.model, self._failure.message, exc_info=error)
+
+    def _start_engines(self, pulled: Pulled, now_s: float) -> None:
+        base = self.wanted.base
+        order = EngineOrder(
+            model=self.wanted.model,
+            task=self.wanted.manifest.task or "",
+            model_dir=pulled.model_dir,
+            base_dir=pulled.base_dir,
+            base_digest=base.manifest.digest if isinstance(base, StoredModel) else None,
+            digest=self.wanted.manifest.digest,
+            port=0,
+            key=secrets.token_urlsafe(32),
+            threads=self._means.threads,
+        )
+        engine = self._means.engines[self.wanted.engine]
+        self._next = ReplicaSet(engine, order, self.wanted.replicas, self._means.policy)
+        self._next.tick(now_s)
+
+    def _look_at_next(self, replicas: ReplicaSet, now_s: float) -> None:
+        if replicas.failure is not None:
+            self._drop_next(now_s)
+            self._engines_failed(replicas.failure)
+        elif replicas.complete:
+            self._drop_current(now_s + LINGER_S)
+            self._current, self._next = (self.wanted, replicas), None
+            log.info("%s is served at %s", self.wanted.model, replicas.endpoint)
+
+    def _current_failed(self, served: Wanted, replicas: ReplicaSet, now_s: float) -> None:
+        self._drop_current(now_s)
+        # The death of an older generation says nothing about the new one, which is on its way.
+        if replicas.failure is not None and self.wanted.served_by(served):
+            self._engines_failed(replicas.failure)
+
+    def _engines_failed(self, failure: EngineFailure) -> None:
+        if failure.reason is Reason.corrupt_artifact and not self._fetched_anew:
+            # The copy on this host may be what is damaged; what is fetched anew is checked on the way.
+            log.warning("%s: %s It is fetched anew.", self.wanted.model, failure.message)
+            self._fetched_anew = True
+            for name in self.wanted.cached:
+                self._means.cache.discard(name)
+        else:
+            self._failure = failure
+            log.error("%s can't be served: %s", self.wanted.model, failure.message)
+
+    def _drop_next(self, now_s: float) -> None:
+        if self._next is not None:
+            self._leaving.append((self._next, now_s))
+            self._next = None
+
+    def _drop_current(self, stop_at_s: float) -> None:
+        if self._current is not None:
+            self._leaving.append((self._current[1], stop_at_s))
+            self._current = None

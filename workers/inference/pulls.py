@@ -1,0 +1,99 @@
+"""What one deployment needs on this host: its model's files and, for an adapter, those of the model that it changes."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from jobspecs.frozen import FrozenHubModel
+from jobspecs.lifecycle import Reason
+from jobspecs.manifest import Manifest, ModelOrigin
+from jobspecs.references import parse_reference
+from storage.database import UnitOfWork
+from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreError
+from workers.engines.interface import EngineFailure
+from workers.files.hub import HubUnavailable
+from workers.files.model_cache import ModelCache
+from workers.run.context import RunFailed
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A registered model: its files are the objects `<prefix>/<path>`."""
+
+    prefix: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class MissingBase:
+    """The model that an adapter changes can't be had; `message` says why."""
+
+    message: str
+
+
+#: What an adapter changes.
+Base = StoredModel | FrozenHubModel | MissingBase
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """Folders of the model cache."""
+
+    model_dir: Path
+    base_dir: Path | None
+
+
+def find_base(work: UnitOfWork, owner_id: UUID, origin: ModelOrigin) -> Base:
+    """The model that the owner's adapter names: by its digest, whatever the name means now."""
+    if origin.digest is None:
+        reference = parse_reference(origin.reference)
+        return FrozenHubModel(repository=f"{reference.owner}/{reference.name}", revision=reference.alias or "")
+    row = work.models.find_by_digest(owner_id, origin.digest)
+    if row is None:
+        return MissingBase(
+            f"This is an adapter for {origin.reference}, and the registry has no model with its digest "
+            f"{origin.digest[:12]}… any more. Import that base model again."
+        )
+    return StoredModel(row.prefix, Manifest.model_validate(row.manifest))
+
+
+def cached_name(base: Base | None) -> str | None:
+    """The base's folder in the model cache; None when it has none."""
+    if isinstance(base, StoredModel):
+        return base.manifest.digest
+    return ModelCache.name_of(base) if isinstance(base, FrozenHubModel) else None
+
+
+def pull(cache: ModelCache, model: StoredModel, base: Base | None) -> Pulled:
+    """Fetches what is not here yet. Raises what `ModelCache.pull` and `pull_hub` raise; RunFailed without a base."""
+    model_dir = cache.pull(model.prefix, model.manifest)
+    if isinstance(base, MissingBase):
+        raise RunFailed(Reason.invalid_model, base.message)
+    if base is None:
+        return Pulled(model_dir, None)
+    if isinstance(base, FrozenHubModel):
+        return Pulled(model_dir, cache.pull_hub(base))
+    return Pulled(model_dir, cache.pull(base.prefix, base.manifest))
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same pull may work a little later."""
+    if isinstance(error, HubUnavailable):
+        return True
+    return isinstance(error, ObjectStoreError) and not isinstance(error, ObjectCorrupt | ObjectNotFound)
+
+
+def failure_of(error: BaseException) -> EngineFailure:
+    """Why a pull failed, for good or (`is_passing`) for the moment."""
+    if isinstance(error, RunFailed):
+        return EngineFailure(error.reason, error.message)
+    if is_passing(error):
+        return EngineFailure(Reason.storage_unavailable, str(error))
+    if isinstance(error, ObjectCorrupt | ObjectNotFound):
+        return EngineFailure(Reason.corrupt_artifact, str(error))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EngineFailure(Reason.disk_full, f"The inference worker's scratch disk is full: {error}")
+    return EngineFailure(Reason.internal_error, f"{type(error).__name__}: {error}")

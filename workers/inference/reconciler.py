@@ -1,0 +1,205 @@
+"""The reconciler makes what is deployed true on this host.
+
+Deployments are desired state in the database. The worker claims those that nobody serves and that fit its memory, and
+compares, every half second, what is wanted with what runs. It keeps serving while the database is away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from jobspecs.lifecycle import Reason
+from jobspecs.manifest import Manifest
+from storage.database import Database, DatabaseUnavailable, UnitOfWork
+from storage.settings import LeaseTimes
+from storage.tables import DeploymentRow
+from workers.inference.deployed_model import Means, Observed, Service, Wanted
+from workers.inference.pulls import Base, find_base
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the database. Somebody may be waiting for a deployment to start.
+POLL_S = 0.5
+
+
+@dataclass
+class Reconciler:
+    """Compares what is wanted with what runs, and brings them together. Times are monotonic seconds."""
+
+    database: Database
+    host: str
+    memory_bytes: int
+    lease: LeaseTimes
+    means: Means
+    #: Keep a spare engine process that has imported its libraries.
+    warm: bool = True
+    services: dict[UUID, Service] = field(default_factory=dict)
+    _rows: Sequence[DeploymentRow] = ()
+    #: What the adapters among them change, by the deployment's id.
+    _bases: Mapping[UUID, Base] = field(default_factory=dict)
+    _looked_at_s: float = float("-inf")
+    _renewed_at_s: float = float("-inf")
+    _database_away: bool = False
+    #: Folders of the model cache that were in use at the last tick.
+    _in_use: set[str] = field(default_factory=set)
+
+    def tick(self, now_s: float) -> None:
+        """One step of everything; blocks for no longer than the database does."""
+        if now_s - self._looked_at_s >= POLL_S:
+            self._looked_at_s = now_s
+            with self._tolerating_absence():
+                self._rows = self._read(now_s)
+                self._adopt(now_s)
+        self.tick_services(now_s)
+        with self._tolerating_absence():
+            self._report()
+            self._remove_ended()
+        self._prune()
+        if self.warm and all(service.settled for service in self.services.values()):
+            for engine in self.means.engines.values():
+                engine.keep_warm()
+
+    def tick_services(self, now_s: float) -> None:
+        """One step of every service; all that is left to do while they end."""
+        for service in self.services.values():
+            _tick(service, now_s)
+
+    def stop(self, now_s: float) -> None:
+        """Hands the deployments back, so that others may serve them, and asks all engines to end."""
+        with self._tolerating_absence(), self.database.unit_of_work() as work:
+            work.deployments.release(self.host)
+        for engine in self.means.engines.values():
+            engine.close()
+        for service in self.services.values():
+            service.end(now_s)
+
+    @property
+    def stopped(self) -> bool:
+        return all(service.ended for service in self.services.values())
+
+    def wake_fds(self) -> list[int]:
+        return [fd for service in self.services.values() for fd in service.wake_fds()]
+
+    def _read(self, now_s: float) -> Sequence[DeploymentRow]:
+        """Renews what is due, claims what is free, and returns all that this host holds."""
+        with self.database.unit_of_work() as work:
+            if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
+                work.deployments.renew(self.host, lease_s=self.lease.lease_s)
+            work.hosts.lock(self.host)
+            used_bytes = sum(row.memory_bytes for row in work.deployments.held(self.host))
+            used_bytes += sum(job.memory_bytes for job in work.jobs.active(self.host))
+            while row := work.deployments.claim(
+                self.host, memory_bytes_free=self.memory_bytes - used_bytes, lease_s=self.lease.lease_s
+            ):
+                log.info("deployment %s (%s) is claimed", row.name, row.id)
+                used_bytes += row.memory_bytes
+            rows = work.deployments.held(self.host)
+            self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
+        if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
+            self._renewed_at_s = now_s
+        if self._database_away:
+            log.info("the database is back")
+            self._database_away = False
+        return rows
+
+    def _adopt(self, now_s: float) -> None:
+        wanted = {row.id: row for row in self._rows if row.wanted}
+        for deployment_id, row in wanted.items():
+            service = self.services.get(deployment_id)
+            if service is None:
+                self.services[deployment_id] = Service(self.means, self._wanted(row))
+            elif not service.ending and service.wanted.generation != row.generation:
+                service.want(self._wanted(row), now_s)
+            # else: wanted again while it is being stopped; a new one follows when it is gone.
+        for deployment_id, service in self.services.items():
+            if deployment_id not in wanted:
+                service.end(now_s)
+
+    def _wanted(self, row: DeploymentRow) -> Wanted:
+        version = row.model_version
+        return Wanted(
+            deployment_id=row.id,
+            generation=row.generation,
+            model=f"{version.model.owner.name}/{version.model.name}@{version.version}",
+            prefix=version.prefix,
+            manifest=Manifest.model_validate(version.manifest),
+            engine=row.engine,
+            replicas=row.replicas,
+            base=self._bases.get(row.id),
+        )
+
+    def _report(self) -> None:
+        """Writes what differs from what the database shows."""
+        news = []
+        for row in self._rows:
+            service = self.services.get(row.id)
+            if service is None or not row.wanted or service.wanted.generation != row.generation:
+                continue
+            observed = service.observed()
+            if observed != Observed(row.state, row.reason, row.message, row.endpoint, row.endpoint_key):
+                news.append((row, observed))
+        if not news:
+            return
+        with self.database.unit_of_work() as work:
+            for row, observed in news:
+                work.deployments.report(
+                    row.id,
+                    self.host,
+                    row.generation,
+                    state=observed.state,
+                    reason=observed.reason,
+                    message=observed.message,
+                    endpoint=observed.endpoint,
+                    endpoint_key=observed.endpoint_key,
+                )
+        # Not after every tick: the row as read now stands for what was written.
+        self._looked_at_s = float("-inf")
+
+    def _remove_ended(self) -> None:
+        """Forgets services whose engines are gone, and deletes the rows that nobody wants any more."""
+        ended = [deployment_id for deployment_id, service in self.services.items() if service.ended]
+        for deployment_id in ended:
+            del self.services[deployment_id]
+        unwanted = [row for row in self._rows if not row.wanted and row.id not in self.services]
+        if unwanted:
+            with self.database.unit_of_work() as work:
+                for row in unwanted:
+                    work.deployments.remove(row.id, self.host, row.generation)
+            self._rows = [row for row in self._rows if row not in unwanted]
+
+    def _prune(self) -> None:
+        """Thins out the cache when a model has come out of use: at the end of a deployment, and after a switch."""
+        in_use = {name for service in self.services.values() for name in service.cached()}
+        if not self._in_use <= in_use:
+            self.means.cache.prune(in_use)
+        self._in_use = in_use
+
+    @contextlib.contextmanager
+    def _tolerating_absence(self) -> Iterator[None]:
+        """What runs goes on running while the database is away; it is said once."""
+        try:
+            yield
+        except DatabaseUnavailable as error:
+            if not self._database_away:
+                log.warning("%s What is served goes on being served.", error)
+            self._database_away = True
+
+
+def _tick(service: Service, now_s: float) -> None:
+    """A defect met for one deployment is no reason to stop serving the others; it shows at its own."""
+    try:
+        service.tick(now_s)
+    except Exception as error:
+        if service.hinder(Reason.internal_error, f"{type(error).__name__}: {error}"):
+            log.exception("%s: a defect", service.wanted.model)
+
+
+def _base(work: UnitOfWork, row: DeploymentRow) -> Base | None:
+    """What the deployed model changes; None for a model that stands alone."""
+    version = row.model_version
+    origin = Manifest.model_validate(version.manifest).base if version.manifest.get("base") else None
+    return None if origin is None else find_base(work, version.model.owner_id, origin)

@@ -1,0 +1,146 @@
+"""Was the fine-tuning worth it? Loss on held-out answers before and after, and for preferences how far they are kept.
+
+Intervals are 95 % percentile bootstraps over held-out rows (B. Efron 1979), base and result resampled together: rows
+that are hard for one are hard for the other, so their difference is known better than either.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workers.judging.ranking_verdict import JUDGED_MIN
+from workers.judging.verdict import Helped
+from workers.local_models.tokens import Int64s
+from workers.training.llm.scoring import Float64s
+
+_RESAMPLES = 2000
+_SEED = 20_407
+BASE, RESULT = "base model", "fine-tuned"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Of N held-out answers: log-probabilities (N,) of each, in nats, before and after, and their tokens (N,)."""
+
+    before: Float64s
+    after: Float64s
+    tokens: Int64s
+
+
+@dataclass(frozen=True)
+class LlmVerdict:
+    """Losses in nats per token. `rewards`: figures of preferences, None for objectives without them."""
+
+    before: Figure
+    after: Figure
+    difference: Figure
+    reward_margin: Figure | None
+    reward_accuracy: Figure | None
+    helped: Helped
+    rows: int
+    sentence: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON for manifests and reports."""
+        systems = [_system(RESULT, self.after), _system(BASE, self.before)]
+        found: dict[str, Any] = {
+            "sentence": self.sentence,
+            "helped": self.helped,
+            "metric": "loss on held-out answers, nats per token; lower is better",
+            "systems": systems,
+            "difference": vars(self.difference),
+            "rows": self.rows,
+        }
+        if self.reward_margin is not None and self.reward_accuracy is not None:
+            found["rewards"] = {"margin": vars(self.reward_margin), "accuracy": vars(self.reward_accuracy)}
+        return found
+
+
+def judge(held_out: HeldOut, rewards: Float64s | None = None) -> LlmVerdict:
+    """`rewards` (M,): of each held-out pair or answer, how far the result moved towards what is preferred."""
+    tokens, *likelihoods = _resampled_sums(held_out.tokens.astype(np.float64), held_out.before, held_out.after)
+    losses = [-likelihood / tokens for likelihood in likelihoods]
+    total = float(held_out.tokens.sum())
+    before, after = (-float(values.sum()) / total for values in (held_out.before, held_out.after))
+    difference = _figure(after - before, losses[1] - losses[0])
+    margin = accuracy = None
+    if rewards is not None:
+        margin, accuracy = _mean(rewards), _mean((rewards > 0).astype(np.float64))
+    rows = len(held_out.tokens)
+    helped = _helped(difference if margin is None else Figure(-margin.value, -margin.high, -margin.low), rows)
+    own, base = _figure(after, losses[1]), _figure(before, losses[0])
+    return LlmVerdict(
+        base,
+        own,
+        difference,
+        margin,
+        accuracy,
+        helped,
+        rows,
+        _sentence(base, own, difference, margin, accuracy, helped),
+    )
+
+
+def _helped(difference: Figure, rows: int) -> Helped:
+    """Lower is better. A difference whose interval holds 0 proves nothing, and neither do very few rows."""
+    if rows < JUDGED_MIN:
+        return "unclear"
+    return "yes" if difference.high < 0 else "no" if difference.low > 0 else "unclear"
+
+
+def _sentence(
+    base: Figure, own: Figure, difference: Figure, margin: Figure | None, accuracy: Figure | None, helped: Helped
+) -> str:
+    figures = (
+        f"loss on held-out answers {own.value:.3f} nats per token, base model {base.value:.3f} "
+        f"(difference {difference.value:+.3f}, {difference.low:+.3f} to {difference.high:+.3f}; "
+        f"perplexity {_perplexity(own.value):.1f} against {_perplexity(base.value):.1f})"
+    )
+    if margin is not None and accuracy is not None:
+        figures = (
+            f"{accuracy.value:.0%} of held-out preferences kept better than by the base model, reward margin "
+            f"{margin.value:+.3f} ({margin.low:+.3f} to {margin.high:+.3f}); {figures}"
+        )
+    if helped == "yes":
+        return f"Fine-tuning helped: {figures}."
+    if helped == "no":
+        return f"Fine-tuning did not help: {figures}. The base model is better on these data."
+    return f"It is unclear whether fine-tuning helped: {figures}. The difference may be chance."
+
+
+def _system(name: str, loss: Figure) -> dict[str, Any]:
+    return {"system": name, **vars(loss), "perplexity": _perplexity(loss.value)}
+
+
+def _perplexity(loss: float) -> float:
+    """exp of the loss; so large a loss as makes it endless counts as 700 nats."""
+    return math.exp(min(loss, 700.0))
+
+
+def _mean(values: Float64s) -> Figure:
+    return _figure(float(values.mean()), _resampled_sums(values)[0] / len(values))
+
+
+def _figure(value: float, resampled: Float64s) -> Figure:
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Figure(value, float(low), float(high))
+
+
+def _resampled_sums(*values: Float64s) -> Float64s:
+    """Sums (V, R) of V figures (N,) each over resamples of their rows, the same for all; one resample in memory."""
+    table, generator = np.stack(values), np.random.default_rng(_SEED)
+    rows = table.shape[1]
+    return np.stack([table[:, generator.integers(0, rows, rows)].sum(1) for _ in range(_RESAMPLES)], axis=1)

@@ -1,0 +1,1 @@
+"""Models in a local folder, as training, engines and runners share them: loading, tokens, forward passes."""

@@ -1,0 +1,83 @@
+"""Looks at every waiting job on every tick and gives places to those that fit.
+
+Several may run; one leads, by an advisory lock of PostgreSQL that ends with its connection. Two that both believed to
+lead could still give a job away only once: assigning is a compare-and-set.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from scheduling.decisions import decide
+from storage.database import Database, DatabaseUnavailable, Leadership, Listener
+from workers.scheduler.relay import Relay
+from workers.scheduler.snapshot import fits_now, take_snapshot
+
+log = logging.getLogger(__name__)
+
+#: Seconds before the next attempt to reach PostgreSQL.
+_RECONNECT_S = 1.0
+#: Notifications that one look answers at most.
+_BURST_MAX = 1000
+
+
+def tick(database: Database, *, lease_s: float) -> int:
+    """Ends what has expired, decides, and applies the decisions; returns how many jobs got a place."""
+    with database.unit_of_work() as work:
+        for job in work.jobs.reap():
+            log.warning("job %s: the lease of attempt %d expired; now %s", job.id, job.fence, job.state)
+    with database.unit_of_work() as work:
+        snapshot = take_snapshot(work)
+    assigned = 0
+    for action in decide(snapshot):
+        with database.unit_of_work() as work:
+            # A deployment may have been claimed since the snapshot: what a host has is given out under one lock.
+            if not fits_now(work, action.job_id, action.host):
+                continue
+            given = work.jobs.assign(action.job_id, action.host, lease_s=lease_s)
+        if given is not None:
+            log.info("job %s: attempt %d goes to host %s", given.id, given.fence, given.host)
+            assigned += 1
+    return assigned
+
+
+class Scheduler:
+    """The loop around `tick`. Ends when `stop` is set, never because a part of the platform is away."""
+
+    def __init__(self, database: Database, relay: Relay, *, poll_s: float, lease_s: float) -> None:
+        self._database = database
+        self._relay = relay
+        self._poll_s = poll_s
+        self._lease_s = lease_s
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        while not self.stop.is_set():
+            try:
+                with self._database.leadership() as leadership, self._database.listen() as listener:
+                    self._follow(leadership)
+                    self._lead(leadership, listener)
+            except DatabaseUnavailable as error:
+                log.warning("the scheduler waits: %s", error)
+                self.stop.wait(_RECONNECT_S)
+
+    def _follow(self, leadership: Leadership) -> None:
+        while not self.stop.is_set() and not leadership.acquire():
+            self.stop.wait(self._poll_s)
+
+    def _lead(self, leadership: Leadership, listener: Listener) -> None:
+        if not self.stop.is_set():
+            log.info("this scheduler leads")
+        while not self.stop.is_set():
+            leadership.confirm()
+            tick(self._database, lease_s=self._lease_s)
+            self._relay.poke()
+            self._wait(listener)
+
+    def _wait(self, listener: Listener) -> None:
+        """Until something was committed. A burst of notifications is worth one look, not one each."""
+        if listener.wait(self._poll_s):
+            for _ in range(_BURST_MAX):
+                if not listener.wait(0.0):
+                    break

@@ -1,0 +1,103 @@
+"""Trains a sequence classifier: cross-entropy over the classes, without padding where the architecture allows it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from jobspecs.kinds.train_classifier import ClassifierTraining
+from workers.local_models.base_model import LoadedModel
+from workers.local_models.devices import autocast
+from workers.local_models.packed_encoder import Variant, classify, variant_of
+from workers.local_models.tokens import Int64s, TokenTable, batch_of
+from workers.run.context import RunContext
+from workers.training.batches import BatchPlan
+from workers.training.loop import TrainingResult, train
+from workers.training.optimization import learning_rates
+from workers.training.word_embeddings import compact, decay_of
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is trained on: tokens of N texts and labels (N,) below `classes`.
+
+    `judged_later` is the number of held-out texts, for the ETA.
+    """
+
+    tokens: TokenTable
+    labels: Int64s
+    classes: int
+    judged_later: int = 0
+
+
+def train_classifier(
+    context: RunContext,
+    loaded: LoadedModel,
+    data: TrainingData,
+    training: ClassifierTraining,
+    device: torch.device,
+    clock: Callable[[], float] = time.monotonic,
+) -> TrainingResult:
+    """Trains `loaded.model` in place, exactly resumable. Raises what `workers.training.loop.train` raises."""
+    model, variant = loaded.model, variant_of(loaded.model)
+    if training.freeze_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
+    set_aside, tokens = None, data.tokens
+    if variant == "packed" and not training.freeze_embeddings:
+        set_aside, tokens = compact(model, tokens)
+    task = _Classification(loaded, variant, tokens, data, training, device)
+    plan = BatchPlan(tokens.lengths, training.batch_size, training.epochs, training.seed, grouped=variant == "padded")
+    result = train(context, task, plan, training, device, judged_later=data.judged_later, clock=clock)
+    if set_aside is not None:
+        set_aside.restore(model, decay_of(learning_rates(plan.steps_total, training), training.weight_decay))
+    return result
+
+
+class _Classification:
+    """The task: logits of a step's texts against their classes."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        variant: Variant,
+        tokens: TokenTable,
+        data: TrainingData,
+        training: ClassifierTraining,
+        device: torch.device,
+    ) -> None:
+        self._loaded, self._variant, self._tokens, self._data = loaded, variant, tokens, data
+        self._training, self._device = training, device
+        self._class_weights = _class_weights(data, training, device)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self._loaded.model
+
+    def backward(self, rows: Int64s) -> torch.Tensor:
+        labels = torch.from_numpy(self._data.labels[rows]).to(self._device, non_blocking=True)
+        batch = batch_of(self._tokens, rows).to(self._device)
+        with autocast(self._device):
+            logits = classify(self.model, batch, self._variant, self._loaded.pad_id)
+        loss = functional.cross_entropy(
+            logits.float(), labels, weight=self._class_weights, label_smoothing=self._training.label_smoothing
+        )
+        torch.autograd.backward(loss)
+        return loss.detach()
+
+    def fingerprint(self) -> bytes:
+        arrays = (self._data.tokens.ids, self._data.tokens.offsets, self._data.labels)
+        return str(self._data.classes).encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+
+
+def _class_weights(data: TrainingData, training: ClassifierTraining, device: torch.device) -> torch.Tensor | None:
+    """Weights (classes,) that give every class the same say; None when all rows count alike."""
+    if training.class_weights == "none":
+        return None
+    counts = np.bincount(data.labels, minlength=data.classes).clip(min=1)
+    return torch.from_numpy(len(data.labels) / (data.classes * counts)).float().to(device)

@@ -1,0 +1,1 @@
+"""Trains embedders: data, losses, negatives and the card."""

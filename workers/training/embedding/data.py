@@ -1,0 +1,147 @@
+"""What an embedder learns from: rows of texts with a score or a class, split so that no text is on both sides.
+
+Notation: N rows, C texts per row, U distinct texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from corpus.splits import connected_split
+from jobspecs.kinds.train_embedder import ROWS_MIN, Prompts, TrainEmbedder
+from jobspecs.lifecycle import Reason
+from jobspecs.problems import InvalidInput, Problem
+from storage.tabular import detect_format, read_rows
+from workers.local_models.tokens import Int64s
+from workers.run.cells import score_cell, text_cell
+from workers.run.context import RunFailed
+
+#: Field of the spec -> the prompt that its texts get.
+PROMPT_OF = {"anchor": "query", "positive": "passage", "negative": "passage"}
+
+
+@dataclass(frozen=True)
+class EmbeddingRows:
+    """N rows. Text c of row n is `texts[columns[n, c]]`; `fields` (C) names each column as the spec does."""
+
+    texts: tuple[str, ...]
+    columns: Int64s
+    fields: tuple[str, ...]
+    #: (N,) scores from 0 to 1, or numbers of classes; None for anchors with positives.
+    targets: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def subset(self, rows: Int64s) -> EmbeddingRows:
+        """These rows, in this order, over the same texts."""
+        targets = None if self.targets is None else self.targets[rows]
+        return EmbeddingRows(self.texts, self.columns[rows], self.fields, targets)
+
+    def column(self, position: int) -> list[str]:
+        """The texts (N) of one column."""
+        return [self.texts[text] for text in self.columns[:, position]]
+
+    def with_negatives(self, texts: Sequence[str], columns: Int64s) -> EmbeddingRows:
+        """Also these columns (N, K), numbers in `texts`, which begins with this data's own."""
+        fields = self.fields + ("negative",) * columns.shape[1]
+        return EmbeddingRows(tuple(texts), np.hstack([self.columns, columns]), fields, self.targets)
+
+
+@dataclass(frozen=True)
+class EmbeddingSplit:
+    """The rows that train and the rows that judge."""
+
+    train: EmbeddingRows
+    validation: EmbeddingRows
+
+    @property
+    def rows_in_both(self) -> int:
+        """Held-out rows with a text that is also in the training part; with negatives there may be some."""
+        known = np.unique(self.train.columns)
+        return int(np.isin(self.validation.columns, known).any(axis=1).sum())
+
+
+def load_rows(path: Path, header: Sequence[str] | None, spec: TrainEmbedder) -> EmbeddingRows:
+    """Reads the columns of the spec. Raises RunFailed(invalid_dataset) with file and row for what can't be used."""
+    fields = tuple(field for field, _ in spec.text_columns)
+    names = [column for _, column in spec.text_columns]
+    targets = [column for column in (spec.score, spec.label) if column is not None]
+    numbers: dict[str, int] = {}
+    columns: list[list[int]] = []
+    values: list[Any] = []
+    try:
+        rows = read_rows(path, detect_format(path.name, header), [*names, *targets])
+        for number, row in enumerate(rows, start=1):
+            found = [text_cell(row[name], name, path.name, number) for name in names]
+            columns.append([numbers.setdefault(text, len(numbers)) for text in found])
+            values += [_target(row[name], spec, path.name, number) for name in targets]
+    except InvalidInput as error:
+        raise RunFailed(Reason.invalid_dataset, str(error)) from error
+    if len(columns) < ROWS_MIN:
+        raise _invalid(f"the data set has {len(columns)} rows; {ROWS_MIN} are needed.", "Add rows.")
+    if spec.label is not None:
+        values = _numbered(values)
+    column_array = np.array(columns, dtype=np.int64)
+    return EmbeddingRows(tuple(numbers), column_array, fields, np.array(values, dtype=np.float32) if targets else None)
+
+
+def split_rows(rows: EmbeddingRows, spec: TrainEmbedder) -> EmbeddingSplit:
+    """A random sample of `spec.rows` rows, then the held-out part. Depends on `validation.seed` and the data only.
+
+    Rows that share a text, directly or through other rows, go to the same side; negatives don't count, they are no
+    statement about a text. Where that ties most rows together, only rows with the same first text do.
+    """
+    own = [position for position, field in enumerate(rows.fields) if field != "negative"]
+    validation = spec.validation
+    try:
+        split = connected_split(
+            rows.columns[:, [own[0], own[-1]]], rows=spec.rows, fraction=validation.fraction, seed=validation.seed
+        )
+    except InvalidInput as error:
+        raise RunFailed(Reason.invalid_dataset, str(error)) from error
+    return EmbeddingSplit(train=rows.subset(split.train), validation=rows.subset(split.validation))
+
+
+def prompted(rows: EmbeddingRows, prompts: Prompts) -> tuple[list[str], Int64s]:
+    """Each distinct text with its prompt, and where each text of a row (N, C) is among them."""
+    given = [getattr(prompts, PROMPT_OF.get(field, "text")) for field in rows.fields]
+    variants = sorted(set(given))
+    keys = rows.columns * len(variants) + np.array([variants.index(prompt) for prompt in given])
+    used, places = np.unique(keys, return_inverse=True)
+    texts = [variants[key % len(variants)] + rows.texts[key // len(variants)] for key in used.tolist()]
+    return texts, places.reshape(rows.columns.shape).astype(np.int64)
+
+
+def _target(value: Any, spec: TrainEmbedder, file: str, row: int) -> Any:
+    if spec.score is None:
+        return text_cell(value, str(spec.label), file, row)
+    score = score_cell(value, spec.score, spec.score_range, file, row)
+    if spec.loss_name == "contrastive" and score not in (0.0, 1.0):
+        problem = Problem(
+            file=file,
+            row=row,
+            field=spec.score,
+            message=f"{value} is neither end of score_range, and contrastive knows only alike and different.",
+            remedy="Use cosent for scores in between.",
+        )
+        raise RunFailed(Reason.invalid_dataset, str(problem))
+    return score
+
+
+def _numbered(names: Sequence[str]) -> list[int]:
+    """The number of each class. Raises RunFailed(invalid_dataset) when too few have two texts."""
+    classes, numbers, counts = np.unique(np.array(names), return_inverse=True, return_counts=True)
+    if (counts > 1).sum() < 2:
+        raise _invalid(f"{len(classes)} classes, but not two of them with two texts each.", "Add rows.", "label")
+    return [int(number) for number in numbers]
+
+
+def _invalid(message: str, remedy: str, field: str | None = None) -> RunFailed:
+    return RunFailed(Reason.invalid_dataset, str(Problem(message=message, remedy=remedy, field=field)))

@@ -1,0 +1,1 @@
+"""Trains cross-encoders: data, losses, negatives and the card."""

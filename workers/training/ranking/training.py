@@ -1,0 +1,116 @@
+"""Trains a cross-encoder: one logit per pair, against its label or in comparison with a query's other passages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedModel
+
+from jobspecs.kinds.train_reranker import LISTWISE, RerankerTraining
+from workers.local_models.base_model import LoadedModel
+from workers.local_models.devices import autocast
+from workers.local_models.packed_encoder import Variant, classify, variant_of
+from workers.local_models.tokens import Int64s, TokenTable, batch_of
+from workers.run.context import RunContext
+from workers.training.batches import BatchPlan, QueryPlan
+from workers.training.loop import TrainingResult, train
+from workers.training.optimization import learning_rates
+from workers.training.progress import Plan
+from workers.training.ranking.losses import LOSSES
+from workers.training.saving import write_classifier
+from workers.training.word_embeddings import compact, decay_of
+
+
+@dataclass(frozen=True)
+class RankingTrainingData:
+    """What is trained on: tokens of N pairs, labels (N,) from 0 to 1, and the number (N,) of each pair's query.
+
+    `judged_later` is the number of held-out pairs, for the ETA.
+    """
+
+    tokens: TokenTable
+    labels: npt.NDArray[np.float32]
+    queries: Int64s
+    judged_later: int = 0
+
+
+def train_reranker(
+    context: RunContext,
+    loaded: LoadedModel,
+    data: RankingTrainingData,
+    loss: str,
+    training: RerankerTraining,
+    device: torch.device,
+    clock: Callable[[], float] = time.monotonic,
+) -> TrainingResult:
+    """Trains `loaded.model` in place, exactly resumable. Raises what `workers.training.loop.train` raises."""
+    model, variant = loaded.model, variant_of(loaded.model)
+    if training.freeze_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
+    set_aside, tokens = None, data.tokens
+    if variant == "packed" and not training.freeze_embeddings:
+        set_aside, tokens = compact(model, tokens)
+    task = _Ranking(loaded, variant, tokens, data, loss, device)
+    plan = _plan(data, loss, training, grouped=variant == "padded")
+    result = train(context, task, plan, training, device, judged_later=data.judged_later, clock=clock)
+    if set_aside is not None:
+        set_aside.restore(model, decay_of(learning_rates(plan.steps_total, training), training.weight_decay))
+    return result
+
+
+def write_reranker(output_dir: Path, loaded: LoadedModel, max_length: int) -> None:
+    """As `write_classifier`; the config also tells sentence-transformers to give scores from 0 to 1."""
+    loaded.model.config.sentence_transformers = {
+        "activation_fn": "torch.nn.modules.activation.Sigmoid",
+        "version": version("sentence-transformers"),
+    }
+    write_classifier(output_dir, loaded, max_length)
+
+
+def _plan(data: RankingTrainingData, loss: str, training: RerankerTraining, *, grouped: bool) -> Plan:
+    if loss in LISTWISE:
+        return QueryPlan(data.queries, training.batch_size, training.epochs, training.seed)
+    return BatchPlan(data.tokens.lengths, training.batch_size, training.epochs, training.seed, grouped=grouped)
+
+
+class _Ranking:
+    """The task: logits of a step's pairs against their labels."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        variant: Variant,
+        tokens: TokenTable,
+        data: RankingTrainingData,
+        loss: str,
+        device: torch.device,
+    ) -> None:
+        self._loaded, self._variant, self._tokens, self._data = loaded, variant, tokens, data
+        self._loss, self._device = loss, device
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self._loaded.model
+
+    def backward(self, rows: Int64s) -> torch.Tensor:
+        labels = torch.from_numpy(self._data.labels[rows]).to(self._device, non_blocking=True)
+        queries = torch.from_numpy(self._data.queries[rows]).to(self._device, non_blocking=True)
+        batch = batch_of(self._tokens, rows).to(self._device)
+        with autocast(self._device):
+            logits = classify(self.model, batch, self._variant, self._loaded.pad_id)
+        loss = LOSSES[self._loss](logits[:, 0].float(), labels, queries)
+        torch.autograd.backward(loss)
+        return loss.detach()
+
+    def fingerprint(self) -> bytes:
+        tokens = self._data.tokens
+        arrays = [tokens.ids, tokens.offsets, self._data.labels, self._data.queries]
+        arrays += [] if tokens.types is None else [tokens.types]
+        return self._loss.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
