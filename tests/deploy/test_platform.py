@@ -130,7 +130,7 @@ def test_up_runs_restarts_and_stops_everything(up: Callable[..., subprocess.Pope
     }
     assert f"Eigenwerk is ready at {access['url']} (token in {home}/platform.json)" in log.read_text()
 
-    worker = json.loads(wait_for(tmp_path / "note.worker.py", process, log))
+    worker = json.loads(wait_for(tmp_path / "note.agent.py", process, log))
     environment = worker["environment"]
     assert environment["EIGENWERK_SLOTS"] == "3"
     assert environment["EIGENWERK_SCRATCH_DIR"] == str(home / "scratch")
@@ -143,9 +143,9 @@ def test_up_runs_restarts_and_stops_everything(up: Callable[..., subprocess.Pope
     assert second.wait(30) == 1
     assert "is running on" in log.read_text()
 
-    (tmp_path / "note.worker.py").unlink()
+    (tmp_path / "note.agent.py").unlink()
     os.kill(worker["pid"], signal.SIGKILL)
-    assert json.loads(wait_for(tmp_path / "note.worker.py", process, log))["pid"] != worker["pid"]
+    assert json.loads(wait_for(tmp_path / "note.agent.py", process, log))["pid"] != worker["pid"]
     assert "worker ended unexpectedly; starting it again in 1 s" in log.read_text()
 
     everything = descendants(process.pid)
