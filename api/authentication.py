@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from api.errors import ApiError
 from api.parts import Parts
-from api.strict_json import StrictRequest
+from api.request_body import StrictRequest
 
 Scope = Literal["read", "write", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
