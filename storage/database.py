@@ -26,11 +26,13 @@ from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.deployments import DeploymentRepository
 from storage.repositories.events import EventRepository
+from storage.repositories.garbage import GarbageRepository
 from storage.repositories.hosts import HostRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.models import ModelRepository
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.queue import QueueRepository
+from storage.repositories.removal import RemovalRepository
 from storage.repositories.users import UserRepository
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,14 @@ class UnitOfWork:
     @cached_property
     def deployments(self) -> DeploymentRepository:
         return DeploymentRepository(self.session)
+
+    @cached_property
+    def garbage(self) -> GarbageRepository:
+        return GarbageRepository(self.session)
+
+    @cached_property
+    def removal(self) -> RemovalRepository:
+        return RemovalRepository(self.session, self.garbage)
 
     @cached_property
     def outbox(self) -> OutboxRepository:
