@@ -30,6 +30,7 @@ from storage.repositories.hosts import HostRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.models import ModelRepository
 from storage.repositories.outbox import OutboxRepository
+from storage.repositories.queue import QueueRepository
 from storage.repositories.users import UserRepository
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,10 @@ class UnitOfWork:
     @cached_property
     def jobs(self) -> JobRepository:
         return JobRepository(self.session, self.outbox)
+
+    @cached_property
+    def queue(self) -> QueueRepository:
+        return QueueRepository(self.session)
 
     @cached_property
     def events(self) -> EventRepository:

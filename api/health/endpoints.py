@@ -38,9 +38,9 @@ def metrics(request: Request, platform: ThePlatform) -> Response:
     """Figures in Prometheus's text format."""
     figures: Metrics = request.app.state.metrics
     with platform.database.unit_of_work() as work:
-        jobs = work.jobs.count_by_state()
+        jobs = work.queue.count_by_state()
         unsent = work.outbox.count_unsent()
-        age_s = work.jobs.oldest_queued_age_s()
+        age_s = work.queue.oldest_queued_age_s()
     return Response(figures.exposition(jobs, unsent, age_s), media_type=CONTENT_TYPE_LATEST)
 
 
