@@ -39,6 +39,12 @@ class CheckpointRepository:
         )
         return True
 
+    def is_named(self, job_id: UUID, prefix: str) -> bool:
+        """Whether the checkpoint stored under `prefix` was committed. Waits for a commit that is still under way."""
+        self._session.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update(of=JobRow))
+        named = select(CheckpointRow.step).where(CheckpointRow.job_id == job_id, CheckpointRow.prefix == prefix)
+        return self._session.execute(named).first() is not None
+
     def newest_first(self, job_id: UUID) -> Sequence[CheckpointRow]:
         """The job's checkpoints, the one furthest along first."""
         return self._session.scalars(
