@@ -38,8 +38,8 @@ class Use:
 
     kind: Literal["job", "deployment", "adapter", "alias"]
     name: str
-    #: The version that it needs.
-    version: int
+    #: The version that it needs; None where a whole thing is needed.
+    version: int | None = None
 
 
 class RemovalRepository:
@@ -76,6 +76,12 @@ class RemovalRepository:
         self._lock(DatasetVersionRow, by_id)
         return [Use("job", str(job), by_id[version].version) for job, version in self._active_jobs(by_id)]
 
+    def uses_of_job(self, job_id: UUID) -> list[Use]:
+        """Jobs that go on from its checkpoint; no other can begin to before this transaction has ended."""
+        self._session.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update())
+        retries = select(JobRow.id).where(JobRow.retry_of == job_id, JobRow.state.not_in(_ENDED))
+        return [Use("job", str(retry)) for retry in self._session.scalars(retries)]
+
     def delete_models(self, versions: Sequence[ModelVersionRow]) -> None:
         """The caller has asked for their uses. Their numbers are never given again."""
         for row in versions:
@@ -99,7 +105,10 @@ class RemovalRepository:
             self._session.execute(delete(DatasetVersionRow).where(DatasetVersionRow.id == row.id))
 
     def delete_job(self, job_id: UUID) -> bool:
-        """Deletes an ended job with its events and checkpoints; what it made stays. False when it has not ended."""
+        """Deletes an ended job with its events and checkpoints; what it made stays. False when it has not ended.
+
+        The caller has asked for its uses.
+        """
         query = select(JobRow).where(JobRow.id == job_id).with_for_update(of=JobRow)
         row = self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
         if row is None or row.state not in _ENDED:
@@ -110,6 +119,8 @@ class RemovalRepository:
         attempts = [f"artifacts/{job_id}/{fence}" for fence in range(1, row.fence + 1)]
         for prefix in set(attempts) - self._garbage.named(attempts):
             self._garbage.add(prefix, bytes_total=0)
+        retries = update(JobRow).where(JobRow.retry_of == job_id).values(retry_of=None)
+        self._session.execute(retries)
         for table in (ModelVersionRow, DatasetVersionRow):
             self._session.execute(update(table).where(table.job_id == job_id).values(job_id=None))
         for part in (CheckpointRow, JobEventRow, JobTransitionRow):

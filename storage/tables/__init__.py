@@ -6,7 +6,7 @@ from storage.tables.base import Base
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.deployments import DeploymentRow
 from storage.tables.garbage import GarbageRow
-from storage.tables.hosts import HostRow
+from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
 from storage.tables.outbox import OutboxRow
@@ -19,6 +19,7 @@ __all__ = [
     "DatasetVersionRow",
     "DeploymentRow",
     "GarbageRow",
+    "HostInstanceRow",
     "HostRow",
     "JobEventRow",
     "JobRow",
