@@ -55,38 +55,51 @@ def checked_file_name(file_name: str, columns: Sequence[str] | None = None) -> t
 def push(
     parts: Parts, user: Principal, name: str, file_name: str, table: TableFormat, received: Received
 ) -> tuple[DatasetVersionDetail, bool]:
-    """Checks and stores the file as the next version; content that is there already gives that version, and False."""
+    """Checks and stores the file as the next version; content that is there already gives that version, and False.
+
+    Pushed again, content heals a version whose stored object is missing or damaged.
+    """
     profile = profile_table(received.path, table, file_name)
     header = list(table.header) if table.header is not None else None
-    with parts.database.unit_of_work() as work:
-        for row in work.datasets.list_versions(user.user_id, name):
-            if (row.sha256, row.file_name, row.header) == (received.sha256, file_name, header):
-                return detail_of(row), False
+    earlier = _same_content(parts, user, name, file_name, header, received)
+    if earlier is not None:
+        if not parts.objects.holds(earlier.key, sha256=earlier.sha256, bytes_total=earlier.bytes):
+            log.warning("data set version %s had lost its object and gets it back", earlier.id)
+            parts.objects.upload_file(received.path, earlier.key, sha256=received.sha256)
+        return detail_of(earlier), False
     version_id = uuid4()
     # The key is made of ids, never of names; the suffix keeps the format visible to people who look into the bucket.
     key = f"datasets/{version_id}/data{_suffix(table)}"
     parts.objects.upload_file(received.path, key, sha256=received.sha256)
-    try:
-        with parts.database.unit_of_work() as work:
-            row = work.datasets.add_version(
-                user.user_id,
-                name,
-                version_id=version_id,
-                file_name=file_name,
-                key=key,
-                bytes_total=received.bytes,
-                sha256=received.sha256,
-                profile=profile,
-                header=header,
-            )
-            answer = detail_of(row)
-            created = row.id == version_id
-    except BaseException:
-        _forget(parts, key)
-        raise
+    # Whatever fails from here on, the commit may have happened though its answer was lost: the object stays, and
+    # housekeeping deletes it if no row names it.
+    with parts.database.unit_of_work() as work:
+        row = work.datasets.add_version(
+            user.user_id,
+            name,
+            version_id=version_id,
+            file_name=file_name,
+            key=key,
+            bytes_total=received.bytes,
+            sha256=received.sha256,
+            profile=profile,
+            header=header,
+        )
+        answer = detail_of(row)
+        created = row.id == version_id
     if not created:
         _forget(parts, key)
     return answer, created
+
+
+def _same_content(
+    parts: Parts, user: Principal, name: str, file_name: str, header: list[str] | None, received: Received
+) -> DatasetVersionRow | None:
+    with parts.database.unit_of_work() as work:
+        for row in work.datasets.list_versions(user.user_id, name):
+            if (row.sha256, row.file_name, row.header) == (received.sha256, file_name, header):
+                return row
+    return None
 
 
 def list_datasets(parts: Parts, user: Principal) -> DatasetList:
@@ -160,7 +173,7 @@ def _suffix(table: TableFormat) -> str:
 
 
 def _forget(parts: Parts, key: str) -> None:
-    """Deletes an object that no row names. When that fails it takes up space and does no other harm."""
+    """Deletes an object that no row names. When that fails, housekeeping does it later."""
     try:
         parts.objects.delete(key)
     except ObjectStoreError as error:

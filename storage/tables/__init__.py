@@ -5,7 +5,7 @@ from __future__ import annotations
 from storage.tables.base import Base
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.deployments import DeploymentRow
-from storage.tables.hosts import HostRow
+from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
 from storage.tables.outbox import OutboxRow
@@ -18,6 +18,7 @@ __all__ = [
     "DatasetRow",
     "DatasetVersionRow",
     "DeploymentRow",
+    "HostInstanceRow",
     "HostRow",
     "JobEventRow",
     "JobRow",
