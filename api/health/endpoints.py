@@ -26,7 +26,7 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"model": Readiness}})
 @public
 async def readyz(request: Request) -> JSONResponse:
-    """200 when database and object store answer; without Redis it is `degraded` and still 200."""
+    """200 when database and object store answer; without Redis or a scheduler it is `degraded` and still 200."""
     probe: ReadinessProbe = request.app.state.readiness
     readiness = await probe.look()
     return JSONResponse(readiness.model_dump(), 503 if readiness.status == "unavailable" else 200)
@@ -38,9 +38,9 @@ def metrics(request: Request, platform: ThePlatform) -> Response:
     """Figures in Prometheus's text format."""
     figures: Metrics = request.app.state.metrics
     with platform.database.unit_of_work() as work:
-        jobs = work.jobs.count_by_state()
+        jobs = work.queue.count_by_state()
         unsent = work.outbox.count_unsent()
-        age_s = work.jobs.oldest_queued_age_s()
+        age_s = work.queue.oldest_queued_age_s()
     return Response(figures.exposition(jobs, unsent, age_s), media_type=CONTENT_TYPE_LATEST)
 
 

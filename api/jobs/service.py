@@ -202,7 +202,7 @@ def _inspected(parts: Parts, spec: JobSpec, frozen: Frozen) -> Inspected:
     model = frozen.inputs.model
     digest = model.digest if isinstance(model, FrozenRegistryModel) else None
     with parts.database.unit_of_work() as work:
-        speeds = work.jobs.speeds(spec.kind, digest, gpus=spec.resources.gpus)
+        speeds = work.queue.speeds(spec.kind, digest, gpus=spec.resources.gpus)
     return inspect(parts, spec, frozen, speeds)
 
 

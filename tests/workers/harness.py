@@ -226,7 +226,7 @@ class Harness:
                     self.store.download_file(key, target, sha256=file.sha256, bytes_total=file.bytes)
                     target.unlink()
             with self.database.unit_of_work() as work:
-                assert not [row for row in work.jobs.active() if row.id == job.id and row.state in ACTIVE]
+                assert not [row for row in work.queue.active() if row.id == job.id and row.state in ACTIVE]
 
     def until(
         self, condition: Callable[[], bool], seconds: float, what: str | Callable[[], str] = "the condition"

@@ -136,7 +136,7 @@ class Supervisor:
         """Compares what the database says this host has with what it is doing."""
         self._bury()
         with self._database.unit_of_work() as work:
-            jobs = work.jobs.active(self._config.name)
+            jobs = work.queue.active(self._config.name)
         for job in jobs:
             attempt = self._attempts.get((job.id, job.fence))
             if attempt is not None:

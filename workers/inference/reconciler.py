@@ -91,7 +91,7 @@ class Reconciler:
                 work.deployments.renew(self.host, lease_s=self.lease.lease_s)
             work.hosts.lock(self.host)
             used_bytes = sum(row.memory_bytes for row in work.deployments.held(self.host))
-            used_bytes += sum(job.memory_bytes for job in work.jobs.active(self.host))
+            used_bytes += sum(job.memory_bytes for job in work.queue.active(self.host))
             while row := work.deployments.claim(
                 self.host, memory_bytes_free=self.memory_bytes - used_bytes, lease_s=self.lease.lease_s
             ):

@@ -15,14 +15,14 @@ def take_snapshot(work: UnitOfWork) -> Snapshot:
     hosts = _hosts(work)
     # With every slot taken nothing can start, and a backlog of thousands need not be read at every commit.
     room = any(host.slots_used < host.slots_total for host in hosts)
-    return Snapshot(waiting=[_waiting(job) for job in work.jobs.waiting()] if room else [], hosts=hosts)
+    return Snapshot(waiting=[_waiting(job) for job in work.queue.waiting()] if room else [], hosts=hosts)
 
 
 def _hosts(work: UnitOfWork) -> list[Host]:
     slots: dict[str, int] = defaultdict(int)
     memory: dict[str, int] = defaultdict(int)
     gpus: dict[str, int] = defaultdict(int)
-    for job in work.jobs.active():
+    for job in work.queue.active():
         if job.host is not None:
             slots[job.host] += job.slots
             memory[job.host] += job.memory_bytes
@@ -61,4 +61,5 @@ def _waiting(job: JobRow) -> Waiting:
         slots=job.slots,
         memory_bytes=job.memory_bytes,
         gpus=job.gpus,
+        avoid_hosts=frozenset(job.avoided_hosts),
     )
