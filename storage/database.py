@@ -30,6 +30,7 @@ from storage.repositories.hosts import HostRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.models import ModelRepository
 from storage.repositories.outbox import OutboxRepository
+from storage.repositories.owners import OwnerRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.users import UserRepository
 
@@ -61,6 +62,10 @@ class UnitOfWork:
     """The repositories of one transaction."""
 
     session: Session
+
+    @cached_property
+    def owners(self) -> OwnerRepository:
+        return OwnerRepository(self.session)
 
     @cached_property
     def users(self) -> UserRepository:

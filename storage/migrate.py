@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -24,13 +25,22 @@ _MIGRATION_LOCK = 0x45_49_47_4D
 ADMIN = "admin"
 
 
-def upgrade(database_url: str) -> None:
-    """Applies every migration that the database lacks."""
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Applies every migration that the database lacks, up to `revision`."""
+    _run(database_url, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Takes back every migration behind `revision`."""
+    _run(database_url, lambda config: command.downgrade(config, revision))
+
+
+def _run(database_url: str, migrate: Callable[[Config], None]) -> None:
     engine = create_engine(database_url)
     try:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            command.upgrade(_config(connection), "head")
+            migrate(_config(connection))
     finally:
         engine.dispose()
 

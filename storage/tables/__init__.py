@@ -9,6 +9,7 @@ from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
 from storage.tables.outbox import OutboxRow
+from storage.tables.owners import OwnerRow
 from storage.tables.users import TokenRow, UserRow
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ModelRow",
     "ModelVersionRow",
     "OutboxRow",
+    "OwnerRow",
     "TokenRow",
     "UserRow",
 ]

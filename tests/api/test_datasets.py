@@ -7,6 +7,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from jobspecs.references import Reference
 from tests.api.conftest import HEADLINES, Api, RunApi, gzipped, sha256
 from tests.lost_answers import losing_answers
 
@@ -135,7 +136,7 @@ def test_another_user_sees_no_data_set_of_mine(api: Api) -> None:
 def test_the_key_of_the_object_is_made_by_the_platform(api: Api) -> None:
     version = api.push()
     with api.database.unit_of_work() as work:
-        row = work.datasets.find(api.user, "headlines")
+        row = work.datasets.find(api.reach(), Reference(name="headlines"))
         assert row is not None
         assert row.key == f"datasets/{UUID(str(row.id))}/data.csv"
         assert row.sha256 == version["sha256"]
@@ -172,7 +173,7 @@ def test_a_push_whose_commit_was_not_answered_keeps_its_object_and_the_next_one_
 def test_pushing_again_heals_a_data_set_whose_object_is_missing_or_damaged(api: Api, content: bytes | None) -> None:
     api.push()
     with api.database.unit_of_work() as work:
-        row = work.datasets.find(api.user, "headlines")
+        row = work.datasets.find(api.reach(), Reference(name="headlines"))
     assert row is not None
     with closing(api.objects()) as store:
         if content is None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from uuid import uuid4
+
+import psycopg
+
 from storage.database import Database
-from storage.migrate import differences, ensure_admin, upgrade
+from storage.migrate import differences, downgrade, ensure_admin, upgrade
 
 
 def test_the_migrations_give_exactly_the_tables(database_url: str) -> None:
@@ -12,6 +16,25 @@ def test_the_migrations_give_exactly_the_tables(database_url: str) -> None:
 def test_upgrading_twice_changes_nothing(database_url: str) -> None:
     upgrade(database_url)
     upgrade(database_url)
+
+
+def test_owners_keep_the_ids_and_the_things_of_users_up_and_down(empty_database_url: str) -> None:
+    upgrade(empty_database_url, "0002")
+    ada, data = uuid4(), uuid4()
+    with psycopg.connect(empty_database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("INSERT INTO users (id, name) VALUES (%s, 'ada')", (ada,))
+        connection.execute("INSERT INTO datasets (id, owner_id, name) VALUES (%s, %s, 'rows')", (data, ada))
+        connection.execute(
+            "INSERT INTO tokens (id, user_id, sha256, hint, scopes) VALUES (%s, %s, 'x', 'x', '{}')", (data, ada)
+        )
+        upgrade(empty_database_url)
+        assert connection.execute("SELECT id, kind, name FROM owners").fetchall() == [(ada, "user", "ada")]
+        downgrade(empty_database_url, "0002")
+        assert connection.execute("SELECT id, name FROM users").fetchall() == [(ada, "ada")]
+        owners = connection.execute("SELECT owner_id FROM datasets UNION SELECT user_id FROM tokens").fetchall()
+        assert owners == [(ada,)]
+    upgrade(empty_database_url)
+    assert differences(empty_database_url) == []
 
 
 def test_the_admin_token_is_stored_as_its_hash_only(database_url: str) -> None:
