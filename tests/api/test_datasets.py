@@ -6,10 +6,12 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from jobspecs.references import Reference
 from tests.api.conftest import HEADLINES, Api, RunApi, gzipped, sha256
 from tests.lost_answers import losing_answers
+from workers.agent.housekeeping import Housekeeper
 
 
 def push(client: httpx.Client, content: bytes, file_name: str = "headlines.csv", **headers: str) -> httpx.Response:
@@ -167,6 +169,30 @@ def test_a_push_whose_commit_was_not_answered_keeps_its_object_and_the_next_one_
         assert (again.status_code, again.json()["version"]) == (200, 1)
         rows = other.client.get("/v1/datasets/headlines/versions/1/preview").json()["rows"]
         assert len(rows) == 10
+
+
+def test_the_object_of_a_push_that_never_became_a_version_goes_after_a_day(run_api: RunApi, api: Api) -> None:
+    """As a crash between upload and commit leaves it."""
+    storage = api.settings.storage
+    with (
+        losing_answers(storage.database_url, "INSERT INTO garbage") as (url, lost),
+        run_api(storage=replace(storage, database_url=url)) as other,
+        closing(api.objects()) as store,
+    ):
+        keeper = Housekeeper(api.database, store)
+        before = objects(api)
+        lost.left = 1
+        assert push(other.client, HEADLINES.encode()).status_code == 503
+        with api.database.unit_of_work() as work:
+            left = work.session.scalars(text("SELECT prefix FROM garbage ORDER BY created_at DESC LIMIT 1")).one()
+        store.put_bytes(f"{left}/data.csv", HEADLINES.encode())
+        keeper.sweep_garbage()
+        assert objects(api) == before + 1, "it may yet become a version"
+        with api.database.unit_of_work() as work:
+            work.garbage.add(left, bytes_total=0)  # the day is over
+        keeper.sweep_garbage()
+        assert objects(api) == before
+        assert push(other.client, HEADLINES.encode()).status_code == 201
 
 
 @pytest.mark.parametrize("content", [None, b"short", bytes(len(HEADLINES))])

@@ -4,8 +4,10 @@ from uuid import uuid4
 
 import psycopg
 
+from jobspecs.rights import Reach
 from storage.database import Database
 from storage.migrate import differences, downgrade, ensure_admin, upgrade
+from storage.schema import scripts
 
 
 def test_the_migrations_give_exactly_the_tables(database_url: str) -> None:
@@ -35,6 +37,36 @@ def test_owners_keep_the_ids_and_the_things_of_users_up_and_down(empty_database_
         assert owners == [(ada,)]
     upgrade(empty_database_url)
     assert differences(empty_database_url) == []
+
+
+def test_every_migration_can_be_undone_and_done_again_with_data_in_the_tables(database_url: str) -> None:
+    database = Database(database_url)
+    with database.unit_of_work() as work:
+        user = work.users.ensure("somebody")
+        work.users.add_token(user.id, "ew_secret", scopes=("read",))
+        work.hosts.announce("one", slots=1, memory_bytes=1, gpus=0, accepting=True)
+        work.jobs.submit(
+            user.id,
+            actor="user:somebody",
+            spec={"kind": "train-classifier", "name": "kept", "priority": 0},
+            inputs={},
+            slots=1,
+            memory_bytes=1,
+            gpus=0,
+            request_sha256="0" * 64,
+        )
+    database.close()
+    chain = [script.revision for script in scripts().walk_revisions()]
+    for revision in chain[1:]:
+        downgrade(database_url, revision)
+    upgrade(database_url)
+    assert differences(database_url) == []
+    database = Database(database_url)
+    with database.unit_of_work() as work:
+        row = work.users.authenticate("ew_secret")
+        assert row is not None
+        assert [job.name for job in work.jobs.list(Reach.of(row.user.id))] == ["kept"]
+    database.close()
 
 
 def test_the_admin_token_is_stored_as_its_hash_only(database_url: str) -> None:
