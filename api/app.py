@@ -87,6 +87,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await run_in_threadpool(sweep_spool, parts.settings.spool_dir)
     try:
+        # Begun now, so that the first file finds it warm.
+        parts.confinement.start()
         yield
     finally:
         await parts.close()

@@ -10,8 +10,10 @@ import anyio
 import httpx
 from fastapi import Depends, Request
 
+from api.foreign_files import Readings
 from api.jobs.inspection_cache import InspectionCache
 from api.settings import ApiSettings
+from corpus.confinement.confinement import Confinement
 from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressWatcher
@@ -40,6 +42,9 @@ class Parts:
     #: For the model hub; it honours the proxy variables.
     hub: httpx.Client
     transfers: anyio.CapacityLimiter
+    #: Where foreign bytes are read.
+    confinement: Confinement
+    readings: Readings
     #: What was found out about data sets and models.
     inspections: InspectionCache = field(default_factory=InspectionCache)
     #: Set when the process shall end: streams that have no end of their own finish.
@@ -70,9 +75,12 @@ class Parts:
             ),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=anyio.CapacityLimiter(TRANSFERS_MAX),
+            confinement=Confinement("api.confined_tasks:TASKS"),
+            readings=Readings(),
         )
 
     async def close(self) -> None:
+        self.confinement.close()
         await self.inference.aclose()
         await self.watcher.close()
         self.hub.close()

@@ -42,8 +42,11 @@ async def push_dataset(
     """
     file_name, table = service.checked_file_name(file_name, columns)
     async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
+        profile = await platform.readings.read(
+            request, user.user_id, file_name, partial(service.profiled, platform, file_name, table, received)
+        )
         version, created = await in_transfer(
-            platform, partial(service.push, platform, user, name, file_name, table, received)
+            platform, partial(service.push, platform, user, name, file_name, table, received, profile)
         )
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{name}/versions/{version.version}"
@@ -76,6 +79,7 @@ def get_version(platform: ThePlatform, user: TheUser, name: Name, version: Versi
 async def preview(
     platform: ThePlatform,
     user: TheUser,
+    request: Request,
     name: Name,
     version: Version,
     as_chat: Annotated[ChatQuestion, Depends()],
@@ -84,9 +88,10 @@ async def preview(
 ) -> Preview | ChatPreview:
     """The first rows: as they are, or as conversations the way a model will see them."""
     if shown_as == "chat":
-        work = partial(chats.preview, platform, user, name, _number(version), as_chat, rows)
-        return await in_transfer(platform, work)
-    return await in_transfer(platform, partial(service.preview, platform, user, name, _number(version), rows))
+        as_shown = partial(chats.preview, platform, user, name, _number(version), as_chat, rows)
+        return await platform.readings.read(request, user.user_id, name, as_shown)
+    first = partial(service.preview, platform, user, name, _number(version), rows)
+    return await platform.readings.read(request, user.user_id, name, first)
 
 
 def _number(version: str) -> int | None:
