@@ -36,6 +36,7 @@ class JobRepository:
         slots: int,
         memory_bytes: int,
         gpus: int,
+        max_runtime_s: float,
         request_sha256: str,
         idempotency_key: str | None = None,
         warnings: Sequence[dict[str, Any]] = (),
@@ -55,6 +56,7 @@ class JobRepository:
             "slots": slots,
             "memory_bytes": memory_bytes,
             "gpus": gpus,
+            "max_runtime_s": max_runtime_s,
             "request_sha256": request_sha256,
             "idempotency_key": idempotency_key,
             "transition_seq": 1,
@@ -93,18 +95,21 @@ class JobRepository:
         source = JobState(row.state)
         if not may(source, target) or (sources is not None and source not in sources):
             return None
-        now = self._session.scalar(select(func.clock_timestamp()))
+        now = self._session.scalars(select(func.clock_timestamp())).one()
         if target is JobState.assigned:
             if host is None or lease_s is None:
                 raise ValueError("assigning a job needs a host and a lease")
             row.fence += 1
             row.host = host
             row.lease_until = self._from_now(lease_s)
+            row.assigned_at = now
             row.started_at = row.started_at or now
         if target not in ACTIVE:
             self._wake(row)
             row.host, row.lease_until = None, None
             self._outbox.add("schedule", {"job_id": str(job_id)})
+        if target is JobState.queued:
+            row.queued_at = now
         if target in TERMINAL:
             row.finished_at = now
         row.not_before = self._from_now(not_before_s) if not_before_s else None
@@ -172,7 +177,7 @@ class JobRepository:
         """Ends the attempts whose lease has run out by the database's clock. Any number of reapers may run."""
         expired = self._session.scalars(
             select(JobRow.id)
-            .where(JobRow.lease_until < func.clock_timestamp())
+            .where(JobRow.lease_until < func.statement_timestamp())
             .limit(limit)
             .with_for_update(of=JobRow, skip_locked=True)
         ).all()

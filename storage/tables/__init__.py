@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from storage.tables.base import Base
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
+from storage.tables.decisions import DecisionRow
 from storage.tables.deployments import DeploymentRow
 from storage.tables.hosts import HostRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
@@ -16,6 +17,7 @@ __all__ = [
     "CheckpointRow",
     "DatasetRow",
     "DatasetVersionRow",
+    "DecisionRow",
     "DeploymentRow",
     "HostRow",
     "JobEventRow",

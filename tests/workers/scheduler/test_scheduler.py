@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 
 from jobspecs.lifecycle import JobState
+from scheduling.decisions import Resources
 from tests.workers.harness import Harness
 from workers.scheduler.loop import tick
 from workers.scheduler.snapshot import take_snapshot
@@ -21,7 +22,7 @@ def test_a_snapshot_counts_what_is_in_use_and_leaves_out_hosts_that_take_nothing
     assert tick(harness.database, lease_s=60) == 1
     with harness.database.unit_of_work() as work:
         snapshot = take_snapshot(work)
-    assert [(host.name, host.slots_used, host.memory_bytes_used) for host in snapshot.hosts] == [("one", 1, 60)]
+    assert [(host.name, host.free) for host in snapshot.hosts] == [("one", Resources(1, 40))]
     assert len(snapshot.waiting) == 1
     assert harness.job(job_id).state == JobState.assigned
     # No second one fits: the memory is given away.
