@@ -50,6 +50,8 @@ class Waiting:
     needs: Resources
     #: Seconds after which it has given its place back, counted from its start.
     time_limit_s: float
+    #: Hosts that could not run it a while ago; it goes there only when no other could ever take it.
+    avoid_hosts: frozenset[str] = frozenset()
     #: Others of its owner, priority, needs and time limit wait behind it and are not in the snapshot.
     followed: bool = False
 
@@ -131,6 +133,12 @@ class Reservation:
         return (self.needs + job.needs).fit(host.free_in(self.in_s))
 
 
+def suited_hosts(job: Waiting, hosts: Iterable[Host]) -> list[Host]:
+    """The hosts that could ever take the job, without those that it avoids as long as others are left."""
+    able = [host for host in hosts if host.could_ever_take(job.needs)]
+    return [host for host in able if host.name not in job.avoid_hosts] or able
+
+
 def decide(snapshot: Snapshot) -> list[Action]:
     """The starts that this snapshot allows, in order. Never gives out more slots, memory or GPUs than a host has.
 
@@ -139,19 +147,21 @@ def decide(snapshot: Snapshot) -> list[Action]:
     hosts = {host.name: host for host in sorted(snapshot.hosts, key=lambda host: host.name)}
     reservation: Reservation | None = None
     # What fits nowhere now fits nowhere later on: room only shrinks while this goes on.
-    blocked: set[tuple[Resources, float]] = set()
+    blocked: set[tuple[Resources, float, frozenset[str]]] = set()
     actions: list[Action] = []
     for job in sorted(snapshot.waiting, key=lambda job: (-job.priority, job.order)):
-        if (job.needs, job.time_limit_s) in blocked:
+        shape = job.needs, job.time_limit_s, job.avoid_hosts
+        if shape in blocked:
             continue
+        suited = suited_hosts(job, hosts.values())
         fitting = [
             host
-            for host in hosts.values()
+            for host in suited
             if host.can_take(job.needs) and (reservation is None or reservation.allows(job, host))
         ]
         if not fitting:
-            blocked.add((job.needs, job.time_limit_s))
-            reservation = reservation or _reserve(job, hosts.values())
+            blocked.add(shape)
+            reservation = reservation or _reserve(job, suited)
             continue
         best = min(fitting, key=lambda host: _preference(job, host, reservation))
         hosts[best.name] = best.with_job(job)
@@ -161,12 +171,11 @@ def decide(snapshot: Snapshot) -> list[Action]:
     return actions
 
 
-def _reserve(job: Waiting, hosts: Iterable[Host]) -> Reservation | None:
+def _reserve(job: Waiting, suited: Sequence[Host]) -> Reservation | None:
     """The host that will have room for the job first; None where none is large enough: it must hold nobody back."""
-    able = [(host.has_room_in_s(job.needs), host.name) for host in hosts if host.could_ever_take(job.needs)]
-    if not able:
+    if not suited:
         return None
-    in_s, name = min(able)
+    in_s, name = min((host.has_room_in_s(job.needs), host.name) for host in suited)
     return Reservation(name, job.needs, in_s)
 
 

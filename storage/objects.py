@@ -223,6 +223,20 @@ class ObjectStore:
             parsedate_to_datetime(headers["Last-Modified"]),
         )
 
+    def holds(self, key: str, *, sha256: str, bytes_total: int) -> bool:
+        """Whether the object is there and its bytes, all of them read, are the promised ones."""
+        digest = hashlib.sha256()
+        try:
+            info = self.stat(key)
+            if info.bytes != bytes_total:
+                return False
+            with self.open_range(key, 0, info.bytes, etag=info.etag) as stream:
+                for chunk in stream:
+                    digest.update(chunk)
+        except (ObjectNotFound, ObjectCorrupt):
+            return False
+        return digest.hexdigest() == sha256
+
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """All objects whose key begins with `prefix` (end it with a slash to mean a folder), in the order of keys."""
         token = ""

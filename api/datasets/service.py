@@ -19,11 +19,10 @@ from api.datasets.schemas import (
     detail_of,
     version_of,
 )
-from api.errors import ApiError, not_found
+from api.errors import ApiError, not_found, unavailable
 from api.parts import Parts
 from api.streaming import Received
 from jobspecs.problems import InvalidInput, Problem
-from storage.objects import ObjectStoreError
 from storage.tables import DatasetVersionRow
 from storage.tabular import TableFormat, detect_format, profile_table, read_rows
 
@@ -35,6 +34,8 @@ _PREVIEW_BYTES = 4 * 1024 * 1024
 #: Parquet has its index at the end, so a preview needs the whole file; larger ones have none.
 _PREVIEW_PARQUET_BYTES_MAX = 64 * 1024 * 1024
 _FILE_NAME_CHARS_MAX = 255
+#: An object that was sent longer ago than this and has no version is deleted.
+_PUSH_SECONDS_MAX = 24 * 3600.0
 
 
 def checked_file_name(file_name: str, columns: Sequence[str] | None = None) -> tuple[str, TableFormat]:
@@ -55,38 +56,67 @@ def checked_file_name(file_name: str, columns: Sequence[str] | None = None) -> t
 def push(
     parts: Parts, user: Principal, name: str, file_name: str, table: TableFormat, received: Received
 ) -> tuple[DatasetVersionDetail, bool]:
-    """Checks and stores the file as the next version; content that is there already gives that version, and False."""
+    """Checks and stores the file as the next version; content that is there already gives that version, and False.
+
+    Pushed again, content heals a version whose stored object is missing or damaged.
+    """
     profile = profile_table(received.path, table, file_name)
     header = list(table.header) if table.header is not None else None
+    earlier = _same_content(parts, user, name, file_name, header, received)
+    if earlier is not None:
+        _heal(parts, earlier, received)
+        return detail_of(earlier), False
+    version_id = uuid4()
+    # The key is made of ids, never of names; the suffix keeps the format visible to people who look into the bucket.
+    folder = f"datasets/{version_id}"
+    key = f"{folder}/data{_suffix(table)}"
+    # Until the version is committed its object is garbage. So nothing has to be deleted here, whatever fails: a commit
+    # without an answer may have happened.
+    with parts.database.unit_of_work() as work:
+        work.garbage.add(folder, bytes_total=received.bytes, after_s=_PUSH_SECONDS_MAX)
+    parts.objects.upload_file(received.path, key, sha256=received.sha256)
+    with parts.database.unit_of_work() as work:
+        row = work.datasets.add_version(
+            user.user_id,
+            name,
+            version_id=version_id,
+            file_name=file_name,
+            key=key,
+            bytes_total=received.bytes,
+            sha256=received.sha256,
+            profile=profile,
+            header=header,
+        )
+        created = row.id == version_id
+        if not created:
+            work.garbage.add(folder, bytes_total=received.bytes)
+        elif not work.garbage.take_back(folder):
+            raise unavailable("The object store took too long. Send the file again.", "push_took_too_long")
+        return detail_of(row), created
+
+
+def _heal(parts: Parts, row: DatasetVersionRow, received: Received) -> None:
+    """Sends the object again when it is missing or damaged."""
+    if parts.objects.holds(row.key, sha256=row.sha256, bytes_total=row.bytes):
+        return
+    log.warning("data set version %s had lost its object and gets it back", row.id)
+    parts.objects.upload_file(received.path, row.key, sha256=received.sha256)
+    with parts.database.unit_of_work() as work:
+        folder = row.key.rpartition("/")[0]
+        if not work.garbage.named_by_versions([folder]):
+            # Deleted meanwhile.
+            work.garbage.add(folder, bytes_total=row.bytes)
+            raise not_found(f"data set {row.dataset.name} with version {row.version} any more; push it again")
+
+
+def _same_content(
+    parts: Parts, user: Principal, name: str, file_name: str, header: list[str] | None, received: Received
+) -> DatasetVersionRow | None:
     with parts.database.unit_of_work() as work:
         for row in work.datasets.list_versions(user.user_id, name):
             if (row.sha256, row.file_name, row.header) == (received.sha256, file_name, header):
-                return detail_of(row), False
-    version_id = uuid4()
-    # The key is made of ids, never of names; the suffix keeps the format visible to people who look into the bucket.
-    key = f"datasets/{version_id}/data{_suffix(table)}"
-    parts.objects.upload_file(received.path, key, sha256=received.sha256)
-    try:
-        with parts.database.unit_of_work() as work:
-            row = work.datasets.add_version(
-                user.user_id,
-                name,
-                version_id=version_id,
-                file_name=file_name,
-                key=key,
-                bytes_total=received.bytes,
-                sha256=received.sha256,
-                profile=profile,
-                header=header,
-            )
-            answer = detail_of(row)
-            created = row.id == version_id
-    except BaseException:
-        _forget(parts, key)
-        raise
-    if not created:
-        _forget(parts, key)
-    return answer, created
+                return row
+    return None
 
 
 def list_datasets(parts: Parts, user: Principal) -> DatasetList:
@@ -157,11 +187,3 @@ def _found(row: DatasetVersionRow | None, name: str, version: int | None) -> Dat
 
 def _suffix(table: TableFormat) -> str:
     return f".{table.kind}" + (f".{table.compression}" if table.compression else "")
-
-
-def _forget(parts: Parts, key: str) -> None:
-    """Deletes an object that no row names. When that fails it takes up space and does no other harm."""
-    try:
-        parts.objects.delete(key)
-    except ObjectStoreError as error:
-        log.warning("the unused object %s was not deleted: %s", key, error)

@@ -103,13 +103,14 @@ class DatasetRepository:
             select(DatasetRow)
             .where(DatasetRow.owner_id == owner_id, DatasetRow.name == name)
             .with_for_update(of=DatasetRow)
+            .execution_options(populate_existing=True)
         ).one()
 
     def _append(self, dataset: DatasetRow, row: DatasetVersionRow) -> DatasetVersionRow:
         newest = self._session.scalar(
             select(func.max(DatasetVersionRow.version)).where(DatasetVersionRow.dataset_id == dataset.id)
         )
-        row.dataset, row.version = dataset, (newest or 0) + 1
+        row.dataset, row.version = dataset, max(newest or 0, dataset.version_deleted_max) + 1
         self._session.add(row)
         self._session.flush()
         self._session.refresh(row)

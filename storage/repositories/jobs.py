@@ -10,13 +10,18 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobspecs.lifecycle import ACTIVE, CRASHES_MAX, REASONS, TERMINAL, JobState, Reason, may
+from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, JobState, Loss, Reason, may
 from storage.repositories.outbox import OutboxRepository
 from storage.tables import JobRow, JobTransitionRow
 
-#: Seconds before a job that was given back may start again: at once after a first crash, later after more,
-#: and later when a part of the platform is missing, so that it is not asked in a tight loop.
+#: Seconds before a job that was given back may start again: at once after a first crash or a first dead host, later
+#: after more and when a part of the platform is missing, so that it is not asked in a tight loop.
 _BACK_OFF_S = 10.0
+#: Each further loss of a host multiplies the back-off: five of them spread over a quarter of an hour, in which
+#: somebody may find room on a full disk.
+_BACK_OFF_GROWTH = 4.0
+#: Seconds for which a job keeps away from a host that could not run it.
+AVOIDED_S = 1800.0
 
 
 class JobRepository:
@@ -81,13 +86,15 @@ class JobRepository:
         message: str | None = None,
         host: str | None = None,
         lease_s: float | None = None,
-        crashed: bool = False,
+        loss: Loss | None = None,
+        avoids_host: bool = False,
         not_before_s: float = 0.0,
     ) -> JobRow | None:
         """Moves the job to `target`, writes the transition, and announces it; or returns None and changes nothing.
 
         None means that a guard failed: no such job, the table of transitions forbids it, its state is not one of
         `sources`, or its fence is not `fence`. Going to `assigned` raises the fence and needs `host` and `lease_s`.
+        `loss` is counted; with `avoids_host` the job keeps away from its host for AVOIDED_S.
         """
         row = self._locked(job_id)
         if row is None or (fence is not None and row.fence != fence):
@@ -102,18 +109,21 @@ class JobRepository:
             row.fence += 1
             row.host = host
             row.lease_until = self._from_now(lease_s)
-            row.assigned_at = now
-            row.started_at = row.started_at or now
+            row.assigned_at, row.started_at = now, row.started_at or now
+        if avoids_host and row.host is not None:
+            row.avoid_hosts = sorted({*row.avoided_hosts, row.host})
+            row.avoid_until = self._from_now(AVOIDED_S)
         if target not in ACTIVE:
             self._wake(row)
             row.host, row.lease_until = None, None
             self._outbox.add("schedule", {"job_id": str(job_id)})
-        if target is JobState.queued:
-            row.queued_at = now
-        if target in TERMINAL:
-            row.finished_at = now
+            row.queued_at, row.finished_at = (now, None) if target is JobState.queued else (row.queued_at, now)
+        if target is JobState.succeeded and row.fence == 1:
+            # An only attempt that brought the result left nothing else.
+            row.swept_fence = 1
         row.not_before = self._from_now(not_before_s) if not_before_s else None
-        row.crash_count += crashed
+        row.crash_count += loss is Loss.crash
+        row.host_losses += loss is Loss.host
         row.state = target.value
         row.reason = reason.value if reason else None
         row.message = message
@@ -154,14 +164,14 @@ class JobRepository:
         if row.state == JobState.preempting and REASONS[reason].retried:
             reason = Reason.preempted
         rule = REASONS[reason]
-        crashes = row.crash_count + rule.counts_as_crash
         if not rule.retried:
             return self.transition(job_id, JobState.failed, actor=actor, fence=fence, reason=reason, message=message)
-        if crashes >= CRASHES_MAX:
+        losses = (row.crash_count if rule.counts_as is Loss.crash else row.host_losses) + 1
+        if rule.counts_as is not None and losses >= LOSSES_MAX[rule.counts_as]:
+            end, loss = rule.ends_as, rule.counts_as
             return self.transition(
-                job_id, JobState.failed, actor=actor, fence=fence, reason=Reason.poisoned, message=message, crashed=True
+                job_id, JobState.failed, actor=actor, fence=fence, reason=end, message=message, loss=loss
             )
-        at_once = reason in (Reason.preempted, Reason.worker_stopped) or (rule.counts_as_crash and crashes == 1)
         return self.transition(
             job_id,
             JobState.queued,
@@ -169,8 +179,9 @@ class JobRepository:
             fence=fence,
             reason=reason,
             message=message,
-            crashed=rule.counts_as_crash,
-            not_before_s=0.0 if at_once else _BACK_OFF_S,
+            loss=rule.counts_as,
+            avoids_host=rule.avoids_host,
+            not_before_s=_back_off_s(reason, losses),
         )
 
     def reap(self, limit: int = 100) -> list[JobRow]:
@@ -273,3 +284,15 @@ class JobRepository:
                 actor=actor,
             )
         )
+
+
+def _back_off_s(reason: Reason, losses: int) -> float:
+    """Seconds to wait after the `losses`th loss of this kind in a row."""
+    rule = REASONS[reason]
+    if reason in (Reason.preempted, Reason.worker_stopped):
+        return 0.0
+    if rule.counts_as is None:
+        return _BACK_OFF_S
+    if losses == 1 and not rule.avoids_host:
+        return 0.0
+    return _BACK_OFF_S * (_BACK_OFF_GROWTH ** (losses - 1) if rule.counts_as is Loss.host else 1.0)

@@ -51,14 +51,17 @@ class ModelRepository:
             .on_conflict_do_nothing(index_elements=["owner_id", "name"])
         )
         model = self._session.scalars(
-            select(ModelRow).where(ModelRow.owner_id == owner_id, ModelRow.name == name).with_for_update(of=ModelRow)
+            select(ModelRow)
+            .where(ModelRow.owner_id == owner_id, ModelRow.name == name)
+            .with_for_update(of=ModelRow)
+            .execution_options(populate_existing=True)
         ).one()
         newest = self._session.scalar(
             select(func.max(ModelVersionRow.version)).where(ModelVersionRow.model_id == model.id)
         )
         row = ModelVersionRow(
             model=model,
-            version=(newest or 0) + 1,
+            version=max(newest or 0, model.version_deleted_max) + 1,
             job_id=job_id,
             fence=fence,
             digest=manifest.digest,

@@ -49,16 +49,25 @@ WITH RECURSIVE walk AS (
         WHERE state = 'queued' AND priority = groups.priority AND owner_id = groups.owner_id AND gpus = groups.gpus
             AND slots = groups.slots AND memory_bytes = groups.memory_bytes AND max_runtime_s = groups.max_runtime_s
             AND (not_before IS NULL OR not_before <= statement_timestamp())
+            AND (avoid_until IS NULL OR avoid_until <= statement_timestamp())
         ORDER BY submitted_order LIMIT (SELECT rows FROM depth)
     ) AS first
 ), front AS (
-    SELECT id, submitted_order, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s FROM jobs
-    WHERE state = 'queued' AND (not_before IS NULL OR not_before <= statement_timestamp())
+    SELECT id, submitted_order, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s, false AS followed,
+        CASE WHEN avoid_until > statement_timestamp() THEN avoid_hosts ELSE '{}' END AS avoided
+    FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= statement_timestamp())
     ORDER BY priority DESC, submitted_order LIMIT :front
+), avoiding AS (
+    SELECT id, submitted_order, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s, false, avoid_hosts
+    FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= statement_timestamp())
+        AND avoid_until IS NOT NULL AND avoid_until > statement_timestamp()
+    ORDER BY priority DESC, submitted_order LIMIT :front
+), further AS (
+    SELECT * FROM front UNION SELECT * FROM avoiding
 )
-SELECT * FROM heads
+SELECT heads.*, CAST('{}' AS text[]) FROM heads
 UNION ALL
-SELECT front.*, false FROM front WHERE NOT EXISTS (SELECT FROM heads WHERE heads.id = front.id)
+SELECT * FROM further WHERE NOT EXISTS (SELECT FROM heads WHERE heads.id = further.id)
 """).bindparams(groups_max=_GROUPS_MAX, rows_max=_ROWS_MAX, front=_FRONT)
 
 
@@ -75,6 +84,8 @@ class QueuedJob:
     memory_bytes: int
     max_runtime_s: float
     followed: bool
+    #: Hosts that it keeps away from at the moment. Such jobs are no heads: those behind them may go elsewhere.
+    avoided_hosts: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +116,9 @@ class QueueRepository:
 
     def places(self, host: str | None = None) -> list[Place]:
         """What the jobs take that some host, or this one, holds."""
-        held_s = func.extract("epoch", func.clock_timestamp() - JobRow.assigned_at)
+        # A scheduler of the version before, which may still run during an upgrade, writes no `assigned_at`.
+        since = func.coalesce(JobRow.assigned_at, JobRow.started_at)
+        held_s = func.extract("epoch", func.clock_timestamp() - since)
         query = select(JobRow.host, JobRow.slots, JobRow.memory_bytes, JobRow.gpus, JobRow.max_runtime_s, held_s)
         query = query.where(JobRow.host.is_not(None) if host is None else JobRow.host == host)
         rows = self._session.execute(query.order_by(JobRow.submitted_order))

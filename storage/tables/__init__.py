@@ -6,10 +6,12 @@ from storage.tables.base import Base
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
 from storage.tables.deployments import DeploymentRow
-from storage.tables.hosts import HostRow
+from storage.tables.garbage import GarbageRow
+from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
 from storage.tables.outbox import OutboxRow
+from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.users import TokenRow, UserRow
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     "DatasetVersionRow",
     "DecisionRow",
     "DeploymentRow",
+    "GarbageRow",
+    "HostInstanceRow",
     "HostRow",
     "JobEventRow",
     "JobRow",
@@ -29,6 +33,8 @@ __all__ = [
     "ModelRow",
     "ModelVersionRow",
     "OutboxRow",
+    "SchedulerLeaderRow",
+    "SchemaCompatibilityRow",
     "TokenRow",
     "UserRow",
 ]

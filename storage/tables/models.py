@@ -20,6 +20,8 @@ class ModelRow(Base):
     id: Mapped[UuidKey]
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
     name: Mapped[str]
+    #: The highest number among its deleted versions, 0 when none was: a number means one content for ever.
+    version_deleted_max: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[CreatedAt]
 
     owner: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
 from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from tests.api.conftest import HEADLINES, Api, RunApi, gzipped, sha256
+from tests.lost_answers import losing_answers
+from workers.agent.housekeeping import Housekeeper
 
 
 def push(client: httpx.Client, content: bytes, file_name: str = "headlines.csv", **headers: str) -> httpx.Response:
@@ -139,11 +144,66 @@ def test_the_key_of_the_object_is_made_by_the_platform(api: Api) -> None:
 
 
 def test_without_the_object_store_a_push_answers_503_and_makes_no_version(run_api: RunApi, api: Api) -> None:
-    from dataclasses import replace
-
     away = replace(api.settings.storage, s3_endpoint="http://127.0.0.1:1")
     with run_api(storage=away) as other:
         answer = push(other.client, HEADLINES.encode())
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "object_store_unavailable")
         assert int(answer.headers["Retry-After"]) > 0
         assert other.client.get("/v1/datasets").json()["data"] == []
+
+
+def test_a_push_whose_commit_was_not_answered_keeps_its_object_and_the_next_one_finds_it(
+    run_api: RunApi, api: Api
+) -> None:
+    storage = api.settings.storage
+    with (
+        losing_answers(storage.database_url, "INSERT INTO dataset_versions") as (url, lost),
+        run_api(storage=replace(storage, database_url=url)) as other,
+    ):
+        lost.left = 1
+        first = push(other.client, HEADLINES.encode())
+        assert (first.status_code, first.json()["error"]["code"]) == (503, "database_unavailable")
+        assert lost.left == 0
+        again = push(other.client, HEADLINES.encode())
+        assert (again.status_code, again.json()["version"]) == (200, 1)
+        rows = other.client.get("/v1/datasets/headlines/versions/1/preview").json()["rows"]
+        assert len(rows) == 10
+
+
+def test_the_object_of_a_push_that_never_became_a_version_goes_after_a_day(run_api: RunApi, api: Api) -> None:
+    """As a crash between upload and commit leaves it."""
+    storage = api.settings.storage
+    with (
+        losing_answers(storage.database_url, "INSERT INTO garbage") as (url, lost),
+        run_api(storage=replace(storage, database_url=url)) as other,
+        closing(api.objects()) as store,
+    ):
+        keeper = Housekeeper(api.database, store)
+        before = objects(api)
+        lost.left = 1
+        assert push(other.client, HEADLINES.encode()).status_code == 503
+        with api.database.unit_of_work() as work:
+            left = work.session.scalars(text("SELECT prefix FROM garbage ORDER BY created_at DESC LIMIT 1")).one()
+        store.put_bytes(f"{left}/data.csv", HEADLINES.encode())
+        keeper.sweep_garbage()
+        assert objects(api) == before + 1, "it may yet become a version"
+        with api.database.unit_of_work() as work:
+            work.garbage.add(left, bytes_total=0)  # the day is over
+        keeper.sweep_garbage()
+        assert objects(api) == before
+        assert push(other.client, HEADLINES.encode()).status_code == 201
+
+
+@pytest.mark.parametrize("content", [None, b"short", bytes(len(HEADLINES))])
+def test_pushing_again_heals_a_data_set_whose_object_is_missing_or_damaged(api: Api, content: bytes | None) -> None:
+    api.push()
+    with api.database.unit_of_work() as work:
+        row = work.datasets.find(api.user, "headlines")
+    assert row is not None
+    with closing(api.objects()) as store:
+        if content is None:
+            store.delete(row.key)
+        else:
+            store.put_bytes(row.key, content)
+        assert push(api.client, HEADLINES.encode()).status_code == 200
+        assert store.get_bytes(row.key) == HEADLINES.encode()

@@ -9,7 +9,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduling.decisions import Assign, Host, Resources, Running, Snapshot, Waiting, decide
+from scheduling.decisions import Assign, Host, Resources, Running, Snapshot, Waiting, decide, suited_hosts
 from scheduling.replay import pack, unpack
 
 ADA = UUID(int=7)
@@ -24,6 +24,7 @@ waiting_jobs = st.lists(
         order=st.integers(1, 1000),
         needs=amounts,
         time_limit_s=times_s,
+        avoid_hosts=st.sampled_from([frozenset[str](), frozenset[str](), frozenset({"host-0"})]),
     ),
     max_size=12,
     unique_by=(lambda job: job.order, lambda job: job.job_id),
@@ -91,12 +92,18 @@ def test_one_host_at_most_is_kept_free_and_only_for_a_job_that_goes_first(snapsh
     actions = decide(snapshot)
     hosts = after(actions, snapshot)
     left = unstarted(actions, snapshot)
-    idle = {host.name for host in hosts.values() for job in left if host.can_take(job.needs)}
+    room = {
+        job.job_id: {host.name for host in suited_hosts(job, hosts.values()) if host.can_take(job.needs)}
+        for job in left
+    }
+    idle = set[str]().union(*room.values())
     assert len(idle) <= 1
     for name in idle:
-        waits_for_it = [job for job in left if not any(host.can_take(job.needs) for host in hosts.values())]
-        first = min(position(job) for job in waits_for_it if hosts[name].could_ever_take(job.needs))
-        assert all(first < position(job) for job in left if hosts[name].can_take(job.needs))
+        waits_for_it = [
+            job for job in left if not room[job.job_id] and hosts[name] in suited_hosts(job, hosts.values())
+        ]
+        first = min(position(job) for job in waits_for_it)
+        assert all(first < position(job) for job in left if name in room[job.job_id])
 
 
 @given(snapshots)
@@ -104,7 +111,7 @@ def test_the_first_job_starts_whenever_some_host_has_room(snapshot: Snapshot) ->
     if snapshot.waiting:
         first = min(snapshot.waiting, key=position)
         started = any(action.job_id == first.job_id for action in decide(snapshot))
-        assert started == any(host.can_take(first.needs) for host in snapshot.hosts)
+        assert started == any(host.can_take(first.needs) for host in suited_hosts(first, snapshot.hosts))
 
 
 @given(snapshots)
@@ -119,7 +126,7 @@ def test_who_goes_first_is_served_as_if_nobody_came_behind(snapshot: Snapshot) -
 def latest_start_s(job: Waiting, hosts: dict[str, Host]) -> float:
     """By time limits alone, if nothing else starts: counted by hand, not by the code under test."""
     best = math.inf
-    for host in hosts.values():
+    for host in suited_hosts(job, hosts.values()):
         for at_s in (0.0, *(running.ends_in_s for running in host.running)):
             used = [running.needs for running in host.running if running.ends_in_s > at_s]
             if (
@@ -178,7 +185,7 @@ def test_looking_at_the_heads_of_groups_alone_starts_the_same_jobs(snapshot: Sna
     while True:
         groups: dict[tuple[object, ...], list[Waiting]] = defaultdict(list)
         for job in sorted(left, key=position):
-            groups[job.priority, job.needs, job.time_limit_s].append(job)
+            groups[job.priority, job.needs, job.time_limit_s, job.avoid_hosts].append(job)
         heads = [job for group in groups.values() for job in group[: depth - 1]]
         heads += [replace(group[depth - 1], followed=True) for group in groups.values() if len(group) >= depth]
         actions = decide(Snapshot(heads, list(hosts.values())))
@@ -256,3 +263,14 @@ def test_cpu_jobs_spread_over_empty_hosts_and_leave_hosts_with_gpus_to_those_tha
     hosts = [host("a", gpus=1), host("b"), host("c")]
     actions = decide(Snapshot([job(1), job(2), job(3), job(4), job(5)], hosts))
     assert [action.host for action in actions] == ["b", "c", "b", "c", "a"]
+
+
+def test_a_job_keeps_away_from_a_host_that_could_not_run_it_even_if_the_other_is_busy() -> None:
+    hosts = [host("bad", slots=4), host("busy", slots=1, running=(running(5),))]
+    avoiding = replace(job(1), avoid_hosts=frozenset({"bad"}))
+    assert decide(Snapshot([avoiding, job(2)], hosts)) == [Assign(job(2).job_id, "bad")]
+
+
+def test_a_job_takes_a_host_that_it_avoids_when_no_other_could_ever_take_it() -> None:
+    avoiding = replace(job(1, memory=8), avoid_hosts=frozenset({"bad"}))
+    assert decide(Snapshot([avoiding], [host("bad"), host("small", memory=4)])) == [Assign(avoiding.job_id, "bad")]

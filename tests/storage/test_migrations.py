@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from storage.database import Database
-from storage.migrate import differences, ensure_admin, upgrade
+from storage.migrate import differences, downgrade, ensure_admin, upgrade
+from storage.schema import scripts
 
 
 def test_the_migrations_give_exactly_the_tables(database_url: str) -> None:
@@ -12,6 +13,37 @@ def test_the_migrations_give_exactly_the_tables(database_url: str) -> None:
 def test_upgrading_twice_changes_nothing(database_url: str) -> None:
     upgrade(database_url)
     upgrade(database_url)
+
+
+def test_every_migration_can_be_undone_and_done_again_with_data_in_the_tables(database_url: str) -> None:
+    database = Database(database_url)
+    with database.unit_of_work() as work:
+        user = work.users.ensure("somebody")
+        work.users.add_token(user.id, "ew_secret", scopes=("read",))
+        work.hosts.announce("one", slots=1, memory_bytes=1, gpus=0, accepting=True)
+        work.jobs.submit(
+            user.id,
+            owner_name=user.name,
+            spec={"kind": "train-classifier", "name": "kept", "priority": 0, "resources": {"max_runtime": "3600s"}},
+            inputs={},
+            slots=1,
+            memory_bytes=1,
+            gpus=0,
+            max_runtime_s=3600,
+            request_sha256="0" * 64,
+        )
+    database.close()
+    chain = [script.revision for script in scripts().walk_revisions()]
+    for revision in chain[1:]:
+        downgrade(database_url, revision)
+    upgrade(database_url)
+    assert differences(database_url) == []
+    database = Database(database_url)
+    with database.unit_of_work() as work:
+        row = work.users.authenticate("ew_secret")
+        assert row is not None
+        assert [(job.name, job.max_runtime_s) for job in work.jobs.list(row.user.id)] == [("kept", 3600)]
+    database.close()
 
 
 def test_the_admin_token_is_stored_as_its_hash_only(database_url: str) -> None:

@@ -63,6 +63,17 @@ def test_a_job_in_back_off_is_not_read_and_those_behind_it_are(database: Databas
     assert [job for job, _ in heads(database, 5)] == [second]
 
 
+def test_a_job_that_avoids_a_host_says_so_and_hides_nobody_behind_it(database: Database) -> None:
+    first, second = submit(database), submit(database)
+    with database.unit_of_work() as work:
+        work.jobs.assign(first, "host", lease_s=60)
+        work.jobs.end_attempt(first, reason=Reason.disk_full, message="", actor="host:host")
+        work.session.execute(text("UPDATE jobs SET not_before = NULL"))
+    with database.unit_of_work() as work:
+        read = {job.id: (job.avoided_hosts, job.followed) for job in work.queue.heads(1)}
+    assert read == {first: (["host"], False), second: ([], True)}
+
+
 def test_the_age_of_the_queue_counts_from_the_last_time_that_a_job_came_into_it(database: Database) -> None:
     job = submit(database)
     with database.unit_of_work() as work:

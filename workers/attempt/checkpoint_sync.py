@@ -102,31 +102,34 @@ class CheckpointUploader:
 
     def _send_patiently(self, step: int, folder: Path) -> None:
         prefix = f"checkpoints/{self._job_id}/{self._fence}/{folder.name}"
-        perhaps_stored = False
         while not self._stopped.is_set():
             try:
-                self._send(step, folder, prefix)
+                if not self._send(step, folder, prefix):
+                    self._discard(prefix)
+                    self._on_fenced()
                 return
             except (TransferStopped, ObjectCorrupt, OSError, ValueError) as error:
                 log.warning("checkpoint of job %s at step %d is left out: %s", self._job_id, step, error)
-                if not perhaps_stored:
-                    self._discard(prefix)
+                self._discard(prefix)
                 return
             except (ObjectStoreError, DatabaseUnavailable) as error:
-                # The answer to a commit may have been lost; then the checkpoint counts.
-                perhaps_stored |= isinstance(error, DatabaseUnavailable)
                 log.warning("checkpoint of job %s at step %d is not stored yet: %s", self._job_id, step, error)
                 if self._waiting is not None:
                     return
                 self._stopped.wait(_RETRY_S)
 
     def _discard(self, prefix: str) -> None:
+        """Deletes it unless a row names it: an answer may have been lost, and another attempt resumes from it now."""
         try:
+            with self._database.unit_of_work() as work:
+                if work.checkpoints.is_named(self._job_id, prefix):
+                    return
             self._store.delete(prefix)
-        except ObjectStoreError as error:
+        except (ObjectStoreError, DatabaseUnavailable) as error:
             log.warning("%s stays behind until the job has ended: %s", prefix, error)
 
-    def _send(self, step: int, folder: Path, prefix: str) -> None:
+    def _send(self, step: int, folder: Path, prefix: str) -> bool:
+        """Stores and commits it. False when the attempt is fenced off."""
         manifest = read_manifest(folder)
         for file in manifest.files:
             self._store.upload_file(
@@ -135,11 +138,9 @@ class CheckpointUploader:
         self._store.upload_file(folder / MANIFEST_NAME, f"{prefix}/{MANIFEST_NAME}")
         with self._database.unit_of_work() as work:
             stored = work.checkpoints.add(self._job_id, self._fence, step, prefix=prefix, manifest=manifest)
-        if not stored:
-            self._store.delete(prefix)
-            self._on_fenced()
-            return
-        forget_checkpoints(self._database, self._store, self._job_id, keep=KEPT)
+        if stored:
+            forget_checkpoints(self._database, self._store, self._job_id, keep=KEPT)
+        return stored
 
 
 def forget_checkpoints(database: Database, store: ObjectStore, job_id: UUID, *, keep: int) -> None:

@@ -8,6 +8,8 @@ import bm25s
 import numpy as np
 import numpy.typing as npt
 
+from workers.judging.bootstrap import Between, no_stop
+
 Scores = npt.NDArray[np.float32]
 
 _WORD = r"(?u)\b\w+\b"
@@ -37,8 +39,8 @@ def _words(texts: Sequence[str]) -> list[list[str]]:
     return [list(words) for words in tokens]
 
 
-def pair_scores(queries: Sequence[str], passages: Sequence[str]) -> Scores:
-    """Scores (N,) of N pairs, over an index of all their passages."""
+def pair_scores(queries: Sequence[str], passages: Sequence[str], between: Between = no_stop) -> Scores:
+    """Scores (N,) of N pairs, over an index of all their passages. `between` is called between two queries."""
     corpus = {passage: place for place, passage in enumerate(dict.fromkeys(passages))}
     index = Bm25(list(corpus))
     rows: dict[str, list[int]] = {}
@@ -46,5 +48,6 @@ def pair_scores(queries: Sequence[str], passages: Sequence[str]) -> Scores:
         rows.setdefault(query, []).append(row)
     scores = np.zeros(len(queries), dtype=np.float32)
     for query, own in rows.items():
+        between()
         scores[own] = index.scores(query)[[corpus[passages[row]] for row in own]]
     return scores

@@ -1,7 +1,7 @@
 """Was the fine-tuning worth it? Loss on held-out answers before and after, and for preferences how far they are kept.
 
-Intervals are 95 % percentile bootstraps over held-out rows (B. Efron 1979), base and result resampled together: rows
-that are hard for one are hard for the other, so their difference is known better than either.
+Intervals are of a bootstrap over held-out rows, base and result resampled together: rows that are hard for one are hard
+for the other, so their difference is known better than either.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from workers.judging.bootstrap import Between, Floats, bootstrapped_means, interval, no_stop
 from workers.judging.ranking_verdict import JUDGED_MIN
 from workers.judging.verdict import Helped
 from workers.local_models.tokens import Int64s
-from workers.training.llm.scoring import Float64s
 
-_RESAMPLES = 2000
-_SEED = 20_407
 BASE, RESULT = "base model", "fine-tuned"
 
 
@@ -35,8 +33,8 @@ class Figure:
 class HeldOut:
     """Of N held-out answers: log-probabilities (N,) of each, in nats, before and after, and their tokens (N,)."""
 
-    before: Float64s
-    after: Float64s
+    before: Floats
+    after: Floats
     tokens: Int64s
 
 
@@ -69,16 +67,20 @@ class LlmVerdict:
         return found
 
 
-def judge(held_out: HeldOut, rewards: Float64s | None = None) -> LlmVerdict:
-    """`rewards` (M,): of each held-out pair or answer, how far the result moved towards what is preferred."""
-    tokens, *likelihoods = _resampled_sums(held_out.tokens.astype(np.float64), held_out.before, held_out.after)
+def judge(held_out: HeldOut, rewards: Floats | None = None, between: Between = no_stop) -> LlmVerdict:
+    """`rewards` (M,): of each held-out pair or answer, how far the result moved towards what is preferred.
+
+    `between` is called between two resamples, and may raise to stop.
+    """
+    figures = np.stack([held_out.tokens.astype(np.float64), held_out.before, held_out.after])
+    tokens, *likelihoods = bootstrapped_means(figures, between)
     losses = [-likelihood / tokens for likelihood in likelihoods]
     total = float(held_out.tokens.sum())
     before, after = (-float(values.sum()) / total for values in (held_out.before, held_out.after))
     difference = _figure(after - before, losses[1] - losses[0])
     margin = accuracy = None
     if rewards is not None:
-        margin, accuracy = _mean(rewards), _mean((rewards > 0).astype(np.float64))
+        margin, accuracy = _means(rewards, (rewards > 0).astype(np.float64), between=between)
     rows = len(held_out.tokens)
     helped = _helped(difference if margin is None else Figure(-margin.value, -margin.high, -margin.low), rows)
     own, base = _figure(after, losses[1]), _figure(before, losses[0])
@@ -130,17 +132,10 @@ def _perplexity(loss: float) -> float:
     return math.exp(min(loss, 700.0))
 
 
-def _mean(values: Float64s) -> Figure:
-    return _figure(float(values.mean()), _resampled_sums(values)[0] / len(values))
+def _means(*values: Floats, between: Between) -> list[Figure]:
+    resampled = bootstrapped_means(np.stack(values), between)
+    return [_figure(float(own.mean()), means) for own, means in zip(values, resampled, strict=True)]
 
 
-def _figure(value: float, resampled: Float64s) -> Figure:
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Figure(value, float(low), float(high))
-
-
-def _resampled_sums(*values: Float64s) -> Float64s:
-    """Sums (V, R) of V figures (N,) each over resamples of their rows, the same for all; one resample in memory."""
-    table, generator = np.stack(values), np.random.default_rng(_SEED)
-    rows = table.shape[1]
-    return np.stack([table[:, generator.integers(0, rows, rows)].sum(1) for _ in range(_RESAMPLES)], axis=1)
+def _figure(value: float, resampled: Floats) -> Figure:
+    return Figure(value, *interval(resampled))

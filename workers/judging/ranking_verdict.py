@@ -1,12 +1,11 @@
 """Was the training worth it? Order or correlation on held-out queries, with its uncertainty, beside cheaper systems.
 
-Intervals are percentiles of a bootstrap over queries (pairs, for correlations); every resample is the same for all
-systems, so that their difference has an interval too (B. Efron 1979; for retrieval T. Sakai, SIGIR 2006).
+Intervals are of a bootstrap over queries (pairs, for correlations), the same resamples for all systems.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,20 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from workers.training.ranking.data import RELEVANT_MIN, Pairs, has_rankings
+from workers.judging.bootstrap import Between, Floats, bootstrap, bootstrapped_means, interval, no_stop
+from workers.judging.search import CUTOFF, NDCG
+from workers.local_models.tokens import Int64s
 
-Floats = npt.NDArray[np.float64]
 Helped = Literal["yes", "no", "unclear"]
 
-#: Places of a ranking that count for nDCG.
-CUTOFF = 10
+#: A pair with at least this label counts as relevant where a measure knows only yes and no.
+RELEVANT_MIN = 0.5
 #: Fewer can prove nothing at 95 %, whatever the resamples say: chance puts all of five on one side in 1 of 16 cases.
 JUDGED_MIN = 6
-_RESAMPLES = 1000
-_INTERVAL = (2.5, 97.5)
 _SEED = 20
 
-NDCG, MRR, AP, SPEARMAN, PEARSON = "ndcg_at_10", "mrr", "average_precision", "spearman", "pearson"
+MRR, AP, SPEARMAN, PEARSON = "mrr", "average_precision", "spearman", "pearson"
 _NAMES = {
     NDCG: "nDCG@10",
     MRR: "MRR",
@@ -81,14 +79,30 @@ class RankingVerdict:
         }
 
 
-def judge_rankings(pairs: Pairs, scores: Mapping[str, npt.NDArray[Any]]) -> RankingVerdict:
-    """The verdict over scores (N,) of the held-out pairs by system; the first system is the trained one.
+def judge_rankings(
+    labels: npt.NDArray[Any], groups: Int64s, scores: Mapping[str, npt.NDArray[Any]], between: Between = no_stop
+) -> RankingVerdict:
+    """The verdict over scores (N,) of held-out pairs by system; the first system is the trained one.
 
-    By nDCG@10 where most pairs belong to a query with passages of unlike labels, else by Spearman over all pairs.
+    `labels` (N,) go from 0 to 1; `groups` (N,) number the pairs' queries. By nDCG@10 where most pairs belong to a query
+    with passages of unlike labels, else by Spearman over all pairs.
     """
-    if has_rankings(pairs):
-        return _by_order(pairs, scores)
-    return judge_correlations(pairs.labels.astype(np.float64), scores)
+    labels = labels.astype(np.float64)
+    if has_rankings(labels, groups):
+        return _by_order(labels, groups, scores, between)
+    return judge_correlations(labels, scores, between)
+
+
+def rows_by_query(groups: Int64s) -> list[Int64s]:
+    """The rows of each query, ascending; the queries in the order of their numbers."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(order) else []
+
+
+def has_rankings(labels: npt.NDArray[Any], groups: Int64s) -> bool:
+    """Whether most pairs belong to a query with passages of unlike labels, so that an order can be judged."""
+    ranked = [len(rows) for rows in rows_by_query(groups) if np.ptp(labels[rows]) > 0]
+    return 2 * sum(ranked) > len(labels)
 
 
 def ranking_measures(labels: Floats, scores: Floats) -> tuple[float, float, float]:
@@ -117,63 +131,69 @@ def pearson(labels: Floats, scores: Floats) -> float:
     return float(x @ y) / norm if norm > 0 else 0.0
 
 
-def correlation_of(system: str, labels: Floats, scores: Floats) -> SystemScore:
+def correlation_of(system: str, labels: Floats, scores: Floats, between: Between = no_stop) -> SystemScore:
     """Spearman and Pearson of scores (N,) with labels (N,), the first with its 95 % interval."""
-    resampled = np.array([spearman(labels[rows], scores[rows]) for rows in resampled_rows(len(labels))])
-    return _score(system, SPEARMAN, {SPEARMAN: spearman(labels, scores), PEARSON: pearson(labels, scores)}, resampled)
+    return _score(system, SPEARMAN, _correlations(labels, scores), _spearmans(labels, [scores], between)[0])
 
 
-def _by_order(pairs: Pairs, scores: Mapping[str, npt.NDArray[Any]]) -> RankingVerdict:
-    labels = pairs.labels.astype(np.float64)
+def judge_correlations(
+    labels: Floats, scores: Mapping[str, npt.NDArray[Any]], between: Between = no_stop
+) -> RankingVerdict:
+    """The verdict by Spearman over scores (N,) of N pairs by system; the first system is the trained one."""
+    given = {system: values.astype(np.float64) for system, values in scores.items()}
+    values = {system: _correlations(labels, own) for system, own in given.items()}
+    resampled = _spearmans(labels, list(given.values()), between)
+    return compare_systems(SPEARMAN, values, resampled, len(labels), "held-out pairs")
+
+
+def _correlations(labels: Floats, scores: Floats) -> dict[str, float]:
+    return {SPEARMAN: spearman(labels, scores), PEARSON: pearson(labels, scores)}
+
+
+def _spearmans(labels: Floats, systems: Sequence[Floats], between: Between) -> Floats:
+    """Correlations (V, R) of V systems' scores (N,) with the labels over resamples of the pairs."""
+
+    def of_resample(drawn: Int64s) -> list[float]:
+        ranks = rankdata(labels[drawn])
+        return [pearson(ranks, rankdata(scores[drawn])) for scores in systems]
+
+    return bootstrap(of_resample, len(labels), between)
+
+
+def _by_order(
+    labels: Floats, groups: Int64s, scores: Mapping[str, npt.NDArray[Any]], between: Between
+) -> RankingVerdict:
     queries = [
-        rows for rows in pairs.rows_by_query() if np.ptp(labels[rows]) > 0 and labels[rows].max() >= RELEVANT_MIN
+        rows for rows in rows_by_query(groups) if np.ptp(labels[rows]) > 0 and labels[rows].max() >= RELEVANT_MIN
     ]
     if not queries:
         # Labels differ, but none counts as relevant: only their order can be judged.
-        return judge_correlations(labels, scores)
-    measured = {
-        system: np.array([ranking_measures(labels[rows], given[rows].astype(np.float64)) for rows in queries])
-        for system, given in scores.items()
-    }
-    resamples = list(resampled_rows(len(queries)))
-    bootstrapped = {
-        system: np.array([values[rows, 0].mean() for rows in resamples]) for system, values in measured.items()
-    }
+        return judge_correlations(labels, scores, between)
+    measured = {}
+    for system, given in scores.items():
+        between()
+        measured[system] = np.array(
+            [ranking_measures(labels[rows], given[rows].astype(np.float64)) for rows in queries]
+        )
+    resampled = bootstrapped_means(np.stack([values[:, 0] for values in measured.values()]), between)
     means = {
         system: dict(zip((NDCG, MRR, AP), values.mean(axis=0).tolist(), strict=True))
         for system, values in measured.items()
     }
-    return compare_systems(NDCG, means, bootstrapped, len(queries), "held-out queries")
-
-
-def judge_correlations(labels: Floats, scores: Mapping[str, npt.NDArray[Any]]) -> RankingVerdict:
-    """The verdict by Spearman over scores (N,) of N pairs by system; the first system is the trained one."""
-    given = {system: values.astype(np.float64) for system, values in scores.items()}
-    measures: dict[str, Callable[[Floats, Floats], float]] = {SPEARMAN: spearman, PEARSON: pearson}
-    values = {
-        system: {name: measure(labels, own) for name, measure in measures.items()} for system, own in given.items()
-    }
-    bootstrapped = {
-        system: np.array([spearman(labels[rows], own[rows]) for rows in resampled_rows(len(labels))])
-        for system, own in given.items()
-    }
-    return compare_systems(SPEARMAN, values, bootstrapped, len(labels), "held-out pairs")
-
-
-def resampled_rows(rows: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Rows (N,) drawn with replacement, again and again the same ones."""
-    generator = np.random.default_rng(_SEED)
-    return (generator.integers(rows, size=rows) for _ in range(_RESAMPLES))
+    return compare_systems(NDCG, means, resampled, len(queries), "held-out queries")
 
 
 def compare_systems(
-    metric: str, values: Mapping[str, dict[str, float]], bootstrapped: Mapping[str, Floats], judged: int, what: str
+    metric: str, values: Mapping[str, dict[str, float]], resampled: Floats, judged: int, what: str
 ) -> RankingVerdict:
-    """The verdict by `metric` over all measures by system and its values (R,) in the resamples; the first is ours."""
-    systems = tuple(_score(system, metric, measures, bootstrapped[system]) for system, measures in values.items())
+    """The verdict by `metric` over all measures by system and its values (V, R) in the resamples; the first is ours."""
+    systems = tuple(
+        _score(system, metric, measures, own) for (system, measures), own in zip(values.items(), resampled, strict=True)
+    )
     own, *others = systems
-    best = max(others, key=lambda other: other.value)
-    low, high = _interval(bootstrapped[own.system] - bootstrapped[best.system])
+    place = 1 + max(range(len(others)), key=lambda other: others[other].value)
+    best = systems[place]
+    low, high = interval(resampled[0] - resampled[place])
     helped: Helped = "unclear" if judged < JUDGED_MIN else "yes" if low > 0 else "no" if high < 0 else "unclear"
     difference = (own.value - best.value, low, high)
     return RankingVerdict(
@@ -181,14 +201,9 @@ def compare_systems(
     )
 
 
-def _score(system: str, metric: str, measures: dict[str, float], bootstrapped: Floats) -> SystemScore:
+def _score(system: str, metric: str, measures: dict[str, float], resampled: Floats) -> SystemScore:
     others = {name: value for name, value in measures.items() if name != metric}
-    return SystemScore(system, measures[metric], *_interval(bootstrapped), {metric: measures[metric], **others})
-
-
-def _interval(values: Floats) -> tuple[float, float]:
-    low, high = np.percentile(values, _INTERVAL).tolist()
-    return low, high
+    return SystemScore(system, measures[metric], *interval(resampled), {metric: measures[metric], **others})
 
 
 def _sentence(metric: str, own: SystemScore, best: SystemScore, helped: Helped, judged: int, what: str) -> str:

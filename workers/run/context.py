@@ -71,6 +71,11 @@ class RunContext:
     #: None: this process runs the job alone.
     place: RankPlace | None = None
 
+    def check_stop(self, done: int = 0) -> None:
+        """Raises RunStopped when the run was asked to stop; for parts without a checkpoint of their own."""
+        if self.stop_requested():
+            raise RunStopped
+
     def spec_as(self, kind: type[Spec]) -> Spec:
         """The spec as the runner's own kind. Raises RunFailed(internal_error) when it is another's."""
         if not isinstance(self.spec, kind):

@@ -11,13 +11,13 @@ import torch
 from torch.optim import Optimizer
 
 from corpus.conversations.rendering import Renderer
-from jobspecs.events import MetricEvent, ProgressEvent
+from jobspecs.events import MetricEvent
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.manifest import Manifest, ModelOrigin, read_manifest
 from workers.judging.llm_verdict import LlmVerdict, judge
 from workers.local_models.devices import prepare_device
-from workers.run.context import RunContext, RunStopped
-from workers.run.stages import Stages
+from workers.run.context import RunContext
+from workers.run.stages import Stages, progress_of
 from workers.training.batches import BatchPlan
 from workers.training.joining import world_of
 from workers.training.llm.preparing import LlmTask, Scorer, held_out_loss, judged, rows_of, scored, task_of
@@ -71,18 +71,18 @@ class _Run:
         start.decoder.model.train(False)
         scorer = Scorer(start.decoder, spec, self.device)
         sequences = scored(self.held_out, spec)
-        before = scorer(sequences, _watch(context, "baseline", len(sequences)))
+        before = scorer(sequences, progress_of(context, "baseline", len(sequences)))
         prompts = [prompt_of(example, self.renderer) for example in self.split.validation[: spec.generation.examples]]
         base_answers = self._answers(prompts)
-        task = task_of(self.training, spec, scorer, _watch(context, "baseline", len(self.training)))
+        task = task_of(self.training, spec, scorer, progress_of(context, "baseline", len(self.training)))
 
         stages.enter("train")
         result = self._fit(task, lambda: held_out_loss(self.held_out, spec, before, scorer(sequences)))
 
         stages.enter("validate")
-        after = scorer(sequences, _watch(context, "validate", len(sequences)))
+        after = scorer(sequences, progress_of(context, "validate", len(sequences)))
         samples = side_by_side(prompts, base_answers, self._answers(prompts))
-        return judge(*judged(self.held_out, spec, before, after)), result, samples
+        return judge(*judged(self.held_out, spec, before, after), context.check_stop), result, samples
 
     def _fit(self, task: LlmTask, measure: Callable[[], float]) -> TrainingResult:
         training = self.spec.training
@@ -101,15 +101,10 @@ class _Run:
         )
 
     def _answers(self, prompts: Sequence[Prompt]) -> list[str]:
-        def between(done: int) -> None:
-            if self.context.stop_requested():
-                raise RunStopped
-
         generation = self.spec.generation
         ids = [prompt.ids[-self.spec.training.max_length :] for prompt in prompts]
-        return answers(
-            self.start.decoder, self.start.loaded.tokenizer, ids, generation.max_new_tokens, self.device, between
-        )
+        decoder, tokenizer = self.start.decoder, self.start.loaded.tokenizer
+        return answers(decoder, tokenizer, ids, generation.max_new_tokens, self.device, self.context.check_stop)
 
     def row_counts(self) -> dict[str, int]:
         """Of examples, before plain texts were cut into pieces."""
@@ -182,8 +177,10 @@ def _prepared(context: RunContext, stages: Stages) -> _Run:
 
     stages.enter("tokenize")
     max_length = min(spec.training.max_length, start.loaded.max_tokens)
-    training = render(split.train, renderer, spec, max_length, _watch(context, "tokenize", len(split.train)))
-    held_out = render(split.validation, renderer, spec, max_length, _watch(context, "tokenize", len(split.validation)))
+    training = render(split.train, renderer, spec, max_length, progress_of(context, "tokenize", len(split.train)))
+    held_out = render(
+        split.validation, renderer, spec, max_length, progress_of(context, "tokenize", len(split.validation))
+    )
     end = turn_end(split.train, renderer)
     if end is not None and end != start.loaded.tokenizer.eos_token:
         # A base model's own end of a text is not what its answers learn to end with: served, they would never stop.
@@ -195,15 +192,6 @@ def _prepared(context: RunContext, stages: Stages) -> _Run:
             if name != "row":
                 _log.info("row %s, %s: %s", example["row"], name, text)
     return _Run(context, spec, device, split, renderer, start, optimizer, training, held_out, examples)
-
-
-def _watch(context: RunContext, stage: str, total: int) -> Callable[[int], None]:
-    def after_batch(done: int) -> None:
-        if context.stop_requested():
-            raise RunStopped
-        context.emit(ProgressEvent(stage=stage, step=min(done, total), steps_total=total))
-
-    return after_batch
 
 
 def _evaluation(spec: FinetuneLlm, steps_total: int, measure: Callable[[], float]) -> Evaluation | None:

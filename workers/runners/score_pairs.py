@@ -41,7 +41,7 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("save")
     write_scored(table, scored.scores, context.output_dir)
-    verdict = _verdict(spec, scored, labels)
+    verdict = _verdict(context, spec, scored, labels)
     metrics = _metrics(scored, verdict, labels)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=rows))
@@ -67,14 +67,14 @@ def _scored(context: RunContext, teacher: Teacher, table: PairTable, rows: int, 
         return score_rows(replace(context, resume_from=None), teacher, table.pairs(), rows, spec, mark)
 
 
-def _verdict(spec: ScorePairs, scored: Scored, labels: Floats | None) -> dict[str, Any]:
+def _verdict(context: RunContext, spec: ScorePairs, scored: Scored, labels: Floats | None) -> dict[str, Any]:
     """What the scores are worth can only be told where labels are known; training on them tells the rest."""
     scores = scored.scores.astype(np.float64)
     sentence = f"{spec.teacher} scored {len(scores):,} pairs, {scores.mean():.3f} on average"
     if labels is None:
         system = {"system": spec.teacher, "value": float(scores.mean())}
         return {"sentence": f"{sentence}.", "helped": "unclear", "metric": "mean score", "systems": [system]}
-    agreement: SystemScore = correlation_of(spec.teacher, labels, scores)
+    agreement: SystemScore = correlation_of(spec.teacher, labels, scores, context.check_stop)
     return {
         "sentence": f"{sentence}; Spearman with {spec.label!r} is {agreement.value:.3f}.",
         "helped": "unclear",

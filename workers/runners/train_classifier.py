@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from jobspecs.events import MetricEvent, ProgressEvent
+from jobspecs.events import MetricEvent
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.manifest import Manifest
 from workers.judging.baselines import baseline_predictions
@@ -13,8 +11,8 @@ from workers.local_models.base_model import LoadedModel, load_base
 from workers.local_models.devices import prepare_device
 from workers.local_models.prediction import probabilities
 from workers.local_models.tokens import TokenTable, tokenize
-from workers.run.context import RunContext, RunStopped
-from workers.run.stages import Stages
+from workers.run.context import RunContext
+from workers.run.stages import Stages, progress_of
 from workers.training.classification.data import Split, load_texts, sample_and_split
 from workers.training.classification.training import TrainingData, train_classifier
 from workers.training.loop import TrainingResult
@@ -41,11 +39,13 @@ def run(context: RunContext) -> Manifest:
     result = train_classifier(context, loaded, data, spec.training, device)
 
     stages.enter("validate")
-    scores = probabilities(loaded, validation_tokens, device, _progress(context, "validate", len(split.validation)))
+    scores = probabilities(loaded, validation_tokens, device, progress_of(context, "validate", len(split.validation)))
 
     stages.enter("baseline")
-    baselines = baseline_predictions(split, balanced=spec.training.class_weights == "balanced")
-    verdict = judge(split.validation.labels, split.validation.classes, scores.argmax(axis=1), baselines)
+    train, held_out = split.train, split.validation
+    balanced = spec.training.class_weights == "balanced"
+    baselines = baseline_predictions(train.texts, train.labels, held_out.texts, balanced=balanced)
+    verdict = judge(held_out.labels, held_out.classes, scores.argmax(axis=1), baselines)
     metrics = _metrics(verdict, result)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
@@ -66,20 +66,7 @@ def run(context: RunContext) -> Manifest:
 
 
 def _tokenize(context: RunContext, loaded: LoadedModel, spec: TrainClassifier, texts: tuple[str, ...]) -> TokenTable:
-    def between_chunks(done: int) -> None:
-        if context.stop_requested():
-            raise RunStopped
-
-    return tokenize(loaded.tokenizer, texts, min(spec.training.max_length, loaded.max_tokens), between_chunks)
-
-
-def _progress(context: RunContext, stage: str, total: int) -> Callable[[int], None]:
-    def after_batch(done: int) -> None:
-        if context.stop_requested():
-            raise RunStopped
-        context.emit(ProgressEvent(stage=stage, step=done, steps_total=total))
-
-    return after_batch
+    return tokenize(loaded.tokenizer, texts, min(spec.training.max_length, loaded.max_tokens), context.check_stop)
 
 
 def _metrics(verdict: Verdict, result: TrainingResult) -> dict[str, float]:

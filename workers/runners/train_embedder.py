@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from jobspecs.events import MetricEvent, ProgressEvent
+from jobspecs.events import MetricEvent
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
 from jobspecs.kinds.train_embedder import Prompts, TrainEmbedder
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
-from workers.judging.embedding_verdict import BASE, TRAINED, Exam, exam_of
+from workers.judging.embedding_verdict import BASE, TRAINED, Exam
 from workers.judging.ranking_verdict import RankingVerdict
 from workers.local_models.devices import move_to, prepare_device
 from workers.local_models.embedding_model import EmbeddingModel, load_embedder, write_embedder
-from workers.run.context import RunContext, RunFailed, RunStopped
-from workers.run.stages import Stages
+from workers.run.context import RunContext, RunFailed
+from workers.run.stages import Stages, progress_of
 from workers.training.embedding.card import embedder_card
 from workers.training.embedding.data import PROMPT_OF, EmbeddingSplit, load_rows, prompted, split_rows
+from workers.training.embedding.exam import exam_of
 from workers.training.embedding.negatives import Mined, mine_negatives
 from workers.training.embedding.training import EmbeddingTrainingData, train_embedder
 from workers.training.hard_negatives import Side
@@ -51,17 +52,18 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("validate")
     vectors = _vectors(context, "validate", exam, model, prompts, spec)
-    answers = {TRAINED: exam.answers(*_cut(vectors, model.dimensions))}
-    by_dimensions = _by_dimensions(spec, exam, vectors)
+    answers = {TRAINED: exam.answers(*_cut(vectors, model.dimensions), context.check_stop)}
+    by_dimensions = _by_dimensions(context, spec, exam, vectors)
 
     stages.enter("baseline")
     untouched = _base(context, spec, trained=False)
     move_to(untouched.network, device)
     vectors = _vectors(context, "baseline", exam, untouched, prompts, spec)
-    answers[BASE] = exam.answers(*_cut(vectors, untouched.dimensions))
-    lexical, scores = exam.lexical_answers([split.train.texts[text] for text in np.unique(split.train.columns)])
+    answers[BASE] = exam.answers(*_cut(vectors, untouched.dimensions), context.check_stop)
+    training_texts = [split.train.texts[text] for text in np.unique(split.train.columns)]
+    lexical, scores = exam.lexical_answers(training_texts, context.check_stop)
     answers[lexical] = scores
-    verdict = exam.judge(answers)
+    verdict = exam.judge(answers, context.check_stop)
     metrics = _metrics(verdict, result, by_dimensions)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
@@ -134,7 +136,7 @@ def _with_negatives(
 
     def embed(texts: Sequence[str], prompt: Side) -> npt.NDArray[np.float32]:
         tokens = finder.tokenize([before[prompt] + text for text in texts])
-        return finder.encode_tokens(tokens, after_batch=_progress(context, "prepare", len(texts)))
+        return finder.encode_tokens(tokens, after_batch=progress_of(context, "prepare", len(texts)))
 
     mined = mine_negatives(split.train, embed, spec.hard_negatives, spec.training.seed)
     return EmbeddingSplit(mined.rows, split.validation), mined
@@ -143,12 +145,8 @@ def _with_negatives(
 def _tokenized(
     context: RunContext, prompts: Prompts, split: EmbeddingSplit, model: EmbeddingModel, judged_later: int
 ) -> EmbeddingTrainingData:
-    def between_chunks(done: int) -> None:
-        if context.stop_requested():
-            raise RunStopped
-
     texts, places = prompted(split.train, prompts)
-    tokens = model.tokenize(texts, between_chunks=between_chunks)
+    tokens = model.tokenize(texts, between_chunks=context.check_stop)
     return EmbeddingTrainingData(tokens, places, split.train.columns, split.train.targets, judged_later)
 
 
@@ -165,7 +163,7 @@ def _vectors(
                 tokens,
                 normalize=False,
                 dimensions=model.network.dimensions,
-                after_batch=_progress(context, stage, len(texts)),
+                after_batch=progress_of(context, stage, len(texts)),
             )
         )
     return sides[0], sides[1]
@@ -181,19 +179,10 @@ def _of_length_1(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
-def _by_dimensions(spec: TrainEmbedder, exam: Exam, vectors: Vectors) -> dict[int, float]:
+def _by_dimensions(context: RunContext, spec: TrainEmbedder, exam: Exam, vectors: Vectors) -> dict[int, float]:
     """What the deciding measure is when only the first so many dimensions are used."""
     wanted = sorted(spec.matryoshka_dims, reverse=True)
-    return {dim: exam.value(exam.answers(*_cut(vectors, dim))) for dim in wanted}
-
-
-def _progress(context: RunContext, stage: str, total: int) -> Callable[[int], None]:
-    def after_batch(done: int) -> None:
-        if context.stop_requested():
-            raise RunStopped
-        context.emit(ProgressEvent(stage=stage, step=done, steps_total=total))
-
-    return after_batch
+    return {dim: exam.value(exam.answers(*_cut(vectors, dim), context.check_stop)) for dim in wanted}
 
 
 def _metrics(verdict: RankingVerdict, result: TrainingResult, by_dimensions: dict[int, float]) -> dict[str, float]:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from jobspecs.events import MetricEvent, ProgressEvent
+from jobspecs.events import MetricEvent
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
 from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, LISTWISE, RerankerNegatives, TrainReranker
 from jobspecs.manifest import Manifest
 from workers.judging.bm25 import pair_scores
-from workers.judging.ranking_verdict import RankingVerdict, judge_rankings
+from workers.judging.ranking_verdict import RELEVANT_MIN, RankingVerdict, judge_rankings
 from workers.local_models.base_model import LoadedModel, load_scorer
 from workers.local_models.devices import move_to, prepare_device
 from workers.local_models.embedding_model import load_embedder
 from workers.local_models.ranking_model import RankingModel
 from workers.local_models.tokens import TokenTable, tokenize_pairs
-from workers.run.context import RunContext, RunStopped
-from workers.run.stages import Stages
+from workers.run.context import RunContext
+from workers.run.stages import Stages, progress_of
 from workers.training.hard_negatives import Embed, Floats, Side
 from workers.training.loop import TrainingResult
 from workers.training.ranking.card import ranking_card
-from workers.training.ranking.data import RELEVANT_MIN, Pairs, PairSplit, check_comparable, load_pairs, split_by_query
+from workers.training.ranking.data import Pairs, PairSplit, check_comparable, load_pairs, split_by_query
 from workers.training.ranking.negatives import mine_negatives, pair_cosines, pool_candidates
 from workers.training.ranking.training import RankingTrainingData, train_reranker, write_reranker
 from workers.training.saving import save_model
@@ -58,12 +58,13 @@ def run(context: RunContext) -> Manifest:
     result = train_reranker(context, loaded, data, spec.loss_name, spec.training, device)
 
     stages.enter("validate")
-    after_batch = _progress(context, "validate", len(split.validation))
+    after_batch = progress_of(context, "validate", len(split.validation))
     scores = {OWN: RankingModel(loaded, device).score_tokens(validation_tokens, raw=True, after_batch=after_batch)}
 
     stages.enter("baseline")
     scores |= _baselines(context, spec, split.validation, validation_tokens, device)
-    verdict = judge_rankings(split.validation, scores)
+    held_out = split.validation
+    verdict = judge_rankings(held_out.labels, held_out.groups, scores, context.check_stop)
     metrics = _metrics(verdict, result)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
@@ -115,9 +116,9 @@ def _baselines(
     scores: dict[str, Floats] = {}
     base = load_scorer(context.base, spec.training.seed)
     if base.has_head:
-        scores[UNTOUCHED] = RankingModel(base, device).score_tokens(tokens, raw=True)
+        scores[UNTOUCHED] = RankingModel(base, device).score_tokens(tokens, raw=True, after_batch=context.check_stop)
     scores[BI_ENCODER] = pair_cosines(pairs, _embedder(context, BI_ENCODER_ROLE, device))
-    scores[BM25] = pair_scores(pairs.queries, pairs.passages)
+    scores[BM25] = pair_scores(pairs.queries, pairs.passages, context.check_stop)
     return scores
 
 
@@ -126,33 +127,16 @@ def _embedder(context: RunContext, role: str, device: torch.device) -> Embed:
     model = load_embedder(context.models.get(role, context.base))
     move_to(model.network, device)
 
-    def after_batch(done: int) -> None:
-        if context.stop_requested():
-            raise RunStopped
-
     def embed(texts: Sequence[str], prompt: Side) -> Floats:
         before = model.prompt_before(prompt)
-        return model.encode_tokens(model.tokenize([before + text for text in texts]), after_batch=after_batch)
+        return model.encode_tokens(model.tokenize([before + text for text in texts]), after_batch=context.check_stop)
 
     return embed
 
 
 def _tokenize(context: RunContext, loaded: LoadedModel, spec: TrainReranker, pairs: Pairs) -> TokenTable:
-    def between_chunks(done: int) -> None:
-        if context.stop_requested():
-            raise RunStopped
-
     limit = min(spec.training.max_length, loaded.max_tokens)
-    return tokenize_pairs(loaded.tokenizer, pairs.texts, limit, between_chunks, types=loaded.has_types)
-
-
-def _progress(context: RunContext, stage: str, total: int) -> Callable[[int], None]:
-    def after_batch(done: int) -> None:
-        if context.stop_requested():
-            raise RunStopped
-        context.emit(ProgressEvent(stage=stage, step=done, steps_total=total))
-
-    return after_batch
+    return tokenize_pairs(loaded.tokenizer, pairs.texts, limit, context.check_stop, types=loaded.has_types)
 
 
 def _metrics(verdict: RankingVerdict, result: TrainingResult) -> dict[str, float]:

@@ -67,5 +67,6 @@ def _waiting(job: QueuedJob) -> Waiting:
         order=job.submitted_order,
         needs=Resources(job.slots, job.memory_bytes, job.gpus),
         time_limit_s=job.max_runtime_s + BESIDE_RUNTIME_S,
+        avoid_hosts=frozenset(job.avoided_hosts),
         followed=job.followed,
     )

@@ -105,8 +105,7 @@ def score_rows(
     begun = saved_at = clock()
 
     def after_batch(within: int) -> None:
-        if context.stop_requested():
-            raise RunStopped
+        context.check_stop()
         seconds = max(clock() - begun, 1e-9)
         per_s = max(done + within - resumed_at, 1) / seconds
         left = (rows_total - done - within) / per_s

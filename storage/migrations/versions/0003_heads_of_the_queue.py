@@ -6,14 +6,17 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0002"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
+
+works_with_previous_code = True
 
 _TIME = sa.DateTime(timezone=True)
 _NOW = sa.text("clock_timestamp()")
 _QUEUED, _SUCCEEDED = sa.text("state = 'queued'"), sa.text("state = 'succeeded'")
-_INDEXES = ("state_order", "owner_state_order", "speed_of_model", "speed", "active", "queued_at", "heads", "queue")
+_AVOIDING = sa.text("state = 'queued' AND avoid_until IS NOT NULL")
+_INDEXES = ("state_order", "owner_state_order", "speed_of_model", "speed", "active", "queued_at", "avoiding", "heads")
 _DIGEST = sa.text("(inputs #>> '{model,digest}'::text[])")
 
 
@@ -35,6 +38,9 @@ def upgrade() -> None:
         "jobs",
         ["priority", "owner_id", "gpus", "slots", "memory_bytes", "max_runtime_s", "submitted_order"],
         postgresql_where=_QUEUED,
+    )
+    op.create_index(
+        "ix_jobs_avoiding", "jobs", [sa.text("priority DESC"), "submitted_order"], postgresql_where=_AVOIDING
     )
     op.create_index("ix_jobs_queued_at", "jobs", ["queued_at"], postgresql_where=_QUEUED)
     op.create_index("ix_jobs_active", "jobs", ["host", "submitted_order"], postgresql_where=sa.text("host IS NOT NULL"))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -87,6 +87,32 @@ def test_what_broken_attempts_left_goes_once_the_job_has_ended(harness: Harness)
     assert stored(harness, f"artifacts/{failed}") == []
     assert stored(harness, f"artifacts/{done}") == [f"artifacts/{done}/2/state"]
     assert len(stored(harness, f"artifacts/{active}")) == 2
+
+
+def test_garbage_goes_and_is_tried_again_when_the_store_was_away(harness: Harness) -> None:
+    prefix = f"datasets/{uuid4()}"
+    harness.store.put_bytes(f"{prefix}/data.csv", b"x" * 1000)
+    with harness.database.unit_of_work() as work:
+        work.garbage.add(prefix, bytes_total=1000)
+    assert Housekeeper(harness.database, _Broken(harness.store)).sweep_garbage() == 0
+    assert stored(harness, prefix)
+    with harness.database.unit_of_work() as work:
+        work.session.execute(text("UPDATE garbage SET due_at = due_at - interval '2 hours'"))
+    assert Housekeeper(harness.database, harness.store).sweep_garbage() == 1
+    assert stored(harness, prefix) == []
+    with harness.database.unit_of_work() as work:
+        assert work.garbage.bytes_waiting() == 0
+
+
+def test_what_a_version_names_stays_even_if_it_was_written_down_as_garbage(harness: Harness) -> None:
+    import_id = uuid4()
+    harness.store.put_bytes(f"models/{import_id}/state", b"x")
+    with harness.database.unit_of_work() as work:
+        owner = work.users.ensure("tester")
+        work.models.add_version(owner.id, "named", manifest=MANIFEST, prefix=f"models/{import_id}")
+        work.garbage.add(f"models/{import_id}", bytes_total=1)
+    assert Housekeeper(harness.database, harness.store).sweep_garbage() == 0
+    assert len(stored(harness, f"models/{import_id}")) == 1
 
 
 class _Broken(ObjectStore):

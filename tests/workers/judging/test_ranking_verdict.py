@@ -7,15 +7,13 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, ndcg_score
 
-from workers.judging.ranking_verdict import judge_rankings, pearson, ranking_measures, spearman
-from workers.training.ranking.data import Pairs
+from workers.judging.ranking_verdict import has_rankings, judge_rankings, pearson, ranking_measures, spearman
 
 
-def some_pairs(queries: int, passages: int) -> Pairs:
+def some_pairs(queries: int, passages: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and numbers of queries, whose first passage is the relevant one."""
     labels = np.tile(np.eye(1, passages, dtype=np.float32)[0], queries)
-    groups = np.repeat(np.arange(queries), passages)
-    texts = tuple(f"text {row}" for row in range(len(labels)))
-    return Pairs(texts, texts, labels, groups)
+    return labels, np.repeat(np.arange(queries), passages)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -44,12 +42,12 @@ def test_correlations_are_those_of_scipy_and_0_where_nothing_varies() -> None:
 
 
 def test_a_clear_difference_is_called_one_and_a_small_one_is_not() -> None:
-    pairs = some_pairs(60, 8)
-    noise = np.random.default_rng(2).normal(size=len(pairs))
-    good, bad = pairs.labels * 4 + noise, noise
-    helped = judge_rankings(pairs, {"fine-tuned": good, "BM25": bad})
-    harmed = judge_rankings(pairs, {"fine-tuned": bad, "BM25": good})
-    unclear = judge_rankings(pairs, {"fine-tuned": good, "BM25": good + 0.05 * noise[::-1]})
+    labels, groups = some_pairs(60, 8)
+    noise = np.random.default_rng(2).normal(size=len(labels))
+    good, bad = labels * 4 + noise, noise
+    helped = judge_rankings(labels, groups, {"fine-tuned": good, "BM25": bad})
+    harmed = judge_rankings(labels, groups, {"fine-tuned": bad, "BM25": good})
+    unclear = judge_rankings(labels, groups, {"fine-tuned": good, "BM25": good + 0.05 * noise[::-1]})
     assert (helped.helped, harmed.helped, unclear.helped) == ("yes", "no", "unclear")
     assert helped.difference[1] > 0 > harmed.difference[2]
     assert helped.metric == "ndcg_at_10" and helped.judged == 60
@@ -58,23 +56,23 @@ def test_a_clear_difference_is_called_one_and_a_small_one_is_not() -> None:
 
 def test_a_handful_of_queries_proves_nothing_however_far_apart_the_systems_are() -> None:
     for queries, expected in ((1, "unclear"), (5, "unclear"), (6, "yes")):
-        pairs = some_pairs(queries, 8)
-        verdict = judge_rankings(pairs, {"fine-tuned": pairs.labels, "BM25": -pairs.labels})
+        labels, groups = some_pairs(queries, 8)
+        verdict = judge_rankings(labels, groups, {"fine-tuned": labels, "BM25": -labels})
         assert verdict.helped == expected and verdict.judged == queries
 
 
 def test_the_best_of_the_others_is_what_must_be_beaten() -> None:
-    pairs = some_pairs(60, 8)
-    noise = np.random.default_rng(2).normal(size=len(pairs))
-    middling, best = pairs.labels + noise, pairs.labels * 4 + noise
-    verdict = judge_rankings(pairs, {"fine-tuned": middling, "BM25": noise, "bi-encoder": best})
+    labels, groups = some_pairs(60, 8)
+    noise = np.random.default_rng(2).normal(size=len(labels))
+    middling, best = labels + noise, labels * 4 + noise
+    verdict = judge_rankings(labels, groups, {"fine-tuned": middling, "BM25": noise, "bi-encoder": best})
     assert verdict.helped == "no" and "bi-encoder" in verdict.sentence
 
 
 def test_an_interval_covers_its_value_and_the_json_is_plain() -> None:
-    pairs = some_pairs(40, 5)
-    noise = np.random.default_rng(4).normal(size=len(pairs))
-    verdict = judge_rankings(pairs, {"fine-tuned": pairs.labels + noise, "BM25": noise}).as_json()
+    labels, groups = some_pairs(40, 5)
+    noise = np.random.default_rng(4).normal(size=len(labels))
+    verdict = judge_rankings(labels, groups, {"fine-tuned": labels + noise, "BM25": noise}).as_json()
     for system in verdict["systems"]:
         assert system["low"] <= system["value"] <= system["high"]
         assert system["value"] == system["ndcg_at_10"]
@@ -82,9 +80,14 @@ def test_an_interval_covers_its_value_and_the_json_is_plain() -> None:
 
 
 def test_queries_without_an_answer_are_not_judged_by_order() -> None:
-    pairs = some_pairs(30, 4)
-    labels = pairs.labels.copy()
+    labels, groups = some_pairs(30, 4)
     labels[:4] = 0
-    changed = Pairs(pairs.queries, pairs.passages, labels, pairs.groups)
-    noise = np.random.default_rng(4).normal(size=len(pairs))
-    assert judge_rankings(changed, {"fine-tuned": labels + noise, "BM25": noise}).judged == 29
+    noise = np.random.default_rng(4).normal(size=len(labels))
+    assert judge_rankings(labels, groups, {"fine-tuned": labels + noise, "BM25": noise}).judged == 29
+
+
+def test_rankings_are_told_from_pairs_with_a_score() -> None:
+    assert has_rankings(*some_pairs(9, 4))
+    assert not has_rankings(np.arange(9) % 2, np.arange(9))
+    half_alone = np.array([1, 0, 0.5, 0.5]), np.array([0, 0, 1, 2])
+    assert not has_rankings(*half_alone)

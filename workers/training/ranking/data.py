@@ -16,6 +16,7 @@ from jobspecs.kinds.train_reranker import TrainReranker
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format, read_rows
+from workers.judging.ranking_verdict import rows_by_query
 from workers.run.cells import number_cell, score_cell, text_cell
 from workers.run.context import RunFailed
 
@@ -23,9 +24,6 @@ _log = logging.getLogger(__name__)
 
 Indices = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.float32]
-
-#: A pair with at least this label counts as relevant where a measure knows only yes and no.
-RELEVANT_MIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,7 @@ class Pairs:
 
     def rows_by_query(self) -> list[Indices]:
         """The rows of each query, ascending; the queries in the order of their numbers."""
-        order = np.argsort(self.groups, kind="stable")
-        return np.split(order, np.flatnonzero(np.diff(self.groups[order])) + 1) if len(order) else []
+        return rows_by_query(self.groups)
 
     def with_negatives(self, negatives: dict[int, list[str]]) -> Pairs:
         """Also these passages, by row of a pair whose query they do not answer, with label 0."""
@@ -119,12 +116,6 @@ def check_comparable(pairs: Pairs) -> None:
             "the loss compares the passages of a query, and no query of the training part has two with unlike labels."
         )
         raise _invalid(Problem(field="loss", message=message, remedy="Use bce, or add passages to the queries."))
-
-
-def has_rankings(pairs: Pairs) -> bool:
-    """Whether most pairs belong to a query with passages of unlike labels, so that an order can be judged."""
-    ranked = [len(rows) for rows in pairs.rows_by_query() if np.ptp(pairs.labels[rows]) > 0]
-    return 2 * sum(ranked) > len(pairs)
 
 
 _Row = tuple[str, str, float]

@@ -9,10 +9,11 @@ import numpy as np
 from jobspecs.kinds.hard_negatives import HardNegatives
 from jobspecs.lifecycle import Reason
 from workers.judging.bm25 import Bm25
+from workers.judging.ranking_verdict import RELEVANT_MIN
 from workers.local_models.tokens import Int64s
 from workers.run.context import RunFailed
 from workers.training.hard_negatives import QUESTIONS_AT_ONCE, Embed, Floats, Side, nearest_negatives
-from workers.training.ranking.data import RELEVANT_MIN, Pairs
+from workers.training.ranking.data import Pairs
 
 
 def mine_negatives(pairs: Pairs, corpus: Sequence[str], embed: Embed, settings: HardNegatives, seed: int) -> Pairs:

@@ -25,10 +25,10 @@ from tests.workers.training.embedding.embedder_attempts import (
     scored_pairs,
     write_table,
 )
-from workers.judging.embedding_verdict import exam_of
 from workers.local_models.embedding_model import load_embedder, write_embedder
 from workers.run.context import RunFailed
 from workers.training.embedding.data import load_rows, prompted, split_rows
+from workers.training.embedding.exam import exam_of
 from workers.training.embedding.negatives import mine_negatives
 
 COMMON: dict[str, Any] = {"kind": "train-embedder", "name": "x", "model": "m@1", "dataset": "d@1"}

@@ -14,7 +14,7 @@ from workers.judging.bm25 import Bm25, pair_scores
 from workers.run.context import RunFailed
 from workers.training.batches import QueryPlan
 from workers.training.hard_negatives import Floats
-from workers.training.ranking.data import Pairs, has_rankings, load_pairs, split_by_query
+from workers.training.ranking.data import Pairs, load_pairs, split_by_query
 from workers.training.ranking.negatives import mine_negatives, pool_candidates
 
 HEADER = ("query", "passage", "label")
@@ -92,11 +92,6 @@ def test_positives_and_negatives_become_pairs_without_repetition(tmp_path: Path)
 def test_a_file_without_header_is_read_with_names_that_are_given(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.csv", ("first", "second", "1"), [("a", "b", 0)])
     assert load_pairs(path, spec(), HEADER).queries == ("first", "a")
-
-
-def test_rankings_are_told_from_pairs_with_a_score(tmp_path: Path) -> None:
-    assert has_rankings(read(tmp_path, ranked_rows()))
-    assert not has_rankings(read(tmp_path, [(f"query {number}", "p", number % 2) for number in range(9)]))
 
 
 def test_a_plan_keeps_the_pairs_of_a_query_together_and_shows_each_once_per_epoch() -> None:
