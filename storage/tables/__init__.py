@@ -11,6 +11,7 @@ from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
 from storage.tables.outbox import OutboxRow
+from storage.tables.owners import OwnerRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.users import TokenRow, UserRow
 
@@ -33,6 +34,7 @@ __all__ = [
     "ModelRow",
     "ModelVersionRow",
     "OutboxRow",
+    "OwnerRow",
     "SchedulerLeaderRow",
     "SchemaCompatibilityRow",
     "TokenRow",

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
 from jobspecs.lifecycle import TERMINAL, JobState
 from storage.tables.base import Base, CreatedAt, UuidKey
-from storage.tables.users import UserRow
+from storage.tables.owners import OwnerRow
 
 #: Jobs that agree in these wait for the same places: only the first few of them need be looked at.
 HEAD = ("priority", "owner_id", "gpus", "slots", "memory_bytes", "max_runtime_s")
@@ -67,7 +67,7 @@ class JobRow(Base):
     id: Mapped[UuidKey]
     #: Rises with submission; also the cursor of lists.
     submitted_order: Mapped[int] = mapped_column(BigInteger, Identity(), unique=True)
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     kind: Mapped[str]
     name: Mapped[str]
     spec: Mapped[dict[str, Any]]
@@ -118,7 +118,7 @@ class JobRow(Base):
     assigned_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
-    owner: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)
+    owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
 
 
 class JobTransitionRow(Base):

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event, text
 
 from jobspecs.lifecycle import JobState, Reason
+from jobspecs.rights import Reach
 from storage.database import Database, UnitOfWork
 from tests.backlog import add_jobs
 
@@ -26,7 +27,7 @@ def submit(database: Database, owner: str = "ada", *, priority: int = 0, memory_
     with database.unit_of_work() as work:
         row, _ = work.jobs.submit(
             work.users.ensure(owner).id,
-            owner_name=owner,
+            actor=f"user:{owner}",
             spec={**SPEC, "priority": priority},
             inputs={"model": {"digest": "d"}},
             slots=1,
@@ -115,8 +116,12 @@ def test_no_look_at_many_jobs_reads_them_all(database: Database) -> None:
         "age": lambda work: work.queue.oldest_queued_age_s(),
         "speeds": lambda work: work.queue.speeds("train-classifier", "d", gpus=0),
         "speeds of any model": lambda work: work.queue.speeds("train-classifier", None, gpus=0),
-        "list": lambda work: work.jobs.list(owner),
-        "list of failed": lambda work: work.jobs.list(owner, states=["failed"]),
+        "list": lambda work: work.jobs.list(Reach.of(owner)),
+        "list of everybody": lambda work: work.jobs.list(Reach(owner, frozenset(), everybody=True)),
+        "list of everybody's failed": lambda work: work.jobs.list(
+            Reach(owner, frozenset(), everybody=True), states=["failed"]
+        ),
+        "list of failed": lambda work: work.jobs.list(Reach.of(owner), states=["failed"]),
         "reap": lambda work: work.jobs.reap(),
         "renew": lambda work: work.jobs.renew_lease(like, 1, lease_s=60),
         "transition": lambda work: work.jobs.transition(like, JobState.preparing, actor="host:host"),
