@@ -34,6 +34,7 @@ from storage.repositories.jobs import JobRepository
 from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
 from storage.repositories.outbox import OutboxRepository
+from storage.repositories.owners import OwnerRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
 from storage.repositories.users import UserRepository
@@ -70,6 +71,10 @@ class UnitOfWork:
     """The repositories of one transaction."""
 
     session: Session
+
+    @cached_property
+    def owners(self) -> OwnerRepository:
+        return OwnerRepository(self.session)
 
     @cached_property
     def users(self) -> UserRepository:

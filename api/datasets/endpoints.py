@@ -27,7 +27,7 @@ _RAW_BODY: dict[str, Any] = {
 
 
 @router.put("/v1/datasets/{name}", status_code=201, openapi_extra=_RAW_BODY)
-@requires("write")
+@requires("datasets.write")
 async def push_dataset(
     platform: ThePlatform,
     user: TheUser,
@@ -52,35 +52,35 @@ async def push_dataset(
 
 
 @router.get("/v1/datasets")
-@requires("read")
+@requires("datasets.read")
 def list_datasets(platform: ThePlatform, user: TheUser) -> DatasetList:
     """The newest version of each of your data sets."""
     return service.list_datasets(platform, user)
 
 
 @router.get("/v1/datasets/{name}")
-@requires("read")
+@requires("datasets.read")
 def get_dataset(platform: ThePlatform, user: TheUser, name: Name) -> Dataset:
     """A data set and its versions."""
     return service.get_dataset(platform, user, name)
 
 
 @router.get("/v1/datasets/{name}/versions/{version}")
-@requires("read")
+@requires("datasets.read")
 def get_version(platform: ThePlatform, user: TheUser, name: Name, version: Version) -> DatasetVersionDetail:
     """One version with the profile of its columns."""
     return service.get_version(platform, user, name, _number(version))
 
 
 @router.delete("/v1/datasets/{name}")
-@requires("write")
+@requires("datasets.delete")
 def delete_dataset(platform: ThePlatform, user: TheUser, name: Name) -> Deleted:
     """Deletes all versions; 409, and nothing is deleted, while a job that has not ended reads one."""
     return deleting.delete(platform, user, name, None)
 
 
 @router.delete("/v1/datasets/{name}/versions/{version}")
-@requires("write")
+@requires("datasets.delete")
 def delete_version(
     platform: ThePlatform, user: TheUser, name: Name, version: Annotated[int, Path(ge=1, lt=2**31)]
 ) -> Deleted:
@@ -89,7 +89,7 @@ def delete_version(
 
 
 @router.get("/v1/datasets/{name}/versions/{version}/preview")
-@requires("read")
+@requires("datasets.read")
 async def preview(
     platform: ThePlatform,
     user: TheUser,

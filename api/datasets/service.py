@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from api.authentication import Principal
 from api.datasets.schemas import (
     Dataset,
     DatasetList,
@@ -23,6 +22,8 @@ from api.errors import ApiError, not_found, unavailable
 from api.parts import Parts
 from api.streaming import Received
 from jobspecs.problems import InvalidInput, Problem
+from jobspecs.references import Reference
+from jobspecs.rights import Principal
 from storage.tables import DatasetVersionRow
 from storage.tabular import TableFormat, detect_format, profile_table, read_rows
 
@@ -77,7 +78,7 @@ def push(
     parts.objects.upload_file(received.path, key, sha256=received.sha256)
     with parts.database.unit_of_work() as work:
         row = work.datasets.add_version(
-            user.user_id,
+            user.reach("datasets.write").maker,
             name,
             version_id=version_id,
             file_name=file_name,
@@ -113,7 +114,7 @@ def _same_content(
     parts: Parts, user: Principal, name: str, file_name: str, header: list[str] | None, received: Received
 ) -> DatasetVersionRow | None:
     with parts.database.unit_of_work() as work:
-        for row in work.datasets.list_versions(user.user_id, name):
+        for row in work.datasets.list_versions(user.reach("datasets.write"), Reference(name=name)):
             if (row.sha256, row.file_name, row.header) == (received.sha256, file_name, header):
                 return row
     return None
@@ -122,22 +123,21 @@ def _same_content(
 def list_datasets(parts: Parts, user: Principal) -> DatasetList:
     with parts.database.unit_of_work() as work:
         newest: dict[str, DatasetVersionRow] = {}
-        for row in work.datasets.list_versions(user.user_id):
+        for row in work.datasets.list_versions(user.reach("datasets.read")):
             newest.setdefault(row.dataset.name, row)
         return DatasetList(data=[version_of(row) for row in newest.values()])
 
 
 def get_dataset(parts: Parts, user: Principal, name: str) -> Dataset:
     with parts.database.unit_of_work() as work:
-        rows = work.datasets.list_versions(user.user_id, name)
+        rows = work.datasets.list_versions(user.reach("datasets.read"), Reference(name=name))
         if not rows:
             raise not_found(f"data set {name}")
-        return Dataset(owner=user.name, name=name, versions=[version_of(row) for row in rows])
+        return Dataset(owner=rows[0].dataset.owner.name, name=name, versions=[version_of(row) for row in rows])
 
 
 def get_version(parts: Parts, user: Principal, name: str, version: int | None) -> DatasetVersionDetail:
-    with parts.database.unit_of_work() as work:
-        return detail_of(_found(work.datasets.find(user.name, name, version), name, version))
+    return detail_of(find_version(parts, user, name, version))
 
 
 def preview(parts: Parts, user: Principal, name: str, version: int | None, rows: int | None) -> Preview:
@@ -149,7 +149,10 @@ def preview(parts: Parts, user: Principal, name: str, version: int | None, rows:
 def find_version(parts: Parts, user: Principal, name: str, version: int | None) -> DatasetVersionRow:
     """Raises ApiError(404)."""
     with parts.database.unit_of_work() as work:
-        return _found(work.datasets.find(user.name, name, version), name, version)
+        row = work.datasets.find(user.reach("datasets.read"), Reference(name=name, version=version))
+    if row is None:
+        raise not_found(f"data set {name}" + (f" with version {version}" if version else ""))
+    return row
 
 
 def first_rows(parts: Parts, row: DatasetVersionRow, count: int) -> list[dict[str, Any]]:
@@ -177,12 +180,6 @@ def _first_rows(path: Path, table: TableFormat, file_name: str, count: int, *, c
     if cut and len(found) < count:
         return found[:-1]
     return found
-
-
-def _found(row: DatasetVersionRow | None, name: str, version: int | None) -> DatasetVersionRow:
-    if row is None:
-        raise not_found(f"data set {name}" + (f" with version {version}" if version else ""))
-    return row
 
 
 def _suffix(table: TableFormat) -> str:

@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 from jobspecs.frozen import FrozenInputs, FrozenRegistryModel
 from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest
+from jobspecs.rights import Reach
 from storage.repositories.garbage import GarbageRepository
+from storage.repositories.owners import within
 from storage.tables import (
     CheckpointRow,
     DatasetRow,
@@ -151,7 +153,7 @@ class RemovalRepository:
         by_digest = {row.digest: row.version for row in versions}
         ids, owner_id = [row.id for row in versions], versions[0].model.owner_id
         others = select(ModelVersionRow).join(ModelVersionRow.model)
-        others = others.where(ModelRow.owner_id == owner_id, ModelVersionRow.id.not_in(ids))
+        others = others.where(within(Reach.of(owner_id), ModelRow.owner_id), ModelVersionRow.id.not_in(ids))
         same = self._session.scalars(others.where(ModelVersionRow.digest.in_(by_digest)))
         needed = by_digest.keys() - {row.digest for row in same}
         base = ModelVersionRow.manifest["base"]["digest"].astext

@@ -10,6 +10,7 @@ from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
 from storage.tables.outbox import OutboxRow
+from storage.tables.owners import OwnerRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.users import TokenRow, UserRow
 
@@ -31,6 +32,7 @@ __all__ = [
     "ModelRow",
     "ModelVersionRow",
     "OutboxRow",
+    "OwnerRow",
     "SchedulerLeaderRow",
     "SchemaCompatibilityRow",
     "TokenRow",

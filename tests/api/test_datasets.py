@@ -8,6 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from jobspecs.references import Reference
 from tests.api.conftest import HEADLINES, Api, RunApi, gzipped, sha256
 from tests.lost_answers import losing_answers
 from workers.agent.housekeeping import Housekeeper
@@ -137,7 +138,7 @@ def test_another_user_sees_no_data_set_of_mine(api: Api) -> None:
 def test_the_key_of_the_object_is_made_by_the_platform(api: Api) -> None:
     version = api.push()
     with api.database.unit_of_work() as work:
-        row = work.datasets.find(api.user, "headlines")
+        row = work.datasets.find(api.reach(), Reference(name="headlines"))
         assert row is not None
         assert row.key == f"datasets/{UUID(str(row.id))}/data.csv"
         assert row.sha256 == version["sha256"]
@@ -198,7 +199,7 @@ def test_the_object_of_a_push_that_never_became_a_version_goes_after_a_day(run_a
 def test_pushing_again_heals_a_data_set_whose_object_is_missing_or_damaged(api: Api, content: bytes | None) -> None:
     api.push()
     with api.database.unit_of_work() as work:
-        row = work.datasets.find(api.user, "headlines")
+        row = work.datasets.find(api.reach(), Reference(name="headlines"))
     assert row is not None
     with closing(api.objects()) as store:
         if content is None:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from jobspecs.lifecycle import JobState
+from jobspecs.rights import Reach
 from tests.api.conftest import HEADLINES, Api, safetensors
 from workers.agent.housekeeping import Housekeeper
 
@@ -80,7 +81,7 @@ def test_a_version_that_an_alias_or_a_deployment_names_is_not_deleted(ready: Api
     assert ready.client.put(f"{path}/aliases/prod", json={"version": 1}).status_code == 200
     with ready.database.unit_of_work() as work:
         owner = ready.user_id()
-        version = work.models.list_versions(owner, "tiny")[0]
+        version = work.models.list_versions(Reach.of(owner))[0]
         work.deployments.want(owner, "served", model_version_id=version.id, engine="e", replicas=1, memory_bytes=1)
     assert "alias prod points at it" in reasons(ready.client.delete(f"{path}/versions/1"))
     assert "the deployment served serves it" in reasons(ready.client.delete(f"{path}/versions/2"))

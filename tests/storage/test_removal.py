@@ -11,6 +11,8 @@ from sqlalchemy import text
 from jobspecs.frozen import FrozenInputs, FrozenRegistryModel
 from jobspecs.lifecycle import JobState
 from jobspecs.manifest import Manifest, ManifestFile, ModelOrigin
+from jobspecs.references import Reference
+from jobspecs.rights import Reach
 from storage.database import Database, UnitOfWork
 from storage.repositories.removal import Use
 from storage.tables import ModelVersionRow
@@ -48,7 +50,7 @@ def submit(work: UnitOfWork, inputs: FrozenInputs) -> UUID:
     owner = work.users.ensure("tester")
     row, _ = work.jobs.submit(
         owner.id,
-        owner_name="tester",
+        actor="user:tester",
         spec={"kind": "train-classifier", "name": "job", "priority": 0},
         inputs=inputs.model_dump(mode="json"),
         slots=1,
@@ -65,7 +67,9 @@ def test_a_number_of_a_deleted_version_is_never_given_again(database: Database) 
         work.removal.delete_models(versions[1:])
     with database.unit_of_work() as work:
         assert add_model(work, "m").version == 4
-        work.removal.delete_models(work.models.list_versions(work.users.ensure("tester").id, "m"))
+        work.removal.delete_models(
+            work.models.list_versions(Reach.of(work.users.ensure("tester").id), Reference(name="m"))
+        )
     with database.unit_of_work() as work:
         assert add_model(work, "m").version == 5
 
@@ -139,7 +143,7 @@ def test_only_an_ended_job_is_deleted_and_what_it_made_stays(database: Database)
         assert work.removal.delete_job(job) == 0
         assert work.jobs.get(job) is None
     with database.unit_of_work() as work:
-        versions = work.models.list_versions(owner.id, "made")
+        versions = work.models.list_versions(Reach.of(owner.id), Reference(name="made"))
         assert [(row.job_id, row.prefix) for row in versions] == [(None, prefix)]
         assert set(work.garbage.claim()) == {f"checkpoints/{job}", f"artifacts/{job}/1", f"artifacts/{job}/2"}
 

@@ -19,6 +19,7 @@ from jobspecs.frozen import FrozenDataset, FrozenInputs, FrozenRegistryModel
 from jobspecs.lifecycle import ACTIVE, TERMINAL, JobState
 from jobspecs.manifest import Manifest, describe_files
 from jobspecs.registry import parse_spec
+from jobspecs.rights import Reach
 from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
 from storage.tables import JobRow, JobTransitionRow, ModelVersionRow
@@ -107,7 +108,7 @@ class Harness:
             owner = work.users.ensure("tester")
             row, _ = work.jobs.submit(
                 owner.id,
-                owner_name=owner.name,
+                actor=f"user:{owner.name}",
                 spec=spec,
                 inputs=FrozenInputs(dataset=self.dataset, model=self.model, checked=checked).model_dump(mode="json"),
                 slots=1,
@@ -211,7 +212,7 @@ class Harness:
         """Every job has ended, legally, with at most one result, and every result's bytes are as its manifest says."""
         with self.database.unit_of_work() as work:
             owner = work.users.ensure("tester")
-            jobs = work.jobs.list(owner.id, limit=1000)
+            jobs = work.jobs.list(Reach.of(owner.id), limit=1000)
         assert jobs, "no job, so nothing was checked"
         for job in jobs:
             assert job.state in TERMINAL, self.history(job.id)

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from jobspecs.lifecycle import JobState
 from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.rights import Reach
 from storage.object_wire import parsed_xml, xml_text
 from storage.objects import ObjectStore, ObjectStoreUnavailable
 from tests.workers.harness import Harness
@@ -62,7 +63,7 @@ def test_an_import_that_nobody_completed_goes_after_a_week(harness: Harness) -> 
     with pytest.raises(ObjectStoreUnavailable):
         keeper.sweep()
     with harness.database.unit_of_work() as work:
-        assert work.models.open_import(owner.id, old) is None, "it can't be completed any more"
+        assert work.models.open_import(Reach.of(owner.id), old) is None, "it can't be completed any more"
     assert Housekeeper(harness.database, harness.store).sweep().imports == 1
     assert stored(harness, f"models/{old}") == []
     assert len(stored(harness, f"models/{new}")) == 1
