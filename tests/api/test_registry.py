@@ -123,7 +123,7 @@ def test_only_a_version_by_its_number_may_be_kept_unasked(api: Api, selector: st
 def damage(api: Api, version: Any, path: str, change: Callable[[bytes], bytes]) -> None:
     """Changes a stored object behind the platform's back."""
     with api.database.unit_of_work() as work:
-        row = work.models.list_versions(api.user_id())[0]
+        row = work.models.list_versions(api.reach())[0]
     key = f"{row.prefix}/{path}"
     api.objects().put_bytes(key, change(api.objects().get_bytes(key)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from storage.database import Database
+from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressPublisher
 from storage.settings import Settings
@@ -24,11 +24,15 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: Settings, config: HostConfig) -> None:
-    """Returns after SIGTERM or SIGINT, when every attempt has ended. Raises FolderInUse and HostNameTaken."""
+    """Returns after SIGTERM or SIGINT, when every attempt has ended.
+
+    Raises FolderInUse, HostNameTaken and SchemaMismatch.
+    """
     scratch = Scratch(config.scratch_dir)
     with folder_instance(scratch.root) as instance:
         scratch.remove_orphans()
         database = Database(settings.database_url, application="eigenwerk-worker")
+        database.verify_schema()
         store = ObjectStore(object_settings(settings))
         publisher = ProgressPublisher(settings.redis_url)
         zygote = ZygoteKeeper(config.runners)
@@ -76,7 +80,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         run(Settings.from_environment(), HostConfig.from_environment())
-    except (FolderInUse, HostNameTaken, RuntimeError) as error:
+    except (FolderInUse, HostNameTaken, SchemaMismatch, RuntimeError) as error:
         log.error("%s", error)
         return 1
     return 0

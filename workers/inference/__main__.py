@@ -8,7 +8,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from storage.database import Database
+from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
 from storage.settings import Settings
 from workers.daemon.host import HostConfig
@@ -28,11 +28,12 @@ PULLS_MAX = 2
 def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> None:
     """Serves until SIGTERM or SIGINT. Raises ValueError or RuntimeError for settings that can't work.
 
-    Raises FolderInUse and HostNameTaken when another worker has its folder or its name.
+    Raises FolderInUse and HostNameTaken when another worker has its folder or its name, and SchemaMismatch.
     """
     wakeup = Wakeup()
     wakeup.catch_signals()
     database = Database(settings.database_url, connections_max=2, application="eigenwerk-inference")
+    database.verify_schema()
     store = ObjectStore(
         ObjectSettings(
             settings.s3_endpoint,
@@ -75,7 +76,7 @@ def main() -> int:
             threads=int(os.environ.get("EIGENWERK_ENGINE_THREADS") or 1),
             warm=os.environ.get("EIGENWERK_WARM_ENGINE", "1") != "0",
         )
-    except (FolderInUse, HostNameTaken, RuntimeError) as error:
+    except (FolderInUse, HostNameTaken, SchemaMismatch, RuntimeError) as error:
         log.error("%s", error)
         return 1
     return 0

@@ -11,6 +11,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+works_with_previous_code = True
+
 _UNSWEPT = "fence > swept_fence AND state IN ('succeeded', 'failed', 'cancelled')"
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import socket
 import time
 from uuid import UUID
 
@@ -101,6 +103,28 @@ def test_of_two_schedulers_one_leads_and_the_other_takes_over_when_it_dies(harne
     assert harness.stop(second) == 0
 
 
+def test_a_leader_that_hangs_is_replaced_and_does_no_harm_when_it_goes_on(harness: Harness) -> None:
+    quick = {"EIGENWERK_LEADER_SILENT_S": "2", "EIGENWERK_POLL_S": "0.3"}
+    processes = [harness.start_scheduler(**quick) for _ in range(2)]
+    announce(harness, "one", slots=20)
+    harness.wait(harness.submit("plain", memory_bytes=1), JobState.assigned)
+    pid = int(_leader(harness).split(":")[1])
+    hung = next(process for process in processes if process.pid == pid)
+    hung.send_signal(signal.SIGSTOP)
+    jobs = [harness.submit("plain", memory_bytes=1) for _ in range(5)]
+    try:
+        for job_id in jobs:
+            harness.wait(job_id, JobState.assigned, seconds=20)
+    finally:
+        hung.send_signal(signal.SIGCONT)
+    assert _leader(harness) != f"{socket.gethostname()}:{pid}"
+    later = [harness.submit("plain", memory_bytes=1) for _ in range(5)]
+    for job_id in later:
+        harness.wait(job_id, JobState.assigned)
+    assert [harness.attempts(job_id) for job_id in (*jobs, *later)] == [1] * 10
+    assert [harness.stop(process) for process in processes] == [0, 0]
+
+
 def test_a_job_submitted_while_no_scheduler_runs_starts_when_one_comes(harness: Harness) -> None:
     announce(harness, "one")
     job_id = harness.submit("plain", memory_bytes=1)
@@ -120,3 +144,10 @@ def test_a_queued_job_is_cancelled_at_once_and_never_starts(harness: Harness) ->
 def _unsent(harness: Harness) -> int:
     with harness.database.unit_of_work() as work:
         return work.outbox.count_unsent()
+
+
+def _leader(harness: Harness) -> str:
+    with harness.database.unit_of_work() as work:
+        leader = work.leader.newest()
+    assert leader is not None
+    return leader.name
