@@ -12,6 +12,7 @@ import uvicorn
 from api.app import create_app
 from api.parts import Parts
 from api.settings import ApiSettings
+from storage.database import SchemaMismatch
 
 #: Seconds that open connections get at the end.
 _GRACE_S = 3
@@ -27,6 +28,12 @@ def main() -> int:
         logging.error("error: %s", error)
         return 2
     app = create_app(settings)
+    parts: Parts = app.state.parts
+    try:
+        parts.database.verify_schema()
+    except SchemaMismatch as error:
+        logging.error("error: %s", error)
+        return 1
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -39,7 +46,7 @@ def main() -> int:
     # uvicorn raises the signal again when it has stopped; what was asked for is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
-    _Server(config, app.state.parts).run()
+    _Server(config, parts).run()
     return 0
 
 

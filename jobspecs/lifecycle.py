@@ -43,9 +43,11 @@ TRANSITIONS: MappingProxyType[JobState, frozenset[JobState]] = MappingProxyType(
         S.assigned: frozenset({S.preparing, S.queued, S.cancelling, S.preempting, S.failed}),
         S.preparing: frozenset({S.running, S.queued, S.cancelling, S.preempting, S.failed}),
         S.running: frozenset({S.uploading, S.queued, S.cancelling, S.preempting, S.failed}),
-        S.uploading: frozenset({S.succeeded, S.queued, S.cancelling, S.preempting, S.failed}),
+        # Not to `preempting`: its work is done, and it gives its place back by being delivered.
+        S.uploading: frozenset({S.succeeded, S.queued, S.cancelling, S.failed}),
         S.cancelling: frozenset({S.cancelled}),
-        S.preempting: frozenset({S.queued, S.cancelling, S.failed}),
+        # To `uploading`: it finished before it heard that somebody wanted the place.
+        S.preempting: frozenset({S.uploading, S.queued, S.cancelling, S.failed}),
         S.succeeded: frozenset(),
         S.failed: frozenset(),
         S.cancelled: frozenset(),
@@ -66,6 +68,8 @@ class Reason(StrEnum):
     crashed = "crashed"
     poisoned = "poisoned"
     lease_expired = "lease_expired"
+    host_defect = "host_defect"
+    hosts_lost = "hosts_lost"
     storage_unavailable = "storage_unavailable"
     worker_stopped = "worker_stopped"
     preempted = "preempted"
@@ -74,65 +78,99 @@ class Reason(StrEnum):
     internal_error = "internal_error"
 
 
+class Loss(StrEnum):
+    """Whose loss an attempt was that brought no result. Each is counted apart, anew after each new checkpoint."""
+
+    #: The job's own process died.
+    crash = "crash"
+    #: The host failed under it.
+    host = "host"
+
+
+#: So many losses without a new checkpoint between them end the job. Of hosts more: they die for reasons of their own.
+LOSSES_MAX: MappingProxyType[Loss, int] = MappingProxyType({Loss.crash: 3, Loss.host: 5})
+
+
 class ReasonRule(NamedTuple):
     """What a reason means for the job."""
 
-    #: Put back in the queue instead of failed: only for what the infrastructure did.
-    retried: bool
-    #: Adds one to `crash_count`; at CRASHES_MAX the job fails as `poisoned`.
-    counts_as_crash: bool
     #: What the user can do.
     remedy: str
+    #: Put back in the queue instead of failed: only for what the infrastructure did.
+    retried: bool = False
+    #: What it counts as; `ends_as` is the reason of a job that met LOSSES_MAX of them.
+    counts_as: Loss | None = None
+    ends_as: Reason | None = None
+    #: The next attempt goes to another host, where there is one.
+    avoids_host: bool = False
 
-
-#: A job whose attempts crashed this often is not tried again.
-CRASHES_MAX = 3
 
 REASONS: MappingProxyType[Reason, ReasonRule] = MappingProxyType(
     {
         Reason.invalid_dataset: ReasonRule(
-            False, False, "Mend the rows named in the message, push the data set again and submit again."
+            "Mend the rows named in the message, push the data set again and submit again."
         ),
         Reason.invalid_model: ReasonRule(
-            False, False, "Choose a base model of a supported architecture, with safetensors weights and a tokenizer."
+            "Choose a base model of a supported architecture, with safetensors weights and a tokenizer."
         ),
         Reason.corrupt_artifact: ReasonRule(
-            False,
-            False,
-            "A stored object no longer has its sha256. Restore it from a backup, or push or train it again.",
+            "A stored object no longer has its sha256. Restore it from a backup, or push or train it again."
         ),
-        Reason.out_of_memory: ReasonRule(
-            False, False, "Lower batch_size or max_length, or ask for more memory in resources."
-        ),
+        Reason.out_of_memory: ReasonRule("Lower batch_size or max_length, or ask for more memory in resources."),
         Reason.nan_loss: ReasonRule(
-            False, False, "Lower learning_rate (2e-5 to 5e-5 is usual) and look for broken rows in the data set."
+            "Lower learning_rate (2e-5 to 5e-5 is usual) and look for broken rows in the data set."
         ),
         Reason.disk_full: ReasonRule(
-            False, False, "Free space on the worker's scratch disk, or keep fewer checkpoints, then submit again."
+            "The scratch disk of a worker was full; the job is tried elsewhere, or here once there is room. Free space "
+            "on it (EIGENWERK_SCRATCH_DIR) or let the job keep fewer checkpoints.",
+            retried=True,
+            counts_as=Loss.host,
+            ends_as=Reason.disk_full,
+            avoids_host=True,
         ),
-        Reason.timeout: ReasonRule(False, False, "Raise resources.max_runtime, or train for fewer epochs."),
-        Reason.crashed: ReasonRule(True, True, "Read the log; the job is tried again from its last checkpoint."),
+        Reason.timeout: ReasonRule("Raise resources.max_runtime, or train for fewer epochs."),
+        Reason.crashed: ReasonRule(
+            "Read the log; the job is tried again from its last checkpoint.",
+            retried=True,
+            counts_as=Loss.crash,
+            ends_as=Reason.poisoned,
+        ),
         Reason.poisoned: ReasonRule(
-            False,
-            False,
-            f"The job crashed its process {CRASHES_MAX} times. Read the last attempt's log before you submit it again.",
+            f"The job crashed its process {LOSSES_MAX[Loss.crash]} times without a new checkpoint between. Read the "
+            "last attempt's log before you retry or submit it again."
         ),
         Reason.lease_expired: ReasonRule(
-            True, True, "The worker vanished; the job goes on elsewhere from its last checkpoint."
+            "The worker vanished; the job goes on elsewhere from its last checkpoint.",
+            retried=True,
+            counts_as=Loss.host,
+            ends_as=Reason.hosts_lost,
         ),
-        Reason.storage_unavailable: ReasonRule(True, False, "The object store did not answer; the job is tried again."),
+        Reason.host_defect: ReasonRule(
+            "The worker could not run the job, by no fault of the job's; it is tried on another host.",
+            retried=True,
+            counts_as=Loss.host,
+            ends_as=Reason.hosts_lost,
+            avoids_host=True,
+        ),
+        Reason.hosts_lost: ReasonRule(
+            f"{LOSSES_MAX[Loss.host]} times its host died or failed without a new checkpoint between, and the job may "
+            "be why. Look at the workers' logs and at their memory; then retry it, or ask for more in resources."
+        ),
+        Reason.storage_unavailable: ReasonRule(
+            "The object store did not answer; the job is tried again.", retried=True, avoids_host=True
+        ),
         Reason.worker_stopped: ReasonRule(
-            True, False, "The worker was stopped; the job goes on from its last checkpoint."
+            "The worker was stopped; the job goes on from its last checkpoint.", retried=True
         ),
         Reason.preempted: ReasonRule(
-            True, False, "A job that goes first needed the place; this one goes on from its last checkpoint."
+            "A job that goes first needed the place; this one goes on from its last checkpoint.", retried=True
         ),
-        Reason.cancelled_by_user: ReasonRule(False, False, "Submit the spec again to start it anew."),
-        Reason.unsatisfiable: ReasonRule(
-            False, False, "No host is large enough. Ask for less in resources, or add a worker."
+        Reason.cancelled_by_user: ReasonRule(
+            "Retry it to go on from its last checkpoint, or submit the spec again to start anew."
         ),
+        Reason.unsatisfiable: ReasonRule("No host is large enough. Ask for less in resources, or add a worker."),
         Reason.internal_error: ReasonRule(
-            False, False, "This is a defect of the platform; the log has the traceback. Please report it."
+            "This is a defect of the platform; the log has the traceback. Please report it."
         ),
     }
 )

@@ -7,7 +7,7 @@ ones that keep slipping past; hosts too small for it stay open to the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -22,6 +22,8 @@ class Waiting:
     slots: int
     memory_bytes: int
     gpus: int = 0
+    #: Hosts that could not run it a while ago; it goes there only when no other could ever take it.
+    avoid_hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,12 @@ class Assign:
 Action = Assign
 
 
+def suited_hosts(job: Waiting, hosts: Iterable[Host]) -> list[Host]:
+    """The hosts that could ever take the job, without those that it avoids as long as others are left."""
+    able = [host for host in hosts if host.could_ever_take(job)]
+    return [host for host in able if host.name not in job.avoid_hosts] or able
+
+
 def decide(snapshot: Snapshot) -> list[Action]:
     """The starts that this snapshot allows, in order. Never gives out more slots, memory or GPUs than a host has."""
     hosts = {host.name: host for host in sorted(snapshot.hosts, key=lambda host: host.name)}
@@ -92,12 +100,13 @@ def decide(snapshot: Snapshot) -> list[Action]:
     for job in sorted(snapshot.waiting, key=lambda job: (-job.priority, job.order)):
         if len(reserved) == len(hosts):
             break
-        fitting = [host for name, host in hosts.items() if name not in reserved and host.can_take(job)]
+        suited = suited_hosts(job, hosts.values())
+        fitting = [host for host in suited if host.name not in reserved and host.can_take(job)]
         if fitting:
             # The emptiest host first: a job alone on its cores is faster than two that share them.
             best = min(fitting, key=lambda host: (host.slots_used / host.slots_total, host.name))
             hosts[best.name] = best.with_job(job)
             actions.append(Assign(job_id=job.job_id, host=best.name))
         else:
-            reserved.update(name for name, host in hosts.items() if host.could_ever_take(job))
+            reserved.update(host.name for host in suited)
     return actions

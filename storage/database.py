@@ -17,28 +17,35 @@ from functools import cached_property
 from typing import Any
 
 import psycopg
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
+from storage.database_errors import DatabaseUnavailable, SchemaMismatch
+from storage.leadership import Leadership
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.deployments import DeploymentRepository
 from storage.repositories.events import EventRepository
+from storage.repositories.garbage import GarbageRepository
 from storage.repositories.hosts import HostRepository
 from storage.repositories.jobs import JobRepository
+from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
 from storage.repositories.outbox import OutboxRepository
+from storage.repositories.owners import OwnerRepository
 from storage.repositories.queue import QueueRepository
+from storage.repositories.removal import RemovalRepository
 from storage.repositories.users import UserRepository
+from storage.schema import check_schema
+
+__all__ = ["Database", "DatabaseUnavailable", "Listener", "SchemaMismatch", "UnitOfWork"]
 
 log = logging.getLogger(__name__)
 
 #: PostgreSQL's channel on which a committed outbox row makes itself heard.
 OUTBOX_CHANNEL = "eigenwerk_outbox"
-#: Key of the advisory lock that the one leading scheduler holds.
-LEADER_LOCK = 0x45_49_47_45
 #: How long a silent server is waited for, in seconds (milliseconds where libpq counts so): about half a minute, not
 #: the operating system's two hours.
 _PATIENCE: dict[str, Any] = {
@@ -48,12 +55,15 @@ _PATIENCE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+#: The same patience on the server's side (seconds; the last in milliseconds), so that the locks of a host that lost its
+#: power go. Its own default is the operating system's two hours.
+_SERVER_PATIENCE = (
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=15000"
+)
 #: What the server allows a transaction, in milliseconds: a frozen client must not keep a job locked against the reaper.
 _LIMITS = "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000 -c statement_timeout=30000"
-
-
-class DatabaseUnavailable(Exception):
-    """PostgreSQL does not answer. Nothing was changed as far as is known; try again with the same idempotency key."""
+#: Seconds after which a connection is made anew, and with it looked again whether the schema is still ours.
+_CONNECTION_AGE_MAX_S = 300
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,10 @@ class UnitOfWork:
     """The repositories of one transaction."""
 
     session: Session
+
+    @cached_property
+    def owners(self) -> OwnerRepository:
+        return OwnerRepository(self.session)
 
     @cached_property
     def users(self) -> UserRepository:
@@ -99,6 +113,18 @@ class UnitOfWork:
         return DeploymentRepository(self.session)
 
     @cached_property
+    def garbage(self) -> GarbageRepository:
+        return GarbageRepository(self.session)
+
+    @cached_property
+    def removal(self) -> RemovalRepository:
+        return RemovalRepository(self.session, self.garbage)
+
+    @cached_property
+    def leader(self) -> LeaderRepository:
+        return LeaderRepository(self.session)
+
+    @cached_property
     def outbox(self) -> OutboxRepository:
         return OutboxRepository(self.session)
 
@@ -115,8 +141,10 @@ class Database:
             pool_timeout=10,
             # One round trip per checkout, 0.1 ms on a socket: a restarted server is noticed before the work starts.
             pool_pre_ping=True,
-            connect_args={**_PATIENCE, "application_name": application, "options": _LIMITS},
+            pool_recycle=_CONNECTION_AGE_MAX_S,
+            connect_args={**_PATIENCE, "application_name": application, "options": f"{_LIMITS} {_SERVER_PATIENCE}"},
         )
+        event.listen(self._engine, "connect", _refuse_foreign_schema)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
     @contextmanager
@@ -145,6 +173,16 @@ class Database:
         with self.unit_of_work() as work:
             work.session.execute(text("SELECT 1"))
 
+    def verify_schema(self) -> None:
+        """Raises SchemaMismatch when the database is of another version. A server that is away is no mismatch yet:
+        every connection is checked when it is made."""
+        try:
+            self.check()
+        except SchemaMismatch:
+            raise
+        except DatabaseUnavailable as error:
+            log.warning("the schema is checked when the database answers: %s", error)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -156,17 +194,28 @@ class Database:
             yield Listener(connection)
 
     @contextmanager
-    def leadership(self) -> Iterator[Leadership]:
-        """A connection of its own that can hold the scheduler's advisory lock; the lock ends with the connection."""
+    def leadership(self, name: str, *, silent_s: float) -> Iterator[Leadership]:
+        """A connection of its own that can lead; see `storage.leadership`."""
         with _connect(self._url) as connection:
-            yield Leadership(connection)
+            yield Leadership(connection, name, silent_s)
+
+
+def _refuse_foreign_schema(connection: psycopg.Connection, _record: object) -> None:
+    try:
+        check_schema(connection)
+    except SchemaMismatch:
+        connection.close()
+        raise
+    finally:
+        if not connection.closed:
+            connection.rollback()
 
 
 @contextmanager
 def _connect(url: str) -> Iterator[psycopg.Connection]:
     plain = url.replace("postgresql+psycopg://", "postgresql://", 1)
     try:
-        with psycopg.connect(plain, autocommit=True, **_PATIENCE) as connection:
+        with psycopg.connect(plain, autocommit=True, options=_SERVER_PATIENCE, **_PATIENCE) as connection:
             yield connection
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(f"PostgreSQL does not answer: {str(error).strip()}") from error
@@ -181,19 +230,3 @@ class Listener:
     def wait(self, timeout_s: float) -> bool:
         """Waits until something was committed to the outbox; False when nothing was within `timeout_s`."""
         return any(True for _ in self.connection.notifies(timeout=timeout_s, stop_after=1))
-
-
-@dataclass(frozen=True)
-class Leadership:
-    """The advisory lock that makes one scheduler of several the leader."""
-
-    connection: psycopg.Connection
-
-    def acquire(self) -> bool:
-        """Whether this connection now leads (true again and again while it does)."""
-        row = self.connection.execute("SELECT pg_try_advisory_lock(%s)", (LEADER_LOCK,)).fetchone()
-        return bool(row and row[0])
-
-    def confirm(self) -> None:
-        """Raises DatabaseUnavailable when the connection, and with it the lock, is gone."""
-        self.connection.execute("SELECT 1")

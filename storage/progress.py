@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -25,11 +26,20 @@ STREAM_ENTRIES_MAX = 2000
 STREAM_IDLE_S = 24 * 3600
 #: A Redis that answers slower than this is treated as absent: nothing waits for it.
 _TIMEOUT_S = 2.0
+#: Seconds before the first probe and between two, and how many go unanswered before a connection counts as broken.
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 
 
 def connection_options() -> dict[str, Any]:
     """Timeouts for every Redis connection. Without them a stopped Redis blocks its callers for ever."""
-    return {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S, "retry_on_timeout": False}
+    return {
+        "socket_timeout": _TIMEOUT_S,
+        "socket_connect_timeout": _TIMEOUT_S,
+        "retry_on_timeout": False,
+        # A watcher's read has no timeout; this ends it when Redis's host has gone without a word.
+        "socket_keepalive": True,
+        "socket_keepalive_options": _KEEPALIVE,
+    }
 
 
 def stream_name(job_id: UUID) -> str:

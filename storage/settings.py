@@ -38,6 +38,8 @@ class Settings:
     s3_region: str = "us-east-1"
     #: Seconds between two looks at PostgreSQL when no hint comes.
     poll_s: float = 3.0
+    #: Seconds without a heartbeat after which a leading scheduler is replaced. A look at the queue takes far less.
+    leader_silent_s: float = 10.0
     lease: LeaseTimes = LeaseTimes()
 
     @classmethod
@@ -58,6 +60,7 @@ class Settings:
             s3_bucket=values.get("EIGENWERK_S3_BUCKET", cls.s3_bucket),
             s3_region=values.get("EIGENWERK_S3_REGION", cls.s3_region),
             poll_s=float(values.get("EIGENWERK_POLL_S", cls.poll_s)),
+            leader_silent_s=float(values.get("EIGENWERK_LEADER_SILENT_S", cls.leader_silent_s)),
             lease=LeaseTimes(
                 lease_s=float(values.get("EIGENWERK_LEASE_S", default.lease_s)),
                 heartbeat_s=float(values.get("EIGENWERK_HEARTBEAT_S", default.heartbeat_s)),

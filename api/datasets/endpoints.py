@@ -26,7 +26,7 @@ _RAW_BODY: dict[str, Any] = {
 
 
 @router.put("/v1/datasets/{name}", status_code=201, openapi_extra=_RAW_BODY)
-@requires("write")
+@requires("datasets.write")
 async def push_dataset(
     platform: ThePlatform,
     user: TheUser,
@@ -51,28 +51,28 @@ async def push_dataset(
 
 
 @router.get("/v1/datasets")
-@requires("read")
+@requires("datasets.read")
 def list_datasets(platform: ThePlatform, user: TheUser) -> DatasetList:
     """The newest version of each of your data sets."""
     return service.list_datasets(platform, user)
 
 
 @router.get("/v1/datasets/{name}")
-@requires("read")
+@requires("datasets.read")
 def get_dataset(platform: ThePlatform, user: TheUser, name: Name) -> Dataset:
     """A data set and its versions."""
     return service.get_dataset(platform, user, name)
 
 
 @router.get("/v1/datasets/{name}/versions/{version}")
-@requires("read")
+@requires("datasets.read")
 def get_version(platform: ThePlatform, user: TheUser, name: Name, version: Version) -> DatasetVersionDetail:
     """One version with the profile of its columns."""
     return service.get_version(platform, user, name, _number(version))
 
 
 @router.get("/v1/datasets/{name}/versions/{version}/preview")
-@requires("read")
+@requires("datasets.read")
 async def preview(
     platform: ThePlatform,
     user: TheUser,

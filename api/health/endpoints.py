@@ -26,14 +26,14 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"model": Readiness}})
 @public
 async def readyz(request: Request) -> JSONResponse:
-    """200 when database and object store answer; without Redis it is `degraded` and still 200."""
+    """200 when database and object store answer; without Redis or a scheduler it is `degraded` and still 200."""
     probe: ReadinessProbe = request.app.state.readiness
     readiness = await probe.look()
     return JSONResponse(readiness.model_dump(), 503 if readiness.status == "unavailable" else 200)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-@requires("read")
+@requires("metrics.read")
 def metrics(request: Request, platform: ThePlatform) -> Response:
     """Figures in Prometheus's text format."""
     figures: Metrics = request.app.state.metrics

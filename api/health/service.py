@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from api.parts import Parts
-from storage.database import DatabaseUnavailable
+from storage.database import DatabaseUnavailable, SchemaMismatch
 from storage.objects import ObjectStoreError
 
 log = logging.getLogger(__name__)
@@ -23,16 +23,22 @@ _FRESH_S = 1.0
 #: Seconds that a part has to answer.
 _PATIENCE_S = 5.0
 
+#: Seconds without a look at the queue after which nothing is scheduled. A leader that hangs is replaced before that.
+SCHEDULER_SILENT_S = 30.0
+
 PartState = Literal["ok", "unavailable"]
 
 
 class Readiness(BaseModel):
-    """`degraded`: everything works, without live progress."""
+    """`degraded`: the API works; what does not, and what that means, stands in `reasons`."""
 
     status: Literal["ok", "degraded", "unavailable"]
     database: PartState
     objects: PartState
     redis: PartState
+    #: Whether jobs get places.
+    scheduler: PartState
+    reasons: list[str]
 
 
 @dataclass
@@ -54,43 +60,67 @@ class ReadinessProbe:
 
 async def _look(parts: Parts) -> Readiness:
     database, objects, redis = await asyncio.gather(
-        _answers(run_in_threadpool(_database_answers, parts)),
-        _answers(run_in_threadpool(_objects_answer, parts)),
-        _answers(parts.watcher.available()),
+        _reason(run_in_threadpool(_database_problem, parts), "The database"),
+        _reason(run_in_threadpool(_objects_problem, parts), "The object store"),
+        _reason(_redis_problem(parts), "Redis"),
     )
-    needed = database and objects
+    scheduler = database or await _reason(run_in_threadpool(_scheduler_problem, parts), "The database")
     return Readiness(
-        status="unavailable" if not needed else "ok" if redis else "degraded",
+        status="unavailable" if database or objects else "degraded" if redis or scheduler else "ok",
         database=_state(database),
         objects=_state(objects),
         redis=_state(redis),
+        scheduler=_state(scheduler),
+        reasons=list(dict.fromkeys(problem for problem in (database, objects, redis, scheduler) if problem)),
     )
 
 
-def _state(answers: bool) -> PartState:
-    return "ok" if answers else "unavailable"
+def _state(problem: str | None) -> PartState:
+    return "unavailable" if problem else "ok"
 
 
-async def _answers(question: Awaitable[bool]) -> bool:
+async def _reason(question: Awaitable[str | None], part: str) -> str | None:
+    """What is wrong with the part; None when nothing is."""
     try:
         return await asyncio.wait_for(question, _PATIENCE_S)
     except TimeoutError:
-        return False
+        return f"{part} did not answer within {_PATIENCE_S:g} s."
 
 
-def _database_answers(parts: Parts) -> bool:
+def _database_problem(parts: Parts) -> str | None:
     try:
         parts.database.check()
+    except SchemaMismatch as error:
+        return str(error)
     except DatabaseUnavailable as error:
+        # The route is open to everybody; addresses stay in the log.
         log.warning("not ready: %s", error)
-        return False
-    return True
+        return "The database does not answer."
+    return None
 
 
-def _objects_answer(parts: Parts) -> bool:
+def _objects_problem(parts: Parts) -> str | None:
     try:
         parts.objects.healthy()
     except ObjectStoreError as error:
         log.warning("not ready: %s", error)
-        return False
-    return True
+        return "The object store does not answer."
+    return None
+
+
+async def _redis_problem(parts: Parts) -> str | None:
+    return None if await parts.watcher.available() else "Redis does not answer: there is no live progress."
+
+
+def _scheduler_problem(parts: Parts) -> str | None:
+    try:
+        with parts.database.unit_of_work() as work:
+            leader = work.leader.newest()
+    except DatabaseUnavailable as error:
+        log.warning("not ready: %s", error)
+        return "The database does not answer."
+    if leader is None:
+        return "No scheduler has ever run: jobs wait."
+    if leader.silent_for_s > SCHEDULER_SILENT_S:
+        return f"No scheduler has looked at the queue for {leader.silent_for_s:.0f} s: jobs wait."
+    return None

@@ -33,7 +33,7 @@ _SPEC_SCHEMA = {
 
 
 @router.post("/v1/jobs", status_code=201, openapi_extra=_SPEC_SCHEMA)
-@requires("write")
+@requires("jobs.submit")
 def submit_job(
     platform: ThePlatform,
     user: TheUser,
@@ -49,7 +49,7 @@ def submit_job(
 
 
 @router.post("/v1/jobs/check", openapi_extra=_SPEC_SCHEMA)
-@requires("read")
+@requires("jobs.check")
 def check_job(
     platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
 ) -> DataReport:
@@ -58,7 +58,7 @@ def check_job(
 
 
 @router.post("/v1/jobs/estimate", openapi_extra=_SPEC_SCHEMA)
-@requires("read")
+@requires("jobs.check")
 def estimate_job(
     platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
 ) -> Estimate:
@@ -67,7 +67,7 @@ def estimate_job(
 
 
 @router.get("/v1/jobs")
-@requires("read")
+@requires("jobs.read")
 def list_jobs(
     platform: ThePlatform,
     user: TheUser,
@@ -80,14 +80,14 @@ def list_jobs(
 
 
 @router.get("/v1/jobs/{job_id}")
-@requires("read")
+@requires("jobs.read")
 def get_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
     """One job: state, progress, and the result once it succeeded."""
     return service.get_job(platform, user, job_id)
 
 
 @router.post("/v1/jobs/{job_id}/cancel")
-@requires("write")
+@requires("jobs.cancel")
 def cancel_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
     """Cancels a queued job at once and asks an active one to stop; 409 when it has ended."""
     return service.cancel(platform, user, job_id)
@@ -98,7 +98,7 @@ def cancel_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
     response_model=LogPage,
     responses={200: {"content": {"text/plain": {}}}},
 )
-@requires("read")
+@requires("jobs.read")
 def get_logs(
     platform: ThePlatform,
     user: TheUser,

@@ -23,21 +23,21 @@ Selector = Annotated[
 
 
 @router.get("/v1/registry/models")
-@requires("read")
+@requires("models.read")
 def list_models(platform: ThePlatform, user: TheUser) -> ModelList:
     """The newest version of each of your models."""
     return service.list_models(platform, user)
 
 
 @router.get("/v1/registry/models/{owner}/{name}")
-@requires("read")
+@requires("models.read")
 def get_model(platform: ThePlatform, user: TheUser, owner: Name, name: Name) -> Model:
     """A model with its versions and aliases."""
     return service.get_model(platform, user, owner, name)
 
 
 @router.get("/v1/registry/models/{owner}/{name}/versions/{selector}")
-@requires("read")
+@requires("models.read")
 def get_version(
     platform: ThePlatform, user: TheUser, owner: Name, name: Name, selector: Selector
 ) -> ModelVersionDetail:
@@ -46,7 +46,7 @@ def get_version(
 
 
 @router.put("/v1/registry/models/{owner}/{name}/aliases/{alias}")
-@requires("write")
+@requires("models.write")
 def set_alias(platform: ThePlatform, user: TheUser, owner: Name, name: Name, alias: Name, target: AliasTarget) -> Alias:
     """Points the alias at a version; jobs and deployments that use it already keep what they have."""
     return service.set_alias(platform, user, owner, name, alias, target.version)

@@ -101,6 +101,7 @@ def import_model(
 ) -> None:
     """Register a model as the next version of NAME. Only data is taken: safetensors, GGUF, JSON, tokenizers.
 
+    Links are followed inside PATH and inside a hub's cache (models--*/blobs); one that leads elsewhere is refused.
     A GGUF is registered as it is; then a job makes safetensors of it, which jobs and deployments can read.
 
     Example: eigenwerk models import ./MiniLM-L6 --name minilm-l6

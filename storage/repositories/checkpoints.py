@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -21,10 +21,17 @@ class CheckpointRepository:
         self._session = session
 
     def add(self, job_id: UUID, fence: int, step: int, *, prefix: str, manifest: Manifest) -> bool:
-        """Commits a checkpoint. False, and nothing written, when the fence is no longer the job's."""
-        current = self._session.scalar(select(JobRow.fence).where(JobRow.id == job_id).with_for_update(read=True))
+        """Commits a checkpoint. False, and nothing written, when the fence is no longer the job's.
+
+        One of a later step than all before it is progress: what went wrong until then no longer counts against the job.
+        """
+        current = self._session.scalar(select(JobRow.fence).where(JobRow.id == job_id).with_for_update())
         if current != fence:
             return False
+        furthest = self._session.scalar(select(func.max(CheckpointRow.step)).where(CheckpointRow.job_id == job_id))
+        if furthest is None or step > furthest:
+            no_losses = {JobRow.crash_count: 0, JobRow.host_losses: 0}
+            self._session.execute(update(JobRow).where(JobRow.id == job_id).values(no_losses))
         self._session.execute(
             insert(CheckpointRow)
             .values(job_id=job_id, fence=fence, step=step, prefix=prefix, manifest=manifest.model_dump(mode="json"))

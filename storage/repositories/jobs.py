@@ -10,13 +10,20 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobspecs.lifecycle import ACTIVE, CRASHES_MAX, REASONS, TERMINAL, JobState, Reason, may
+from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, TERMINAL, JobState, Loss, Reason, may
+from jobspecs.rights import Reach
 from storage.repositories.outbox import OutboxRepository
+from storage.repositories.owners import within
 from storage.tables import JobRow, JobTransitionRow
 
-#: Seconds before a job that was given back may start again: at once after a first crash, later after more,
-#: and later when a part of the platform is missing, so that it is not asked in a tight loop.
+#: Seconds before a job that was given back may start again: at once after a first crash or a first dead host, later
+#: after more and when a part of the platform is missing, so that it is not asked in a tight loop.
 _BACK_OFF_S = 10.0
+#: Each further loss of a host multiplies the back-off: five of them spread over a quarter of an hour, in which
+#: somebody may find room on a full disk.
+_BACK_OFF_GROWTH = 4.0
+#: Seconds for which a job keeps away from a host that could not run it.
+AVOIDED_S = 1800.0
 
 
 class JobRepository:
@@ -30,7 +37,7 @@ class JobRepository:
         self,
         owner_id: UUID,
         *,
-        owner_name: str,
+        actor: str,
         spec: dict[str, Any],
         inputs: dict[str, Any],
         slots: int,
@@ -63,7 +70,7 @@ class JobRepository:
         job_id = self._session.scalars(statement.returning(JobRow.id)).one_or_none()
         if job_id is None:
             return self._by_key(owner_id, idempotency_key), False
-        self._record(job_id, 1, None, JobState.queued, fence=0, actor=f"user:{owner_name}")
+        self._record(job_id, 1, None, JobState.queued, fence=0, actor=actor)
         self._outbox.add("schedule", {"job_id": str(job_id)})
         return self._session.get_one(JobRow, job_id), True
 
@@ -79,13 +86,15 @@ class JobRepository:
         message: str | None = None,
         host: str | None = None,
         lease_s: float | None = None,
-        crashed: bool = False,
+        loss: Loss | None = None,
+        avoids_host: bool = False,
         not_before_s: float = 0.0,
     ) -> JobRow | None:
         """Moves the job to `target`, writes the transition, and announces it; or returns None and changes nothing.
 
         None means that a guard failed: no such job, the table of transitions forbids it, its state is not one of
         `sources`, or its fence is not `fence`. Going to `assigned` raises the fence and needs `host` and `lease_s`.
+        `loss` is counted; with `avoids_host` the job keeps away from its host for AVOIDED_S.
         """
         row = self._locked(job_id)
         if row is None or (fence is not None and row.fence != fence):
@@ -101,14 +110,21 @@ class JobRepository:
             row.host = host
             row.lease_until = self._from_now(lease_s)
             row.started_at = row.started_at or now
+        if avoids_host and row.host is not None:
+            row.avoid_hosts = sorted({*row.avoided_hosts, row.host})
+            row.avoid_until = self._from_now(AVOIDED_S)
         if target not in ACTIVE:
             self._wake(row)
             row.host, row.lease_until = None, None
             self._outbox.add("schedule", {"job_id": str(job_id)})
         if target in TERMINAL:
             row.finished_at = now
+        if target is JobState.succeeded and row.fence == 1:
+            # An only attempt that brought the result left nothing else.
+            row.swept_fence = 1
         row.not_before = self._from_now(not_before_s) if not_before_s else None
-        row.crash_count += crashed
+        row.crash_count += loss is Loss.crash
+        row.host_losses += loss is Loss.host
         row.state = target.value
         row.reason = reason.value if reason else None
         row.message = message
@@ -149,14 +165,14 @@ class JobRepository:
         if row.state == JobState.preempting and REASONS[reason].retried:
             reason = Reason.preempted
         rule = REASONS[reason]
-        crashes = row.crash_count + rule.counts_as_crash
         if not rule.retried:
             return self.transition(job_id, JobState.failed, actor=actor, fence=fence, reason=reason, message=message)
-        if crashes >= CRASHES_MAX:
+        losses = (row.crash_count if rule.counts_as is Loss.crash else row.host_losses) + 1
+        if rule.counts_as is not None and losses >= LOSSES_MAX[rule.counts_as]:
+            end, loss = rule.ends_as, rule.counts_as
             return self.transition(
-                job_id, JobState.failed, actor=actor, fence=fence, reason=Reason.poisoned, message=message, crashed=True
+                job_id, JobState.failed, actor=actor, fence=fence, reason=end, message=message, loss=loss
             )
-        at_once = reason in (Reason.preempted, Reason.worker_stopped) or (rule.counts_as_crash and crashes == 1)
         return self.transition(
             job_id,
             JobState.queued,
@@ -164,8 +180,9 @@ class JobRepository:
             fence=fence,
             reason=reason,
             message=message,
-            crashed=rule.counts_as_crash,
-            not_before_s=0.0 if at_once else _BACK_OFF_S,
+            loss=rule.counts_as,
+            avoids_host=rule.avoids_host,
+            not_before_s=_back_off_s(reason, losses),
         )
 
     def reap(self, limit: int = 100) -> list[JobRow]:
@@ -194,23 +211,27 @@ class JobRepository:
         ).one_or_none()
         return None if state is None else JobState(state)
 
-    def get(self, job_id: UUID, *, owner_id: UUID | None = None) -> JobRow | None:
-        """The job, when it is the owner's (None: anybody's; only for the platform's own processes)."""
-        query = select(JobRow).where(JobRow.id == job_id)
-        if owner_id is not None:
-            query = query.where(JobRow.owner_id == owner_id)
+    def get(self, job_id: UUID) -> JobRow | None:
+        """Anybody's job: for the platform's own processes only."""
+        return self._session.get(JobRow, job_id)
+
+    def find(self, reach: Reach, job_id: UUID) -> JobRow | None:
+        """The job, when it is in the reach."""
+        query = select(JobRow).where(JobRow.id == job_id, within(reach, JobRow.owner_id))
         return self._session.scalars(query).one_or_none()
 
     def find_by_key(self, owner_id: UUID, idempotency_key: str) -> JobRow | None:
         """The owner's job that was submitted with this key."""
-        query = select(JobRow).where(JobRow.owner_id == owner_id, JobRow.idempotency_key == idempotency_key)
+        query = select(JobRow).where(
+            within(Reach.of(owner_id), JobRow.owner_id), JobRow.idempotency_key == idempotency_key
+        )
         return self._session.scalars(query).one_or_none()
 
     def list(
-        self, owner_id: UUID, *, states: Sequence[str] = (), before: int | None = None, limit: int = 50
+        self, reach: Reach, *, states: Sequence[str] = (), before: int | None = None, limit: int = 50
     ) -> Sequence[JobRow]:
-        """The owner's jobs, newest first. `before`: only those with a smaller `submitted_order` (the next page)."""
-        query = select(JobRow).where(JobRow.owner_id == owner_id)
+        """Jobs in the reach, newest first. `before`: only those with a smaller `submitted_order` (the next page)."""
+        query = select(JobRow).where(within(reach, JobRow.owner_id))
         if states:
             query = query.where(JobRow.state.in_(states))
         if before is not None:
@@ -226,7 +247,7 @@ class JobRepository:
 
     def _by_key(self, owner_id: UUID, key: str | None) -> JobRow:
         return self._session.scalars(
-            select(JobRow).where(JobRow.owner_id == owner_id, JobRow.idempotency_key == key)
+            select(JobRow).where(within(Reach.of(owner_id), JobRow.owner_id), JobRow.idempotency_key == key)
         ).one()
 
     def _locked(self, job_id: UUID) -> JobRow | None:
@@ -268,3 +289,15 @@ class JobRepository:
                 actor=actor,
             )
         )
+
+
+def _back_off_s(reason: Reason, losses: int) -> float:
+    """Seconds to wait after the `losses`th loss of this kind in a row."""
+    rule = REASONS[reason]
+    if reason in (Reason.preempted, Reason.worker_stopped):
+        return 0.0
+    if rule.counts_as is None:
+        return _BACK_OFF_S
+    if losses == 1 and not rule.avoids_host:
+        return 0.0
+    return _BACK_OFF_S * (_BACK_OFF_GROWTH ** (losses - 1) if rule.counts_as is Loss.host else 1.0)

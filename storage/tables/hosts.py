@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import BigInteger, func
 from sqlalchemy.orm import Mapped, mapped_column
@@ -17,6 +18,23 @@ class HostRow(Base):
     slots: Mapped[int]
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     gpus: Mapped[int]
-    #: False while the worker shuts down or its scratch disk is full: it gets no new jobs.
+    #: False while it gets no new jobs; why is in `reason`, one of `HostReason`, and for people in `message`.
     accepting: Mapped[bool]
+    reason: Mapped[str | None]
+    message: Mapped[str | None]
+    #: Seconds by which its wall clock is ahead of the database's; null before the first measurement.
+    clock_offset_s: Mapped[float | None]
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class HostInstanceRow(Base):
+    """The one process that works under a host's name in a role. Another of that name has to wait until it is silent."""
+
+    __tablename__ = "host_instances"
+
+    host: Mapped[str] = mapped_column(primary_key=True)
+    #: `jobs` or `serving`.
+    role: Mapped[str] = mapped_column(primary_key=True)
+    #: Of the scratch folder: a worker that is restarted on it has the same one.
+    instance: Mapped[UUID]
     seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

@@ -6,15 +6,28 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    UniqueConstraint,
+    case,
+    func,
+    literal_column,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TEXT
+from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
-from jobspecs.lifecycle import JobState
+from jobspecs.lifecycle import TERMINAL, JobState
 from storage.tables.base import Base, CreatedAt, UuidKey
-from storage.tables.users import UserRow
+from storage.tables.owners import OwnerRow
 
 _STATES = ", ".join(f"'{state}'" for state in JobState)
+_ENDED_STATES = ", ".join(f"'{state}'" for state in JobState if state in TERMINAL)
 
 
 class JobRow(Base):
@@ -29,12 +42,18 @@ class JobRow(Base):
         Index("ix_jobs_queue", "priority", "submitted_order", postgresql_where="state = 'queued'"),
         Index("ix_jobs_lease", "lease_until", postgresql_where="lease_until IS NOT NULL"),
         Index("ix_jobs_owner_order", "owner_id", "submitted_order"),
+        # Ended jobs whose attempts may have left files; the housekeeper empties it.
+        Index(
+            "ix_jobs_unswept",
+            "submitted_order",
+            postgresql_where=f"fence > swept_fence AND state IN ({_ENDED_STATES})",
+        ),
     )
 
     id: Mapped[UuidKey]
     #: Rises with submission; also the cursor of lists.
     submitted_order: Mapped[int] = mapped_column(BigInteger, Identity(), unique=True)
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     kind: Mapped[str]
     name: Mapped[str]
     spec: Mapped[dict[str, Any]]
@@ -57,7 +76,20 @@ class JobRow(Base):
     transition_seq: Mapped[int] = mapped_column(default=0)
     #: Counts attempts. Every write of an attempt must name the fence that it was given.
     fence: Mapped[int] = mapped_column(default=0)
+    #: Crashes of its own process, and hosts that failed under it, since its newest checkpoint.
     crash_count: Mapped[int] = mapped_column(default=0)
+    host_losses: Mapped[int] = mapped_column(default=0, server_default="0")
+    #: Hosts that could not run it; until `avoid_until` it goes to others, where there are others.
+    avoid_hosts: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default=text("'{}'"))
+    avoid_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    #: Those that it avoids at the moment.
+    avoided_hosts: Mapped[list[str]] = column_property(
+        case((avoid_until > func.clock_timestamp(), avoid_hosts), else_=literal_column("'{}'::text[]"))
+    )
+    #: The ended job whose spec and inputs it has and whose checkpoint it goes on from.
+    retry_of: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    #: Files of attempts up to this one have been swept from the object store.
+    swept_fence: Mapped[int] = mapped_column(default=0, server_default="0")
     host: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     #: Not started before this time (back-off after a crash).
@@ -66,7 +98,7 @@ class JobRow(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
-    owner: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)
+    owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
 
 
 class JobTransitionRow(Base):

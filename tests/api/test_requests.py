@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from dataclasses import replace
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from api.app import create_app
 from api.settings import ApiSettings
-from api.strict_json import UnacceptableJson, parse_json
+from jobspecs.strict_json import UnacceptableJson, parse_json, parse_json_file
+from storage.database import Database
 from tests.api.conftest import ADMIN_TOKEN, SPEC, Api, RunApi
+
+
+def lead(database: Database, *, silent_for_s: float) -> None:
+    """As a scheduler does, that looked at the queue so many seconds ago."""
+    with database.leadership("here:1", silent_s=10) as leadership:
+        assert leadership.acquire()
+    with database.unit_of_work() as work:
+        age = {"s": silent_for_s}
+        work.session.execute(text("UPDATE scheduler_leader SET beat_at = beat_at - make_interval(secs => :s)"), age)
 
 
 def post(api: Api, body: bytes) -> httpx.Response:
@@ -47,10 +59,24 @@ def test_brackets_and_escapes_inside_strings_are_only_text() -> None:
     assert parse_json(text.encode()) == {"a": '[[[[{{{{"[', "b": r"\u0000", "c": "\\\\"}
 
 
-@pytest.mark.parametrize("body", [b'"' * 1_000_000, b'\\"' * 500_000, b'"\\' * 500_000, b"{" * 1_000_000])
+MANY_FIELDS = b"{" + b"".join(b'"%d":1,' % number for number in range(91_000)) + b'"0":1}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'"' * 1_000_000, b'\\"' * 500_000, b'"\\' * 500_000, b"{" * 1_000_000, MANY_FIELDS, b"[" + b"[]," * 330_000],
+)
 def test_a_hostile_body_takes_no_long_time(body: bytes) -> None:
+    began_s = time.process_time()
     with pytest.raises(UnacceptableJson):
         parse_json(body)
+    # The slowest takes 0.3 s; a search of each field among all fields took 92 s.
+    assert time.process_time() - began_s < 5
+
+
+def test_a_document_of_nothing_but_brackets_is_refused_before_it_is_built() -> None:
+    with pytest.raises(UnacceptableJson, match="lists and objects"):
+        parse_json_file(b"[" + b"[]," * 3_000_000 + b"[]]")
 
 
 def test_a_body_beyond_a_megabyte_is_refused(api: Api) -> None:
@@ -132,11 +158,20 @@ def test_without_the_database_every_route_answers_503_and_when_to_come_back(api_
 
 
 class TestHealth:
-    def test_a_whole_platform_is_ready(self, api: Api) -> None:
-        with api.as_user(None) as anonymous:
+    def test_a_whole_platform_is_ready(self, api: Api, run_api: RunApi) -> None:
+        lead(api.database, silent_for_s=2)
+        with run_api() as fresh, fresh.as_user(None) as anonymous:
             assert anonymous.get("/healthz").json() == {"status": "ok"}
             answer = anonymous.get("/readyz")
-        assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+        assert (answer.status_code, answer.json()["status"], answer.json()["reasons"]) == (200, "ok", [])
+
+    def test_when_nothing_schedules_it_is_degraded_says_why_and_is_still_ready(self, api: Api, run_api: RunApi) -> None:
+        lead(api.database, silent_for_s=40)
+        with run_api() as fresh:
+            answer = fresh.client.get("/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        assert answer.json()["scheduler"] == "unavailable"
+        assert re.fullmatch(r"No scheduler has looked at the queue for \d+ s: jobs wait\.", answer.json()["reasons"][0])
 
     def test_without_redis_it_is_degraded_and_still_ready(self, run_api: RunApi, api: Api) -> None:
         with run_api(storage=replace(api.settings.storage, redis_url="redis://127.0.0.1:1/0")) as other:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobspecs.lifecycle import ACTIVE, REASONS, TERMINAL, TRANSITIONS, JobState, Reason, may
+from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, TERMINAL, TRANSITIONS, JobState, Loss, Reason, may
 
 
 def test_every_state_is_in_the_table_and_in_one_group() -> None:
@@ -36,3 +36,21 @@ def test_a_job_that_is_being_cancelled_can_only_become_cancelled() -> None:
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_tells_what_to_do(reason: Reason) -> None:
     assert REASONS[reason].remedy.endswith(".")
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_what_is_counted_is_retried_and_ends_with_a_reason_that_is_known_and_final(reason: Reason) -> None:
+    rule = REASONS[reason]
+    assert (rule.counts_as is None) == (rule.ends_as is None)
+    assert rule.retried or (rule.counts_as is None and not rule.avoids_host)
+    if rule.ends_as not in (None, reason):
+        assert not REASONS[rule.ends_as].retried
+
+
+def test_hosts_may_die_more_often_than_the_job_may_crash() -> None:
+    assert LOSSES_MAX[Loss.host] > LOSSES_MAX[Loss.crash]
+
+
+def test_finished_work_is_delivered_although_somebody_wanted_the_place() -> None:
+    assert may(JobState.preempting, JobState.uploading)
+    assert not may(JobState.uploading, JobState.preempting)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 from hypothesis import given
@@ -106,3 +107,15 @@ def test_jobs_spread_over_empty_hosts() -> None:
     machines = [Host("a", 2, 10), Host("b", 2, 10)]
     actions = decide(Snapshot([job(1), job(2)], machines))
     assert {action.host for action in actions} == {"a", "b"}
+
+
+def test_a_job_keeps_away_from_a_host_that_could_not_run_it_even_if_the_other_is_busy() -> None:
+    machines = [Host("bad", 4, 16), Host("busy", 1, 16, slots_used=1)]
+    avoiding = replace(job(1), avoid_hosts=frozenset({"bad"}))
+    assert decide(Snapshot([avoiding, job(2)], machines)) == [Assign(job(2).job_id, "bad")]
+
+
+def test_a_job_takes_a_host_that_it_avoids_when_no_other_could_ever_take_it() -> None:
+    machines = [Host("bad", 4, 16), Host("small", 1, 4)]
+    avoiding = replace(job(1, memory=8), avoid_hosts=frozenset({"bad"}))
+    assert decide(Snapshot([avoiding], machines)) == [Assign(avoiding.job_id, "bad")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,17 +15,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 from sqlalchemy import text
 
-from jobspecs.lifecycle import ACTIVE, CRASHES_MAX, REASONS, TERMINAL, JobState, Reason, may
+from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, TERMINAL, JobState, Loss, Reason, may
 from jobspecs.manifest import Manifest, ManifestFile
 from storage.database import Database
 
 HOSTS = ("one", "two")
-FAILURES = [reason for reason in Reason if reason not in (Reason.poisoned, Reason.cancelled_by_user)]
+FAILURES = [reason for reason in Reason if reason not in (Reason.poisoned, Reason.hosts_lost, Reason.cancelled_by_user)]
 MANIFEST = Manifest(artifact="model", files=(ManifestFile(path="model.safetensors", bytes=1, sha256="0" * 64),))
 NEXT = {
     JobState.assigned: JobState.preparing,
     JobState.preparing: JobState.running,
     JobState.running: JobState.uploading,
+    # It finished before it heard of the preemption.
+    JobState.preempting: JobState.uploading,
 }
 
 
@@ -34,7 +37,10 @@ class Expected:
 
     state: JobState = JobState.queued
     fence: int = 0
-    crashes: int = 0
+    losses: Counter[Loss] = field(default_factory=Counter)
+    step: int = 0
+    avoids: set[str] = field(default_factory=set)
+    host: str = ""
     committed: int = 0
     attempts: list[tuple[UUID, int]] = field(default_factory=list)
 
@@ -67,7 +73,7 @@ class JobHistories(RuleBasedStateMachine):
             row = work.jobs.assign(job, host, lease_s=60)
         assert (row is not None) == (expected.state is JobState.queued)
         if row is not None:
-            expected.state, expected.fence = JobState.assigned, expected.fence + 1
+            expected.state, expected.fence, expected.host = JobState.assigned, expected.fence + 1, host
             assert row.fence == expected.fence
 
     @rule(job=jobs, stale=st.booleans())
@@ -80,6 +86,17 @@ class JobHistories(RuleBasedStateMachine):
         assert (row is not None) == allowed
         if row is not None:
             expected.state = target
+
+    @rule(job=jobs, step=st.integers(1, 3), stale=st.booleans())
+    def the_host_stores_a_checkpoint(self, job: UUID, step: int, stale: bool) -> None:
+        expected = self.expected[job]
+        fence = expected.fence - stale
+        with self.database.unit_of_work() as work:
+            stored = work.checkpoints.add(job, fence, step, prefix=f"checkpoints/{job}/{fence}", manifest=MANIFEST)
+        assert stored == (not stale)
+        if stored and step > expected.step:
+            expected.step = step
+            expected.losses.clear()
 
     @rule(job=jobs, stale=st.booleans())
     def the_host_commits_a_result(self, job: UUID, stale: bool) -> None:
@@ -107,9 +124,10 @@ class JobHistories(RuleBasedStateMachine):
             self._attempt_ended(job, reason)
             assert JobState(row.state) is self.expected[job].state
             if row.state == JobState.queued:
-                after_first_crash = REASONS[reason].counts_as_crash and row.crash_count == 1
-                at_once = after_first_crash or row.reason in (Reason.preempted, Reason.worker_stopped)
-                assert (row.not_before is None) == at_once
+                stopped = row.reason in (Reason.preempted, Reason.worker_stopped)
+                lost = REASONS[reason].counts_as
+                first_loss = lost is not None and self.expected[job].losses[lost] == 1
+                assert (row.not_before is None) == (stopped or (first_loss and not REASONS[reason].avoids_host))
 
     @rule(job=jobs)
     def somebody_cancels(self, job: UUID) -> None:
@@ -166,11 +184,10 @@ class JobHistories(RuleBasedStateMachine):
             for job_id, expected in self.expected.items():
                 row = work.jobs.get(job_id)
                 assert row is not None
-                assert (JobState(row.state), row.fence, row.crash_count) == (
-                    expected.state,
-                    expected.fence,
-                    expected.crashes,
-                )
+                assert (JobState(row.state), row.fence) == (expected.state, expected.fence)
+                losses = expected.losses
+                assert (row.crash_count, row.host_losses) == (losses[Loss.crash], losses[Loss.host])
+                assert set(row.avoided_hosts) == expected.avoids
                 assert (row.host is not None) == (row.lease_until is not None) == (expected.state in ACTIVE)
                 assert (row.finished_at is not None) == (expected.state in TERMINAL)
                 history = work.jobs.transitions_after(job_id)
@@ -187,7 +204,7 @@ class JobHistories(RuleBasedStateMachine):
         with self.database.unit_of_work() as work:
             row, created = work.jobs.submit(
                 self.owner.id,
-                owner_name=self.owner.name,
+                actor=f"user:{self.owner.name}",
                 spec={"kind": "train-classifier", "name": "model", "priority": 0},
                 inputs={},
                 slots=1,
@@ -208,9 +225,14 @@ class JobHistories(RuleBasedStateMachine):
         elif not rule_of_reason.retried:
             expected.state = JobState.failed
         else:
-            expected.crashes += rule_of_reason.counts_as_crash
-            poisoned = expected.crashes >= CRASHES_MAX
-            expected.state = JobState.failed if poisoned else JobState.queued
+            lost = rule_of_reason.counts_as
+            expected.state = JobState.queued
+            if lost is not None:
+                expected.losses[lost] += 1
+                if expected.losses[lost] >= LOSSES_MAX[lost]:
+                    expected.state = JobState.failed
+            if rule_of_reason.avoids_host and expected.state is JobState.queued:
+                expected.avoids.add(expected.host)
 
 
 @pytest.fixture
@@ -239,7 +261,7 @@ def test_of_many_claimants_at_once_one_gets_the_job(
         owner = work.users.ensure("ada")
         job, _ = work.jobs.submit(
             owner.id,
-            owner_name="ada",
+            actor="user:ada",
             spec={"kind": "train-classifier", "name": "model", "priority": 0},
             inputs={},
             slots=1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from storage.database import Database
+from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressPublisher
 from storage.settings import Settings
@@ -22,11 +22,12 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: Settings, config: HostConfig) -> None:
-    """Returns after SIGTERM or SIGINT, when every attempt has ended. Raises ScratchInUse."""
+    """Returns after SIGTERM or SIGINT, when every attempt has ended. Raises ScratchInUse, SchemaMismatch."""
     scratch = Scratch(config.scratch_dir)
     with scratch.locked():
         scratch.remove_orphans()
         database = Database(settings.database_url, application="eigenwerk-worker")
+        database.verify_schema()
         store = ObjectStore(object_settings(settings))
         publisher = ProgressPublisher(settings.redis_url)
         zygote = ZygoteKeeper(config.runners)
@@ -72,7 +73,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         run(Settings.from_environment(), HostConfig.from_environment())
-    except (ScratchInUse, RuntimeError) as error:
+    except (ScratchInUse, SchemaMismatch, RuntimeError) as error:
         log.error("%s", error)
         return 1
     return 0

@@ -15,7 +15,7 @@ from workers.attempt.execution import Journey
 from workers.attempt.orders import Order, Orders
 from workers.attempt.services import AssignedJob, AttemptRecord, Fenced, Over, Workbench
 from workers.attempt.workspace import Workplace, workplace
-from workers.run.failures import reason_of
+from workers.run.failures import host_reason_of
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Attempt:
         except Exception as error:
             # No workplace could be made, or not be cleared away; when the attempt has ended already, it stays so.
             log.exception("job %s: attempt %d has no proper workplace", job.id, job.fence)
-            self.record.end(*reason_of(error))
+            self.record.end(*host_reason_of(error))
 
     def _guarded_journey(self, place: Workplace) -> None:
         """Every way out but success and the fence is written down with its reason."""
@@ -86,7 +86,7 @@ class Attempt:
             raise
         except Exception as error:
             log.exception("job %s: attempt %d met a defect", job.id, job.fence)
-            self._conclude(place, *reason_of(error))
+            self._conclude(place, *host_reason_of(error))
 
     def _conclude(self, place: Workplace, reason: Reason, message: str) -> None:
         """Ends the attempt in the database, after what it said and its last checkpoint are safe."""

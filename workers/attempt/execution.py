@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from jobspecs.lifecycle import JobState, Reason
 from jobspecs.manifest import Manifest, read_manifest
 from jobspecs.problems import InvalidInput
 from jobspecs.registry import parse_spec
+from storage.database import DatabaseUnavailable
 from storage.objects import (
     ObjectCorrupt,
     ObjectNotFound,
@@ -33,12 +35,14 @@ from workers.attempt.workspace import Workplace
 from workers.files.hub import HubUnavailable
 from workers.process.child_task import EXIT_STOPPED, ChildTask
 from workers.process.zygote_client import ChildProcess, ZygoteUnavailable
-from workers.run.failures import known_reason, oom_kills, reason_of, reason_of_death
+from workers.run.failures import host_reason_of, known_reason, oom_kills, reason_of_death
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two tries while the zygote is away.
 _RETRY_S = 0.2
+#: Seconds for which an attempt waits for a zygote; one that is started again has to load torch first.
+_ZYGOTE_PATIENCE_S = 120.0
 
 
 class Journey:
@@ -53,10 +57,12 @@ class Journey:
         self._record = record
         self._place = place
         self._failure: FailureEvent | None = None
+        #: The child did not end by itself: it went down with its zygote.
+        self._child_orphaned = False
 
     def go(self) -> None:
         self._record.check()
-        self._record.move(JobState.assigned, JobState.preparing)
+        self._record.move({JobState.assigned}, JobState.preparing)
         try:
             task = self._prepare()
         except (Over, Fenced):
@@ -69,7 +75,8 @@ class Journey:
         except (ObjectStoreUnavailable, ObjectStoreRefused, HubUnavailable) as error:
             raise Over(Reason.storage_unavailable, str(error)) from error
         except Exception as error:
-            raise Over(*reason_of(error)) from error
+            log.exception("job %s: attempt %d can't be prepared", self._job.id, self._job.fence)
+            raise Over(*host_reason_of(error)) from error
         self._record.check()
         self._run_child(task)
         self._deliver()
@@ -120,9 +127,10 @@ class Journey:
                 max_runtime_s=max_runtime_s,
                 kill_grace_s=self._bench.times.kill_grace_s,
             )
-            self._record.move(JobState.preparing, JobState.running)
+            self._record.move({JobState.preparing}, JobState.running)
             status = watch.wait()
         reader.finish(timeout_s=5.0)
+        self._child_orphaned = child.orphaned
         self._judge(status, oom_kills_before)
 
     def _judge(self, status: int, oom_kills_before: int) -> None:
@@ -138,6 +146,8 @@ class Journey:
             raise over_by(order)
         if self._failure is not None:
             raise Over(known_reason(self._failure.reason), self._failure.message)
+        if self._child_orphaned:
+            raise Over(Reason.host_defect, "The zygote of the worker died, and the job's process with it.")
         if code < 0:
             raise Over(*reason_of_death(-code, oom_kills_before=oom_kills_before))
         if code == EXIT_STOPPED:
@@ -152,7 +162,7 @@ class Journey:
         except (FileNotFoundError, ValidationError) as error:
             raise Over(Reason.internal_error, f"The artifact's manifest can't be read: {error}") from error
         artifact = self._described(manifest)
-        self._record.move(JobState.running, JobState.uploading)
+        self._record.move({JobState.running, JobState.preempting}, JobState.uploading)
         place.recorder.add(StageEvent(stage="upload"))
         try:
             upload_patiently(
@@ -187,17 +197,20 @@ class Journey:
             return done or was_committed(work, artifact)
 
     def _spawn(self, task: Path) -> ChildProcess:
+        given_up_at = time.monotonic() + _ZYGOTE_PATIENCE_S
         while True:
             try:
                 return self._bench.spawn(task)
             except ZygoteUnavailable as error:
                 log.info("job %s waits: %s", self._job.id, error)
+                if time.monotonic() >= given_up_at:
+                    raise Over(Reason.host_defect, f"The worker can't start processes: {error}.") from error
                 self._orders.wait(_RETRY_S)
                 self._record.check()
 
     def _interrupted(self, seconds: float) -> bool:
         """Waits, and tells whether the upload must end. A stopping worker lets it go on for its own grace."""
-        weak = (Order.stop, Order.timeout)
+        weak = (Order.preempt, Order.stop, Order.timeout)
         standing = self._orders.current
         order = self._orders.wait(seconds, above=standing if standing in weak else Order.none)
         if order is Order.stop and self._orders.stands_s > self._bench.times.kill_grace_s:
@@ -220,6 +233,10 @@ class Journey:
     def _discard(self, artifact: Artifact) -> None:
         """Deletes what was uploaded in vain. If that fails it is invisible, and swept once the job has ended."""
         try:
-            self._bench.store.delete(artifact.prefix)
-        except ObjectStoreError as error:
+            with self._bench.database.unit_of_work() as work:
+                # Its answer lost, a commit may have happened, and the job be deleted since: then the result is alone.
+                committed = work.garbage.named_by_versions([artifact.prefix])
+            if not committed:
+                self._bench.store.delete(artifact.prefix)
+        except (ObjectStoreError, DatabaseUnavailable) as error:
             log.warning("job %s: %s stays behind in the object store: %s", self._job.id, artifact.prefix, error)

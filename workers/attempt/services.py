@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -98,13 +98,13 @@ class AttemptRecord:
         self._orders = orders
         self.lease = Lease(self._renew, orders, bench.times)
 
-    def move(self, source: JobState, target: JobState) -> None:
-        """Raises Over or Fenced when the job is no longer in `source` under this fence."""
+    def move(self, sources: Collection[JobState], target: JobState) -> None:
+        """Raises Over or Fenced when the job is no longer in one of `sources` under this fence."""
         job = self._job
 
         def step(work: UnitOfWork) -> bool:
             actor, fence = self._bench.actor, job.fence
-            if work.jobs.transition(job.id, target, actor=actor, sources={source}, fence=fence) is not None:
+            if work.jobs.transition(job.id, target, actor=actor, sources=sources, fence=fence) is not None:
                 return True
             # The answer to an earlier try may have been lost on the way.
             now = work.jobs.get(job.id)

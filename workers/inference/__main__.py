@@ -8,7 +8,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from storage.database import Database
+from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
 from storage.settings import Settings
 from workers.daemon.host import HostConfig
@@ -25,10 +25,12 @@ PULLS_MAX = 2
 
 
 def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> None:
-    """Serves until SIGTERM or SIGINT. Raises ValueError or RuntimeError for settings that can't work."""
+    """Serves until SIGTERM or SIGINT. Raises ValueError or RuntimeError for settings that can't work, and
+    SchemaMismatch."""
     wakeup = Wakeup()
     wakeup.catch_signals()
     database = Database(settings.database_url, connections_max=2, application="eigenwerk-inference")
+    database.verify_schema()
     store = ObjectStore(
         ObjectSettings(
             settings.s3_endpoint,
@@ -64,12 +66,16 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    run(
-        Settings.from_environment(),
-        HostConfig.from_environment(),
-        threads=int(os.environ.get("EIGENWERK_ENGINE_THREADS") or 1),
-        warm=os.environ.get("EIGENWERK_WARM_ENGINE", "1") != "0",
-    )
+    try:
+        run(
+            Settings.from_environment(),
+            HostConfig.from_environment(),
+            threads=int(os.environ.get("EIGENWERK_ENGINE_THREADS") or 1),
+            warm=os.environ.get("EIGENWERK_WARM_ENGINE", "1") != "0",
+        )
+    except SchemaMismatch as error:
+        log.error("error: %s", error)
+        return 1
     return 0
 
 

@@ -23,7 +23,8 @@ from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import MANIFEST_NAME, Manifest
-from jobspecs.registry import parse_spec
+from jobspecs.problems import InvalidInput
+from jobspecs.registry import JobSpec, parse_spec
 from workers.daemon.process_control import die_with_parent
 from workers.process.accelerate_config import accelerate_config, write_accelerate_config
 from workers.process.child_task import EXIT_FAILED, EXIT_STOPPED, ChildTask
@@ -94,13 +95,21 @@ def run(task: ChildTask, runners: Mapping[str, Runner], event_fd: int) -> int:
     os.chdir(task.work_dir)
 
     def work() -> int:
-        spec = parse_spec(task.spec)
+        spec = _parsed(task)
         if spec.processes > 1:
             return _run_together(task, spec, runners, emit)
         _run_job(task, spec, runners, emit, None)
         return 0
 
     return _outcome(work, emit)
+
+
+def _parsed(task: ChildTask) -> JobSpec:
+    try:
+        return parse_spec(task.spec)
+    except InvalidInput as error:
+        # It was valid when it was submitted: the worker is of another version than the API.
+        raise RunFailed(Reason.host_defect, f"This worker does not know such a spec: {error}") from error
 
 
 def _run_together(task: ChildTask, spec: SpecBase, runners: Mapping[str, Runner], emit: EventWriter) -> int:
@@ -134,7 +143,7 @@ def _run_job(
 ) -> None:
     runner = runners.get(spec.kind)
     if runner is None:
-        raise RunFailed(Reason.internal_error, f"This worker has no runner for {spec.kind!r}.")
+        raise RunFailed(Reason.host_defect, f"This worker has no runner for {spec.kind!r}.")
     usage, leads = Usage(), place is None or place.rank == 0
     context = _context(task, spec, emit, place)
     if leads and not task.checked:

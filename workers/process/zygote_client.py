@@ -76,6 +76,7 @@ class ChildProcess:
         self.pid = 0
         #: As from os.waitpid; a child that went down with its zygote has SIGKILL.
         self.status: int | None = None
+        self.orphaned = False
         self.started = threading.Event()
         self.exited = threading.Event()
 
@@ -184,7 +185,7 @@ class ZygoteClient:
             # The kernel kills the children of a dead zygote; make sure before saying so.
             if child.pid:
                 signal_group(child.pid, signal.SIGKILL)
-            child.status = int(signal.SIGKILL)
+            child.status, child.orphaned = int(signal.SIGKILL), True
             child.exited.set()
             child.started.set()
         self._process.wait()

@@ -28,6 +28,12 @@ def reason_of(error: BaseException) -> tuple[Reason, str]:
     return Reason.internal_error, f"{type(error).__name__}: {error}"
 
 
+def host_reason_of(error: BaseException) -> tuple[Reason, str]:
+    """As `reason_of`, for an error of the worker beside the job's own code: what is unforeseen is the host's defect."""
+    reason, message = reason_of(error)
+    return (Reason.host_defect if reason is Reason.internal_error else reason), message
+
+
 def known_reason(name: str) -> Reason:
     """The reason of that name; a child that invents one has a defect."""
     return Reason(name) if name in Reason.__members__ else Reason.internal_error

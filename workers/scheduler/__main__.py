@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import logging
+import sys
 
-from storage.database import Database
+from storage.database import Database, SchemaMismatch
 from storage.settings import Settings
 from workers.daemon.signals import on_termination
 from workers.scheduler.loop import Scheduler
 from workers.scheduler.relay import CelerySender, Relay
 
+log = logging.getLogger(__name__)
 
-def main() -> None:
+
+def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_environment()
     database = Database(settings.database_url, connections_max=5, application="eigenwerk-scheduler")
+    try:
+        database.verify_schema()
+    except SchemaMismatch as error:
+        log.error("error: %s", error)
+        return 1
     sender = CelerySender(settings.redis_url)
     relay = Relay(database, sender)
-    scheduler = Scheduler(database, relay, poll_s=settings.poll_s, lease_s=settings.lease.lease_s)
+    scheduler = Scheduler(
+        database,
+        relay,
+        poll_s=settings.poll_s,
+        lease_s=settings.lease.lease_s,
+        silent_s=settings.leader_silent_s,
+    )
 
     on_termination(scheduler.stop.set)
     scheduler.run()
     relay.stop()
     sender.close()
     database.close()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

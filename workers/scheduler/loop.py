@@ -1,16 +1,20 @@
 """Looks at every waiting job on every tick and gives places to those that fit.
 
-Several may run; one leads, by an advisory lock of PostgreSQL that ends with its connection. Two that both believed to
-lead could still give a job away only once: assigning is a compare-and-set.
+Several may run; one leads (`storage.leadership`), and is replaced when it dies or hangs. Two that both believed to lead
+could still give a job away only once: assigning is a compare-and-set.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
+import time
 
 from scheduling.decisions import decide
-from storage.database import Database, DatabaseUnavailable, Leadership, Listener
+from storage.database import Database, DatabaseUnavailable, Listener
+from storage.leadership import Leadership
 from workers.scheduler.relay import Relay
 from workers.scheduler.snapshot import fits_now, take_snapshot
 
@@ -18,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds before the next attempt to reach PostgreSQL.
 _RECONNECT_S = 1.0
+#: Seconds between two heartbeats of the leader, at least: commits may come hundreds of times a second.
+_BEAT_EVERY_S = 1.0
 #: Notifications that one look answers at most.
 _BURST_MAX = 1000
 
@@ -45,17 +51,23 @@ def tick(database: Database, *, lease_s: float) -> int:
 class Scheduler:
     """The loop around `tick`. Ends when `stop` is set, never because a part of the platform is away."""
 
-    def __init__(self, database: Database, relay: Relay, *, poll_s: float, lease_s: float) -> None:
+    def __init__(self, database: Database, relay: Relay, *, poll_s: float, lease_s: float, silent_s: float) -> None:
         self._database = database
         self._relay = relay
         self._poll_s = poll_s
         self._lease_s = lease_s
+        # One that hangs must look silent, one that waits for commits must not.
+        self._silent_s = max(silent_s, 3 * poll_s)
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
         self.stop = threading.Event()
 
     def run(self) -> None:
         while not self.stop.is_set():
             try:
-                with self._database.leadership() as leadership, self._database.listen() as listener:
+                with (
+                    self._database.leadership(self._name, silent_s=self._silent_s) as leadership,
+                    self._database.listen() as listener,
+                ):
                     self._follow(leadership)
                     self._lead(leadership, listener)
             except DatabaseUnavailable as error:
@@ -64,13 +76,18 @@ class Scheduler:
 
     def _follow(self, leadership: Leadership) -> None:
         while not self.stop.is_set() and not leadership.acquire():
+            if leadership.depose_silent():
+                log.warning("the leading scheduler gave no sign of life for %g s: replacing it", self._silent_s)
             self.stop.wait(self._poll_s)
 
     def _lead(self, leadership: Leadership, listener: Listener) -> None:
         if not self.stop.is_set():
             log.info("this scheduler leads")
+        beaten_at = float("-inf")
         while not self.stop.is_set():
-            leadership.confirm()
+            if time.monotonic() - beaten_at >= _BEAT_EVERY_S:
+                leadership.beat()
+                beaten_at = time.monotonic()
             tick(self._database, lease_s=self._lease_s)
             self._relay.poke()
             self._wait(listener)

@@ -61,4 +61,5 @@ def _waiting(job: JobRow) -> Waiting:
         slots=job.slots,
         memory_bytes=job.memory_bytes,
         gpus=job.gpus,
+        avoid_hosts=frozenset(job.avoided_hosts),
     )

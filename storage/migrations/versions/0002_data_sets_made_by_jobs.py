@@ -11,6 +11,8 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+works_with_previous_code = True
+
 _TABLE = "dataset_versions"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -14,10 +15,11 @@ from storage.progress import ProgressPublisher
 from storage.settings import LeaseTimes
 from tests.workers.harness import SCRIPTED, Harness
 from workers.attempt.attempt import Attempt
+from workers.attempt.execution import Journey
 from workers.attempt.scratch import Scratch
 from workers.attempt.services import AssignedJob, Workbench
 from workers.files.input_cache import InputCache
-from workers.process.zygote_client import ChildProcess, ZygoteClient
+from workers.process.zygote_client import ChildProcess, ZygoteClient, ZygoteUnavailable
 
 
 @pytest.fixture(scope="module")
@@ -70,26 +72,27 @@ def run(attempt: Attempt) -> None:
     assert attempt.finished
 
 
-def test_a_defect_beside_a_running_child_kills_it_and_ends_the_job_with_its_message(
+def test_a_defect_of_the_worker_beside_a_running_child_kills_it_and_the_job_avoids_the_host(
     harness: Harness, bench: Workbench, children: list[ChildProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id, attempt = attempt_at(harness, "sleep", bench)
     move = attempt.record.move
 
-    def move_but_not_to_running(source: JobState, target: JobState) -> None:
+    def move_but_not_to_running(sources: Collection[JobState], target: JobState) -> None:
         if target is JobState.running:
             raise RuntimeError("can't start new thread")
-        move(source, target)
+        move(sources, target)
 
     monkeypatch.setattr(attempt.record, "move", move_but_not_to_running)
     run(attempt)
     assert [child.is_gone() for child in children] == [True]
     job = harness.job(job_id)
-    assert (job.state, job.reason) == (JobState.failed, Reason.internal_error)
+    assert (job.state, job.reason, job.avoided_hosts) == (JobState.queued, Reason.host_defect, ["here"])
+    assert (job.crash_count, job.host_losses) == (0, 1)
     assert "can't start new thread" in str(job.message)
 
 
-def test_a_disk_too_full_for_the_attempts_folders_ends_the_job_and_leaves_nothing(
+def test_a_disk_too_full_for_the_attempts_folders_sends_the_job_elsewhere_and_leaves_nothing(
     harness: Harness, bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id, attempt = attempt_at(harness, "plain", bench)
@@ -104,8 +107,51 @@ def test_a_disk_too_full_for_the_attempts_folders_ends_the_job_and_leaves_nothin
     run(attempt)
     monkeypatch.undo()
     job = harness.job(job_id)
-    assert (job.state, job.reason) == (JobState.failed, Reason.disk_full)
+    assert (job.state, job.reason, job.avoided_hosts) == (JobState.queued, Reason.disk_full, ["here"])
     assert not list((harness.folder / "scratch" / "attempts").iterdir())
+
+
+def test_a_host_whose_zygote_never_comes_up_gives_the_job_back(
+    harness: Harness, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spawn(task: Path) -> ChildProcess:
+        raise ZygoteUnavailable("the zygote is not ready")
+
+    monkeypatch.setattr("workers.attempt.execution._ZYGOTE_PATIENCE_S", 0.5)
+    job_id, attempt = attempt_at(harness, "plain", replace(bench, spawn=spawn))
+    run(attempt)
+    job = harness.job(job_id)
+    assert (job.state, job.reason, job.avoided_hosts) == (JobState.queued, Reason.host_defect, ["here"])
+
+
+def test_a_child_that_goes_down_with_its_zygote_did_not_crash(harness: Harness, bench: Workbench) -> None:
+    frail = ZygoteClient(SCRIPTED)
+    assert frail.ready.wait(60)
+    job_id, attempt = attempt_at(harness, "sleep", replace(bench, spawn=frail.spawn))
+    attempt.start()
+    harness.wait(job_id, JobState.running)
+    frail.close()
+    attempt.join(60)
+    job = harness.job(job_id)
+    assert (job.state, job.reason, job.crash_count) == (JobState.queued, Reason.host_defect, 0)
+
+
+def test_a_job_that_finishes_while_it_is_being_preempted_is_delivered(
+    harness: Harness, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, attempt = attempt_at(harness, "plain", bench)
+    deliver = Journey._deliver
+
+    def deliver_preempted(journey: Journey) -> None:
+        with harness.database.unit_of_work() as work:
+            assert work.jobs.transition(job_id, JobState.preempting, actor="scheduler", reason=Reason.preempted)
+        attempt.record.lease.beat()
+        deliver(journey)
+
+    monkeypatch.setattr(Journey, "_deliver", deliver_preempted)
+    run(attempt)
+    assert harness.job(job_id).state == JobState.succeeded
+    assert harness.result(job_id) is not None
 
 
 def test_events_that_cannot_be_written_do_not_keep_a_failed_job_from_its_end(

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from deploy.embedded.stack import EmbeddedServices
-from jobspecs.lifecycle import JobState, Reason
+from jobspecs.lifecycle import LOSSES_MAX, JobState, Loss, Reason
 from storage.progress import stream_name
 from tests.workers.harness import Harness, signal_tree
 
@@ -46,7 +46,6 @@ def test_every_event_is_in_redis_and_in_postgresql_under_the_same_number(platfor
     [
         ("invalid", Reason.invalid_dataset),
         ("memory", Reason.out_of_memory),
-        ("wrapped-disk", Reason.disk_full),
         ("defect", Reason.internal_error),
     ],
 )
@@ -55,6 +54,16 @@ def test_a_failure_that_is_the_jobs_own_is_not_retried(platform: Harness, name: 
     job = platform.wait(job_id)
     assert (job.state, job.reason) == (JobState.failed, reason)
     assert platform.attempts(job_id) == 1
+
+
+def test_a_job_for_which_the_disk_is_too_small_is_tried_again_and_ends_with_that_reason(platform: Harness) -> None:
+    job_id = platform.submit("wrapped-disk")
+    for attempt in range(1, LOSSES_MAX[Loss.host]):
+        platform.until(lambda: platform.job(job_id).host_losses >= attempt, 30)  # noqa: B023
+        platform.make_due(job_id)
+    job = platform.wait(job_id)
+    assert (job.state, job.reason, job.crash_count) == (JobState.failed, Reason.disk_full, 0)
+    assert platform.attempts(job_id) == LOSSES_MAX[Loss.host]
 
 
 def test_a_job_that_kills_its_process_three_times_is_poisoned(platform: Harness) -> None:

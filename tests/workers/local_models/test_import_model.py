@@ -87,7 +87,8 @@ def test_answers_end_at_the_token_that_the_file_names(imported: Path) -> None:
     model = LanguageModel.load(imported)
     assert model.end_tokens == {2}
     assert model.decode(model.encode("the thing, in short!")) == "the thing, in short!"
-    prompt = model.encode_chat([{"role": "user", "content": "Hi"}])
+    prompt = model.encode_rendered(model.render_chat([{"role": "user", "content": "Hi"}]))
+    model.close()
     assert (prompt[0], prompt.count(1), prompt.count(2)) == (1, 2, 1)
 
 
