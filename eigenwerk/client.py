@@ -89,12 +89,7 @@ class Client(ArtifactCalls, InferenceCalls):
         found: list[JobSummary] = []
         before: int | None = None
         while len(found) < limit:
-            params = {
-                "limit": min(limit - len(found), _PAGE_ITEMS),
-                "before": before,
-                "state": list(states) or None,
-                **whose,
-            }
+            params = {"limit": min(limit - len(found), _PAGE_ITEMS), "before": before, **asked}
             page = self._transport.call("GET", "/v1/jobs", params=params)
             found += [JobSummary.model_validate(item) for item in page["data"]]
             before = page["next_before"]
