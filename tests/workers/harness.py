@@ -88,6 +88,7 @@ class Harness:
         training: dict[str, object] | None = None,
         resources: dict[str, object] | None = None,
         memory_bytes: int = 1 << 20,
+        gpus: int = 0,
         checked: bool = True,
     ) -> UUID:
         """Queues a job as the API does; its data set counts as checked, as a small one is."""
@@ -114,7 +115,7 @@ class Harness:
                 inputs=FrozenInputs(dataset=self.dataset, model=self.model, checked=checked).model_dump(mode="json"),
                 slots=1,
                 memory_bytes=memory_bytes,
-                gpus=0,
+                gpus=gpus,
                 request_sha256=hashlib.sha256(repr(spec).encode()).hexdigest(),
             )
         return row.id
