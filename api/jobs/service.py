@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from jobspecs.frozen import FrozenRegistryModel
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import parse_reference
 from jobspecs.registry import JobSpec, parse_spec
-from jobspecs.rights import Principal, Reach
+from jobspecs.rights import NotAllowed, Principal, Reach
 from scheduling.admission import why_no_host_fits
 from scheduling.decisions import Host, Resources
 from scheduling.estimates.estimating import admission_bytes
@@ -99,9 +100,20 @@ def estimate(parts: Parts, user: Principal, document: dict[str, Any]) -> Estimat
     return _inspected(parts, spec, frozen).estimate
 
 
-def list_jobs(parts: Parts, user: Principal, *, states: list[str], before: int | None, limit: int) -> JobList:
+@dataclass(frozen=True)
+class Whose:
+    """Whose jobs a list shows: the caller's own unless more is asked for."""
+
+    everybody: bool = False
+    owner: str | None = None
+
+
+def list_jobs(
+    parts: Parts, user: Principal, whose: Whose, *, states: list[str], before: int | None, limit: int
+) -> JobList:
     with parts.database.unit_of_work() as work:
-        rows = work.jobs.list(user.reach("jobs.read"), states=states, before=before, limit=limit + 1)
+        reach = _reach_of(work, user.reach("jobs.read"), whose)
+        rows = work.jobs.list(reach, states=states, before=before, limit=limit + 1)
     page = rows[:limit]
     has_more = len(rows) > limit
     return JobList(
@@ -157,6 +169,18 @@ def _found(work: UnitOfWork, reach: Reach, job_id: UUID) -> JobRow:
     if row is None:
         raise not_found(f"job {job_id}")
     return row
+
+
+def _reach_of(work: UnitOfWork, reach: Reach, whose: Whose) -> Reach:
+    """Raises ApiError 404 for an owner out of reach, and 403 where everybody's jobs are."""
+    if whose.owner is not None:
+        owner = work.owners.find(reach, whose.owner)
+        if owner is None:
+            raise not_found(f"owner {whose.owner}")
+        return Reach.of(owner.id)
+    if whose.everybody and not reach.everybody:
+        raise NotAllowed("Everybody's jobs are shown to administrators. Leave `all` out to see yours.")
+    return reach if whose.everybody else reach.own
 
 
 def _earlier(parts: Parts, user: Principal, key: str, request_sha256: str) -> JobDetail | None:
