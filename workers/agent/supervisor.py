@@ -18,6 +18,7 @@ from storage.tables import JobRow
 from workers.attempt.attempt import Attempt
 from workers.attempt.orders import Order
 from workers.attempt.services import AssignedJob, Workbench
+from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.host import HostConfig
 from workers.process.zygote_client import ChildProcess, ZygoteClient, ZygoteUnavailable
 
@@ -99,7 +100,9 @@ class Supervisor:
         self._woken.set()
 
     def run(self) -> None:
+        alive = sign_of_life()
         while not self._stopping.is_set():
+            alive()
             self._zygote.tend()
             try:
                 self._announce()
