@@ -1,15 +1,13 @@
-"""Who asks, and whether they may. Deny by default: a route without a declared scope can't be made.
+"""Who asks. Deny by default: a route without a declared action can't be made.
 
-Scopes are steps: `admin` includes `write`, and `write` includes `read`. The token is checked before the body is read.
+Who may do what is decided by `jobspecs.rights`: here, before the body is read, a token is refused that allows the
+action on nothing; repositories keep to those whose things it may touch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -17,10 +15,8 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from api.errors import ApiError
 from api.parts import Parts
-from api.strict_json import StrictRequest
-
-Scope = Literal["read", "write", "admin"]
-SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
+from api.request_body import StrictRequest
+from jobspecs.rights import RULES, SCOPES, Action, Principal
 
 #: Everything that answers without a token. `check_routes` refuses to start when there is more.
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
@@ -29,33 +25,16 @@ PUBLIC_ROUTES_MAX = 5
 _TOKEN_CHARS_MAX = 256
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-_DECLARED: dict[Callable[..., Any], Scope | Literal["public"]] = {}
+_DECLARED: dict[Callable[..., Any], Action | Literal["public"]] = {}
 
 
-@dataclass(frozen=True)
-class Principal:
-    """The user behind a token, and what the token allows."""
-
-    user_id: UUID
-    name: str
-    scopes: frozenset[Scope]
-    #: When the token ends; None: never.
-    expires_at: datetime | None = None
-
-    def may(self, scope: Scope) -> bool:
-        return any(scope in SCOPES[: SCOPES.index(held) + 1] for held in self.scopes)
-
-    @property
-    def actor(self) -> str:
-        """How the user is named in a job's history."""
-        return f"user:{self.name}"
-
-
-def requires(scope: Scope) -> Callable[[Endpoint], Endpoint]:
-    """Declares the scope of an endpoint; it stands below the router's decorator."""
+def requires(action: Action) -> Callable[[Endpoint], Endpoint]:
+    """Declares what an endpoint does; it stands below the router's decorator."""
+    if action not in RULES:
+        raise TypeError(f"{action!r} is no action: declare in jobspecs/rights.py who may do it")
 
     def declare(endpoint: Endpoint) -> Endpoint:
-        _DECLARED[endpoint] = scope
+        _DECLARED[endpoint] = action
         return endpoint
 
     return declare
@@ -68,21 +47,21 @@ def public(endpoint: Endpoint) -> Endpoint:
 
 
 class GuardedRoute(APIRoute):
-    """A route that knows its scope, asks for the token first, and reads JSON strictly."""
+    """A route that knows what it does, asks for the token first, and reads JSON strictly."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if endpoint not in _DECLARED:
             raise TypeError(f"{path}: declare who may call it, with @requires(...) below the route's decorator")
-        self.scope_declared = _DECLARED[endpoint]
+        self.action = _DECLARED[endpoint]
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
-        declared = self.scope_declared
+        action = self.action
 
         async def guarded(request: Request) -> Response:
-            if declared != "public":
-                request.state.principal = await _authenticated(request, declared)
+            if action != "public":
+                request.state.principal = await _authenticated(request, action)
             return await handler(StrictRequest(request.scope, request.receive))
 
         return guarded
@@ -99,13 +78,13 @@ def check_routes(app: FastAPI) -> None:
         route = context.original_route
         if not isinstance(route, GuardedRoute):
             raise RuntimeError(f"{context.path} is not a guarded route")
-        if route.scope_declared == "public":
+        if route.action == "public":
             open_paths.add(route.path)
     if not open_paths <= PUBLIC_PATHS or len(open_paths) > PUBLIC_ROUTES_MAX:
         raise RuntimeError(f"public without being on the list: {sorted(open_paths - PUBLIC_PATHS)}")
 
 
-async def _authenticated(request: Request, scope: Scope) -> Principal:
+async def _authenticated(request: Request, action: Action) -> Principal:
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     token = token.strip()
     if kind.lower() != "bearer" or not token:
@@ -114,7 +93,8 @@ async def _authenticated(request: Request, scope: Scope) -> Principal:
     principal = await run_in_threadpool(_principal, parts, token) if _plausible(token) else None
     if principal is None:
         raise _unauthorized("The token is unknown, expired or revoked. Ask for a new one.", "invalid_token")
-    if not principal.may(scope):
+    if not principal.may_try(action):
+        scope = RULES[action].least
         challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
         held = ", ".join(sorted(principal.scopes))
         raise ApiError(
@@ -135,7 +115,13 @@ def _principal(parts: Parts, token: str) -> Principal | None:
         if row is None:
             return None
         scopes = frozenset(scope for scope in SCOPES if scope in row.scopes)
-        return Principal(user_id=row.user.id, name=row.user.name, scopes=scopes, expires_at=row.expires_at)
+        return Principal(
+            user_id=row.user.id,
+            name=row.user.name,
+            scopes=scopes,
+            acts_for=frozenset({row.user.id}),
+            expires_at=row.expires_at,
+        )
 
 
 def _unauthorized(message: str, error: str | None) -> ApiError:

@@ -4,6 +4,7 @@
 
 ApiError              a status, a code for programs, a message for people
 InvalidInput          422: what is wrong, where, and what to do
+NotAllowed            403: the principal's rights don't reach that far
 DatabaseUnavailable   503 with Retry-After; so is ObjectStoreUnavailable
 anything else         500 with the request's id; the details are in the log only
 """
@@ -20,6 +21,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from jobspecs.problems import InvalidInput, Problem
+from jobspecs.rights import NotAllowed
 from storage.database import DatabaseUnavailable
 from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreRefused, ObjectStoreUnavailable
 
@@ -87,6 +89,7 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     HTTPException,
     RequestValidationError,
     InvalidInput,
+    NotAllowed,
     DatabaseUnavailable,
     ObjectStoreUnavailable,
     ObjectStoreRefused,
@@ -109,6 +112,8 @@ def api_error(request: Request, error: Exception) -> ApiError:
         return _refusal([_problem(detail["loc"], detail["msg"]) for detail in error.errors()])
     if isinstance(error, InvalidInput):
         return _refusal(error.problems)
+    if isinstance(error, NotAllowed):
+        return ApiError(403, str(error))
     if isinstance(error, ObjectCorrupt | ObjectNotFound):
         log.error("%s %s: %s", request.method, request.url.path, error)
         message = "A stored object is damaged or missing. Restore it from a backup, or push or train it again."

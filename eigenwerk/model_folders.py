@@ -1,7 +1,12 @@
-"""Folders with a model in them: what of it is sent, and whether a downloaded one is whole."""
+"""Folders with a model in them: what of it is sent, and whether a downloaded one is whole.
+
+A folder may come from somebody else, and a link in it may name any file of the person who sends it: links are followed
+inside the folder only, and, as a hub's cache keeps its files under `models--*/blobs`, inside that.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from eigenwerk.errors import EigenwerkError, TransferCorrupt
@@ -14,7 +19,7 @@ _SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".md
 def model_files(folder: Path) -> list[Path]:
     """The files of a model folder that the registry takes, sorted; of a GGUF file itself.
 
-    Raises EigenwerkError when it is no model.
+    Raises EigenwerkError when it is no model, or when a link leads out of it.
     """
     if folder.is_file() and folder.suffix.lower() == ".gguf":
         return [folder]
@@ -35,7 +40,22 @@ def model_files(folder: Path) -> list[Path]:
             f"{folder} holds no weights as safetensors or GGUF. Convert them with transformers: "
             "model.save_pretrained(folder)."
         )
+    _check_links(folder, found)
     return found
+
+
+def _check_links(folder: Path, files: Sequence[Path]) -> None:
+    """Raises EigenwerkError for a file that lies elsewhere than it seems to: outside the folder and its hub cache."""
+    root = folder.resolve()
+    # <cache>/models--<organisation>--<name>/snapshots/<commit>/<file> -> ../../blobs/<hash>
+    hub = next((parent / "blobs" for parent in root.parents if parent.name.startswith("models--")), None)
+    for file in files:
+        target = file.resolve()
+        if not target.is_relative_to(root) and (hub is None or not target.is_relative_to(hub)):
+            raise EigenwerkError(
+                f"{file} is a link to {target}, outside of the folder, and is not sent. "
+                "Copy the file into the folder if it belongs to the model; otherwise remove the link."
+            )
 
 
 def check_folder(folder: Path, manifest: Manifest) -> None:

@@ -28,12 +28,15 @@ from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.deployments import DeploymentRepository
 from storage.repositories.events import EventRepository
+from storage.repositories.garbage import GarbageRepository
 from storage.repositories.hosts import HostRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
 from storage.repositories.outbox import OutboxRepository
+from storage.repositories.owners import OwnerRepository
 from storage.repositories.queue import QueueRepository
+from storage.repositories.removal import RemovalRepository
 from storage.repositories.users import UserRepository
 from storage.schema import check_schema
 
@@ -70,6 +73,10 @@ class UnitOfWork:
     session: Session
 
     @cached_property
+    def owners(self) -> OwnerRepository:
+        return OwnerRepository(self.session)
+
+    @cached_property
     def users(self) -> UserRepository:
         return UserRepository(self.session)
 
@@ -104,6 +111,14 @@ class UnitOfWork:
     @cached_property
     def deployments(self) -> DeploymentRepository:
         return DeploymentRepository(self.session)
+
+    @cached_property
+    def garbage(self) -> GarbageRepository:
+        return GarbageRepository(self.session)
+
+    @cached_property
+    def removal(self) -> RemovalRepository:
+        return RemovalRepository(self.session, self.garbage)
 
     @cached_property
     def leader(self) -> LeaderRepository:

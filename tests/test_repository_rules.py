@@ -96,6 +96,34 @@ def test_only_the_job_repository_changes_a_jobs_state() -> None:
     assert set(offenders(updates_state, *rooms)) <= {"storage/repositories/jobs.py"}
 
 
+def test_who_may_do_what_is_decided_in_one_place() -> None:
+    #: The last one compares a token with its user.
+    deciding = {"jobspecs/rights.py", "storage/repositories/owners.py", "storage/repositories/users.py"}
+
+    def compares_owners(node: ast.AST) -> bool:
+        if not isinstance(node, ast.Compare):
+            return False
+        inside = {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+        return bool(inside & {"owner_id", "user_id", "acts_for"})
+
+    def names_the_caller(node: ast.AST) -> bool:
+        compared = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        parts = [part for operand in compared for part in ast.walk(operand)]
+        return any(ast.unparse(part) in ("user.name", "principal.name") for part in parts)
+
+    def asks_for_an_administrator(node: ast.AST) -> bool:
+        asked = isinstance(node, ast.Compare) or called(node, "holds")
+        return asked and any(isinstance(part, ast.Constant) and part.value == "admin" for part in ast.walk(node))
+
+    def takes_anybodys_job(node: ast.AST) -> bool:
+        return called(node, "work.jobs.get")
+
+    rooms = ("storage", "corpus", "api", "workers")
+    for test in (compares_owners, names_the_caller, asks_for_an_administrator):
+        assert set(offenders(test, *rooms)) <= deciding
+    assert offenders(takes_anybodys_job, "api") == {}
+
+
 def test_nothing_is_imported_inside_a_function_to_dodge_a_cycle() -> None:
     def imports_ours(node: ast.AST) -> bool:
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

@@ -11,7 +11,7 @@ router = guarded_router("inference")
 
 
 @router.post("/v1/classify")
-@requires("read")
+@requires("deployments.ask")
 async def classify(platform: ThePlatform, user: TheUser, request: ClassifyRequest) -> ClassifyResponse:
     """Sorts texts into the classes of a deployed classifier."""
     return await service.classify(platform, user, request)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from api.authentication import Principal
 from api.classify.schemas import ClassifyRequest, ClassifyResponse, EngineAnswer
 from api.inference.engine import answering, ask, deployed, version_of, wrong_answer
 from api.parts import Parts
+from jobspecs.rights import Principal
 from jobspecs.tasks import TEXT_CLASSIFICATION
 
 

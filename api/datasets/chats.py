@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from api.authentication import Principal
 from api.datasets.chat_schemas import (
     ChatExample,
     ChatMessage,
@@ -27,6 +26,7 @@ from corpus.conversations.sandbox import Outcome, Outcomes, render_confined
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import parse_reference
+from jobspecs.rights import Principal
 from storage.tables import ModelVersionRow
 
 _EXAMPLES = 3
@@ -65,10 +65,8 @@ def _find_model(parts: Parts, user: Principal, text: str) -> ModelVersionRow:
         reference = parse_reference(text)
     except ValueError as error:
         raise InvalidInput([Problem(field="model", message=f"{error}.", remedy="Name a model you have.")]) from error
-    row = None
-    if reference.owner in (None, user.name):
-        with parts.database.unit_of_work() as work:
-            row = work.models.find(user.name, reference)
+    with parts.database.unit_of_work() as work:
+        row = work.models.find(user.reach("models.read"), reference)
     if row is None:
         raise not_found(f"model {text}")
     return row

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Path, Query, Request, Response
 
 from api.authentication import TheUser, guarded_router, requires
-from api.datasets import chats, service
+from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
 from api.parts import ThePlatform
+from api.references.uses import Deleted
 from api.streaming import in_transfer, received_body
 from jobspecs.references import NAME_PATTERN
 
@@ -26,7 +27,7 @@ _RAW_BODY: dict[str, Any] = {
 
 
 @router.put("/v1/datasets/{name}", status_code=201, openapi_extra=_RAW_BODY)
-@requires("write")
+@requires("datasets.write")
 async def push_dataset(
     platform: ThePlatform,
     user: TheUser,
@@ -51,28 +52,44 @@ async def push_dataset(
 
 
 @router.get("/v1/datasets")
-@requires("read")
+@requires("datasets.read")
 def list_datasets(platform: ThePlatform, user: TheUser) -> DatasetList:
     """The newest version of each of your data sets."""
     return service.list_datasets(platform, user)
 
 
 @router.get("/v1/datasets/{name}")
-@requires("read")
+@requires("datasets.read")
 def get_dataset(platform: ThePlatform, user: TheUser, name: Name) -> Dataset:
     """A data set and its versions."""
     return service.get_dataset(platform, user, name)
 
 
 @router.get("/v1/datasets/{name}/versions/{version}")
-@requires("read")
+@requires("datasets.read")
 def get_version(platform: ThePlatform, user: TheUser, name: Name, version: Version) -> DatasetVersionDetail:
     """One version with the profile of its columns."""
     return service.get_version(platform, user, name, _number(version))
 
 
+@router.delete("/v1/datasets/{name}")
+@requires("datasets.delete")
+def delete_dataset(platform: ThePlatform, user: TheUser, name: Name) -> Deleted:
+    """Deletes all versions; 409, and nothing is deleted, while a job that has not ended reads one."""
+    return deleting.delete(platform, user, name, None)
+
+
+@router.delete("/v1/datasets/{name}/versions/{version}")
+@requires("datasets.delete")
+def delete_version(
+    platform: ThePlatform, user: TheUser, name: Name, version: Annotated[int, Path(ge=1, lt=2**31)]
+) -> Deleted:
+    """Deletes one version, whose number is never given again; 409 while a job that has not ended reads it."""
+    return deleting.delete(platform, user, name, version)
+
+
 @router.get("/v1/datasets/{name}/versions/{version}/preview")
-@requires("read")
+@requires("datasets.read")
 async def preview(
     platform: ThePlatform,
     user: TheUser,

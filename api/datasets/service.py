@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from api.authentication import Principal
 from api.datasets.schemas import (
     Dataset,
     DatasetList,
@@ -19,11 +18,12 @@ from api.datasets.schemas import (
     detail_of,
     version_of,
 )
-from api.errors import ApiError, not_found
+from api.errors import ApiError, not_found, unavailable
 from api.parts import Parts
 from api.streaming import Received
 from jobspecs.problems import InvalidInput, Problem
-from storage.objects import ObjectStoreError
+from jobspecs.references import Reference
+from jobspecs.rights import Principal
 from storage.tables import DatasetVersionRow
 from storage.tabular import TableFormat, detect_format, profile_table, read_rows
 
@@ -35,6 +35,8 @@ _PREVIEW_BYTES = 4 * 1024 * 1024
 #: Parquet has its index at the end, so a preview needs the whole file; larger ones have none.
 _PREVIEW_PARQUET_BYTES_MAX = 64 * 1024 * 1024
 _FILE_NAME_CHARS_MAX = 255
+#: An object that was sent longer ago than this and has no version is deleted.
+_PUSH_SECONDS_MAX = 24 * 3600.0
 
 
 def checked_file_name(file_name: str, columns: Sequence[str] | None = None) -> tuple[str, TableFormat]:
@@ -63,19 +65,20 @@ def push(
     header = list(table.header) if table.header is not None else None
     earlier = _same_content(parts, user, name, file_name, header, received)
     if earlier is not None:
-        if not parts.objects.holds(earlier.key, sha256=earlier.sha256, bytes_total=earlier.bytes):
-            log.warning("data set version %s had lost its object and gets it back", earlier.id)
-            parts.objects.upload_file(received.path, earlier.key, sha256=received.sha256)
+        _heal(parts, earlier, received)
         return detail_of(earlier), False
     version_id = uuid4()
     # The key is made of ids, never of names; the suffix keeps the format visible to people who look into the bucket.
-    key = f"datasets/{version_id}/data{_suffix(table)}"
+    folder = f"datasets/{version_id}"
+    key = f"{folder}/data{_suffix(table)}"
+    # Until the version is committed its object is garbage. So nothing has to be deleted here, whatever fails: a commit
+    # without an answer may have happened.
+    with parts.database.unit_of_work() as work:
+        work.garbage.add(folder, bytes_total=received.bytes, after_s=_PUSH_SECONDS_MAX)
     parts.objects.upload_file(received.path, key, sha256=received.sha256)
-    # Whatever fails from here on, the commit may have happened though its answer was lost: the object stays, and
-    # housekeeping deletes it if no row names it.
     with parts.database.unit_of_work() as work:
         row = work.datasets.add_version(
-            user.user_id,
+            user.reach("datasets.write").maker,
             name,
             version_id=version_id,
             file_name=file_name,
@@ -85,18 +88,33 @@ def push(
             profile=profile,
             header=header,
         )
-        answer = detail_of(row)
         created = row.id == version_id
-    if not created:
-        _forget(parts, key)
-    return answer, created
+        if not created:
+            work.garbage.add(folder, bytes_total=received.bytes)
+        elif not work.garbage.take_back(folder):
+            raise unavailable("The object store took too long. Send the file again.", "push_took_too_long")
+        return detail_of(row), created
+
+
+def _heal(parts: Parts, row: DatasetVersionRow, received: Received) -> None:
+    """Sends the object again when it is missing or damaged."""
+    if parts.objects.holds(row.key, sha256=row.sha256, bytes_total=row.bytes):
+        return
+    log.warning("data set version %s had lost its object and gets it back", row.id)
+    parts.objects.upload_file(received.path, row.key, sha256=received.sha256)
+    with parts.database.unit_of_work() as work:
+        folder = row.key.rpartition("/")[0]
+        if not work.garbage.named_by_versions([folder]):
+            # Deleted meanwhile.
+            work.garbage.add(folder, bytes_total=row.bytes)
+            raise not_found(f"data set {row.dataset.name} with version {row.version} any more; push it again")
 
 
 def _same_content(
     parts: Parts, user: Principal, name: str, file_name: str, header: list[str] | None, received: Received
 ) -> DatasetVersionRow | None:
     with parts.database.unit_of_work() as work:
-        for row in work.datasets.list_versions(user.user_id, name):
+        for row in work.datasets.list_versions(user.reach("datasets.write"), Reference(name=name)):
             if (row.sha256, row.file_name, row.header) == (received.sha256, file_name, header):
                 return row
     return None
@@ -105,22 +123,21 @@ def _same_content(
 def list_datasets(parts: Parts, user: Principal) -> DatasetList:
     with parts.database.unit_of_work() as work:
         newest: dict[str, DatasetVersionRow] = {}
-        for row in work.datasets.list_versions(user.user_id):
+        for row in work.datasets.list_versions(user.reach("datasets.read")):
             newest.setdefault(row.dataset.name, row)
         return DatasetList(data=[version_of(row) for row in newest.values()])
 
 
 def get_dataset(parts: Parts, user: Principal, name: str) -> Dataset:
     with parts.database.unit_of_work() as work:
-        rows = work.datasets.list_versions(user.user_id, name)
+        rows = work.datasets.list_versions(user.reach("datasets.read"), Reference(name=name))
         if not rows:
             raise not_found(f"data set {name}")
-        return Dataset(owner=user.name, name=name, versions=[version_of(row) for row in rows])
+        return Dataset(owner=rows[0].dataset.owner.name, name=name, versions=[version_of(row) for row in rows])
 
 
 def get_version(parts: Parts, user: Principal, name: str, version: int | None) -> DatasetVersionDetail:
-    with parts.database.unit_of_work() as work:
-        return detail_of(_found(work.datasets.find(user.name, name, version), name, version))
+    return detail_of(find_version(parts, user, name, version))
 
 
 def preview(parts: Parts, user: Principal, name: str, version: int | None, rows: int | None) -> Preview:
@@ -132,7 +149,10 @@ def preview(parts: Parts, user: Principal, name: str, version: int | None, rows:
 def find_version(parts: Parts, user: Principal, name: str, version: int | None) -> DatasetVersionRow:
     """Raises ApiError(404)."""
     with parts.database.unit_of_work() as work:
-        return _found(work.datasets.find(user.name, name, version), name, version)
+        row = work.datasets.find(user.reach("datasets.read"), Reference(name=name, version=version))
+    if row is None:
+        raise not_found(f"data set {name}" + (f" with version {version}" if version else ""))
+    return row
 
 
 def first_rows(parts: Parts, row: DatasetVersionRow, count: int) -> list[dict[str, Any]]:
@@ -162,19 +182,5 @@ def _first_rows(path: Path, table: TableFormat, file_name: str, count: int, *, c
     return found
 
 
-def _found(row: DatasetVersionRow | None, name: str, version: int | None) -> DatasetVersionRow:
-    if row is None:
-        raise not_found(f"data set {name}" + (f" with version {version}" if version else ""))
-    return row
-
-
 def _suffix(table: TableFormat) -> str:
     return f".{table.kind}" + (f".{table.compression}" if table.compression else "")
-
-
-def _forget(parts: Parts, key: str) -> None:
-    """Deletes an object that no row names. When that fails, housekeeping does it later."""
-    try:
-        parts.objects.delete(key)
-    except ObjectStoreError as error:
-        log.warning("the unused object %s was not deleted: %s", key, error)

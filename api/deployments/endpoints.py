@@ -19,7 +19,7 @@ Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 
 
 @router.put("/v1/deployments/{name}", status_code=202)
-@requires("write")
+@requires("deployments.write")
 def want_deployment(
     platform: ThePlatform, user: TheUser, name: Name, request: DeploymentRequest | None = None
 ) -> Deployment:
@@ -28,21 +28,21 @@ def want_deployment(
 
 
 @router.get("/v1/deployments")
-@requires("read")
+@requires("deployments.read")
 def list_deployments(platform: ThePlatform, user: TheUser) -> DeploymentList:
     """Your deployments."""
     return service.list_deployments(platform, user)
 
 
 @router.get("/v1/deployments/{name}")
-@requires("read")
+@requires("deployments.read")
 def get_deployment(platform: ThePlatform, user: TheUser, name: Name) -> Deployment:
     """One deployment: what is wanted, and what the worker observes."""
     return service.get(platform, user, name)
 
 
 @router.delete("/v1/deployments/{name}", status_code=202, responses={202: {"model": Deployment}, 204: {}})
-@requires("write")
+@requires("deployments.write")
 def unwant_deployment(platform: ThePlatform, user: TheUser, name: Name) -> Response:
     """Ends it: 204 when it is gone, 202 while a worker still stops it."""
     left = service.unwant(platform, user, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from api.authentication import Principal
 from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest, deployment_of
 from api.errors import not_found
 from api.parts import Parts
@@ -12,6 +11,7 @@ from jobspecs.frozen import FrozenRegistryModel
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference, parse_reference
+from jobspecs.rights import Principal
 from jobspecs.tasks import SERVED_TASKS
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
 from scheduling.estimates.serving import serving_memory_bytes
@@ -30,11 +30,13 @@ def want(parts: Parts, user: Principal, name: str, request: DeploymentRequest) -
         manifest = Manifest.model_validate(version.manifest)
         _check_task(manifest, reference)
         base_bytes = _base_bytes(work, user, reference, manifest)
+        if not work.models.hold(version.id):
+            raise _refused(f"{reference} was deleted meanwhile.", "`eigenwerk models` lists what you have.")
         memory_bytes = _memory_bytes(version.bytes + base_bytes + hub_bytes, request)
-        row = work.deployments.find(user.user_id, name, lock=True)
+        row = work.deployments.find(user.reach("deployments.write"), name, lock=True)
         if row is None or not _is_wanted_already(row, version, request, memory_bytes):
             row = work.deployments.want(
-                user.user_id,
+                user.reach("deployments.write").maker,
                 name,
                 model_version_id=version.id,
                 engine=request.engine,
@@ -46,12 +48,14 @@ def want(parts: Parts, user: Principal, name: str, request: DeploymentRequest) -
 
 def list_deployments(parts: Parts, user: Principal) -> DeploymentList:
     with parts.database.unit_of_work() as work:
-        return DeploymentList(data=[deployment_of(row) for row in work.deployments.list(user.user_id)])
+        return DeploymentList(
+            data=[deployment_of(row) for row in work.deployments.list(user.reach("deployments.read"))]
+        )
 
 
 def get(parts: Parts, user: Principal, name: str) -> Deployment:
     with parts.database.unit_of_work() as work:
-        row = work.deployments.find(user.user_id, name)
+        row = work.deployments.find(user.reach("deployments.read"), name)
         if row is None:
             raise not_found(f"deployment {name}")
         return deployment_of(row)
@@ -59,16 +63,16 @@ def get(parts: Parts, user: Principal, name: str) -> Deployment:
 
 def unwant(parts: Parts, user: Principal, name: str) -> Deployment | None:
     """Asks for its end; None when it is gone at once because no worker held it."""
+    reach = user.reach("deployments.write")
     with parts.database.unit_of_work() as work:
-        if not work.deployments.unwant(user.user_id, name):
+        if not work.deployments.unwant(reach, name):
             raise not_found(f"deployment {name}")
-        row = work.deployments.find(user.user_id, name)
+        row = work.deployments.find(reach, name)
         return deployment_of(row) if row is not None else None
 
 
 def _version(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVersionRow:
-    found = reference.source == "registry" and reference.owner in (None, user.name)
-    version = work.models.find(user.name, reference) if found else None
+    version = work.models.find(user.reach("models.read"), reference) if reference.source == "registry" else None
     if version is None:
         raise _refused(f"you have no model {reference} in the registry.", "`eigenwerk models` lists them.")
     return version

@@ -13,7 +13,7 @@ router = guarded_router("inference")
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse)
-@requires("read")
+@requires("deployments.ask")
 async def embeddings(platform: ThePlatform, user: TheUser, request: EmbeddingsRequest) -> Response:
     """Turns texts into vectors with a deployed embedder. OpenAI's clients can be pointed here."""
     answer = await service.embed(platform, user, request)

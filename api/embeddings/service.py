@@ -7,10 +7,10 @@ import struct
 
 import httpx
 
-from api.authentication import Principal
 from api.embeddings.schemas import Embedding, EmbeddingsRequest, EmbeddingsResponse, Usage
 from api.inference.engine import Deployed, ask, deployed, tokens_of, version_of, wrong_answer
 from api.parts import Parts
+from jobspecs.rights import Principal
 from jobspecs.tasks import SENTENCE_SIMILARITY
 
 _FLOAT_BYTES = 4

@@ -15,7 +15,7 @@ router = guarded_router("inference")
 
 
 @router.post("/v1/chat/completions")
-@requires("read")
+@requires("deployments.ask")
 async def chat(platform: ThePlatform, user: TheUser, request: Request, body: ChatRequest) -> Response:
     """Answers a conversation. With `stream` as server-sent events, the last of them `[DONE]`."""
     engine = await deployed(platform, user, body.model, TEXT_GENERATION)
@@ -23,7 +23,7 @@ async def chat(platform: ThePlatform, user: TheUser, request: Request, body: Cha
 
 
 @router.post("/v1/completions")
-@requires("read")
+@requires("deployments.ask")
 async def complete(platform: ThePlatform, user: TheUser, request: Request, body: CompletionRequest) -> Response:
     """Continues a text."""
     engine = await deployed(platform, user, body.model, TEXT_GENERATION)

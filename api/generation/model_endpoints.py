@@ -42,7 +42,7 @@ Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 
 
 @router.post("/models/{owner}/{name}/v1/chat/completions")
-@requires("read")
+@requires("deployments.ask")
 async def chat(
     platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: ModelChatRequest
 ) -> Response:
@@ -53,7 +53,7 @@ async def chat(
 
 
 @router.post("/models/{owner}/{name}/v1/completions")
-@requires("read")
+@requires("deployments.ask")
 async def complete(
     platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: ModelCompletionRequest
 ) -> Response:
@@ -64,7 +64,7 @@ async def complete(
 
 
 @tgi_router.post("/models/{owner}/{name}/generate")
-@requires("read")
+@requires("deployments.ask")
 async def generate(
     platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: GenerateRequest
 ) -> Response:
@@ -74,7 +74,7 @@ async def generate(
 
 
 @tgi_router.post("/models/{owner}/{name}/generate_stream")
-@requires("read")
+@requires("deployments.ask")
 async def generate_stream(
     platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: GenerateRequest
 ) -> Response:

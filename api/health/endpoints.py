@@ -33,7 +33,7 @@ async def readyz(request: Request) -> JSONResponse:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-@requires("read")
+@requires("metrics.read")
 def metrics(request: Request, platform: ThePlatform) -> Response:
     """Figures in Prometheus's text format."""
     figures: Metrics = request.app.state.metrics

@@ -12,9 +12,9 @@ import httpx
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, ValidationError
 
-from api.authentication import Principal
 from api.errors import ApiError, unavailable
 from api.parts import CONNECT_TIMEOUT_S, Parts
+from jobspecs.rights import Principal
 from jobspecs.tasks import SERVED_TASKS, ServedTask
 from storage.tables import DeploymentRow
 
@@ -135,10 +135,10 @@ def find_row(parts: Parts, user: Principal, name: str) -> DeploymentRow | None:
     """The user's wanted deployment `name` or `owner/name`; others' don't exist for the user."""
     owner, _, own_name = name.rpartition("/")
     # PostgreSQL takes no NUL character; a path can spell it.
-    if owner not in ("", user.name) or "\0" in own_name:
+    if "\0" in name:
         return None
     with parts.database.unit_of_work() as work:
-        row = work.deployments.find(user.user_id, own_name)
+        row = work.deployments.find(user.reach("deployments.ask"), own_name, owner=owner or None)
     return row if row is not None and row.wanted else None
 
 

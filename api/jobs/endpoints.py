@@ -14,6 +14,7 @@ from api.jobs import service
 from api.jobs.cursors import parse_cursor
 from api.jobs.schemas import JobDetail, JobList, LogPage
 from api.parts import ThePlatform
+from api.references.uses import Deleted
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.lifecycle import JobState
@@ -33,7 +34,7 @@ _SPEC_SCHEMA = {
 
 
 @router.post("/v1/jobs", status_code=201, openapi_extra=_SPEC_SCHEMA)
-@requires("write")
+@requires("jobs.submit")
 def submit_job(
     platform: ThePlatform,
     user: TheUser,
@@ -49,7 +50,7 @@ def submit_job(
 
 
 @router.post("/v1/jobs/check", openapi_extra=_SPEC_SCHEMA)
-@requires("read")
+@requires("jobs.check")
 def check_job(
     platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
 ) -> DataReport:
@@ -58,7 +59,7 @@ def check_job(
 
 
 @router.post("/v1/jobs/estimate", openapi_extra=_SPEC_SCHEMA)
-@requires("read")
+@requires("jobs.check")
 def estimate_job(
     platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
 ) -> Estimate:
@@ -67,7 +68,7 @@ def estimate_job(
 
 
 @router.get("/v1/jobs")
-@requires("read")
+@requires("jobs.read")
 def list_jobs(
     platform: ThePlatform,
     user: TheUser,
@@ -80,17 +81,24 @@ def list_jobs(
 
 
 @router.get("/v1/jobs/{job_id}")
-@requires("read")
+@requires("jobs.read")
 def get_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
     """One job: state, progress, and the result once it succeeded."""
     return service.get_job(platform, user, job_id)
 
 
 @router.post("/v1/jobs/{job_id}/cancel")
-@requires("write")
+@requires("jobs.cancel")
 def cancel_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
     """Cancels a queued job at once and asks an active one to stop; 409 when it has ended."""
     return service.cancel(platform, user, job_id)
+
+
+@router.delete("/v1/jobs/{job_id}")
+@requires("jobs.delete")
+def delete_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> Deleted:
+    """Deletes an ended job with its log and checkpoints; what it made stays. 409 while it has not ended."""
+    return service.delete(platform, user, job_id)
 
 
 @router.get(
@@ -98,7 +106,7 @@ def cancel_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
     response_model=LogPage,
     responses={200: {"content": {"text/plain": {}}}},
 )
-@requires("read")
+@requires("jobs.read")
 def get_logs(
     platform: ThePlatform,
     user: TheUser,

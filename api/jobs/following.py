@@ -20,13 +20,13 @@ from uuid import UUID
 
 from fastapi.concurrency import run_in_threadpool
 
-from api.authentication import Principal
 from api.errors import not_found
 from api.jobs.cursors import Happening, Position
 from api.jobs.presenting import state_change
 from api.parts import Parts
 from jobspecs.events import RecordedEvent, StateChange
 from jobspecs.lifecycle import TERMINAL, JobState
+from jobspecs.rights import Principal
 from storage.database import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def read_page(
     Without `with_events` events are read only when the state has changed: a look at a quiet job is one query.
     """
     with parts.database.unit_of_work() as work:
-        row = work.jobs.get(job_id, owner_id=user.user_id)
+        row = work.jobs.find(user.reach("jobs.read"), job_id)
         if row is None:
             raise not_found(f"job {job_id}")
         # In this order: an event that was written before the last transition is then in what is read next.

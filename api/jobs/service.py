@@ -7,7 +7,6 @@ import json
 from typing import Any
 from uuid import UUID
 
-from api.authentication import Principal
 from api.errors import ApiError, not_found
 from api.jobs.inspecting import Inspected, inspect
 from api.jobs.presenting import detail, summary
@@ -15,6 +14,7 @@ from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
 from api.references.freezing import Frozen, freeze
 from api.references.hub import GgufChoice, HubModel, resolve
+from api.references.uses import Deleted, check_unused
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent
@@ -22,10 +22,12 @@ from jobspecs.frozen import FrozenRegistryModel
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import parse_reference
 from jobspecs.registry import JobSpec, parse_spec
+from jobspecs.rights import Principal, Reach
 from scheduling.admission import why_no_host_fits
 from scheduling.decisions import Host, Waiting
 from scheduling.estimates.estimating import admission_bytes
 from storage.database import UnitOfWork
+from storage.tables import JobRow
 
 GIB = 1024**3
 
@@ -50,9 +52,12 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
     inputs = frozen.inputs.model_copy(update={"checked": found.checked, "estimate": found.estimate})
     with parts.database.unit_of_work() as work:
         _check_room(work, memory_bytes, spec.resources.gpus)
+        if not work.removal.hold(inputs):
+            message = "a model or data set that the spec names was deleted meanwhile."
+            raise InvalidInput([Problem(message=message, remedy="Name another version.")])
         row, created = work.jobs.submit(
-            user.user_id,
-            owner_name=user.name,
+            user.reach("jobs.submit").maker,
+            actor=user.actor,
             spec=spec.model_dump(mode="json"),
             inputs=inputs.model_dump(mode="json"),
             slots=1,
@@ -95,7 +100,7 @@ def estimate(parts: Parts, user: Principal, document: dict[str, Any]) -> Estimat
 
 def list_jobs(parts: Parts, user: Principal, *, states: list[str], before: int | None, limit: int) -> JobList:
     with parts.database.unit_of_work() as work:
-        rows = work.jobs.list(user.user_id, states=states, before=before, limit=limit + 1)
+        rows = work.jobs.list(user.reach("jobs.read"), states=states, before=before, limit=limit + 1)
     page = rows[:limit]
     has_more = len(rows) > limit
     return JobList(
@@ -107,28 +112,33 @@ def list_jobs(parts: Parts, user: Principal, *, states: list[str], before: int |
 
 def get_job(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
     with parts.database.unit_of_work() as work:
-        row = work.jobs.get(job_id, owner_id=user.user_id)
-        if row is None:
-            raise not_found(f"job {job_id}")
-        return detail(work, row)
+        return detail(work, _found(work, user.reach("jobs.read"), job_id))
 
 
 def cancel(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
     """Cancels a queued job at once; an active one is asked to stop and is `cancelling` until it has."""
     with parts.database.unit_of_work() as work:
-        known = work.jobs.get(job_id, owner_id=user.user_id)
-        if known is None:
-            raise not_found(f"job {job_id}")
+        _found(work, user.reach("jobs.cancel"), job_id)
         row = work.jobs.request_cancel(job_id, actor=user.actor)
         if row is None:
             raise ApiError(409, "The job has ended already; there is nothing to cancel.", code="job_ended")
         return detail(work, row)
 
 
+def delete(parts: Parts, user: Principal, job_id: UUID) -> Deleted:
+    """Deletes an ended job. Raises ApiError 404; 409 when it has not ended, or while another goes on from it."""
+    with parts.database.unit_of_work() as work:
+        _found(work, user.reach("jobs.delete"), job_id)
+        check_unused(f"The job {job_id}", work.removal.uses_of_job(job_id))
+        freed_bytes = work.removal.delete_job(job_id)
+        if freed_bytes is None:
+            raise ApiError(409, "The job has not ended. Cancel it first, then delete it.", code="job_active")
+        return Deleted(deleted=[str(job_id)], bytes=freed_bytes)
+
+
 def logs(parts: Parts, user: Principal, job_id: UUID, *, fence: int, number: int, limit: int) -> LogPage:
     with parts.database.unit_of_work() as work:
-        if work.jobs.get(job_id, owner_id=user.user_id) is None:
-            raise not_found(f"job {job_id}")
+        _found(work, user.reach("jobs.read"), job_id)
         events = work.events.after(job_id, fence, number, limit=limit + 1, kinds=("log",))
     lines = [
         LogLine.of(item.fence, item.number, item.at, item.event)
@@ -140,9 +150,17 @@ def logs(parts: Parts, user: Principal, job_id: UUID, *, fence: int, number: int
     return LogPage(data=lines, has_more=len(events) > limit, cursor=f"{fence}-{max(number, 0)}")
 
 
+def _found(work: UnitOfWork, reach: Reach, job_id: UUID) -> JobRow:
+    """Raises ApiError 404: what is out of reach does not exist."""
+    row = work.jobs.find(reach, job_id)
+    if row is None:
+        raise not_found(f"job {job_id}")
+    return row
+
+
 def _earlier(parts: Parts, user: Principal, key: str, request_sha256: str) -> JobDetail | None:
     with parts.database.unit_of_work() as work:
-        row = work.jobs.find_by_key(user.user_id, key)
+        row = work.jobs.find_by_key(user.reach("jobs.submit").maker, key)
         if row is None:
             return None
         _check_same(row.request_sha256, request_sha256)

@@ -31,7 +31,7 @@ _RETRY_MS = 2000
     response_model=EventPage,
     responses={200: {"content": {"text/event-stream": {}}}},
 )
-@requires("read")
+@requires("jobs.read")
 async def get_events(
     platform: ThePlatform,
     user: TheUser,

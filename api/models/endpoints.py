@@ -12,16 +12,16 @@ router = guarded_router("inference")
 
 
 @router.get("/v1/models")
-@requires("read")
+@requires("deployments.read")
 def list_models(platform: ThePlatform, user: TheUser) -> DeployedModelList:
     """Your deployed models, in OpenAI's shape. The registry's are under /v1/registry/models."""
     with platform.database.unit_of_work() as work:
-        rows = work.deployments.list(user.user_id)
+        rows = work.deployments.list(user.reach("deployments.read"))
     return DeployedModelList(data=[deployed_model(row) for row in rows if row.wanted])
 
 
 @router.get("/v1/models/{model:path}")
-@requires("read")
+@requires("deployments.read")
 def get_model(platform: ThePlatform, user: TheUser, model: str) -> DeployedModel:
     """One deployed model, `name` or `owner/name`."""
     row = find_row(platform, user, model)

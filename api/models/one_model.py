@@ -13,12 +13,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.authentication import GuardedRoute, Principal, TheUser, requires
+from api.authentication import GuardedRoute, TheUser, requires
 from api.errors import KNOWN_ERRORS, ApiError, api_error
 from api.generation.service import passed_on
 from api.inference.engine import Deployed, answering, deployed, relay
 from api.parts import Parts, ThePlatform
 from jobspecs.references import NAME_PATTERN
+from jobspecs.rights import Principal
 from jobspecs.tasks import SENTENCE_SIMILARITY, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_RANKING, ServedTask
 
 #: Status -> the kind of error in TEI's words.
@@ -68,7 +69,7 @@ def refusal(error: ApiError, kind: str) -> JSONResponse:
 
 @router.post("")
 @router.post("/", include_in_schema=False)
-@requires("read")
+@requires("deployments.ask")
 async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """What the model is for: /embed or /similarity, /rerank, /predict, or /generate and its stream."""
     engine = await deployed(platform, user, f"{owner}/{name}")
@@ -78,35 +79,35 @@ async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name,
 
 
 @router.post("/embed")
-@requires("read")
+@requires("deployments.ask")
 async def embed(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """{"inputs": str | [str], "normalize"?, "prompt_name"?, "dimensions"?} -> [[float]]"""
     return await _asked(platform, user, f"{owner}/{name}", "/embed", request, SENTENCE_SIMILARITY)
 
 
 @router.post("/similarity")
-@requires("read")
+@requires("deployments.ask")
 async def similarity(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """{"inputs": {"source_sentence": str, "sentences": [str]}} -> [float]"""
     return await _asked(platform, user, f"{owner}/{name}", "/similarity", request, SENTENCE_SIMILARITY)
 
 
 @router.post("/rerank")
-@requires("read")
+@requires("deployments.ask")
 async def rerank(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """{"query": str, "texts": [str], "raw_scores"?, "return_text"?} -> [{"index", "score", "text"?}], best first"""
     return await _asked(platform, user, f"{owner}/{name}", "/rerank", request, TEXT_RANKING)
 
 
 @router.post("/predict")
-@requires("read")
+@requires("deployments.ask")
 async def predict(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """{"inputs": str | [[str]]} -> [{"score", "label"}], or a list of them"""
     return await _asked(platform, user, f"{owner}/{name}", "/predict", request, TEXT_CLASSIFICATION)
 
 
 @router.post("/tokenize")
-@requires("read")
+@requires("deployments.ask")
 async def tokenize(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """{"inputs": str | [str], "add_special_tokens"?} -> [[{"id", "text", "special", "start", "stop"}]]
 
@@ -117,14 +118,14 @@ async def tokenize(platform: ThePlatform, user: TheUser, owner: Owner, name: Nam
 
 
 @router.get("/info")
-@requires("read")
+@requires("deployments.ask")
 async def info(platform: ThePlatform, user: TheUser, owner: Owner, name: Name) -> Response:
     """The model, its digest, its kind and its limits."""
     return await _relayed(platform, await deployed(platform, user, f"{owner}/{name}"), "GET", "/info")
 
 
 @router.get("/health")
-@requires("read")
+@requires("deployments.ask")
 async def health(platform: ThePlatform, user: TheUser, owner: Owner, name: Name) -> Response:
     """200 while the model can answer."""
     return await _relayed(platform, await deployed(platform, user, f"{owner}/{name}"), "GET", "/health")

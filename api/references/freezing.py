@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from api.authentication import Principal
 from api.references.hub import HubModel
 from jobspecs.frozen import FrozenDataset, FrozenHubModel, FrozenInputs, FrozenModel, FrozenRegistryModel
 from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
@@ -14,6 +13,7 @@ from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import Reference, parse_reference
 from jobspecs.registry import JobSpec
+from jobspecs.rights import Principal
 from scheduling.estimates.estimating import GGUF_EXPANSION, TYPICAL_WEIGHTS_BYTES
 from storage.database import UnitOfWork
 from storage.tables import ModelVersionRow
@@ -59,15 +59,12 @@ def freeze(work: UnitOfWork, user: Principal, spec: JobSpec, hub_models: Mapping
 
 def freeze_dataset(work: UnitOfWork, user: Principal, reference: Reference) -> PinnedDataset:
     """Raises InvalidInput when the user has no such data set or version."""
-    selector_known = reference.alias in (None, "latest")
-    row = None
-    if reference.owner in (None, user.name) and selector_known:
-        row = work.datasets.find(user.name, reference.name, reference.version)
+    row = work.datasets.find(user.reach("datasets.read"), reference)
     if row is None:
         raise _unknown("dataset", f"you have no data set {reference}.", "Push it: eigenwerk datasets push FILE")
     frozen = FrozenDataset(
         version_id=row.id,
-        owner=user.name,
+        owner=row.dataset.owner.name,
         name=row.dataset.name,
         version=row.version,
         file_name=row.file_name,
@@ -84,14 +81,14 @@ def freeze_model(work: UnitOfWork, user: Principal, role: str, reference: Refere
 
     Raises InvalidInput, naming the role as the field, when the user has no such model, version, alias or base.
     """
-    row = work.models.find(user.name, reference) if reference.owner in (None, user.name) else None
+    row = work.models.find(user.reach("models.read"), reference)
     if row is None:
         raise _unknown(
             role,
             f"you have no model {reference}.",
             "Import it: eigenwerk models import DIR --name NAME, or take one from the hub: hub:org/name",
         )
-    found: dict[str, FrozenModel] = {role: _frozen(row, user)}
+    found: dict[str, FrozenModel] = {role: _frozen(row)}
     base = Manifest.model_validate(row.manifest).base
     if base is not None:
         found[role + ADAPTER_BASE_SUFFIX] = freeze_base(work, user, role, reference, base)
@@ -105,20 +102,20 @@ def freeze_base(
     if base.digest is None:
         wanted = parse_reference(base.reference)
         return FrozenHubModel(repository=f"{wanted.owner}/{wanted.name}", revision=wanted.alias or "")
-    row = work.models.find_by_digest(user.user_id, base.digest)
+    row = work.models.find_by_digest(user.reach("models.read"), base.digest)
     if row is None:
         raise _unknown(
             role,
             f"{adapter} is an adapter for {base.reference}, and you have no model with its digest {base.digest[:12]}…",
             "Import that base model again.",
         )
-    return _frozen(row, user)
+    return _frozen(row)
 
 
-def _frozen(row: ModelVersionRow, user: Principal) -> FrozenRegistryModel:
+def _frozen(row: ModelVersionRow) -> FrozenRegistryModel:
     return FrozenRegistryModel(
         version_id=row.id,
-        owner=user.name,
+        owner=row.model.owner.name,
         name=row.model.name,
         version=row.version,
         digest=row.digest,

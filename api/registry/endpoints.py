@@ -8,7 +8,8 @@ from fastapi import Path
 
 from api.authentication import TheUser, guarded_router, requires
 from api.parts import ThePlatform
-from api.registry import service
+from api.references.uses import Deleted
+from api.registry import deleting, service
 from api.registry.schemas import Alias, AliasTarget, Model, ModelList, ModelVersionDetail
 from jobspecs.references import NAME_PATTERN
 
@@ -23,21 +24,21 @@ Selector = Annotated[
 
 
 @router.get("/v1/registry/models")
-@requires("read")
+@requires("models.read")
 def list_models(platform: ThePlatform, user: TheUser) -> ModelList:
     """The newest version of each of your models."""
     return service.list_models(platform, user)
 
 
 @router.get("/v1/registry/models/{owner}/{name}")
-@requires("read")
+@requires("models.read")
 def get_model(platform: ThePlatform, user: TheUser, owner: Name, name: Name) -> Model:
     """A model with its versions and aliases."""
     return service.get_model(platform, user, owner, name)
 
 
 @router.get("/v1/registry/models/{owner}/{name}/versions/{selector}")
-@requires("read")
+@requires("models.read")
 def get_version(
     platform: ThePlatform, user: TheUser, owner: Name, name: Name, selector: Selector
 ) -> ModelVersionDetail:
@@ -45,8 +46,24 @@ def get_version(
     return service.get_version(platform, user, service.selected(owner, name, selector))
 
 
+@router.delete("/v1/registry/models/{owner}/{name}")
+@requires("models.delete")
+def delete_model(platform: ThePlatform, user: TheUser, owner: Name, name: Name) -> Deleted:
+    """Deletes all versions and aliases; 409, and nothing is deleted, while one is in use."""
+    return deleting.delete(platform, user, owner, name, None)
+
+
+@router.delete("/v1/registry/models/{owner}/{name}/versions/{version}")
+@requires("models.delete")
+def delete_version(
+    platform: ThePlatform, user: TheUser, owner: Name, name: Name, version: Annotated[int, Path(ge=1, lt=2**31)]
+) -> Deleted:
+    """Deletes one version, whose number is never given again; 409 while it is in use."""
+    return deleting.delete(platform, user, owner, name, version)
+
+
 @router.put("/v1/registry/models/{owner}/{name}/aliases/{alias}")
-@requires("write")
+@requires("models.write")
 def set_alias(platform: ThePlatform, user: TheUser, owner: Name, name: Name, alias: Name, target: AliasTarget) -> Alias:
     """Points the alias at a version; jobs and deployments that use it already keep what they have."""
     return service.set_alias(platform, user, owner, name, alias, target.version)

@@ -14,7 +14,7 @@ from fastapi import Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from api.authentication import Principal, TheUser, guarded_router, requires
+from api.authentication import TheUser, guarded_router, requires
 from api.errors import ApiError, not_found
 from api.metrics import Metrics
 from api.parts import Parts, ThePlatform
@@ -24,6 +24,7 @@ from api.registry.service import find, selected
 from api.streaming import ClosingStream, in_transfer, next_chunk
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.references import Reference
+from jobspecs.rights import Principal
 from storage.objects import ObjectCorrupt, RangeStream
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ _PATH = "/v1/registry/models/{owner}/{name}/versions/{selector}/files/{path:path
     response_class=Response,
     responses={200: {"content": {"application/octet-stream": {}}}, 206: {}, 302: {}, 304: {}, 416: {}},
 )
-@requires("read")
+@requires("models.read")
 async def get_file(
     platform: ThePlatform,
     user: TheUser,
@@ -98,7 +99,7 @@ async def get_file(
 def _locate(parts: Parts, user: Principal, reference: Reference, path: str) -> tuple[str, ManifestFile]:
     """The object's key and what the manifest says of it. Only what a manifest names can be fetched."""
     with parts.database.unit_of_work() as work:
-        row = find(work, user, reference)
+        row = find(work, user.reach("models.read"), reference)
         file = Manifest.model_validate(row.manifest).file(path)
         if file is None:
             raise not_found(f"file {path!r} in model {reference}")

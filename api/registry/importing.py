@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from api.authentication import Principal
 from api.errors import ApiError, not_found
 from api.parts import Parts
 from api.registry.imported_files import JSON_BYTES_MAX, check_import_file
 from api.registry.schemas import Import, ImportedFile, ModelVersionDetail, detail_of
 from api.streaming import Received
-from api.strict_json import parse_json_file
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.model_tasks import task_of_model
 from jobspecs.problems import InvalidInput, Problem
+from jobspecs.rights import Principal
+from jobspecs.strict_json import parse_json_file
 from storage.objects import ObjectNotFound
 
 _CONFIG = "config.json"
@@ -23,13 +23,13 @@ _INDEX = "model.safetensors.index.json"
 
 def start(parts: Parts, user: Principal, name: str) -> Import:
     with parts.database.unit_of_work() as work:
-        return Import(id=work.models.start_import(user.user_id, name).id, name=name)
+        return Import(id=work.models.start_import(user.reach("models.write").maker, name).id, name=name)
 
 
 def check_open(parts: Parts, user: Principal, import_id: UUID) -> None:
     """Raises ApiError 404 before the body of a file is read."""
     with parts.database.unit_of_work() as work:
-        if work.models.open_import(user.user_id, import_id) is None:
+        if work.models.open_import(user.reach("models.write"), import_id) is None:
             raise not_found(f"open import {import_id}")
 
 
@@ -41,7 +41,7 @@ def store(parts: Parts, user: Principal, import_id: UUID, path: str, received: R
     check_import_file(path, received.path)
     file = ManifestFile(path=path, bytes=received.bytes, sha256=received.sha256)
     with parts.database.unit_of_work() as work:
-        if work.models.open_import(user.user_id, import_id, lock=True) is None:
+        if work.models.open_import(user.reach("models.write"), import_id, lock=True) is None:
             raise not_found(f"open import {import_id}")
         earlier = next((known for known in work.models.import_files(import_id) if known.path == path), None)
         if earlier is not None and earlier != file:
@@ -56,8 +56,8 @@ def complete(parts: Parts, user: Principal, import_id: UUID) -> tuple[ModelVersi
     """Makes the files a version. Raises InvalidInput when files are missing or were not stored."""
     prefix = _prefix(import_id)
     with parts.database.unit_of_work() as work:
-        if work.models.open_import(user.user_id, import_id) is None:
-            made = work.models.find_by_prefix(user.user_id, prefix)
+        if work.models.open_import(user.reach("models.write"), import_id) is None:
+            made = work.models.find_by_prefix(user.reach("models.write"), prefix)
             if made is None:
                 raise not_found(f"open import {import_id}")
             return detail_of(made), False
@@ -66,11 +66,11 @@ def complete(parts: Parts, user: Principal, import_id: UUID) -> tuple[ModelVersi
     paths = {file.path for file in files}
     task = task_of_model(_document(parts, prefix, _CONFIG), paths) if _CONFIG in paths else None
     with parts.database.unit_of_work() as work:
-        row = work.models.open_import(user.user_id, import_id, lock=True)
+        row = work.models.open_import(user.reach("models.write"), import_id, lock=True)
         if row is None or work.models.import_files(import_id) != files:
             raise ApiError(409, "The import changed meanwhile. Ask again.", code="import_changed")
         manifest = Manifest(artifact="model", task=task, files=files, report={"source": "import"})
-        version = work.models.add_version(user.user_id, row.name, manifest=manifest, prefix=prefix)
+        version = work.models.add_version(row.owner_id, row.name, manifest=manifest, prefix=prefix)
         work.models.complete_import(row)
         return detail_of(version), True
 

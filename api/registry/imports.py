@@ -23,14 +23,14 @@ _RAW_BODY: dict[str, Any] = {
 
 
 @router.post("/v1/registry/imports", status_code=201)
-@requires("write")
+@requires("models.write")
 def start_import(platform: ThePlatform, user: TheUser, request: ImportRequest) -> Import:
     """Begins an import."""
     return importing.start(platform, user, request.name)
 
 
 @router.put("/v1/registry/imports/{import_id}/files/{path:path}", status_code=201, openapi_extra=_RAW_BODY)
-@requires("write")
+@requires("models.write")
 async def send_file(
     platform: ThePlatform, user: TheUser, request: Request, response: Response, import_id: UUID, path: str
 ) -> ImportedFile:
@@ -42,7 +42,7 @@ async def send_file(
 
 
 @router.post("/v1/registry/imports/{import_id}/complete", status_code=201)
-@requires("write")
+@requires("models.write")
 def complete_import(platform: ThePlatform, user: TheUser, response: Response, import_id: UUID) -> ModelVersionDetail:
     """Registers the files as the next version. Asked again, it answers 200 with the version that was made."""
     version, created = importing.complete(platform, user, import_id)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from api.authentication import Principal
 from api.errors import not_found
 from api.parts import Parts
 from api.registry.schemas import Alias, Model, ModelList, ModelVersionDetail, detail_of, version_of
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference
+from jobspecs.rights import Principal, Reach
 from storage.database import UnitOfWork
 from storage.tables import ModelVersionRow
 
@@ -19,9 +19,9 @@ def selected(owner: str, name: str, selector: str) -> Reference:
     return Reference(owner=owner, name=name, alias=selector)
 
 
-def find(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVersionRow:
-    """The user's version. Raises ApiError 404; other people's models don't exist."""
-    row = work.models.find(user.name, reference) if reference.owner in (None, user.name) else None
+def find(work: UnitOfWork, reach: Reach, reference: Reference) -> ModelVersionRow:
+    """Raises ApiError 404: what is out of reach does not exist."""
+    row = work.models.find(reach, reference)
     if row is None:
         raise not_found(f"model {reference}")
     return row
@@ -30,25 +30,26 @@ def find(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVersio
 def list_models(parts: Parts, user: Principal) -> ModelList:
     with parts.database.unit_of_work() as work:
         newest: dict[str, ModelVersionRow] = {}
-        for row in work.models.list_versions(user.user_id):
+        for row in work.models.list_versions(user.reach("models.read")):
             newest.setdefault(row.model.name, row)
         return ModelList(data=[version_of(row) for row in newest.values()])
 
 
 def get_model(parts: Parts, user: Principal, owner: str, name: str) -> Model:
     with parts.database.unit_of_work() as work:
-        newest = find(work, user, Reference(owner=owner, name=name))
+        reach, reference = user.reach("models.read"), Reference(owner=owner, name=name)
+        newest = find(work, reach, reference)
         return Model(
             owner=owner,
             name=name,
             aliases={row.alias: row.version for row in work.models.aliases_of(newest.model_id)},
-            versions=[version_of(row) for row in work.models.list_versions(user.user_id, name)],
+            versions=[version_of(row) for row in work.models.list_versions(reach, reference)],
         )
 
 
 def get_version(parts: Parts, user: Principal, reference: Reference) -> ModelVersionDetail:
     with parts.database.unit_of_work() as work:
-        return detail_of(find(work, user, reference))
+        return detail_of(find(work, user.reach("models.read"), reference))
 
 
 def set_alias(parts: Parts, user: Principal, owner: str, name: str, alias: str, version: int) -> Alias:
@@ -59,6 +60,6 @@ def set_alias(parts: Parts, user: Principal, owner: str, name: str, alias: str, 
         )
         raise InvalidInput([problem])
     with parts.database.unit_of_work() as work:
-        row = find(work, user, Reference(owner=owner, name=name, version=version))
+        row = find(work, user.reach("models.write"), Reference(owner=owner, name=name, version=version))
         work.models.set_alias(row.model_id, alias, version)
     return Alias(alias=alias, version=version)

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter
 
-from api.authentication import Principal
 from api.inference.engine import answering, ask, deployed, tokens_of, version_of, wrong_answer
 from api.parts import Parts
 from api.rerank.schemas import (
@@ -22,6 +21,7 @@ from api.rerank.schemas import (
     Scored,
     Usage,
 )
+from jobspecs.rights import Principal
 from jobspecs.tasks import TEXT_RANKING
 
 _SCORES = TypeAdapter(list[Scored])

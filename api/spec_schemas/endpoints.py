@@ -12,14 +12,14 @@ router = guarded_router("schemas")
 
 
 @router.get("/v1/schemas")
-@requires("read")
+@requires("schemas.read")
 async def list_schemas() -> dict[str, Any]:
     """The job kinds."""
     return {"object": "list", "data": [{"kind": kind, "url": f"/v1/schemas/{kind}"} for kind in SPECS]}
 
 
 @router.get("/v1/schemas/{kind}")
-@requires("read")
+@requires("schemas.read")
 async def get_schema(kind: str) -> dict[str, Any]:
     """The JSON Schema of one kind."""
     if kind not in SPECS:

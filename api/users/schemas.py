@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.kinds.base import Duration
 from jobspecs.references import Name
-
-ScopeName = Literal["read", "write", "admin"]
+from jobspecs.rights import Scope
 
 
 class UserRequest(BaseModel):
@@ -33,13 +32,13 @@ class Me(BaseModel):
     object: Literal["user"] = "user"
     id: UUID
     name: str
-    scopes: list[ScopeName]
+    scopes: list[Scope]
 
 
 class TokenRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=3)]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)]
     expires_in: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(days=3660))] | None = None
 
 

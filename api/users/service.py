@@ -1,4 +1,4 @@
-"""Users and their tokens. An administrator may do this for anybody, everybody else for themselves only."""
+"""Users and their tokens."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import secrets
 from datetime import UTC, datetime
 from uuid import UUID
 
-from api.authentication import Principal
 from api.errors import ApiError, not_found
 from api.parts import Parts
 from api.users.schemas import NewToken, Token, TokenList, TokenRequest, User
 from jobspecs.problems import InvalidInput, Problem
+from jobspecs.rights import Principal, Reach
 from storage.database import UnitOfWork
 from storage.tables import TokenRow, UserRow
 
@@ -24,7 +24,7 @@ def create_user(parts: Parts, name: str) -> User:
         problem = Problem(field="name", message="this name means the caller.", remedy="Choose another one.")
         raise InvalidInput([problem])
     with parts.database.unit_of_work() as work:
-        if work.users.find(name) is not None:
+        if work.owners.is_taken(name):
             raise ApiError(409, f"There is a user {name} already.", code="user_exists", param="name")
         row = work.users.ensure(name)
         return User(id=row.id, name=row.name, created_at=row.created_at)
@@ -32,34 +32,34 @@ def create_user(parts: Parts, name: str) -> User:
 
 def create_token(parts: Parts, user: Principal, name: str, request: TokenRequest) -> NewToken:
     """Makes a token of 256 random bits. Nobody gives away more, or for longer, than the token that asks has."""
-    beyond = [scope for scope in request.scopes if not user.may(scope)]
+    beyond = [scope for scope in request.scopes if not user.holds(scope)]
     if beyond:
         raise ApiError(403, f"Your token may not hand on the scope {beyond[0]}.", param="scopes")
     token = f"ew_{secrets.token_urlsafe(_TOKEN_BYTES)}"
     ends = [user.expires_at, datetime.now(UTC) + request.expires_in if request.expires_in else None]
     expires_at = min((end for end in ends if end is not None), default=None)
     with parts.database.unit_of_work() as work:
-        owner = _owner(work, user, name)
+        owner = _owner(work, user.reach("tokens.write"), name)
         row = work.users.add_token(owner.id, token, scopes=sorted(set(request.scopes)), expires_at=expires_at)
         return NewToken(**dict(_token(row)), token=token)
 
 
 def list_tokens(parts: Parts, user: Principal, name: str) -> TokenList:
     with parts.database.unit_of_work() as work:
-        owner = _owner(work, user, name)
+        owner = _owner(work, user.reach("tokens.read"), name)
         return TokenList(data=[_token(row) for row in work.users.tokens_of(owner.id)])
 
 
 def revoke_token(parts: Parts, user: Principal, name: str, token_id: UUID) -> None:
     """Takes effect with the next request that uses it."""
     with parts.database.unit_of_work() as work:
-        if not work.users.revoke_token(_owner(work, user, name).id, token_id):
+        owner = _owner(work, user.reach("tokens.write"), name)
+        if not work.users.revoke_token(owner.id, token_id):
             raise not_found(f"valid token {token_id}")
 
 
-def _owner(work: UnitOfWork, user: Principal, name: str) -> UserRow:
-    name = user.name if name == _RESERVED else name
-    row = work.users.find(name) if name == user.name or user.may("admin") else None
+def _owner(work: UnitOfWork, reach: Reach, name: str) -> UserRow:
+    row = work.users.find(reach, None if name == _RESERVED else name)
     if row is None:
         raise not_found(f"user {name}")
     return row

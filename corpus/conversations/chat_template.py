@@ -1,8 +1,8 @@
 """Chat templates: the small programs that come with a model and write a conversation the way it was trained on.
 
-They are foreign code, so they run in jinja2's immutable sandbox, and in the API in a process of their own
-(`corpus.conversations.sandbox`, `corpus.checks.confined`). Everything they see is what transformers would show them,
-so both write the same text.
+They are foreign code, so they run in jinja2's immutable sandbox; in the API and in engines in processes of their own
+(`corpus.conversations.sandbox` and `template_process`, `corpus.checks.confined`). Everything they see is what
+transformers would show them, so both write the same text.
 """
 
 from __future__ import annotations
@@ -70,9 +70,13 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> RenderedText:
         """Raises RenderingError when the template refuses the turns, fails or writes without end."""
-        if any("\0" in message.content for message in messages):
-            raise RenderingError("a turn holds a NUL character.", "Remove it from the data.")
         turns = [{"role": message.role, "content": message.content} for message in messages]
+        return self.render_turns(turns, add_generation_prompt=add_generation_prompt)
+
+    def render_turns(self, turns: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> RenderedText:
+        """The same for turns with any fields beside `role` and `content`."""
+        if any("\0" in str(turn["content"]) for turn in turns):
+            raise RenderingError("a turn holds a NUL character.", "Remove it from the data.")
         values = {**self.tokens, "messages": turns, "tools": None, "documents": None}
         try:
             pieces = _compiled(self.source).generate(

@@ -11,11 +11,14 @@ from sqlalchemy.orm import Session
 
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.profile import DatasetProfile
-from storage.tables import DatasetRow, DatasetVersionRow, UserRow
+from jobspecs.references import Reference
+from jobspecs.rights import Reach
+from storage.repositories.owners import named, within
+from storage.tables import DatasetRow, DatasetVersionRow
 
 
 class DatasetRepository:
-    """The datasets and dataset_versions tables. Every read names the owner."""
+    """The datasets and dataset_versions tables. Reads keep within the reach that they are given."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -101,35 +104,37 @@ class DatasetRepository:
         # The lock makes version numbers gapless when two pushes meet.
         return self._session.scalars(
             select(DatasetRow)
-            .where(DatasetRow.owner_id == owner_id, DatasetRow.name == name)
+            .where(within(Reach.of(owner_id), DatasetRow.owner_id), DatasetRow.name == name)
             .with_for_update(of=DatasetRow)
+            .execution_options(populate_existing=True)
         ).one()
 
     def _append(self, dataset: DatasetRow, row: DatasetVersionRow) -> DatasetVersionRow:
         newest = self._session.scalar(
             select(func.max(DatasetVersionRow.version)).where(DatasetVersionRow.dataset_id == dataset.id)
         )
-        row.dataset, row.version = dataset, (newest or 0) + 1
+        row.dataset, row.version = dataset, max(newest or 0, dataset.version_deleted_max) + 1
         self._session.add(row)
         self._session.flush()
         self._session.refresh(row)
         return row
 
-    def find(self, owner: str, name: str, version: int | None = None) -> DatasetVersionRow | None:
-        """That version, or the newest one."""
-        query = (
-            select(DatasetVersionRow)
-            .join(DatasetVersionRow.dataset)
-            .join(DatasetRow.owner)
-            .where(UserRow.name == owner, DatasetRow.name == name)
-        )
-        if version is not None:
-            query = query.where(DatasetVersionRow.version == version)
+    def find(self, reach: Reach, reference: Reference) -> DatasetVersionRow | None:
+        """The version that the reference means now. Data sets have no aliases but `latest`."""
+        if reference.alias not in (None, "latest"):
+            return None
+        query = select(DatasetVersionRow).join(DatasetVersionRow.dataset)
+        query = query.where(named(reach, DatasetRow.owner_id, reference.owner), DatasetRow.name == reference.name)
+        if reference.version is not None:
+            query = query.where(DatasetVersionRow.version == reference.version)
         return self._session.scalars(query.order_by(DatasetVersionRow.version.desc()).limit(1)).first()
 
-    def list_versions(self, owner_id: UUID, name: str | None = None) -> Sequence[DatasetVersionRow]:
-        """All versions of one data set, or of all of the owner's, newest first."""
-        query = select(DatasetVersionRow).join(DatasetVersionRow.dataset).where(DatasetRow.owner_id == owner_id)
-        if name is not None:
-            query = query.where(DatasetRow.name == name)
-        return self._session.scalars(query.order_by(DatasetRow.name, DatasetVersionRow.version.desc())).all()
+    def list_versions(self, reach: Reach, reference: Reference | None = None) -> Sequence[DatasetVersionRow]:
+        """All versions of the data set that the reference names, or of all in the reach, newest first."""
+        query = select(DatasetVersionRow).join(DatasetVersionRow.dataset)
+        if reference is None:
+            query = query.where(within(reach, DatasetRow.owner_id))
+        else:
+            query = query.where(named(reach, DatasetRow.owner_id, reference.owner), DatasetRow.name == reference.name)
+        order = (DatasetRow.owner_id, DatasetRow.name, DatasetVersionRow.version.desc())
+        return self._session.scalars(query.order_by(*order)).all()

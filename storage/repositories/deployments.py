@@ -9,6 +9,8 @@ from sqlalchemy import delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobspecs.rights import Reach
+from storage.repositories.owners import named, within
 from storage.tables import DeploymentRow
 
 
@@ -42,18 +44,18 @@ class DeploymentRepository:
         deployment_id = self._session.scalars(statement).one()
         return self._session.get_one(DeploymentRow, deployment_id, populate_existing=True)
 
-    def find(self, owner_id: UUID, name: str, *, lock: bool = False) -> DeploymentRow | None:
-        query = select(DeploymentRow).where(DeploymentRow.owner_id == owner_id, DeploymentRow.name == name)
+    def find(self, reach: Reach, name: str, *, owner: str | None = None, lock: bool = False) -> DeploymentRow | None:
+        """The deployment `owner/name` in the reach; without an owner, the home's."""
+        query = select(DeploymentRow).where(named(reach, DeploymentRow.owner_id, owner), DeploymentRow.name == name)
         return self._session.scalars(query.with_for_update(of=DeploymentRow) if lock else query).one_or_none()
 
-    def list(self, owner_id: UUID) -> Sequence[DeploymentRow]:
-        return self._session.scalars(
-            select(DeploymentRow).where(DeploymentRow.owner_id == owner_id).order_by(DeploymentRow.name)
-        ).all()
+    def list(self, reach: Reach) -> Sequence[DeploymentRow]:
+        query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id))
+        return self._session.scalars(query.order_by(DeploymentRow.owner_id, DeploymentRow.name)).all()
 
-    def unwant(self, owner_id: UUID, name: str) -> bool:
+    def unwant(self, reach: Reach, name: str) -> bool:
         """Asks for its end. False when there is no such deployment. One that no worker holds is deleted at once."""
-        row = self.find(owner_id, name, lock=True)
+        row = self.find(reach, name, lock=True)
         if row is None:
             return False
         row.wanted = False

@@ -11,7 +11,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, TERMINAL, JobState, Loss, Reason, may
+from jobspecs.rights import Reach
 from storage.repositories.outbox import OutboxRepository
+from storage.repositories.owners import within
 from storage.tables import JobRow, JobTransitionRow
 
 #: Seconds before a job that was given back may start again: at once after a first crash or a first dead host, later
@@ -35,7 +37,7 @@ class JobRepository:
         self,
         owner_id: UUID,
         *,
-        owner_name: str,
+        actor: str,
         spec: dict[str, Any],
         inputs: dict[str, Any],
         slots: int,
@@ -68,7 +70,7 @@ class JobRepository:
         job_id = self._session.scalars(statement.returning(JobRow.id)).one_or_none()
         if job_id is None:
             return self._by_key(owner_id, idempotency_key), False
-        self._record(job_id, 1, None, JobState.queued, fence=0, actor=f"user:{owner_name}")
+        self._record(job_id, 1, None, JobState.queued, fence=0, actor=actor)
         self._outbox.add("schedule", {"job_id": str(job_id)})
         return self._session.get_one(JobRow, job_id), True
 
@@ -209,23 +211,27 @@ class JobRepository:
         ).one_or_none()
         return None if state is None else JobState(state)
 
-    def get(self, job_id: UUID, *, owner_id: UUID | None = None) -> JobRow | None:
-        """The job, when it is the owner's (None: anybody's; only for the platform's own processes)."""
-        query = select(JobRow).where(JobRow.id == job_id)
-        if owner_id is not None:
-            query = query.where(JobRow.owner_id == owner_id)
+    def get(self, job_id: UUID) -> JobRow | None:
+        """Anybody's job: for the platform's own processes only."""
+        return self._session.get(JobRow, job_id)
+
+    def find(self, reach: Reach, job_id: UUID) -> JobRow | None:
+        """The job, when it is in the reach."""
+        query = select(JobRow).where(JobRow.id == job_id, within(reach, JobRow.owner_id))
         return self._session.scalars(query).one_or_none()
 
     def find_by_key(self, owner_id: UUID, idempotency_key: str) -> JobRow | None:
         """The owner's job that was submitted with this key."""
-        query = select(JobRow).where(JobRow.owner_id == owner_id, JobRow.idempotency_key == idempotency_key)
+        query = select(JobRow).where(
+            within(Reach.of(owner_id), JobRow.owner_id), JobRow.idempotency_key == idempotency_key
+        )
         return self._session.scalars(query).one_or_none()
 
     def list(
-        self, owner_id: UUID, *, states: Sequence[str] = (), before: int | None = None, limit: int = 50
+        self, reach: Reach, *, states: Sequence[str] = (), before: int | None = None, limit: int = 50
     ) -> Sequence[JobRow]:
-        """The owner's jobs, newest first. `before`: only those with a smaller `submitted_order` (the next page)."""
-        query = select(JobRow).where(JobRow.owner_id == owner_id)
+        """Jobs in the reach, newest first. `before`: only those with a smaller `submitted_order` (the next page)."""
+        query = select(JobRow).where(within(reach, JobRow.owner_id))
         if states:
             query = query.where(JobRow.state.in_(states))
         if before is not None:
@@ -241,7 +247,7 @@ class JobRepository:
 
     def _by_key(self, owner_id: UUID, key: str | None) -> JobRow:
         return self._session.scalars(
-            select(JobRow).where(JobRow.owner_id == owner_id, JobRow.idempotency_key == key)
+            select(JobRow).where(within(Reach.of(owner_id), JobRow.owner_id), JobRow.idempotency_key == key)
         ).one()
 
     def _locked(self, job_id: UUID) -> JobRow | None:

@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.references import Reference
+from jobspecs.rights import Reach
+from storage.repositories.owners import named, within
 from storage.tables import (
     DatasetVersionRow,
     JobRow,
@@ -21,7 +23,6 @@ from storage.tables import (
     ModelImportRow,
     ModelRow,
     ModelVersionRow,
-    UserRow,
 )
 
 #: Stands as the completion of an import that was given up.
@@ -29,7 +30,7 @@ _GIVEN_UP = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ModelRepository:
-    """The models tables. Every read names the owner."""
+    """The models tables. Reads keep within the reach that they are given."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -51,14 +52,17 @@ class ModelRepository:
             .on_conflict_do_nothing(index_elements=["owner_id", "name"])
         )
         model = self._session.scalars(
-            select(ModelRow).where(ModelRow.owner_id == owner_id, ModelRow.name == name).with_for_update(of=ModelRow)
+            select(ModelRow)
+            .where(within(Reach.of(owner_id), ModelRow.owner_id), ModelRow.name == name)
+            .with_for_update(of=ModelRow)
+            .execution_options(populate_existing=True)
         ).one()
         newest = self._session.scalar(
             select(func.max(ModelVersionRow.version)).where(ModelVersionRow.model_id == model.id)
         )
         row = ModelVersionRow(
             model=model,
-            version=(newest or 0) + 1,
+            version=max(newest or 0, model.version_deleted_max) + 1,
             job_id=job_id,
             fence=fence,
             digest=manifest.digest,
@@ -71,12 +75,10 @@ class ModelRepository:
         self._session.refresh(row)
         return row
 
-    def find(self, owner: str, reference: Reference) -> ModelVersionRow | None:
-        """The version that the reference means now; `owner` is used when it names none."""
+    def find(self, reach: Reach, reference: Reference) -> ModelVersionRow | None:
+        """The version that the reference means now."""
         model = self._session.scalars(
-            select(ModelRow)
-            .join(ModelRow.owner)
-            .where(UserRow.name == (reference.owner or owner), ModelRow.name == reference.name)
+            select(ModelRow).where(named(reach, ModelRow.owner_id, reference.owner), ModelRow.name == reference.name)
         ).one_or_none()
         if model is None:
             return None
@@ -90,19 +92,24 @@ class ModelRepository:
             query = query.where(ModelVersionRow.version == alias.version)
         return self._session.scalars(query.order_by(ModelVersionRow.version.desc()).limit(1)).first()
 
-    def find_by_digest(self, owner_id: UUID, digest: str) -> ModelVersionRow | None:
-        """The owner's newest version with exactly these files: where an adapter finds its base."""
+    def find_by_digest(self, reach: Reach, digest: str) -> ModelVersionRow | None:
+        """The newest version in the reach with exactly these files: where an adapter finds its base."""
         query = select(ModelVersionRow).join(ModelVersionRow.model)
-        query = query.where(ModelRow.owner_id == owner_id, ModelVersionRow.digest == digest)
+        query = query.where(within(reach, ModelRow.owner_id), ModelVersionRow.digest == digest)
         return self._session.scalars(query.order_by(ModelVersionRow.created_at.desc()).limit(1)).first()
 
     def get_version(self, version_id: UUID) -> ModelVersionRow:
         return self._session.get_one(ModelVersionRow, version_id)
 
-    def find_by_prefix(self, owner_id: UUID, prefix: str) -> ModelVersionRow | None:
-        """The owner's version whose files lie below `prefix`: what an import became."""
+    def hold(self, version_id: UUID) -> bool:
+        """Keeps the version from being deleted until this transaction has ended. False when it is gone already."""
+        found = select(ModelVersionRow.id).where(ModelVersionRow.id == version_id)
+        return self._session.scalar(found.with_for_update(read=True, key_share=True)) is not None
+
+    def find_by_prefix(self, reach: Reach, prefix: str) -> ModelVersionRow | None:
+        """The version in the reach whose files lie below `prefix`: what an import became."""
         query = select(ModelVersionRow).join(ModelVersionRow.model)
-        query = query.where(ModelRow.owner_id == owner_id, ModelVersionRow.prefix == prefix)
+        query = query.where(within(reach, ModelRow.owner_id), ModelVersionRow.prefix == prefix)
         return self._session.scalars(query).one_or_none()
 
     def of_job(self, job_id: UUID) -> ModelVersionRow | None:
@@ -121,12 +128,15 @@ class ModelRepository:
         query = query.where(JobRow.fence > case((fence.is_(None), 0), else_=1))
         return [(job_id, fence) for job_id, fence in self._session.execute(query)]
 
-    def list_versions(self, owner_id: UUID, name: str | None = None) -> Sequence[ModelVersionRow]:
-        """All versions of one model, or of all of the owner's, newest first."""
-        query = select(ModelVersionRow).join(ModelVersionRow.model).where(ModelRow.owner_id == owner_id)
-        if name is not None:
-            query = query.where(ModelRow.name == name)
-        return self._session.scalars(query.order_by(ModelRow.name, ModelVersionRow.version.desc())).all()
+    def list_versions(self, reach: Reach, reference: Reference | None = None) -> Sequence[ModelVersionRow]:
+        """All versions of the model that the reference names, or of all in the reach, newest first."""
+        query = select(ModelVersionRow).join(ModelVersionRow.model)
+        if reference is None:
+            query = query.where(within(reach, ModelRow.owner_id))
+        else:
+            query = query.where(named(reach, ModelRow.owner_id, reference.owner), ModelRow.name == reference.name)
+        order = (ModelRow.owner_id, ModelRow.name, ModelVersionRow.version.desc())
+        return self._session.scalars(query.order_by(*order)).all()
 
     def aliases_of(self, model_id: UUID) -> Sequence[ModelAliasRow]:
         return self._session.scalars(
@@ -149,10 +159,12 @@ class ModelRepository:
         self._session.flush()
         return row
 
-    def open_import(self, owner_id: UUID, import_id: UUID, *, lock: bool = False) -> ModelImportRow | None:
-        """The owner's import while it is not completed."""
+    def open_import(self, reach: Reach, import_id: UUID, *, lock: bool = False) -> ModelImportRow | None:
+        """The import, when it is in the reach and not completed."""
         query = select(ModelImportRow).where(
-            ModelImportRow.id == import_id, ModelImportRow.owner_id == owner_id, ModelImportRow.completed_at.is_(None)
+            ModelImportRow.id == import_id,
+            within(reach, ModelImportRow.owner_id),
+            ModelImportRow.completed_at.is_(None),
         )
         return self._session.scalars(query.with_for_update() if lock else query).one_or_none()
 

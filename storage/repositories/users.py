@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from storage.tables import TokenRow, UserRow
+from jobspecs.rights import Reach
+from storage.repositories.owners import named
+from storage.tables import Base, OwnerRow, TokenRow, UserRow
 
 #: Characters of a token that are kept readable, to tell tokens apart.
 _HINT_CHARS = 8
+#: A user is a row here and one in owners; the ORM's INSERT would write one of them.
+_USERS = Base.metadata.tables[UserRow.__tablename__]
 
 
 def hash_token(token: str) -> str:
@@ -30,11 +34,19 @@ class UserRepository:
 
     def ensure(self, name: str) -> UserRow:
         """The user of that name, created when there is none."""
-        self._session.execute(insert(UserRow).values(name=name).on_conflict_do_nothing(index_elements=["name"]))
+        owner = (
+            insert(OwnerRow).values(id=uuid4(), kind="user", name=name).on_conflict_do_nothing(index_elements=["name"])
+        )
+        # Of several that meet here, one makes the owner; the others wait for its end.
+        made = self._session.scalars(owner.returning(OwnerRow.id)).one_or_none()
+        if made is not None:
+            self._session.execute(insert(_USERS).values(id=made))
         return self._session.scalars(select(UserRow).where(UserRow.name == name)).one()
 
-    def find(self, name: str) -> UserRow | None:
-        return self._session.scalars(select(UserRow).where(UserRow.name == name)).one_or_none()
+    def find(self, reach: Reach, name: str | None) -> UserRow | None:
+        """The user of that name in the reach; None: the one at home."""
+        query = select(UserRow).where(named(reach, UserRow.id, name))
+        return self._session.scalars(query).one_or_none()
 
     def list(self) -> Sequence[UserRow]:
         return self._session.scalars(select(UserRow).order_by(UserRow.name)).all()

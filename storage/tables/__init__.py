@@ -5,10 +5,12 @@ from __future__ import annotations
 from storage.tables.base import Base
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.deployments import DeploymentRow
+from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
 from storage.tables.outbox import OutboxRow
+from storage.tables.owners import OwnerRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.users import TokenRow, UserRow
 
@@ -18,6 +20,7 @@ __all__ = [
     "DatasetRow",
     "DatasetVersionRow",
     "DeploymentRow",
+    "GarbageRow",
     "HostInstanceRow",
     "HostRow",
     "JobEventRow",
@@ -29,6 +32,7 @@ __all__ = [
     "ModelRow",
     "ModelVersionRow",
     "OutboxRow",
+    "OwnerRow",
     "SchedulerLeaderRow",
     "SchemaCompatibilityRow",
     "TokenRow",

@@ -9,7 +9,7 @@ from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from storage.tables.base import Base, CreatedAt, UuidKey
-from storage.tables.users import UserRow
+from storage.tables.owners import OwnerRow
 
 
 class DatasetRow(Base):
@@ -17,11 +17,13 @@ class DatasetRow(Base):
     __table_args__ = (UniqueConstraint("owner_id", "name"),)
 
     id: Mapped[UuidKey]
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     name: Mapped[str]
+    #: The highest number among its deleted versions, 0 when none was: a number means one content for ever.
+    version_deleted_max: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[CreatedAt]
 
-    owner: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)
+    owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
 
 
 class DatasetVersionRow(Base):

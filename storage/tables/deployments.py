@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from storage.tables.base import Base, CreatedAt, UuidKey
 from storage.tables.models import ModelVersionRow
-from storage.tables.users import UserRow
+from storage.tables.owners import OwnerRow
 
 
 class DeploymentRow(Base):
@@ -18,7 +18,7 @@ class DeploymentRow(Base):
     __table_args__ = (UniqueConstraint("owner_id", "name"),)
 
     id: Mapped[UuidKey]
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     #: The name under which it is called; the model's name unless another was given.
     name: Mapped[str]
     model_version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id"))
@@ -42,5 +42,5 @@ class DeploymentRow(Base):
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
-    owner: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)
+    owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
     model_version: Mapped[ModelVersionRow] = relationship(lazy="joined", innerjoin=True)

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
 from jobspecs.lifecycle import TERMINAL, JobState
 from storage.tables.base import Base, CreatedAt, UuidKey
-from storage.tables.users import UserRow
+from storage.tables.owners import OwnerRow
 
 _STATES = ", ".join(f"'{state}'" for state in JobState)
 _ENDED_STATES = ", ".join(f"'{state}'" for state in JobState if state in TERMINAL)
@@ -53,7 +53,7 @@ class JobRow(Base):
     id: Mapped[UuidKey]
     #: Rises with submission; also the cursor of lists.
     submitted_order: Mapped[int] = mapped_column(BigInteger, Identity(), unique=True)
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     kind: Mapped[str]
     name: Mapped[str]
     spec: Mapped[dict[str, Any]]
@@ -98,7 +98,7 @@ class JobRow(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
-    owner: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)
+    owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
 
 
 class JobTransitionRow(Base):

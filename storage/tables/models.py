@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from storage.tables.base import Base, CreatedAt, UuidKey
-from storage.tables.users import UserRow
+from storage.tables.owners import OwnerRow
 
 
 class ModelRow(Base):
@@ -18,11 +18,13 @@ class ModelRow(Base):
     __table_args__ = (UniqueConstraint("owner_id", "name"),)
 
     id: Mapped[UuidKey]
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     name: Mapped[str]
+    #: The highest number among its deleted versions, 0 when none was: a number means one content for ever.
+    version_deleted_max: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[CreatedAt]
 
-    owner: Mapped[UserRow] = relationship(lazy="joined", innerjoin=True)
+    owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
 
 
 class ModelVersionRow(Base):
@@ -66,7 +68,7 @@ class ModelImportRow(Base):
     __tablename__ = "model_imports"
 
     id: Mapped[UuidKey]
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     name: Mapped[str]
     created_at: Mapped[CreatedAt]
     completed_at: Mapped[datetime | None]

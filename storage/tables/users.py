@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ForeignKey
@@ -10,14 +11,16 @@ from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from storage.tables.base import Base, CreatedAt, UuidKey
+from storage.tables.owners import OwnerRow
 
 
-class UserRow(Base):
+class UserRow(OwnerRow):
+    """An owner who has tokens; the name is the owner's."""
+
     __tablename__ = "users"
+    __mapper_args__: dict[str, Any] = {"polymorphic_identity": "user"}  # noqa: RUF012 (as SQLAlchemy declares it)
 
-    id: Mapped[UuidKey]
-    #: Also the owner part of references: `name/model@1`.
-    name: Mapped[str] = mapped_column(unique=True)
+    id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"), primary_key=True)
     created_at: Mapped[CreatedAt]
 
 

@@ -25,6 +25,7 @@ from psycopg import sql
 from api.app import create_app
 from api.settings import ApiSettings
 from deploy.embedded.stack import EmbeddedServices
+from jobspecs.rights import Reach
 from storage.database import Database
 from storage.migrate import ensure_admin, upgrade
 from storage.objects import ObjectSettings, ObjectStore
@@ -59,6 +60,10 @@ class Api:
 
     def user_id(self) -> UUID:
         return UUID(self.client.get("/v1/users/me").json()["id"])
+
+    def reach(self) -> Reach:
+        """What the user has, for looks past the API."""
+        return Reach.of(self.user_id())
 
     def objects(self) -> ObjectStore:
         """The store, past the API."""

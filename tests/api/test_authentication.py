@@ -13,13 +13,14 @@ from fastapi.routing import iter_route_contexts
 from api.app import create_app
 from api.authentication import PUBLIC_PATHS, PUBLIC_ROUTES_MAX, GuardedRoute, check_routes, guarded_router, public
 from api.settings import ApiSettings
+from jobspecs.rights import RULES
 from tests.api.conftest import ADMIN_TOKEN, Api
 
 UNKNOWN_ID = "00000000-0000-0000-0000-000000000001"
 
 
 def routes(settings: ApiSettings) -> list[tuple[str, str, str]]:
-    """(method, a path that fits, declared scope) of every route of the application."""
+    """(method, a path that fits, the least scope that its action needs) of every route of the application."""
     values = {
         **dict.fromkeys(("job_id", "import_id", "token_id"), UNKNOWN_ID),
         **{"name": "thing", "owner": "nobody", "version": "1", "selector": "1", "alias": "prod"},
@@ -30,7 +31,8 @@ def routes(settings: ApiSettings) -> list[tuple[str, str, str]]:
         route = context.original_route
         assert isinstance(route, GuardedRoute)
         path = re.sub(r"\{([^}]+)\}", lambda match: values[match[1]], route.path)
-        found += [(method, path, route.scope_declared) for method in sorted(route.methods or ())]
+        scope = "public" if route.action == "public" else RULES[route.action].least
+        found += [(method, path, scope) for method in sorted(route.methods or ())]
     return found
 
 

@@ -6,9 +6,12 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text
 
+from jobspecs.references import Reference
 from tests.api.conftest import HEADLINES, Api, RunApi, gzipped, sha256
 from tests.lost_answers import losing_answers
+from workers.agent.housekeeping import Housekeeper
 
 
 def push(client: httpx.Client, content: bytes, file_name: str = "headlines.csv", **headers: str) -> httpx.Response:
@@ -135,7 +138,7 @@ def test_another_user_sees_no_data_set_of_mine(api: Api) -> None:
 def test_the_key_of_the_object_is_made_by_the_platform(api: Api) -> None:
     version = api.push()
     with api.database.unit_of_work() as work:
-        row = work.datasets.find(api.user, "headlines")
+        row = work.datasets.find(api.reach(), Reference(name="headlines"))
         assert row is not None
         assert row.key == f"datasets/{UUID(str(row.id))}/data.csv"
         assert row.sha256 == version["sha256"]
@@ -168,11 +171,35 @@ def test_a_push_whose_commit_was_not_answered_keeps_its_object_and_the_next_one_
         assert len(rows) == 10
 
 
+def test_the_object_of_a_push_that_never_became_a_version_goes_after_a_day(run_api: RunApi, api: Api) -> None:
+    """As a crash between upload and commit leaves it."""
+    storage = api.settings.storage
+    with (
+        losing_answers(storage.database_url, "INSERT INTO garbage") as (url, lost),
+        run_api(storage=replace(storage, database_url=url)) as other,
+        closing(api.objects()) as store,
+    ):
+        keeper = Housekeeper(api.database, store)
+        before = objects(api)
+        lost.left = 1
+        assert push(other.client, HEADLINES.encode()).status_code == 503
+        with api.database.unit_of_work() as work:
+            left = work.session.scalars(text("SELECT prefix FROM garbage ORDER BY created_at DESC LIMIT 1")).one()
+        store.put_bytes(f"{left}/data.csv", HEADLINES.encode())
+        keeper.sweep_garbage()
+        assert objects(api) == before + 1, "it may yet become a version"
+        with api.database.unit_of_work() as work:
+            work.garbage.add(left, bytes_total=0)  # the day is over
+        keeper.sweep_garbage()
+        assert objects(api) == before
+        assert push(other.client, HEADLINES.encode()).status_code == 201
+
+
 @pytest.mark.parametrize("content", [None, b"short", bytes(len(HEADLINES))])
 def test_pushing_again_heals_a_data_set_whose_object_is_missing_or_damaged(api: Api, content: bytes | None) -> None:
     api.push()
     with api.database.unit_of_work() as work:
-        row = work.datasets.find(api.user, "headlines")
+        row = work.datasets.find(api.reach(), Reference(name="headlines"))
     assert row is not None
     with closing(api.objects()) as store:
         if content is None:

@@ -70,7 +70,7 @@ def trained(api: Api) -> Api:
 def report(api: Api, **observed: Any) -> None:
     """Plays the inference worker."""
     with api.database.unit_of_work() as work:
-        row = work.deployments.find(api.user_id(), "quality")
+        row = work.deployments.find(api.reach(), "quality")
         assert row is not None
         row.host = "host-1"
         row.state = observed.pop("state")
@@ -108,7 +108,7 @@ def test_a_deployment_that_no_worker_holds_is_gone_at_once(trained: Api) -> None
 def test_two_who_create_a_deployment_at_once_both_succeed(trained: Api, database_locks: Callable[[], int]) -> None:
     with ThreadPoolExecutor(1) as pool:
         with trained.database.unit_of_work() as work:
-            first = work.models.find(trained.user, Reference(owner=trained.user, name="quality", version=1))
+            first = work.models.find(trained.reach(), Reference(owner=trained.user, name="quality", version=1))
             assert first is not None
             work.deployments.want(
                 trained.user_id(), "quality", model_version_id=first.id, engine="embedded", replicas=1, memory_bytes=1

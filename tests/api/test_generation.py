@@ -59,7 +59,7 @@ def served(api: Api, engine: str) -> Api:
         work.models.add_version(api.user_id(), "stories", manifest=manifest, prefix="artifacts/1")
     assert api.client.put("/v1/deployments/stories").status_code == 202
     with api.database.unit_of_work() as work:
-        row = work.deployments.find(api.user_id(), "stories")
+        row = work.deployments.find(api.reach(), "stories")
         assert row is not None
         row.host, row.state, row.endpoint, row.endpoint_key = "host-1", "ready", engine, KEY
     return api
@@ -202,7 +202,7 @@ def dying(served: Api) -> Iterator[Api]:
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with served.database.unit_of_work() as work:
-            row = work.deployments.find(served.user_id(), "stories")
+            row = work.deployments.find(served.reach(), "stories")
             assert row is not None
             row.endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread = threading.Thread(target=die)

@@ -54,7 +54,7 @@ def served(api: Api, engines: Mapping[str, Running]) -> Api:
         answer = api.client.put(f"/v1/deployments/{name}")
         assert answer.status_code == 202, answer.text
         with api.database.unit_of_work() as work:
-            row = work.deployments.find(api.user_id(), name)
+            row = work.deployments.find(api.reach(), name)
             assert row is not None
             row.host, row.state, row.endpoint, row.endpoint_key = "host-1", "ready", running.endpoint, KEY
     return api
@@ -173,7 +173,7 @@ def test_a_model_for_another_task_is_refused_with_the_route_that_serves_it(
 
 def test_a_model_that_is_not_ready_answers_503(served: Api) -> None:
     with served.database.unit_of_work() as work:
-        row = work.deployments.find(served.user_id(), "finder")
+        row = work.deployments.find(served.reach(), "finder")
         assert row is not None
         row.state, row.endpoint, row.endpoint_key = "starting", None, None
     answer = post(served, "/v1/embeddings", model="finder", input=NEWS)

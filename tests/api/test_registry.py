@@ -13,6 +13,12 @@ from tests.api.conftest import SPEC, Api, safetensors, sha256
 WEIGHTS = safetensors(500_000)
 
 
+def forged(shape: list[int]) -> bytes:
+    """Weights whose header claims this shape."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}}).encode()
+    return struct.pack("<Q", len(header)) + header + b"1234"
+
+
 def files_url(api: Api, path: str, selector: str = "1") -> str:
     return f"/v1/registry/models/{api.user}/tiny/versions/{selector}/files/{path}"
 
@@ -123,7 +129,7 @@ def test_only_a_version_by_its_number_may_be_kept_unasked(api: Api, selector: st
 def damage(api: Api, version: Any, path: str, change: Callable[[bytes], bytes]) -> None:
     """Changes a stored object behind the platform's back."""
     with api.database.unit_of_work() as work:
-        row = work.models.list_versions(api.user_id())[0]
+        row = work.models.list_versions(api.reach())[0]
     key = f"{row.prefix}/{path}"
     api.objects().put_bytes(key, change(api.objects().get_bytes(key)))
 
@@ -203,6 +209,7 @@ class TestImports:
             ("model.gguf", b"JUNK", "no GGUF"),
             ("model.safetensors", b"short", "header is cut off"),
             ("model.safetensors", struct.pack("<Q", 2**40) + b"{}", "header is cut off"),
+            ("model.safetensors", forged([2**62] * 100_000), "'w' is not valid"),
             ("model.safetensors", WEIGHTS[:-1], "end elsewhere"),
             ("model.safetensors", WEIGHTS + b"x", "end elsewhere"),
             ("a/b/c/d/e.json", b"{}", "more folders"),

@@ -9,6 +9,7 @@ import pytest
 
 from jobspecs.lifecycle import JobState
 from jobspecs.manifest import Manifest
+from jobspecs.rights import Reach
 from storage.tabular import detect_format, profile_table
 from tests.faults.conftest import dataset
 from tests.workers.harness import Harness
@@ -83,5 +84,5 @@ def test_a_job_runs_though_the_api_died_after_its_commit_and_asking_again_finds_
     job = registered.wait(UUID(again.json()["id"]), seconds=90)
     assert job.state == JobState.succeeded
     with registered.database.unit_of_work() as work:
-        jobs = work.jobs.list(job.owner_id, limit=1000)
+        jobs = work.jobs.list(Reach.of(job.owner_id), limit=1000)
     assert [row.id for row in jobs if row.idempotency_key == key] == [job.id]

@@ -204,7 +204,7 @@ class JobHistories(RuleBasedStateMachine):
         with self.database.unit_of_work() as work:
             row, created = work.jobs.submit(
                 self.owner.id,
-                owner_name=self.owner.name,
+                actor=f"user:{self.owner.name}",
                 spec={"kind": "train-classifier", "name": "model", "priority": 0},
                 inputs={},
                 slots=1,
@@ -261,7 +261,7 @@ def test_of_many_claimants_at_once_one_gets_the_job(
         owner = work.users.ensure("ada")
         job, _ = work.jobs.submit(
             owner.id,
-            owner_name="ada",
+            actor="user:ada",
             spec={"kind": "train-classifier", "name": "model", "priority": 0},
             inputs={},
             slots=1,

@@ -1,5 +1,5 @@
-"""Deletes what nothing names any more: checkpoints of ended jobs, files of broken attempts, transfers that broke off,
-imports nobody completed.
+"""Deletes what nothing names any more: what people deleted, pushes that never became a version, checkpoints of ended
+jobs, files of broken attempts, transfers that broke off, imports nobody completed.
 
 Objects go first and the rows that lead to them afterwards: what could not be deleted is found again by the next sweep.
 Any number of workers may sweep at the same time.
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from storage.database import Database, DatabaseUnavailable
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two sweeps.
 SWEEP_EVERY_S = 3600.0
+#: Seconds between two looks at the garbage: one query of an index when there is none.
+GARBAGE_EVERY_S = 15.0
 #: A multipart upload that was begun longer ago than this is not running any more.
 UPLOAD_STALE = timedelta(hours=24)
 #: Files of broken attempts are looked for in jobs that ended within this time.
@@ -30,8 +33,9 @@ IMPORT_STALE = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Swept:
-    """How many of each were deleted; of checkpoints and attempts, the objects."""
+    """How many of each were deleted; of garbage, checkpoints and attempts, the objects."""
 
+    garbage: int
     checkpoints: int
     attempts: int
     uploads: int
@@ -39,7 +43,7 @@ class Swept:
 
 
 class Housekeeper:
-    """Sweeps in a thread of its own, at the start and then every hour."""
+    """Sweeps in a thread of its own, at the start and then every hour; garbage goes within seconds."""
 
     def __init__(self, database: Database, store: ObjectStore) -> None:
         self._database = database
@@ -57,24 +61,57 @@ class Housekeeper:
 
     def sweep(self, now: datetime | None = None) -> Swept:
         """One sweep. Raises DatabaseUnavailable and ObjectStoreError; the next sweep does what is left."""
+        if now is None:
+            with self._database.unit_of_work() as work:
+                now = work.hosts.clock()
         return Swept(
+            garbage=self.sweep_garbage(),
             checkpoints=self._sweep_checkpoints(),
             attempts=self._sweep_attempts(),
-            uploads=self._sweep_uploads((now or datetime.now(UTC)) - UPLOAD_STALE),
+            uploads=self._sweep_uploads(now - UPLOAD_STALE),
             imports=self._sweep_imports(),
         )
 
+    def sweep_garbage(self) -> int:
+        """Deletes the objects whose time has come. What can't be deleted now is tried again later, less and less often.
+
+        Raises DatabaseUnavailable.
+        """
+        deleted = 0
+        while True:
+            with self._database.unit_of_work() as work:
+                claimed = work.garbage.claim()
+                named = work.garbage.named(claimed)
+            for prefix in claimed:
+                if prefix in named:
+                    log.error("%s was to be deleted and is still named: it stays", prefix)
+                else:
+                    try:
+                        deleted += self._store.delete(prefix)
+                    except ObjectStoreError as error:
+                        log.warning("%s is not deleted yet: %s", prefix, error)
+                        continue
+                with self._database.unit_of_work() as work:
+                    work.garbage.forget(prefix)
+            if not claimed or self._stopping.is_set():
+                return deleted
+
     def _run(self) -> None:
+        next_sweep_s = time.monotonic()
         while not self._stopping.is_set():
+            whole = time.monotonic() >= next_sweep_s
             try:
-                swept = self.sweep()
+                swept = self.sweep() if whole else self.sweep_garbage()
             except (DatabaseUnavailable, ObjectStoreError) as error:
                 log.warning("housekeeping waits: %s", error)
             except Exception:
                 log.exception("housekeeping failed; it is tried again later")
             else:
-                log.info("housekeeping: %s", swept)
-            self._stopping.wait(SWEEP_EVERY_S)
+                if swept:
+                    log.info("housekeeping: %s", swept)
+            if whole:
+                next_sweep_s = time.monotonic() + SWEEP_EVERY_S
+            self._stopping.wait(GARBAGE_EVERY_S)
 
     def _sweep_checkpoints(self) -> int:
         # Few jobs have any: those that run, and those whose worker was killed.

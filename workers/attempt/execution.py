@@ -16,6 +16,7 @@ from jobspecs.lifecycle import JobState, Reason
 from jobspecs.manifest import Manifest, read_manifest
 from jobspecs.problems import InvalidInput
 from jobspecs.registry import parse_spec
+from storage.database import DatabaseUnavailable
 from storage.objects import (
     ObjectCorrupt,
     ObjectNotFound,
@@ -232,6 +233,10 @@ class Journey:
     def _discard(self, artifact: Artifact) -> None:
         """Deletes what was uploaded in vain. If that fails it is invisible, and swept once the job has ended."""
         try:
-            self._bench.store.delete(artifact.prefix)
-        except ObjectStoreError as error:
+            with self._bench.database.unit_of_work() as work:
+                # Its answer lost, a commit may have happened, and the job be deleted since: then the result is alone.
+                committed = work.garbage.named_by_versions([artifact.prefix])
+            if not committed:
+                self._bench.store.delete(artifact.prefix)
+        except (ObjectStoreError, DatabaseUnavailable) as error:
             log.warning("job %s: %s stays behind in the object store: %s", self._job.id, artifact.prefix, error)

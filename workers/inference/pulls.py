@@ -11,6 +11,7 @@ from jobspecs.frozen import FrozenHubModel
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, ModelOrigin
 from jobspecs.references import parse_reference
+from jobspecs.rights import Reach
 from storage.database import UnitOfWork
 from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreError
 from workers.engines.interface import EngineFailure
@@ -51,7 +52,7 @@ def find_base(work: UnitOfWork, owner_id: UUID, origin: ModelOrigin) -> Base:
     if origin.digest is None:
         reference = parse_reference(origin.reference)
         return FrozenHubModel(repository=f"{reference.owner}/{reference.name}", revision=reference.alias or "")
-    row = work.models.find_by_digest(owner_id, origin.digest)
+    row = work.models.find_by_digest(Reach.of(owner_id), origin.digest)
     if row is None:
         return MissingBase(
             f"This is an adapter for {origin.reference}, and the registry has no model with its digest "

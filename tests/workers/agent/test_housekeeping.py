@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 
 from jobspecs.lifecycle import JobState
 from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.rights import Reach
 from storage.object_wire import parsed_xml, xml_text
 from storage.objects import ObjectStore, ObjectStoreUnavailable
 from tests.workers.harness import Harness
@@ -62,7 +63,7 @@ def test_an_import_that_nobody_completed_goes_after_a_week(harness: Harness) -> 
     with pytest.raises(ObjectStoreUnavailable):
         keeper.sweep()
     with harness.database.unit_of_work() as work:
-        assert work.models.open_import(owner.id, old) is None, "it can't be completed any more"
+        assert work.models.open_import(Reach.of(owner.id), old) is None, "it can't be completed any more"
     assert Housekeeper(harness.database, harness.store).sweep().imports == 1
     assert stored(harness, f"models/{old}") == []
     assert len(stored(harness, f"models/{new}")) == 1
@@ -87,6 +88,32 @@ def test_what_broken_attempts_left_goes_once_the_job_has_ended(harness: Harness)
     assert stored(harness, f"artifacts/{failed}") == []
     assert stored(harness, f"artifacts/{done}") == [f"artifacts/{done}/2/state"]
     assert len(stored(harness, f"artifacts/{active}")) == 2
+
+
+def test_garbage_goes_and_is_tried_again_when_the_store_was_away(harness: Harness) -> None:
+    prefix = f"datasets/{uuid4()}"
+    harness.store.put_bytes(f"{prefix}/data.csv", b"x" * 1000)
+    with harness.database.unit_of_work() as work:
+        work.garbage.add(prefix, bytes_total=1000)
+    assert Housekeeper(harness.database, _Broken(harness.store)).sweep_garbage() == 0
+    assert stored(harness, prefix)
+    with harness.database.unit_of_work() as work:
+        work.session.execute(text("UPDATE garbage SET due_at = due_at - interval '2 hours'"))
+    assert Housekeeper(harness.database, harness.store).sweep_garbage() == 1
+    assert stored(harness, prefix) == []
+    with harness.database.unit_of_work() as work:
+        assert work.garbage.bytes_waiting() == 0
+
+
+def test_what_a_version_names_stays_even_if_it_was_written_down_as_garbage(harness: Harness) -> None:
+    import_id = uuid4()
+    harness.store.put_bytes(f"models/{import_id}/state", b"x")
+    with harness.database.unit_of_work() as work:
+        owner = work.users.ensure("tester")
+        work.models.add_version(owner.id, "named", manifest=MANIFEST, prefix=f"models/{import_id}")
+        work.garbage.add(f"models/{import_id}", bytes_total=1)
+    assert Housekeeper(harness.database, harness.store).sweep_garbage() == 0
+    assert len(stored(harness, f"models/{import_id}")) == 1
 
 
 class _Broken(ObjectStore):

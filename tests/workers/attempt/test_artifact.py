@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from jobspecs.lifecycle import JobState
+from jobspecs.references import Reference
+from jobspecs.rights import Reach
 from tests.workers.harness import Harness
 from workers.agent.housekeeping import Housekeeper
 
@@ -16,7 +18,7 @@ def test_a_job_can_make_the_next_version_of_a_data_set(platform: Harness) -> Non
     with platform.database.unit_of_work() as work:
         versions = [work.datasets.of_job(job_id) for job_id in (first, second)]
         assert [work.models.of_job(job_id) for job_id in (first, second)] == [None, None]
-        found = work.datasets.find("tester", "dataset")
+        found = work.datasets.find(Reach.of(work.users.ensure("tester").id), Reference(name="dataset"))
     rows = [row for row in versions if row is not None]
     assert sorted(row.version for row in rows) == [1, 2]
     newest = max(rows, key=lambda row: row.version)

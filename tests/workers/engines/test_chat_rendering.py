@@ -11,7 +11,7 @@ import torch
 from corpus.conversations.examples import Message
 from corpus.conversations.rendering import Renderer
 from tests.chat_models import CHATML, MARKED, write_chat_model
-from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.generation.language_model import LanguageModel, confined_template
 from workers.local_models.base_model import load_tokenizer
 
 TURNS = (
@@ -28,7 +28,15 @@ def served_by(folder: Path, template: str | None = None) -> LanguageModel:
     tokenizer = load_tokenizer(folder)
     if template is not None:
         tokenizer.chat_template = template
-    return LanguageModel(cast(Any, None), tokenizer, 512, frozenset(), torch.device("cpu"), {})
+    confined = confined_template(tokenizer)
+    return LanguageModel(cast(Any, None), tokenizer, 512, frozenset(), torch.device("cpu"), {}, confined)
+
+
+def tokens_of(served: LanguageModel, turns: tuple[Message, ...]) -> list[int]:
+    try:
+        return served.encode_rendered(served.render_chat(plain(turns)))
+    finally:
+        served.close()
 
 
 def plain(turns: tuple[Message, ...]) -> list[dict[str, str]]:
@@ -42,7 +50,7 @@ def test_a_models_own_template_writes_the_same_in_training_and_serving(template:
     served = served_by(tmp_path)
     text = served.tokenizer.apply_chat_template(plain(TURNS), add_generation_prompt=True, tokenize=False)
     assert text == "".join(piece.text for piece in prompt.pieces)
-    assert served.encode_chat(plain(TURNS)) == prompt.ids
+    assert tokens_of(served, TURNS) == prompt.ids
 
 
 @pytest.mark.parametrize("special", [("<|im_start|>", "<|im_end|>"), ("</s>",)], ids=["chatml", "plain"])
@@ -53,5 +61,5 @@ def test_the_default_template_is_served_as_it_was_trained_with(special: tuple[st
     # Training saves the template that it has used with the tokenizer.
     served_by(base, renderer.template.source).tokenizer.save_pretrained(tmp_path / "trained")
     served = served_by(tmp_path / "trained")
-    assert served.encode_chat(plain(TURNS)) == renderer.prompt(TURNS).ids
+    assert tokens_of(served, TURNS) == renderer.prompt(TURNS).ids
     assert Renderer.load(tmp_path / "trained").prompt(TURNS).ids == renderer.prompt(TURNS).ids

@@ -6,17 +6,21 @@ import asyncio
 import copy
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
 
+from corpus.conversations.template_process import ConfinedTemplate
 from jobspecs.kinds.finetune_llm import Lora
-from tests.workers.inference.stories import stories_folder
+from tests.weights import stories260k
 from workers.engines.embedded.batching import Overloaded
 from workers.engines.embedded.generation.answers import Finish, Step, Written, whole
 from workers.engines.embedded.generation.generator import PROMPT_TOKENS_PER_STEP, Generator, PromptTooLong
-from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.generation.language_model import ChatTemplateFailed, LanguageModel
 from workers.engines.embedded.generation.sampling import Sampling
 from workers.local_models.adapters import new_adapter, write_adapter
 from workers.run.context import RunFailed
@@ -26,7 +30,7 @@ GREEDY = Sampling(40, temperature=0)
 
 @pytest.fixture(scope="module")
 def generator() -> Iterator[Generator]:
-    made = Generator(LanguageModel.load(stories_folder()))
+    made = Generator(LanguageModel.load(stories260k()))
     yield made
     made.close()
 
@@ -133,7 +137,7 @@ def test_a_short_answer_is_not_held_up_by_a_long_one(generator: Generator) -> No
 
 
 def test_a_cancelled_answer_makes_room_and_too_many_are_refused() -> None:
-    small = Generator(LanguageModel.load(stories_folder()), active_max=1, waiting_max=1)
+    small = Generator(LanguageModel.load(stories260k()), active_max=1, waiting_max=1)
 
     async def run() -> Written:
         prompt = await small.encode("Once")
@@ -162,20 +166,51 @@ def test_a_prompt_that_fills_the_context_is_refused_and_one_that_nearly_does_is_
     assert generator.room([5] * (context - 3)) == 3
 
 
-def test_a_template_that_does_not_end_counts_as_stuck(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tokenizer_that_does_not_end_counts_as_stuck(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     end = threading.Event()
-    monkeypatch.setattr(LanguageModel, "encode_chat", lambda model, messages: end.wait(10))
+    monkeypatch.setattr(LanguageModel, "encode", lambda model, text: end.wait(10))
 
     async def run() -> float:
-        rendering = asyncio.ensure_future(generator.encode_chat([]))
+        reading = asyncio.ensure_future(generator.encode(""))
         await asyncio.sleep(0.1)
         stuck_s = generator.stuck_s()
         end.set()
-        await rendering
+        await reading
         return stuck_s
 
     assert asyncio.run(run()) > 0.05
     assert generator.stuck_s() == 0
+
+
+def test_a_tokenizer_that_panics_fails_its_own_request_only(generator: Generator) -> None:
+    tokenizer = generator.model.tokenizer.backend_tokenizer
+    before = tokenizer.pre_tokenizer
+    tokenizer.pre_tokenizer = Split(Regex("(a+)+$"), "isolated")
+    try:
+        with pytest.raises(RuntimeError, match="retry-limit"):
+            asyncio.run(generator.encode("a" * 40 + "c"))
+    finally:
+        tokenizer.pre_tokenizer = before
+    [written] = write(generator, "Once", Sampling(3, temperature=0))
+    assert written.end.new_tokens == 3
+
+
+def test_a_template_that_does_not_end_fails_its_request_while_others_are_answered(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = ConfinedTemplate("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", {})
+    monkeypatch.setattr(generator, "model", replace(generator.model, template=template))
+
+    async def run() -> Written:
+        endless = asyncio.ensure_future(generator.encode_chat([{"role": "user", "content": "Hi"}]))
+        written = await whole(generator.start(await generator.encode("Once"), Sampling(5, temperature=0)))
+        with pytest.raises(ChatTemplateFailed, match="takes too much time"):
+            await endless
+        return written
+
+    assert asyncio.run(run()).end.new_tokens == 5
+    assert generator.stuck_s() == 0
+    template.close()
 
 
 def test_a_failing_step_ends_its_own_answer_only(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,14 +234,14 @@ def test_a_failing_step_ends_its_own_answer_only(generator: Generator, monkeypat
 
 
 def test_an_adapter_is_served_over_its_base(tmp_path: Path) -> None:
-    base = LanguageModel.load(stories_folder())
+    base = LanguageModel.load(stories260k())
     adapted = new_adapter(copy.deepcopy(base.model), Lora(rank=4), seed=1)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(2))
     write_adapter(adapted, tmp_path, "ada/stories@1")
-    served = LanguageModel.load(tmp_path, base_dir=stories_folder())
+    served = LanguageModel.load(tmp_path, base_dir=stories260k())
     tokens = torch.tensor([base.encode("Once upon a time")])
     with torch.inference_mode():
         expected, actual, before = (model(tokens).logits for model in (adapted.eval(), served.model, base.model))

@@ -21,6 +21,7 @@ import pytest
 from psycopg import sql
 
 from jobspecs.manifest import Manifest, read_manifest
+from jobspecs.rights import Reach
 from storage.database import Database
 from storage.migrate import upgrade
 from storage.objects import ObjectSettings, ObjectStore
@@ -109,7 +110,7 @@ class Place:
 
     def undeploy(self, name: str) -> None:
         with self.database.unit_of_work() as work:
-            assert work.deployments.unwant(self.owner_id, name)
+            assert work.deployments.unwant(Reach.of(self.owner_id), name)
 
     @contextmanager
     def database_away(self) -> Iterator[None]:
@@ -127,7 +128,7 @@ class Place:
 
     def row(self, name: str) -> DeploymentRow | None:
         with self.database.unit_of_work() as work:
-            return work.deployments.find(self.owner_id, name)
+            return work.deployments.find(Reach.of(self.owner_id), name)
 
     def in_state(self, name: str, state: str) -> DeploymentRow:
         """Waits until the deployment is in this state."""

@@ -27,7 +27,7 @@ def submit(database: Database, memory_gib: int) -> UUID:
         owner = work.users.ensure("ada")
         row, _ = work.jobs.submit(
             owner.id,
-            owner_name="ada",
+            actor="user:ada",
             spec={"kind": "train-classifier", "name": "model", "priority": 0},
             inputs={},
             slots=1,

@@ -29,6 +29,14 @@ class Overloaded(Exception):
     """Too much waits already. The same request may work in a moment."""
 
 
+def as_exception(error: BaseException) -> Exception:
+    """What a model's code has raised, as an answer can carry it.
+
+    A tokenizer whose pattern gives up panics, and pyo3's PanicException is no Exception: it would end the thread.
+    """
+    return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+
+
 @dataclass(eq=False)
 class _Request(Generic[Item, Result]):
     items: Sequence[Item]
@@ -120,7 +128,7 @@ class Batcher(Generic[Item, Result]):
     def _serve(self, parts: Sequence[_Part[Item, Result]]) -> None:
         try:
             results = deque(self._infer([item for part in parts for item in part.items]))
-        except Exception:
+        except BaseException:
             log.exception("a batch of %d parts failed; each is tried by itself", len(parts))
             for part in parts:
                 self._serve_alone(part)
@@ -131,8 +139,8 @@ class Batcher(Generic[Item, Result]):
     def _serve_alone(self, part: _Part[Item, Result]) -> None:
         try:
             results = self._infer(part.items)
-        except Exception as error:
-            self._fail(part.request, error)
+        except BaseException as error:
+            self._fail(part.request, as_exception(error))
         else:
             self._add(part.request, results)
 

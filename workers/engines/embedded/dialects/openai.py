@@ -10,6 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
+from itertools import accumulate
 from typing import Any
 
 from starlette.requests import Request
@@ -194,7 +195,7 @@ class _Completion(_Shape):
             "top_logprobs": [
                 {self.model.token_text(token): logprob for token, logprob in choice.top} for choice in choices
             ],
-            "text_offset": [sum(map(len, texts[:number])) for number in range(len(texts))],
+            "text_offset": list(accumulate(map(len, texts[:-1]), initial=0)),
         }
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from workers.engines.embedded.batching import Overloaded
+from workers.engines.embedded.batching import Overloaded, as_exception
 from workers.engines.embedded.generation.answers import Answer, End, Finish, Step
 from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.engines.embedded.generation.sampling import Choice, Sampler, Sampling
@@ -72,10 +72,11 @@ class Generator:
         self._waiting: deque[_Task] = deque()
         self._active: list[_Task] = []
         self._closed = False
-        # Templates and long prompts take a while, and a tokenizer likes to be used by one thread at a time.
+        # Long prompts take a while, and a tokenizer likes to be used by one thread at a time.
         self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
+        self._templates = ThreadPoolExecutor(1, thread_name_prefix="templates")
         self._busy_since_s: float | None = None
-        #: A template is a program that comes with the model: it may never end.
+        #: A tokenizer's patterns come with the model: they may take very long.
         self._preparing_since_s: float | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -115,7 +116,9 @@ class Generator:
 
     async def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """The tokens of a conversation. Raises NoChatTemplate and ChatTemplateFailed."""
-        return await self._prepared(self.model.encode_chat, messages)
+        # Not where prompts are tokenized: a template that needs its whole second holds up conversations only.
+        text = await asyncio.get_running_loop().run_in_executor(self._templates, self.model.render_chat, messages)
+        return await self._prepared(self.model.encode_rendered, text)
 
     async def encode_spans(self, text: str) -> list[tuple[int, int, int]]:
         """The tokens of a plain prompt with the characters that they stand for: (token, first, behind the last)."""
@@ -126,13 +129,15 @@ class Generator:
             self._preparing_since_s = time.monotonic()
             try:
                 return work(given)
+            except BaseException as error:
+                raise as_exception(error) from None
             finally:
                 self._preparing_since_s = None
 
         return await asyncio.get_running_loop().run_in_executor(self._prompts, run)
 
     def stuck_s(self) -> float:
-        """For how long the present step, or a template, has been running, in seconds; infinite without the thread."""
+        """For how long the present step, or a tokenizer, has been running, in seconds; infinite without the thread."""
         if not self._thread.is_alive():
             return float("inf")
         since_s = [since for since in (self._busy_since_s, self._preparing_since_s) if since is not None]
@@ -145,6 +150,8 @@ class Generator:
             self._changed.notify()
         self._thread.join()
         self._prompts.shutdown()
+        self._templates.shutdown()
+        self.model.close()
 
     def _run(self) -> None:
         while self._admit():
@@ -172,9 +179,9 @@ class Generator:
     def _advance(self, task: _Task) -> None:
         try:
             going_on = not task.answer.cancelled and self._step(task)
-        except Exception as error:
+        except BaseException as error:
             log.exception("a step of an answer failed")
-            task.answer.put(error)
+            task.answer.put(as_exception(error))
             going_on = False
         if not going_on:
             self._active.remove(task)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import jinja2
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from corpus.conversations.chat_template import RenderingError
+from corpus.conversations.template_process import ConfinedTemplate
 from workers.local_models.base_model import first_line, invalid_model, load_causal_lm, load_tokenizer, read_json
 from workers.local_models.devices import move_to
 from workers.local_models.on_demand import OnDemand
@@ -24,6 +25,8 @@ _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safete
 _TOKENIZER = "tokenizer_config.json"
 #: Longer texts would need more memory for keys and values than an engine is given.
 _CONTEXT_TOKENS_MAX = 32_768
+#: Text that one conversation may become: twice the largest body. Tokenizers read a million characters in a second.
+_RENDERED_CHARS_MAX = 4_000_000
 
 
 class NoChatTemplate(Exception):
@@ -47,6 +50,8 @@ class LanguageModel:
     device: torch.device
     #: Settings of the folder's generation_config.json for requests that leave them out.
     defaults: Mapping[str, float]
+    #: None: the model knows no conversations.
+    template: ConfinedTemplate | None = None
 
     @classmethod
     def load(cls, directory: Path, threads: int = 1, base_dir: Path | None = None) -> LanguageModel:
@@ -75,7 +80,13 @@ class LanguageModel:
             end_tokens=_end_tokens(model, tokenizer),
             device=device,
             defaults=_defaults(model),
+            template=confined_template(tokenizer),
         )
+
+    def close(self) -> None:
+        """Ends the template's process."""
+        if self.template is not None:
+            self.template.close()
 
     @property
     def keeps_last_logits(self) -> bool:
@@ -96,21 +107,30 @@ class LanguageModel:
         offsets = encoded.get("offset_mapping") or [(0, 0)] * len(encoded["input_ids"])
         return [(token, start, stop) for token, (start, stop) in zip(encoded["input_ids"], offsets, strict=True)]
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """The tokens of a conversation that the model shall answer.
+    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """A conversation that the model shall answer, as its template writes it.
 
-        The template runs in jinja's sandbox. Raises NoChatTemplate and ChatTemplateFailed.
+        The template runs confined, in a process of its own. Raises NoChatTemplate and ChatTemplateFailed.
         """
-        if not self.tokenizer.chat_template:
+        if self.template is None:
             raise NoChatTemplate("This model has no chat template: it continues texts. Use /v1/completions.")
         try:
-            text = self.tokenizer.apply_chat_template(
-                [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
+            text = self.template.render(messages)
+        except RenderingError as error:
+            [problem] = error.problems
+            raise ChatTemplateFailed(
+                f"The model's chat template does not take these messages: {problem.message}"
+            ) from error
+        if len(text) > _RENDERED_CHARS_MAX:
+            raise ChatTemplateFailed(
+                f"The model's chat template makes {len(text):,} characters of these messages; "
+                f"{_RENDERED_CHARS_MAX:,} at most are read."
             )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, OverflowError) as error:
-            raise ChatTemplateFailed(f"The model's chat template does not take these messages: {error}") from error
-        # The template writes the special tokens itself.
-        return list(self.tokenizer(str(text), add_special_tokens=False)["input_ids"])
+        return text
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """The tokens of what a template has written; it writes the special tokens itself."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text without special tokens."""
@@ -122,6 +142,14 @@ class LanguageModel:
 
     def is_special(self, token: int) -> bool:
         return token in self.end_tokens or token in self.tokenizer.all_special_ids
+
+
+def confined_template(tokenizer: PreTrainedTokenizerBase) -> ConfinedTemplate | None:
+    """The tokenizer's chat template in a process of its own; None when it has none."""
+    if not tokenizer.chat_template:
+        return None
+    tokens = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if not isinstance(token, list)}
+    return ConfinedTemplate(tokenizer.get_chat_template(), tokens)
 
 
 def _merged(model: PreTrainedModel, adapter_dir: Path) -> PreTrainedModel:

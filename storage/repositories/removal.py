@@ -1,0 +1,179 @@
+"""Deleting: who still uses a version, and taking its rows away with its objects written down as garbage."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import Text, cast, delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from jobspecs.frozen import FrozenInputs, FrozenRegistryModel
+from jobspecs.lifecycle import TERMINAL
+from jobspecs.manifest import Manifest
+from jobspecs.rights import Reach
+from storage.repositories.garbage import GarbageRepository
+from storage.repositories.owners import within
+from storage.tables import (
+    CheckpointRow,
+    DatasetRow,
+    DatasetVersionRow,
+    DeploymentRow,
+    JobEventRow,
+    JobRow,
+    JobTransitionRow,
+    ModelAliasRow,
+    ModelImportFileRow,
+    ModelImportRow,
+    ModelRow,
+    ModelVersionRow,
+)
+
+_ENDED = [str(state) for state in TERMINAL]
+
+
+@dataclass(frozen=True)
+class Use:
+    """What needs a version: a job by its id, a deployment by its name, an adapter by its reference, an alias."""
+
+    kind: Literal["job", "deployment", "adapter", "alias"]
+    name: str
+    #: The version that it needs; None where a whole thing is needed.
+    version: int | None = None
+
+
+class RemovalRepository:
+    """Takes rows away. What lies in the object store goes after the commit, by `work.garbage`."""
+
+    def __init__(self, session: Session, garbage: GarbageRepository) -> None:
+        self._session = session
+        self._garbage = garbage
+
+    def hold(self, inputs: FrozenInputs) -> bool:
+        """Keeps a job's inputs from being deleted until this transaction has ended. False when one is gone already."""
+        models = {model.version_id for model in inputs.by_role().values() if isinstance(model, FrozenRegistryModel)}
+        datasets = {inputs.dataset.version_id} if inputs.dataset is not None else set()
+        return self._held(ModelVersionRow, models) and self._held(DatasetVersionRow, datasets)
+
+    def uses_of_models(self, versions: Sequence[ModelVersionRow]) -> list[Use]:
+        """Who needs versions of one model; what is among them doesn't count, nor do aliases when all versions go.
+
+        The versions stay locked: nobody can begin to use them before this transaction has ended.
+        """
+        by_id = {row.id: row for row in versions}
+        self._lock(ModelVersionRow, by_id)
+        # Jobs first: one that ends meanwhile has its adapter in the table by then.
+        uses = [Use("job", str(job), by_id[version].version) for job, version in self._active_jobs(by_id)]
+        served = select(DeploymentRow.name, DeploymentRow.model_version_id)
+        served = served.where(DeploymentRow.model_version_id.in_(by_id)).order_by(DeploymentRow.name)
+        uses += [Use("deployment", name, by_id[version].version) for name, version in self._session.execute(served)]
+        uses += self._adapters(versions)
+        return uses + self._aliases(versions)
+
+    def uses_of_datasets(self, versions: Sequence[DatasetVersionRow]) -> list[Use]:
+        """Who needs these versions; they stay locked until this transaction has ended."""
+        by_id = {row.id: row for row in versions}
+        self._lock(DatasetVersionRow, by_id)
+        return [Use("job", str(job), by_id[version].version) for job, version in self._active_jobs(by_id)]
+
+    def uses_of_job(self, job_id: UUID) -> list[Use]:
+        """Jobs that go on from its checkpoint; no other can begin to before this transaction has ended."""
+        self._session.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update())
+        retries = select(JobRow.id).where(JobRow.retry_of == job_id, JobRow.state.not_in(_ENDED))
+        return [Use("job", str(retry)) for retry in self._session.scalars(retries)]
+
+    def delete_models(self, versions: Sequence[ModelVersionRow]) -> None:
+        """The caller has asked for their uses. Their numbers are never given again."""
+        for row in versions:
+            self._garbage.add(row.prefix, bytes_total=row.bytes)
+            used = func.greatest(ModelRow.version_deleted_max, row.version)
+            model = ModelRow.id == row.model_id
+            self._session.execute(update(ModelRow).where(model).values(version_deleted_max=used))
+            alias = (ModelAliasRow.model_id == row.model_id, ModelAliasRow.version == row.version)
+            self._session.execute(delete(ModelAliasRow).where(*alias))
+            self._session.execute(delete(ModelVersionRow).where(ModelVersionRow.id == row.id))
+            self._forget_import(row.prefix)
+
+    def delete_datasets(self, versions: Sequence[DatasetVersionRow]) -> None:
+        """The caller has asked for their uses. Their numbers are never given again."""
+        for row in versions:
+            # The folder, not the file: what a job made has its manifest beside it.
+            self._garbage.add(row.key.rpartition("/")[0], bytes_total=row.bytes)
+            used = func.greatest(DatasetRow.version_deleted_max, row.version)
+            dataset = DatasetRow.id == row.dataset_id
+            self._session.execute(update(DatasetRow).where(dataset).values(version_deleted_max=used))
+            self._session.execute(delete(DatasetVersionRow).where(DatasetVersionRow.id == row.id))
+
+    def delete_job(self, job_id: UUID) -> int | None:
+        """Deletes an ended job with its events and checkpoints; what it made stays.
+
+        Returns the bytes of its checkpoints; None, and nothing is deleted, when it has not ended. The caller has asked
+        for its uses.
+        """
+        query = select(JobRow).where(JobRow.id == job_id).with_for_update(of=JobRow)
+        row = self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+        if row is None or row.state not in _ENDED:
+            return None
+        manifests = self._session.scalars(select(CheckpointRow.manifest).where(CheckpointRow.job_id == job_id))
+        stored = sum(Manifest.model_validate(manifest).bytes_total for manifest in manifests)
+        self._garbage.add(f"checkpoints/{job_id}", bytes_total=stored)
+        attempts = [f"artifacts/{job_id}/{fence}" for fence in range(1, row.fence + 1)]
+        for prefix in set(attempts) - self._garbage.named(attempts):
+            self._garbage.add(prefix, bytes_total=0)
+        retries = update(JobRow).where(JobRow.retry_of == job_id).values(retry_of=None)
+        self._session.execute(retries)
+        for table in (ModelVersionRow, DatasetVersionRow):
+            self._session.execute(update(table).where(table.job_id == job_id).values(job_id=None))
+        for part in (CheckpointRow, JobEventRow, JobTransitionRow):
+            self._session.execute(delete(part).where(part.job_id == job_id))
+        self._session.execute(delete(JobRow).where(JobRow.id == job_id))
+        self._session.expunge(row)
+        return stored
+
+    def _held(self, table: type[ModelVersionRow | DatasetVersionRow], ids: Collection[UUID]) -> bool:
+        if not ids:
+            return True
+        found = select(table.id).where(table.id.in_(ids)).with_for_update(read=True, key_share=True)
+        return len(self._session.scalars(found).all()) == len(ids)
+
+    def _lock(self, table: type[ModelVersionRow | DatasetVersionRow], ids: Collection[UUID]) -> None:
+        self._session.execute(select(table.id).where(table.id.in_(ids)).order_by(table.id).with_for_update())
+
+    def _active_jobs(self, version_ids: Collection[UUID]) -> list[tuple[UUID, UUID]]:
+        """(job, version) of jobs that have not ended and read one of these."""
+        inputs = cast(JobRow.inputs, Text)
+        wanted = or_(*(inputs.contains(str(version_id)) for version_id in version_ids))
+        query = select(JobRow.id, inputs).where(JobRow.state.not_in(_ENDED), wanted).order_by(JobRow.submitted_order)
+        return [(job, v) for job, told in self._session.execute(query) for v in version_ids if str(v) in told]
+
+    def _adapters(self, versions: Sequence[ModelVersionRow]) -> list[Use]:
+        """Adapters that find their base, by digest, in these versions alone."""
+        by_digest = {row.digest: row.version for row in versions}
+        ids, owner_id = [row.id for row in versions], versions[0].model.owner_id
+        others = select(ModelVersionRow).join(ModelVersionRow.model)
+        others = others.where(within(Reach.of(owner_id), ModelRow.owner_id), ModelVersionRow.id.not_in(ids))
+        same = self._session.scalars(others.where(ModelVersionRow.digest.in_(by_digest)))
+        needed = by_digest.keys() - {row.digest for row in same}
+        base = ModelVersionRow.manifest["base"]["digest"].astext
+        adapters = self._session.scalars(others.where(base.in_(needed)))
+        return [
+            Use("adapter", f"{row.model.name}@{row.version}", by_digest[row.manifest["base"]["digest"]])
+            for row in adapters
+        ]
+
+    def _aliases(self, versions: Sequence[ModelVersionRow]) -> list[Use]:
+        model_id, numbers = versions[0].model_id, [row.version for row in versions]
+        count = select(func.count()).where(ModelVersionRow.model_id == model_id)
+        if self._session.scalar(count) == len(versions):
+            return []
+        named = select(ModelAliasRow).where(ModelAliasRow.model_id == model_id, ModelAliasRow.version.in_(numbers))
+        return [Use("alias", row.alias, row.version) for row in self._session.scalars(named)]
+
+    def _forget_import(self, prefix: str) -> None:
+        room, _, name = prefix.partition("/")
+        if room == "models":
+            files = delete(ModelImportFileRow).where(cast(ModelImportFileRow.import_id, Text) == name)
+            self._session.execute(files)
+            self._session.execute(delete(ModelImportRow).where(cast(ModelImportRow.id, Text) == name))

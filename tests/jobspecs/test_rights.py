@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from itertools import product
+from typing import get_args
+from uuid import UUID
+
+import pytest
+
+from jobspecs.rights import INCLUDES, RULES, SCOPES, Action, NotAllowed, Principal, Scope, decide
+
+ME, MY_TEAM, SOMEBODY = UUID(int=1), UUID(int=2), UUID(int=3)
+OWNERS = {"own": ME, "team": MY_TEAM, "others": SOMEBODY, "platform": None}
+
+#: Action -> the least scope for what is one's own, for others' and for the platform's; "-": nobody may.
+#: Written out once more: whoever changes who may do what says so twice.
+TABLE = """
+    datasets.delete    write  -      -
+    datasets.read      read   -      -
+    datasets.write     write  -      -
+    deployments.ask    read   -      -
+    deployments.read   read   -      -
+    deployments.write  write  -      -
+    jobs.cancel        write  -      -
+    jobs.check         read   -      -
+    jobs.delete        write  -      -
+    jobs.read          read   -      -
+    jobs.retry         write  -      -
+    jobs.submit        write  -      -
+    metrics.read       -      -      read
+    models.delete      write  -      -
+    models.read        read   -      -
+    models.write       write  -      -
+    schemas.read       -      -      read
+    tokens.read        read   admin  -
+    tokens.write       write  admin  -
+    users.create       -      -      admin
+    users.read         read   -      -
+"""
+CELLS = {action: needed for action, *needed in (line.split() for line in TABLE.strip().splitlines())}
+
+
+def principal(*scopes: Scope) -> Principal:
+    return Principal(ME, "ada", frozenset(scopes), acts_for=frozenset({ME, MY_TEAM}))
+
+
+def test_every_action_has_a_rule_and_every_rule_an_action() -> None:
+    assert sorted(CELLS) == sorted(RULES) == sorted(get_args(Action))
+
+
+@pytest.mark.parametrize(("scopes", "action", "whose"), list(product([(), *((s,) for s in SCOPES)], RULES, OWNERS)))
+def test_each_cell_allows_what_the_table_says_and_nothing_else(
+    scopes: tuple[Scope, ...], action: Action, whose: str
+) -> None:
+    own, others, platform = CELLS[action]
+    needed = {"own": own, "team": own, "others": others, "platform": platform}[whose]
+    includes = {"read": ["read"], "write": ["read", "write"], "admin": ["read", "write", "admin"]}
+    expected = any(needed in includes[held] for held in scopes)
+    found = decide(principal(*scopes), action, OWNERS[whose])
+    assert found.allowed == expected
+    relation = "own" if whose == "team" else whose
+    assert found.reason == (relation if expected else "nobody_may" if needed == "-" else "scope")
+    owner = OWNERS[whose]
+    if owner is not None:
+        assert (owner in principal(*scopes).reach(action)) == expected, "repositories keep to what is decided here"
+    if expected:
+        assert principal(*scopes).may_try(action)
+
+
+def test_what_is_not_declared_is_denied() -> None:
+    unknown: Action = "jobs.forge"  # type: ignore[assignment]
+    admin = principal("admin")
+    for owner in OWNERS.values():
+        decision = decide(admin, unknown, owner)
+        assert (decision.allowed, decision.reason) == (False, "undeclared")
+    assert not admin.may_try(unknown)
+    assert ME not in admin.reach(unknown)
+
+
+def test_who_may_make_nothing_is_told_so() -> None:
+    assert principal("write").reach("jobs.submit").maker == ME
+    with pytest.raises(NotAllowed):
+        _ = principal("read").reach("jobs.submit").maker
+
+
+def test_a_scope_includes_itself() -> None:
+    assert set(INCLUDES) == set(SCOPES)
+    assert all(scope in included for scope, included in INCLUDES.items())
