@@ -25,6 +25,7 @@ class JobSummary(Resource):
     id: str
     kind: str
     name: str
+    owner: str = ""
     state: str
     reason: str | None = None
     message: str | None = None
@@ -261,6 +262,8 @@ class Ranking(Resource):
 class User(Resource):
     id: str
     name: str
+    #: Of the token that asks; empty for others.
+    scopes: list[str] = Field(default_factory=list)
 
 
 class Token(Resource):

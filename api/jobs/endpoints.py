@@ -19,6 +19,7 @@ from api.references.uses import Deleted
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.lifecycle import JobState
+from jobspecs.references import NAME_PATTERN
 from jobspecs.registry import SPECS
 
 router = guarded_router("jobs")
@@ -76,9 +77,12 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before: Annotated[int | None, Query(ge=1, lt=2**63, description="`next_before` of the page before")] = None,
     state: Annotated[list[JobState] | None, Query(description="only these states; may be repeated")] = None,
+    everybody: Annotated[bool, Query(alias="all", description="everybody's jobs, for an administrator")] = False,
+    owner: Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$", description="this owner's jobs")] = None,
 ) -> JobList:
-    """Your jobs, newest first."""
-    return service.list_jobs(platform, user, states=[*(state or ())], before=before, limit=limit)
+    """Your jobs, newest first; an administrator may ask for others'."""
+    whose = service.Whose(everybody=everybody, owner=owner)
+    return service.list_jobs(platform, user, whose, states=[*(state or ())], before=before, limit=limit)
 
 
 @router.get("/v1/jobs/{job_id}")
