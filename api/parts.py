@@ -17,8 +17,8 @@ from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressWatcher
 
-#: Transfers, and looks at what models and data sets consist of, that may run at once. They have threads of their own: an
-#: object store or a hub that hangs must not hold up everything else.
+#: Transfers, and looks at what models and data sets consist of, that may run at once. They have threads of their own:
+#: an object store or a hub that hangs must not hold up everything else.
 TRANSFERS_MAX = 16
 LOOKUPS_MAX = 16
 #: Seconds to wait for one of them to end.
