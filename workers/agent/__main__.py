@@ -15,7 +15,7 @@ from workers.attempt.scratch import Scratch, ScratchInUse
 from workers.attempt.services import Workbench
 from workers.daemon.host import HostConfig
 from workers.daemon.signals import on_termination
-from workers.files.input_cache import InputCache
+from workers.files.host_cache import HostCache
 from workers.wakeups.listener import HintListener
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def run(settings: Settings, config: HostConfig) -> None:
             database=database,
             store=store,
             publisher=publisher,
-            cache=InputCache(scratch.cache, store, bytes_max=config.cache_bytes_max),
+            cache=HostCache(config.cache_dir, store, bytes_max=config.cache_bytes_max),
             scratch=scratch,
             times=settings.lease,
             spawn=zygote.spawn,

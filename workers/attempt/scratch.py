@@ -1,4 +1,4 @@
-"""The scratch disk: one folder per attempt, and the cache of inputs."""
+"""The scratch disk: one folder per attempt."""
 
 from __future__ import annotations
 
@@ -51,10 +51,8 @@ class Scratch:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.cache = root / "cache"
         self._attempts = root / "attempts"
-        for folder in (self.cache, self._attempts):
-            folder.mkdir(parents=True, exist_ok=True)
+        self._attempts.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

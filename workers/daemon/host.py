@@ -20,14 +20,19 @@ class HostConfig:
     slots: int
     memory_bytes: int
     gpus: int
-    #: Attempts work below it; it also holds the cache of inputs.
+    #: Attempts work below it, engines read models from it, and both share its cache.
     scratch_dir: Path
-    #: The cache of inputs is trimmed to this size before each fetch.
+    #: The cache is trimmed to this size before each fetch.
     cache_bytes_max: int = 50 * _GIB
     #: With less room than this on the scratch disk the host takes no new jobs.
     scratch_free_min_bytes: int = _GIB
     #: `module:attribute` of the runners that the zygote preloads.
     runners: str = "workers.runners.registry:RUNNERS"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Data sets and models, for jobs and deployments alike."""
+        return self.scratch_dir / "cache"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> HostConfig:
