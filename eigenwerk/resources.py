@@ -25,6 +25,7 @@ class JobSummary(Resource):
     id: str
     kind: str
     name: str
+    owner: str = ""
     state: str
     reason: str | None = None
     message: str | None = None
@@ -168,6 +169,13 @@ class Model(Resource):
     versions: list[ModelVersion]
 
 
+class Deleted(Resource):
+    """What is gone: references of versions, or the id of a job; and the stored bytes that are freed."""
+
+    deleted: list[str]
+    bytes: int
+
+
 class Deployment(Resource):
     """A served model. `state`: `pending`, `starting`, `ready`, `failed` or `stopping`."""
 
@@ -254,6 +262,8 @@ class Ranking(Resource):
 class User(Resource):
     id: str
     name: str
+    #: Of the token that asks; empty for others.
+    scopes: list[str] = Field(default_factory=list)
 
 
 class Token(Resource):

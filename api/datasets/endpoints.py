@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Path, Query, Request, Response
 
 from api.authentication import TheUser, guarded_router, requires
-from api.datasets import chats, service
+from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
 from api.parts import ThePlatform
-from api.streaming import in_transfer, received_body
+from api.references.uses import Deleted
+from api.streaming import received_body
 from jobspecs.references import NAME_PATTERN
 
 router = guarded_router("datasets")
@@ -42,8 +43,8 @@ async def push_dataset(
     """
     file_name, table = service.checked_file_name(file_name, columns)
     async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
-        version, created = await in_transfer(
-            platform, partial(service.push, platform, user, name, file_name, table, received)
+        version, created = await platform.transfers.run(
+            partial(service.push, platform, user, name, file_name, table, received)
         )
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{name}/versions/{version.version}"
@@ -71,6 +72,22 @@ def get_version(platform: ThePlatform, user: TheUser, name: Name, version: Versi
     return service.get_version(platform, user, name, _number(version))
 
 
+@router.delete("/v1/datasets/{name}")
+@requires("datasets.delete")
+def delete_dataset(platform: ThePlatform, user: TheUser, name: Name) -> Deleted:
+    """Deletes all versions; 409, and nothing is deleted, while a job that has not ended reads one."""
+    return deleting.delete(platform, user, name, None)
+
+
+@router.delete("/v1/datasets/{name}/versions/{version}")
+@requires("datasets.delete")
+def delete_version(
+    platform: ThePlatform, user: TheUser, name: Name, version: Annotated[int, Path(ge=1, lt=2**31)]
+) -> Deleted:
+    """Deletes one version, whose number is never given again; 409 while a job that has not ended reads it."""
+    return deleting.delete(platform, user, name, version)
+
+
 @router.get("/v1/datasets/{name}/versions/{version}/preview")
 @requires("datasets.read")
 async def preview(
@@ -85,8 +102,8 @@ async def preview(
     """The first rows: as they are, or as conversations the way a model will see them."""
     if shown_as == "chat":
         work = partial(chats.preview, platform, user, name, _number(version), as_chat, rows)
-        return await in_transfer(platform, work)
-    return await in_transfer(platform, partial(service.preview, platform, user, name, _number(version), rows))
+        return await platform.lookups.run(work)
+    return await platform.lookups.run(partial(service.preview, platform, user, name, _number(version), rows))
 
 
 def _number(version: str) -> int | None:

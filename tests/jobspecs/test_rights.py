@@ -20,11 +20,11 @@ TABLE = """
     deployments.ask    read   -      -
     deployments.read   read   -      -
     deployments.write  write  -      -
-    jobs.cancel        write  -      -
+    jobs.cancel        write  admin  -
     jobs.check         read   -      -
-    jobs.delete        write  -      -
-    jobs.read          read   -      -
-    jobs.retry         write  -      -
+    jobs.delete        write  admin  -
+    jobs.read          read   admin  -
+    jobs.retry         write  admin  -
     jobs.submit        write  -      -
     metrics.read       -      -      read
     models.delete      write  -      -
