@@ -7,6 +7,10 @@ class DatabaseUnavailable(Exception):
     """PostgreSQL does not answer. Nothing was changed as far as is known; try again with the same idempotency key."""
 
 
+class OwnerGone(Exception):
+    """Nothing was made: its owner was deleted at this moment."""
+
+
 class SchemaMismatch(DatabaseUnavailable):
     """The database's schema is not one that this code can work with. Nothing was read or changed.
 
