@@ -9,11 +9,10 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
 from fastapi import Request
@@ -29,8 +28,6 @@ _SPOOL_PREFIX = "eigenwerk-body-"
 _STARTED_AT_S = time.time()
 #: Bytes collected before a thread hashes and writes them: fewer changes of thread, bounded memory.
 _BLOCK_BYTES = 1 << 20
-
-Result = TypeVar("Result")
 
 
 class ClosingStream(StreamingResponse):
@@ -96,11 +93,6 @@ def _delete_if_left(path: Path) -> None:
         path.unlink()
 
 
-async def in_transfer(parts: Parts, work: Callable[[], Result]) -> Result:
-    """Runs blocking work in a thread of the transfers; waits while all of them are busy."""
-    return await anyio.to_thread.run_sync(work, limiter=parts.transfers)
-
-
 def next_chunk(chunks: Iterator[bytes]) -> bytes | None:
     """The next chunk, None at the end: StopIteration can't pass through a coroutine."""
     return next(chunks, None)
@@ -125,9 +117,9 @@ async def _receive(request: Request, parts: Parts, descriptor: int, path: Path, 
                 raise _too_large(bytes_max)
             block += chunk
             if len(block) >= _BLOCK_BYTES:
-                await in_transfer(parts, write)
+                await anyio.to_thread.run_sync(write, limiter=parts.spooling)
                 block = bytearray()
-        await in_transfer(parts, write)
+        await anyio.to_thread.run_sync(write, limiter=parts.spooling)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 import random
 import re
 import time
@@ -75,20 +76,38 @@ class S3Wire:
     Raises ObjectStoreUnavailable (after `attempts`), ObjectNotFound, ObjectStoreRefused.
     """
 
-    def __init__(self, settings: ObjectSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        settings: ObjectSettings,
+        sleep: Callable[[float], None] = time.sleep,
+        *,
+        http: urllib3.HTTPConnectionPool | None = None,
+        seconds: float = math.inf,
+    ) -> None:
         self.settings = settings
         self._base = urlsplit(settings.endpoint_url)
         self._credentials = Credentials(settings.access_key, settings.secret_key)
         self._sleep = sleep
-        self._http = urllib3.connection_from_url(
+        self._seconds, self._deadline_s = seconds, time.monotonic() + seconds
+        self._http = http or urllib3.connection_from_url(
             settings.endpoint_url,
             maxsize=4 * settings.parallel_parts,
-            timeout=urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.read_timeout_s),
             retries=False,
         )
 
     def close(self) -> None:
         self._http.close()
+
+    def within(self, seconds: float) -> S3Wire:
+        """The same connections for requests that must all have ended `seconds` from now."""
+        return S3Wire(self.settings, self._sleep, http=self._http, seconds=seconds)
+
+    def check_deadline(self) -> None:
+        """Raises ObjectStoreUnavailable once the time is over."""
+        if time.monotonic() >= self._deadline_s:
+            raise ObjectStoreUnavailable(
+                f"The object store at {self.settings.endpoint_url} took longer than {self._seconds:.0f} s."
+            )
 
     def request(
         self,
@@ -119,7 +138,7 @@ class S3Wire:
     def back_off(self, attempt: int) -> None:
         """Waits before attempt number `attempt` + 1: exponential, with jitter so that workers don't return in step."""
         longest_s = min(self.settings.backoff_max_s, self.settings.backoff_first_s * 2 ** (attempt - 1))
-        self._sleep(longest_s * random.uniform(0.5, 1.0))
+        self._sleep(min(longest_s * random.uniform(0.5, 1.0), max(0.0, self._deadline_s - time.monotonic())))
 
     def presigned_get(
         self, key: str, expires_s: int, query: Mapping[str, str], public_endpoint: str | None, signed_at: datetime
@@ -143,6 +162,7 @@ class S3Wire:
     def _once(
         self, method: str, url: SplitResult, key: str, headers: dict[str, str], body: Body, stream: bool
     ) -> BaseHTTPResponse:
+        self.check_deadline()
         signed = self._signed_headers(method, url, headers)
         if method in ("PUT", "POST"):
             signed["Content-Length"] = str(len(body))
@@ -153,6 +173,7 @@ class S3Wire:
                 body=_slices(body) if body else None,
                 headers=signed,
                 preload_content=not stream,
+                timeout=self._timeout(),
             )
             if response.status < HTTPStatus.BAD_REQUEST:
                 return response
@@ -163,6 +184,11 @@ class S3Wire:
                 "Check that it runs and can be reached."
             ) from error
         raise self._refusal(response.status, code, key)
+
+    def _timeout(self) -> urllib3.Timeout:
+        left_s = max(0.001, self._deadline_s - time.monotonic())
+        connect_s, read_s = self.settings.connect_timeout_s, self.settings.read_timeout_s
+        return urllib3.Timeout(connect=min(connect_s, left_s), read=min(read_s, left_s))
 
     def _signed_headers(self, method: str, url: SplitResult, headers: dict[str, str]) -> dict[str, str]:
         now = datetime.now(UTC)

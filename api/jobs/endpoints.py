@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -36,7 +37,7 @@ _SPEC_SCHEMA = {
 
 @router.post("/v1/jobs", status_code=201, openapi_extra=_SPEC_SCHEMA)
 @requires("jobs.submit")
-def submit_job(
+async def submit_job(
     platform: ThePlatform,
     user: TheUser,
     response: Response,
@@ -44,7 +45,7 @@ def submit_job(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[!-~]+$")] = None,
 ) -> JobDetail:
     """Queues a job. The same `Idempotency-Key` with the same spec gives the earlier job with status 200."""
-    job, created = service.submit(platform, user, document, idempotency_key)
+    job, created = await platform.lookups.run(partial(service.submit, platform, user, document, idempotency_key))
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job
@@ -52,20 +53,20 @@ def submit_job(
 
 @router.post("/v1/jobs/check", openapi_extra=_SPEC_SCHEMA)
 @requires("jobs.check")
-def check_job(
+async def check_job(
     platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
 ) -> DataReport:
     """Reads the whole data set as the job would, and queues nothing: lengths, duplicates, leaks, refused rows."""
-    return service.check(platform, user, document)
+    return await platform.lookups.run(partial(service.check, platform, user, document))
 
 
 @router.post("/v1/jobs/estimate", openapi_extra=_SPEC_SCHEMA)
 @requires("jobs.check")
-def estimate_job(
+async def estimate_job(
     platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
 ) -> Estimate:
     """Parameters, memory by part, and a duration band of a job, before it is queued."""
-    return service.estimate(platform, user, document)
+    return await platform.lookups.run(partial(service.estimate, platform, user, document))
 
 
 @router.get("/v1/jobs")

@@ -25,7 +25,7 @@ from jobspecs.references import parse_reference
 from jobspecs.registry import JobSpec, parse_spec
 from jobspecs.rights import NotAllowed, Principal, Reach
 from scheduling.admission import why_no_host_fits
-from scheduling.decisions import Host, Waiting
+from scheduling.decisions import Host, Resources
 from scheduling.estimates.estimating import admission_bytes
 from storage.database import UnitOfWork
 from storage.tables import JobRow
@@ -64,6 +64,7 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
             slots=1,
             memory_bytes=memory_bytes,
             gpus=spec.resources.gpus,
+            max_runtime_s=spec.resources.max_runtime.total_seconds(),
             request_sha256=request_sha256,
             idempotency_key=key,
             warnings=[warning.model_dump(mode="json") for warning in found.report.warnings] if found.report else [],
@@ -203,12 +204,8 @@ def _check_same(earlier_sha256: str, sha256: str) -> None:
 
 def _check_room(work: UnitOfWork, memory_bytes: int, gpus: int) -> None:
     """Raises InvalidInput when no host of the platform is large enough: such a job would wait for ever."""
-    job = Waiting(UUID(int=0), priority=0, order=0, slots=1, memory_bytes=memory_bytes, gpus=gpus)
-    hosts = [
-        Host(host.name, slots_total=host.slots, memory_bytes_total=host.memory_bytes, gpus_total=host.gpus)
-        for host in work.hosts.known()
-    ]
-    if problem := why_no_host_fits(job, hosts):
+    hosts = [Host(host.name, Resources(host.slots, host.memory_bytes, host.gpus)) for host in work.hosts.known()]
+    if problem := why_no_host_fits(Resources(1, memory_bytes, gpus), hosts):
         raise InvalidInput([problem])
 
 

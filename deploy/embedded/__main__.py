@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from deploy.embedded.errors import EmbeddedError
-from deploy.embedded.platform import DEFAULT_PORT, Options, run
+from deploy.embedded.api_address import DEFAULT_PORT
+from deploy.embedded.errors import EmbeddedError, full_disk, is_full
+from deploy.embedded.home import default_home
+from deploy.embedded.platform import Options, run
 
 
 class StopRequested(BaseException):
@@ -30,6 +32,11 @@ def main() -> int:
         return 0
     except EmbeddedError as error:
         logging.error("error: %s", error)
+        return 1
+    except OSError as error:
+        if not is_full(error):
+            raise
+        logging.error("error: %s", full_disk((arguments.home or default_home()).expanduser().absolute()))
         return 1
 
 

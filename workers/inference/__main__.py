@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
 from storage.settings import Settings
+from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.host import HostConfig
 from workers.daemon.instance import FolderInUse, HostNameTaken, folder_instance
 from workers.daemon.wakeup import Wakeup
@@ -54,7 +55,9 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
         )
         reconciler = Reconciler(database, config.name, config.memory_bytes, settings.lease, means, warm, instance)
         log.info("inference worker %s: %d bytes of memory", config.name, config.memory_bytes)
+        alive = sign_of_life()
         while not wakeup.stopping:
+            alive()
             reconciler.tick(time.monotonic())
             wakeup.wait(POLL_S, reconciler.wake_fds())
         log.info("stopping")
