@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from storage.database_errors import DatabaseUnavailable, OwnerGone, SchemaMismatch
+from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
@@ -41,7 +41,7 @@ from storage.repositories.removal import RemovalRepository
 from storage.repositories.users import UserRepository
 from storage.schema import check_schema
 
-__all__ = ["Database", "DatabaseUnavailable", "Listener", "SchemaMismatch", "UnitOfWork"]
+__all__ = ["Database", "DatabaseFull", "DatabaseUnavailable", "Listener", "SchemaMismatch", "UnitOfWork"]
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +168,8 @@ class Database:
             raise DatabaseUnavailable("All connections to PostgreSQL are in use.") from error
         except DBAPIError as error:
             session.rollback()
+            if isinstance(error.orig, psycopg.errors.DiskFull):
+                raise DatabaseFull(f"PostgreSQL's disk is full: {str(error.orig).strip()}") from error
             if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
                 raise DatabaseUnavailable(f"PostgreSQL does not answer: {str(error.orig).strip()}") from error
             if isinstance(error.orig, psycopg.errors.ForeignKeyViolation) and _names_an_owner(error.orig):

@@ -11,6 +11,10 @@ class OwnerGone(Exception):
     """Nothing was made: its owner was deleted at this moment."""
 
 
+class DatabaseFull(DatabaseUnavailable):
+    """PostgreSQL has no room on its disk. Nothing was changed; it works again once there is room."""
+
+
 class SchemaMismatch(DatabaseUnavailable):
     """The database's schema is not one that this code can work with. Nothing was read or changed.
 
