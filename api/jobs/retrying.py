@@ -29,7 +29,8 @@ def retry(
         # Locks the job: its checkpoints can't expire and nobody else can retry or delete it meanwhile.
         active = work.removal.uses_of_job(job_id)
         row = found(work, user.reach("jobs.retry"), job_id)
-        if key is not None and (earlier := work.jobs.find_by_key(row.owner_id, key)) is not None:
+        earlier = work.jobs.find_by_key(row.owner_id, key) if key else None
+        if earlier is not None:
             check_same(earlier.request_sha256, request_sha256)
             return detail(work, earlier), False
         _refuse(work, row, retried_by=active[0].name if active else None)
