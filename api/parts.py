@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from api.jobs.inspection_cache import InspectionCache
 from api.pools import Pool
 from api.settings import ApiSettings
+from api.spool import Spool
 from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressWatcher
@@ -52,6 +53,7 @@ class Parts:
     hub: httpx.Client
     transfers: Pool
     lookups: Pool
+    spool: Spool
     #: For the spool folder's disk.
     spooling: anyio.CapacityLimiter
     #: What was found out about data sets and models.
@@ -87,6 +89,7 @@ class Parts:
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=Pool("The object store", threads=TRANSFERS_MAX, patience_s=_TRANSFER_PATIENCE_S),
             lookups=Pool("The object store or the model hub", threads=LOOKUPS_MAX, patience_s=_LOOKUP_PATIENCE_S),
+            spool=Spool(settings.spool_dir),
             spooling=anyio.CapacityLimiter(_SPOOLING_MAX),
         )
 
@@ -95,6 +98,7 @@ class Parts:
         await self.watcher.close()
         self.hub.close()
         self.inspections.close()
+        self.spool.close()
         self.objects.close()
         self.database.close()
 

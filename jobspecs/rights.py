@@ -43,6 +43,7 @@ Action = Literal[
     "tokens.read",
     "tokens.write",
     "users.create",
+    "users.delete",
     "users.read",
 ]
 #: Whose the thing is: an owner's that the principal acts for, another's, or nobody's.
@@ -85,6 +86,7 @@ RULES: Mapping[Action, Rule] = {
     "tokens.read": Rule(own="read", others="admin"),
     "tokens.write": Rule(own="write", others="admin"),
     "users.create": Rule(platform="admin"),
+    "users.delete": Rule(own="admin", others="admin"),
     "users.read": Rule(own="read"),
 }
 

@@ -28,7 +28,13 @@ from minio.credentials.credentials import Credentials
 from minio.signer import presign_v4, sign_v4_s3
 from urllib3.response import BaseHTTPResponse
 
-from storage.object_errors import ObjectNotFound, ObjectStoreRefused, ObjectStoreUnavailable, checked_key
+from storage.object_errors import (
+    ObjectNotFound,
+    ObjectStoreFull,
+    ObjectStoreRefused,
+    ObjectStoreUnavailable,
+    checked_key,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +45,8 @@ SEND_SLICE_BYTES = 256 * 1024
 RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
 #: 4xx codes that a second attempt can cure: the bytes were damaged or too slow on the way, or the server is starting.
 RETRY_CODES = frozenset({"BadDigest", "RequestTimeout", "SlowDown", "XAmzContentChecksumMismatch"})
+#: S3 codes that say, beside the status 507, that there is no room.
+FULL_CODES = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"})
 UNSIGNED = "UNSIGNED-PAYLOAD"
 S3_NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
@@ -73,7 +81,7 @@ class ObjectSettings:
 class S3Wire:
     """Sends one signed request at a time per thread; connections are pooled and shared by threads, not by forks.
 
-    Raises ObjectStoreUnavailable (after `attempts`), ObjectNotFound, ObjectStoreRefused.
+    Raises ObjectStoreUnavailable (after `attempts`), ObjectStoreFull, ObjectNotFound, ObjectStoreRefused.
     """
 
     def __init__(
@@ -126,6 +134,8 @@ class S3Wire:
         for attempt in range(1, attempts + 1):
             try:
                 return self._once(method, url, key, dict(headers or {}), body, stream)
+            except ObjectStoreFull:
+                raise
             except ObjectStoreUnavailable as error:
                 # SeaweedFS answers 500, after 13 s, for an object that fails its checksum: don't ask four times.
                 hopeless = method == "GET" and error.status == HTTPStatus.INTERNAL_SERVER_ERROR and attempt > 1
@@ -211,6 +221,9 @@ class S3Wire:
 
     def _refusal(self, status: int, code: str, key: str) -> Exception:
         endpoint, bucket = self.settings.endpoint_url, self.settings.bucket
+        if status == HTTPStatus.INSUFFICIENT_STORAGE or code in FULL_CODES:
+            message = f"The object store at {endpoint} is full ({status} {code}). Delete something or add disk."
+            return ObjectStoreFull(message, status)
         if status in RETRY_STATUS or code in RETRY_CODES:
             message = f"The object store at {endpoint} answered {status} {code}. Try again later."
             return ObjectStoreUnavailable(message, status)

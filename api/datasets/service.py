@@ -163,7 +163,7 @@ def first_rows(parts: Parts, row: DatasetVersionRow, count: int) -> list[dict[st
     wanted = row.bytes if table.kind == "parquet" else min(row.bytes, _PREVIEW_BYTES)
     if table.kind == "parquet" and row.bytes > _PREVIEW_PARQUET_BYTES_MAX:
         raise ApiError(422, "Parquet files of this size have no preview; their profile has columns and values.")
-    with tempfile.NamedTemporaryFile(prefix="eigenwerk-preview-", dir=parts.settings.spool_dir) as spool:
+    with tempfile.NamedTemporaryFile(prefix="preview-", dir=parts.spool.folder) as spool:
         with parts.objects.within(_PREVIEW_SECONDS_MAX).open_range(row.key, 0, wanted) as chunks:
             for chunk in chunks:
                 spool.write(chunk)

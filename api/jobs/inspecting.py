@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.errors import is_disk_full
 from api.jobs.inspection_cache import new_folder
 from api.jobs.model_files import config_of, small_files
 from api.parts import Parts
@@ -78,6 +79,11 @@ def _report(
     except (ObjectStoreError, TransferStopped) as error:
         log.warning("data set %s can't be checked now: %s", dataset.version_id, error)
         return _later(spec, frozen, dataset, "the object store does not give it out in time")
+    except OSError as error:
+        log.warning("data set %s can't be checked here: %s", dataset.version_id, error)
+        return _later(
+            spec, frozen, dataset, "the server's disk is full" if is_disk_full(error) else str(error.strerror)
+        )
     except CheckOverran as error:
         log.warning("the check of data set %s overran: %s", dataset.version_id, error)
         return _later(spec, frozen, dataset, "checking it with this model takes too much time or memory")
@@ -92,7 +98,7 @@ def _read(
     parts: Parts, objects: ObjectStore, spec: JobSpec, dataset: FrozenDataset, folder: Path | None
 ) -> DataReport | None:
     overdue = _overdue_after(parts.settings.check_seconds_max)
-    place = new_folder(parts.settings.spool_dir)
+    place = new_folder(parts.spool.folder)
     try:
         name = Path(dataset.file_name).name
         objects.download_file(

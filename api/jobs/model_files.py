@@ -34,7 +34,7 @@ def small_files(parts: Parts, objects: ObjectStore, model: FrozenRegistryModel |
     name = f"{model.repository}@{model.revision}" if isinstance(model, FrozenHubModel) else model.digest
     if (kept := parts.inspections.model_folder(name)) is not None:
         return kept
-    folder = new_folder(parts.settings.spool_dir)
+    folder = new_folder(parts.spool.folder)
     try:
         _fetch(parts, objects, model, folder)
     except (ObjectStoreError, httpx.HTTPError, OSError) as error:

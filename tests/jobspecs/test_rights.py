@@ -34,6 +34,7 @@ TABLE = """
     tokens.read        read   admin  -
     tokens.write       write  admin  -
     users.create       -      -      admin
+    users.delete       admin  admin  -
     users.read         read   -      -
 """
 CELLS = {action: needed for action, *needed in (line.split() for line in TABLE.strip().splitlines())}
