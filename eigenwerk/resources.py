@@ -25,6 +25,7 @@ class JobSummary(Resource):
     id: str
     kind: str
     name: str
+    owner: str = ""
     state: str
     reason: str | None = None
     message: str | None = None
@@ -62,6 +63,13 @@ class Job(JobSummary):
     warnings: list[Problem] = Field(default_factory=list)
     progress: ProgressEvent | None = None
     result: JobResult | None = None
+    #: Why a queued job does not start, when hosts are the reason.
+    waiting_for: str | None = None
+    #: The ended job that it retries, and the jobs that retry it.
+    retry_of: str | None = None
+    retried_as: list[str] = Field(default_factory=list)
+    #: The step of its newest stored checkpoint, which the next attempt, or a retry, goes on from.
+    checkpoint_step: int | None = None
 
 
 class LogLine(Resource):
@@ -168,6 +176,13 @@ class Model(Resource):
     versions: list[ModelVersion]
 
 
+class Deleted(Resource):
+    """What is gone: references of versions, or the id of a job; and the stored bytes that are freed."""
+
+    deleted: list[str]
+    bytes: int
+
+
 class Deployment(Resource):
     """A served model. `state`: `pending`, `starting`, `ready`, `failed` or `stopping`."""
 
@@ -254,6 +269,16 @@ class Ranking(Resource):
 class User(Resource):
     id: str
     name: str
+    #: Of the token that asks; empty for others.
+    scopes: list[str] = Field(default_factory=list)
+
+
+class Leaving(Resource):
+    """A user that goes once its jobs and deployments have been stopped."""
+
+    name: str
+    jobs: int
+    deployments: int
 
 
 class Token(Resource):

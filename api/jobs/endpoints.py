@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,11 +13,14 @@ from api.authentication import TheUser, guarded_router, requires
 from api.errors import ApiError
 from api.jobs import service
 from api.jobs.cursors import parse_cursor
+from api.jobs.retrying import retry
 from api.jobs.schemas import JobDetail, JobList, LogPage
 from api.parts import ThePlatform
+from api.references.uses import Deleted
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.lifecycle import JobState
+from jobspecs.references import NAME_PATTERN
 from jobspecs.registry import SPECS
 
 router = guarded_router("jobs")
@@ -34,7 +38,7 @@ _SPEC_SCHEMA = {
 
 @router.post("/v1/jobs", status_code=201, openapi_extra=_SPEC_SCHEMA)
 @requires("jobs.submit")
-def submit_job(
+async def submit_job(
     platform: ThePlatform,
     user: TheUser,
     response: Response,
@@ -42,7 +46,7 @@ def submit_job(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[!-~]+$")] = None,
 ) -> JobDetail:
     """Queues a job. The same `Idempotency-Key` with the same spec gives the earlier job with status 200."""
-    job, created = service.submit(platform, user, document, idempotency_key)
+    job, created = await platform.lookups.run(partial(service.submit, platform, user, document, idempotency_key))
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job
@@ -50,20 +54,20 @@ def submit_job(
 
 @router.post("/v1/jobs/check", openapi_extra=_SPEC_SCHEMA)
 @requires("jobs.check")
-def check_job(
+async def check_job(
     platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
 ) -> DataReport:
     """Reads the whole data set as the job would, and queues nothing: lengths, duplicates, leaks, refused rows."""
-    return service.check(platform, user, document)
+    return await platform.lookups.run(partial(service.check, platform, user, document))
 
 
 @router.post("/v1/jobs/estimate", openapi_extra=_SPEC_SCHEMA)
 @requires("jobs.check")
-def estimate_job(
+async def estimate_job(
     platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
 ) -> Estimate:
     """Parameters, memory by part, and a duration band of a job, before it is queued."""
-    return service.estimate(platform, user, document)
+    return await platform.lookups.run(partial(service.estimate, platform, user, document))
 
 
 @router.get("/v1/jobs")
@@ -74,9 +78,12 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before: Annotated[int | None, Query(ge=1, lt=2**63, description="`next_before` of the page before")] = None,
     state: Annotated[list[JobState] | None, Query(description="only these states; may be repeated")] = None,
+    everybody: Annotated[bool, Query(alias="all", description="everybody's jobs, for an administrator")] = False,
+    owner: Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$", description="this owner's jobs")] = None,
 ) -> JobList:
-    """Your jobs, newest first."""
-    return service.list_jobs(platform, user, states=[*(state or ())], before=before, limit=limit)
+    """Your jobs, newest first; an administrator may ask for others'."""
+    whose = service.Whose(everybody=everybody, owner=owner)
+    return service.list_jobs(platform, user, whose, states=[*(state or ())], before=before, limit=limit)
 
 
 @router.get("/v1/jobs/{job_id}")
@@ -91,6 +98,34 @@ def get_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
 def cancel_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
     """Cancels a queued job at once and asks an active one to stop; 409 when it has ended."""
     return service.cancel(platform, user, job_id)
+
+
+@router.delete("/v1/jobs/{job_id}")
+@requires("jobs.delete")
+def delete_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> Deleted:
+    """Deletes an ended job with its log and checkpoints; what it made stays. 409 while it has not ended."""
+    return service.delete(platform, user, job_id)
+
+
+@router.post("/v1/jobs/{job_id}/retry", status_code=201)
+@requires("jobs.retry")
+def retry_job(
+    platform: ThePlatform,
+    user: TheUser,
+    response: Response,
+    job_id: UUID,
+    checkpoint_required: Annotated[bool, Query(description="refuse to start anew")] = False,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[!-~]+$")] = None,
+) -> JobDetail:
+    """Queues a new job that goes on from a failed or cancelled one's checkpoint; `checkpoint_step` says from where.
+
+    Without a checkpoint it starts anew. 409 when the job has not ended, succeeded, or is being retried. The same
+    `Idempotency-Key` gives the earlier retry with status 200.
+    """
+    job, created = retry(platform, user, job_id, idempotency_key, checkpoint_required=checkpoint_required)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return job
 
 
 @router.get(

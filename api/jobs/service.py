@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
 from api.references.freezing import Frozen, freeze
 from api.references.hub import GgufChoice, HubModel, resolve
+from api.references.uses import Deleted, check_unused
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent
@@ -21,9 +23,9 @@ from jobspecs.frozen import FrozenRegistryModel
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import parse_reference
 from jobspecs.registry import JobSpec, parse_spec
-from jobspecs.rights import Principal, Reach
+from jobspecs.rights import NotAllowed, Principal, Reach
 from scheduling.admission import why_no_host_fits
-from scheduling.decisions import Host, Waiting
+from scheduling.decisions import Host, Resources
 from scheduling.estimates.estimating import admission_bytes
 from storage.database import UnitOfWork
 from storage.tables import JobRow
@@ -39,7 +41,7 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
     spec = parse_spec(document)
     if problems := spec.problems_of_resources():
         raise InvalidInput(problems)
-    request_sha256 = _sha256(document)
+    request_sha256 = sha256_of(document)
     if key is not None and (earlier := _earlier(parts, user, key, request_sha256)):
         return earlier, False
     frozen = _frozen(parts, user, spec)
@@ -50,7 +52,10 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
     memory_bytes = _memory_bytes(spec, found.estimate)
     inputs = frozen.inputs.model_copy(update={"checked": found.checked, "estimate": found.estimate})
     with parts.database.unit_of_work() as work:
-        _check_room(work, memory_bytes, spec.resources.gpus)
+        check_room(work, memory_bytes, spec.resources.gpus)
+        if not work.removal.hold(inputs):
+            message = "a model or data set that the spec names was deleted meanwhile."
+            raise InvalidInput([Problem(message=message, remedy="Name another version.")])
         row, created = work.jobs.submit(
             user.reach("jobs.submit").maker,
             actor=user.actor,
@@ -59,12 +64,13 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
             slots=1,
             memory_bytes=memory_bytes,
             gpus=spec.resources.gpus,
+            max_runtime_s=spec.resources.max_runtime.total_seconds(),
             request_sha256=request_sha256,
             idempotency_key=key,
             warnings=[warning.model_dump(mode="json") for warning in found.report.warnings] if found.report else [],
         )
         # Two requests with one key may have met: then the earlier one counts here as well.
-        _check_same(row.request_sha256, request_sha256)
+        check_same(row.request_sha256, request_sha256)
         return detail(work, row), created
 
 
@@ -94,9 +100,20 @@ def estimate(parts: Parts, user: Principal, document: dict[str, Any]) -> Estimat
     return _inspected(parts, spec, frozen).estimate
 
 
-def list_jobs(parts: Parts, user: Principal, *, states: list[str], before: int | None, limit: int) -> JobList:
+@dataclass(frozen=True)
+class Whose:
+    """Whose jobs a list shows: the caller's own unless more is asked for."""
+
+    everybody: bool = False
+    owner: str | None = None
+
+
+def list_jobs(
+    parts: Parts, user: Principal, whose: Whose, *, states: list[str], before: int | None, limit: int
+) -> JobList:
     with parts.database.unit_of_work() as work:
-        rows = work.jobs.list(user.reach("jobs.read"), states=states, before=before, limit=limit + 1)
+        reach = _reach_of(work, user.reach("jobs.read"), whose)
+        rows = work.jobs.list(reach, states=states, before=before, limit=limit + 1)
     page = rows[:limit]
     has_more = len(rows) > limit
     return JobList(
@@ -108,22 +125,33 @@ def list_jobs(parts: Parts, user: Principal, *, states: list[str], before: int |
 
 def get_job(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
     with parts.database.unit_of_work() as work:
-        return detail(work, _found(work, user.reach("jobs.read"), job_id))
+        return detail(work, found(work, user.reach("jobs.read"), job_id))
 
 
 def cancel(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
     """Cancels a queued job at once; an active one is asked to stop and is `cancelling` until it has."""
     with parts.database.unit_of_work() as work:
-        _found(work, user.reach("jobs.cancel"), job_id)
+        found(work, user.reach("jobs.cancel"), job_id)
         row = work.jobs.request_cancel(job_id, actor=user.actor)
         if row is None:
             raise ApiError(409, "The job has ended already; there is nothing to cancel.", code="job_ended")
         return detail(work, row)
 
 
+def delete(parts: Parts, user: Principal, job_id: UUID) -> Deleted:
+    """Deletes an ended job. Raises ApiError 404; 409 when it has not ended, or while another goes on from it."""
+    with parts.database.unit_of_work() as work:
+        found(work, user.reach("jobs.delete"), job_id)
+        check_unused(f"The job {job_id}", work.removal.uses_of_job(job_id))
+        freed_bytes = work.removal.delete_job(job_id)
+        if freed_bytes is None:
+            raise ApiError(409, "The job has not ended. Cancel it first, then delete it.", code="job_active")
+        return Deleted(deleted=[str(job_id)], bytes=freed_bytes)
+
+
 def logs(parts: Parts, user: Principal, job_id: UUID, *, fence: int, number: int, limit: int) -> LogPage:
     with parts.database.unit_of_work() as work:
-        _found(work, user.reach("jobs.read"), job_id)
+        found(work, user.reach("jobs.read"), job_id)
         events = work.events.after(job_id, fence, number, limit=limit + 1, kinds=("log",))
     lines = [
         LogLine.of(item.fence, item.number, item.at, item.event)
@@ -135,7 +163,7 @@ def logs(parts: Parts, user: Principal, job_id: UUID, *, fence: int, number: int
     return LogPage(data=lines, has_more=len(events) > limit, cursor=f"{fence}-{max(number, 0)}")
 
 
-def _found(work: UnitOfWork, reach: Reach, job_id: UUID) -> JobRow:
+def found(work: UnitOfWork, reach: Reach, job_id: UUID) -> JobRow:
     """Raises ApiError 404: what is out of reach does not exist."""
     row = work.jobs.find(reach, job_id)
     if row is None:
@@ -143,16 +171,28 @@ def _found(work: UnitOfWork, reach: Reach, job_id: UUID) -> JobRow:
     return row
 
 
+def _reach_of(work: UnitOfWork, reach: Reach, whose: Whose) -> Reach:
+    """Raises ApiError 404 for an owner out of reach, and 403 where everybody's jobs are."""
+    if whose.owner is not None:
+        owner = work.owners.find(reach, whose.owner)
+        if owner is None:
+            raise not_found(f"owner {whose.owner}")
+        return Reach.of(owner.id)
+    if whose.everybody and not reach.everybody:
+        raise NotAllowed("Everybody's jobs are shown to administrators. Leave `all` out to see yours.")
+    return reach if whose.everybody else reach.own
+
+
 def _earlier(parts: Parts, user: Principal, key: str, request_sha256: str) -> JobDetail | None:
     with parts.database.unit_of_work() as work:
         row = work.jobs.find_by_key(user.reach("jobs.submit").maker, key)
         if row is None:
             return None
-        _check_same(row.request_sha256, request_sha256)
+        check_same(row.request_sha256, request_sha256)
         return detail(work, row)
 
 
-def _check_same(earlier_sha256: str, sha256: str) -> None:
+def check_same(earlier_sha256: str, sha256: str) -> None:
     if earlier_sha256 != sha256:
         raise ApiError(
             409,
@@ -162,18 +202,14 @@ def _check_same(earlier_sha256: str, sha256: str) -> None:
         )
 
 
-def _check_room(work: UnitOfWork, memory_bytes: int, gpus: int) -> None:
+def check_room(work: UnitOfWork, memory_bytes: int, gpus: int) -> None:
     """Raises InvalidInput when no host of the platform is large enough: such a job would wait for ever."""
-    job = Waiting(UUID(int=0), priority=0, order=0, slots=1, memory_bytes=memory_bytes, gpus=gpus)
-    hosts = [
-        Host(host.name, slots_total=host.slots, memory_bytes_total=host.memory_bytes, gpus_total=host.gpus)
-        for host in work.hosts.known()
-    ]
-    if problem := why_no_host_fits(job, hosts):
+    hosts = [Host(host.name, Resources(host.slots, host.memory_bytes, host.gpus)) for host in work.hosts.known()]
+    if problem := why_no_host_fits(Resources(1, memory_bytes, gpus), hosts):
         raise InvalidInput([problem])
 
 
-def _sha256(document: dict[str, Any]) -> str:
+def sha256_of(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

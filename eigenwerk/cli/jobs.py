@@ -1,4 +1,4 @@
-"""submit, watch, jobs, show, logs, cancel."""
+"""submit, watch, show, logs, cancel; jobs: list, rm."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from eigenwerk.cli.console import (
     ID_CHARS,
     JobId,
     JsonOption,
+    YesOption,
     age,
+    confirm_deletion,
     note,
     platform,
     say,
+    say_deleted,
     say_json,
     say_json_line,
     say_table,
@@ -32,6 +35,7 @@ from eigenwerk.watch import figures, watch_on
 from jobspecs.lifecycle import JobState
 
 commands = typer.Typer()
+job_commands = typer.Typer(invoke_without_command=True)
 
 #: What a shell reports of a program that Ctrl-C ended.
 _EXIT_INTERRUPTED = 130
@@ -77,26 +81,33 @@ def watch(job_id: JobId, as_json: JsonOption = False) -> None:
         watch_to_end(client, client.find_job_id(job_id), as_json)
 
 
-@commands.command("jobs")
+@job_commands.callback()
 def list_jobs(
+    context: typer.Context,
     state: Annotated[
         list[JobState] | None, typer.Option(help="Only jobs in this state; may be given several times.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=2000, help="At most so many, newest first.")] = 20,
+    everybody: Annotated[bool, typer.Option("--all", help="Everybody's jobs. Needs an administrator's token.")] = False,
+    user: Annotated[str | None, typer.Option(help="This user's jobs. Needs an administrator's token.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List your jobs, newest first.
+    """List your jobs, newest first; delete those that have ended. An administrator also sees others' jobs.
 
     Example: eigenwerk jobs --state running --state queued
     """
+    if context.invoked_subcommand is not None:
+        return
     with platform() as client:
-        found = client.jobs(limit=limit, states=[str(item) for item in state or ()])
+        found = client.jobs(limit=limit, states=[str(item) for item in state or ()], everybody=everybody, owner=user)
     if as_json:
         say_json(found)
         return
+    others = everybody or user is not None
     rows = [
         [
             job.id[:ID_CHARS],
+            *([job.owner] if others else []),
             job.name,
             job.kind,
             job.state + (f" ({job.reason})" if job.reason else ""),
@@ -104,7 +115,21 @@ def list_jobs(
         ]
         for job in found
     ]
-    say_table(["ID", "NAME", "KIND", "STATE", "AGE"], rows, "You have no such jobs. Submit one: eigenwerk submit SPEC")
+    headings = ["ID", *(["OWNER"] if others else []), "NAME", "KIND", "STATE", "AGE"]
+    nobody = "There are no such jobs." if others else "You have no such jobs. Submit one: eigenwerk submit SPEC"
+    say_table(headings, rows, nobody)
+
+
+@job_commands.command("rm")
+def remove_job(job_id: JobId, yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Delete an ended job with its log and checkpoints. The model or data set that it made stays.
+
+    Example: eigenwerk jobs rm 3f2a91c0
+    """
+    with platform() as client:
+        job_id = client.find_job_id(job_id)
+        confirm_deletion(f"the job {job_id}", yes)
+        say_deleted(client.delete_job(job_id), as_json)
 
 
 @commands.command()
@@ -161,6 +186,35 @@ def cancel(job_id: JobId, as_json: JsonOption = False) -> None:
         say_json(job)
     else:
         say(f"{job.id[:ID_CHARS]}  {job.state}")
+
+
+@commands.command()
+def retry(
+    job_id: JobId,
+    checkpoint_required: Annotated[
+        bool, typer.Option("--checkpoint-required", help="Refuse when there is no checkpoint to go on from.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the new job to its end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a failed or cancelled job: a new job, from its last checkpoint.
+
+    Checkpoints are kept for a week after the end; without one the new job starts anew.
+
+    Example: eigenwerk retry 3f2a91c0 --watch
+    """
+    with platform() as client:
+        job = client.retry(client.find_job_id(job_id), checkpoint_required=checkpoint_required)
+        if as_json and watch:
+            say_json_line({"type": "submitted", "data": job})
+        elif as_json:
+            say_json(job)
+        else:
+            say(job.id)
+            from_step = f"goes on from step {job.checkpoint_step}" if job.checkpoint_step is not None else "starts anew"
+            note(f"It {from_step}. Watch it: eigenwerk watch {job.id[:ID_CHARS]}")
+        if watch:
+            watch_to_end(client, job.id, as_json)
 
 
 def _submitted(client: Client, file: SpecFile) -> Job:
@@ -224,7 +278,11 @@ def _described(job: Job) -> list[str]:
         ("reason", job.reason),
         ("message", job.message),
         ("remedy", job.remedy),
+        ("waiting for", job.waiting_for),
         ("attempts", str(job.attempts)),
+        ("retry of", job.retry_of),
+        ("retried as", " ".join(job.retried_as)),
+        ("checkpoint", None if job.checkpoint_step is None else f"step {job.checkpoint_step}"),
         ("submitted", f"{age(job.created_at)} ago"),
         ("started", f"{age(job.started_at)} ago" if job.started_at else None),
         ("finished", f"{age(job.finished_at)} ago" if job.finished_at else None),

@@ -56,6 +56,7 @@ def submit(work: UnitOfWork, inputs: FrozenInputs) -> UUID:
         slots=1,
         memory_bytes=1,
         gpus=0,
+        max_runtime_s=3600,
         request_sha256="0" * 64,
     )
     return row.id
@@ -129,7 +130,7 @@ def test_only_an_ended_job_is_deleted_and_what_it_made_stays(database: Database)
     with database.unit_of_work() as work:
         job = submit(work, FrozenInputs())
         owner = work.users.ensure("tester")
-        assert not work.removal.delete_job(job)
+        assert work.removal.delete_job(job) is None
         for _ in range(2):
             work.jobs.assign(job, "gone", lease_s=60)
             work.jobs.transition(job, JobState.queued, actor="reaper")
@@ -140,7 +141,7 @@ def test_only_an_ended_job_is_deleted_and_what_it_made_stays(database: Database)
         manifest = Manifest(artifact="model", files=())
         work.models.add_version(owner.id, "made", manifest=manifest, prefix=prefix, job_id=job, fence=3)
     with database.unit_of_work() as work:
-        assert work.removal.delete_job(job)
+        assert work.removal.delete_job(job) == 0
         assert work.jobs.get(job) is None
     with database.unit_of_work() as work:
         versions = work.models.list_versions(Reach.of(owner.id), Reference(name="made"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
@@ -19,7 +20,7 @@ from workers.attempt.checkpoint_sync import forget_checkpoints
 from workers.attempt.lease import Lease
 from workers.attempt.orders import Order, Orders
 from workers.attempt.scratch import Scratch
-from workers.files.input_cache import InputCache
+from workers.files.host_cache import HostCache
 from workers.process.zygote_client import ChildProcess
 
 log = logging.getLogger(__name__)
@@ -55,12 +56,11 @@ class AssignedJob:
 
     id: UUID
     fence: int
-    owner_id: UUID
     name: str
     spec: dict[str, object]
     inputs: dict[str, object]
-    #: Indices of the host's GPUs that are the job's.
-    gpus: tuple[int, ...]
+    #: Those of the host's GPUs that are the job's, as CUDA names them.
+    gpus: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,20 @@ class Workbench:
     database: Database
     store: ObjectStore
     publisher: ProgressPublisher
-    cache: InputCache
+    cache: HostCache
     scratch: Scratch
     times: LeaseTimes
     #: Forks a child for a task file. Raises ZygoteUnavailable.
     spawn: Callable[[Path], ChildProcess]
+    #: The platform's time, by which events are dated.
+    now: Callable[[], datetime]
 
     @property
     def actor(self) -> str:
         return f"host:{self.host}"
 
     def forget_checkpoints(self, job_id: UUID) -> None:
-        """Deletes all checkpoints of an ended job. What can't be deleted now is swept later."""
+        """Deletes all checkpoints of a job that has succeeded. What can't be deleted now is swept later."""
         try:
             forget_checkpoints(self.database, self.store, job_id, keep=0)
         except (ObjectStoreError, DatabaseUnavailable) as error:

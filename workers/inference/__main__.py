@@ -11,11 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
 from storage.settings import Settings
+from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.host import HostConfig
+from workers.daemon.instance import FolderInUse, HostNameTaken, folder_instance
 from workers.daemon.wakeup import Wakeup
 from workers.engines.registry import ENGINES
-from workers.files.model_cache import ModelCache
+from workers.files.host_cache import HostCache
 from workers.inference.deployed_model import Means
+from workers.inference.model_folders import ModelFolders
 from workers.inference.reconciler import POLL_S, Reconciler
 
 log = logging.getLogger(__name__)
@@ -25,8 +28,10 @@ PULLS_MAX = 2
 
 
 def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> None:
-    """Serves until SIGTERM or SIGINT. Raises ValueError or RuntimeError for settings that can't work, and
-    SchemaMismatch."""
+    """Serves until SIGTERM or SIGINT. Raises ValueError or RuntimeError for settings that can't work.
+
+    Raises FolderInUse and HostNameTaken when another worker has its folder or its name, and SchemaMismatch.
+    """
     wakeup = Wakeup()
     wakeup.catch_signals()
     database = Database(settings.database_url, connections_max=2, application="eigenwerk-inference")
@@ -41,17 +46,20 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
         )
     )
     scratch_dir = config.scratch_dir / "inference"
-    with ThreadPoolExecutor(PULLS_MAX, thread_name_prefix="pull") as pool:
+    cache = HostCache(config.cache_dir, store, bytes_max=config.cache_bytes_max)
+    with folder_instance(scratch_dir) as instance, ThreadPoolExecutor(PULLS_MAX, thread_name_prefix="pull") as pool:
         means = Means(
             engines={name: make(scratch_dir / "logs") for name, make in ENGINES.items()},
-            cache=ModelCache(scratch_dir / "models", store),
+            folders=ModelFolders(scratch_dir / "models", cache),
             pool=pool,
             wakeup=wakeup,
             threads=threads,
         )
-        reconciler = Reconciler(database, config.name, config.memory_bytes, settings.lease, means, warm)
+        reconciler = Reconciler(database, config.name, config.memory_bytes, settings.lease, means, warm, instance)
         log.info("inference worker %s: %d bytes of memory", config.name, config.memory_bytes)
+        alive = sign_of_life()
         while not wakeup.stopping:
+            alive()
             reconciler.tick(time.monotonic())
             wakeup.wait(POLL_S, reconciler.wake_fds())
         log.info("stopping")
@@ -73,8 +81,8 @@ def main() -> int:
             threads=int(os.environ.get("EIGENWERK_ENGINE_THREADS") or 1),
             warm=os.environ.get("EIGENWERK_WARM_ENGINE", "1") != "0",
         )
-    except SchemaMismatch as error:
-        log.error("error: %s", error)
+    except (FolderInUse, HostNameTaken, SchemaMismatch, RuntimeError) as error:
+        log.error("%s", error)
         return 1
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -18,8 +19,11 @@ from workers.attempt.attempt import Attempt
 from workers.attempt.execution import Journey
 from workers.attempt.scratch import Scratch
 from workers.attempt.services import AssignedJob, Workbench
-from workers.files.input_cache import InputCache
+from workers.files.host_cache import HostCache
 from workers.process.zygote_client import ChildProcess, ZygoteClient, ZygoteUnavailable
+
+#: The platform's time, which is not this machine's.
+NOW = datetime(2031, 5, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +53,11 @@ def bench(harness: Harness, zygote: ZygoteClient, children: list[ChildProcess]) 
         database=harness.database,
         store=harness.store,
         publisher=publisher,
-        cache=InputCache(scratch.cache, harness.store, bytes_max=1 << 20),
+        cache=HostCache(scratch.root / "cache", harness.store, bytes_max=1 << 20),
         scratch=scratch,
         times=LeaseTimes(lease_s=60, heartbeat_s=10, self_fence_s=45),
         spawn=spawn,
+        now=lambda: NOW,
     )
     publisher.close()
 
@@ -62,7 +67,7 @@ def attempt_at(harness: Harness, name: str, bench: Workbench) -> tuple[UUID, Att
     with harness.database.unit_of_work() as work:
         row = work.jobs.assign(job_id, "here", lease_s=60)
     assert row is not None
-    job = AssignedJob(job_id, row.fence, row.owner_id, row.name, row.spec, row.inputs, ())
+    job = AssignedJob(job_id, row.fence, row.name, row.spec, row.inputs, ())
     return job_id, Attempt(job, bench)
 
 
@@ -152,6 +157,13 @@ def test_a_job_that_finishes_while_it_is_being_preempted_is_delivered(
     run(attempt)
     assert harness.job(job_id).state == JobState.succeeded
     assert harness.result(job_id) is not None
+
+
+def test_events_are_dated_by_the_platforms_clock(harness: Harness, bench: Workbench) -> None:
+    job_id, attempt = attempt_at(harness, "plain", bench)
+    run(attempt)
+    with harness.database.unit_of_work() as work:
+        assert {event.at for event in work.events.after(job_id)} == {NOW}
 
 
 def test_events_that_cannot_be_written_do_not_keep_a_failed_job_from_its_end(
