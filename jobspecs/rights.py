@@ -42,6 +42,7 @@ Action = Literal[
     "schemas.read",
     "tokens.read",
     "tokens.write",
+    "usage.read",
     "users.create",
     "users.read",
 ]
@@ -84,6 +85,7 @@ RULES: Mapping[Action, Rule] = {
     "schemas.read": Rule(platform="read"),
     "tokens.read": Rule(own="read", others="admin"),
     "tokens.write": Rule(own="write", others="admin"),
+    "usage.read": Rule(own="read", others="admin"),
     "users.create": Rule(platform="admin"),
     "users.read": Rule(own="read"),
 }
