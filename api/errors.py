@@ -5,6 +5,7 @@
 ApiError              a status, a code for programs, a message for people
 InvalidInput          422: what is wrong, where, and what to do
 NotAllowed            403: the principal's rights don't reach that far
+OwnerGone             401: the user was deleted while the request was under way
 OSError               507 when a disk is full; so are DatabaseFull and ObjectStoreFull
 DatabaseUnavailable   503 with Retry-After; so is ObjectStoreUnavailable
 anything else         500 with the request's id; the details are in the log only
@@ -25,6 +26,7 @@ from starlette.exceptions import HTTPException
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.rights import NotAllowed
 from storage.database import DatabaseFull, DatabaseUnavailable
+from storage.database_errors import OwnerGone
 from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreFull, ObjectStoreRefused, ObjectStoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -127,6 +129,7 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     RequestValidationError,
     InvalidInput,
     NotAllowed,
+    OwnerGone,
     DatabaseUnavailable,
     ObjectStoreUnavailable,
     ObjectStoreRefused,
@@ -152,6 +155,8 @@ def api_error(request: Request, error: Exception) -> ApiError:
         return _refusal(error.problems)
     if isinstance(error, NotAllowed):
         return ApiError(403, str(error))
+    if isinstance(error, OwnerGone):
+        return ApiError(401, str(error))
     if isinstance(error, ObjectCorrupt | ObjectNotFound):
         log.error("%s %s: %s", request.method, request.url.path, error)
         message = "A stored object is damaged or missing. Restore it from a backup, or push or train it again."

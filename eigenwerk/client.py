@@ -21,6 +21,7 @@ from eigenwerk.resources import (
     Deployment,
     Job,
     JobSummary,
+    Leaving,
     LogLine,
     Token,
     User,
@@ -200,6 +201,18 @@ class Client(ArtifactCalls, InferenceCalls):
 
     def create_user(self, name: str) -> User:
         return User.model_validate(self._transport.call("POST", "/v1/users", json={"name": name}))
+
+    def delete_user(
+        self, name: str, *, give_to: str | None = None, delete_things: bool = False, cancel_jobs: bool = False
+    ) -> Leaving | None:
+        """Deletes a user, whose tokens end at once. What it has passes to `give_to`, or is deleted.
+
+        None once the user is gone; else what must be stopped before: ask again then. Status 409, and nothing changed,
+        when things are left or names clash.
+        """
+        params = given(give_to=give_to, delete_things=delete_things or None, cancel_jobs=cancel_jobs or None)
+        left = self._transport.call("DELETE", f"/v1/users/{quote(name, safe='')}", params=params)
+        return None if left is None else Leaving.model_validate(left)
 
     def create_token(self, *, user: str = "me", scopes: Sequence[str], expires_in: str | None = None) -> Token:
         """Makes a token; its text is in the answer and never again. `expires_in`: 12h, 30d."""

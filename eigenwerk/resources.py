@@ -282,6 +282,14 @@ class User(Resource):
     scopes: list[str] = Field(default_factory=list)
 
 
+class Leaving(Resource):
+    """A user that goes once its jobs and deployments have been stopped."""
+
+    name: str
+    jobs: int
+    deployments: int
+
+
 class Token(Resource):
     """A token by its first characters; `token` itself is there once, when it is made."""
 

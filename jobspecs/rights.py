@@ -44,6 +44,7 @@ Action = Literal[
     "tokens.write",
     "usage.read",
     "users.create",
+    "users.delete",
     "users.read",
 ]
 #: Whose the thing is: an owner's that the principal acts for, another's, or nobody's.
@@ -87,6 +88,7 @@ RULES: Mapping[Action, Rule] = {
     "tokens.write": Rule(own="write", others="admin"),
     "usage.read": Rule(own="read", others="admin"),
     "users.create": Rule(platform="admin"),
+    "users.delete": Rule(own="admin", others="admin"),
     "users.read": Rule(own="read"),
 }
 

@@ -35,6 +35,7 @@ TABLE = """
     tokens.write       write  admin  -
     usage.read         read   admin  -
     users.create       -      -      admin
+    users.delete       admin  admin  -
     users.read         read   -      -
 """
 CELLS = {action: needed for action, *needed in (line.split() for line in TABLE.strip().splitlines())}

@@ -207,7 +207,6 @@ class Supervisor:
         assigned = AssignedJob(
             id=job.id,
             fence=job.fence,
-            owner_id=job.owner_id,
             name=job.name,
             spec=job.spec,
             inputs=job.inputs,

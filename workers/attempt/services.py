@@ -56,7 +56,6 @@ class AssignedJob:
 
     id: UUID
     fence: int
-    owner_id: UUID
     name: str
     spec: dict[str, object]
     inputs: dict[str, object]
