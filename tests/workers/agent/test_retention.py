@@ -37,7 +37,7 @@ def versions(harness: Harness, owner_id: UUID) -> list[str]:
 
 
 def sweep(harness: Harness, retention: Retention | None) -> int:
-    return Housekeeper(harness.database, harness.store, retention).sweep().old
+    return Housekeeper(harness.database, harness.store, retention=retention).sweep().old
 
 
 def test_old_versions_go_only_if_asked_and_never_the_newest_or_one_in_use(harness: Harness) -> None:
