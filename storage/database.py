@@ -27,6 +27,7 @@ from storage.leadership import Leadership
 from storage.repositories.attempts import AttemptRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
+from storage.repositories.decisions import DecisionRepository
 from storage.repositories.deployments import DeploymentRepository
 from storage.repositories.events import EventRepository
 from storage.repositories.garbage import GarbageRepository
@@ -102,6 +103,10 @@ class UnitOfWork:
     @cached_property
     def queue(self) -> QueueRepository:
         return QueueRepository(self.session)
+
+    @cached_property
+    def decisions(self) -> DecisionRepository:
+        return DecisionRepository(self.session)
 
     @cached_property
     def events(self) -> EventRepository:
