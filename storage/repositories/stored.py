@@ -51,10 +51,10 @@ class StoredRepository:
         """Sorted by owner, and the kind with most bytes first."""
         file = func.jsonb_array_elements(CheckpointRow.manifest["files"]).column_valued("file")
         checkpoint_bytes = select(func.sum(cast(file.op("->>")("bytes"), BigInteger))).scalar_subquery()
-        datasets = select(DatasetVersionRow.bytes.label("bytes"), DatasetRow.owner_id.label("owner_id"))
-        models = select(ModelVersionRow.bytes.label("bytes"), ModelRow.owner_id.label("owner_id"))
-        checkpoints = select(checkpoint_bytes.label("bytes"), JobRow.owner_id.label("owner_id"))
-        imports = select(ModelImportFileRow.bytes.label("bytes"), ModelImportRow.owner_id.label("owner_id"))
+        datasets = select(DatasetVersionRow.bytes.label("bytes"), DatasetRow.owner_id.label("whose"))
+        models = select(ModelVersionRow.bytes.label("bytes"), ModelRow.owner_id.label("whose"))
+        checkpoints = select(checkpoint_bytes.label("bytes"), JobRow.owner_id.label("whose"))
+        imports = select(ModelImportFileRow.bytes.label("bytes"), ModelImportRow.owner_id.label("whose"))
         imports = imports.join(ModelImportRow, ModelImportRow.id == ModelImportFileRow.import_id)
         kinds = {
             "datasets": datasets.join(DatasetRow, DatasetRow.id == DatasetVersionRow.dataset_id),
@@ -90,7 +90,7 @@ class StoredRepository:
 
     def _summed(self, reach: Reach, kind: str, query: Select[tuple[int, UUID]]) -> list[Stored]:
         each = query.subquery()
-        totals = select(OwnerRow.name, func.count(), func.sum(each.c.bytes)).join(each, each.c.owner_id == OwnerRow.id)
+        totals = select(OwnerRow.name, func.count(), func.sum(each.c.bytes)).join(each, each.c.whose == OwnerRow.id)
         rows = self._session.execute(totals.where(within(reach, OwnerRow.id)).group_by(OwnerRow.name))
         return [Stored(owner, kind, count, int(total or 0)) for owner, count, total in rows]
 
