@@ -27,7 +27,7 @@ from deploy.embedded.errors import EmbeddedError, full_disk, hint_at_full_disk
 from deploy.embedded.given import Given
 from deploy.embedded.home import open_home
 from deploy.embedded.host_memory import MEMORY_LEAST_BYTES, MEMORY_RESERVE_BYTES, host_memory_bytes
-from deploy.embedded.processes import LOG_BYTES_MAX, ManagedProcess, free_port
+from deploy.embedded.processes import LOG_BYTES_MAX, ManagedProcess, Server, free_port
 from deploy.embedded.stack import EmbeddedServices
 from deploy.embedded.supervision import SignOfLife, Supervised, Watch, Watcher
 
@@ -288,11 +288,14 @@ def test_what_no_longer_answers_is_ended_and_started_again(tmp_path: Path) -> No
 def test_while_a_server_is_silent_nothing_follows_from_the_silence_of_those_who_wait_for_it() -> None:
     clock = Clock()
     server = Watch("postgres", lambda: False, patience_s=600, clock=clock)
-    worker = Watch("worker", lambda: False, patience_s=10, needs_servers=True, clock=clock)
+    redis = Watch("redis", lambda: True, patience_s=600, clock=clock)
+    unrelated = Watch("other", lambda: False, patience_s=10, needs=redis, clock=clock)
+    worker = Watch("worker", lambda: False, patience_s=10, needs=server, clock=clock)
     for clock.now_s in range(100):
-        Watcher([server, worker]).look()
+        Watcher([worker, unrelated, redis, server]).look()
     assert not worker.lost()
     assert not server.lost()
+    assert unrelated.lost()
 
 
 def test_a_log_is_set_aside_while_it_is_written_and_stays_within_its_bound(tmp_path: Path) -> None:
@@ -325,6 +328,32 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(EmbeddedError, match=r"the disk that holds .*home is full \(1 MiB are left\); make room"):
         open_home(tmp_path / "home")
     assert full_disk(tmp_path) in hint_at_full_disk(tmp_path)
+
+
+class NotReady(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+        self.wfile.write(b'{"reasons": ["The object store does not answer."]}')
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def test_an_api_that_is_not_ready_says_why(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), NotReady)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    address = ApiAddress("127.0.0.1", server.server_port)
+    process = ManagedProcess(
+        name="api", argv=("/bin/sleep", "600"), environment={}, directory=tmp_path, log=tmp_path / "log"
+    )
+    try:
+        with pytest.raises(EmbeddedError, match=r"api is not ready after 0\.1 s: The object store does not answer\."):
+            Server(process=process, is_ready=address.is_ready, reasons=address.reasons, timeout_s=0.1).start()
+    finally:
+        process.kill()
+        server.shutdown()
+        server.server_close()
 
 
 class Ready(BaseHTTPRequestHandler):
