@@ -24,8 +24,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
+from storage.repositories.attempts import AttemptRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
+from storage.repositories.decisions import DecisionRepository
 from storage.repositories.deployments import DeploymentRepository
 from storage.repositories.events import EventRepository
 from storage.repositories.garbage import GarbageRepository
@@ -102,12 +104,20 @@ class UnitOfWork:
         return QueueRepository(self.session)
 
     @cached_property
+    def decisions(self) -> DecisionRepository:
+        return DecisionRepository(self.session)
+
+    @cached_property
     def events(self) -> EventRepository:
         return EventRepository(self.session)
 
     @cached_property
     def checkpoints(self) -> CheckpointRepository:
         return CheckpointRepository(self.session)
+
+    @cached_property
+    def attempts(self) -> AttemptRepository:
+        return AttemptRepository(self.session)
 
     @cached_property
     def hosts(self) -> HostRepository:
