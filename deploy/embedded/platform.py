@@ -118,9 +118,7 @@ def platform_processes(
 
     api = _module(home, "api", "api", {**settings, **hub, **api_settings})
     return [
-        Server(
-            process=api, is_ready=address.is_ready, answers=address.is_alive, reasons=address.reasons, timeout_s=120.0
-        ),
+        Server(process=api, is_ready=address.is_ready, reasons=address.reasons, timeout_s=120.0),
         with_a_sign("scheduler", "workers.scheduler", settings),
         with_a_sign("worker", "workers.agent", {**settings, **compute}),
         with_a_sign("inference", "workers.inference", {**settings, **compute}),

@@ -173,7 +173,7 @@ class Server:
 
     process: ManagedProcess
     is_ready: Callable[[], bool]
-    #: Whether it still answers, later on; by default the same question.
+    #: Whether it still answers, later on, where that is another question.
     answers: Callable[[], bool] | None = None
     #: What it says itself about not being ready.
     reasons: Callable[[], str] = lambda: ""
