@@ -80,6 +80,7 @@ CALLS = {
     "embed": ["embed", "sentences", "one", "two"],
     "rerank": ["rerank", "judge", "which", "one", "two"],
     "schema": ["schema", "train-classifier"],
+    "usage": ["usage", "--storage"],
     "users create": ["users", "create", "alex"],
     "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
     "tokens": ["tokens"],
@@ -110,6 +111,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         "revoked_at": None,
     }
     classes = [[{"label": "good", "score": 0.9}]] * 2
+    stored = {"owner": "admin", "kind": "models", "items": 1, "bytes": 2048}
     answers: dict[str, Any] = {
         "POST /v1/jobs": (201, job()),
         "POST /v1/jobs/check": (200, data_report()),
@@ -152,6 +154,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         "POST /v1/embeddings": (200, {"model": "sentences", "version": 1, "data": VECTORS}),
         "POST /v1/rerank": (200, {"model": "judge", "version": 1, "results": RANKS}),
         "GET /v1/schemas/train-classifier": (200, {"type": "object"}),
+        "GET /v1/usage/storage": (200, {"data": [stored], "bytes_total": 2048}),
         "POST /v1/users": (201, {"id": "u2", "name": "alex"}),
         "GET /v1/users/me/tokens": (200, {"data": [token]}),
         "POST /v1/users/me/tokens": (201, {**token, "token": "ew_abcdefgh"}),
