@@ -93,6 +93,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(parts.spool.sweep)
     sweeping = asyncio.create_task(_sweep_on(parts.spool))
     try:
+        # Begun now, so that the first file finds it warm.
+        parts.confinement.start()
         yield
     finally:
         sweeping.cancel()
