@@ -50,6 +50,20 @@ def test_nobody_else_sees_or_cancels_others_jobs(api: Api) -> None:
     assert api.client.get("/v1/jobs", params={"owner": api.user}).json()["data"][0]["id"] == job_id
 
 
+def test_only_an_administrator_raises_a_job_above_others(api: Api) -> None:
+    job_id = submitted(api)
+    for job, status in ((job_id, 403), (str(uuid4()), 403)):
+        assert api.client.patch(f"/v1/jobs/{job}", json={"boost": 1}).status_code == status
+    assert api.client.get(f"/v1/jobs/{job_id}").json()["boost"] == 0
+    raised = api.admin.patch(f"/v1/jobs/{job_id}", json={"boost": 1})
+    assert (raised.status_code, raised.json()["boost"]) == (200, 1)
+    with api.database.unit_of_work() as work:
+        assert str(work.queue.heads(1)[0].id) == job_id, "it is first of everybody's"
+    assert api.admin.patch(f"/v1/jobs/{job_id}", json={"boost": 101}).status_code == 422
+    assert api.client.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+    assert api.admin.patch(f"/v1/jobs/{job_id}", json={"boost": 2}).status_code == 409
+
+
 class TestDeletingUsers:
     def test_tokens_end_and_things_pass_on_with_jobs_that_run(self, api: Api) -> None:
         leaver, taker = new_name(), new_name()
