@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
+from storage.repositories.attempts import AttemptRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.deployments import DeploymentRepository
@@ -108,6 +109,10 @@ class UnitOfWork:
     @cached_property
     def checkpoints(self) -> CheckpointRepository:
         return CheckpointRepository(self.session)
+
+    @cached_property
+    def attempts(self) -> AttemptRepository:
+        return AttemptRepository(self.session)
 
     @cached_property
     def hosts(self) -> HostRepository:

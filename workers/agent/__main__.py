@@ -51,7 +51,7 @@ def run(settings: Settings, config: HostConfig) -> None:
         supervisor = Supervisor(config, bench, zygote, instance=instance, clock=clock, poll_s=settings.poll_s)
 
         on_termination(supervisor.stop)
-        housekeeper = Housekeeper(database, store)
+        housekeeper = Housekeeper(database, store, checkpoints_kept_s=settings.checkpoints_kept_s)
         housekeeper.start()
         hints = HintListener(config.name, settings.redis_url, supervisor.wake)
         try:
