@@ -184,6 +184,22 @@ class Deleted(Resource):
     bytes: int
 
 
+class StoredKind(Resource):
+    """`kind`: datasets, models, checkpoints or imports."""
+
+    owner: str
+    kind: str
+    items: int
+    bytes: int
+
+
+class StorageUsage(Resource):
+    """Bytes in the object store by owner and kind."""
+
+    data: list[StoredKind]
+    bytes_total: int
+
+
 class Deployment(Resource):
     """A served model. `state`: `pending`, `starting`, `ready`, `failed` or `stopping`."""
 

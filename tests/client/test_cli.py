@@ -69,6 +69,7 @@ CALLS = {
     "rerank": ["rerank", "judge", "which", "one", "two"],
     "schema": ["schema", "train-classifier"],
     "jobs boost": ["jobs", "boost", JOB_ID, "--boost", "5"],
+    "usage": ["usage", "--storage"],
     "users create": ["users", "create", "alex"],
     "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
     "tokens": ["tokens"],
@@ -99,6 +100,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         "revoked_at": None,
     }
     classes = [[{"label": "good", "score": 0.9}]] * 2
+    stored = {"owner": "admin", "kind": "models", "items": 1, "bytes": 2048}
     answers: dict[str, Any] = {
         "POST /v1/jobs": (201, job()),
         "POST /v1/jobs/check": (200, data_report()),
@@ -141,6 +143,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         "POST /v1/embeddings": (200, {"model": "sentences", "version": 1, "data": VECTORS}),
         "POST /v1/rerank": (200, {"model": "judge", "version": 1, "results": RANKS}),
         "GET /v1/schemas/train-classifier": (200, {"type": "object"}),
+        "GET /v1/usage/storage": (200, {"data": [stored], "bytes_total": 2048}),
         "POST /v1/users": (201, {"id": "u2", "name": "alex"}),
         "GET /v1/users/me/tokens": (200, {"data": [token]}),
         "POST /v1/users/me/tokens": (201, {**token, "token": "ew_abcdefgh"}),
@@ -188,7 +191,7 @@ def test_every_command_has_a_help_with_an_example_and_the_option_json() -> None:
 
 
 def test_every_command_that_talks_to_the_platform_is_tried_here() -> None:
-    assert {path for path, _ in commands()} - {"up", "users"} == CALLS.keys()
+    assert {path for path, _ in commands()} - {"up", "users", "backup", "restore"} == CALLS.keys()
 
 
 @pytest.mark.parametrize("command", CALLS)
