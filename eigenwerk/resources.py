@@ -183,6 +183,38 @@ class Deleted(Resource):
     bytes: int
 
 
+class Host(Resource):
+    """A worker that runs jobs; `reason`, `message` and `remedy` say why it takes none."""
+
+    name: str
+    alive: bool
+    accepting: bool
+    reason: str | None = None
+    message: str | None = None
+    remedy: str | None = None
+    slots: int
+    memory_bytes: int
+    gpus: int
+    clock_offset_s: float | None = None
+    seen_at: datetime
+
+
+class StoredKind(Resource):
+    """`kind`: datasets, models, checkpoints or imports."""
+
+    owner: str
+    kind: str
+    items: int
+    bytes: int
+
+
+class StorageUsage(Resource):
+    """Bytes in the object store by owner and kind."""
+
+    data: list[StoredKind]
+    bytes_total: int
+
+
 class Deployment(Resource):
     """A served model. `state`: `pending`, `starting`, `ready`, `failed` or `stopping`."""
 
