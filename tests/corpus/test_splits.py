@@ -52,7 +52,7 @@ def test_a_sample_keeps_its_strata_and_says_when_it_can_not() -> None:
     assert len(stratified_split(labels, "abc", rows=6, fraction=0.5, seed=1).train) == 3
     with pytest.raises(InvalidInput, match="5 rows can't hold 2 of each of 3 classes") as refused:
         stratified_split(labels, "abc", rows=5, fraction=0.5, seed=1)
-    assert refused.value.problems[0].field == "rows" and "Raise rows" in refused.value.problems[0].remedy
+    assert refused.value.problems[0].field == "rows" and "Raise rows" in str(refused.value.problems[0])
     with pytest.raises(InvalidInput, match="class 'c' has 1 row; it needs 2") as refused:
         stratified_split(np.array([0, 0, 1, 1, 2]), "abc", rows=None, fraction=0.5, seed=1)
     assert refused.value.problems[0].field == "label"
