@@ -21,6 +21,7 @@ from api.generation.model_endpoints import router as model_generation
 from api.generation.model_endpoints import tgi_router as tgi_generation
 from api.health.endpoints import router as health
 from api.health.service import ReadinessProbe
+from api.hosts.endpoints import router as hosts
 from api.jobs.endpoints import router as jobs
 from api.jobs.watching import router as watching
 from api.metrics import Metrics
@@ -35,6 +36,7 @@ from api.rerank.endpoints import router as rerank
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
+from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ _ROUTERS = (
     registry_files,
     registry,
     deployments,
+    hosts,
     classify,
     generation,
     model_generation,
@@ -55,6 +58,7 @@ _ROUTERS = (
     rerank,
     models,
     one_model,
+    usage,
     users,
     spec_schemas,
     health,
@@ -89,6 +93,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(parts.spool.sweep)
     sweeping = asyncio.create_task(_sweep_on(parts.spool))
     try:
+        # Begun now, so that the first file finds it warm.
+        parts.confinement.start()
         yield
     finally:
         sweeping.cancel()

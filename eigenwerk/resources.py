@@ -31,6 +31,7 @@ class JobSummary(Resource):
     message: str | None = None
     #: What the user can do about `reason`.
     remedy: str | None = None
+    boost: int = 0
     attempts: int = 0
     created_at: datetime
     started_at: datetime | None = None
@@ -181,6 +182,38 @@ class Deleted(Resource):
 
     deleted: list[str]
     bytes: int
+
+
+class Host(Resource):
+    """A worker that runs jobs; `reason`, `message` and `remedy` say why it takes none."""
+
+    name: str
+    alive: bool
+    accepting: bool
+    reason: str | None = None
+    message: str | None = None
+    remedy: str | None = None
+    slots: int
+    memory_bytes: int
+    gpus: int
+    clock_offset_s: float | None = None
+    seen_at: datetime
+
+
+class StoredKind(Resource):
+    """`kind`: datasets, models, checkpoints or imports."""
+
+    owner: str
+    kind: str
+    items: int
+    bytes: int
+
+
+class StorageUsage(Resource):
+    """Bytes in the object store by owner and kind."""
+
+    data: list[StoredKind]
+    bytes_total: int
 
 
 class Deployment(Resource):

@@ -40,6 +40,7 @@ from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import OwnerRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
+from storage.repositories.stored import StoredRepository
 from storage.repositories.users import UserRepository
 from storage.schema import check_schema
 
@@ -138,6 +139,10 @@ class UnitOfWork:
     @cached_property
     def leader(self) -> LeaderRepository:
         return LeaderRepository(self.session)
+
+    @cached_property
+    def stored(self) -> StoredRepository:
+        return StoredRepository(self.session)
 
     @cached_property
     def outbox(self) -> OutboxRepository:

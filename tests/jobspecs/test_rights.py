@@ -20,6 +20,8 @@ TABLE = """
     deployments.ask    read   -      -
     deployments.read   read   -      -
     deployments.write  write  -      -
+    hosts.read         -      -      read
+    jobs.boost         admin  admin  -
     jobs.cancel        write  admin  -
     jobs.check         read   -      -
     jobs.delete        write  admin  -
@@ -33,6 +35,7 @@ TABLE = """
     schemas.read       -      -      read
     tokens.read        read   admin  -
     tokens.write       write  admin  -
+    usage.read         read   admin  -
     users.create       -      -      admin
     users.delete       admin  admin  -
     users.read         read   -      -

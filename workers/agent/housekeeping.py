@@ -18,6 +18,7 @@ from jobspecs.manifest import Manifest
 from storage.database import Database, DatabaseUnavailable
 from storage.objects import ObjectStore, ObjectStoreError
 from storage.settings import Settings
+from workers.agent.retention import Retention, apply_retention
 
 log = logging.getLogger(__name__)
 
@@ -37,24 +38,34 @@ IMPORT_STALE = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Swept:
-    """How many of each were deleted; of garbage, checkpoints and attempts, the objects."""
+    """How many of each were deleted; of garbage, checkpoints and attempts, the objects.
+
+    `old`: versions that retention deleted, and jobs whose events it did.
+    """
 
     garbage: int
     checkpoints: int
     attempts: int
     uploads: int
     imports: int
+    old: int
 
 
 class Housekeeper:
     """Sweeps in a thread of its own, at the start and then every hour; garbage goes within seconds."""
 
     def __init__(
-        self, database: Database, store: ObjectStore, *, checkpoints_kept_s: float = Settings.checkpoints_kept_s
+        self,
+        database: Database,
+        store: ObjectStore,
+        *,
+        checkpoints_kept_s: float = Settings.checkpoints_kept_s,
+        retention: Retention | None = None,
     ) -> None:
         self._database = database
         self._store = store
         self._checkpoints_kept_s = checkpoints_kept_s
+        self._retention = retention or Retention()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
 
@@ -77,6 +88,7 @@ class Housekeeper:
             attempts=self._sweep_attempts(),
             uploads=self._sweep_uploads(now - UPLOAD_STALE),
             imports=self._sweep_imports(),
+            old=apply_retention(self._database, self._retention),
         )
 
     def sweep_garbage(self) -> int:
