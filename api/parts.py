@@ -10,7 +10,7 @@ import anyio
 import httpx
 from fastapi import Depends, Request
 
-from api.jobs.inspection_cache import InspectionCache
+from api.inspection_cache import InspectionCache
 from api.settings import ApiSettings
 from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.jobs.inspection_cache import new_folder
-from api.jobs.model_files import config_of, small_files
+from api.inspection_cache import new_folder
+from api.references.model_files import config_of, small_files
 from api.parts import Parts
 from api.references.freezing import Frozen
 from corpus.checks.confined import CheckOverran, check_confined
