@@ -65,6 +65,8 @@ class JobRow(Base):
     slots: Mapped[int]
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     gpus: Mapped[int]
+    #: Those that its attempt works on, by the names of its host; empty until it has begun.
+    gpu_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default=text("'{}'"))
     idempotency_key: Mapped[str | None]
     #: sha256 of the submitted spec: the same key with another spec is a mistake of the caller.
     request_sha256: Mapped[str]

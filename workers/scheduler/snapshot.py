@@ -7,6 +7,7 @@ from uuid import UUID
 
 from scheduling.decisions import Host, Snapshot, Waiting
 from storage.database import UnitOfWork
+from storage.repositories.deployments import Taken
 from storage.tables import JobRow
 
 
@@ -29,13 +30,13 @@ def _hosts(work: UnitOfWork) -> list[Host]:
             gpus[job.host] += job.gpus
     # A deployment does not end by waiting for it, so what it takes is no part of the capacity that a large job may
     # wait for: counted as merely in use, it would let such a job hold back the whole queue for ever.
-    served = work.deployments.memory_bytes_by_host()
+    served = work.deployments.taken_by_host()
     return [
         Host(
             name=host.name,
             slots_total=host.slots,
-            memory_bytes_total=max(0, host.memory_bytes - served.get(host.name, 0)),
-            gpus_total=host.gpus,
+            memory_bytes_total=max(0, host.memory_bytes - served.get(host.name, Taken()).memory_bytes),
+            gpus_total=max(0, host.gpus - served.get(host.name, Taken()).gpus),
             slots_used=slots[host.name],
             memory_bytes_used=memory[host.name],
             gpus_used=gpus[host.name],
