@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from api.errors import ApiError
 from api.parts import Parts
-from api.strict_json import StrictRequest
+from api.request_body import StrictRequest
 from jobspecs.rights import RULES, SCOPES, Action, Principal
 
 #: Everything that answers without a token. `check_routes` refuses to start when there is more.

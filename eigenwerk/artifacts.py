@@ -11,6 +11,7 @@ from eigenwerk.model_folders import model_files
 from eigenwerk.resources import (
     ChatPreview,
     DatasetVersion,
+    Deleted,
     Model,
     ModelVersion,
     ModelVersionDetail,
@@ -125,11 +126,27 @@ class ArtifactCalls:
         path = f"/v1/registry/models/{version.owner}/{version.name}/aliases/{quote(alias, safe='')}"
         self._transport.call("PUT", path, json={"version": version.version})
 
+    def delete_dataset(self, reference: str) -> Deleted:
+        """Deletes `name@version`, or all versions of `name`. Status 409 while a job that has not ended reads one."""
+        wanted = self._own_dataset(reference)
+        version = _version_to_delete(wanted, reference)
+        return Deleted.model_validate(self._transport.call("DELETE", f"/v1/datasets/{wanted.name}{version}"))
+
+    def delete_model(self, reference: str) -> Deleted:
+        """Deletes `name@version`, or all versions of `name`. Status 409, with the reason, while one is in use."""
+        wanted = _parsed(reference)
+        version = _version_to_delete(wanted, reference)
+        return Deleted.model_validate(self._transport.call("DELETE", f"{self._model_path(wanted)}{version}"))
+
     def _preview_path(self, reference: str) -> str:
+        wanted = self._own_dataset(reference)
+        return f"/v1/datasets/{wanted.name}/versions/{wanted.version or wanted.alias or 'latest'}/preview"
+
+    def _own_dataset(self, reference: str) -> Reference:
         wanted = _parsed(reference)
         if wanted.owner is not None and wanted.owner != self._owner():
             raise EigenwerkError(f"You have no data set {reference}. `eigenwerk datasets` lists yours.", status=404)
-        return f"/v1/datasets/{wanted.name}/versions/{wanted.version or wanted.alias or 'latest'}/preview"
+        return wanted
 
     def _model_path(self, reference: Reference) -> str:
         return f"/v1/registry/models/{reference.owner or self._owner()}/{reference.name}"
@@ -137,6 +154,13 @@ class ArtifactCalls:
     def _owner(self) -> str:
         """Whose token it is."""
         return User.model_validate(self._transport.call("GET", "/v1/users/me")).name
+
+
+def _version_to_delete(wanted: Reference, reference: str) -> str:
+    """The end of the path. An alias moves: what is deleted is named by its number."""
+    if wanted.alias is not None:
+        raise EigenwerkError(f"{reference} names no number. Write which version is to be deleted: {wanted.name}@3")
+    return "" if wanted.version is None else f"/versions/{wanted.version}"
 
 
 def _parsed(text: str) -> Reference:

@@ -17,6 +17,7 @@ from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event, follow
 from eigenwerk.inference import InferenceCalls
 from eigenwerk.resources import (
+    Deleted,
     Deployment,
     Job,
     JobSummary,
@@ -103,6 +104,10 @@ class Client(ArtifactCalls, InferenceCalls):
         return Job.model_validate(
             self._transport.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel", repeatable=True)
         )
+
+    def delete_job(self, job_id: str) -> Deleted:
+        """Deletes an ended job with its log and checkpoints; what it made stays. Status 409 when it has not ended."""
+        return Deleted.model_validate(self._transport.call("DELETE", f"/v1/jobs/{quote(job_id, safe='')}"))
 
     def find_job_id(self, prefix: str) -> str:
         """The id that begins with `prefix`. Raises EigenwerkError when none or several do."""

@@ -168,6 +168,13 @@ class Model(Resource):
     versions: list[ModelVersion]
 
 
+class Deleted(Resource):
+    """What is gone: references of versions, or the id of a job; and the stored bytes that are freed."""
+
+    deleted: list[str]
+    bytes: int
+
+
 class Deployment(Resource):
     """A served model. `state`: `pending`, `starting`, `ready`, `failed` or `stopping`."""
 

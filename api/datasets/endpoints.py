@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Path, Query, Request, Response
 
 from api.authentication import TheUser, guarded_router, requires
-from api.datasets import chats, service
+from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
 from api.parts import ThePlatform
+from api.references.uses import Deleted
 from api.streaming import in_transfer, received_body
 from jobspecs.references import NAME_PATTERN
 
@@ -69,6 +70,22 @@ def get_dataset(platform: ThePlatform, user: TheUser, name: Name) -> Dataset:
 def get_version(platform: ThePlatform, user: TheUser, name: Name, version: Version) -> DatasetVersionDetail:
     """One version with the profile of its columns."""
     return service.get_version(platform, user, name, _number(version))
+
+
+@router.delete("/v1/datasets/{name}")
+@requires("datasets.delete")
+def delete_dataset(platform: ThePlatform, user: TheUser, name: Name) -> Deleted:
+    """Deletes all versions; 409, and nothing is deleted, while a job that has not ended reads one."""
+    return deleting.delete(platform, user, name, None)
+
+
+@router.delete("/v1/datasets/{name}/versions/{version}")
+@requires("datasets.delete")
+def delete_version(
+    platform: ThePlatform, user: TheUser, name: Name, version: Annotated[int, Path(ge=1, lt=2**31)]
+) -> Deleted:
+    """Deletes one version, whose number is never given again; 409 while a job that has not ended reads it."""
+    return deleting.delete(platform, user, name, version)
 
 
 @router.get("/v1/datasets/{name}/versions/{version}/preview")

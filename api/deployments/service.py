@@ -30,6 +30,8 @@ def want(parts: Parts, user: Principal, name: str, request: DeploymentRequest) -
         manifest = Manifest.model_validate(version.manifest)
         _check_task(manifest, reference)
         base_bytes = _base_bytes(work, user, reference, manifest)
+        if not work.models.hold(version.id):
+            raise _refused(f"{reference} was deleted meanwhile.", "`eigenwerk models` lists what you have.")
         memory_bytes = _memory_bytes(version.bytes + base_bytes + hub_bytes, request)
         row = work.deployments.find(user.reach("deployments.write"), name, lock=True)
         if row is None or not _is_wanted_already(row, version, request, memory_bytes):

@@ -14,6 +14,7 @@ from api.jobs import service
 from api.jobs.cursors import parse_cursor
 from api.jobs.schemas import JobDetail, JobList, LogPage
 from api.parts import ThePlatform
+from api.references.uses import Deleted
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.lifecycle import JobState
@@ -91,6 +92,13 @@ def get_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
 def cancel_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
     """Cancels a queued job at once and asks an active one to stop; 409 when it has ended."""
     return service.cancel(platform, user, job_id)
+
+
+@router.delete("/v1/jobs/{job_id}")
+@requires("jobs.delete")
+def delete_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> Deleted:
+    """Deletes an ended job with its log and checkpoints; what it made stays. 409 while it has not ended."""
+    return service.delete(platform, user, job_id)
 
 
 @router.get(

@@ -14,6 +14,7 @@ from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
 from api.references.freezing import Frozen, freeze
 from api.references.hub import GgufChoice, HubModel, resolve
+from api.references.uses import Deleted, check_unused
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent
@@ -51,6 +52,9 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
     inputs = frozen.inputs.model_copy(update={"checked": found.checked, "estimate": found.estimate})
     with parts.database.unit_of_work() as work:
         _check_room(work, memory_bytes, spec.resources.gpus)
+        if not work.removal.hold(inputs):
+            message = "a model or data set that the spec names was deleted meanwhile."
+            raise InvalidInput([Problem(message=message, remedy="Name another version.")])
         row, created = work.jobs.submit(
             user.reach("jobs.submit").maker,
             actor=user.actor,
@@ -119,6 +123,17 @@ def cancel(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
         if row is None:
             raise ApiError(409, "The job has ended already; there is nothing to cancel.", code="job_ended")
         return detail(work, row)
+
+
+def delete(parts: Parts, user: Principal, job_id: UUID) -> Deleted:
+    """Deletes an ended job. Raises ApiError 404; 409 when it has not ended, or while another goes on from it."""
+    with parts.database.unit_of_work() as work:
+        _found(work, user.reach("jobs.delete"), job_id)
+        check_unused(f"The job {job_id}", work.removal.uses_of_job(job_id))
+        freed_bytes = work.removal.delete_job(job_id)
+        if freed_bytes is None:
+            raise ApiError(409, "The job has not ended. Cancel it first, then delete it.", code="job_active")
+        return Deleted(deleted=[str(job_id)], bytes=freed_bytes)
 
 
 def logs(parts: Parts, user: Principal, job_id: UUID, *, fence: int, number: int, limit: int) -> LogPage:

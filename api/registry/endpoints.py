@@ -8,7 +8,8 @@ from fastapi import Path
 
 from api.authentication import TheUser, guarded_router, requires
 from api.parts import ThePlatform
-from api.registry import service
+from api.references.uses import Deleted
+from api.registry import deleting, service
 from api.registry.schemas import Alias, AliasTarget, Model, ModelList, ModelVersionDetail
 from jobspecs.references import NAME_PATTERN
 
@@ -43,6 +44,22 @@ def get_version(
 ) -> ModelVersionDetail:
     """One version with its manifest: every file with size and sha256."""
     return service.get_version(platform, user, service.selected(owner, name, selector))
+
+
+@router.delete("/v1/registry/models/{owner}/{name}")
+@requires("models.delete")
+def delete_model(platform: ThePlatform, user: TheUser, owner: Name, name: Name) -> Deleted:
+    """Deletes all versions and aliases; 409, and nothing is deleted, while one is in use."""
+    return deleting.delete(platform, user, owner, name, None)
+
+
+@router.delete("/v1/registry/models/{owner}/{name}/versions/{version}")
+@requires("models.delete")
+def delete_version(
+    platform: ThePlatform, user: TheUser, owner: Name, name: Name, version: Annotated[int, Path(ge=1, lt=2**31)]
+) -> Deleted:
+    """Deletes one version, whose number is never given again; 409 while it is in use."""
+    return deleting.delete(platform, user, owner, name, version)
 
 
 @router.put("/v1/registry/models/{owner}/{name}/aliases/{alias}")

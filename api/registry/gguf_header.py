@@ -19,6 +19,8 @@ TENSORS_MAX = 20_000
 ENTRIES_MAX = 10_000
 #: Elements of all arrays together: a vocabulary of 256,000 has as many texts, scores and types, and merges.
 ELEMENTS_MAX = 8_000_000
+#: Those of them that are texts, each of which is looked at: vocabulary and merges of such a model are 0.8 million.
+TEXTS_MAX = 2_000_000
 _KEY_BYTES_MAX = 65_535
 _TENSOR_NAME_BYTES_MAX = 256
 _DIMENSIONS_MAX = 4
@@ -58,7 +60,7 @@ class _Header:
         self._bytes = len(content)
         self._limit = min(self._bytes, HEADER_BYTES_MAX)
         self._at = 0
-        self._elements = 0
+        self._elements = self._texts = 0
         self._alignment = 32
 
     def check(self) -> None:
@@ -98,6 +100,9 @@ class _Header:
 
     def _values(self, kind: int, count: int) -> None:
         if kind == _STRING:
+            self._texts += count
+            if self._texts > TEXTS_MAX:
+                raise BadGguf(f"its metadata has more than {TEXTS_MAX} texts")
             for _ in range(count):
                 self._skip(self._number("<Q"))
         elif kind in _SCALAR_BYTES:

@@ -10,11 +10,11 @@ from api.parts import Parts
 from api.registry.imported_files import JSON_BYTES_MAX, check_import_file
 from api.registry.schemas import Import, ImportedFile, ModelVersionDetail, detail_of
 from api.streaming import Received
-from api.strict_json import parse_json_file
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.model_tasks import task_of_model
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.rights import Principal
+from jobspecs.strict_json import parse_json_file
 from storage.objects import ObjectNotFound
 
 _CONFIG = "config.json"

@@ -39,7 +39,7 @@ _HUB_VARIABLES = (
     *("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy"),
 )
 #: For what computes.
-_COMPUTE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "LD_LIBRARY_PATH", "HF_HOME")
+_COMPUTE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "LD_LIBRARY_PATH", "HF_HOME")
 #: The caller's own access to a platform is no business of the platform's processes.
 _CLIENT_VARIABLES = ("EIGENWERK_TOKEN", "EIGENWERK_URL", "EIGENWERK_HOME")
 

@@ -31,6 +31,7 @@ app = typer.Typer(
 app.add_typer(platform.commands)
 app.add_typer(datasets.commands, name="datasets")
 app.add_typer(jobs.commands)
+app.add_typer(jobs.job_commands, name="jobs")
 app.add_typer(checks.commands)
 app.add_typer(models.commands, name="models")
 app.add_typer(models.top_commands)

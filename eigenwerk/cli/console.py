@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from eigenwerk.client import Client, connect
-from eigenwerk.reporting import columns
+from eigenwerk.errors import EigenwerkError
+from eigenwerk.reporting import columns, size
+from eigenwerk.resources import Deleted
 from eigenwerk.watch import duration, printable
 
 #: Characters of a job's id that lists show; enough to tell jobs apart, and accepted wherever an id is.
@@ -23,6 +25,8 @@ ID_CHARS = 8
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or its beginning if no other begins so.")]
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 DeploymentName = Annotated[str, typer.Argument(metavar="NAME", help="The deployment's name.")]
 
@@ -73,6 +77,24 @@ def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]], empty: str)
 def age(moment: datetime | None) -> str:
     """How long ago, such as `3m20s`; `-` for never."""
     return "-" if moment is None else duration((datetime.now(UTC) - moment).total_seconds())
+
+
+def confirm_deletion(what: str, yes: bool) -> None:
+    """Asks on stderr unless `yes`. Raises typer.Abort at a no, EigenwerkError where nobody can be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise EigenwerkError(f"Nobody is there to confirm that {what} is to be deleted for good. Say so with --yes.")
+    typer.confirm(f"Delete {what} for good?", abort=True, err=True)
+
+
+def say_deleted(deleted: Deleted, as_json: bool) -> None:
+    if as_json:
+        say_json(deleted)
+    else:
+        for name in deleted.deleted:
+            say(f"deleted {name}")
+        say(f"{size(deleted.bytes)} are freed within a minute")
 
 
 @contextmanager

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from eigenwerk.cli.console import JsonOption, age, platform, say, say_json, say_table, transfer
+from eigenwerk.cli.console import (
+    JsonOption,
+    YesOption,
+    age,
+    confirm_deletion,
+    platform,
+    say,
+    say_deleted,
+    say_json,
+    say_table,
+    transfer,
+)
 from eigenwerk.cli.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, shortened
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.reporting import size
@@ -83,6 +94,21 @@ def list_datasets(as_json: JsonOption = False) -> None:
         rows,
         "You have no data sets. Push one: eigenwerk datasets push FILE",
     )
+
+
+@commands.command("rm")
+def remove_dataset(
+    reference: Annotated[str, typer.Argument(metavar="NAME[@V]", help="One version, or all without @V.")],
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a version of a data set, or all. Refused while a job that has not ended reads it.
+
+    Example: eigenwerk datasets rm newsticker@1
+    """
+    confirm_deletion(f"the data set {reference}" + ("" if "@" in reference else " with all its versions"), yes)
+    with platform() as client:
+        say_deleted(client.delete_dataset(reference), as_json)
 
 
 class Shown(StrEnum):

@@ -1,4 +1,4 @@
-"""submit, watch, jobs, show, logs, cancel."""
+"""submit, watch, show, logs, cancel; jobs: list, rm."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from eigenwerk.cli.console import (
     ID_CHARS,
     JobId,
     JsonOption,
+    YesOption,
     age,
+    confirm_deletion,
     note,
     platform,
     say,
+    say_deleted,
     say_json,
     say_json_line,
     say_table,
@@ -32,6 +35,7 @@ from eigenwerk.watch import figures, watch_on
 from jobspecs.lifecycle import JobState
 
 commands = typer.Typer()
+job_commands = typer.Typer(invoke_without_command=True)
 
 #: What a shell reports of a program that Ctrl-C ended.
 _EXIT_INTERRUPTED = 130
@@ -77,18 +81,21 @@ def watch(job_id: JobId, as_json: JsonOption = False) -> None:
         watch_to_end(client, client.find_job_id(job_id), as_json)
 
 
-@commands.command("jobs")
+@job_commands.callback()
 def list_jobs(
+    context: typer.Context,
     state: Annotated[
         list[JobState] | None, typer.Option(help="Only jobs in this state; may be given several times.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=2000, help="At most so many, newest first.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List your jobs, newest first.
+    """List your jobs, newest first; delete those that have ended.
 
     Example: eigenwerk jobs --state running --state queued
     """
+    if context.invoked_subcommand is not None:
+        return
     with platform() as client:
         found = client.jobs(limit=limit, states=[str(item) for item in state or ()])
     if as_json:
@@ -105,6 +112,18 @@ def list_jobs(
         for job in found
     ]
     say_table(["ID", "NAME", "KIND", "STATE", "AGE"], rows, "You have no such jobs. Submit one: eigenwerk submit SPEC")
+
+
+@job_commands.command("rm")
+def remove_job(job_id: JobId, yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Delete an ended job with its log and checkpoints. The model or data set that it made stays.
+
+    Example: eigenwerk jobs rm 3f2a91c0
+    """
+    with platform() as client:
+        job_id = client.find_job_id(job_id)
+        confirm_deletion(f"the job {job_id}", yes)
+        say_deleted(client.delete_job(job_id), as_json)
 
 
 @commands.command()

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from eigenwerk.cli.console import ID_CHARS, JsonOption, age, platform, say, say_json, say_table, transfer
+from eigenwerk.cli.console import (
+    ID_CHARS,
+    JsonOption,
+    YesOption,
+    age,
+    confirm_deletion,
+    platform,
+    say,
+    say_deleted,
+    say_json,
+    say_table,
+    transfer,
+)
 from eigenwerk.cli.jobs import check_success, watch_to_end
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
@@ -143,6 +155,21 @@ def _converted(client: Client, version: ModelVersionDetail, as_json: bool) -> Mo
 
 def _line(version: ModelVersionDetail) -> str:
     return f"{version.name}@{version.version}  {len(version.manifest.files)} files  {size(version.bytes)}"
+
+
+@commands.command("rm")
+def remove_model(
+    reference: Annotated[str, typer.Argument(metavar="NAME[@V]", help="One version, or all without @V.")],
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a version of a model, or all. Refused while a job, a deployment, an adapter or an alias needs it.
+
+    Example: eigenwerk models rm newsticker-quality@1
+    """
+    confirm_deletion(f"the model {reference}" + ("" if "@" in reference else " with all its versions"), yes)
+    with platform() as client:
+        say_deleted(client.delete_model(reference), as_json)
 
 
 @commands.command()

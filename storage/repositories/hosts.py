@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select, text
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from storage.tables import HostRow
+from jobspecs.hosts import HostReason
+from storage.tables import HostInstanceRow, HostRow
 
 #: Seconds without an announcement after which a host gets no new jobs.
 HOST_SILENT_S = 30.0
@@ -20,13 +24,68 @@ class HostRepository:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def announce(self, name: str, *, slots: int, memory_bytes: int, gpus: int, accepting: bool) -> None:
-        """Records that the host lives and what it offers."""
-        values = {"slots": slots, "memory_bytes": memory_bytes, "gpus": gpus, "accepting": accepting}
+    def announce(
+        self,
+        name: str,
+        *,
+        slots: int,
+        memory_bytes: int,
+        gpus: int,
+        accepting: bool,
+        reason: HostReason | None = None,
+        message: str | None = None,
+        clock_offset_s: float | None = None,
+    ) -> None:
+        """Records that the host lives and what it offers; why it accepts no jobs, and how far its clock is ahead."""
+        values = {
+            "slots": slots,
+            "memory_bytes": memory_bytes,
+            "gpus": gpus,
+            "accepting": accepting,
+            "reason": None if reason is None else reason.value,
+            "message": message,
+            "clock_offset_s": clock_offset_s,
+        }
         self._session.execute(
             insert(HostRow)
             .values(name=name, **values)
             .on_conflict_do_update(index_elements=["name"], set_={**values, "seen_at": func.clock_timestamp()})
+        )
+
+    def clock(self) -> datetime:
+        """The database's clock, by which everything on the platform is dated."""
+        now: datetime = self._session.execute(select(func.clock_timestamp())).scalar_one()
+        return now
+
+    def hold(self, host: str, role: str, instance: UUID, *, silent_s: float) -> float | None:
+        """Takes or keeps the host's name in a role for the instance.
+
+        When another instance holds it that was seen within `silent_s` seconds, nothing changes, and the seconds since
+        then come back.
+        """
+        since_s = func.extract("epoch", func.clock_timestamp() - HostInstanceRow.seen_at)
+        mine_or_silent = (HostInstanceRow.instance == instance) | (since_s >= silent_s)
+        held = self._session.execute(
+            insert(HostInstanceRow)
+            .values(host=host, role=role, instance=instance)
+            .on_conflict_do_update(
+                index_elements=["host", "role"],
+                set_={"instance": instance, "seen_at": func.clock_timestamp()},
+                where=mine_or_silent,
+            )
+            .returning(HostInstanceRow.instance)
+        ).one_or_none()
+        if held is not None:
+            return None
+        mine = (HostInstanceRow.host == host) & (HostInstanceRow.role == role)
+        return float(self._session.execute(select(since_s).where(mine)).scalar_one())
+
+    def release(self, host: str, role: str, instance: UUID) -> None:
+        """Gives the name back: a worker that has stopped in good order keeps nobody waiting."""
+        self._session.execute(
+            delete(HostInstanceRow).where(
+                HostInstanceRow.host == host, HostInstanceRow.role == role, HostInstanceRow.instance == instance
+            )
         )
 
     def lock(self, name: str) -> None:

@@ -101,6 +101,11 @@ class ModelRepository:
     def get_version(self, version_id: UUID) -> ModelVersionRow:
         return self._session.get_one(ModelVersionRow, version_id)
 
+    def hold(self, version_id: UUID) -> bool:
+        """Keeps the version from being deleted until this transaction has ended. False when it is gone already."""
+        found = select(ModelVersionRow.id).where(ModelVersionRow.id == version_id)
+        return self._session.scalar(found.with_for_update(read=True, key_share=True)) is not None
+
     def find_by_prefix(self, reach: Reach, prefix: str) -> ModelVersionRow | None:
         """The version in the reach whose files lie below `prefix`: what an import became."""
         query = select(ModelVersionRow).join(ModelVersionRow.model)

@@ -106,15 +106,16 @@ class RemovalRepository:
             self._session.execute(update(DatasetRow).where(dataset).values(version_deleted_max=used))
             self._session.execute(delete(DatasetVersionRow).where(DatasetVersionRow.id == row.id))
 
-    def delete_job(self, job_id: UUID) -> bool:
-        """Deletes an ended job with its events and checkpoints; what it made stays. False when it has not ended.
+    def delete_job(self, job_id: UUID) -> int | None:
+        """Deletes an ended job with its events and checkpoints; what it made stays.
 
-        The caller has asked for its uses.
+        Returns the bytes of its checkpoints; None, and nothing is deleted, when it has not ended. The caller has asked
+        for its uses.
         """
         query = select(JobRow).where(JobRow.id == job_id).with_for_update(of=JobRow)
         row = self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
         if row is None or row.state not in _ENDED:
-            return False
+            return None
         manifests = self._session.scalars(select(CheckpointRow.manifest).where(CheckpointRow.job_id == job_id))
         stored = sum(Manifest.model_validate(manifest).bytes_total for manifest in manifests)
         self._garbage.add(f"checkpoints/{job_id}", bytes_total=stored)
@@ -129,7 +130,7 @@ class RemovalRepository:
             self._session.execute(delete(part).where(part.job_id == job_id))
         self._session.execute(delete(JobRow).where(JobRow.id == job_id))
         self._session.expunge(row)
-        return True
+        return stored
 
     def _held(self, table: type[ModelVersionRow | DatasetVersionRow], ids: Collection[UUID]) -> bool:
         if not ids:

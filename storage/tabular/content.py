@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
 from storage.tabular.formats import Compression, refusal
 
-#: A compressed file may grow by this factor; judged only after GRACE_BYTES, since short texts compress oddly.
-RATIO_MAX = 1000
+#: A file may grow by this factor when it is read; judged only after GRACE_BYTES, since short texts compress oddly.
+#: Tables of labels and texts grow by 3 to 50; deflate can reach 1,032 and xz 7,000.
+RATIO_MAX = 200
 GRACE_BYTES = 10 * 1024 * 1024
 #: Memory that decompressing xz may take, in bytes: what its strongest preset needs, four times over.
 XZ_MEMORY_BYTES_MAX = 256 * 1024 * 1024
 _BUFFER_BYTES = 256 * 1024
+#: Compressed bytes that are given to a decompressor at once. The factor is reckoned with what it was given: bytes read
+#: ahead must not hide how far the others grew. 128 KiB did, for files of up to 5 MB.
+_PIECE_BYTES = 4096
 
 
 @contextmanager
@@ -34,48 +37,96 @@ def open_content(path: Path, file: str, *, compression: Compression | None, max_
         yield stream
 
 
-class _Source(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+def check_growth(content_bytes: int, stored_bytes: int, what: str, file: str) -> None:
+    """Raises InvalidInput when `stored_bytes` became so many `content_bytes` that they are no table of anybody's."""
+    if content_bytes > GRACE_BYTES and content_bytes > RATIO_MAX * stored_bytes:
+        message = f"the {what} file grows to more than {RATIO_MAX} times its size."
+        raise refusal(message, file, "Send the table as plain text if it really repeats itself so much.")
 
 
-class _Xz:
-    """What lzma.LZMAFile does, with a bound for the memory that the file itself may ask for."""
+class _Decompressor(Protocol):
+    """What lzma.LZMADecompressor has."""
 
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self._stream = _decompressor()
-        #: Compressed bytes behind the end of a stream: the next one, as `cat a.xz b.xz` makes them.
-        self._rest = b""
-        self._begun = False
-
-    def read(self, size: int, /) -> bytes:
-        while True:
-            if self._stream.eof:
-                self._rest = self._stream.unused_data.lstrip(b"\0")
-                self._stream = _decompressor()
-                self._begun = False
-            given = self._rest
-            if not given and self._stream.needs_input:
-                given = self._raw.read(_BUFFER_BYTES)
-                if not given:
-                    if self._begun:
-                        raise EOFError
-                    return b""
-            self._rest = b""
-            self._begun = self._begun or bool(given)
-            data = self._stream.decompress(given, size)
-            if data:
-                return data
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
-def _decompressor() -> lzma.LZMADecompressor:
+class _Gzip:
+    """One member of a gzip file; its header and checksum are verified."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._stream.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
+
+
+def _xz() -> lzma.LZMADecompressor:
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES_MAX)
 
 
-def _source(raw: IO[bytes], compression: Compression | None) -> _Source:
-    if compression == "gz":
-        return gzip.GzipFile(fileobj=raw)
-    return _Xz(raw) if compression == "xz" else raw
+_DECOMPRESSORS: dict[Compression, Callable[[], _Decompressor]] = {"gz": _Gzip, "xz": _xz}
+
+
+class _Expanded:
+    """The content of a compressed file, which may be several behind one another, as `cat a.gz b.gz` makes them."""
+
+    def __init__(self, raw: IO[bytes], make: Callable[[], _Decompressor]) -> None:
+        self._raw = raw
+        self._make = make
+        self._stream = make()
+        #: Compressed bytes behind the end of a stream.
+        self._rest = b""
+        #: Whether this stream has begun, and whether it is the first.
+        self._begun = False
+        self._first = True
+        #: Compressed bytes given to the decompressor.
+        self.consumed_bytes = 0
+
+    def read(self, size: int, /) -> bytes:
+        """Raises EOFError when the file ends within a stream, zlib.error and lzma.LZMAError when it is damaged."""
+        while True:
+            if self._stream.eof:
+                self._rest, self._stream = self._stream.unused_data, self._make()
+                self._begun = self._first = False
+            given, ended = self._next_input()
+            if ended and not self._begun:
+                return b""
+            self._begun = self._begun or bool(given)
+            # zlib may hold content back though it has taken all its input.
+            data = self._stream.decompress(given, size) if self._begun else b""
+            if data:
+                return data
+            if ended and not self._stream.eof:
+                raise EOFError
+
+    def _next_input(self) -> tuple[bytes, bool]:
+        """What the decompressor is to take, nothing if it has enough; and whether the file is at its end."""
+        given, self._rest = self._rest, b""
+        ended = False
+        if not given and self._stream.needs_input:
+            given = self._raw.read(_PIECE_BYTES)
+            ended = not given
+            self.consumed_bytes += len(given)
+        # Zeros may fill the room between one stream and the next.
+        return given if self._begun or self._first else given.lstrip(b"\0"), ended
 
 
 class _Bounded(io.RawIOBase):
@@ -83,9 +134,8 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, raw: IO[bytes], file: str, compression: Compression | None, max_bytes: int) -> None:
         self._raw = raw
-        self._source = _source(raw, compression)
+        self._expanded = _Expanded(raw, _DECOMPRESSORS[compression]) if compression else None
         self._format = {"gz": "gzip", "xz": "xz", None: "plain"}[compression]
-        self._compressed = compression is not None
         self._file = file
         self._max_bytes = max_bytes
         self._count = 0
@@ -95,11 +145,11 @@ class _Bounded(io.RawIOBase):
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         try:
-            data = self._source.read(len(buffer))
+            data = (self._expanded or self._raw).read(len(buffer))
         except EOFError as error:
             remedy = "Send it again; the upload or the copy was cut off."
             raise refusal(f"the {self._format} file ends too early.", self._file, remedy) from error
-        except (gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        except (zlib.error, lzma.LZMAError) as error:
             message = f"the {self._format} file is damaged ({error})."
             raise refusal(message, self._file, "Compress and send it again.") from error
         buffer[: len(data)] = data
@@ -111,6 +161,5 @@ class _Bounded(io.RawIOBase):
         if self._count > self._max_bytes:
             limit = f"the content is larger than {self._max_bytes:,} bytes."
             raise refusal(limit, self._file, "Split the table into several data sets.")
-        if self._compressed and self._count > GRACE_BYTES and self._count > RATIO_MAX * self._raw.tell():
-            message = f"the {self._format} file grows to more than {RATIO_MAX} times its size."
-            raise refusal(message, self._file, "Send the table uncompressed if it really repeats itself so much.")
+        if self._expanded is not None:
+            check_growth(self._count, self._expanded.consumed_bytes, self._format, self._file)

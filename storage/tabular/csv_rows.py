@@ -6,13 +6,15 @@ import csv
 import itertools
 from collections.abc import Iterator, Sequence
 
-from storage.tabular.formats import FIELD_CHARS_MAX, refusal
+from storage.tabular.formats import FIELD_CHARS_MAX, checked_columns, refusal
 from storage.tabular.lines import BadLine, Line
 
 #: Tried in this order; the first wins if several fit.
 DELIMITERS = (",", ";", "\t")
 #: The delimiter is judged by this many lines.
 SNIFF_LINES = 50
+#: And by this many characters at most: each delimiter splits them all.
+SNIFF_CHARS = 1024 * 1024
 _QUOTES = 'Put fields that hold the delimiter or a line end in double quotes, and write a quote inside as "".'
 
 # The csv module has one limit per process; its default, 131,072 characters, is less than a long document.
@@ -70,23 +72,20 @@ def _records(lines: Iterator[Line], file: str, delimiter: str, first_row: int) -
 def _checked_header(header: Record | None, file: str) -> Record:
     if not header or not any(name.strip() for name in header):
         raise refusal("there is no header.", file, "Put the names of the columns in the first line.")
-    for position, name in enumerate(header, start=1):
-        if not name.strip():
-            raise refusal(f"column {position} has no name.", file, "Give every column a name in the first line.")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise refusal(
-            f"column {twice[0]!r} appears twice in the header.", file, "Rename or remove one of them.", field=twice[0]
-        )
-    return header
+    return checked_columns(header, file)
 
 
 def _sniffed(lines: Iterator[Line]) -> tuple[str, Iterator[Line]]:
     """The delimiter that fits the first records best, and all the lines again from the first."""
     sample: list[Line] = []
     bad: list[BadLine] = []
+    chars = 0
     try:
-        sample.extend(itertools.islice(lines, SNIFF_LINES))
+        for line in itertools.islice(lines, SNIFF_LINES):
+            sample.append(line)
+            chars += len(line.text)
+            if chars > SNIFF_CHARS:
+                break
     except BadLine as error:
         bad.append(error)
 
@@ -97,10 +96,11 @@ def _sniffed(lines: Iterator[Line]) -> tuple[str, Iterator[Line]]:
             raise bad[0]
         yield from lines
 
-    return max(DELIMITERS, key=lambda delimiter: _fit(sample, delimiter)), again()
+    cut = len(sample) == SNIFF_LINES or chars > SNIFF_CHARS
+    return max(DELIMITERS, key=lambda delimiter: _fit(sample, delimiter, cut)), again()
 
 
-def _fit(sample: list[Line], delimiter: str) -> tuple[bool, int]:
+def _fit(sample: list[Line], delimiter: str, cut: bool) -> tuple[bool, int]:
     """How well a delimiter explains the sample: first that all records have equally many fields, then how many.
 
     One field each explains nothing: any unused character does that, also for a ragged table.
@@ -109,7 +109,7 @@ def _fit(sample: list[Line], delimiter: str) -> tuple[bool, int]:
         records = list(csv.reader((line.text for line in sample), delimiter=delimiter))
     except csv.Error:
         return False, 0
-    if len(sample) == SNIFF_LINES:
+    if cut and len(records) > 1:
         # The sample may end within a quoted field.
         records = records[:-1]
     widths = [len(record) for record in records if record]

@@ -12,6 +12,9 @@ from jobspecs.problems import InvalidInput, Problem
 LINE_BYTES_MAX = 16 * 1024 * 1024
 #: Longest single field of a CSV file, in characters.
 FIELD_CHARS_MAX = 1024 * 1024
+#: Columns of a table, and the longest name of one, in characters.
+COLUMNS_MAX = 1000
+COLUMN_NAME_CHARS_MAX = 1000
 #: Decompressed size at which reading stops, in bytes.
 TABLE_BYTES_MAX = 50 * 1024**3
 
@@ -57,6 +60,23 @@ def detect_format(filename: str, header: Sequence[str] | None = None) -> TableFo
             return TableFormat(kind, compression, delimiter, None if header is None else tuple(header))
     remedy = "Use .csv, .tsv, .jsonl, .json (each also with .gz or .xz) or .parquet."
     raise refusal("the ending of the file name doesn't tell a table format.", filename, remedy)
+
+
+def checked_columns(names: Sequence[str], file: str) -> list[str]:
+    """The names of a table's columns if they are few, there, short and unlike each other; else raises InvalidInput."""
+    if len(names) > COLUMNS_MAX:
+        raise refusal(f"there are more than {COLUMNS_MAX} columns.", file, "Keep only those that are needed.")
+    seen = set()
+    for position, name in enumerate(names, start=1):
+        if not name.strip():
+            raise refusal(f"column {position} has no name.", file, "Give every column a name.")
+        if len(name) > COLUMN_NAME_CHARS_MAX:
+            message = f"the name of column {position} is longer than {COLUMN_NAME_CHARS_MAX:,} characters."
+            raise refusal(message, file, "Check that the first line holds the names of the columns.")
+        if name in seen:
+            raise refusal(f"column {name!r} appears twice.", file, "Rename or remove one of them.", field=name)
+        seen.add(name)
+    return list(names)
 
 
 def refusal(message: str, file: str, remedy: str, row: int | None = None, field: str | None = None) -> InvalidInput:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jobspecs.problems import InvalidInput
+from jobspecs.strict_json import unique_fields
 from storage.tabular.formats import refusal
 from storage.tabular.lines import BadLine, Line
 
@@ -59,21 +60,12 @@ def unusable(error: ValueError | RecursionError, place: str, file: str, row: int
     return refusal(f"{place} can't be used: {reason}.", file, _REMEDY, row)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the field {twice!r} appears twice")
-    return fields
-
-
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON; write null for a missing number")
 
 
 #: Strict: no NaN, no field twice.
-DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=unique_fields, parse_constant=_no_constant)
 
 
 def _kind(value: object) -> str:

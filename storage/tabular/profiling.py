@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from jobspecs.profile import DISTINCT_VALUES_MAX, ColumnProfile, DatasetProfile
-from storage.tabular.formats import TABLE_BYTES_MAX, TableFormat, refusal
+from storage.tabular.formats import COLUMN_NAME_CHARS_MAX, COLUMNS_MAX, TABLE_BYTES_MAX, TableFormat, refusal
 from storage.tabular.reading import read_rows
 
 #: A column's distinct values are kept while they have at most this many characters in all: labels do, texts don't.
 KEPT_CHARS_MAX = 256 * 1024
-COLUMNS_MAX = 1000
 
 Kind = Literal["text", "number", "boolean", "other"]
+_HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -49,6 +49,9 @@ def _new_column(name: str, row: int, count: int, file: str) -> _Column:
         raise refusal(f"there are more than {COLUMNS_MAX} columns.", file, "Keep only those that are needed.", row)
     if not name.strip():
         raise refusal("a field has no name.", file, "Give every field a name.", row)
+    if len(name) > COLUMN_NAME_CHARS_MAX:
+        message = f"the name of a field is longer than {COLUMN_NAME_CHARS_MAX:,} characters."
+        raise refusal(message, file, "Give it a short name.", row)
     _check_text(name, row, file, name)
     column = _Column()
     if row > 1:
@@ -86,7 +89,7 @@ def described(value: object) -> tuple[Kind | None, str]:
 def _check_text(text: str, row: int, file: str, name: str) -> None:
     if "\0" in text:
         raise refusal("the text holds a NUL character.", file, "Remove it.", row, name)
-    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+    if not text.isascii() and _HALF_OF_A_PAIR.search(text):
         raise refusal("the text holds half a surrogate pair.", file, "Write the character whole.", row, name)
 
 

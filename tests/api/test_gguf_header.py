@@ -10,7 +10,7 @@ from gguf.constants import GGML_QUANT_SIZES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.registry.gguf_header import BLOCKS, ELEMENTS_MAX, BadGguf, check_gguf
+from api.registry.gguf_header import BLOCKS, ELEMENTS_MAX, TEXTS_MAX, BadGguf, check_gguf
 from tests.workers.local_models.gguf_file import write_tiny_gguf
 
 
@@ -61,6 +61,7 @@ def test_the_sizes_of_blocks_are_those_of_the_reference_library() -> None:
         (gguf(entry_count=2**40), "metadata entries"),
         (gguf(entry_count=1, entries=text(b"k") + struct.pack("<IQ", 8, 2**60)), "middle of its header"),
         (gguf(entry_count=1, entries=text(b"k") + struct.pack("<IIQ", 9, 0, ELEMENTS_MAX + 1)), "more than"),
+        (gguf(entry_count=1, entries=text(b"k") + struct.pack("<IIQ", 9, 8, TEXTS_MAX + 1)), "more than"),
         (gguf(entry_count=1, entries=text(b"k") + struct.pack("<IIQ", 9, 9, 1)), "array of arrays"),
         (gguf(entry_count=1, entries=text(b"k") + struct.pack("<I", 77)), "type 77"),
         (gguf(entry_count=1, entries=struct.pack("<Q", 2**50)), "a name has"),

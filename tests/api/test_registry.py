@@ -13,6 +13,12 @@ from tests.api.conftest import SPEC, Api, safetensors, sha256
 WEIGHTS = safetensors(500_000)
 
 
+def forged(shape: list[int]) -> bytes:
+    """Weights whose header claims this shape."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}}).encode()
+    return struct.pack("<Q", len(header)) + header + b"1234"
+
+
 def files_url(api: Api, path: str, selector: str = "1") -> str:
     return f"/v1/registry/models/{api.user}/tiny/versions/{selector}/files/{path}"
 
@@ -203,6 +209,7 @@ class TestImports:
             ("model.gguf", b"JUNK", "no GGUF"),
             ("model.safetensors", b"short", "header is cut off"),
             ("model.safetensors", struct.pack("<Q", 2**40) + b"{}", "header is cut off"),
+            ("model.safetensors", forged([2**62] * 100_000), "'w' is not valid"),
             ("model.safetensors", WEIGHTS[:-1], "end elsewhere"),
             ("model.safetensors", WEIGHTS + b"x", "end elsewhere"),
             ("a/b/c/d/e.json", b"{}", "more folders"),

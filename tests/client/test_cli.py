@@ -43,15 +43,18 @@ CALLS = {
     "estimate": ["estimate", "SPEC"],
     "watch": ["watch", "3f2a"],
     "jobs": ["jobs"],
+    "jobs rm": ["jobs", "rm", "3f2a", "--yes"],
     "show": ["show", "3f2a"],
     "logs": ["logs", "3f2a"],
     "cancel": ["cancel", "3f2a"],
     "datasets": ["datasets"],
     "datasets push": ["datasets", "push", "CSV"],
     "datasets list": ["datasets", "list"],
+    "datasets rm": ["datasets", "rm", "headlines@2", "--yes"],
     "datasets preview": ["datasets", "preview", "headlines"],
     "models": ["models"],
     "models list": ["models", "list"],
+    "models rm": ["models", "rm", "newsticker-quality", "--yes"],
     "models show": ["models", "show", "newsticker-quality"],
     "models import": ["models", "import", "MODEL", "--name", "base"],
     "models alias": ["models", "alias", "newsticker-quality@1", "production"],
@@ -102,6 +105,9 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         f"GET /v1/jobs/{JOB_ID}/events": (200, ENDED.encode()),
         f"GET /v1/jobs/{JOB_ID}/logs": (200, {**log, "cursor": "1.1-1"}),
         f"POST /v1/jobs/{JOB_ID}/cancel": (200, job("cancelling")),
+        f"DELETE /v1/jobs/{JOB_ID}": (200, {"deleted": [JOB_ID], "bytes": 0}),
+        "DELETE /v1/datasets/headlines/versions/2": (200, {"deleted": ["admin/headlines@2"], "bytes": 2048}),
+        f"DELETE {models}/admin/newsticker-quality": (200, {"deleted": ["admin/newsticker-quality@1"], "bytes": 2048}),
         "PUT /v1/datasets/headlines": (201, dataset()),
         "GET /v1/datasets": (200, {"data": [dataset()]}),
         "GET /v1/datasets/headlines/versions/latest/preview": (
@@ -345,3 +351,16 @@ def test_empty_lists_say_what_to_do_next(platform: StubPlatform, run: Run) -> No
     assert (outcome.code, outcome.out) == (0, "")
     assert "eigenwerk submit" in outcome.err
     assert run("jobs", "--json").out == "[]\n"
+
+
+def test_nothing_is_deleted_without_a_yes(full_platform: StubPlatform, run: Run) -> None:
+    """Under pytest nobody sits at the terminal."""
+    outcome = run("models", "rm", "newsticker-quality")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == (
+        "error: Nobody is there to confirm that the model newsticker-quality with all its versions is to be deleted "
+        "for good. Say so with --yes.\n"
+    )
+    assert run("models", "rm", "newsticker-quality@latest", "--yes").code == 1, "an alias moves"
+    outcome = run("datasets", "rm", "headlines@2", "--yes")
+    assert outcome.out == "deleted admin/headlines@2\n2.0 kB are freed within a minute\n"

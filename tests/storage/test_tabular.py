@@ -7,7 +7,9 @@ import gzip
 import io
 import json
 import lzma
+import random
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular import TableFormat, detect_format, read_rows
+from storage.tabular import TableFormat, detect_format, profile_table, read_rows
 
 MIB = 1024 * 1024
 
@@ -135,8 +137,8 @@ def test_xz_files_one_behind_the_other_are_read_and_damaged_ones_refused(tmp_pat
     assert (len(rows), rows[-1]) == (50_001, {"text": "c", "label": "d"})
     assert "xz file ends too early" in problem_of(written(tmp_path / "cut.csv.xz", first[: len(first) // 2])).message
     assert "xz file is damaged" in problem_of(written(tmp_path / "plain.csv.xz", b"text,label\na,b\n")).message
-    bomb = lzma.compress(b"a,b\n" * (8 * MIB))
-    assert "more than 1000 times" in problem_of(written(tmp_path / "bomb.csv.xz", bomb)).message
+    bomb = lzma.compress(b"a,b\n" + (b"x" * 5000 + b",b\n") * 8000)
+    assert "more than 200 times" in problem_of(written(tmp_path / "bomb.csv.xz", bomb)).message
 
 
 def test_a_csv_without_a_header_is_read_with_the_names_that_are_given(tmp_path: Path) -> None:
@@ -278,9 +280,52 @@ def test_an_exploding_gzip_file_is_stopped(tmp_path: Path) -> None:
     packed = gzip.compress(gzip_bomb := b"a,b\n" * (8 * MIB), 9)
     assert len(gzip_bomb) / len(packed) > 900
     bomb = written(tmp_path / "bomb.jsonl.gz", gzip.compress(b" " * 40 * MIB, 9))
-    assert problem_of(bomb).message
+    assert "more than 200 times" in problem_of(bomb).message
     table = written(tmp_path / "table.csv.gz", packed)
     assert "larger than 1,048,576 bytes" in problem_of(table, max_bytes=MIB).message
+
+
+def test_what_was_read_ahead_does_not_hide_how_far_a_file_grows(tmp_path: Path) -> None:
+    """A member of 1,032:1 followed by 100 KB that don't compress: they are read with it, and don't count yet."""
+    rows = b"a,b\n" + (b"x" * 5000 + b",b\n") * 8000
+    packed = gzip.compress(rows, 9) + gzip.compress(random.Random(1).randbytes(100_000))
+    assert "more than 200 times" in problem_of(written(tmp_path / "t.csv.gz", packed)).message
+
+
+def test_gzip_files_one_behind_the_other_are_read_also_with_zeros_between_them(tmp_path: Path) -> None:
+    packed = gzip.compress(b"text,label\na,b\n") + b"\0" * 10_000 + gzip.compress(b"c,d\n")
+    assert len(rows_of(written(tmp_path / "two.csv.gz", packed))) == 2
+
+
+def test_a_parquet_file_of_one_long_text_many_times_is_stopped(tmp_path: Path) -> None:
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), ["x" * 1_000_000])
+    pq.write_table(pa.table({"text": texts}), path := tmp_path / "t.parquet")
+    assert path.stat().st_size < 100_000
+    decoded_before = pa.total_allocated_bytes()
+    with pytest.raises(InvalidInput, match="more than 200 times"):
+        for _ in read_rows(path, detect_format(path.name)):
+            assert pa.total_allocated_bytes() - decoded_before < 100 * MIB
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.csv", ",".join(f"c{n}" for n in range(40_000)) + "\n", "more than 1000 columns"),
+        ("t.csv", "x" * 2000 + ",b\n1,2\n", "name of column 1 is longer"),
+        ("t.jsonl", "{" + ",".join(f'"k{n}":1' for n in range(200_000)) + ',"k0":2}', "'k0' appears twice"),
+        ("t.jsonl", "{" + ",".join(f'"k{n}":1' for n in range(200_000)) + "}", "more than 1000 columns"),
+        ("t.jsonl", '{"' + "x" * 2000 + '":1}', "name of a field is longer"),
+    ],
+)
+def test_tables_of_too_many_columns_are_refused_in_time_that_grows_with_the_file(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    path = written(tmp_path / name, content)
+    began_s = time.process_time()
+    with pytest.raises(InvalidInput, match=words):
+        profile_table(path, detect_format(name), name)
+    # With the square of the columns it took 18 s and more.
+    assert time.process_time() - began_s < 5
 
 
 def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:

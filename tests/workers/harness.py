@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -87,6 +88,7 @@ class Harness:
         training: dict[str, object] | None = None,
         resources: dict[str, object] | None = None,
         memory_bytes: int = 1 << 20,
+        gpus: int = 0,
         checked: bool = True,
     ) -> UUID:
         """Queues a job as the API does; its data set counts as checked, as a small one is."""
@@ -113,7 +115,7 @@ class Harness:
                 inputs=FrozenInputs(dataset=self.dataset, model=self.model, checked=checked).model_dump(mode="json"),
                 slots=1,
                 memory_bytes=memory_bytes,
-                gpus=0,
+                gpus=gpus,
                 request_sha256=hashlib.sha256(repr(spec).encode()).hexdigest(),
             )
         return row.id
@@ -185,15 +187,31 @@ class Harness:
         self.until(passed, seconds, lambda: f"step {step}; {self.history(job_id)}")
 
     def wait_for_checkpoint(self, job_id: UUID, seconds: float = 60.0) -> int:
-        """Until a checkpoint is stored; returns its step."""
+        """Until a checkpoint is stored; returns its step.
+
+        The run is held while its checkpoint is sent: on a busy machine a short run could end before that, and then
+        leaves it out.
+        """
         steps: list[int] = []
+
+        def sent() -> bool:
+            return any(self.folder.glob(f"scratch-*/attempts/{job_id}-*/outgoing/*"))
 
         def stored() -> bool:
             with self.database.unit_of_work() as work:
                 steps.extend(row.step for row in work.checkpoints.newest_first(job_id))
             return bool(steps)
 
-        self.until(stored, seconds, lambda: f"a checkpoint; {self.history(job_id)}")
+        def what() -> str:
+            return f"a checkpoint; {self.history(job_id)}"
+
+        self.until(lambda: sent() or stored(), seconds, what)
+        held = _working_in(f"{job_id}-")
+        _signal(held, signal.SIGSTOP)
+        try:
+            self.until(stored, seconds, what)
+        finally:
+            _signal(held, signal.SIGCONT)
         return steps[0]
 
     def result(self, job_id: UUID) -> ModelVersionRow | None:
@@ -318,6 +336,23 @@ def signal_tree(pid: int | None, number: signal.Signals) -> list[int]:
     assert pid is not None
     os.kill(pid, number)
     return [pid, *(reached for child in _children(pid) for reached in signal_tree(child, number))]
+
+
+def _working_in(folder: str) -> list[int]:
+    """The processes whose working folder's name begins so."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if place.readlink().name.startswith(folder):
+                found.append(int(place.parent.name))
+    return found
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    """To those that are still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _arguments(process: subprocess.Popen[bytes]) -> list[object]:

@@ -11,9 +11,11 @@ from storage.progress import ProgressPublisher
 from storage.settings import Settings
 from workers.agent.housekeeping import Housekeeper
 from workers.agent.supervisor import Supervisor, ZygoteKeeper
-from workers.attempt.scratch import Scratch, ScratchInUse
+from workers.attempt.scratch import Scratch
 from workers.attempt.services import Workbench
 from workers.daemon.host import HostConfig
+from workers.daemon.instance import FolderInUse, HostNameTaken, folder_instance
+from workers.daemon.platform_clock import PlatformClock
 from workers.daemon.signals import on_termination
 from workers.files.input_cache import InputCache
 from workers.wakeups.listener import HintListener
@@ -22,15 +24,19 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: Settings, config: HostConfig) -> None:
-    """Returns after SIGTERM or SIGINT, when every attempt has ended. Raises ScratchInUse, SchemaMismatch."""
+    """Returns after SIGTERM or SIGINT, when every attempt has ended.
+
+    Raises FolderInUse, HostNameTaken and SchemaMismatch.
+    """
     scratch = Scratch(config.scratch_dir)
-    with scratch.locked():
+    with folder_instance(scratch.root) as instance:
         scratch.remove_orphans()
         database = Database(settings.database_url, application="eigenwerk-worker")
         database.verify_schema()
         store = ObjectStore(object_settings(settings))
         publisher = ProgressPublisher(settings.redis_url)
         zygote = ZygoteKeeper(config.runners)
+        clock = PlatformClock()
         bench = Workbench(
             host=config.name,
             database=database,
@@ -40,8 +46,9 @@ def run(settings: Settings, config: HostConfig) -> None:
             scratch=scratch,
             times=settings.lease,
             spawn=zygote.spawn,
+            now=clock.now,
         )
-        supervisor = Supervisor(config, bench, zygote, database=database, poll_s=settings.poll_s)
+        supervisor = Supervisor(config, bench, zygote, instance=instance, clock=clock, poll_s=settings.poll_s)
 
         on_termination(supervisor.stop)
         housekeeper = Housekeeper(database, store)
@@ -73,7 +80,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         run(Settings.from_environment(), HostConfig.from_environment())
-    except (ScratchInUse, SchemaMismatch, RuntimeError) as error:
+    except (FolderInUse, HostNameTaken, SchemaMismatch, RuntimeError) as error:
         log.error("%s", error)
         return 1
     return 0

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from storage.database import Database, DatabaseUnavailable
@@ -61,11 +61,14 @@ class Housekeeper:
 
     def sweep(self, now: datetime | None = None) -> Swept:
         """One sweep. Raises DatabaseUnavailable and ObjectStoreError; the next sweep does what is left."""
+        if now is None:
+            with self._database.unit_of_work() as work:
+                now = work.hosts.clock()
         return Swept(
             garbage=self.sweep_garbage(),
             checkpoints=self._sweep_checkpoints(),
             attempts=self._sweep_attempts(),
-            uploads=self._sweep_uploads((now or datetime.now(UTC)) - UPLOAD_STALE),
+            uploads=self._sweep_uploads(now - UPLOAD_STALE),
             imports=self._sweep_imports(),
         )
 

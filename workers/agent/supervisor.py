@@ -10,21 +10,27 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
+from jobspecs.hosts import HostReason
 from jobspecs.lifecycle import JobState, Reason
-from storage.database import Database, DatabaseUnavailable
+from storage.database import DatabaseUnavailable
 from storage.tables import JobRow
 from workers.attempt.attempt import Attempt
 from workers.attempt.orders import Order
 from workers.attempt.services import AssignedJob, Workbench
 from workers.daemon.host import HostConfig
+from workers.daemon.instance import HostNameTaken, hold_name
+from workers.daemon.platform_clock import PlatformClock
 from workers.process.zygote_client import ChildProcess, ZygoteClient, ZygoteUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two announcements of the host.
+#: Seconds between two announcements of the host; a shorter heartbeat counts.
 ANNOUNCE_S = 5.0
+#: Seconds by which the host's clock may differ from the database's. The object store refuses signatures from 900 s on.
+CLOCK_OFF_MAX_S = 300.0
 #: Seconds before a zygote that died at once is started again.
 _ZYGOTE_PAUSE_S = 5.0
 
@@ -72,21 +78,30 @@ class ZygoteKeeper:
 
 
 class Supervisor:
-    """One host's worker. `run` returns after `stop`, when every attempt has ended."""
+    """One host's worker. `run` returns after `stop`, when every attempt has ended; it raises HostNameTaken."""
 
     def __init__(
-        self, config: HostConfig, bench: Workbench, zygote: ZygoteKeeper, *, database: Database, poll_s: float
+        self,
+        config: HostConfig,
+        bench: Workbench,
+        zygote: ZygoteKeeper,
+        *,
+        instance: UUID,
+        clock: PlatformClock,
+        poll_s: float,
     ) -> None:
         self._config = config
         self._bench = bench
         self._zygote = zygote
-        self._database = database
+        self._database = bench.database
+        self._instance = instance
+        self._clock = clock
         self._poll_s = poll_s
         self._attempts: dict[tuple[UUID, int], Attempt] = {}
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._announced_at = float("-inf")
-        self._announced: bool | None = None
+        self._announced: HostReason | Literal["nothing"] | None = "nothing"
         self._drained = False
 
     def wake(self) -> None:
@@ -99,38 +114,63 @@ class Supervisor:
         self._woken.set()
 
     def run(self) -> None:
-        while not self._stopping.is_set():
-            self._zygote.tend()
-            try:
-                self._announce()
-                self._look()
-            except DatabaseUnavailable as error:
-                log.warning("the worker waits: %s", error)
-            self._woken.wait(self._poll_s if self._zygote.ready else min(self._poll_s, 0.2))
-            self._woken.clear()
-        self._wind_down()
+        try:
+            while not self._stopping.is_set():
+                self._zygote.tend()
+                try:
+                    self._announce()
+                    self._look()
+                except DatabaseUnavailable as error:
+                    log.warning("the worker waits: %s", error)
+                self._woken.wait(self._poll_s if self._zygote.ready else min(self._poll_s, 0.2))
+                self._woken.clear()
+        finally:
+            self._stopping.set()
+            self._wind_down()
 
-    def _accepting(self) -> bool:
-        if self._stopping.is_set() or self._drained or not self._zygote.ready:
-            return False
-        return self._bench.scratch.free_bytes() >= self._config.scratch_free_min_bytes
+    def _why_not(self) -> HostReason | None:
+        """Why the host accepts no jobs; None when it does."""
+        if self._stopping.is_set():
+            return HostReason.stopping
+        if self._drained:
+            return HostReason.unkillable
+        if abs(self._clock.wall_ahead_s) > CLOCK_OFF_MAX_S:
+            return HostReason.clock_off
+        if self._bench.scratch.free_bytes() < self._config.scratch_free_min_bytes:
+            return HostReason.disk_full
+        return None if self._zygote.ready else HostReason.starting
+
+    def _explained(self, reason: HostReason | None) -> str | None:
+        if reason is HostReason.clock_off:
+            return f"Its clock is {self._clock.wall_ahead_s:+.0f} s off the database's."
+        if reason is HostReason.disk_full:
+            return f"{self._bench.scratch.free_bytes() >> 20} MiB are free in {self._bench.scratch.root}."
+        return None
 
     def _announce(self) -> None:
-        accepting = self._accepting()
+        """Raises HostNameTaken when another worker works under this host's name."""
         now = time.monotonic()
-        if accepting == self._announced and now - self._announced_at < ANNOUNCE_S:
+        due = now - self._announced_at >= min(ANNOUNCE_S, self._bench.times.heartbeat_s)
+        if not due and self._why_not() == self._announced:
             return
-        if accepting != self._announced:
-            log.info("host %s %s jobs", self._config.name, "takes" if accepting else "takes no")
+        config = self._config
         with self._database.unit_of_work() as work:
+            self._clock.measure(work.hosts.clock)
+            hold_name(work, config.name, "jobs", self._instance, silent_s=self._bench.times.lease_s)
+            reason = self._why_not()
             work.hosts.announce(
-                self._config.name,
-                slots=self._config.slots,
-                memory_bytes=self._config.memory_bytes,
-                gpus=self._config.gpus,
-                accepting=accepting,
+                config.name,
+                slots=config.slots,
+                memory_bytes=config.memory_bytes,
+                gpus=config.gpus,
+                accepting=reason is None,
+                reason=reason,
+                message=self._explained(reason),
+                clock_offset_s=round(self._clock.wall_ahead_s, 3),
             )
-        self._announced, self._announced_at = accepting, now
+        if reason != self._announced:
+            log.info("host %s takes %s", config.name, "jobs" if reason is None else f"no jobs: {reason}")
+        self._announced, self._announced_at = reason, now
 
     def _look(self) -> None:
         """Compares what the database says this host has with what it is doing."""
@@ -157,7 +197,7 @@ class Supervisor:
 
     def _begin(self, job: JobRow) -> None:
         taken = {gpu for attempt in self._attempts.values() for gpu in attempt.job.gpus}
-        free = [gpu for gpu in range(self._config.gpus) if gpu not in taken]
+        free = [gpu for gpu in self._config.gpu_ids if gpu not in taken]
         if len(free) < job.gpus:
             log.warning("job %s waits for %d GPUs; %d are free", job.id, job.gpus, len(free))
             return
@@ -191,11 +231,19 @@ class Supervisor:
         log.info("stopping; %d attempts write a checkpoint", len(self._attempts))
         for attempt in self._attempts.values():
             attempt.orders.give(Order.stop)
-        try:
-            self._announce()
-        except DatabaseUnavailable as error:
-            log.warning("the host could not say that it stops: %s", error)
+        self._say_at_the_end(self._announce)
         # A grace for the child, one for the upload of its checkpoint, and some for the database.
         deadline = time.monotonic() + 2 * self._bench.times.kill_grace_s + 5
         for attempt in self._attempts.values():
             attempt.join(max(0.0, deadline - time.monotonic()))
+        self._say_at_the_end(self._give_name_back)
+
+    def _give_name_back(self) -> None:
+        with self._database.unit_of_work() as work:
+            work.hosts.release(self._config.name, "jobs", self._instance)
+
+    def _say_at_the_end(self, say: Callable[[], None]) -> None:
+        try:
+            say()
+        except (DatabaseUnavailable, HostNameTaken) as error:
+            log.warning("the host could not say that it stops: %s", error)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from jobspecs.events import ChildEvent, RecordedEvent
@@ -34,12 +34,14 @@ class EventRecorder:
         database: Database,
         publisher: ProgressPublisher,
         on_fenced: Callable[[], None],
+        now: Callable[[], datetime],
     ) -> None:
         self._job_id = job_id
         self._fence = fence
         self._database = database
         self._publisher = publisher
         self._on_fenced = on_fenced
+        self._now = now
         self._number = 0
         self._changed = threading.Condition()
         self._to_publish: deque[RecordedEvent] = deque(maxlen=_HELD_MAX)
@@ -56,7 +58,7 @@ class EventRecorder:
     def add(self, event: ChildEvent) -> None:
         with self._changed:
             self._number += 1
-            recorded = RecordedEvent(fence=self._fence, number=self._number, at=datetime.now(UTC), event=event)
+            recorded = RecordedEvent(fence=self._fence, number=self._number, at=self._now(), event=event)
             self._to_publish.append(recorded)
             self._to_store.append(recorded)
             self._changed.notify_all()

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 log = logging.getLogger(__name__)
-
-
-class ScratchInUse(Exception):
-    """Another worker works in this folder. Give each worker an EIGENWERK_SCRATCH_DIR of its own."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +48,6 @@ class Scratch:
         self._attempts = root / "attempts"
         for folder in (self.cache, self._attempts):
             folder.mkdir(parents=True, exist_ok=True)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the folder for this process. Raises ScratchInUse."""
-        with (self.root / "worker.lock").open("w", encoding="ascii") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ScratchInUse(f"another worker works in {self.root}") from error
-            yield
 
     def create(self, job_id: UUID, fence: int) -> AttemptFolders:
         """Fresh, empty folders for an attempt. Raises OSError (ENOSPC: disk full), and leaves nothing then."""

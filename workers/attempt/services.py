@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
@@ -59,8 +60,8 @@ class AssignedJob:
     name: str
     spec: dict[str, object]
     inputs: dict[str, object]
-    #: Indices of the host's GPUs that are the job's.
-    gpus: tuple[int, ...]
+    #: Those of the host's GPUs that are the job's, as CUDA names them.
+    gpus: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ class Workbench:
     times: LeaseTimes
     #: Forks a child for a task file. Raises ZygoteUnavailable.
     spawn: Callable[[Path], ChildProcess]
+    #: The platform's time, by which events are dated.
+    now: Callable[[], datetime]
 
     @property
     def actor(self) -> str:

@@ -38,7 +38,7 @@ def workplace(job: AssignedJob, bench: Workbench, on_fenced: Callable[[], None])
     with ExitStack() as stack:
         folders = bench.scratch.create(job.id, job.fence)
         stack.callback(bench.scratch.remove, folders)
-        recorder = EventRecorder(job.id, job.fence, bench.database, bench.publisher, on_fenced)
+        recorder = EventRecorder(job.id, job.fence, bench.database, bench.publisher, on_fenced, bench.now)
         stack.callback(recorder.close)
         checkpoints = CheckpointUploader(job.id, job.fence, folders.outgoing, bench.database, bench.store, on_fenced)
         stack.callback(checkpoints.stop)

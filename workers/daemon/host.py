@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Mapping
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _GIB = 1 << 30
+#: As CUDA does it, what follows the first name that is none counts for nothing.
+_GPU_ID = re.compile(r"\d+|(?:GPU|MIG)-[\w/-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class HostConfig:
     name: str
     slots: int
     memory_bytes: int
-    gpus: int
+    #: The GPUs that jobs may get, as CUDA_VISIBLE_DEVICES names them: indices, `GPU-…` or `MIG-…`.
+    gpu_ids: tuple[str, ...]
     #: Attempts work below it; it also holds the cache of inputs.
     scratch_dir: Path
     #: The cache of inputs is trimmed to this size before each fetch.
@@ -29,10 +34,16 @@ class HostConfig:
     #: `module:attribute` of the runners that the zygote preloads.
     runners: str = "workers.runners.registry:RUNNERS"
 
+    @property
+    def gpus(self) -> int:
+        return len(self.gpu_ids)
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> HostConfig:
         """Reads EIGENWERK_HOST_NAME, _SLOTS, _MEMORY_BYTES, _GPUS, _SCRATCH_DIR, _CACHE_BYTES_MAX,
-        _SCRATCH_FREE_MIN_BYTES and _RUNNERS; what is absent is measured."""
+        _SCRATCH_FREE_MIN_BYTES and _RUNNERS; what is absent is measured. CUDA_VISIBLE_DEVICES limits the GPUs.
+
+        Raises RuntimeError for settings that contradict each other."""
         values = os.environ if environment is None else environment
         name = values.get("EIGENWERK_HOST_NAME") or socket.gethostname()
         default_scratch = Path(tempfile.gettempdir()) / f"eigenwerk-{name}"
@@ -40,7 +51,7 @@ class HostConfig:
             name=name,
             slots=int(values.get("EIGENWERK_SLOTS") or os.cpu_count() or 1),
             memory_bytes=int(values.get("EIGENWERK_MEMORY_BYTES") or _physical_memory_bytes()),
-            gpus=int(values.get("EIGENWERK_GPUS") or len(list(Path("/dev").glob("nvidia[0-9]*")))),
+            gpu_ids=_gpu_ids(values.get("EIGENWERK_GPUS"), values.get("CUDA_VISIBLE_DEVICES")),
             scratch_dir=Path(values.get("EIGENWERK_SCRATCH_DIR") or default_scratch).absolute(),
             cache_bytes_max=int(values.get("EIGENWERK_CACHE_BYTES_MAX") or cls.cache_bytes_max),
             scratch_free_min_bytes=int(values.get("EIGENWERK_SCRATCH_FREE_MIN_BYTES") or cls.scratch_free_min_bytes),
@@ -50,3 +61,18 @@ class HostConfig:
 
 def _physical_memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _gpu_ids(wanted: str | None, visible: str | None) -> tuple[str, ...]:
+    """The first `wanted` of those that are visible; all of them when no number is given."""
+    if visible is None:
+        count = int(wanted or len(list(Path("/dev").glob("nvidia[0-9]*"))))
+        return tuple(map(str, range(count)))
+    ids = tuple(itertools.takewhile(_GPU_ID.fullmatch, (part.strip() for part in visible.split(","))))
+    if len(set(ids)) < len(ids):
+        raise RuntimeError(f"CUDA_VISIBLE_DEVICES={visible} names a GPU twice. Name each once.")
+    if wanted and int(wanted) > len(ids):
+        raise RuntimeError(
+            f"EIGENWERK_GPUS={wanted}, but CUDA_VISIBLE_DEVICES={visible} shows {len(ids)}. Change one of them."
+        )
+    return ids[: int(wanted)] if wanted else ids

@@ -12,6 +12,7 @@ from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
 from storage.settings import Settings
 from workers.daemon.host import HostConfig
+from workers.daemon.instance import FolderInUse, HostNameTaken, folder_instance
 from workers.daemon.wakeup import Wakeup
 from workers.engines.registry import ENGINES
 from workers.files.model_cache import ModelCache
@@ -25,8 +26,10 @@ PULLS_MAX = 2
 
 
 def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> None:
-    """Serves until SIGTERM or SIGINT. Raises ValueError or RuntimeError for settings that can't work, and
-    SchemaMismatch."""
+    """Serves until SIGTERM or SIGINT. Raises ValueError or RuntimeError for settings that can't work.
+
+    Raises FolderInUse and HostNameTaken when another worker has its folder or its name, and SchemaMismatch.
+    """
     wakeup = Wakeup()
     wakeup.catch_signals()
     database = Database(settings.database_url, connections_max=2, application="eigenwerk-inference")
@@ -41,7 +44,7 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
         )
     )
     scratch_dir = config.scratch_dir / "inference"
-    with ThreadPoolExecutor(PULLS_MAX, thread_name_prefix="pull") as pool:
+    with folder_instance(scratch_dir) as instance, ThreadPoolExecutor(PULLS_MAX, thread_name_prefix="pull") as pool:
         means = Means(
             engines={name: make(scratch_dir / "logs") for name, make in ENGINES.items()},
             cache=ModelCache(scratch_dir / "models", store),
@@ -49,7 +52,7 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
             wakeup=wakeup,
             threads=threads,
         )
-        reconciler = Reconciler(database, config.name, config.memory_bytes, settings.lease, means, warm)
+        reconciler = Reconciler(database, config.name, config.memory_bytes, settings.lease, means, warm, instance)
         log.info("inference worker %s: %d bytes of memory", config.name, config.memory_bytes)
         while not wakeup.stopping:
             reconciler.tick(time.monotonic())
@@ -73,8 +76,8 @@ def main() -> int:
             threads=int(os.environ.get("EIGENWERK_ENGINE_THREADS") or 1),
             warm=os.environ.get("EIGENWERK_WARM_ENGINE", "1") != "0",
         )
-    except SchemaMismatch as error:
-        log.error("error: %s", error)
+    except (FolderInUse, HostNameTaken, SchemaMismatch, RuntimeError) as error:
+        log.error("%s", error)
         return 1
     return 0
 

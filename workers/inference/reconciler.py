@@ -10,13 +10,14 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
 from storage.database import Database, DatabaseUnavailable, UnitOfWork
 from storage.settings import LeaseTimes
 from storage.tables import DeploymentRow
+from workers.daemon.instance import hold_name
 from workers.inference.deployed_model import Means, Observed, Service, Wanted
 from workers.inference.pulls import Base, find_base
 
@@ -37,6 +38,8 @@ class Reconciler:
     means: Means
     #: Keep a spare engine process that has imported its libraries.
     warm: bool = True
+    #: Who works under the host's name (`workers.daemon.instance`).
+    instance: UUID = field(default_factory=uuid4)
     services: dict[UUID, Service] = field(default_factory=dict)
     _rows: Sequence[DeploymentRow] = ()
     #: What the adapters among them change, by the deployment's id.
@@ -48,7 +51,7 @@ class Reconciler:
     _in_use: set[str] = field(default_factory=set)
 
     def tick(self, now_s: float) -> None:
-        """One step of everything; blocks for no longer than the database does."""
+        """One step of everything; blocks for no longer than the database does. Raises HostNameTaken."""
         if now_s - self._looked_at_s >= POLL_S:
             self._looked_at_s = now_s
             with self._tolerating_absence():
@@ -72,6 +75,7 @@ class Reconciler:
         """Hands the deployments back, so that others may serve them, and asks all engines to end."""
         with self._tolerating_absence(), self.database.unit_of_work() as work:
             work.deployments.release(self.host)
+            work.hosts.release(self.host, "serving", self.instance)
         for engine in self.means.engines.values():
             engine.close()
         for service in self.services.values():
@@ -88,6 +92,7 @@ class Reconciler:
         """Renews what is due, claims what is free, and returns all that this host holds."""
         with self.database.unit_of_work() as work:
             if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
+                hold_name(work, self.host, "serving", self.instance, silent_s=self.lease.lease_s)
                 work.deployments.renew(self.host, lease_s=self.lease.lease_s)
             work.hosts.lock(self.host)
             used_bytes = sum(row.memory_bytes for row in work.deployments.held(self.host))

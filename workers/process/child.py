@@ -91,7 +91,7 @@ def run(task: ChildTask, runners: Mapping[str, Runner], event_fd: int) -> int:
     """Runs the job and returns the exit code."""
     emit = EventWriter(event_fd)
     _log_to_stderr(logging.INFO)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, task.gpus))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(task.gpus)
     os.chdir(task.work_dir)
 
     def work() -> int:

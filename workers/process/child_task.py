@@ -40,5 +40,5 @@ class ChildTask(BaseModel):
     checked: bool = False
     #: What the job was expected to take.
     estimate: Estimate | None = None
-    #: Indices of the GPUs that the child may see.
-    gpus: tuple[int, ...]
+    #: The GPUs that the child may see, as CUDA names them.
+    gpus: tuple[str, ...]

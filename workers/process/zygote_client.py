@@ -33,6 +33,8 @@ _PASSED_ON = (
     "PYTHONPATH",
     "LD_LIBRARY_PATH",
     "CUDA_HOME",
+    # The indices of GPUs mean what they mean to the worker.
+    "CUDA_DEVICE_ORDER",
     "EIGENWERK_TORCH_THREADS",
 )
 _SET = {

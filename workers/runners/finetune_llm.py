@@ -101,10 +101,12 @@ class _Run:
         )
 
     def _answers(self, prompts: Sequence[Prompt]) -> list[str]:
-        generation = self.spec.generation
-        ids = [prompt.ids[-self.spec.training.max_length :] for prompt in prompts]
-        decoder, tokenizer = self.start.decoder, self.start.loaded.tokenizer
-        return answers(decoder, tokenizer, ids, generation.max_new_tokens, self.device, self.context.check_stop)
+        decoder, loaded, check_stop = self.start.decoder, self.start.loaded, self.context.check_stop
+        # The answer needs positions too: it gets half of them where the model has few.
+        new_tokens = min(self.spec.generation.max_new_tokens, loaded.max_tokens // 2)
+        longest = min(self.spec.training.max_length, loaded.max_tokens - new_tokens)
+        ids = [prompt.ids[-longest:] for prompt in prompts]
+        return answers(decoder, loaded.tokenizer, ids, new_tokens, self.device, check_stop)
 
     def row_counts(self) -> dict[str, int]:
         """Of examples, before plain texts were cut into pieces."""

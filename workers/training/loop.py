@@ -60,6 +60,9 @@ class Task(Protocol):
     def backward(self, rows: Int64s) -> torch.Tensor:
         """Adds the gradients of these rows, in any number of micro-batches. Returns their loss, a detached scalar."""
 
+    def terms(self, rows: Int64s) -> float:
+        """How many terms, of the size of a cross-entropy each, the loss of these rows is the sum of; 1 for a mean."""
+
     def fingerprint(self) -> bytes:
         """Everything beside the settings that decides the result: data, frozen choices."""
 
@@ -178,8 +181,11 @@ class _Run:
     def _take_step(self, rate: float) -> float:
         self.optimizer.zero_grad()
         set_learning_rate(self.optimizer, rate)
-        loss = self.task.backward(self.plan.rows(self.position.step))
-        return apply_gradients(self.optimizer, self.parameters, loss, self.settings.max_grad_norm, self.position.step)
+        step = self.position.step
+        rows = self.plan.rows(step)
+        loss = self.task.backward(rows)
+        limit = self.settings.max_grad_norm
+        return apply_gradients(self.optimizer, self.parameters, loss, limit, step, self.task.terms(rows))
 
     def _evaluate(self) -> None:
         evaluation, step = self.evaluation, self.position.step

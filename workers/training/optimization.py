@@ -15,7 +15,7 @@ from jobspecs.lifecycle import Reason
 from workers.run.context import RunFailed
 from workers.training.world import shard_of, whole
 
-#: A mean loss above this many nats is no longer training: exp(-1000) for the right class.
+#: A loss above this many nats per term is no longer training: exp(-1000) for the right class.
 _LOSS_DIVERGED = 1000.0
 
 
@@ -61,15 +61,21 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 def apply_gradients(
-    optimizer: Optimizer, parameters: Iterable[torch.Tensor], loss: torch.Tensor, max_grad_norm: float, step: int
+    optimizer: Optimizer,
+    parameters: Iterable[torch.Tensor],
+    loss: torch.Tensor,
+    max_grad_norm: float,
+    step: int,
+    terms: float = 1,
 ) -> float:
     """Clips the gradients and steps; returns the loss in nats.
 
-    Raises RunFailed(nan_loss) before the step when loss or gradients are no longer finite, or the loss is absurd.
+    `terms`: how many terms of the size of a cross-entropy the loss is the sum of. Raises RunFailed(nan_loss) before the
+    step when loss or gradients are no longer finite, or the loss is absurd.
     """
     norm = whole(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
     loss_value, norm_value = torch.stack((loss.detach().float(), norm.float())).tolist()
-    if not math.isfinite(loss_value) or loss_value > _LOSS_DIVERGED:
+    if not math.isfinite(loss_value) or loss_value > _LOSS_DIVERGED * terms:
         raise RunFailed(Reason.nan_loss, f"step {step + 1}: the loss is {loss_value:g}; the training diverged.")
     if not math.isfinite(norm_value):
         raise RunFailed(Reason.nan_loss, f"step {step + 1}: the gradients are not finite; the training diverged.")

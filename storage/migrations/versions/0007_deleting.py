@@ -10,6 +10,8 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
+works_with_previous_code = True
+
 _NUMBERED = ("models", "datasets")
 
 

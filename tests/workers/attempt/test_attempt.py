@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -20,6 +21,9 @@ from workers.attempt.scratch import Scratch
 from workers.attempt.services import AssignedJob, Workbench
 from workers.files.input_cache import InputCache
 from workers.process.zygote_client import ChildProcess, ZygoteClient, ZygoteUnavailable
+
+#: The platform's time, which is not this machine's.
+NOW = datetime(2031, 5, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,7 @@ def bench(harness: Harness, zygote: ZygoteClient, children: list[ChildProcess]) 
         scratch=scratch,
         times=LeaseTimes(lease_s=60, heartbeat_s=10, self_fence_s=45),
         spawn=spawn,
+        now=lambda: NOW,
     )
     publisher.close()
 
@@ -152,6 +157,13 @@ def test_a_job_that_finishes_while_it_is_being_preempted_is_delivered(
     run(attempt)
     assert harness.job(job_id).state == JobState.succeeded
     assert harness.result(job_id) is not None
+
+
+def test_events_are_dated_by_the_platforms_clock(harness: Harness, bench: Workbench) -> None:
+    job_id, attempt = attempt_at(harness, "plain", bench)
+    run(attempt)
+    with harness.database.unit_of_work() as work:
+        assert {event.at for event in work.events.after(job_id)} == {NOW}
 
 
 def test_events_that_cannot_be_written_do_not_keep_a_failed_job_from_its_end(

@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import Split
 
 from corpus.conversations.template_process import ConfinedTemplate
 from jobspecs.kinds.finetune_llm import Lora
-from tests.workers.inference.stories import stories_folder
+from tests.weights import stories260k
 from workers.engines.embedded.batching import Overloaded
 from workers.engines.embedded.generation.answers import Finish, Step, Written, whole
 from workers.engines.embedded.generation.generator import PROMPT_TOKENS_PER_STEP, Generator, PromptTooLong
@@ -30,7 +30,7 @@ GREEDY = Sampling(40, temperature=0)
 
 @pytest.fixture(scope="module")
 def generator() -> Iterator[Generator]:
-    made = Generator(LanguageModel.load(stories_folder()))
+    made = Generator(LanguageModel.load(stories260k()))
     yield made
     made.close()
 
@@ -137,7 +137,7 @@ def test_a_short_answer_is_not_held_up_by_a_long_one(generator: Generator) -> No
 
 
 def test_a_cancelled_answer_makes_room_and_too_many_are_refused() -> None:
-    small = Generator(LanguageModel.load(stories_folder()), active_max=1, waiting_max=1)
+    small = Generator(LanguageModel.load(stories260k()), active_max=1, waiting_max=1)
 
     async def run() -> Written:
         prompt = await small.encode("Once")
@@ -234,14 +234,14 @@ def test_a_failing_step_ends_its_own_answer_only(generator: Generator, monkeypat
 
 
 def test_an_adapter_is_served_over_its_base(tmp_path: Path) -> None:
-    base = LanguageModel.load(stories_folder())
+    base = LanguageModel.load(stories260k())
     adapted = new_adapter(copy.deepcopy(base.model), Lora(rank=4), seed=1)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(2))
     write_adapter(adapted, tmp_path, "ada/stories@1")
-    served = LanguageModel.load(tmp_path, base_dir=stories_folder())
+    served = LanguageModel.load(tmp_path, base_dir=stories260k())
     tokens = torch.tensor([base.encode("Once upon a time")])
     with torch.inference_mode():
         expected, actual, before = (model(tokens).logits for model in (adapted.eval(), served.model, base.model))

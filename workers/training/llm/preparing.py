@@ -39,7 +39,9 @@ class Scorer:
 
 def scored(rows: Rows, spec: FinetuneLlm) -> Sequences:
     """The sequences whose log-probabilities the objective needs: for KTO, mismatched answers beside the real ones."""
-    return joined(rows.sequences, mismatched(rows.sequences)) if spec.objective == "kto" else rows.sequences
+    if spec.objective != "kto":
+        return rows.sequences
+    return joined(rows.sequences, mismatched(rows.sequences, rows.max_length))
 
 
 def rows_of(rows: Rows, spec: FinetuneLlm) -> Int64s:

@@ -64,6 +64,8 @@ class Rows:
     #: Rows left out because nothing to learn was left of them, and rows that were cut to `max_length`.
     empty: int
     cut: int
+    #: Tokens of the longest sequence that may be made of them.
+    max_length: int
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -160,7 +162,7 @@ def render(
         )
     if empty:
         _log.warning("%d rows left out: their answers begin after max_length (%d tokens)", empty, max_length)
-    return Rows(sequences_of(parts), np.array(desirable, dtype=np.bool_), empty, cut)
+    return Rows(sequences_of(parts), np.array(desirable, dtype=np.bool_), empty, cut, max_length)
 
 
 def turn_end(examples: Sequence[Example], renderer: Renderer) -> str | None:
@@ -172,8 +174,11 @@ def turn_end(examples: Sequence[Example], renderer: Renderer) -> str | None:
     return renderer.special_token(learnt[-1]) if learnt else None
 
 
-def mismatched(sequences: Sequences) -> Sequences:
-    """Each prompt with the answer of the sequence before it (the first with the last's): for the KL estimate of KTO."""
+def mismatched(sequences: Sequences, max_length: int) -> Sequences:
+    """Each prompt with the answer of the sequence before it (the first with the last's): for the KL estimate of KTO.
+
+    Cut to `max_length` as rows are: of each prompt at least one token of the answer follows.
+    """
     prompts, answers = [], []
     for start, stop in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True):
         first = int(start) + int(np.argmax(sequences.learnt[start:stop]))
@@ -181,7 +186,10 @@ def mismatched(sequences: Sequences) -> Sequences:
         answers.append((sequences.ids[first:stop], sequences.learnt[first:stop]))
     others = [answers[-1], *answers[:-1]]
     return sequences_of(
-        (np.concatenate((prompt, ids)), np.concatenate((np.zeros(len(prompt), dtype=np.bool_), learnt)))
+        (
+            np.concatenate((prompt, ids))[:max_length],
+            np.concatenate((np.zeros(len(prompt), dtype=np.bool_), learnt))[:max_length],
+        )
         for prompt, (ids, learnt) in zip(prompts, others, strict=True)
     )
 

@@ -40,6 +40,10 @@ class _Task:
         """What is trained."""
         return self.decoder.model
 
+    def terms(self, rows: Int64s) -> float:
+        """1: the losses are means over tokens, over rows, or bounded."""
+        return 1
+
     def fingerprint(self) -> bytes:
         """sha256 over the sequences, what is learnt of them, and the forward pass."""
         digest = hashlib.sha256(self.decoder.variant.encode())
@@ -113,6 +117,11 @@ class DpoTask(_PairTask):
     """`reference` (2N,): log-probabilities before training."""
 
     reference: Float64s
+
+    def terms(self, rows: Int64s) -> float:
+        """A margin is beta times a sum over the tokens of two answers."""
+        pairs = self.sequences.supervised.reshape(-1, 2).sum(1)
+        return max(1.0, self.training.beta * float(pairs[rows].max()))
 
     def _facts(self) -> tuple[Facts, ...]:
         return (self.reference,)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.language_models import build_tiny_llm
+from tests.weights import stories260k
 from tests.workers.training.llm.attempts import conversations, preferences, write_jsonl
 
 
@@ -30,7 +30,4 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stories() -> Path:
     """A real Llama of 260,000 parameters that writes little stories."""
-    folder = Path(os.environ.get("EIGENWERK_DATA_DIR", "")) / ".." / "models" / "stories260k"
-    if not folder.is_dir():
-        pytest.skip("stories260k is not here: set EIGENWERK_DATA_DIR")
-    return folder.resolve()
+    return stories260k()

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.registry import parse_spec
 from tests.chat_models import CHATML, write_chat_model
-from tests.workers.training.llm.attempts import LlmAttempt, llm_document
-from workers.training.llm.rows import load_examples, load_renderer, turn_end
+from tests.language_models import build_tiny_chat_tokenizer
+from tests.workers.training.llm.attempts import LlmAttempt, llm_document, write_jsonl
+from workers.training.llm.preparing import scored
+from workers.training.llm.rows import load_examples, load_renderer, mismatched, render, turn_end
 
 
 def spec_of(**changes: Any) -> FinetuneLlm:
@@ -42,6 +45,56 @@ def test_the_result_of_a_base_model_stops_where_its_answers_ended(tmp_path: Path
     attempt.run(training={"epochs": 0.2})
     saved = json.loads((attempt.out / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert saved["eos_token"] == "<|im_end|>"
+
+
+def test_mismatched_answers_of_kto_are_cut_as_rows_are(tmp_path: Path) -> None:
+    """Rows of 64 tokens and less, whose prompts and answers of other rows would make more."""
+    rows = [
+        {
+            "prompt": f"{row}" + "why " * (1 + 4 * (row % 2)),
+            "completion": "so " * (12 - 11 * (row % 2)),
+            "label": row % 3 > 0,
+        }
+        for row in range(12)
+    ]
+    spec = spec_of(objective="kto")
+    examples = load_examples(write_jsonl(tmp_path / "judged.jsonl", rows), None, spec).train
+    made = render(examples, load_renderer(write_chat_model(tmp_path / "base", CHATML)), spec, 60)
+    both = scored(made, spec)
+    assert len(both) == 2 * len(made) and both.lengths.max() == 60
+    assert (both.supervised >= 1).all()
+    uncut = mismatched(made.sequences, 10_000)
+    assert uncut.lengths.max() > 60
+    for row in range(len(made)):
+        whole = uncut.ids[uncut.offsets[row] : uncut.offsets[row + 1]]
+        cut = both.ids[both.offsets[len(made) + row] : both.offsets[len(made) + row + 1]]
+        assert cut.tolist() == whole[:60].tolist()
+
+
+@pytest.mark.parametrize("objective", ["kto", "dpo", "sft"])
+def test_a_model_with_few_positions_is_never_asked_for_more(objective: str, tmp_path: Path) -> None:
+    """GPT-2 looks its positions up in a table: one too many is an IndexError. Samples need positions as well."""
+    tokenizer = build_tiny_chat_tokenizer()
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=64, n_embd=16, n_layer=1, n_head=2, bos_token_id=2, eos_token_id=2
+    )
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    long, short = "so " * 40, "no"
+    rows: dict[str, list[dict[str, Any]]] = {
+        "kto": [
+            {"prompt": f"{row}", "completion": long if row % 2 else short, "label": row % 3 > 0} for row in range(8)
+        ],
+        "dpo": [{"prompt": f"{row}", "chosen": long, "rejected": short} for row in range(8)],
+        "sft": [{"prompt": f"{row} {long}"[: 9 + 18 * (row % 2)], "completion": long} for row in range(8)],
+    }
+    attempt = LlmAttempt(tmp_path, tmp_path / "base", write_jsonl(tmp_path / "rows.jsonl", rows[objective]))
+    changes: dict[str, Any] = {
+        "training": {"epochs": 0.5, "max_length": 256},
+        "generation": {"examples": 2, "max_new_tokens": 50},
+    }
+    manifest = attempt.run(objective=objective, tuning="full", **changes)
+    assert manifest.metrics["train/loss"] > 0
 
 
 def test_a_card_says_that_held_out_rows_chose_the_weights(tmp_path: Path, tiny_llm: Path, chats: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-from jobspecs.kinds.finetune_llm import LlmTraining
+from jobspecs.kinds.finetune_llm import FULL_LEARNING_RATES, LlmTraining, Objective
 from tests.language_models import build_tiny_chat_tokenizer, build_tiny_llm
 from tests.workers.training.llm.attempts import conversations, preferences
 from workers.local_models.base_model import load_causal_lm
@@ -137,7 +138,7 @@ def test_kto_equals_trl(models: tuple[Path, Path], tmp_path: Path) -> None:
     reference = reference_of(models[1], everything)
     task = KtoTask(decoder(models[0]), everything, LlmTraining(beta=0.3), CPU, desirable, reference)
     assert float(task.backward(np.arange(ROWS))) == pytest.approx(expected, abs=1e-5)
-    assert np.array_equal(mismatched(matched).ids, others.ids)
+    assert np.array_equal(mismatched(matched, 64).ids, others.ids)
 
 
 def test_orpo_equals_trl(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -189,3 +190,10 @@ def test_noise_on_embeddings_is_at_work_in_training_only(models: tuple[Path, Pat
 
 def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_full_tunings_learning_rates_are_those_of_trl() -> None:
+    configs: dict[Objective, Any] = {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig, "orpo": ORPOConfig}
+    for objective, config in configs.items():
+        (default,) = [field.default for field in fields(config) if field.name == "learning_rate"]
+        assert default == FULL_LEARNING_RATES[objective]

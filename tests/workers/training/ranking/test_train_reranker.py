@@ -204,3 +204,10 @@ def test_what_trains_and_what_judges_may_be_different_columns(attempt: Attempts,
         next(file.sha256 for file in m.files if file.path == "model.safetensors") for m in (by_score, by_opposite)
     ]
     assert weights[0] == weights[1]
+
+
+def test_a_query_with_hundreds_of_passages_is_no_diverged_training(attempt: Attempts, tmp_path: Path) -> None:
+    """ListMLE sums over a query's ranking: 240 passages start at about 240 ln 240 - 240 = 1,075 nats."""
+    data = write_rows(tmp_path / "long.csv", ("query", "passage", "label"), ranked_rows(queries=2, passages=240))
+    whole = attempt("whole", data, loss="listmle", validation={"fraction": 0.5}, training={"epochs": 1})
+    assert whole.run().metrics["train/loss"] > 1000

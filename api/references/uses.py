@@ -1,0 +1,45 @@
+"""What is deleted must not be in use: who uses it, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel
+
+from api.errors import ApiError
+from jobspecs.problems import Problem
+from storage.repositories.removal import Use
+
+#: So many uses are told; there may be thousands of jobs.
+_TOLD_MAX = 10
+_WORDS = {
+    "job": ("the job {name} reads it", "Wait for the job, or cancel it: eigenwerk cancel {name}"),
+    "deployment": ("the deployment {name} serves it", "Stop it first: eigenwerk undeploy {name}"),
+    "adapter": ("the adapter {name} needs it as its base", "Delete that first: eigenwerk models rm {name}"),
+    "alias": ("the alias {name} points at it", "Point it at another version first: eigenwerk models alias"),
+}
+
+
+class Deleted(BaseModel):
+    """What is gone. Its bytes are freed within a minute, once no transaction can need them."""
+
+    object: Literal["deleted"] = "deleted"
+    #: `owner/name@version` of each version, or the id of the job.
+    deleted: list[str]
+    #: Stored bytes that are freed.
+    bytes: int
+
+
+def check_unused(what: str, uses: Sequence[Use]) -> None:
+    """Raises ApiError 409 with what uses it and what can be done."""
+    if not uses:
+        return
+    problems = []
+    for use in uses[:_TOLD_MAX]:
+        message, remedy = (words.format(name=use.name) for words in _WORDS[use.kind])
+        of = f"version {use.version}: " if use.version is not None else ""
+        problems.append(Problem(message=f"{of}{message}.", remedy=remedy))
+    more = f" (and {len(uses) - _TOLD_MAX} more)" if len(uses) > _TOLD_MAX else ""
+    told = " ".join(str(problem) for problem in problems)
+    raise ApiError(409, f"{what} is in use, nothing was deleted: {told}{more}", code="in_use", problems=problems)

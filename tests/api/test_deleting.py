@@ -1,0 +1,119 @@
+"""Deleting jobs, models and data sets: refused while in use, and the bytes are really gone."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from uuid import UUID
+
+import httpx
+import pytest
+
+from jobspecs.lifecycle import JobState
+from jobspecs.rights import Reach
+from tests.api.conftest import HEADLINES, Api, safetensors
+from workers.agent.housekeeping import Housekeeper
+
+TINY = "/v1/registry/models/{}/tiny"
+
+
+def bytes_stored(api: Api) -> int:
+    """Of the whole bucket, after housekeeping."""
+    with closing(api.objects()) as store:
+        Housekeeper(api.database, store).sweep_garbage()
+        return sum(item.bytes for item in store.list())
+
+
+def end_job(api: Api, job_id: str) -> None:
+    assert api.client.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+
+
+def reasons(answer: httpx.Response) -> str:
+    assert answer.status_code == 409, answer.text
+    error = answer.json()["error"]
+    assert error["code"] == "in_use"
+    assert all(problem["remedy"] for problem in error["problems"])
+    message: str = error["message"]
+    return message
+
+
+def test_deleted_versions_free_their_bytes_and_their_numbers_stay_theirs(api: Api) -> None:
+    before = bytes_stored(api)
+    for number in range(3):
+        api.push(content=HEADLINES + f"one more {number},good\n")
+    first, second = (api.import_model(files={"model.safetensors": safetensors(size)}) for size in (1000, 2000))
+    full = bytes_stored(api)
+    assert full > before + 12_000
+    answer = api.client.delete("/v1/datasets/headlines/versions/2")
+    assert answer.json()["deleted"] == [f"{api.user}/headlines@2"]
+    assert bytes_stored(api) == full - answer.json()["bytes"]
+    assert api.client.get("/v1/datasets/headlines/versions/2").status_code == 404
+    assert api.client.delete("/v1/datasets/headlines/versions/2").status_code == 404
+    answer = api.client.delete("/v1/datasets/headlines")
+    assert answer.json()["deleted"] == [f"{api.user}/headlines@3", f"{api.user}/headlines@1"]
+    assert api.client.get("/v1/datasets").json()["data"] == []
+    answer = api.client.delete(TINY.format(api.user))
+    assert answer.json() == {
+        "object": "deleted",
+        "deleted": [second["reference"], first["reference"]],
+        "bytes": first["bytes"] + second["bytes"],
+    }
+    assert bytes_stored(api) == before
+    assert api.push()["version"] == 4
+    assert api.import_model()["version"] == 3
+
+
+def test_what_a_waiting_job_reads_is_not_deleted_and_the_answer_says_why(ready: Api) -> None:
+    job = ready.submit()
+    for path in ("/v1/datasets/headlines", "/v1/datasets/headlines/versions/1", TINY.format(ready.user)):
+        assert f"the job {job['id']} reads it" in reasons(ready.client.delete(path))
+    with closing(ready.objects()) as store:
+        Housekeeper(ready.database, store).sweep_garbage()
+    assert ready.client.get("/v1/datasets/headlines/versions/1/preview").status_code == 200
+    end_job(ready, job["id"])
+    for path in ("/v1/datasets/headlines", TINY.format(ready.user)):
+        assert ready.client.delete(path).status_code == 200
+    assert ready.client.get(f"/v1/jobs/{job['id']}").json()["inputs"]["model"] == f"{ready.user}/tiny@1"
+
+
+def test_a_version_that_an_alias_or_a_deployment_names_is_not_deleted(ready: Api) -> None:
+    ready.import_model()
+    path = TINY.format(ready.user)
+    assert ready.client.put(f"{path}/aliases/prod", json={"version": 1}).status_code == 200
+    with ready.database.unit_of_work() as work:
+        owner = ready.user_id()
+        version = work.models.list_versions(Reach.of(owner))[0]
+        work.deployments.want(owner, "served", model_version_id=version.id, engine="e", replicas=1, memory_bytes=1)
+    assert "alias prod points at it" in reasons(ready.client.delete(f"{path}/versions/1"))
+    assert "the deployment served serves it" in reasons(ready.client.delete(f"{path}/versions/2"))
+    message = reasons(ready.client.delete(path))
+    assert "served" in message and "prod" not in message
+    assert len(ready.client.get(path).json()["versions"]) == 2, "nothing was deleted"
+
+
+def test_an_ended_job_is_deleted_with_what_it_left_and_another_is_not(ready: Api) -> None:
+    before = bytes_stored(ready)
+    job = ready.submit()
+    path = f"/v1/jobs/{job['id']}"
+    refused = ready.client.delete(path)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "job_active")
+    with ready.database.unit_of_work() as work:
+        work.jobs.assign(UUID(job["id"]), "gone", lease_s=60)
+        work.jobs.transition(UUID(job["id"]), JobState.failed, actor="reaper")
+    with closing(ready.objects()) as store:
+        for key in (f"checkpoints/{job['id']}/1/step-1/state", f"artifacts/{job['id']}/1/model.safetensors"):
+            store.put_bytes(key, bytes(5000))
+    assert ready.client.delete(path).status_code == 200
+    assert bytes_stored(ready) == before
+    assert ready.client.get(path).status_code == 404
+    assert ready.client.get(f"{path}/logs").status_code == 404
+    assert ready.client.get("/v1/jobs").json()["data"] == []
+
+
+@pytest.mark.parametrize("what", ["/v1/datasets/headlines", "/v1/registry/models/{user}/tiny", "/v1/jobs/{job}"])
+def test_nobody_deletes_what_is_anothers(ready: Api, what: str) -> None:
+    job = ready.submit()
+    end_job(ready, job["id"])
+    path = what.format(user=ready.user, job=job["id"])
+    with ready.as_user(ready.new_user()) as other:
+        assert other.delete(path).status_code == 404
+    assert ready.client.get(path).status_code == 200
