@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from api.inspection_cache import new_folder
-from api.references.model_files import config_of, small_files
 from api.parts import Parts
 from api.references.freezing import Frozen
+from api.references.model_files import config_of, small_files
 from corpus.checks.confined import CheckOverran, check_confined
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader

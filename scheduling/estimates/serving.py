@@ -4,7 +4,8 @@ An engine computes in fp32 on the CPU. Beside the weights a language model holds
 grow at once: of each layer two vectors of the key width per token. How many tokens there may be follows from the memory
 that the deployment was given; `workers.engines.embedded.generation` admits no more.
 
-Measured, resident memory of the engine's process at its peak against `language_model_bytes`: {{FIGURES}}
+Measured: an engine with SmolLM2-135M that read and answered 16 prompts of 2,040 tokens at once, which is all that it
+ever admits, had 2,524 MiB resident at its peak; `language_model_bytes` says 2,785. Weights 513, keys and values 1,440.
 """
 
 from __future__ import annotations

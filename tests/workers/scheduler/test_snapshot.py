@@ -22,7 +22,7 @@ def database(database_url: str) -> Iterator[Database]:
         yield opened
 
 
-def submit(database: Database, memory_gib: int) -> UUID:
+def submit(database: Database, memory_gib: int, gpus: int = 0) -> UUID:
     with database.unit_of_work() as work:
         owner = work.users.ensure("ada")
         row, _ = work.jobs.submit(
@@ -32,14 +32,14 @@ def submit(database: Database, memory_gib: int) -> UUID:
             inputs={},
             slots=1,
             memory_bytes=memory_gib * GIB,
-            gpus=0,
+            gpus=gpus,
             request_sha256="0",
             idempotency_key=str(uuid4()),
         )
     return row.id
 
 
-def serve(database: Database, memory_gib: int) -> None:
+def serve(database: Database, memory_gib: int, gpus: int = 0) -> None:
     manifest = Manifest(artifact="model", files=(ManifestFile(path="a", bytes=1, sha256="0" * 64),))
     with database.unit_of_work() as work:
         owner = work.users.ensure("ada")
@@ -51,8 +51,9 @@ def serve(database: Database, memory_gib: int) -> None:
             engine="embedded",
             replicas=1,
             memory_bytes=memory_gib * GIB,
+            gpus=gpus,
         )
-        assert work.deployments.claim("laptop", memory_bytes_free=8 * GIB, lease_s=60)
+        assert work.deployments.claim("laptop", memory_bytes_free=8 * GIB, gpus_free=gpus, lease_s=60)
 
 
 def state(database: Database, job: UUID) -> str:
@@ -85,3 +86,13 @@ def test_a_host_that_takes_no_jobs_is_not_in_the_snapshot(database: Database) ->
         work.hosts.announce("laptop", slots=2, memory_bytes=8 * GIB, gpus=0, accepting=False)
         assert take_snapshot(work).hosts == []
     assert tick(database, lease_s=60) == 0
+
+
+def test_gpus_of_deployments_are_not_given_to_jobs(database: Database) -> None:
+    with database.unit_of_work() as work:
+        work.hosts.announce("laptop", slots=2, memory_bytes=8 * GIB, gpus=2, accepting=True)
+    submit(database, memory_gib=1, gpus=1)
+    second = submit(database, memory_gib=1, gpus=1)
+    serve(database, memory_gib=1, gpus=1)
+    assert tick(database, lease_s=60) == 1
+    assert state(database, second) == "queued"
