@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,7 +34,7 @@ from api.registry.imports import router as registry_imports
 from api.rerank.endpoints import router as rerank
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
-from api.streaming import sweep_spool
+from api.spool import SWEEP_EVERY_S, Spool
 from api.users.endpoints import router as users
 
 log = logging.getLogger(__name__)
@@ -85,8 +86,16 @@ def create_app(settings: ApiSettings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
-    await run_in_threadpool(sweep_spool, parts.settings.spool_dir)
+    await run_in_threadpool(parts.spool.sweep)
+    sweeping = asyncio.create_task(_sweep_on(parts.spool))
     try:
         yield
     finally:
+        sweeping.cancel()
         await parts.close()
+
+
+async def _sweep_on(spool: Spool) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_EVERY_S)
+        await run_in_threadpool(spool.sweep)

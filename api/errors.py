@@ -5,12 +5,15 @@
 ApiError              a status, a code for programs, a message for people
 InvalidInput          422: what is wrong, where, and what to do
 NotAllowed            403: the principal's rights don't reach that far
+OwnerGone             401: the user was deleted while the request was under way
+OSError               507 when a disk is full; so are DatabaseFull and ObjectStoreFull
 DatabaseUnavailable   503 with Retry-After; so is ObjectStoreUnavailable
 anything else         500 with the request's id; the details are in the log only
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -22,8 +25,9 @@ from starlette.exceptions import HTTPException
 
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.rights import NotAllowed
-from storage.database import DatabaseUnavailable
-from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreRefused, ObjectStoreUnavailable
+from storage.database import DatabaseFull, DatabaseUnavailable
+from storage.database_errors import OwnerGone
+from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreFull, ObjectStoreRefused, ObjectStoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,37 @@ _CODES = {
     421: "unknown_host",
     422: "invalid_input",
 }
+
+
+#: What is wrong with a part of the platform: status, code and message of the first kind that fits.
+_OF_PARTS: tuple[tuple[type[Exception], int, str, str], ...] = (
+    (
+        OSError,
+        507,
+        "disk_full",
+        "The server's disk is full; nothing was changed. Free space in its spool folder (EIGENWERK_SPOOL_DIR).",
+    ),
+    (
+        ObjectStoreFull,
+        507,
+        "object_store_full",
+        "The object store is full; nothing was changed. Delete what nobody needs, or give it more room.",
+    ),
+    (
+        DatabaseFull,
+        507,
+        "database_full",
+        "The disk of PostgreSQL is full; nothing was changed. Its operator must free space or add some.",
+    ),
+    (DatabaseUnavailable, 503, "database_unavailable", "The database does not answer. Try again shortly."),
+    (
+        ObjectStoreRefused,
+        503,
+        "object_store_refused",
+        "The object store refuses the platform's requests. Its operator must check bucket and keys.",
+    ),
+    (ObjectStoreUnavailable, 503, "object_store_unavailable", "The object store does not answer. Try again shortly."),
+)
 
 
 class ApiError(HTTPException):
@@ -72,6 +107,10 @@ def unavailable(message: str, code: str = "unavailable", retry_after_s: int = RE
     return ApiError(503, message, code=code, headers={"Retry-After": str(retry_after_s)})
 
 
+def is_disk_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def error_response(error: ApiError) -> JSONResponse:
     status = error.status_code
     body = {
@@ -90,11 +129,13 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     RequestValidationError,
     InvalidInput,
     NotAllowed,
+    OwnerGone,
     DatabaseUnavailable,
     ObjectStoreUnavailable,
     ObjectStoreRefused,
     ObjectCorrupt,
     ObjectNotFound,
+    OSError,
 )
 
 
@@ -114,20 +155,18 @@ def api_error(request: Request, error: Exception) -> ApiError:
         return _refusal(error.problems)
     if isinstance(error, NotAllowed):
         return ApiError(403, str(error))
+    if isinstance(error, OwnerGone):
+        return ApiError(401, str(error))
     if isinstance(error, ObjectCorrupt | ObjectNotFound):
         log.error("%s %s: %s", request.method, request.url.path, error)
         message = "A stored object is damaged or missing. Restore it from a backup, or push or train it again."
         return ApiError(500, message, code="corrupt_artifact")
+    if isinstance(error, OSError) and not is_disk_full(error):
+        raise error
     log.warning("%s %s: %s", request.method, request.url.path, error)
-    if isinstance(error, DatabaseUnavailable):
-        return unavailable("The database does not answer. Try again shortly.", "database_unavailable")
-    if isinstance(error, ObjectStoreRefused):
-        return unavailable(
-            "The object store refuses the platform's requests. Its operator must check bucket and keys.",
-            "object_store_refused",
-        )
-    if isinstance(error, ObjectStoreUnavailable):
-        return unavailable("The object store does not answer. Try again shortly.", "object_store_unavailable")
+    for kind, status, code, message in _OF_PARTS:
+        if isinstance(error, kind):
+            return unavailable(message, code) if status == 503 else ApiError(status, message, code=code)
     raise error
 
 

@@ -65,6 +65,6 @@ class InspectionCache:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def new_folder(spool_dir: Path) -> Path:
+def new_folder(spool: Path) -> Path:
     """An empty folder for files of a model or a data set."""
-    return Path(tempfile.mkdtemp(prefix="eigenwerk-look-", dir=spool_dir))
+    return Path(tempfile.mkdtemp(prefix="look-", dir=spool))

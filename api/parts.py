@@ -11,13 +11,25 @@ import httpx
 from fastapi import Depends, Request
 
 from api.inspection_cache import InspectionCache
+from api.pools import Pool
 from api.settings import ApiSettings
+from api.spool import Spool
 from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressWatcher
 
-#: Transfers that may run at once. They have threads of their own: a slow object store must not hold up everything else.
+#: Transfers, and looks at what models and data sets consist of, that may run at once. They have threads of their own:
+#: an object store or a hub that hangs must not hold up everything else.
 TRANSFERS_MAX = 16
+LOOKUPS_MAX = 16
+#: Seconds to wait for one of them to end.
+_TRANSFER_PATIENCE_S = 60.0
+_LOOKUP_PATIENCE_S = 10.0
+#: Bodies whose bytes go to the spool folder at once.
+_SPOOLING_MAX = 16
+#: What the API, whose clients wait, grants the object store: seconds without a byte, and tries.
+_OBJECTS_READ_TIMEOUT_S = 20.0
+_OBJECTS_ATTEMPTS = 3
 #: Seconds to wait for an engine, or for a free connection to it, where a call does not say otherwise.
 _ENGINE_TIMEOUT_S = 60.0
 
@@ -39,7 +51,11 @@ class Parts:
     inference: httpx.AsyncClient
     #: For the model hub; it honours the proxy variables.
     hub: httpx.Client
-    transfers: anyio.CapacityLimiter
+    transfers: Pool
+    lookups: Pool
+    spool: Spool
+    #: For the spool folder's disk.
+    spooling: anyio.CapacityLimiter
     #: What was found out about data sets and models.
     inspections: InspectionCache = field(default_factory=InspectionCache)
     #: Set when the process shall end: streams that have no end of their own finish.
@@ -59,6 +75,8 @@ class Parts:
                     secret_key=storage.s3_secret_key,
                     bucket=storage.s3_bucket,
                     region=storage.s3_region,
+                    read_timeout_s=_OBJECTS_READ_TIMEOUT_S,
+                    attempts=_OBJECTS_ATTEMPTS,
                 )
             ),
             watcher=ProgressWatcher(storage.redis_url),
@@ -69,7 +87,10 @@ class Parts:
                 limits=httpx.Limits(max_connections=_ANSWERS_MAX, max_keepalive_connections=_IDLE_CONNECTIONS_MAX),
             ),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
-            transfers=anyio.CapacityLimiter(TRANSFERS_MAX),
+            transfers=Pool("The object store", threads=TRANSFERS_MAX, patience_s=_TRANSFER_PATIENCE_S),
+            lookups=Pool("The object store or the model hub", threads=LOOKUPS_MAX, patience_s=_LOOKUP_PATIENCE_S),
+            spool=Spool(settings.spool_dir),
+            spooling=anyio.CapacityLimiter(_SPOOLING_MAX),
         )
 
     async def close(self) -> None:
@@ -77,6 +98,7 @@ class Parts:
         await self.watcher.close()
         self.hub.close()
         self.inspections.close()
+        self.spool.close()
         self.objects.close()
         self.database.close()
 

@@ -21,6 +21,7 @@ from eigenwerk.resources import (
     Deployment,
     Job,
     JobSummary,
+    Leaving,
     LogLine,
     Token,
     User,
@@ -82,12 +83,15 @@ class Client(ArtifactCalls, InferenceCalls):
         answer = self._transport.call("POST", "/v1/jobs/estimate", json=dict(spec), repeatable=True)
         return Estimate.model_validate(answer)
 
-    def jobs(self, *, limit: int = 50, states: Sequence[str] = ()) -> list[JobSummary]:
-        """Your jobs, newest first."""
+    def jobs(
+        self, *, limit: int = 50, states: Sequence[str] = (), everybody: bool = False, owner: str | None = None
+    ) -> list[JobSummary]:
+        """Your jobs, newest first; for an administrator `everybody`'s, or those of one `owner`."""
+        asked = given(state=list(states) or None, all=True if everybody else None, owner=owner)
         found: list[JobSummary] = []
         before: int | None = None
         while len(found) < limit:
-            params = {"limit": min(limit - len(found), _PAGE_ITEMS), "before": before, "state": list(states) or None}
+            params = {"limit": min(limit - len(found), _PAGE_ITEMS), "before": before, **asked}
             page = self._transport.call("GET", "/v1/jobs", params=params)
             found += [JobSummary.model_validate(item) for item in page["data"]]
             before = page["next_before"]
@@ -116,12 +120,18 @@ class Client(ArtifactCalls, InferenceCalls):
         except ValueError:
             pass
         wanted = prefix.lower()
-        matches = [job.id for job in self.jobs(limit=_PREFIX_JOBS_MAX) if wanted and job.id.startswith(wanted)]
+        matches = self._jobs_beginning(wanted)
+        if not matches and "admin" in self.me().scopes:
+            matches = self._jobs_beginning(wanted, everybody=True)
         if not matches:
             raise EigenwerkError(f"You have no job {prefix}. `eigenwerk jobs` lists them.", status=404)
         if len(matches) > 1:
             raise EigenwerkError(f"{prefix} is the beginning of {len(matches)} jobs. Write more characters of the id.")
         return matches[0]
+
+    def _jobs_beginning(self, prefix: str, *, everybody: bool = False) -> list[str]:
+        newest = self.jobs(limit=_PREFIX_JOBS_MAX, everybody=everybody)
+        return [job.id for job in newest if prefix and job.id.startswith(prefix)]
 
     def logs(self, job_id: str) -> Iterator[LogLine]:
         """The log so far."""
@@ -200,6 +210,18 @@ class Client(ArtifactCalls, InferenceCalls):
 
     def create_user(self, name: str) -> User:
         return User.model_validate(self._transport.call("POST", "/v1/users", json={"name": name}))
+
+    def delete_user(
+        self, name: str, *, give_to: str | None = None, delete_things: bool = False, cancel_jobs: bool = False
+    ) -> Leaving | None:
+        """Deletes a user, whose tokens end at once. What it has passes to `give_to`, or is deleted.
+
+        None once the user is gone; else what must be stopped before: ask again then. Status 409, and nothing changed,
+        when things are left or names clash.
+        """
+        params = given(give_to=give_to, delete_things=delete_things or None, cancel_jobs=cancel_jobs or None)
+        left = self._transport.call("DELETE", f"/v1/users/{quote(name, safe='')}", params=params)
+        return None if left is None else Leaving.model_validate(left)
 
     def create_token(self, *, user: str = "me", scopes: Sequence[str], expires_in: str | None = None) -> Token:
         """Makes a token; its text is in the answer and never again. `expires_in`: 12h, 30d."""

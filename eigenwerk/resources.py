@@ -25,6 +25,7 @@ class JobSummary(Resource):
     id: str
     kind: str
     name: str
+    owner: str = ""
     state: str
     reason: str | None = None
     message: str | None = None
@@ -263,6 +264,16 @@ class Ranking(Resource):
 class User(Resource):
     id: str
     name: str
+    #: Of the token that asks; empty for others.
+    scopes: list[str] = Field(default_factory=list)
+
+
+class Leaving(Resource):
+    """A user that goes once its jobs and deployments have been stopped."""
+
+    name: str
+    jobs: int
+    deployments: int
 
 
 class Token(Resource):

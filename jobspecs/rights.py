@@ -43,6 +43,7 @@ Action = Literal[
     "tokens.read",
     "tokens.write",
     "users.create",
+    "users.delete",
     "users.read",
 ]
 #: Whose the thing is: an owner's that the principal acts for, another's, or nobody's.
@@ -71,11 +72,11 @@ RULES: Mapping[Action, Rule] = {
     "deployments.ask": Rule(own="read"),
     "deployments.read": Rule(own="read"),
     "deployments.write": Rule(own="write"),
-    "jobs.cancel": Rule(own="write"),
+    "jobs.cancel": Rule(own="write", others="admin"),
     "jobs.check": Rule(own="read"),
-    "jobs.delete": Rule(own="write"),
-    "jobs.read": Rule(own="read"),
-    "jobs.retry": Rule(own="write"),
+    "jobs.delete": Rule(own="write", others="admin"),
+    "jobs.read": Rule(own="read", others="admin"),
+    "jobs.retry": Rule(own="write", others="admin"),
     "jobs.submit": Rule(own="write"),
     "metrics.read": Rule(platform="read"),
     "models.delete": Rule(own="write"),
@@ -85,6 +86,7 @@ RULES: Mapping[Action, Rule] = {
     "tokens.read": Rule(own="read", others="admin"),
     "tokens.write": Rule(own="write", others="admin"),
     "users.create": Rule(platform="admin"),
+    "users.delete": Rule(own="admin", others="admin"),
     "users.read": Rule(own="read"),
 }
 
@@ -117,6 +119,11 @@ class Reach:
     def of(cls, owner: UUID) -> Reach:
         """One owner's things: for the platform's own processes, which act for the owner of a job or deployment."""
         return cls(owner, frozenset({owner}))
+
+    @property
+    def own(self) -> Reach:
+        """The same without others' things: what a list shows unless more is asked for."""
+        return Reach(self.home, self.owners)
 
     @property
     def maker(self) -> UUID:

@@ -22,13 +22,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from storage.database_errors import DatabaseUnavailable, SchemaMismatch
+from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.deployments import DeploymentRepository
 from storage.repositories.events import EventRepository
 from storage.repositories.garbage import GarbageRepository
+from storage.repositories.handover import HandoverRepository
 from storage.repositories.hosts import HostRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.leader import LeaderRepository
@@ -40,7 +41,7 @@ from storage.repositories.removal import RemovalRepository
 from storage.repositories.users import UserRepository
 from storage.schema import check_schema
 
-__all__ = ["Database", "DatabaseUnavailable", "Listener", "SchemaMismatch", "UnitOfWork"]
+__all__ = ["Database", "DatabaseFull", "DatabaseUnavailable", "Listener", "SchemaMismatch", "UnitOfWork"]
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,10 @@ class UnitOfWork:
     @cached_property
     def owners(self) -> OwnerRepository:
         return OwnerRepository(self.session)
+
+    @cached_property
+    def handover(self) -> HandoverRepository:
+        return HandoverRepository(self.session, self.garbage, self.removal)
 
     @cached_property
     def users(self) -> UserRepository:
@@ -149,7 +154,11 @@ class Database:
 
     @contextmanager
     def unit_of_work(self) -> Iterator[UnitOfWork]:
-        """One transaction. Raises DatabaseUnavailable when the server can't be reached or goes away."""
+        """One transaction.
+
+        Raises DatabaseUnavailable when the server can't be reached or goes away, and OwnerGone when somebody's thing is
+        made whose owner was deleted meanwhile.
+        """
         session = self._sessions()
         try:
             yield UnitOfWork(session)
@@ -159,8 +168,12 @@ class Database:
             raise DatabaseUnavailable("All connections to PostgreSQL are in use.") from error
         except DBAPIError as error:
             session.rollback()
+            if isinstance(error.orig, psycopg.errors.DiskFull):
+                raise DatabaseFull(f"PostgreSQL's disk is full: {str(error.orig).strip()}") from error
             if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
                 raise DatabaseUnavailable(f"PostgreSQL does not answer: {str(error.orig).strip()}") from error
+            if isinstance(error.orig, psycopg.errors.ForeignKeyViolation) and _names_an_owner(error.orig):
+                raise OwnerGone("The user of this token was deleted.") from error
             raise
         except BaseException:
             session.rollback()
@@ -209,6 +222,10 @@ def _refuse_foreign_schema(connection: psycopg.Connection, _record: object) -> N
     finally:
         if not connection.closed:
             connection.rollback()
+
+
+def _names_an_owner(error: psycopg.errors.ForeignKeyViolation) -> bool:
+    return str(error.diag.constraint_name).endswith("_owner_id_owners")
 
 
 @contextmanager

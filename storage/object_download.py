@@ -55,6 +55,7 @@ class RangeStream:
 
     def __next__(self) -> bytes:
         while self._position < self._end:
+            self._wire.check_deadline()
             if self._response is None:
                 self._response = self._open()
             try:

@@ -26,6 +26,10 @@ class ObjectStoreUnavailable(ObjectStoreError):
         super().__init__(message)
 
 
+class ObjectStoreFull(ObjectStoreUnavailable):
+    """The server has no room, or the bucket's quota is used up. The same call works once there is room again."""
+
+
 class ObjectStoreRefused(ObjectStoreError):
     """The server understood and said no (403, no such bucket, ...). Trying again won't help. `code` is the S3 code."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 import random
 import re
 import time
@@ -27,7 +28,13 @@ from minio.credentials.credentials import Credentials
 from minio.signer import presign_v4, sign_v4_s3
 from urllib3.response import BaseHTTPResponse
 
-from storage.object_errors import ObjectNotFound, ObjectStoreRefused, ObjectStoreUnavailable, checked_key
+from storage.object_errors import (
+    ObjectNotFound,
+    ObjectStoreFull,
+    ObjectStoreRefused,
+    ObjectStoreUnavailable,
+    checked_key,
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +45,8 @@ SEND_SLICE_BYTES = 256 * 1024
 RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
 #: 4xx codes that a second attempt can cure: the bytes were damaged or too slow on the way, or the server is starting.
 RETRY_CODES = frozenset({"BadDigest", "RequestTimeout", "SlowDown", "XAmzContentChecksumMismatch"})
+#: S3 codes that say, beside the status 507, that there is no room.
+FULL_CODES = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"})
 UNSIGNED = "UNSIGNED-PAYLOAD"
 S3_NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
@@ -72,23 +81,41 @@ class ObjectSettings:
 class S3Wire:
     """Sends one signed request at a time per thread; connections are pooled and shared by threads, not by forks.
 
-    Raises ObjectStoreUnavailable (after `attempts`), ObjectNotFound, ObjectStoreRefused.
+    Raises ObjectStoreUnavailable (after `attempts`), ObjectStoreFull, ObjectNotFound, ObjectStoreRefused.
     """
 
-    def __init__(self, settings: ObjectSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        settings: ObjectSettings,
+        sleep: Callable[[float], None] = time.sleep,
+        *,
+        http: urllib3.HTTPConnectionPool | None = None,
+        seconds: float = math.inf,
+    ) -> None:
         self.settings = settings
         self._base = urlsplit(settings.endpoint_url)
         self._credentials = Credentials(settings.access_key, settings.secret_key)
         self._sleep = sleep
-        self._http = urllib3.connection_from_url(
+        self._seconds, self._deadline_s = seconds, time.monotonic() + seconds
+        self._http = http or urllib3.connection_from_url(
             settings.endpoint_url,
             maxsize=4 * settings.parallel_parts,
-            timeout=urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.read_timeout_s),
             retries=False,
         )
 
     def close(self) -> None:
         self._http.close()
+
+    def within(self, seconds: float) -> S3Wire:
+        """The same connections for requests that must all have ended `seconds` from now."""
+        return S3Wire(self.settings, self._sleep, http=self._http, seconds=seconds)
+
+    def check_deadline(self) -> None:
+        """Raises ObjectStoreUnavailable once the time is over."""
+        if time.monotonic() >= self._deadline_s:
+            raise ObjectStoreUnavailable(
+                f"The object store at {self.settings.endpoint_url} took longer than {self._seconds:.0f} s."
+            )
 
     def request(
         self,
@@ -107,6 +134,8 @@ class S3Wire:
         for attempt in range(1, attempts + 1):
             try:
                 return self._once(method, url, key, dict(headers or {}), body, stream)
+            except ObjectStoreFull:
+                raise
             except ObjectStoreUnavailable as error:
                 # SeaweedFS answers 500, after 13 s, for an object that fails its checksum: don't ask four times.
                 hopeless = method == "GET" and error.status == HTTPStatus.INTERNAL_SERVER_ERROR and attempt > 1
@@ -119,7 +148,7 @@ class S3Wire:
     def back_off(self, attempt: int) -> None:
         """Waits before attempt number `attempt` + 1: exponential, with jitter so that workers don't return in step."""
         longest_s = min(self.settings.backoff_max_s, self.settings.backoff_first_s * 2 ** (attempt - 1))
-        self._sleep(longest_s * random.uniform(0.5, 1.0))
+        self._sleep(min(longest_s * random.uniform(0.5, 1.0), max(0.0, self._deadline_s - time.monotonic())))
 
     def presigned_get(
         self, key: str, expires_s: int, query: Mapping[str, str], public_endpoint: str | None, signed_at: datetime
@@ -143,6 +172,7 @@ class S3Wire:
     def _once(
         self, method: str, url: SplitResult, key: str, headers: dict[str, str], body: Body, stream: bool
     ) -> BaseHTTPResponse:
+        self.check_deadline()
         signed = self._signed_headers(method, url, headers)
         if method in ("PUT", "POST"):
             signed["Content-Length"] = str(len(body))
@@ -153,6 +183,7 @@ class S3Wire:
                 body=_slices(body) if body else None,
                 headers=signed,
                 preload_content=not stream,
+                timeout=self._timeout(),
             )
             if response.status < HTTPStatus.BAD_REQUEST:
                 return response
@@ -163,6 +194,11 @@ class S3Wire:
                 "Check that it runs and can be reached."
             ) from error
         raise self._refusal(response.status, code, key)
+
+    def _timeout(self) -> urllib3.Timeout:
+        left_s = max(0.001, self._deadline_s - time.monotonic())
+        connect_s, read_s = self.settings.connect_timeout_s, self.settings.read_timeout_s
+        return urllib3.Timeout(connect=min(connect_s, left_s), read=min(read_s, left_s))
 
     def _signed_headers(self, method: str, url: SplitResult, headers: dict[str, str]) -> dict[str, str]:
         now = datetime.now(UTC)
@@ -185,6 +221,9 @@ class S3Wire:
 
     def _refusal(self, status: int, code: str, key: str) -> Exception:
         endpoint, bucket = self.settings.endpoint_url, self.settings.bucket
+        if status == HTTPStatus.INSUFFICIENT_STORAGE or code in FULL_CODES:
+            message = f"The object store at {endpoint} is full ({status} {code}). Delete something or add disk."
+            return ObjectStoreFull(message, status)
         if status in RETRY_STATUS or code in RETRY_CODES:
             message = f"The object store at {endpoint} answered {status} {code}. Try again later."
             return ObjectStoreUnavailable(message, status)

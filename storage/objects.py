@@ -28,6 +28,7 @@ from storage.object_errors import (
     ObjectInfo,
     ObjectNotFound,
     ObjectStoreError,
+    ObjectStoreFull,
     ObjectStoreRefused,
     ObjectStoreUnavailable,
     ObjectTooLarge,
@@ -57,6 +58,7 @@ __all__ = [
     "ObjectSettings",
     "ObjectStore",
     "ObjectStoreError",
+    "ObjectStoreFull",
     "ObjectStoreRefused",
     "ObjectStoreUnavailable",
     "ObjectTooLarge",
@@ -72,13 +74,19 @@ __all__ = [
 class ObjectStore:
     """One bucket of one S3 server."""
 
-    def __init__(self, settings: ObjectSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, settings: ObjectSettings, sleep: Callable[[float], None] = time.sleep, *, wire: S3Wire | None = None
+    ) -> None:
         self.settings = settings
-        self._wire = S3Wire(settings, sleep)
+        self._wire = wire or S3Wire(settings, sleep)
 
     def close(self) -> None:
         """Closes the idle connections."""
         self._wire.close()
+
+    def within(self, seconds: float) -> ObjectStore:
+        """This store for calls that must all have ended `seconds` from now: ObjectStoreUnavailable after that."""
+        return ObjectStore(self.settings, wire=self._wire.within(seconds))
 
     def healthy(self) -> None:
         """Returns if the bucket can be used now; one attempt. Raises ObjectStoreUnavailable or ObjectStoreRefused."""

@@ -75,7 +75,7 @@ def _find_model(parts: Parts, user: Principal, text: str) -> ModelVersionRow:
 def _rendered(parts: Parts, model: ModelVersionRow, examples: Sequence[Example]) -> Outcomes:
     """Fetches what rendering reads of the model, which is little, and renders in a process of its own."""
     files = {file.path: file for file in Manifest.model_validate(model.manifest).files}
-    with tempfile.TemporaryDirectory(prefix="eigenwerk-chat-", dir=parts.settings.spool_dir) as name:
+    with tempfile.TemporaryDirectory(prefix="chat-", dir=parts.spool.folder) as name:
         folder = Path(name)
         for path in CHAT_FILES:
             file = files.get(path)

@@ -13,7 +13,7 @@ from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
 from api.parts import ThePlatform
 from api.references.uses import Deleted
-from api.streaming import in_transfer, received_body
+from api.streaming import received_body
 from jobspecs.references import NAME_PATTERN
 
 router = guarded_router("datasets")
@@ -43,8 +43,8 @@ async def push_dataset(
     """
     file_name, table = service.checked_file_name(file_name, columns)
     async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
-        version, created = await in_transfer(
-            platform, partial(service.push, platform, user, name, file_name, table, received)
+        version, created = await platform.transfers.run(
+            partial(service.push, platform, user, name, file_name, table, received)
         )
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{name}/versions/{version.version}"
@@ -102,8 +102,8 @@ async def preview(
     """The first rows: as they are, or as conversations the way a model will see them."""
     if shown_as == "chat":
         work = partial(chats.preview, platform, user, name, _number(version), as_chat, rows)
-        return await in_transfer(platform, work)
-    return await in_transfer(platform, partial(service.preview, platform, user, name, _number(version), rows))
+        return await platform.lookups.run(work)
+    return await platform.lookups.run(partial(service.preview, platform, user, name, _number(version), rows))
 
 
 def _number(version: str) -> int | None:

@@ -34,6 +34,8 @@ _PREVIEW_ROWS = 10
 _PREVIEW_BYTES = 4 * 1024 * 1024
 #: Parquet has its index at the end, so a preview needs the whole file; larger ones have none.
 _PREVIEW_PARQUET_BYTES_MAX = 64 * 1024 * 1024
+#: Seconds that the object store has to give these bytes out.
+_PREVIEW_SECONDS_MAX = 30.0
 _FILE_NAME_CHARS_MAX = 255
 #: An object that was sent longer ago than this and has no version is deleted.
 _PUSH_SECONDS_MAX = 24 * 3600.0
@@ -161,8 +163,8 @@ def first_rows(parts: Parts, row: DatasetVersionRow, count: int) -> list[dict[st
     wanted = row.bytes if table.kind == "parquet" else min(row.bytes, _PREVIEW_BYTES)
     if table.kind == "parquet" and row.bytes > _PREVIEW_PARQUET_BYTES_MAX:
         raise ApiError(422, "Parquet files of this size have no preview; their profile has columns and values.")
-    with tempfile.NamedTemporaryFile(prefix="eigenwerk-preview-", dir=parts.settings.spool_dir) as spool:
-        with parts.objects.open_range(row.key, 0, wanted) as chunks:
+    with tempfile.NamedTemporaryFile(prefix="preview-", dir=parts.spool.folder) as spool:
+        with parts.objects.within(_PREVIEW_SECONDS_MAX).open_range(row.key, 0, wanted) as chunks:
             for chunk in chunks:
                 spool.write(chunk)
         spool.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Response
@@ -20,11 +21,11 @@ Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 
 @router.put("/v1/deployments/{name}", status_code=202)
 @requires("deployments.write")
-def want_deployment(
+async def want_deployment(
     platform: ThePlatform, user: TheUser, name: Name, request: DeploymentRequest | None = None
 ) -> Deployment:
     """Serves a model version. Look at the deployment until its state is `ready`."""
-    return service.want(platform, user, name, request or DeploymentRequest())
+    return await platform.lookups.run(partial(service.want, platform, user, name, request or DeploymentRequest()))
 
 
 @router.get("/v1/deployments")

@@ -141,7 +141,8 @@ def _memory_bytes(parts: Parts, model: _Model, request: DeploymentRequest) -> in
     stored = model.manifest.bytes_total + _base_bytes(parts, model)
     if model.manifest.task != TEXT_GENERATION.name:
         return request.replicas * encoder_bytes(stored)
-    shape = shape_of(config_of(small_files(parts, model.base or model.frozen))) or typical_shape(stored)
+    objects = parts.objects.within(parts.settings.check_seconds_max)
+    shape = shape_of(config_of(small_files(parts, objects, model.base or model.frozen))) or typical_shape(stored)
     # An adapter is merged into the weights that it changes, and is there beside them meanwhile.
     adapter_bytes = 2 * model.manifest.bytes_total if model.base is not None else 0
     return request.replicas * (language_model_bytes(shape, on_gpu=request.gpus > 0) + adapter_bytes)

@@ -101,7 +101,7 @@ def _database_problem(parts: Parts) -> str | None:
 
 def _objects_problem(parts: Parts) -> str | None:
     try:
-        parts.objects.healthy()
+        parts.objects.within(_PATIENCE_S).healthy()
     except ObjectStoreError as error:
         log.warning("not ready: %s", error)
         return "The object store does not answer."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from api.references.uses import Deleted
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.lifecycle import JobState
+from jobspecs.references import NAME_PATTERN
 from jobspecs.registry import SPECS
 
 router = guarded_router("jobs")
@@ -35,7 +37,7 @@ _SPEC_SCHEMA = {
 
 @router.post("/v1/jobs", status_code=201, openapi_extra=_SPEC_SCHEMA)
 @requires("jobs.submit")
-def submit_job(
+async def submit_job(
     platform: ThePlatform,
     user: TheUser,
     response: Response,
@@ -43,7 +45,7 @@ def submit_job(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[!-~]+$")] = None,
 ) -> JobDetail:
     """Queues a job. The same `Idempotency-Key` with the same spec gives the earlier job with status 200."""
-    job, created = service.submit(platform, user, document, idempotency_key)
+    job, created = await platform.lookups.run(partial(service.submit, platform, user, document, idempotency_key))
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job
@@ -51,20 +53,20 @@ def submit_job(
 
 @router.post("/v1/jobs/check", openapi_extra=_SPEC_SCHEMA)
 @requires("jobs.check")
-def check_job(
+async def check_job(
     platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
 ) -> DataReport:
     """Reads the whole data set as the job would, and queues nothing: lengths, duplicates, leaks, refused rows."""
-    return service.check(platform, user, document)
+    return await platform.lookups.run(partial(service.check, platform, user, document))
 
 
 @router.post("/v1/jobs/estimate", openapi_extra=_SPEC_SCHEMA)
 @requires("jobs.check")
-def estimate_job(
+async def estimate_job(
     platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
 ) -> Estimate:
     """Parameters, memory by part, and a duration band of a job, before it is queued."""
-    return service.estimate(platform, user, document)
+    return await platform.lookups.run(partial(service.estimate, platform, user, document))
 
 
 @router.get("/v1/jobs")
@@ -75,9 +77,12 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before: Annotated[int | None, Query(ge=1, lt=2**63, description="`next_before` of the page before")] = None,
     state: Annotated[list[JobState] | None, Query(description="only these states; may be repeated")] = None,
+    everybody: Annotated[bool, Query(alias="all", description="everybody's jobs, for an administrator")] = False,
+    owner: Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$", description="this owner's jobs")] = None,
 ) -> JobList:
-    """Your jobs, newest first."""
-    return service.list_jobs(platform, user, states=[*(state or ())], before=before, limit=limit)
+    """Your jobs, newest first; an administrator may ask for others'."""
+    whose = service.Whose(everybody=everybody, owner=owner)
+    return service.list_jobs(platform, user, whose, states=[*(state or ())], before=before, limit=limit)
 
 
 @router.get("/v1/jobs/{job_id}")

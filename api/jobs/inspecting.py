@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.errors import is_disk_full
 from api.inspection_cache import new_folder
 from api.parts import Parts
 from api.references.freezing import Frozen
@@ -32,7 +33,7 @@ from jobspecs.registry import JobSpec
 from scheduling.estimates.data import facts_of_bound, facts_of_report
 from scheduling.estimates.estimating import KnownModel, estimate
 from scheduling.estimates.shapes import shape_of
-from storage.objects import ObjectStoreError, TransferStopped
+from storage.objects import ObjectStore, ObjectStoreError, TransferStopped
 from storage.tabular import detect_format
 
 log = logging.getLogger(__name__)
@@ -54,12 +55,15 @@ class Inspected:
 
 def inspect(parts: Parts, spec: JobSpec, frozen: Frozen, speeds: Sequence[float] = ()) -> Inspected:
     """Takes at most the time of `ApiSettings.check_seconds_max` and a few downloads. Raises nothing for bad data."""
-    folders = {role: small_files(parts, model) for role, model in frozen.inputs.by_role().items()}
-    report = _report(parts, spec, frozen, _reading_folder(folders))
+    objects = parts.objects.within(parts.settings.check_seconds_max)
+    folders = {role: small_files(parts, objects, model) for role, model in frozen.inputs.by_role().items()}
+    report = _report(parts, objects, spec, frozen, _reading_folder(folders))
     return Inspected(report, _estimate(spec, frozen, folders, report, speeds), report is None or report.complete)
 
 
-def _report(parts: Parts, spec: JobSpec, frozen: Frozen, folder: Path | None) -> DataReport | None:
+def _report(
+    parts: Parts, objects: ObjectStore, spec: JobSpec, frozen: Frozen, folder: Path | None
+) -> DataReport | None:
     dataset = frozen.inputs.dataset
     if dataset is None:
         return None
@@ -71,10 +75,15 @@ def _report(parts: Parts, spec: JobSpec, frozen: Frozen, folder: Path | None) ->
     if not parts.inspections.checking.acquire(timeout=_PATIENCE_S):
         return _later(spec, frozen, dataset, "other data sets are being checked")
     try:
-        report = _read(parts, spec, dataset, folder)
+        report = _read(parts, objects, spec, dataset, folder)
     except (ObjectStoreError, TransferStopped) as error:
         log.warning("data set %s can't be checked now: %s", dataset.version_id, error)
         return _later(spec, frozen, dataset, "the object store does not give it out in time")
+    except OSError as error:
+        log.warning("data set %s can't be checked here: %s", dataset.version_id, error)
+        return _later(
+            spec, frozen, dataset, "the server's disk is full" if is_disk_full(error) else str(error.strerror)
+        )
     except CheckOverran as error:
         log.warning("the check of data set %s overran: %s", dataset.version_id, error)
         return _later(spec, frozen, dataset, "checking it with this model takes too much time or memory")
@@ -85,12 +94,14 @@ def _report(parts: Parts, spec: JobSpec, frozen: Frozen, folder: Path | None) ->
     return report
 
 
-def _read(parts: Parts, spec: JobSpec, dataset: FrozenDataset, folder: Path | None) -> DataReport | None:
+def _read(
+    parts: Parts, objects: ObjectStore, spec: JobSpec, dataset: FrozenDataset, folder: Path | None
+) -> DataReport | None:
     overdue = _overdue_after(parts.settings.check_seconds_max)
-    place = new_folder(parts.settings.spool_dir)
+    place = new_folder(parts.spool.folder)
     try:
         name = Path(dataset.file_name).name
-        parts.objects.download_file(
+        objects.download_file(
             dataset.key, place / name, sha256=dataset.sha256, bytes_total=dataset.bytes, should_stop=overdue
         )
         file = CheckedFile(place / name, detect_format(name, dataset.header), dataset.file_name)

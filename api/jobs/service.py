@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -22,9 +23,9 @@ from jobspecs.frozen import FrozenRegistryModel
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import parse_reference
 from jobspecs.registry import JobSpec, parse_spec
-from jobspecs.rights import Principal, Reach
+from jobspecs.rights import NotAllowed, Principal, Reach
 from scheduling.admission import why_no_host_fits
-from scheduling.decisions import Host, Waiting
+from scheduling.decisions import Host, Resources
 from scheduling.estimates.estimating import admission_bytes
 from storage.database import UnitOfWork
 from storage.tables import JobRow
@@ -63,6 +64,7 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
             slots=1,
             memory_bytes=memory_bytes,
             gpus=spec.resources.gpus,
+            max_runtime_s=spec.resources.max_runtime.total_seconds(),
             request_sha256=request_sha256,
             idempotency_key=key,
             warnings=[warning.model_dump(mode="json") for warning in found.report.warnings] if found.report else [],
@@ -98,9 +100,20 @@ def estimate(parts: Parts, user: Principal, document: dict[str, Any]) -> Estimat
     return _inspected(parts, spec, frozen).estimate
 
 
-def list_jobs(parts: Parts, user: Principal, *, states: list[str], before: int | None, limit: int) -> JobList:
+@dataclass(frozen=True)
+class Whose:
+    """Whose jobs a list shows: the caller's own unless more is asked for."""
+
+    everybody: bool = False
+    owner: str | None = None
+
+
+def list_jobs(
+    parts: Parts, user: Principal, whose: Whose, *, states: list[str], before: int | None, limit: int
+) -> JobList:
     with parts.database.unit_of_work() as work:
-        rows = work.jobs.list(user.reach("jobs.read"), states=states, before=before, limit=limit + 1)
+        reach = _reach_of(work, user.reach("jobs.read"), whose)
+        rows = work.jobs.list(reach, states=states, before=before, limit=limit + 1)
     page = rows[:limit]
     has_more = len(rows) > limit
     return JobList(
@@ -158,6 +171,18 @@ def _found(work: UnitOfWork, reach: Reach, job_id: UUID) -> JobRow:
     return row
 
 
+def _reach_of(work: UnitOfWork, reach: Reach, whose: Whose) -> Reach:
+    """Raises ApiError 404 for an owner out of reach, and 403 where everybody's jobs are."""
+    if whose.owner is not None:
+        owner = work.owners.find(reach, whose.owner)
+        if owner is None:
+            raise not_found(f"owner {whose.owner}")
+        return Reach.of(owner.id)
+    if whose.everybody and not reach.everybody:
+        raise NotAllowed("Everybody's jobs are shown to administrators. Leave `all` out to see yours.")
+    return reach if whose.everybody else reach.own
+
+
 def _earlier(parts: Parts, user: Principal, key: str, request_sha256: str) -> JobDetail | None:
     with parts.database.unit_of_work() as work:
         row = work.jobs.find_by_key(user.reach("jobs.submit").maker, key)
@@ -179,12 +204,8 @@ def _check_same(earlier_sha256: str, sha256: str) -> None:
 
 def _check_room(work: UnitOfWork, memory_bytes: int, gpus: int) -> None:
     """Raises InvalidInput when no host of the platform is large enough: such a job would wait for ever."""
-    job = Waiting(UUID(int=0), priority=0, order=0, slots=1, memory_bytes=memory_bytes, gpus=gpus)
-    hosts = [
-        Host(host.name, slots_total=host.slots, memory_bytes_total=host.memory_bytes, gpus_total=host.gpus)
-        for host in work.hosts.known()
-    ]
-    if problem := why_no_host_fits(job, hosts):
+    hosts = [Host(host.name, Resources(host.slots, host.memory_bytes, host.gpus)) for host in work.hosts.known()]
+    if problem := why_no_host_fits(Resources(1, memory_bytes, gpus), hosts):
         raise InvalidInput([problem])
 
 

@@ -15,7 +15,7 @@ from api.parts import Parts
 from api.references.hub import fetch_file
 from corpus.checks.reader import READ_FILES
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
-from storage.objects import ObjectStoreError
+from storage.objects import ObjectStore, ObjectStoreError
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _FILE_BYTES_MAX = 64 * 1024 * 1024
 _HUB_FILES = ("config.json", "tokenizer_config.json")
 
 
-def small_files(parts: Parts, model: FrozenRegistryModel | FrozenHubModel) -> Path | None:
+def small_files(parts: Parts, objects: ObjectStore, model: FrozenRegistryModel | FrozenHubModel) -> Path | None:
     """A folder with those of READ_FILES that the model has, kept for the next request. None: they can't be had now.
 
     Waits for the object store or the hub: not for use inside a transaction.
@@ -34,9 +34,9 @@ def small_files(parts: Parts, model: FrozenRegistryModel | FrozenHubModel) -> Pa
     name = f"{model.repository}@{model.revision}" if isinstance(model, FrozenHubModel) else model.digest
     if (kept := parts.inspections.model_folder(name)) is not None:
         return kept
-    folder = new_folder(parts.settings.spool_dir)
+    folder = new_folder(parts.spool.folder)
     try:
-        _fetch(parts, model, folder)
+        _fetch(parts, objects, model, folder)
     except (ObjectStoreError, httpx.HTTPError, OSError) as error:
         log.warning("the small files of %s can't be had: %s", f"hub:{name}" if hub else name[:12], error)
         shutil.rmtree(folder, ignore_errors=True)
@@ -57,7 +57,7 @@ def config_of(folder: Path | None) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _fetch(parts: Parts, model: FrozenRegistryModel | FrozenHubModel, folder: Path) -> None:
+def _fetch(parts: Parts, objects: ObjectStore, model: FrozenRegistryModel | FrozenHubModel, folder: Path) -> None:
     if isinstance(model, FrozenHubModel):
         for name in _HUB_FILES:
             if (content := fetch_file(parts.hub, parts.settings, model, name)) is not None:
@@ -66,4 +66,4 @@ def _fetch(parts: Parts, model: FrozenRegistryModel | FrozenHubModel, folder: Pa
     for file in model.files:
         if file.path in READ_FILES and file.bytes <= _FILE_BYTES_MAX:
             key = f"{model.prefix}/{file.path}"
-            parts.objects.download_file(key, folder / file.path, sha256=file.sha256, bytes_total=file.bytes)
+            objects.download_file(key, folder / file.path, sha256=file.sha256, bytes_total=file.bytes)

@@ -21,7 +21,7 @@ from api.parts import Parts, ThePlatform
 from api.registry.byte_ranges import NotSatisfiable, parse_range
 from api.registry.endpoints import Name, Selector
 from api.registry.service import find, selected
-from api.streaming import ClosingStream, in_transfer, next_chunk
+from api.streaming import ClosingStream, next_chunk
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.references import Reference
 from jobspecs.rights import Principal
@@ -90,7 +90,7 @@ async def get_file(
     status = 206 if wanted else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="application/octet-stream")
-    stream = await in_transfer(platform, partial(platform.objects.open_range, key, start, end))
+    stream = await platform.transfers.run(partial(platform.objects.open_range, key, start, end))
     metrics: Metrics = request.app.state.metrics
     body = _ranged(platform, stream) if wanted else _verified(platform, stream, key, file, metrics)
     return ClosingStream(body, status, headers=headers, media_type="application/octet-stream")
@@ -121,7 +121,7 @@ def _headers(file: ManifestFile, *, moves: bool) -> dict[str, str]:
 
 async def _ranged(parts: Parts, stream: RangeStream) -> AsyncIterator[bytes]:
     try:
-        while chunk := await in_transfer(parts, partial(next_chunk, stream)):
+        while chunk := await parts.transfers.run(partial(next_chunk, stream), patient=True):
             yield chunk
     finally:
         stream.close()
@@ -139,8 +139,8 @@ async def _verified(
         return chunk
 
     try:
-        held = await in_transfer(parts, read)
-        while chunk := await in_transfer(parts, read):
+        held = await parts.transfers.run(read, patient=True)
+        while chunk := await parts.transfers.run(read, patient=True):
             yield held or b""
             held = chunk
         if digest.hexdigest() != file.sha256:

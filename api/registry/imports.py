@@ -7,13 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from api.authentication import TheUser, guarded_router, requires
 from api.parts import ThePlatform
 from api.registry import importing
 from api.registry.imported_files import check_import_path
 from api.registry.schemas import Import, ImportedFile, ImportRequest, ModelVersionDetail
-from api.streaming import in_transfer, received_body
+from api.streaming import received_body
 
 router = guarded_router("registry")
 
@@ -36,16 +37,18 @@ async def send_file(
 ) -> ImportedFile:
     """The body is the file. Sending the same content again is harmless; other content for the same path is refused."""
     check_import_path(path)
-    await in_transfer(platform, partial(importing.check_open, platform, user, import_id))
+    await run_in_threadpool(importing.check_open, platform, user, import_id)
     async with received_body(request, platform, bytes_max=platform.settings.model_file_bytes_max) as received:
-        return await in_transfer(platform, partial(importing.store, platform, user, import_id, path, received))
+        return await platform.transfers.run(partial(importing.store, platform, user, import_id, path, received))
 
 
 @router.post("/v1/registry/imports/{import_id}/complete", status_code=201)
 @requires("models.write")
-def complete_import(platform: ThePlatform, user: TheUser, response: Response, import_id: UUID) -> ModelVersionDetail:
+async def complete_import(
+    platform: ThePlatform, user: TheUser, response: Response, import_id: UUID
+) -> ModelVersionDetail:
     """Registers the files as the next version. Asked again, it answers 200 with the version that was made."""
-    version, created = importing.complete(platform, user, import_id)
+    version, created = await platform.lookups.run(partial(importing.complete, platform, user, import_id))
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/registry/models/{version.owner}/{version.name}/versions/{version.version}"
     return version

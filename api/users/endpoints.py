@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Path, Response
+from fastapi import Path, Query, Response
+from fastapi.responses import JSONResponse
 
 from api.authentication import TheUser, guarded_router, requires
 from api.parts import ThePlatform
-from api.users import service
-from api.users.schemas import Me, NewToken, TokenList, TokenRequest, User, UserRequest
+from api.users import deleting, service
+from api.users.schemas import Leaving, Me, NewToken, TokenList, TokenRequest, User, UserRequest
 from jobspecs.references import NAME_PATTERN
 from jobspecs.rights import SCOPES
 
@@ -31,6 +32,25 @@ def get_me(user: TheUser) -> Me:
 def create_user(platform: ThePlatform, request: UserRequest) -> User:
     """Makes a user, who can do nothing before a token is made."""
     return service.create_user(platform, request.name)
+
+
+@router.delete("/v1/users/{name}", status_code=202, responses={202: {"model": Leaving}, 204: {}})
+@requires("users.delete")
+def delete_user(
+    platform: ThePlatform,
+    user: TheUser,
+    name: Name,
+    give_to: Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$", description="who gets the things")] = None,
+    delete_things: Annotated[bool, Query(description="delete the things instead")] = False,
+    cancel_jobs: Annotated[bool, Query(description="cancel what has not ended before it passes on")] = False,
+) -> Response:
+    """Deletes a user: 204 when it is gone, 202 while jobs and deployments are being stopped; ask again then.
+
+    Tokens end at once. What the user has passes to another one, or is deleted; 409 says why it can't.
+    """
+    wish = deleting.Wish(give_to=give_to, delete_things=delete_things, cancel_jobs=cancel_jobs)
+    left = deleting.delete_user(platform, user, name, wish)
+    return Response(status_code=204) if left is None else JSONResponse(left.model_dump(mode="json"), 202)
 
 
 @router.post("/v1/users/{name}/tokens", status_code=201)

@@ -35,6 +35,16 @@ class Me(BaseModel):
     scopes: list[Scope]
 
 
+class Leaving(BaseModel):
+    """A user whose tokens have ended and whose things are being stopped, to be deleted then."""
+
+    object: Literal["leaving"] = "leaving"
+    name: str
+    #: Jobs that have not ended, and deployments that a worker still serves.
+    jobs: int
+    deployments: int
+
+
 class TokenRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

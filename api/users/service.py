@@ -39,26 +39,27 @@ def create_token(parts: Parts, user: Principal, name: str, request: TokenRequest
     ends = [user.expires_at, datetime.now(UTC) + request.expires_in if request.expires_in else None]
     expires_at = min((end for end in ends if end is not None), default=None)
     with parts.database.unit_of_work() as work:
-        owner = _owner(work, user.reach("tokens.write"), name)
+        owner = find_user(work, user.reach("tokens.write"), name)
         row = work.users.add_token(owner.id, token, scopes=sorted(set(request.scopes)), expires_at=expires_at)
         return NewToken(**dict(_token(row)), token=token)
 
 
 def list_tokens(parts: Parts, user: Principal, name: str) -> TokenList:
     with parts.database.unit_of_work() as work:
-        owner = _owner(work, user.reach("tokens.read"), name)
+        owner = find_user(work, user.reach("tokens.read"), name)
         return TokenList(data=[_token(row) for row in work.users.tokens_of(owner.id)])
 
 
 def revoke_token(parts: Parts, user: Principal, name: str, token_id: UUID) -> None:
     """Takes effect with the next request that uses it."""
     with parts.database.unit_of_work() as work:
-        owner = _owner(work, user.reach("tokens.write"), name)
+        owner = find_user(work, user.reach("tokens.write"), name)
         if not work.users.revoke_token(owner.id, token_id):
             raise not_found(f"valid token {token_id}")
 
 
-def _owner(work: UnitOfWork, reach: Reach, name: str) -> UserRow:
+def find_user(work: UnitOfWork, reach: Reach, name: str) -> UserRow:
+    """The user of that name; `me` is the caller. Raises ApiError 404 when it is out of reach."""
     row = work.users.find(reach, None if name == _RESERVED else name)
     if row is None:
         raise not_found(f"user {name}")

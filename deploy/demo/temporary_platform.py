@@ -14,6 +14,7 @@ from pathlib import Path
 
 import deploy
 from deploy.embedded import launch as launcher
+from deploy.embedded.given import SERVICE_VARIABLES
 from deploy.embedded.stack import EmbeddedServices
 from eigenwerk import Connection, EigenwerkError
 from eigenwerk.connection import PLATFORM_FILE, read_platform_file
@@ -40,6 +41,8 @@ def temporary_platform() -> Iterator[tuple[Connection, Path]]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            # It shall leave nothing behind in anybody's services.
+            env={name: value for name, value in os.environ.items() if name not in SERVICE_VARIABLES},
             cwd=Path(deploy.__file__).parents[1],
         )
     try:

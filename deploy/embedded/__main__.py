@@ -1,16 +1,21 @@
-"""`python -m deploy.embedded up`: the platform on this machine, until Ctrl-C."""
+"""`python -m deploy.embedded up`: the platform on this machine, until Ctrl-C; and its `backup` and `restore`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
-from deploy.embedded.errors import EmbeddedError
-from deploy.embedded.platform import DEFAULT_PORT, Options, run
+from deploy.embedded.api_address import DEFAULT_PORT
+from deploy.embedded.backups import backup, restore
+from deploy.embedded.errors import EmbeddedError, full_disk, is_full
+from deploy.embedded.home import default_home
+from deploy.embedded.platform import Options, run
 
 
 class StopRequested(BaseException):
@@ -24,12 +29,25 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        run(Options(arguments.home, arguments.port, arguments.slots, arguments.ready_file))
+        if arguments.command == "up":
+            run(Options(arguments.home, arguments.port, arguments.slots, arguments.ready_file))
+        if arguments.command == "backup":
+            result = backup(arguments.home, arguments.folder, with_secrets=arguments.with_secrets)
+        else:
+            result = restore(arguments.home, arguments.folder)
+        sys.stdout.write(f"{json.dumps(result) if arguments.json else _sentence(arguments.command, result)}\n")
+        return 0
     except StopRequested:
         logging.info("stopped")
         return 0
     except EmbeddedError as error:
         logging.error("error: %s", error)
+        return 1
+    except OSError as error:
+        if not is_full(error):
+            raise
+        home = (arguments.home or default_home()).expanduser().absolute()
+        logging.error("error: %s", full_disk(home))
         return 1
 
 
@@ -41,15 +59,28 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise StopRequested
 
 
+def _sentence(command: str, result: Mapping[str, object]) -> str:
+    done = "Saved" if command == "backup" else "Restored"
+    megabytes = int(str(result["bytes"])) / 1e6
+    return f"{done} {result['backup']}: {result['objects']} objects, {megabytes:.1f} MB, schema {result['revision']}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.embedded", description="Run Eigenwerk on this machine.")
-    up = parser.add_subparsers(dest="command", required=True).add_parser(
-        "up", help="start everything and keep it running until Ctrl-C"
-    )
-    up.add_argument("--home", type=Path, help="data directory (default: $EIGENWERK_HOME or ~/.local/share/eigenwerk)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="start everything and keep it running until Ctrl-C")
     up.add_argument("--port", type=_port, help=f"port of the API (default: {DEFAULT_PORT}, or a free one)")
     up.add_argument("--slots", type=_positive, help="jobs that may run at once (default: one per CPU core)")
     up.add_argument("--ready-file", type=Path, help="a file to write the API's URL to when everything is ready")
+    save = commands.add_parser("backup", help="save everything into a folder; the platform may run")
+    save.add_argument("--with-secrets", action="store_true", help="with the administrator's token, readable")
+    load = commands.add_parser("restore", help="restore the newest backup of a folder into an empty home")
+    for command in (save, load):
+        command.add_argument("folder", type=Path)
+        command.add_argument("--json", action="store_true", help="print one line of JSON")
+    for command in (up, save, load):
+        default = "$EIGENWERK_HOME or ~/.local/share/eigenwerk"
+        command.add_argument("--home", type=Path, help=f"data directory (default: {default})")
     return parser
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.embedded.errors import EmbeddedError
+from deploy.embedded.errors import EmbeddedError, full_disk, is_full
 from deploy.embedded.processes import free_port, port_is_free
 
 
@@ -73,6 +73,14 @@ class Home:
         finally:
             os.close(descriptor)
 
+    def in_use(self) -> bool:
+        """Whether a process holds the home."""
+        try:
+            with self.locked():
+                return False
+        except EmbeddedError:
+            return True
+
     def _remembered(self, file: str, name: str) -> str | None:
         return self._read(file).get(name)
 
@@ -99,9 +107,11 @@ def open_home(path: Path | None = None) -> Home:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = home / ".writable"
-        probe.touch()
+        probe.write_text("a file's name alone may still find room on a full disk")
         probe.unlink()
     except OSError as error:
+        if is_full(error):
+            raise EmbeddedError(full_disk(home)) from error
         raise EmbeddedError(
             f"cannot use {home} as the data directory: {error.strerror}; choose one that you may write with --home"
         ) from error

@@ -13,6 +13,7 @@ import hmac
 import http.client
 import os
 import shutil
+import stat
 import sysconfig
 import tempfile
 from dataclasses import dataclass
@@ -102,10 +103,18 @@ def _socket_folder(home: Home) -> Path:
     folder = home.folder("run")
     if len(os.fsencode(folder)) + len("/filer-65535.sock") <= _SOCKET_PATH_BYTES_MAX:
         return folder
-    remembered = home.setting("socket_folder")
-    if remembered and Path(remembered).exists() and Path(remembered).stat().st_uid == os.geteuid():
-        return Path(remembered)
-    return Path(home.remember("state.json", "socket_folder", tempfile.mkdtemp(prefix="eigenwerk-")))
+    outside = outside_socket_folder(home)
+    outside.mkdir(mode=0o700, exist_ok=True)
+    status = outside.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise EmbeddedError(f"{outside} is not a folder of yours alone; remove it, or choose a shorter --home")
+    return outside
+
+
+def outside_socket_folder(home: Home) -> Path:
+    """Where the sockets of a home lie whose path is too long for them. Named by the path: a copied home has its own."""
+    name = hashlib.sha256(os.fsencode(home.path.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"eigenwerk-sockets-{name}"
 
 
 def _bucket_exists(access: ObjectAccess) -> bool:

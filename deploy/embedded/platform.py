@@ -8,28 +8,38 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import deploy
 from deploy.embedded import orphans
-from deploy.embedded.errors import EmbeddedError
+from deploy.embedded.api_address import ApiAddress, choose_address
+from deploy.embedded.errors import EmbeddedError, hint_at_full_disk
+from deploy.embedded.given import Given
 from deploy.embedded.home import Home, write_private
 from deploy.embedded.host_memory import host_memory_bytes
-from deploy.embedded.processes import ManagedProcess, Server, free_port, port_is_free
+from deploy.embedded.processes import ManagedProcess, Server
 from deploy.embedded.stack import EmbeddedServices
+from deploy.embedded.supervision import (
+    PART_PATIENCE_S,
+    SERVER_PATIENCE_S,
+    SignOfLife,
+    Supervised,
+    Watch,
+    Watcher,
+    fresh_sign,
+    patience_s,
+)
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PORT = 8480
-BACKOFF_MAX_S = 30.0
-#: A process that ran this long is restarted without having to wait for its earlier deaths.
-STEADY_S = 60.0
+#: While the platform runs, how its services are reached (mode 600); for backups.
+RUNNING_FILE = "services.json"
+#: The parts that touch a file in each round of their main loop.
+_WITH_A_SIGN = ("scheduler", "worker", "inference")
 _POLL_S = 0.25
 
 _BASIC_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH")
@@ -54,67 +64,45 @@ class Options:
     ready_file: Path | None = None
 
 
-@dataclass
-class Supervised:
-    """A process that is started again when it ends, after 1, 2, 4 ... 30 s."""
-
-    name: str
-    alive: Callable[[], bool]
-    start: Callable[[], None]
-    clock: Callable[[], float] = time.monotonic
-    _backoff_s: float = field(default=1.0, init=False)
-    _started_at_s: float = field(init=False)
-    _due_at_s: float | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        self._started_at_s = self.clock()
-
-    def tend(self) -> None:
-        """Looks at it once; restarts it when its time has come."""
-        now_s = self.clock()
-        if self._due_at_s is not None:
-            if now_s >= self._due_at_s:
-                self._due_at_s, self._started_at_s = None, now_s
-                self.start()
-        elif not self.alive():
-            if now_s - self._started_at_s >= STEADY_S:
-                self._backoff_s = 1.0
-            logger.warning("%s ended unexpectedly; starting it again in %g s", self.name, self._backoff_s)
-            self._due_at_s = now_s + self._backoff_s
-            self._backoff_s = min(2 * self._backoff_s, BACKOFF_MAX_S)
-
-
 def run(options: Options) -> NoReturn:
     """Runs the platform until an exception (of a signal handler) ends it; then nothing is left running.
 
     Raises `EmbeddedError` when it cannot start.
     """
     orphans.adopt()
-    services = EmbeddedServices(options.home)
+    given = Given.from_environment(os.environ)
+    services = EmbeddedServices(options.home, given=given)
+    logger.info("%s", given.description())
     try:
         with services:
-            port = _api_port(options.port)
-            shared = {**_inherited_settings(os.environ), **services.environment()}
+            address = choose_address(options.port, os.environ)
+            shared = {**inherited_settings(os.environ), **services.environment()}
             token_file = _token_file(services.home)
             _migrate(services.home, shared, token_file)
-            processes = platform_processes(services.home, shared, port=port, slots=options.slots)
-            with _running(processes), _announced(services.home, port, token_file, options.ready_file):
-                _tend([*services.servers(), *processes])
+            signs = {name: fresh_sign(services.home.folder("run"), name) for name in _WITH_A_SIGN}
+            processes = platform_processes(services.home, shared, address=address, signs=signs, slots=options.slots)
+            with _running(processes), _announced(services, address, token_file, options.ready_file):
+                _tend(services.servers(), processes, address, signs)
     finally:
         if left := orphans.kill_all():
             logger.warning("killed %d process(es) that were left running", left)
 
 
 def platform_processes(
-    home: Home, settings: Mapping[str, str], *, port: int, slots: int | None = None
+    home: Home,
+    settings: Mapping[str, str],
+    *,
+    address: ApiAddress,
+    signs: Mapping[str, SignOfLife],
+    slots: int | None = None,
 ) -> list[Server | ManagedProcess]:
     """The platform's own processes in the order of their start, none of them started yet."""
     hub = _variables(_HUB_VARIABLES)
     api_settings = {
-        "EIGENWERK_API_HOST": "127.0.0.1",
-        "EIGENWERK_API_PORT": str(port),
+        "EIGENWERK_API_HOST": address.host,
+        "EIGENWERK_API_PORT": str(address.port),
         # The system's folder for temporary files may be small, or in memory.
-        "EIGENWERK_SPOOL_DIR": str(home.folder("spool")),
+        "EIGENWERK_SPOOL_DIR": settings.get("EIGENWERK_SPOOL_DIR") or str(home.folder("spool")),
     }
     compute = {
         **hub,
@@ -122,14 +110,18 @@ def platform_processes(
         "EIGENWERK_HOST_NAME": settings.get("EIGENWERK_HOST_NAME", socket.gethostname()),
         "EIGENWERK_SLOTS": str(slots or settings.get("EIGENWERK_SLOTS") or len(os.sched_getaffinity(0))),
         "EIGENWERK_MEMORY_BYTES": settings.get("EIGENWERK_MEMORY_BYTES", str(host_memory_bytes())),
-        "EIGENWERK_SCRATCH_DIR": str(home.folder("scratch")),
+        "EIGENWERK_SCRATCH_DIR": settings.get("EIGENWERK_SCRATCH_DIR") or str(home.folder("scratch")),
     }
-    api = _module(home, "api", "api", {**settings, **hub, **api_settings}, None)
+
+    def with_a_sign(name: str, module: str, environment: Mapping[str, str]) -> ManagedProcess:
+        return _module(home, name, module, {**environment, "EIGENWERK_ALIVE_FILE": str(signs[name].path)})
+
+    api = _module(home, "api", "api", {**settings, **hub, **api_settings})
     return [
-        Server(process=api, is_ready=lambda: _is_ready(port), timeout_s=120.0),
-        _module(home, "scheduler", "workers.scheduler", settings, None),
-        _module(home, "worker", "workers.agent", {**settings, **compute}, None),
-        _module(home, "inference", "workers.inference", {**settings, **compute}, None),
+        Server(process=api, is_ready=address.is_ready, answers=address.is_alive, timeout_s=120.0),
+        with_a_sign("scheduler", "workers.scheduler", settings),
+        with_a_sign("worker", "workers.agent", {**settings, **compute}),
+        with_a_sign("inference", "workers.inference", {**settings, **compute}),
     ]
 
 
@@ -137,7 +129,8 @@ def _variables(names: Iterable[str]) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def _inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:
+def inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the platform's processes take over from the environment: what every program needs, and its own settings."""
     return {
         name: value
         for name, value in environment.items()
@@ -145,19 +138,18 @@ def _inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _module(
-    home: Home, name: str, module: str, environment: Mapping[str, str], directory: Path | None
-) -> ManagedProcess:
+def _module(home: Home, name: str, module: str, environment: Mapping[str, str]) -> ManagedProcess:
     return ManagedProcess(
         name=name,
         argv=(sys.executable, "-m", module),
         environment={**environment, "PYTHONUNBUFFERED": "1"},
-        directory=directory or _project_root(),
+        directory=project_root(),
         log=home.log(name),
     )
 
 
-def _project_root() -> Path:
+def project_root() -> Path:
+    """Where the platform's modules are found."""
     return Path(deploy.__file__).parents[1]
 
 
@@ -176,7 +168,7 @@ def _migrate(home: Home, settings: Mapping[str, str], token_file: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "storage.migrate", "--admin-token-file", str(token_file)],
         env=dict(settings),
-        cwd=_project_root(),
+        cwd=project_root(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -212,30 +204,58 @@ def _running(processes: list[Server | ManagedProcess]) -> Iterator[None]:
 
 
 @contextmanager
-def _announced(home: Home, port: int, token_file: Path, ready_file: Path | None) -> Iterator[None]:
-    url, access = f"http://127.0.0.1:{port}", home.path / "platform.json"
+def _announced(
+    services: EmbeddedServices, address: ApiAddress, token_file: Path, ready_file: Path | None
+) -> Iterator[None]:
+    url, access, running = address.url, services.home.path / "platform.json", services.home.path / RUNNING_FILE
     write_private(access, {"url": url, "token": token_file.read_text().strip(), "pid": os.getpid()})
+    write_private(running, {**services.environment(), "EIGENWERK_HOME": str(services.home.path.resolve())})
     try:
         if ready_file is not None:
             ready_file.write_text(f"{url}\n")
         logger.info("Eigenwerk is ready at %s (token in %s)", url, access)
         yield
     finally:
-        access.unlink(missing_ok=True)
+        for file in (access, running):
+            file.unlink(missing_ok=True)
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
 
 
-def _tend(processes: list[Server | ManagedProcess]) -> NoReturn:
-    supervised = [
-        Supervised(process.name, process.alive, lambda process=process: _start(process))  # type: ignore[misc]
-        for process in processes
-    ]
-    while True:
-        for one in supervised:
-            one.tend()
-        orphans.reap([process.pid for process in processes if process.pid is not None])
-        time.sleep(_POLL_S)
+def _tend(
+    servers: list[Server], parts: list[Server | ManagedProcess], address: ApiAddress, signs: Mapping[str, SignOfLife]
+) -> NoReturn:
+    processes = [*servers, *parts]
+    watches = {
+        server.name: Watch(server.name, server.answers or server.is_ready, patience_s(SERVER_PATIENCE_S))
+        for server in servers
+    }
+    watches["api"] = Watch("api", address.is_alive, patience_s(PART_PATIENCE_S))
+    watches |= {
+        name: Watch(name, sign, patience_s(PART_PATIENCE_S), needs_servers=True) for name, sign in signs.items()
+    }
+    supervised = [_supervised(process, watches[process.name]) for process in processes]
+    with Watcher(list(watches.values())):
+        while True:
+            for one in supervised:
+                one.tend()
+            for process in processes:
+                process.rotate_log()
+            orphans.reap([process.pid for process in processes if process.pid is not None])
+            time.sleep(_POLL_S)
+
+
+def _supervised(process: Server | ManagedProcess, watch: Watch) -> Supervised:
+    keeps_data = isinstance(process, Server) and watch.name != "api"
+    return Supervised(
+        process.name,
+        process.alive,
+        lambda: _start(process),
+        # What keeps data is given the time to write it; nothing else hears a signal any more when it hangs.
+        end=lambda: process.stop() if isinstance(process, Server) and keeps_data else process.kill(),
+        watch=watch,
+        hint=lambda: hint_at_full_disk(process.log.parent),
+    )
 
 
 def _start(process: Server | ManagedProcess) -> None:
@@ -243,21 +263,3 @@ def _start(process: Server | ManagedProcess) -> None:
         process.launch()
     else:
         process.start()
-
-
-def _api_port(wanted: int | None) -> int:
-    if wanted is None:
-        return DEFAULT_PORT if port_is_free(DEFAULT_PORT) else free_port()
-    if not port_is_free(wanted):
-        raise EmbeddedError(f"port {wanted} of 127.0.0.1 is in use; choose another with --port, or leave it out")
-    return wanted
-
-
-def _is_ready(port: int) -> bool:
-    # The proxies of the environment are for the way out, not for the way to ourselves.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 from pathlib import Path
 
@@ -25,6 +27,8 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+#: The code of a request for TLS, the first message of a connection.
+_TLS_REQUEST = 80877103
 # Commits still reach the kernel (no `synchronous_commit=off`, which would lose rows on kill -9), only not the disk.
 _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
@@ -56,6 +60,7 @@ def postgres_server(home: Home, *, durable: bool = True) -> tuple[Server, str]:
     server = Server(
         process=process,
         is_ready=lambda: _database_exists(placement, port, password),
+        answers=lambda: _accepts(port),
         grace_s=20.0,
         transient=("pre-existing shared memory block", 'lock file "postmaster.pid" already exists'),
     )
@@ -127,6 +132,16 @@ def _database_exists(placement: Placement, port: int, password: str) -> bool:
     if answer == "0":
         _psql(placement, port, password, f"CREATE DATABASE {DATABASE}")
     return answer == "1"
+
+
+def _accepts(port: int) -> bool:
+    """Whether it takes a connection and begins to speak (it answers a request for TLS with one letter)."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(struct.pack("!ii", 8, _TLS_REQUEST))
+            return connection.recv(1) in (b"S", b"N")
+    except OSError:
+        return False
 
 
 def _psql(placement: Placement, port: int, password: str, statement: str) -> str:

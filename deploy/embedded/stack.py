@@ -1,4 +1,4 @@
-"""The three servers together, as a context manager."""
+"""The three servers together, those that are given left out, as a context manager."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from deploy.embedded.given import Given
 from deploy.embedded.home import Home, open_home
-from deploy.embedded.objects import ObjectAccess, objects_server
+from deploy.embedded.objects import ObjectAccess, objects_server, outside_socket_folder
 from deploy.embedded.postgres import postgres_server
 from deploy.embedded.postgres_placement import remove_data
 from deploy.embedded.processes import Server
@@ -22,7 +23,8 @@ logger = logging.getLogger(__name__)
 class EmbeddedServices:
     """PostgreSQL, Redis and S3 on loopback, with generated passwords, under one data directory.
 
-    Within the context the servers are `postgres`, `redis` and `objects`; each can be stopped, killed, paused and
+    Those in `given` are used where they are instead of being started; this object then has no such server. Within the
+    context the servers are `postgres`, `redis` and `objects`; each can be stopped, killed, paused and
     started again on the same port with the same data. `durable=False` (tests) is faster and survives all but a power
     cut. Raises `EmbeddedError` on entry when a server is missing or does not start, or when the home is in use.
     """
@@ -34,9 +36,10 @@ class EmbeddedServices:
     redis_url: str
     object_access: ObjectAccess
 
-    def __init__(self, home: Path | None = None, *, durable: bool = True) -> None:
+    def __init__(self, home: Path | None = None, *, durable: bool = True, given: Given | None = None) -> None:
         self.home: Home = open_home(home)
         self._durable = durable
+        self._given = given or Given()
         self._exits = ExitStack()
 
     def __enter__(self) -> EmbeddedServices:
@@ -44,16 +47,21 @@ class EmbeddedServices:
         with ExitStack() as exits:
             exits.enter_context(self.home.locked())
             # Stopped in the reverse order: objects, redis, postgres. initdb runs while the other two come up.
-            self.redis, self.redis_url = redis_server(self.home, durable=self._durable)
-            self.objects, self.object_access = objects_server(self.home)
-            for server in (self.redis, self.objects):
-                logger.info("starting %s", server.name)
-                exits.callback(server.stop)
-                server.launch()
-            self.postgres, self.database_url = postgres_server(self.home, durable=self._durable)
-            logger.info("starting postgres")
-            exits.callback(lambda: self.postgres.stop())
-            self.postgres.launch()
+            if self._given.redis_url is None:
+                self.redis, self.redis_url = redis_server(self.home, durable=self._durable)
+                _launch(self.redis, exits)
+            else:
+                self.redis_url = self._given.redis_url
+            if self._given.object_access is None:
+                self.objects, self.object_access = objects_server(self.home)
+                _launch(self.objects, exits)
+            else:
+                self.object_access = self._given.object_access
+            if self._given.database_url is None:
+                self.postgres, self.database_url = postgres_server(self.home, durable=self._durable)
+                _launch(self.postgres, exits)
+            else:
+                self.database_url = self._given.database_url
             for server in self.servers():
                 server.wait_until_ready()
                 logger.info("%s is ready (%.1f s)", server.name, time.monotonic() - began)
@@ -66,9 +74,14 @@ class EmbeddedServices:
     ) -> None:
         self._exits.close()
 
-    def servers(self) -> tuple[Server, Server, Server]:
-        """In the order in which they are stopped from behind."""
-        return self.postgres, self.redis, self.objects
+    def servers(self) -> list[Server]:
+        """Those that run here, in the order in which they are stopped from behind."""
+        given = self._given
+        return [
+            *([self.postgres] if given.database_url is None else []),
+            *([self.redis] if given.redis_url is None else []),
+            *([self.objects] if given.object_access is None else []),
+        ]
 
     def stop(self) -> None:
         """Stops the servers in order: S3, Redis, PostgreSQL."""
@@ -90,6 +103,12 @@ class EmbeddedServices:
         """Deletes the home and everything kept for it elsewhere. Only when stopped."""
         with self.home.locked():
             remove_data(self.home)
-            sockets = self.home.setting("socket_folder")
-            for folder in (self.home.path, *([Path(sockets)] if sockets else [])):
-                shutil.rmtree(folder)
+            for folder in (self.home.path, outside_socket_folder(self.home)):
+                if folder.exists():
+                    shutil.rmtree(folder)
+
+
+def _launch(server: Server, exits: ExitStack) -> None:
+    logger.info("starting %s", server.name)
+    exits.callback(server.stop)
+    server.launch()

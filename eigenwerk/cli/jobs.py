@@ -88,22 +88,26 @@ def list_jobs(
         list[JobState] | None, typer.Option(help="Only jobs in this state; may be given several times.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=2000, help="At most so many, newest first.")] = 20,
+    everybody: Annotated[bool, typer.Option("--all", help="Everybody's jobs. Needs an administrator's token.")] = False,
+    user: Annotated[str | None, typer.Option(help="This user's jobs. Needs an administrator's token.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List your jobs, newest first; delete those that have ended.
+    """List your jobs, newest first; delete those that have ended. An administrator also sees others' jobs.
 
     Example: eigenwerk jobs --state running --state queued
     """
     if context.invoked_subcommand is not None:
         return
     with platform() as client:
-        found = client.jobs(limit=limit, states=[str(item) for item in state or ()])
+        found = client.jobs(limit=limit, states=[str(item) for item in state or ()], everybody=everybody, owner=user)
     if as_json:
         say_json(found)
         return
+    others = everybody or user is not None
     rows = [
         [
             job.id[:ID_CHARS],
+            *([job.owner] if others else []),
             job.name,
             job.kind,
             job.state + (f" ({job.reason})" if job.reason else ""),
@@ -111,7 +115,9 @@ def list_jobs(
         ]
         for job in found
     ]
-    say_table(["ID", "NAME", "KIND", "STATE", "AGE"], rows, "You have no such jobs. Submit one: eigenwerk submit SPEC")
+    headings = ["ID", *(["OWNER"] if others else []), "NAME", "KIND", "STATE", "AGE"]
+    nobody = "There are no such jobs." if others else "You have no such jobs. Submit one: eigenwerk submit SPEC"
+    say_table(headings, rows, nobody)
 
 
 @job_commands.command("rm")

@@ -1,4 +1,4 @@
-"""up and schema."""
+"""up, backup, restore and schema."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ commands = typer.Typer()
 _RUNNER = "deploy.embedded"
 _POLL_S = 0.2
 
+HomeOption = Annotated[
+    Path | None, typer.Option(help="The data directory; $EIGENWERK_HOME or ~/.local/share/eigenwerk if absent.")
+]
+
 
 @commands.command()
 def up(
-    home: Annotated[
-        Path | None, typer.Option(help="The data directory; $EIGENWERK_HOME or ~/.local/share/eigenwerk if absent.")
-    ] = None,
+    home: HomeOption = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The API's port; 8480 or a free one if absent.")
     ] = None,
@@ -43,16 +45,43 @@ def up(
 
     Example: eigenwerk up --slots 1
     """
-    if importlib.util.find_spec("deploy") is None or importlib.util.find_spec(_RUNNER) is None:
-        raise EigenwerkError(
-            "This is the client alone. Install the platform too: pip install 'eigenwerk[server,embedded]'"
-        )
-    command = [sys.executable, "-m", _RUNNER, "up"]
-    for option, value in (("--home", home), ("--port", port), ("--slots", slots)):
-        command += [option, str(value)] if value is not None else []
+    command = _runner("up", ("--home", home), ("--port", port), ("--slots", slots))
     if not as_json:
         os.execv(sys.executable, command)  # noqa: S606 - the platform takes this process's place: signals go to it alone
     raise typer.Exit(_run_and_announce(command, home or default_home()))
+
+
+@commands.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where backups are kept; made when missing.")],
+    home: HomeOption = None,
+    with_secrets: Annotated[
+        bool,
+        typer.Option(help="Include the administrator's token, readable. Of other tokens only hashes are saved."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Save the platform of this machine, while it runs or not. Objects that DIR has already are not copied again.
+
+    Example: eigenwerk backup /mnt/backups/eigenwerk
+    """
+    flags = (*(["--with-secrets"] if with_secrets else []), *(["--json"] if as_json else []))
+    command = _runner("backup", ("--home", home))
+    os.execv(sys.executable, [*command, *flags, "--", str(folder)])  # noqa: S606
+
+
+@commands.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `backup` was given.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore the newest backup of DIR into a new, empty data directory; then start it with `eigenwerk up`.
+
+    Example: eigenwerk restore /mnt/backups/eigenwerk --home ~/eigenwerk
+    """
+    command = _runner("restore", ("--home", home))
+    os.execv(sys.executable, [*command, *(["--json"] if as_json else []), "--", str(folder)])  # noqa: S606
 
 
 @commands.command()
@@ -68,6 +97,16 @@ def schema(
     """
     with platform() as client:
         say_json(client.schema(kind) if kind else client.kinds())
+
+
+def _runner(command: str, *options: tuple[str, object]) -> list[str]:
+    """The command line of the platform's own program. Raises EigenwerkError where it is not installed."""
+    if importlib.util.find_spec("deploy") is None or importlib.util.find_spec(_RUNNER) is None:
+        raise EigenwerkError(
+            "This is the client alone. Install the platform too: pip install 'eigenwerk[server,embedded]'"
+        )
+    given = [word for option, value in options if value is not None for word in (option, str(value))]
+    return [sys.executable, "-m", _RUNNER, command, *given]
 
 
 def _run_and_announce(command: list[str], home: Path) -> int:

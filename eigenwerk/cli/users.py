@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from eigenwerk.cli.console import JsonOption, age, note, platform, say, say_json, say_table
+from eigenwerk.cli.console import JsonOption, YesOption, age, confirm_deletion, note, platform, say, say_json, say_table
+from eigenwerk.errors import EigenwerkError
 
 user_commands = typer.Typer()
 token_commands = typer.Typer(invoke_without_command=True)
 
 UserOption = Annotated[str, typer.Option(help="Whose; yourself if absent. Others need an administrator's token.")]
+
+
+#: Seconds for which a user's jobs and deployments are waited for, and between two looks.
+_STOPPING_S_MAX, _STOPPING_LOOK_S = 300.0, 1.0
 
 
 class Scope(StrEnum):
@@ -25,7 +31,7 @@ class Scope(StrEnum):
 
 @user_commands.callback()
 def users() -> None:
-    """Make users. This needs an administrator's token.
+    """Make and delete users. This needs an administrator's token.
 
     Example: eigenwerk users create alex
     """
@@ -45,6 +51,34 @@ def create_user(
         say_json(user)
     else:
         say(f"{user.name}  {user.id}")
+
+
+@user_commands.command("delete")
+def delete_user(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")],
+    give_to: Annotated[str | None, typer.Option(metavar="NAME", help="Who gets the things; jobs run on.")] = None,
+    delete_things: Annotated[bool, typer.Option("--delete-things", help="Delete the things for good.")] = False,
+    cancel_jobs: Annotated[bool, typer.Option("--cancel-jobs", help="Cancel jobs before they pass on.")] = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a user. Tokens end at once; jobs, models, data sets and deployments pass on, or are deleted.
+
+    Example: eigenwerk users delete alex --give-to kim
+    """
+    confirm_deletion(f"the user {name}" + (" and everything it has" if delete_things else ""), yes)
+    with platform() as client:
+        deadline_s = time.monotonic() + _STOPPING_S_MAX
+        while left := client.delete_user(name, give_to=give_to, delete_things=delete_things, cancel_jobs=cancel_jobs):
+            what = f"{left.jobs} jobs and {left.deployments} deployments of {name} are being stopped"
+            if time.monotonic() >= deadline_s:
+                raise EigenwerkError(f"{what}. The tokens have ended; delete the user again in a while.")
+            note(f"{what} …")
+            time.sleep(_STOPPING_LOOK_S)
+    if as_json:
+        say_json({"name": name, "deleted": True, "given_to": give_to})
+    else:
+        say(f"deleted {name}" + (f"; {give_to} has its things" if give_to else ""))
 
 
 @token_commands.callback()

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, TERMINAL, JobState, Loss, Reason, may
+from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, JobState, Loss, Reason, may
 from jobspecs.rights import Reach
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import within
@@ -43,6 +43,7 @@ class JobRepository:
         slots: int,
         memory_bytes: int,
         gpus: int,
+        max_runtime_s: float,
         request_sha256: str,
         idempotency_key: str | None = None,
         warnings: Sequence[dict[str, Any]] = (),
@@ -62,6 +63,7 @@ class JobRepository:
             "slots": slots,
             "memory_bytes": memory_bytes,
             "gpus": gpus,
+            "max_runtime_s": max_runtime_s,
             "request_sha256": request_sha256,
             "idempotency_key": idempotency_key,
             "transition_seq": 1,
@@ -102,14 +104,14 @@ class JobRepository:
         source = JobState(row.state)
         if not may(source, target) or (sources is not None and source not in sources):
             return None
-        now = self._session.scalar(select(func.clock_timestamp()))
+        now = self._session.scalars(select(func.clock_timestamp())).one()
         if target is JobState.assigned:
             if host is None or lease_s is None:
                 raise ValueError("assigning a job needs a host and a lease")
             row.fence += 1
             row.host = host
             row.lease_until = self._from_now(lease_s)
-            row.started_at = row.started_at or now
+            row.assigned_at, row.started_at = now, row.started_at or now
         if avoids_host and row.host is not None:
             row.avoid_hosts = sorted({*row.avoided_hosts, row.host})
             row.avoid_until = self._from_now(AVOIDED_S)
@@ -117,8 +119,7 @@ class JobRepository:
             self._wake(row)
             row.host, row.lease_until, row.gpu_ids = None, None, []
             self._outbox.add("schedule", {"job_id": str(job_id)})
-        if target in TERMINAL:
-            row.finished_at = now
+            row.queued_at, row.finished_at = (now, None) if target is JobState.queued else (row.queued_at, now)
         if target is JobState.succeeded and row.fence == 1:
             # An only attempt that brought the result left nothing else.
             row.swept_fence = 1
@@ -189,7 +190,7 @@ class JobRepository:
         """Ends the attempts whose lease has run out by the database's clock. Any number of reapers may run."""
         expired = self._session.scalars(
             select(JobRow.id)
-            .where(JobRow.lease_until < func.clock_timestamp())
+            .where(JobRow.lease_until < func.statement_timestamp())
             .limit(limit)
             .with_for_update(of=JobRow, skip_locked=True)
         ).all()

@@ -51,7 +51,7 @@ class OutboxRepository:
     def forget_sent(self, older_than_s: float) -> int:
         """Deletes sent messages older than `older_than_s` seconds; returns how many."""
         deleted = self._session.execute(
-            text("DELETE FROM outbox WHERE sent_at < clock_timestamp() - make_interval(secs => :s) RETURNING id"),
+            text("DELETE FROM outbox WHERE sent_at < statement_timestamp() - make_interval(secs => :s) RETURNING id"),
             {"s": older_than_s},
         )
         return len(deleted.all())

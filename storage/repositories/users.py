@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from jobspecs.rights import Reach
@@ -24,6 +25,12 @@ _USERS = Base.metadata.tables[UserRow.__tablename__]
 def hash_token(token: str) -> str:
     """sha256 in hex. Tokens carry 256 random bits, so a slow hash would protect nothing more."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _valid() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """The conditions that a token is neither revoked nor expired."""
+    now = func.clock_timestamp()
+    return TokenRow.revoked_at.is_(None), or_(TokenRow.expires_at.is_(None), TokenRow.expires_at > now)
 
 
 class UserRepository:
@@ -48,6 +55,30 @@ class UserRepository:
         query = select(UserRow).where(named(reach, UserRow.id, name))
         return self._session.scalars(query).one_or_none()
 
+    def lock_for_deletion(self) -> None:
+        """One deletion of a user at a time: of two administrators who delete each other, one stays."""
+        self._session.execute(text("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE"))
+
+    def others_administrate(self, user_id: UUID) -> bool:
+        """Whether anybody but this user has a valid token of an administrator."""
+        others = select(TokenRow.id).where(TokenRow.user_id != user_id, TokenRow.scopes.contains(["admin"]), *_valid())
+        return self._session.scalars(others.limit(1)).one_or_none() is not None
+
+    def revoke_tokens(self, user_id: UUID) -> None:
+        """All of the user's, at once."""
+        tokens = update(TokenRow).where(TokenRow.user_id == user_id, TokenRow.revoked_at.is_(None))
+        self._session.execute(tokens.values(revoked_at=func.clock_timestamp()))
+
+    def delete(self, user_id: UUID) -> bool:
+        """Deletes the user with its tokens. False when it owns something: the transaction must be given up then."""
+        self._session.execute(delete(TokenRow).where(TokenRow.user_id == user_id))
+        self._session.execute(delete(_USERS).where(_USERS.c.id == user_id))
+        try:
+            self._session.execute(delete(OwnerRow).where(OwnerRow.id == user_id))
+        except IntegrityError:
+            return False
+        return True
+
     def list(self) -> Sequence[UserRow]:
         return self._session.scalars(select(UserRow).order_by(UserRow.name)).all()
 
@@ -67,14 +98,8 @@ class UserRepository:
 
     def authenticate(self, token: str) -> TokenRow | None:
         """The token's row, with its user, while it is neither revoked nor expired."""
-        now = func.clock_timestamp()
-        return self._session.scalars(
-            select(TokenRow).where(
-                TokenRow.sha256 == hash_token(token),
-                TokenRow.revoked_at.is_(None),
-                or_(TokenRow.expires_at.is_(None), TokenRow.expires_at > now),
-            )
-        ).one_or_none()
+        query = select(TokenRow).where(TokenRow.sha256 == hash_token(token), *_valid())
+        return self._session.scalars(query).one_or_none()
 
     def tokens_of(self, user_id: UUID) -> Sequence[TokenRow]:
         return self._session.scalars(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from storage.tables.base import Base
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
+from storage.tables.decisions import DecisionRow
 from storage.tables.deployments import DeploymentRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
@@ -19,6 +20,7 @@ __all__ = [
     "CheckpointRow",
     "DatasetRow",
     "DatasetVersionRow",
+    "DecisionRow",
     "DeploymentRow",
     "GarbageRow",
     "HostInstanceRow",

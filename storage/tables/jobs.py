@@ -26,6 +26,11 @@ from jobspecs.lifecycle import TERMINAL, JobState
 from storage.tables.base import Base, CreatedAt, UuidKey
 from storage.tables.owners import OwnerRow
 
+#: Jobs that agree in these wait for the same places: only the first few of them need be looked at.
+HEAD = ("priority", "owner_id", "gpus", "slots", "memory_bytes", "max_runtime_s")
+_QUEUED, _SUCCEEDED = text("state = 'queued'"), text("state = 'succeeded'")
+_AVOIDING = text("state = 'queued' AND avoid_until IS NOT NULL")
+_DIGEST = text("(inputs #>> '{model,digest}'::text[])")
 _STATES = ", ".join(f"'{state}'" for state in JobState)
 _ENDED_STATES = ", ".join(f"'{state}'" for state in JobState if state in TERMINAL)
 
@@ -38,10 +43,19 @@ class JobRow(Base):
         CheckConstraint(f"state IN ({_STATES})", name="state_known"),
         CheckConstraint("fence >= 0 AND crash_count >= 0", name="counts_not_negative"),
         UniqueConstraint("owner_id", "idempotency_key"),
-        # The scheduler reads the queue in this order; finished jobs, the most by far, are not in it.
-        Index("ix_jobs_queue", "priority", "submitted_order", postgresql_where="state = 'queued'"),
-        Index("ix_jobs_lease", "lease_until", postgresql_where="lease_until IS NOT NULL"),
+        # Finished jobs, the most by far, are in none of the indexes that scheduler and hosts read at every look.
+        # Conditions are written as queries write them: PostgreSQL must be able to prove one from the other.
+        Index("ix_jobs_queue", text("priority DESC"), "submitted_order", postgresql_where=_QUEUED),
+        Index("ix_jobs_heads", *HEAD, "submitted_order", postgresql_where=_QUEUED),
+        Index("ix_jobs_avoiding", text("priority DESC"), "submitted_order", postgresql_where=_AVOIDING),
+        Index("ix_jobs_queued_at", "queued_at", postgresql_where=_QUEUED),
+        Index("ix_jobs_active", "host", "submitted_order", postgresql_where=text("host IS NOT NULL")),
+        Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        Index("ix_jobs_speed", "kind", "gpus", "submitted_order", postgresql_where=_SUCCEEDED),
+        Index("ix_jobs_speed_of_model", "kind", "gpus", _DIGEST, "submitted_order", postgresql_where=_SUCCEEDED),
         Index("ix_jobs_owner_order", "owner_id", "submitted_order"),
+        Index("ix_jobs_owner_state_order", "owner_id", "state", "submitted_order"),
+        Index("ix_jobs_state_order", "state", "submitted_order"),
         # Ended jobs whose attempts may have left files; the housekeeper empties it.
         Index(
             "ix_jobs_unswept",
@@ -67,6 +81,8 @@ class JobRow(Base):
     gpus: Mapped[int]
     #: Those that its attempt works on, by the names of its host; empty until it has begun.
     gpu_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default=text("'{}'"))
+    #: Seconds that an attempt may run (`resources.max_runtime`). The default is the spec's.
+    max_runtime_s: Mapped[float] = mapped_column(server_default=text("86400"))
     idempotency_key: Mapped[str | None]
     #: sha256 of the submitted spec: the same key with another spec is a mistake of the caller.
     request_sha256: Mapped[str]
@@ -97,7 +113,11 @@ class JobRow(Base):
     #: Not started before this time (back-off after a crash).
     not_before: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
+    #: When it came into the queue for the last time.
+    queued_at: Mapped[CreatedAt]
+    #: When its first attempt, and its last one, got a place.
     started_at: Mapped[datetime | None]
+    assigned_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
     owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)

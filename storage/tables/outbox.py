@@ -13,8 +13,11 @@ from storage.tables.base import Base, CreatedAt
 
 class OutboxRow(Base):
     __tablename__ = "outbox"
-    # Only unsent rows are ever searched, so only they are indexed.
-    __table_args__ = (Index("ix_outbox_unsent", "id", postgresql_where="sent_at IS NULL"),)
+    # Unsent rows are searched by the relay, sent ones when they are forgotten.
+    __table_args__ = (
+        Index("ix_outbox_unsent", "id", postgresql_where="sent_at IS NULL"),
+        Index("ix_outbox_sent", "sent_at", postgresql_where="sent_at IS NOT NULL"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     #: `schedule` (look at the queue) or `wake` (a host has a job).

@@ -110,7 +110,8 @@ def test_a_file_beyond_the_limit_is_refused_whether_or_not_it_says_its_length(ru
 
 def bodies_in_spool(api: Api) -> list[str]:
     """What was received and not deleted. Small files of models stay as long as the process, in folders of their own."""
-    return [path.name for path in api.settings.spool_dir.iterdir() if not path.name.startswith("eigenwerk-look-")]
+    found = api.settings.spool_dir.glob("eigenwerk-spool-*/*")
+    return [path.name for path in found if path.name != "lock" and not path.name.startswith("look-")]
 
 
 def test_nothing_stays_in_the_spool_folder(api: Api) -> None:

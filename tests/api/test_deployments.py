@@ -344,6 +344,7 @@ def test_a_served_deployment_keeps_to_what_its_host_has_left(hosted: Api) -> Non
             slots=1,
             memory_bytes=5 * 2**30,
             gpus=0,
+            max_runtime_s=3600,
             request_sha256="0",
         )
         work.jobs.assign(job.id, "host-1", lease_s=60)

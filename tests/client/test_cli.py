@@ -68,6 +68,7 @@ CALLS = {
     "rerank": ["rerank", "judge", "which", "one", "two"],
     "schema": ["schema", "train-classifier"],
     "users create": ["users", "create", "alex"],
+    "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
     "tokens": ["tokens"],
     "tokens list": ["tokens", "list"],
     "tokens create": ["tokens", "create", "--scope", "read"],
@@ -115,6 +116,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
             {"columns": ["headline"], "rows": [{"headline": "a"}]},
         ),
         "GET /v1/users/me": (200, {"id": "u", "name": "admin"}),
+        "DELETE /v1/users/alex": (204, b""),
         f"GET {models}": (200, {"data": [model_version(files)]}),
         f"GET {models}/admin/newsticker-quality": (
             200,

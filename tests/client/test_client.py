@@ -136,13 +136,24 @@ def test_lists_are_read_page_by_page() -> None:
 
 def test_a_prefix_names_a_job_only_when_it_names_one() -> None:
     page = {"data": [job(), job(id=OTHER_ID)], "has_more": False, "next_before": None}
-    with client_of(lambda request: httpx.Response(200, json=page)) as client:
+    their_id = "99e4b1c6-5d0a-4f8e-9b3c-2a1d0e6f7c58"
+    theirs = {**page, "data": [job(id=their_id)]}
+    scopes = ["read", "write"]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/users/me":
+            return httpx.Response(200, json={"id": "u", "name": "ada", "scopes": scopes})
+        return httpx.Response(200, json=theirs if "all" in request.url.params else page)
+
+    with client_of(answer) as client:
         assert client.find_job_id("3f2A") == JOB_ID
         assert client.find_job_id(OTHER_ID.upper()) == OTHER_ID
         with pytest.raises(EigenwerkError, match="2 jobs"):
             client.find_job_id("3f")
         with pytest.raises(EigenwerkError, match="no job 99"):
             client.find_job_id("99")
+        scopes.append("admin")
+        assert client.find_job_id("99") == their_id, "an administrator's search goes on among others' jobs"
 
 
 class Cut(httpx.SyncByteStream):

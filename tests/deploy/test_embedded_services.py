@@ -223,6 +223,42 @@ def test_root_places_the_database_where_its_user_can_reach_it(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as somebody else")
+def test_a_copied_home_opens_no_database_of_the_original(tmp_path: Path) -> None:
+    home = open_home(tmp_path / "home")
+    placement = place(home)
+    shutil.copytree(home.path, tmp_path / "copy", symlinks=True)
+    copy = open_home(tmp_path / "copy")
+    with pytest.raises(EmbeddedError, match=rf"copy is a copy: .* belongs to {home.path}\. .*eigenwerk backup"):
+        place(copy)
+    EmbeddedServices(copy.path).remove_data()
+    assert placement.folder.exists()
+    assert place(home) == placement
+
+    # Moved, it is the same home; a copy that takes its old place is still a copy.
+    home.path.rename(tmp_path / "moved")
+    assert place(open_home(tmp_path / "moved")) == placement
+    shutil.copytree(tmp_path / "moved", home.path, symlinks=True)
+    with pytest.raises(EmbeddedError, match="is a copy"):
+        place(open_home(home.path))
+    EmbeddedServices(tmp_path / "moved").remove_data()
+    assert not placement.folder.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as somebody else")
+def test_a_copied_home_of_an_earlier_version_is_known_by_its_path(tmp_path: Path) -> None:
+    home = open_home(tmp_path / "home")
+    placement = place(home)
+    (placement.folder / "home.json").unlink()
+    (placement.folder / "home.txt").write_text(f"The database of {home.path}\n")
+    shutil.copytree(home.path, tmp_path / "copy", symlinks=True)
+    with pytest.raises(EmbeddedError, match=r"is a copy: .*home\.txt"):
+        place(open_home(tmp_path / "copy"))
+    assert place(home) == placement
+    assert not (placement.folder / "home.txt").exists()
+    EmbeddedServices(home.path).remove_data()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as somebody else")
 def test_the_systems_folder_can_be_entered_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_placement, "_SYSTEM_FOLDER", tmp_path / "system")
     monkeypatch.setattr(postgres_placement, "reachable", lambda *_: True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,21 +17,26 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import deploy
+from deploy.embedded.api_address import ApiAddress, choose_address
+from deploy.embedded.errors import EmbeddedError, full_disk, hint_at_full_disk
+from deploy.embedded.given import Given
+from deploy.embedded.home import open_home
 from deploy.embedded.host_memory import MEMORY_LEAST_BYTES, MEMORY_RESERVE_BYTES, host_memory_bytes
-from deploy.embedded.platform import Supervised, _is_ready
-from deploy.embedded.processes import free_port
+from deploy.embedded.processes import LOG_BYTES_MAX, ManagedProcess, free_port
 from deploy.embedded.stack import EmbeddedServices
+from deploy.embedded.supervision import SignOfLife, Supervised, Watch, Watcher
 
 _API = """
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200 if self.path == "/readyz" else 404)
+        self.send_response(200 if self.path in ("/readyz", "/healthz") else 404)
         self.end_headers()
 HTTPServer((os.environ["EIGENWERK_API_HOST"], int(os.environ["EIGENWERK_API_PORT"])), Handler).serve_forever()
 """
@@ -42,7 +48,9 @@ note = {"pid": os.getpid(), "left": left.pid, "environment": dict(os.environ)}
 draft = os.environ["EIGENWERK_NOTE"] + "." + sys.argv[0].rsplit("/", 1)[1]
 open(draft + ".new", "w").write(json.dumps(note))
 os.rename(draft + ".new", draft)
-time.sleep(600)
+while True:
+    open(os.environ["EIGENWERK_ALIVE_FILE"], "w").write(str(time.monotonic()))
+    time.sleep(0.1)
 """
 _MIGRATE = """
 import os, sys
@@ -71,13 +79,14 @@ def up(project: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen
     """Runs `up` on a home of the test's own."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, **more: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "deploy.embedded", "up", "--home", str(tmp_path / "home"), *arguments]
         environment = {
             "PATH": os.environ["PATH"],
             "EIGENWERK_NOTE": str(tmp_path / "note"),
             "EIGENWERK_TOKEN": "someone's",
             "AWS_SECRET_ACCESS_KEY": "theirs",
+            **more,
         }
         log = (tmp_path / "up.log").open("a")
         with log:
@@ -157,6 +166,68 @@ def test_up_runs_restarts_and_stops_everything(up: Callable[..., subprocess.Pope
     assert not (tmp_path / "ready").exists()
 
 
+def test_up_uses_the_services_and_the_address_that_are_given_and_restarts_what_no_longer_answers(
+    up: Callable[..., subprocess.Popen[str]], tmp_path: Path, services: EmbeddedServices, database_url: str
+) -> None:
+    log = tmp_path / "up.log"
+    given = {**services.environment(), "EIGENWERK_DATABASE_URL": database_url.replace("+psycopg", "")}
+    own = {"EIGENWERK_API_HOST": "127.0.0.2", "EIGENWERK_PATIENCE_S": "3"}
+    process = up("--ready-file", str(tmp_path / "ready"), **given, **own)
+    assert wait_for(tmp_path / "ready", process, log).startswith("http://127.0.0.2:")
+    environment = json.loads(wait_for(tmp_path / "note.agent.py", process, log))["environment"]
+    assert {name: environment[name] for name in given} == {**given, "EIGENWERK_DATABASE_URL": database_url}
+    text = log.read_text()
+    assert f"PostgreSQL: given, 127.0.0.1:{database_url.rsplit(':', 1)[1]}; Redis: given, 127.0.0.1:" in text
+    assert services.object_access.endpoint.removeprefix("http://") in text
+    assert not [
+        name for name in ("postgres_password", "redis_password", "s3_secret_key") if services.home.secret(name) in text
+    ]
+    assert "starting postgres" not in text
+    assert "starting redis" not in text
+    assert "starting objects" not in text
+
+    hung = json.loads((tmp_path / "note.agent.py").read_text())["pid"]
+    (tmp_path / "note.agent.py").unlink()
+    os.kill(hung, signal.SIGSTOP)
+    assert json.loads(wait_for(tmp_path / "note.agent.py", process, log))["pid"] != hung
+    assert "worker has not answered for 3 s: ending it" in log.read_text()
+    assert "scheduler has not answered" not in log.read_text()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0, log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"EIGENWERK_S3_ENDPOINT": "http://s3", "EIGENWERK_S3_ACCESS_KEY": "a"}, "but not EIGENWERK_S3_SECRET_KEY"),
+        ({"EIGENWERK_S3_BUCKET": "mine"}, "but not EIGENWERK_S3_ENDPOINT"),
+        ({"EIGENWERK_DATABASE_URL": "mysql://u:secret@h/d"}, "must begin with postgresql://"),
+        ({"EIGENWERK_REDIS_URL": "h:6379"}, "must begin with redis://"),
+    ],
+)
+def test_a_service_that_cannot_be_used_is_refused_with_the_reason(environment: dict[str, str], words: str) -> None:
+    with pytest.raises(EmbeddedError, match=words) as refused:
+        Given.from_environment(environment)
+    assert "secret" not in str(refused.value)
+
+
+def test_each_service_is_given_by_itself() -> None:
+    given = Given.from_environment({"EIGENWERK_REDIS_URL": "redis://:secret@cache.example:6380/2"})
+    assert given.description() == "PostgreSQL: embedded; Redis: given, cache.example:6380/2; S3: embedded"
+    assert Given.from_environment({}) == Given()
+
+
+def test_the_api_listens_where_it_is_told_and_the_option_wins() -> None:
+    port = str(free_port())
+    assert choose_address(None, {"EIGENWERK_API_HOST": "::1", "EIGENWERK_API_PORT": port}).url == f"http://[::1]:{port}"
+    assert choose_address(int(port), {"EIGENWERK_API_PORT": "1"}).port == int(port)
+    assert ApiAddress("0.0.0.0", 80).url == "http://127.0.0.1:80"  # noqa: S104
+    with pytest.raises(EmbeddedError, match="not this machine's"):
+        choose_address(int(port), {"EIGENWERK_API_HOST": "192.0.2.1"})
+    with pytest.raises(EmbeddedError, match="no port"):
+        choose_address(None, {"EIGENWERK_API_PORT": "many"})
+
+
 def test_a_failed_migration_ends_up_with_its_reason(
     up: Callable[..., subprocess.Popen[str]], project: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +266,65 @@ def test_a_process_that_ran_long_is_restarted_at_once_again() -> None:
     for clock.now_s in (0.0, 1.0, 1.5, 3.5, 100.0, 101.0, 102.0):
         process.tend()
     assert starts == [1.0, 3.5, 102.0]
+
+
+def test_what_no_longer_answers_is_ended_and_started_again(tmp_path: Path) -> None:
+    clock = Clock()
+    events: list[str] = []
+    sign = tmp_path / "alive"
+    watch = Watch("p", SignOfLife(sign), patience_s=10, clock=clock)
+    process = Supervised(
+        "p", lambda: True, lambda: events.append("start"), lambda: events.append("end"), watch=watch, clock=clock
+    )
+    for clock.now_s in range(40):
+        if clock.now_s < 20:
+            os.utime(sign, ns=(0, int(clock.now_s) + 1)) if sign.exists() else sign.touch()
+        watch.ask()
+        process.tend()
+    # Last touched at 19; lost after 29, started a second later, and given its patience anew.
+    assert events == ["end", "start"]
+
+
+def test_while_a_server_is_silent_nothing_follows_from_the_silence_of_those_who_wait_for_it() -> None:
+    clock = Clock()
+    server = Watch("postgres", lambda: False, patience_s=600, clock=clock)
+    worker = Watch("worker", lambda: False, patience_s=10, needs_servers=True, clock=clock)
+    for clock.now_s in range(100):
+        Watcher([server, worker]).look()
+    assert not worker.lost()
+    assert not server.lost()
+
+
+def test_a_log_is_set_aside_while_it_is_written_and_stays_within_its_bound(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = "import time\nprint('x' * 1023, flush=True)\nwhile True: print('y' * 1023, flush=True); time.sleep(0.01)"
+    process = ManagedProcess(
+        name="talker", argv=(sys.executable, "-c", script), environment={}, directory=tmp_path, log=log
+    )
+    process.start()
+    try:
+        while "y" not in process.log_tail():
+            time.sleep(0.01)
+        os.truncate(log, LOG_BYTES_MAX + 1)
+        process.rotate_log()
+        assert (tmp_path / "log.1").stat().st_size >= LOG_BYTES_MAX
+        while "y" not in process.log_tail():  # goes on at the front of the emptied file
+            time.sleep(0.01)
+        assert log.stat().st_size < 2**20
+    finally:
+        process.kill()
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert hint_at_full_disk(tmp_path) == ""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(EmbeddedError, match=r"the disk that holds .*home is full \(1 MiB are left\); make room"):
+        open_home(tmp_path / "home")
+    assert full_disk(tmp_path) in hint_at_full_disk(tmp_path)
 
 
 class Ready(BaseHTTPRequestHandler):
@@ -241,7 +371,7 @@ def test_a_proxy_is_not_asked_whether_the_api_is_ready(monkeypatch: pytest.Monke
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     try:
-        assert _is_ready(server.server_port)
+        assert ApiAddress("127.0.0.1", server.server_port).is_ready()
     finally:
         server.shutdown()
         server.server_close()

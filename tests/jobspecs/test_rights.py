@@ -20,11 +20,11 @@ TABLE = """
     deployments.ask    read   -      -
     deployments.read   read   -      -
     deployments.write  write  -      -
-    jobs.cancel        write  -      -
+    jobs.cancel        write  admin  -
     jobs.check         read   -      -
-    jobs.delete        write  -      -
-    jobs.read          read   -      -
-    jobs.retry         write  -      -
+    jobs.delete        write  admin  -
+    jobs.read          read   admin  -
+    jobs.retry         write  admin  -
     jobs.submit        write  -      -
     metrics.read       -      -      read
     models.delete      write  -      -
@@ -34,6 +34,7 @@ TABLE = """
     tokens.read        read   admin  -
     tokens.write       write  admin  -
     users.create       -      -      admin
+    users.delete       admin  admin  -
     users.read         read   -      -
 """
 CELLS = {action: needed for action, *needed in (line.split() for line in TABLE.strip().splitlines())}

@@ -1,20 +1,19 @@
 from __future__ import annotations
 
-from uuid import UUID
-
 from scheduling.admission import why_no_host_fits
-from scheduling.decisions import Host, Waiting
+from scheduling.decisions import Host, Resources, Running
 
 GIB = 2**30
-LAPTOP = Host("laptop", slots_total=2, memory_bytes_total=8 * GIB, slots_used=2, memory_bytes_used=8 * GIB)
+CAPACITY = Resources(slots=2, memory_bytes=8 * GIB)
+FULL_LAPTOP = Host("laptop", CAPACITY, (Running(CAPACITY, ends_in_s=60),))
 
 
-def job(*, memory_gib: int = 1, gpus: int = 0) -> Waiting:
-    return Waiting(UUID(int=1), priority=0, order=1, slots=1, memory_bytes=memory_gib * GIB, gpus=gpus)
+def job(*, memory_gib: int = 1, gpus: int = 0) -> Resources:
+    return Resources(slots=1, memory_bytes=memory_gib * GIB, gpus=gpus)
 
 
 def test_a_job_that_fits_an_empty_host_may_wait_for_it() -> None:
-    assert why_no_host_fits(job(memory_gib=8), [LAPTOP]) is None
+    assert why_no_host_fits(job(memory_gib=8), [FULL_LAPTOP]) is None
 
 
 def test_without_any_known_host_nothing_is_refused() -> None:
@@ -22,14 +21,14 @@ def test_without_any_known_host_nothing_is_refused() -> None:
 
 
 def test_too_many_gpus_are_refused_with_what_there_is() -> None:
-    problem = why_no_host_fits(job(gpus=2), [LAPTOP])
+    problem = why_no_host_fits(job(gpus=2), [FULL_LAPTOP])
     assert problem is not None
     assert problem.field == "resources.gpus"
     assert "the largest host has 0" in problem.message
 
 
 def test_too_much_memory_is_refused_with_what_there_is() -> None:
-    problem = why_no_host_fits(job(memory_gib=9), [LAPTOP])
+    problem = why_no_host_fits(job(memory_gib=9), [FULL_LAPTOP])
     assert problem is not None
     assert problem.field == "resources.memory_gib"
     assert "9.0 GiB" in problem.message

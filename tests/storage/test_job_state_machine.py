@@ -210,6 +210,7 @@ class JobHistories(RuleBasedStateMachine):
                 slots=1,
                 memory_bytes=1,
                 gpus=0,
+                max_runtime_s=3600,
                 request_sha256="0",
                 idempotency_key=key,
             )
@@ -267,6 +268,7 @@ def test_of_many_claimants_at_once_one_gets_the_job(
             slots=1,
             memory_bytes=1,
             gpus=0,
+            max_runtime_s=3600,
             request_sha256="0",
         )
 

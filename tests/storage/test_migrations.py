@@ -48,11 +48,12 @@ def test_every_migration_can_be_undone_and_done_again_with_data_in_the_tables(da
         work.jobs.submit(
             user.id,
             actor="user:somebody",
-            spec={"kind": "train-classifier", "name": "kept", "priority": 0},
+            spec={"kind": "train-classifier", "name": "kept", "priority": 0, "resources": {"max_runtime": "3600s"}},
             inputs={},
             slots=1,
             memory_bytes=1,
             gpus=0,
+            max_runtime_s=3600,
             request_sha256="0" * 64,
         )
     database.close()
@@ -65,7 +66,7 @@ def test_every_migration_can_be_undone_and_done_again_with_data_in_the_tables(da
     with database.unit_of_work() as work:
         row = work.users.authenticate("ew_secret")
         assert row is not None
-        assert [job.name for job in work.jobs.list(Reach.of(row.user.id))] == ["kept"]
+        assert [(job.name, job.max_runtime_s) for job in work.jobs.list(Reach.of(row.user.id))] == [("kept", 3600)]
     database.close()
 
 

@@ -56,6 +56,7 @@ def submit(work: UnitOfWork, inputs: FrozenInputs) -> UUID:
         slots=1,
         memory_bytes=1,
         gpus=0,
+        max_runtime_s=3600,
         request_sha256="0" * 64,
     )
     return row.id

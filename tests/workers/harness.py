@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 
 from jobspecs.frozen import FrozenDataset, FrozenInputs, FrozenRegistryModel
-from jobspecs.lifecycle import ACTIVE, TERMINAL, JobState
+from jobspecs.lifecycle import TERMINAL, JobState
 from jobspecs.manifest import Manifest, describe_files
 from jobspecs.registry import parse_spec
 from jobspecs.rights import Reach
@@ -105,7 +105,8 @@ class Harness:
             "training": training or {},
             "resources": resources or {},
         }
-        spec = parse_spec(document).model_dump(mode="json")
+        parsed = parse_spec(document)
+        spec = parsed.model_dump(mode="json")
         with self.database.unit_of_work() as work:
             owner = work.users.ensure("tester")
             row, _ = work.jobs.submit(
@@ -116,6 +117,7 @@ class Harness:
                 slots=1,
                 memory_bytes=memory_bytes,
                 gpus=gpus,
+                max_runtime_s=parsed.resources.max_runtime.total_seconds(),
                 request_sha256=hashlib.sha256(repr(spec).encode()).hexdigest(),
             )
         return row.id
@@ -244,8 +246,7 @@ class Harness:
                     key = f"{version.prefix}/{file.path}"
                     self.store.download_file(key, target, sha256=file.sha256, bytes_total=file.bytes)
                     target.unlink()
-            with self.database.unit_of_work() as work:
-                assert not [row for row in work.queue.active() if row.id == job.id and row.state in ACTIVE]
+            assert job.host is None, "an ended job still holds a place"
 
     def until(
         self, condition: Callable[[], bool], seconds: float, what: str | Callable[[], str] = "the condition"

@@ -17,7 +17,7 @@ from workers.daemon.host import HostConfig
 from workers.daemon.instance import FolderInUse, HostNameTaken, folder_instance
 from workers.daemon.platform_clock import PlatformClock
 from workers.daemon.signals import on_termination
-from workers.files.input_cache import InputCache
+from workers.files.host_cache import HostCache
 from workers.wakeups.listener import HintListener
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def run(settings: Settings, config: HostConfig) -> None:
             database=database,
             store=store,
             publisher=publisher,
-            cache=InputCache(scratch.cache, store, bytes_max=config.cache_bytes_max),
+            cache=HostCache(config.cache_dir, store, bytes_max=config.cache_bytes_max),
             scratch=scratch,
             times=settings.lease,
             spawn=zygote.spawn,

@@ -20,6 +20,7 @@ from storage.tables import JobRow
 from workers.attempt.attempt import Attempt
 from workers.attempt.orders import Order
 from workers.attempt.services import AssignedJob, Workbench
+from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.host import HostConfig
 from workers.daemon.instance import HostNameTaken, hold_name
 from workers.daemon.platform_clock import PlatformClock
@@ -114,8 +115,10 @@ class Supervisor:
         self._woken.set()
 
     def run(self) -> None:
+        alive = sign_of_life()
         try:
             while not self._stopping.is_set():
+                alive()
                 self._zygote.tend()
                 try:
                     self._announce()
@@ -203,7 +206,6 @@ class Supervisor:
         assigned = AssignedJob(
             id=job.id,
             fence=job.fence,
-            owner_id=job.owner_id,
             name=job.name,
             spec=job.spec,
             inputs=job.inputs,

@@ -71,7 +71,7 @@ def upload_patiently(
     _persist(lambda: store.upload_file(artifact.root / MANIFEST_NAME, key), interrupted, warn)
 
 
-def commit(work: UnitOfWork, artifact: Artifact, *, owner_id: UUID, name: str, actor: str) -> bool:
+def commit(work: UnitOfWork, artifact: Artifact, *, name: str, actor: str) -> bool:
     """Within the caller's transaction: the job succeeds and its model or data set version exists, or neither.
 
     False when the attempt may not commit: it is fenced off, or the job was cancelled meanwhile.
@@ -82,10 +82,11 @@ def commit(work: UnitOfWork, artifact: Artifact, *, owner_id: UUID, name: str, a
     if done is None:
         return False
     if artifact.profile is not None:
-        _add_dataset(work, artifact, artifact.profile, owner_id, name)
+        _add_dataset(work, artifact, artifact.profile, done.owner_id, name)
         return True
+    # The owner of this moment: the job may have passed to another one while it ran.
     work.models.add_version(
-        owner_id,
+        done.owner_id,
         name,
         manifest=artifact.manifest,
         prefix=artifact.prefix,

@@ -193,7 +193,7 @@ class Journey:
     def _commit(self, artifact: Artifact) -> bool:
         job, actor = self._job, self._bench.actor
         with self._bench.database.unit_of_work() as work:
-            done = commit(work, artifact, owner_id=job.owner_id, name=job.name, actor=actor)
+            done = commit(work, artifact, name=job.name, actor=actor)
             return done or was_committed(work, artifact)
 
     def _spawn(self, task: Path) -> ChildProcess:

@@ -1,4 +1,4 @@
-"""The scratch disk: one folder per attempt, and the cache of inputs."""
+"""The scratch disk: one folder per attempt."""
 
 from __future__ import annotations
 
@@ -44,10 +44,8 @@ class Scratch:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.cache = root / "cache"
         self._attempts = root / "attempts"
-        for folder in (self.cache, self._attempts):
-            folder.mkdir(parents=True, exist_ok=True)
+        self._attempts.mkdir(parents=True, exist_ok=True)
 
     def create(self, job_id: UUID, fence: int) -> AttemptFolders:
         """Fresh, empty folders for an attempt. Raises OSError (ENOSPC: disk full), and leaves nothing then."""

@@ -20,7 +20,7 @@ from workers.attempt.checkpoint_sync import forget_checkpoints
 from workers.attempt.lease import Lease
 from workers.attempt.orders import Order, Orders
 from workers.attempt.scratch import Scratch
-from workers.files.input_cache import InputCache
+from workers.files.host_cache import HostCache
 from workers.process.zygote_client import ChildProcess
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,6 @@ class AssignedJob:
 
     id: UUID
     fence: int
-    owner_id: UUID
     name: str
     spec: dict[str, object]
     inputs: dict[str, object]
@@ -72,7 +71,7 @@ class Workbench:
     database: Database
     store: ObjectStore
     publisher: ProgressPublisher
-    cache: InputCache
+    cache: HostCache
     scratch: Scratch
     times: LeaseTimes
     #: Forks a child for a task file. Raises ZygoteUnavailable.

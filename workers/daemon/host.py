@@ -25,9 +25,9 @@ class HostConfig:
     memory_bytes: int
     #: The GPUs that jobs may get, as CUDA_VISIBLE_DEVICES names them: indices, `GPU-…` or `MIG-…`.
     gpu_ids: tuple[str, ...]
-    #: Attempts work below it; it also holds the cache of inputs.
+    #: Attempts work below it, engines read models from it, and both share its cache.
     scratch_dir: Path
-    #: The cache of inputs is trimmed to this size before each fetch.
+    #: The cache is trimmed to this size before each fetch.
     cache_bytes_max: int = 50 * _GIB
     #: With less room than this on the scratch disk the host takes no new jobs.
     scratch_free_min_bytes: int = _GIB
@@ -37,6 +37,11 @@ class HostConfig:
     @property
     def gpus(self) -> int:
         return len(self.gpu_ids)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Data sets and models, for jobs and deployments alike."""
+        return self.scratch_dir / "cache"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> HostConfig:

@@ -1,1 +1,1 @@
-"""Files that a host fetched and keeps: data sets and models of the store, models of a hub."""
+"""Files that a host keeps, for jobs and deployments alike: data sets and models of the store and of hubs."""

@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
 from storage.settings import Settings
+from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.host import HostConfig
 from workers.daemon.instance import FolderInUse, HostNameTaken, folder_instance
 from workers.daemon.wakeup import Wakeup
 from workers.engines.registry import ENGINES
-from workers.files.model_cache import ModelCache
+from workers.files.host_cache import HostCache
 from workers.inference.deployed_model import Means
+from workers.inference.model_folders import ModelFolders
 from workers.inference.reconciler import POLL_S, Reconciler
 
 log = logging.getLogger(__name__)
@@ -44,10 +46,11 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
         )
     )
     scratch_dir = config.scratch_dir / "inference"
+    cache = HostCache(config.cache_dir, store, bytes_max=config.cache_bytes_max)
     with folder_instance(scratch_dir) as instance, ThreadPoolExecutor(PULLS_MAX, thread_name_prefix="pull") as pool:
         means = Means(
             engines={name: make(scratch_dir / "logs") for name, make in ENGINES.items()},
-            cache=ModelCache(scratch_dir / "models", store),
+            folders=ModelFolders(scratch_dir / "models", cache),
             pool=pool,
             wakeup=wakeup,
             threads=threads,
@@ -56,7 +59,9 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
             database, config.name, config.memory_bytes, settings.lease, means, config.gpu_ids, warm, instance
         )
         log.info("inference worker %s: %d bytes of memory", config.name, config.memory_bytes)
+        alive = sign_of_life()
         while not wakeup.stopping:
+            alive()
             reconciler.tick(time.monotonic())
             wakeup.wait(POLL_S, reconciler.wake_fds())
         log.info("stopping")

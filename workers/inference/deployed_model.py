@@ -13,7 +13,7 @@ from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
 from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import Engine, EngineFailure, EngineOrder
-from workers.files.model_cache import ModelCache
+from workers.inference.model_folders import ModelFolders
 from workers.inference.pulls import Base, Pulled, StoredModel, cached_name, failure_of, is_passing, pull
 from workers.inference.replicas import ReplicaSet, RestartPolicy
 
@@ -45,7 +45,7 @@ class Wanted:
 
     @property
     def cached(self) -> set[str]:
-        """The folders of the model cache that it needs."""
+        """The model folders that it needs."""
         base = cached_name(self.base)
         return {self.manifest.digest} if base is None else {self.manifest.digest, base}
 
@@ -73,7 +73,7 @@ class Means:
     """What deployments are served with."""
 
     engines: Mapping[str, Engine]
-    cache: ModelCache
+    folders: ModelFolders
     #: Downloads run here. Engines are never started here: they would end with the thread.
     pool: Executor
     wakeup: Wakeup
@@ -93,7 +93,7 @@ class Service:
         self._pull: Future[Pulled] | None = None
         self._pull_at_s = 0.0
         self._pulls_failed = 0
-        #: A damaged copy in the cache has been thrown away once for this generation.
+        #: A damaged copy on this host has been thrown away once for this generation.
         self._fetched_anew = False
         #: Why this generation won't be served.
         self._failure: EngineFailure | None = None
@@ -135,7 +135,7 @@ class Service:
         return self._failure is not None or (self._serves_wanted() and self._next is None)
 
     def cached(self) -> set[str]:
-        """The folders of the model cache that are in use: also by engines that serve a last request."""
+        """The model folders that are in use: also by engines that serve a last request."""
         orders = [replicas.order for replicas in self._sets()]
         bases = {order.base_dir.name for order in orders if order.base_dir is not None}
         return {order.digest for order in orders} | bases | self.wanted.cached
@@ -190,7 +190,7 @@ class Service:
             )
             return
         model = StoredModel(self.wanted.prefix, self.wanted.manifest)
-        self._pull = self._means.pool.submit(pull, self._means.cache, model, self.wanted.base)
+        self._pull = self._means.pool.submit(pull, self._means.folders, model, self.wanted.base)
         self._pull.add_done_callback(lambda _: self._means.wakeup.poke())
 
     def _look_at_pull(self, pulling: Future[Pulled], now_s: float) -> None:
@@ -250,7 +250,7 @@ class Service:
             log.warning("%s: %s It is fetched anew.", self.wanted.model, failure.message)
             self._fetched_anew = True
             for name in self.wanted.cached:
-                self._means.cache.discard(name)
+                self._means.folders.discard(name)
         else:
             self._failure = failure
             log.error("%s can't be served: %s", self.wanted.model, failure.message)

@@ -16,7 +16,7 @@ from storage.database import UnitOfWork
 from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreError
 from workers.engines.interface import EngineFailure
 from workers.files.hub import HubUnavailable
-from workers.files.model_cache import ModelCache
+from workers.inference.model_folders import ModelFolders
 from workers.run.context import RunFailed
 
 
@@ -41,7 +41,7 @@ Base = StoredModel | FrozenHubModel | MissingBase
 
 @dataclass(frozen=True)
 class Pulled:
-    """Folders of the model cache."""
+    """Folders that engines read."""
 
     model_dir: Path
     base_dir: Path | None
@@ -62,22 +62,22 @@ def find_base(work: UnitOfWork, owner_id: UUID, origin: ModelOrigin) -> Base:
 
 
 def cached_name(base: Base | None) -> str | None:
-    """The base's folder in the model cache; None when it has none."""
+    """The name of the base's model folder; None when it has none."""
     if isinstance(base, StoredModel):
         return base.manifest.digest
-    return ModelCache.name_of(base) if isinstance(base, FrozenHubModel) else None
+    return ModelFolders.name_of(base) if isinstance(base, FrozenHubModel) else None
 
 
-def pull(cache: ModelCache, model: StoredModel, base: Base | None) -> Pulled:
-    """Fetches what is not here yet. Raises what `ModelCache.pull` and `pull_hub` raise; RunFailed without a base."""
-    model_dir = cache.pull(model.prefix, model.manifest)
+def pull(folders: ModelFolders, model: StoredModel, base: Base | None) -> Pulled:
+    """Fetches what is not here yet. Raises what `ModelFolders.pull` and `pull_hub` raise; RunFailed without a base."""
+    model_dir = folders.pull(model.prefix, model.manifest)
     if isinstance(base, MissingBase):
         raise RunFailed(Reason.invalid_model, base.message)
     if base is None:
         return Pulled(model_dir, None)
     if isinstance(base, FrozenHubModel):
-        return Pulled(model_dir, cache.pull_hub(base))
-    return Pulled(model_dir, cache.pull(base.prefix, base.manifest))
+        return Pulled(model_dir, folders.pull_hub(base))
+    return Pulled(model_dir, folders.pull(base.prefix, base.manifest))
 
 
 def is_passing(error: BaseException) -> bool:

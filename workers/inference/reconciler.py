@@ -49,7 +49,7 @@ class Reconciler:
     _looked_at_s: float = float("-inf")
     _renewed_at_s: float = float("-inf")
     _database_away: bool = False
-    #: Folders of the model cache that were in use at the last tick.
+    #: Model folders that were in use at the last tick.
     _in_use: set[str] = field(default_factory=set)
 
     def tick(self, now_s: float) -> None:
@@ -197,10 +197,10 @@ class Reconciler:
             self._rows = [row for row in self._rows if row not in unwanted]
 
     def _prune(self) -> None:
-        """Thins out the cache when a model has come out of use: at the end of a deployment, and after a switch."""
+        """Thins out the folders when a model has come out of use: at the end of a deployment, and after a switch."""
         in_use = {name for service in self.services.values() for name in service.cached()}
         if not self._in_use <= in_use:
-            self.means.cache.prune(in_use)
+            self.means.folders.prune(in_use)
         self._in_use = in_use
 
     @contextlib.contextmanager

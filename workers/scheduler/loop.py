@@ -15,6 +15,7 @@ import time
 from scheduling.decisions import decide
 from storage.database import Database, DatabaseUnavailable, Listener
 from storage.leadership import Leadership
+from workers.daemon.heartbeat import sign_of_life
 from workers.scheduler.relay import Relay
 from workers.scheduler.snapshot import fits_now, take_snapshot
 
@@ -59,10 +60,12 @@ class Scheduler:
         # One that hangs must look silent, one that waits for commits must not.
         self._silent_s = max(silent_s, 3 * poll_s)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._alive = sign_of_life()
         self.stop = threading.Event()
 
     def run(self) -> None:
         while not self.stop.is_set():
+            self._alive()
             try:
                 with (
                     self._database.leadership(self._name, silent_s=self._silent_s) as leadership,
@@ -76,6 +79,7 @@ class Scheduler:
 
     def _follow(self, leadership: Leadership) -> None:
         while not self.stop.is_set() and not leadership.acquire():
+            self._alive()
             if leadership.depose_silent():
                 log.warning("the leading scheduler gave no sign of life for %g s: replacing it", self._silent_s)
             self.stop.wait(self._poll_s)
@@ -85,6 +89,7 @@ class Scheduler:
             log.info("this scheduler leads")
         beaten_at = float("-inf")
         while not self.stop.is_set():
+            self._alive()
             if time.monotonic() - beaten_at >= _BEAT_EVERY_S:
                 leadership.beat()
                 beaten_at = time.monotonic()

@@ -38,3 +38,16 @@ def test_sweeping_leaves_the_data_set_that_a_job_made(platform: Harness) -> None
     assert row is not None and job_id not in broken
     Housekeeper(platform.database, platform.store).sweep()
     assert platform.store.get_bytes(row.key).startswith(b"text,score")
+
+
+def test_a_job_that_passed_on_while_it_ran_gives_its_model_to_the_new_owner(platform: Harness) -> None:
+    job_id = platform.submit("steps")
+    platform.wait(job_id, JobState.running)
+    with platform.database.unit_of_work() as work:
+        giver, taker = (work.users.ensure(name).id for name in ("tester", "heir"))
+        work.handover.give(giver, taker)
+        assert work.users.delete(giver)
+    assert platform.wait(job_id).state == JobState.succeeded, platform.history(job_id)
+    with platform.database.unit_of_work() as work:
+        made = work.models.of_job(job_id)
+        assert made is not None and made.model.owner.name == "heir"

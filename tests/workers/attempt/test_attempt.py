@@ -19,7 +19,7 @@ from workers.attempt.attempt import Attempt
 from workers.attempt.execution import Journey
 from workers.attempt.scratch import Scratch
 from workers.attempt.services import AssignedJob, Workbench
-from workers.files.input_cache import InputCache
+from workers.files.host_cache import HostCache
 from workers.process.zygote_client import ChildProcess, ZygoteClient, ZygoteUnavailable
 
 #: The platform's time, which is not this machine's.
@@ -53,7 +53,7 @@ def bench(harness: Harness, zygote: ZygoteClient, children: list[ChildProcess]) 
         database=harness.database,
         store=harness.store,
         publisher=publisher,
-        cache=InputCache(scratch.cache, harness.store, bytes_max=1 << 20),
+        cache=HostCache(scratch.root / "cache", harness.store, bytes_max=1 << 20),
         scratch=scratch,
         times=LeaseTimes(lease_s=60, heartbeat_s=10, self_fence_s=45),
         spawn=spawn,
@@ -67,7 +67,7 @@ def attempt_at(harness: Harness, name: str, bench: Workbench) -> tuple[UUID, Att
     with harness.database.unit_of_work() as work:
         row = work.jobs.assign(job_id, "here", lease_s=60)
     assert row is not None
-    job = AssignedJob(job_id, row.fence, row.owner_id, row.name, row.spec, row.inputs, ())
+    job = AssignedJob(job_id, row.fence, row.name, row.spec, row.inputs, ())
     return job_id, Attempt(job, bench)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +15,8 @@ import pytest
 from jobspecs.frozen import FrozenHubModel
 from jobspecs.lifecycle import Reason
 from storage.objects import ObjectSettings, ObjectStore
+from workers.files.host_cache import HostCache
 from workers.files.hub import HubUnavailable, fetch_snapshot
-from workers.files.input_cache import InputCache
 from workers.run.context import RunFailed
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -118,7 +119,7 @@ def test_a_snapshot_is_kept_by_sha256_checked_on_each_use_and_fetched_again_when
     endpoint: str, tmp_path: Path, object_settings: dict[str, str]
 ) -> None:
     store = ObjectStore(ObjectSettings(**object_settings))  # type: ignore[arg-type]
-    cache = InputCache(tmp_path / "cache", store, bytes_max=1 << 20)
+    cache = HostCache(tmp_path / "cache", store, bytes_max=1 << 20)
 
     def place(name: str, address: str) -> dict[str, bytes]:
         folder = tmp_path / name
@@ -135,7 +136,9 @@ def test_a_snapshot_is_kept_by_sha256_checked_on_each_use_and_fetched_again_when
     cached.chmod(0o644)
     cached.write_bytes(b"w3ights")
     assert place("third", endpoint) == expected
-    InputCache(tmp_path / "cache", store, bytes_max=0).trim()
+    for name in ("first", "second", "third"):
+        shutil.rmtree(tmp_path / name)
+    HostCache(tmp_path / "cache", store, bytes_max=0).trim()
     assert not list((tmp_path / "cache" / "sha256").iterdir())
     assert place("fourth", endpoint) == expected
     store.close()

@@ -18,8 +18,8 @@ from storage.tables import DeploymentRow
 from tests.workers.inference.engines import FakeEngine
 from tests.workers.inference.test_serving import AtOnce, FakeCache
 from workers.daemon.wakeup import Wakeup
-from workers.files.model_cache import ModelCache
 from workers.inference.deployed_model import Means
+from workers.inference.model_folders import ModelFolders
 from workers.inference.reconciler import Reconciler
 
 GIB = 2**30
@@ -41,7 +41,7 @@ def engine() -> FakeEngine:
 def look(database: Database, engine: FakeEngine) -> Iterator[Callable[[], None]]:
     """One look of the inference worker of a host with 8 GiB and three GPUs."""
     wakeup = Wakeup()
-    means = Means({"fake": engine}, cast(ModelCache, FakeCache()), AtOnce(), wakeup)
+    means = Means({"fake": engine}, cast(ModelFolders, FakeCache()), AtOnce(), wakeup)
     reconciler = Reconciler(database, "laptop", 8 * GIB, LeaseTimes(), means, GPU_IDS)
     now_s = [0.0]
 
@@ -69,6 +69,7 @@ def start_job(database: Database, *, memory_gib: int = 1, gpu_ids: list[str] | N
             slots=1,
             memory_bytes=memory_gib * GIB,
             gpus=len(gpu_ids) if gpu_ids else gpus,
+            max_runtime_s=3600,
             request_sha256="0",
             idempotency_key=str(uuid4()),
         )

@@ -137,8 +137,10 @@ def test_an_undeployed_model_is_gone_and_its_engine_too(place: Place, worker: Wo
 
 def test_a_flipped_bit_in_the_cached_copy_is_mended_from_the_store(place: Place, worker: Worker) -> None:
     version_id, manifest, _ = place.register("mended", ("good", "bad"), seed=7)
-    cached = place.scratch / "first" / "inference" / "models" / manifest.digest / "model.safetensors"
+    (weights_file,) = [file for file in manifest.files if file.path == "model.safetensors"]
+    cached = place.scratch / "first" / "cache" / "sha256" / weights_file.sha256
     weights = cached.read_bytes()  # the files are those of the model that was undeployed just now
+    cached.chmod(0o644)
     cached.write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
     place.deploy("mended", version_id)
     assert classify(place.in_state("mended", "ready"), ["good"]).status_code == 200

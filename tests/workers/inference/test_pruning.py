@@ -12,8 +12,8 @@ from tests.workers.inference.engines import FakeEngine
 from tests.workers.inference.test_serving import DEPLOYMENT_ID, AtOnce, FakeCache, wanted
 from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import EngineState
-from workers.files.model_cache import ModelCache
 from workers.inference.deployed_model import LINGER_S, Means, Service
+from workers.inference.model_folders import ModelFolders
 from workers.inference.reconciler import Reconciler
 
 
@@ -27,7 +27,7 @@ class PrunedCache(FakeCache):
 
 def test_the_old_version_may_go_once_the_new_one_serves_and_its_last_answers_are_given() -> None:
     engine, cache, wakeup = FakeEngine(), PrunedCache(), Wakeup()
-    means = Means({"fake": engine}, cast(ModelCache, cache), AtOnce(), wakeup)
+    means = Means({"fake": engine}, cast(ModelFolders, cache), AtOnce(), wakeup)
     service = Service(means, wanted(1, 1))
     reconciler = Reconciler(
         database=cast(Database, None),

@@ -12,9 +12,10 @@ from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, ModelOrigin, describe_files
 from storage.objects import ObjectCorrupt
 from tests.workers.inference.conftest import Place
-from workers.files import model_cache
+from workers.files import host_cache
+from workers.files.host_cache import HostCache
 from workers.files.hub import HubUnavailable
-from workers.files.model_cache import ModelCache
+from workers.inference.model_folders import ModelFolders
 from workers.inference.pulls import Base, MissingBase, StoredModel, cached_name, failure_of, find_base, is_passing, pull
 from workers.run.context import RunFailed
 
@@ -22,8 +23,8 @@ HUB_MODEL = FrozenHubModel(repository="org/base", revision="a" * 40)
 
 
 @pytest.fixture
-def cache(place: Place, tmp_path: Path) -> ModelCache:
-    return ModelCache(tmp_path / "models", place.store)
+def folders(place: Place, tmp_path: Path) -> ModelFolders:
+    return ModelFolders(tmp_path / "models", HostCache(tmp_path / "cache", place.store, bytes_max=1 << 30))
 
 
 def find(place: Place, owner_id: UUID, origin: ModelOrigin) -> Base:
@@ -38,17 +39,17 @@ def adapter_for(place: Place, name: str) -> tuple[StoredModel, Manifest]:
     return StoredModel(prefix, manifest), base
 
 
-def test_an_adapters_base_is_found_by_digest_and_fetched_beside_it(place: Place, cache: ModelCache) -> None:
+def test_an_adapters_base_is_found_by_digest_and_fetched_beside_it(place: Place, folders: ModelFolders) -> None:
     adapter, manifest = adapter_for(place, "grown")
     base = find(place, place.owner_id, ModelOrigin(reference="alice/other-name@9", digest=manifest.digest))
-    pulled = pull(cache, adapter, base)
+    pulled = pull(folders, adapter, base)
     assert pulled.base_dir is not None
     assert describe_files(pulled.base_dir) == manifest.files
     assert describe_files(pulled.model_dir) == adapter.manifest.files
     assert cached_name(base) == pulled.base_dir.name
 
 
-def test_a_base_that_is_gone_or_somebody_elses_is_named(place: Place, cache: ModelCache) -> None:
+def test_a_base_that_is_gone_or_somebody_elses_is_named(place: Place, folders: ModelFolders) -> None:
     adapter, manifest = adapter_for(place, "lost")
     with place.database.unit_of_work() as work:
         stranger = work.users.ensure("mallory").id
@@ -56,11 +57,11 @@ def test_a_base_that_is_gone_or_somebody_elses_is_named(place: Place, cache: Mod
         base = find(place, owner_id, ModelOrigin(reference="alice/lost@1", digest=digest))
         assert isinstance(base, MissingBase)
         with pytest.raises(RunFailed, match=r"alice/lost@1.*Import that base") as caught:
-            pull(cache, adapter, base)
+            pull(folders, adapter, base)
         assert failure_of(caught.value).reason is Reason.invalid_model
 
 
-def test_a_damaged_base_fails_as_a_damaged_model_does(place: Place, cache: ModelCache) -> None:
+def test_a_damaged_base_fails_as_a_damaged_model_does(place: Place, folders: ModelFolders) -> None:
     adapter, manifest = adapter_for(place, "hurt")
     base = find(place, place.owner_id, ModelOrigin(reference="alice/hurt@1", digest=manifest.digest))
     assert isinstance(base, StoredModel)
@@ -68,18 +69,18 @@ def test_a_damaged_base_fails_as_a_damaged_model_does(place: Place, cache: Model
     weights[-1] ^= 1
     place.store.put_bytes(f"{base.prefix}/model.safetensors", bytes(weights))
     with pytest.raises(ObjectCorrupt) as caught:
-        pull(cache, adapter, base)
+        pull(folders, adapter, base)
     assert failure_of(caught.value).reason is Reason.corrupt_artifact
     assert not is_passing(caught.value)
 
 
 def test_a_base_of_the_hub_is_kept_as_plain_files(
-    place: Place, cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+    place: Place, folders: ModelFolders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter, _ = adapter_for(place, "hubbed")
     fetched = []
 
-    def fetch(model: FrozenHubModel, folder: Path) -> Path:
+    def fetch(model: FrozenHubModel, folder: Path, *, endpoint: str | None) -> Path:
         """As the hub's own cache lays it out: links to blobs."""
         fetched.append(model)
         blob, snapshot = folder / "blobs" / "b", folder / "snapshots" / "s"
@@ -89,12 +90,12 @@ def test_a_base_of_the_hub_is_kept_as_plain_files(
         (snapshot / "nested" / "config.json").symlink_to(blob)
         return snapshot
 
-    monkeypatch.setattr(model_cache, "fetch_snapshot", fetch)
+    monkeypatch.setattr(host_cache, "fetch_snapshot", fetch)
     origin = ModelOrigin(reference=f"hub:org/base@{HUB_MODEL.revision}")
     for _ in range(2):
         base = find(place, place.owner_id, origin)
         assert base == HUB_MODEL
-        folder = pull(cache, adapter, base).base_dir
+        folder = pull(folders, adapter, base).base_dir
         assert folder is not None
         assert [file.path for file in describe_files(folder)] == ["nested/config.json"]
         assert folder.name == cached_name(base)
@@ -102,16 +103,29 @@ def test_a_base_of_the_hub_is_kept_as_plain_files(
 
 
 def test_a_hub_that_is_away_is_asked_again_later(
-    place: Place, cache: ModelCache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    place: Place, folders: ModelFolders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     adapter, _ = adapter_for(place, "waiting")
 
-    def fetch(model: FrozenHubModel, folder: Path) -> Path:
+    def fetch(model: FrozenHubModel, folder: Path, *, endpoint: str | None) -> Path:
         raise HubUnavailable("The model hub does not answer: timeout")
 
-    monkeypatch.setattr(model_cache, "fetch_snapshot", fetch)
+    monkeypatch.setattr(host_cache, "fetch_snapshot", fetch)
     with pytest.raises(HubUnavailable) as caught:
-        pull(cache, adapter, HUB_MODEL)
+        pull(folders, adapter, HUB_MODEL)
     assert is_passing(caught.value)
     assert failure_of(caught.value).reason is Reason.storage_unavailable
     assert not list((tmp_path / "models").glob(".incoming*"))
+
+
+def test_a_deployed_model_and_a_jobs_input_are_the_same_bytes_on_the_disk(place: Place, tmp_path: Path) -> None:
+    cache = HostCache(tmp_path / "cache", place.store, bytes_max=1 << 30)
+    folders = ModelFolders(tmp_path / "models", cache)
+    _, manifest, prefix = place.register("shared", ("good", "bad"), seed=23)
+    served = folders.pull(prefix, manifest)
+    cache.place_files(prefix, manifest.files, tmp_path / "inputs", should_stop=lambda: False)
+    assert all((served / file.path).samefile(tmp_path / "inputs" / file.path) for file in manifest.files)
+    folders.prune(in_use={manifest.digest})
+    assert served.is_dir()
+    folders.prune(in_use=set())
+    assert not served.exists() and folders.pull(prefix, manifest) == served

@@ -17,8 +17,8 @@ from storage.objects import ObjectCorrupt, ObjectStoreUnavailable
 from tests.workers.inference.engines import FakeEngine
 from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import EngineFailure, EngineState
-from workers.files.model_cache import ModelCache
 from workers.inference.deployed_model import LINGER_S, Means, Observed, Service, Wanted
+from workers.inference.model_folders import ModelFolders
 from workers.inference.pulls import MissingBase, StoredModel
 
 DEPLOYMENT_ID = uuid4()
@@ -76,7 +76,7 @@ class Scene:
 def scene() -> Iterator[Scene]:
     engine, cache = FakeEngine(), FakeCache()
     wakeup = Wakeup()
-    means = Means({"fake": engine}, cast(ModelCache, cache), AtOnce(), wakeup)
+    means = Means({"fake": engine}, cast(ModelFolders, cache), AtOnce(), wakeup)
     service = Service(means, wanted(1, 1))
     yield Scene(service, engine, cache)
     service.end(1e6)

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from jobspecs.lifecycle import LOSSES_MAX, JobState, Loss, Reason
 from jobspecs.manifest import Manifest, ManifestFile
+from scheduling.decisions import Resources
 from tests.workers.harness import Harness
 from workers.scheduler.loop import tick
 from workers.scheduler.snapshot import take_snapshot
@@ -27,7 +28,7 @@ def test_a_snapshot_counts_what_is_in_use_and_leaves_out_hosts_that_take_nothing
     assert tick(harness.database, lease_s=60) == 1
     with harness.database.unit_of_work() as work:
         snapshot = take_snapshot(work)
-    assert [(host.name, host.slots_used, host.memory_bytes_used) for host in snapshot.hosts] == [("one", 1, 60)]
+    assert [(host.name, host.free) for host in snapshot.hosts] == [("one", Resources(1, 40))]
     assert len(snapshot.waiting) == 1
     assert harness.job(job_id).state == JobState.assigned
     # No second one fits: the memory is given away.

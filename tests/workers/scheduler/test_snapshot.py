@@ -33,6 +33,7 @@ def submit(database: Database, memory_gib: int, gpus: int = 0) -> UUID:
             slots=1,
             memory_bytes=memory_gib * GIB,
             gpus=gpus,
+            max_runtime_s=3600,
             request_sha256="0",
             idempotency_key=str(uuid4()),
         )

@@ -1,19 +1,23 @@
-"""Fetches a job's inputs, verifies them, and keeps them for the next job that needs the same bytes.
+"""Fetches data sets and models, verifies them, and keeps them for whoever needs the same bytes next on this host.
 
-The cache holds files by their sha256. An attempt gets hard links, so trimming the cache never takes a file from it.
-What comes from the cache is hashed again on every use (1.5 GB/s): a disk may have changed it, or an earlier job.
+The cache holds files by their sha256. Jobs and deployments get hard links: the agent and the inference worker share one
+folder, and each byte lies on the disk once. A file with another link is in use, and is not trimmed. What comes from the
+cache is hashed again on every use (1.5 GB/s): a disk may have changed it, or an earlier job.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import logging
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from jobspecs.frozen import FrozenDataset, FrozenHubModel, FrozenInputs, FrozenModel, FrozenRegistryModel
 from jobspecs.kinds.base import BASE_ROLE
@@ -25,7 +29,7 @@ log = logging.getLogger(__name__)
 
 ShouldStop = Callable[[], bool]
 
-#: Seconds between two questions to `should_stop` while another attempt fetches the same thing.
+#: Seconds between two questions to `should_stop` while somebody else fetches the same thing.
 _LOOK_S = 0.2
 
 
@@ -44,8 +48,8 @@ class PlacedInputs:
         return self.models.get(BASE_ROLE)
 
 
-class InputCache:
-    """The folder `root`. Several threads of one process may use it at once: each waits only for what it needs itself.
+class HostCache:
+    """The folder `root`. Threads and processes may use it at once: each waits only for what it needs itself.
 
     `should_stop` is asked while something is fetched or waited for; then TransferStopped. Not during a hub's download.
     """
@@ -56,15 +60,12 @@ class InputCache:
         #: What a hub's repository consists of at a commit; the files themselves lie with all others.
         self._hub = root / "hub"
         self._incoming = root / "incoming"
+        self._locks = root / "locks"
         self._store = store
         self._bytes_max = bytes_max
-        self._busy: set[str] = set()
-        self._changed = threading.Condition()
-        self._trimming = threading.Lock()
-        # Broken downloads of an earlier worker.
-        shutil.rmtree(self._incoming, ignore_errors=True)
-        for folder in (self._files, self._hub, self._incoming):
+        for folder in (self._files, self._hub, self._incoming, self._locks):
             folder.mkdir(parents=True, exist_ok=True)
+        self._remove_broken_downloads()
 
     def place_inputs(self, inputs: FrozenInputs, folder: Path, *, should_stop: ShouldStop) -> PlacedInputs:
         """Puts data set and models below `folder`, each model in a folder with its role's name.
@@ -96,8 +97,12 @@ class InputCache:
 
     def place_model(self, model: FrozenRegistryModel, folder: Path, *, should_stop: ShouldStop) -> None:
         """A registered model's files."""
-        for file in model.files:
-            self._place(f"{model.prefix}/{file.path}", file, folder / file.path, should_stop)
+        self.place_files(model.prefix, model.files, folder, should_stop=should_stop)
+
+    def place_files(self, prefix: str, files: Sequence[ManifestFile], folder: Path, *, should_stop: ShouldStop) -> None:
+        """The files of an artifact, which are the objects `<prefix>/<path>`."""
+        for file in files:
+            self._place(f"{prefix}/{file.path}", file, folder / check_relative_path(file.path), should_stop)
 
     def place_hub_model(
         self, model: FrozenHubModel, folder: Path, *, should_stop: ShouldStop, endpoint: str | None = None
@@ -160,7 +165,7 @@ class InputCache:
         cached = self._files / file.sha256
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Linked before it is looked at: from now on another attempt's trimming can't take it away.
+            # Linked before it is looked at: from now on somebody else's trimming can't take it away.
             target.hardlink_to(cached)
         except FileNotFoundError:
             return False
@@ -184,28 +189,37 @@ class InputCache:
 
     @contextmanager
     def _alone(self, name: str, should_stop: ShouldStop) -> Iterator[None]:
-        """Of all attempts that need `name`, one at a time passes: the others find it in the cache afterwards."""
-        with self._changed:
-            while name in self._busy:
+        """Of all that need `name`, one at a time passes: the others find it in the cache afterwards."""
+        with self._lock_of(name).open("w", encoding="ascii") as lock:
+            while not _locked(lock):
                 if should_stop():
                     raise TransferStopped(f"Waiting for {name} was stopped.")
-                self._changed.wait(_LOOK_S)
-            self._busy.add(name)
-        try:
+                time.sleep(_LOOK_S)
             yield
-        finally:
-            with self._changed:
-                self._busy.remove(name)
-                self._changed.notify_all()
+
+    def _lock_of(self, name: str) -> Path:
+        """One of 4,096 files, which stay: one that is deleted could be locked twice. The dead hold none."""
+        return self._locks / hashlib.sha256(name.encode()).hexdigest()[:3]
+
+    def _remove_broken_downloads(self) -> None:
+        """Those of a dead worker, but not those that the host's other worker is busy with."""
+        for path in self._incoming.iterdir():
+            with self._lock_of(path.name.removesuffix(".json")).open("w", encoding="ascii") as lock:
+                if _locked(lock):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def trim(self, needed_bytes: int = 0) -> None:
-        """Deletes the files unused for longest until `needed_bytes` more fit."""
-        with self._trimming:
+        """Deletes the files unused for longest until `needed_bytes` more fit; what is in use stays."""
+        with (self._locks / "trim").open("w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             files = sorted(self._entries(), key=lambda entry: entry[1].st_mtime)
             total = sum(status.st_size for _, status in files) + needed_bytes
             for path, status in files:
                 if total <= self._bytes_max:
                     return
+                # Somebody has a link to it: deleting this one would free nothing, and the next would fetch it again.
+                if status.st_nlink > 1:
+                    continue
                 total -= status.st_size
                 log.info("cache: %s makes room", path.name)
                 path.unlink(missing_ok=True)
@@ -213,7 +227,16 @@ class InputCache:
     def _entries(self) -> list[tuple[Path, os.stat_result]]:
         entries = []
         for path in self._files.iterdir():
-            # Another attempt may have found it damaged, and deleted it, since the folder was read.
+            # Somebody else may have found it damaged, and deleted it, since the folder was read.
             with suppress(FileNotFoundError):
                 entries.append((path, path.stat()))
         return entries
+
+
+def _locked(lock: TextIO) -> bool:
+    """Whether the file is locked now, for this opening of it: other threads and processes are kept out alike."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""Where the API listens, and how this machine reaches it."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deploy.embedded.errors import EmbeddedError
+from deploy.embedded.processes import free_port, port_is_free
+
+DEFAULT_PORT = 8480
+LOOPBACK = "127.0.0.1"
+#: Addresses that stand for all of this machine's, and the one by which it reaches itself.
+_WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - compared, not bound
+
+
+@dataclass(frozen=True)
+class ApiAddress:
+    """`host` as the API is told to listen on."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """For clients on this machine."""
+        host = _WILDCARDS.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def is_ready(self) -> bool:
+        """Whether the API and what it needs answer."""
+        return self._answers("/readyz")
+
+    def is_alive(self) -> bool:
+        """Whether the API itself answers."""
+        return self._answers("/healthz")
+
+    def _answers(self, path: str) -> bool:
+        # The proxies of the environment are for the way out, not for the way to ourselves.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"{self.url}{path}", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+
+def choose_address(port: int | None, environment: Mapping[str, str]) -> ApiAddress:
+    """The port asked for, else EIGENWERK_API_PORT, else the usual one or a free one; on EIGENWERK_API_HOST or loopback.
+
+    Raises `EmbeddedError` when the port that is asked for can't be had.
+    """
+    host = environment.get("EIGENWERK_API_HOST") or LOOPBACK
+    text = environment.get("EIGENWERK_API_PORT")
+    if port is None and text:
+        if not text.isdecimal() or not 1 <= int(text) <= 65535:
+            raise EmbeddedError(f"EIGENWERK_API_PORT={text} is no port between 1 and 65535")
+        port = int(text)
+    if port is None:
+        return ApiAddress(host, DEFAULT_PORT if port_is_free(DEFAULT_PORT, host) else free_port())
+    if not port_is_free(port, host):
+        raise EmbeddedError(
+            f"cannot listen on port {port} of {host}: it is in use, or not this machine's; choose another with --port"
+        )
+    return ApiAddress(host, port)

@@ -1,0 +1,68 @@
+"""`python -m storage.backups save|restore FOLDER`: prints one line of JSON; what it does meanwhile goes to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from storage.backups.archive import BackupError
+from storage.backups.restoring import restore
+from storage.backups.saving import save
+from storage.objects import ObjectSettings, ObjectStore, ObjectStoreError
+from storage.settings import Settings
+
+
+def main() -> int:
+    """0; 1 when it failed, or when the backup lacks objects that the store had lost."""
+    parser = argparse.ArgumentParser(prog="python -m storage.backups", description="Save or restore a platform.")
+    parser.add_argument("action", choices=("save", "restore"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--programs", type=Path, help="a folder with pg_dump and pg_restore, preferred to the host's")
+    parser.add_argument("--secrets", type=Path, help="a file that is put into the backup")
+    arguments = parser.parse_args()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    settings = Settings.from_environment()
+    store = ObjectStore(
+        ObjectSettings(
+            settings.s3_endpoint,
+            settings.s3_access_key,
+            settings.s3_secret_key,
+            bucket=settings.s3_bucket,
+            region=settings.s3_region,
+        )
+    )
+    places = {"database_url": settings.database_url, "programs": arguments.programs}
+    try:
+        if arguments.action == "save":
+            backup, manifest = save(arguments.folder, store=store, secrets=arguments.secrets, **places)
+        else:
+            backup, manifest = restore(arguments.folder, store=store, **places)
+    except (BackupError, ObjectStoreError, OSError) as error:
+        logging.error("error: %s", error)
+        return 1
+    finally:
+        store.close()
+    result = {
+        "backup": str(backup),
+        "made_at": manifest.made_at.isoformat(),
+        "revision": manifest.revision,
+        "objects": len(manifest.objects),
+        "bytes": sum({entry.sha256: entry.bytes for entry in manifest.objects}.values()) + manifest.dump_bytes,
+        "damaged": manifest.damaged,
+    }
+    sys.stdout.write(f"{json.dumps(result)}\n")
+    if manifest.damaged:
+        logging.error(
+            "error: the object store has lost or damaged %d objects, so they are in no backup: %s",
+            len(manifest.damaged),
+            ", ".join(manifest.damaged),
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
