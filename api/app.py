@@ -35,6 +35,7 @@ from api.rerank.endpoints import router as rerank
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
+from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ _ROUTERS = (
     rerank,
     models,
     one_model,
+    usage,
     users,
     spec_schemas,
     health,
@@ -89,6 +91,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(parts.spool.sweep)
     sweeping = asyncio.create_task(_sweep_on(parts.spool))
     try:
+        # Begun now, so that the first file finds it warm.
+        parts.confinement.start()
         yield
     finally:
         sweeping.cancel()

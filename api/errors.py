@@ -17,6 +17,7 @@ import errno
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from itertools import islice
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which a client may ask again when a part of the platform is away.
 RETRY_AFTER_S = 5
+
+#: Problems that one answer names.
+_PROBLEMS_MAX = 50
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {
@@ -150,7 +154,9 @@ def api_error(request: Request, error: Exception) -> ApiError:
     if isinstance(error, HTTPException):
         return _http_error(request, error)
     if isinstance(error, RequestValidationError):
-        return _refusal([_problem(detail["loc"], detail["msg"]) for detail in error.errors()])
+        # A body of a megabyte can be wrong in 300,000 places; nobody reads them, and writing them took seconds.
+        told = islice(error.errors(), _PROBLEMS_MAX)
+        return _refusal([_problem(detail["loc"], detail["msg"]) for detail in told])
     if isinstance(error, InvalidInput):
         return _refusal(error.problems)
     if isinstance(error, NotAllowed):

@@ -10,10 +10,12 @@ import anyio
 import httpx
 from fastapi import Depends, Request
 
+from api.foreign_files import Readings
 from api.inspection_cache import InspectionCache
 from api.pools import Pool
 from api.settings import ApiSettings
 from api.spool import Spool
+from corpus.confinement.confinement import Confinement
 from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressWatcher
@@ -56,6 +58,9 @@ class Parts:
     spool: Spool
     #: For the spool folder's disk.
     spooling: anyio.CapacityLimiter
+    #: Where foreign bytes are read.
+    confinement: Confinement
+    readings: Readings
     #: What was found out about data sets and models.
     inspections: InspectionCache = field(default_factory=InspectionCache)
     #: Set when the process shall end: streams that have no end of their own finish.
@@ -91,9 +96,12 @@ class Parts:
             lookups=Pool("The object store or the model hub", threads=LOOKUPS_MAX, patience_s=_LOOKUP_PATIENCE_S),
             spool=Spool(settings.spool_dir),
             spooling=anyio.CapacityLimiter(_SPOOLING_MAX),
+            confinement=Confinement("api.confined_tasks:TASKS"),
+            readings=Readings(),
         )
 
     async def close(self) -> None:
+        self.confinement.close()
         await self.inference.aclose()
         await self.watcher.close()
         self.hub.close()

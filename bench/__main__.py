@@ -17,6 +17,7 @@ BENCHMARKS = (
     "job_start",
     "platform_overhead",
     "queue",
+    "backlog",
     "artifact_upload",
     "sft_training",
     "lm_head_memory",

@@ -16,6 +16,7 @@ from eigenwerk.resources import (
     ModelVersion,
     ModelVersionDetail,
     Preview,
+    StorageUsage,
     User,
 )
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
@@ -137,6 +138,11 @@ class ArtifactCalls:
         wanted = _parsed(reference)
         version = _version_to_delete(wanted, reference)
         return Deleted.model_validate(self._transport.call("DELETE", f"{self._model_path(wanted)}{version}"))
+
+    def storage_usage(self, *, everybody: bool = False) -> StorageUsage:
+        """What you have stored; `everybody`: what all have, as far as your token allows."""
+        params = {"all": "true"} if everybody else None
+        return StorageUsage.model_validate(self._transport.call("GET", "/v1/usage/storage", params=params))
 
     def _preview_path(self, reference: str) -> str:
         wanted = self._own_dataset(reference)

@@ -109,6 +109,21 @@ class Client(ArtifactCalls, InferenceCalls):
             self._transport.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel", repeatable=True)
         )
 
+    def retry(self, job_id: str, *, checkpoint_required: bool = False, idempotency_key: str | None = None) -> Job:
+        """Queues a new job that goes on from the checkpoint of a failed or cancelled one, at its `checkpoint_step`.
+
+        Without a checkpoint it starts anew, or is refused with status 409 if `checkpoint_required`.
+        """
+        return Job.model_validate(
+            self._transport.call(
+                "POST",
+                f"/v1/jobs/{quote(job_id, safe='')}/retry",
+                params={"checkpoint_required": checkpoint_required},
+                headers={"Idempotency-Key": idempotency_key or str(uuid4())},
+                repeatable=True,
+            )
+        )
+
     def delete_job(self, job_id: str) -> Deleted:
         """Deletes an ended job with its log and checkpoints; what it made stays. Status 409 when it has not ended."""
         return Deleted.model_validate(self._transport.call("DELETE", f"/v1/jobs/{quote(job_id, safe='')}"))

@@ -63,6 +63,13 @@ class Job(JobSummary):
     warnings: list[Problem] = Field(default_factory=list)
     progress: ProgressEvent | None = None
     result: JobResult | None = None
+    #: Why a queued job does not start, when hosts are the reason.
+    waiting_for: str | None = None
+    #: The ended job that it retries, and the jobs that retry it.
+    retry_of: str | None = None
+    retried_as: list[str] = Field(default_factory=list)
+    #: The step of its newest stored checkpoint, which the next attempt, or a retry, goes on from.
+    checkpoint_step: int | None = None
 
 
 class LogLine(Resource):
@@ -174,6 +181,22 @@ class Deleted(Resource):
 
     deleted: list[str]
     bytes: int
+
+
+class StoredKind(Resource):
+    """`kind`: datasets, models, checkpoints or imports."""
+
+    owner: str
+    kind: str
+    items: int
+    bytes: int
+
+
+class StorageUsage(Resource):
+    """Bytes in the object store by owner and kind."""
+
+    data: list[StoredKind]
+    bytes_total: int
 
 
 class Deployment(Resource):

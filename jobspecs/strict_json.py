@@ -24,15 +24,18 @@ class UnacceptableJson(ValueError):
 
 def parse_json(body: bytes) -> Any:
     """A document that people send. Raises UnacceptableJson."""
-    document = _parsed(body, parse_constant=_constant, parse_float=_number)
+    document = _parsed(body, CONTAINERS_MAX, parse_constant=_constant, parse_float=_number)
     if _ESCAPE in body:
         _check_texts(document)
     return document
 
 
-def parse_json_file(content: bytes) -> Any:
-    """A file of a model: any text in its strings, and infinite numbers, are its own affair. Raises UnacceptableJson."""
-    return _parsed(content)
+def parse_json_file(content: bytes, containers_max: int = CONTAINERS_MAX) -> Any:
+    """A file of a model, of at most so many lists and objects. Raises UnacceptableJson.
+
+    Any text in its strings, and infinite numbers, are its own affair.
+    """
+    return _parsed(content, containers_max)
 
 
 def unique_fields(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -45,8 +48,8 @@ def unique_fields(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _parsed(text: bytes, **hooks: Any) -> Any:
-    _check_nesting(text)
+def _parsed(text: bytes, containers_max: int, **hooks: Any) -> Any:
+    _check_nesting(text, containers_max)
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=unique_fields, **hooks)
     except UnicodeDecodeError as error:
@@ -74,7 +77,7 @@ def _check_texts(document: Any) -> None:
                 raise UnacceptableJson("a string holds a NUL character")
 
 
-def _check_nesting(body: bytes) -> None:
+def _check_nesting(body: bytes, containers_max: int) -> None:
     depth = containers = 0
     for match in _STRING_OR_BRACKET.finditer(body):
         first = match[0][0]
@@ -83,8 +86,8 @@ def _check_nesting(body: bytes) -> None:
             containers += 1
             if depth > DEPTH_MAX:
                 raise UnacceptableJson(f"it is nested deeper than {DEPTH_MAX} levels")
-            if containers > CONTAINERS_MAX:
-                raise UnacceptableJson(f"it holds more than {CONTAINERS_MAX:,} lists and objects")
+            if containers > containers_max:
+                raise UnacceptableJson(f"it holds more than {containers_max:,} lists and objects")
         elif first in b"]}":
             depth -= 1
 

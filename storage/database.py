@@ -24,8 +24,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
+from storage.repositories.attempts import AttemptRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
+from storage.repositories.decisions import DecisionRepository
 from storage.repositories.deployments import DeploymentRepository
 from storage.repositories.events import EventRepository
 from storage.repositories.garbage import GarbageRepository
@@ -38,6 +40,7 @@ from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import OwnerRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
+from storage.repositories.stored import StoredRepository
 from storage.repositories.users import UserRepository
 from storage.schema import check_schema
 
@@ -102,12 +105,20 @@ class UnitOfWork:
         return QueueRepository(self.session)
 
     @cached_property
+    def decisions(self) -> DecisionRepository:
+        return DecisionRepository(self.session)
+
+    @cached_property
     def events(self) -> EventRepository:
         return EventRepository(self.session)
 
     @cached_property
     def checkpoints(self) -> CheckpointRepository:
         return CheckpointRepository(self.session)
+
+    @cached_property
+    def attempts(self) -> AttemptRepository:
+        return AttemptRepository(self.session)
 
     @cached_property
     def hosts(self) -> HostRepository:
@@ -128,6 +139,10 @@ class UnitOfWork:
     @cached_property
     def leader(self) -> LeaderRepository:
         return LeaderRepository(self.session)
+
+    @cached_property
+    def stored(self) -> StoredRepository:
+        return StoredRepository(self.session)
 
     @cached_property
     def outbox(self) -> OutboxRepository:

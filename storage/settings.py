@@ -40,6 +40,8 @@ class Settings:
     poll_s: float = 3.0
     #: Seconds without a heartbeat after which a leading scheduler is replaced. A look at the queue takes far less.
     leader_silent_s: float = 10.0
+    #: Seconds for which the checkpoints of a failed or cancelled job are kept, so that it can be retried from them.
+    checkpoints_kept_s: float = 7 * 24 * 3600.0
     lease: LeaseTimes = LeaseTimes()
 
     @classmethod
@@ -61,6 +63,7 @@ class Settings:
             s3_region=values.get("EIGENWERK_S3_REGION", cls.s3_region),
             poll_s=float(values.get("EIGENWERK_POLL_S", cls.poll_s)),
             leader_silent_s=float(values.get("EIGENWERK_LEADER_SILENT_S", cls.leader_silent_s)),
+            checkpoints_kept_s=float(values.get("EIGENWERK_CHECKPOINTS_KEPT_S", cls.checkpoints_kept_s)),
             lease=LeaseTimes(
                 lease_s=float(values.get("EIGENWERK_LEASE_S", default.lease_s)),
                 heartbeat_s=float(values.get("EIGENWERK_HEARTBEAT_S", default.heartbeat_s)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from api.datasets.chat_schemas import (
@@ -33,7 +33,13 @@ _EXAMPLES = 3
 
 
 def preview(
-    parts: Parts, user: Principal, name: str, version: int | None, question: ChatQuestion, count: int | None
+    parts: Parts,
+    user: Principal,
+    name: str,
+    version: int | None,
+    question: ChatQuestion,
+    count: int | None,
+    should_stop: Callable[[], bool],
 ) -> ChatPreview:
     """The first `count` examples, rendered when a model is named.
 
@@ -42,11 +48,11 @@ def preview(
     """
     row = find_version(parts, user, name, version)
     model = _find_model(parts, user, question.model) if question.model else None
-    rows = first_rows(parts, row, FIRST_ROWS)
+    rows = first_rows(parts, row, FIRST_ROWS, should_stop)
     recognised = recognise(columns_of(rows), rows, question.source, question.objective)
     problems: list[Problem] = []
     examples = list(converted(rows, recognised, row.file_name, problems.append))[: count or _EXAMPLES]
-    rendered = _rendered(parts, model, examples) if model else None
+    rendered = _rendered(parts, model, examples, should_stop) if model else None
     outcomes = rendered.examples if rendered else [Outcome({}) for _ in examples]
     return ChatPreview(
         format=recognised.format,
@@ -72,7 +78,9 @@ def _find_model(parts: Parts, user: Principal, text: str) -> ModelVersionRow:
     return row
 
 
-def _rendered(parts: Parts, model: ModelVersionRow, examples: Sequence[Example]) -> Outcomes:
+def _rendered(
+    parts: Parts, model: ModelVersionRow, examples: Sequence[Example], should_stop: Callable[[], bool]
+) -> Outcomes:
     """Fetches what rendering reads of the model, which is little, and renders in a process of its own."""
     files = {file.path: file for file in Manifest.model_validate(model.manifest).files}
     with tempfile.TemporaryDirectory(prefix="chat-", dir=parts.spool.folder) as name:
@@ -81,7 +89,7 @@ def _rendered(parts: Parts, model: ModelVersionRow, examples: Sequence[Example])
             file = files.get(path)
             if file is not None and file.bytes <= TOKENIZER_BYTES_MAX:
                 parts.objects.download_file(f"{model.prefix}/{path}", folder / path, sha256=file.sha256)
-        return render_confined(folder, examples)
+        return render_confined(parts.confinement, folder, examples, should_stop)
 
 
 def _described(example: Example, outcome: Outcome) -> ChatExample:

@@ -43,8 +43,11 @@ async def push_dataset(
     """
     file_name, table = service.checked_file_name(file_name, columns)
     async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
+        profile = await platform.readings.read(
+            request, user.user_id, file_name, partial(service.profiled, platform, file_name, table, received)
+        )
         version, created = await platform.transfers.run(
-            partial(service.push, platform, user, name, file_name, table, received)
+            partial(service.push, platform, user, name, file_name, table, received, profile)
         )
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{name}/versions/{version.version}"
@@ -93,6 +96,7 @@ def delete_version(
 async def preview(
     platform: ThePlatform,
     user: TheUser,
+    request: Request,
     name: Name,
     version: Version,
     as_chat: Annotated[ChatQuestion, Depends()],
@@ -101,9 +105,10 @@ async def preview(
 ) -> Preview | ChatPreview:
     """The first rows: as they are, or as conversations the way a model will see them."""
     if shown_as == "chat":
-        work = partial(chats.preview, platform, user, name, _number(version), as_chat, rows)
-        return await platform.lookups.run(work)
-    return await platform.lookups.run(partial(service.preview, platform, user, name, _number(version), rows))
+        as_shown = partial(chats.preview, platform, user, name, _number(version), as_chat, rows)
+        return await platform.readings.read(request, user.user_id, name, as_shown)
+    first = partial(service.preview, platform, user, name, _number(version), rows)
+    return await platform.readings.read(request, user.user_id, name, first)
 
 
 def _number(version: str) -> int | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,13 +18,15 @@ from api.datasets.schemas import (
     version_of,
 )
 from api.errors import ApiError, not_found, unavailable
+from api.foreign_files import table_limits
 from api.parts import Parts
 from api.streaming import Received
 from jobspecs.problems import InvalidInput, Problem
+from jobspecs.profile import DatasetProfile
 from jobspecs.references import Reference
 from jobspecs.rights import Principal
 from storage.tables import DatasetVersionRow
-from storage.tabular import TableFormat, detect_format, profile_table, read_rows
+from storage.tabular import TableFormat, detect_format
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +57,28 @@ def checked_file_name(file_name: str, columns: Sequence[str] | None = None) -> t
     return file_name, detect_format(file_name, columns)
 
 
+def profiled(
+    parts: Parts, file_name: str, table: TableFormat, received: Received, should_stop: Callable[[], bool]
+) -> DatasetProfile:
+    """Reads every row of the file. Raises what `Confinement.run` raises."""
+    arguments = {"path": received.path.resolve(), "fmt": table, "file_name": file_name}
+    limits = table_limits(received.bytes)
+    return DatasetProfile.model_validate(parts.confinement.run("profile", arguments, limits, should_stop))
+
+
 def push(
-    parts: Parts, user: Principal, name: str, file_name: str, table: TableFormat, received: Received
+    parts: Parts,
+    user: Principal,
+    name: str,
+    file_name: str,
+    table: TableFormat,
+    received: Received,
+    profile: DatasetProfile,
 ) -> tuple[DatasetVersionDetail, bool]:
-    """Checks and stores the file as the next version; content that is there already gives that version, and False.
+    """Stores the file as the next version; content that is there already gives that version, and False.
 
     Pushed again, content heals a version whose stored object is missing or damaged.
     """
-    profile = profile_table(received.path, table, file_name)
     header = list(table.header) if table.header is not None else None
     earlier = _same_content(parts, user, name, file_name, header, received)
     if earlier is not None:
@@ -142,10 +157,19 @@ def get_version(parts: Parts, user: Principal, name: str, version: int | None) -
     return detail_of(find_version(parts, user, name, version))
 
 
-def preview(parts: Parts, user: Principal, name: str, version: int | None, rows: int | None) -> Preview:
+def preview(
+    parts: Parts,
+    user: Principal,
+    name: str,
+    version: int | None,
+    rows: int | None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Preview:
     """The first rows, from the first megabytes of the file."""
     row = find_version(parts, user, name, version)
-    return Preview(columns=list(row.profile["columns"]), rows=first_rows(parts, row, rows or _PREVIEW_ROWS))
+    return Preview(
+        columns=list(row.profile["columns"]), rows=first_rows(parts, row, rows or _PREVIEW_ROWS, should_stop)
+    )
 
 
 def find_version(parts: Parts, user: Principal, name: str, version: int | None) -> DatasetVersionRow:
@@ -157,8 +181,10 @@ def find_version(parts: Parts, user: Principal, name: str, version: int | None) 
     return row
 
 
-def first_rows(parts: Parts, row: DatasetVersionRow, count: int) -> list[dict[str, Any]]:
-    """At most `count` rows of the file: those that its first megabytes hold."""
+def first_rows(
+    parts: Parts, row: DatasetVersionRow, count: int, should_stop: Callable[[], bool]
+) -> list[dict[str, Any]]:
+    """At most `count` rows of the file, as JSON has them: those that its first megabytes hold."""
     table = detect_format(row.file_name, row.header)
     wanted = row.bytes if table.kind == "parquet" else min(row.bytes, _PREVIEW_BYTES)
     if table.kind == "parquet" and row.bytes > _PREVIEW_PARQUET_BYTES_MAX:
@@ -168,20 +194,15 @@ def first_rows(parts: Parts, row: DatasetVersionRow, count: int) -> list[dict[st
             for chunk in chunks:
                 spool.write(chunk)
         spool.flush()
-        return _first_rows(Path(spool.name), table, row.file_name, count, cut=wanted < row.bytes)
-
-
-def _first_rows(path: Path, table: TableFormat, file_name: str, count: int, *, cut: bool) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    try:
-        found.extend(islice(read_rows(path, table, file_name=file_name), count))
-    except InvalidInput:
-        # The file was valid when it was pushed; only where it was cut here can a row be broken.
-        if not cut:
-            raise
-    if cut and len(found) < count:
-        return found[:-1]
-    return found
+        arguments = {
+            "path": Path(spool.name).resolve(),
+            "fmt": table,
+            "file_name": row.file_name,
+            "count": count,
+            "cut": wanted < row.bytes,
+        }
+        rows: list[dict[str, Any]] = parts.confinement.run("first_rows", arguments, table_limits(wanted), should_stop)
+        return rows
 
 
 def _suffix(table: TableFormat) -> str:

@@ -13,6 +13,7 @@ from api.authentication import TheUser, guarded_router, requires
 from api.errors import ApiError
 from api.jobs import service
 from api.jobs.cursors import parse_cursor
+from api.jobs.retrying import retry
 from api.jobs.schemas import JobDetail, JobList, LogPage
 from api.parts import ThePlatform
 from api.references.uses import Deleted
@@ -104,6 +105,27 @@ def cancel_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
 def delete_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> Deleted:
     """Deletes an ended job with its log and checkpoints; what it made stays. 409 while it has not ended."""
     return service.delete(platform, user, job_id)
+
+
+@router.post("/v1/jobs/{job_id}/retry", status_code=201)
+@requires("jobs.retry")
+def retry_job(
+    platform: ThePlatform,
+    user: TheUser,
+    response: Response,
+    job_id: UUID,
+    checkpoint_required: Annotated[bool, Query(description="refuse to start anew")] = False,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[!-~]+$")] = None,
+) -> JobDetail:
+    """Queues a new job that goes on from a failed or cancelled one's checkpoint; `checkpoint_step` says from where.
+
+    Without a checkpoint it starts anew. 409 when the job has not ended, succeeded, or is being retried. The same
+    `Idempotency-Key` gives the earlier retry with status 200.
+    """
+    job, created = retry(platform, user, job_id, idempotency_key, checkpoint_required=checkpoint_required)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return job
 
 
 @router.get(

@@ -19,11 +19,9 @@ from api.inspection_cache import new_folder
 from api.parts import Parts
 from api.references.freezing import Frozen
 from api.references.model_files import config_of, small_files
-from corpus.checks.confined import CheckOverran, check_confined
-from corpus.checks.inspection import check_data
-from corpus.checks.reader import Reader
+from corpus.checks.confined import check_confined
 from corpus.checks.rows import CheckedFile
-from corpus.conversations.model_files import TOKENIZER_NAME
+from corpus.confinement.confinement import ConfinementUnavailable, Overran, Stopped
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.frozen import FrozenDataset
@@ -84,8 +82,8 @@ def _report(
         return _later(
             spec, frozen, dataset, "the server's disk is full" if is_disk_full(error) else str(error.strerror)
         )
-    except CheckOverran as error:
-        log.warning("the check of data set %s overran: %s", dataset.version_id, error)
+    except (Overran, Stopped, ConfinementUnavailable) as error:
+        log.warning("the check of data set %s was not finished: %s", dataset.version_id, error)
         return _later(spec, frozen, dataset, "checking it with this model takes too much time or memory")
     finally:
         parts.inspections.checking.release()
@@ -105,9 +103,7 @@ def _read(
             dataset.key, place / name, sha256=dataset.sha256, bytes_total=dataset.bytes, should_stop=overdue
         )
         file = CheckedFile(place / name, detect_format(name, dataset.header), dataset.file_name)
-        if folder is not None and (folder / TOKENIZER_NAME).is_file():
-            return check_confined(spec, file, folder, seconds=parts.settings.check_seconds_max)
-        return check_data(spec, file, Reader.load(folder), overdue)
+        return check_confined(parts.confinement, spec, file, folder, seconds=parts.settings.check_seconds_max)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

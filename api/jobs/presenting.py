@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from api.jobs.schemas import JobDetail, JobInputs, JobResult, JobSummary
+from api.jobs.waiting import why_waiting
 from jobspecs.events import ProgressEvent, StateChange
 from jobspecs.frozen import FrozenInputs, origin_of
 from jobspecs.kinds.base import BASE_ROLE
@@ -26,6 +27,7 @@ def summary(row: JobRow) -> JobSummary:
         priority=row.priority,
         attempts=row.fence,
         crash_count=row.crash_count,
+        host_losses=row.host_losses,
         host=row.host,
         created_at=row.created_at,
         started_at=row.started_at,
@@ -37,6 +39,7 @@ def detail(work: UnitOfWork, row: JobRow) -> JobDetail:
     progress = work.events.newest(row.id, "progress") if row.fence else None
     event = progress.event if progress else None
     inputs = FrozenInputs.model_validate(row.inputs)
+    checkpoints = work.checkpoints.newest_first(row.id)
     return JobDetail(
         **dict(summary(row)),
         spec=row.spec,
@@ -48,6 +51,11 @@ def detail(work: UnitOfWork, row: JobRow) -> JobDetail:
         progress=event if isinstance(event, ProgressEvent) else None,
         warnings=[Problem.model_validate(warning) for warning in row.warnings],
         result=_result(work, row) if row.state == JobState.succeeded else None,
+        waiting_for=why_waiting(work, row),
+        retry_of=row.retry_of,
+        retried_as=list(work.jobs.retries_of(row.id)),
+        checkpoint_step=checkpoints[0].step if checkpoints else None,
+        avoided_hosts=row.avoided_hosts,
         transitions=[state_change(step) for step in work.jobs.transitions_after(row.id)],
     )
 

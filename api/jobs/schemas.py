@@ -56,7 +56,9 @@ class JobSummary(BaseModel):
     priority: int
     #: Attempts so far; each has a fence, counted from 1.
     attempts: int
+    #: Crashes of its process, and hosts that failed under it, since its newest checkpoint.
     crash_count: int
+    host_losses: int
     host: str | None
     created_at: datetime
     started_at: datetime | None
@@ -77,6 +79,15 @@ class JobDetail(JobSummary):
     gpus: int
     progress: ProgressEvent | None
     result: JobResult | None
+    #: Why a queued job does not start, when hosts are the reason.
+    waiting_for: str | None
+    #: The ended job that it retries, and the jobs that retry it.
+    retry_of: UUID | None
+    retried_as: list[UUID]
+    #: The step of its newest stored checkpoint, which the next attempt, or a retry, goes on from.
+    checkpoint_step: int | None
+    #: Hosts that could not run it and that it keeps away from at the moment.
+    avoided_hosts: list[str]
     transitions: list[StateChange]
 
 

@@ -41,7 +41,7 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
     spec = parse_spec(document)
     if problems := spec.problems_of_resources():
         raise InvalidInput(problems)
-    request_sha256 = _sha256(document)
+    request_sha256 = sha256_of(document)
     if key is not None and (earlier := _earlier(parts, user, key, request_sha256)):
         return earlier, False
     frozen = _frozen(parts, user, spec)
@@ -52,7 +52,7 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
     memory_bytes = _memory_bytes(spec, found.estimate)
     inputs = frozen.inputs.model_copy(update={"checked": found.checked, "estimate": found.estimate})
     with parts.database.unit_of_work() as work:
-        _check_room(work, memory_bytes, spec.resources.gpus)
+        check_room(work, memory_bytes, spec.resources.gpus)
         if not work.removal.hold(inputs):
             message = "a model or data set that the spec names was deleted meanwhile."
             raise InvalidInput([Problem(message=message, remedy="Name another version.")])
@@ -70,7 +70,7 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
             warnings=[warning.model_dump(mode="json") for warning in found.report.warnings] if found.report else [],
         )
         # Two requests with one key may have met: then the earlier one counts here as well.
-        _check_same(row.request_sha256, request_sha256)
+        check_same(row.request_sha256, request_sha256)
         return detail(work, row), created
 
 
@@ -125,13 +125,13 @@ def list_jobs(
 
 def get_job(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
     with parts.database.unit_of_work() as work:
-        return detail(work, _found(work, user.reach("jobs.read"), job_id))
+        return detail(work, found(work, user.reach("jobs.read"), job_id))
 
 
 def cancel(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
     """Cancels a queued job at once; an active one is asked to stop and is `cancelling` until it has."""
     with parts.database.unit_of_work() as work:
-        _found(work, user.reach("jobs.cancel"), job_id)
+        found(work, user.reach("jobs.cancel"), job_id)
         row = work.jobs.request_cancel(job_id, actor=user.actor)
         if row is None:
             raise ApiError(409, "The job has ended already; there is nothing to cancel.", code="job_ended")
@@ -141,7 +141,7 @@ def cancel(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
 def delete(parts: Parts, user: Principal, job_id: UUID) -> Deleted:
     """Deletes an ended job. Raises ApiError 404; 409 when it has not ended, or while another goes on from it."""
     with parts.database.unit_of_work() as work:
-        _found(work, user.reach("jobs.delete"), job_id)
+        found(work, user.reach("jobs.delete"), job_id)
         check_unused(f"The job {job_id}", work.removal.uses_of_job(job_id))
         freed_bytes = work.removal.delete_job(job_id)
         if freed_bytes is None:
@@ -151,7 +151,7 @@ def delete(parts: Parts, user: Principal, job_id: UUID) -> Deleted:
 
 def logs(parts: Parts, user: Principal, job_id: UUID, *, fence: int, number: int, limit: int) -> LogPage:
     with parts.database.unit_of_work() as work:
-        _found(work, user.reach("jobs.read"), job_id)
+        found(work, user.reach("jobs.read"), job_id)
         events = work.events.after(job_id, fence, number, limit=limit + 1, kinds=("log",))
     lines = [
         LogLine.of(item.fence, item.number, item.at, item.event)
@@ -163,7 +163,7 @@ def logs(parts: Parts, user: Principal, job_id: UUID, *, fence: int, number: int
     return LogPage(data=lines, has_more=len(events) > limit, cursor=f"{fence}-{max(number, 0)}")
 
 
-def _found(work: UnitOfWork, reach: Reach, job_id: UUID) -> JobRow:
+def found(work: UnitOfWork, reach: Reach, job_id: UUID) -> JobRow:
     """Raises ApiError 404: what is out of reach does not exist."""
     row = work.jobs.find(reach, job_id)
     if row is None:
@@ -188,11 +188,11 @@ def _earlier(parts: Parts, user: Principal, key: str, request_sha256: str) -> Jo
         row = work.jobs.find_by_key(user.reach("jobs.submit").maker, key)
         if row is None:
             return None
-        _check_same(row.request_sha256, request_sha256)
+        check_same(row.request_sha256, request_sha256)
         return detail(work, row)
 
 
-def _check_same(earlier_sha256: str, sha256: str) -> None:
+def check_same(earlier_sha256: str, sha256: str) -> None:
     if earlier_sha256 != sha256:
         raise ApiError(
             409,
@@ -202,14 +202,14 @@ def _check_same(earlier_sha256: str, sha256: str) -> None:
         )
 
 
-def _check_room(work: UnitOfWork, memory_bytes: int, gpus: int) -> None:
+def check_room(work: UnitOfWork, memory_bytes: int, gpus: int) -> None:
     """Raises InvalidInput when no host of the platform is large enough: such a job would wait for ever."""
     hosts = [Host(host.name, Resources(host.slots, host.memory_bytes, host.gpus)) for host in work.hosts.known()]
     if problem := why_no_host_fits(Resources(1, memory_bytes, gpus), hosts):
         raise InvalidInput([problem])
 
 
-def _sha256(document: dict[str, Any]) -> str:
+def sha256_of(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

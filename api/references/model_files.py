@@ -13,6 +13,7 @@ import httpx
 from api.inspection_cache import new_folder
 from api.parts import Parts
 from api.references.hub import fetch_file
+from api.registry.imported_files import CONFIG_BYTES_MAX
 from corpus.checks.reader import READ_FILES
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from storage.objects import ObjectStore, ObjectStoreError
@@ -45,9 +46,9 @@ def small_files(parts: Parts, objects: ObjectStore, model: FrozenRegistryModel |
 
 
 def config_of(folder: Path | None) -> dict[str, Any]:
-    """The content of config.json; empty where it is absent or no JSON object."""
+    """The content of config.json; empty where it is absent, too large or no JSON object."""
     path = folder / "config.json" if folder is not None else None
-    if path is None or not path.is_file():
+    if path is None or not path.is_file() or path.stat().st_size > CONFIG_BYTES_MAX:
         return {}
     try:
         content = json.loads(path.read_bytes())

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 from api.registry.gguf_header import BadGguf, check_gguf
 from jobspecs.manifest import MANIFEST_NAME, check_relative_path
 from jobspecs.problems import InvalidInput, Problem
-from jobspecs.strict_json import UnacceptableJson, parse_json_file
+from jobspecs.strict_json import CONTAINERS_MAX, UnacceptableJson, parse_json_file
 
 SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md", ".gguf", ".spm")
 #: Formats that can hold pickled objects or code.
@@ -35,13 +35,21 @@ _EXECUTABLE = (
 )
 SAFETENSORS_HEADER_BYTES_MAX = 8_000_000
 TENSORS_MAX = 20_000
+#: An object and two lists for each tensor, and some more.
+_HEADER_CONTAINERS_MAX = 4 * TENSORS_MAX
 #: Dimensions of a tensor. The product of 100,000 numbers of 63 bits took 28 s.
 RANK_MAX = 16
 #: A tokenizer's vocabulary may take tens of megabytes of JSON.
-JSON_BYTES_MAX = 64 * 1024 * 1024
+TOKENIZER_BYTES_MAX = 64 * 1024 * 1024
+#: Other JSON files; the index of a model in 163 parts has 9 MB. The platform reads some of them itself, so they are few
+#: lists and objects, each as long as it may be.
+DOCUMENT_BYTES_MAX = 16 * 1024 * 1024
+CONFIG_BYTES_MAX = 4 * 1024 * 1024
+_DOCUMENT_CONTAINERS_MAX = 20_000
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _SEGMENTS_MAX = 4
 _ARCHIVE_OR_PICKLE = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x1f\x8b")
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "added_tokens.json")
 #: Fields that make a loader import code.
 _CODE_FIELDS = ("auto_map", "custom_pipelines")
 _DTYPE_BITS = {
@@ -97,7 +105,7 @@ def check_safetensors(path: str, content: Path) -> None:
         length = int.from_bytes(stream.read(8), "little")
         if size < 8 or length > min(SAFETENSORS_HEADER_BYTES_MAX, size - 8):
             raise _refused(path, "the safetensors header is cut off or larger than 8 MB.", "Save the weights again.")
-        header = _json(path, stream.read(length))
+        header = _json(path, stream.read(length), _HEADER_CONTAINERS_MAX)
     if not isinstance(header, dict):
         raise _refused(path, "the safetensors header is no object.", "Save the weights again.")
     tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
@@ -139,9 +147,13 @@ def _naturals(value: Any, count_max: int) -> TypeGuard[list[int]]:
 
 
 def _check_json(path: str, content: Path) -> None:
-    if content.stat().st_size > JSON_BYTES_MAX:
-        raise _refused(path, f"JSON files have at most {JSON_BYTES_MAX // 2**20} MiB.", "Leave the file out.")
-    document = _json(path, content.read_bytes())
+    of_tokenizer = PurePosixPath(path).name in _TOKENIZER_FILES
+    bytes_max = (
+        TOKENIZER_BYTES_MAX if of_tokenizer else CONFIG_BYTES_MAX if path == "config.json" else DOCUMENT_BYTES_MAX
+    )
+    if content.stat().st_size > bytes_max:
+        raise _refused(path, f"it is larger than {bytes_max // 2**20} MiB.", "Leave the file out, or save it again.")
+    document = _json(path, content.read_bytes(), CONTAINERS_MAX if of_tokenizer else _DOCUMENT_CONTAINERS_MAX)
     named = [field for field in _CODE_FIELDS if isinstance(document, dict) and field in document]
     if named:
         raise _refused(
@@ -151,9 +163,9 @@ def _check_json(path: str, content: Path) -> None:
         )
 
 
-def _json(path: str, text: bytes) -> Any:
+def _json(path: str, text: bytes, containers_max: int) -> Any:
     try:
-        return parse_json_file(text)
+        return parse_json_file(text, containers_max)
     except UnacceptableJson as error:
         raise _refused(path, f"the JSON can't be read: {error}.", "Send the file again, whole.") from error
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from api.errors import ApiError, not_found
+from api.foreign_files import FILE_LIMITS
 from api.parts import Parts
-from api.registry.imported_files import JSON_BYTES_MAX, check_import_file
+from api.registry.imported_files import DOCUMENT_BYTES_MAX
 from api.registry.schemas import Import, ImportedFile, ModelVersionDetail, detail_of
 from api.streaming import Received
 from jobspecs.manifest import Manifest, ManifestFile
@@ -33,12 +35,16 @@ def check_open(parts: Parts, user: Principal, import_id: UUID) -> None:
             raise not_found(f"open import {import_id}")
 
 
+def check(parts: Parts, path: str, received: Received, should_stop: Callable[[], bool]) -> None:
+    """Raises InvalidInput when the file is not what its name says, and what `Confinement.run` raises."""
+    parts.confinement.run("model_file", {"path": path, "content": received.path.resolve()}, FILE_LIMITS, should_stop)
+
+
 def store(parts: Parts, user: Principal, import_id: UUID, path: str, received: Received) -> ImportedFile:
-    """Checks, records and sends a file, in this order: an object's content is settled before a byte of it is stored.
+    """Records and sends a checked file, in this order: an object's content is settled before a byte of it is stored.
 
     So a file that arrives late, after the import was completed, can't replace what the version's manifest names.
     """
-    check_import_file(path, received.path)
     file = ManifestFile(path=path, bytes=received.bytes, sha256=received.sha256)
     with parts.database.unit_of_work() as work:
         if work.models.open_import(user.reach("models.write"), import_id, lock=True) is None:
@@ -101,7 +107,7 @@ def _check_shards(parts: Parts, prefix: str, paths: set[str]) -> None:
 
 
 def _document(parts: Parts, prefix: str, path: str) -> dict[str, Any]:
-    document = parse_json_file(parts.objects.get_bytes(f"{prefix}/{path}", max_bytes=JSON_BYTES_MAX))
+    document = parse_json_file(parts.objects.get_bytes(f"{prefix}/{path}", max_bytes=DOCUMENT_BYTES_MAX))
     return document if isinstance(document, dict) else {}
 
 

@@ -39,6 +39,7 @@ async def send_file(
     check_import_path(path)
     await run_in_threadpool(importing.check_open, platform, user, import_id)
     async with received_body(request, platform, bytes_max=platform.settings.model_file_bytes_max) as received:
+        await platform.readings.read(request, user.user_id, path, partial(importing.check, platform, path, received))
         return await platform.transfers.run(partial(importing.store, platform, user, import_id, path, received))
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPResponse
 
 from deploy.embedded.errors import EmbeddedError
 from deploy.embedded.processes import free_port, port_is_free
 
 DEFAULT_PORT = 8480
 LOOPBACK = "127.0.0.1"
+#: Longer than the API gives each of the parts that it asks, so that its answer says which was silent.
+_TIMEOUT_S = 8.0
 #: Addresses that stand for all of this machine's, and the one by which it reaches itself.
 _WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - compared, not bound
 
@@ -37,14 +41,29 @@ class ApiAddress:
         """Whether the API itself answers."""
         return self._answers("/healthz")
 
+    def reasons(self) -> str:
+        """What the API says is wrong; empty when it says nothing."""
+        try:
+            with self._open("/readyz"):
+                return ""
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return " ".join(json.load(refusal).get("reasons", []))
+        except OSError:
+            return ""
+
     def _answers(self, path: str) -> bool:
+        try:
+            with self._open(path) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def _open(self, path: str) -> HTTPResponse:
         # The proxies of the environment are for the way out, not for the way to ourselves.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(f"{self.url}{path}", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
+        answer: HTTPResponse = opener.open(f"{self.url}{path}", timeout=_TIMEOUT_S)
+        return answer
 
 
 def choose_address(port: int | None, environment: Mapping[str, str]) -> ApiAddress:

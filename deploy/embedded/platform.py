@@ -118,7 +118,7 @@ def platform_processes(
 
     api = _module(home, "api", "api", {**settings, **hub, **api_settings})
     return [
-        Server(process=api, is_ready=address.is_ready, answers=address.is_alive, timeout_s=120.0),
+        Server(process=api, is_ready=address.is_ready, reasons=address.reasons, timeout_s=120.0),
         with_a_sign("scheduler", "workers.scheduler", settings),
         with_a_sign("worker", "workers.agent", {**settings, **compute}),
         with_a_sign("inference", "workers.inference", {**settings, **compute}),
@@ -232,7 +232,8 @@ def _tend(
     }
     watches["api"] = Watch("api", address.is_alive, patience_s(PART_PATIENCE_S))
     watches |= {
-        name: Watch(name, sign, patience_s(PART_PATIENCE_S), needs_servers=True) for name, sign in signs.items()
+        name: Watch(name, sign, patience_s(PART_PATIENCE_S), needs=watches.get("postgres"))
+        for name, sign in signs.items()
     }
     supervised = [_supervised(process, watches[process.name]) for process in processes]
     with Watcher(list(watches.values())):

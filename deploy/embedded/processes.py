@@ -173,8 +173,10 @@ class Server:
 
     process: ManagedProcess
     is_ready: Callable[[], bool]
-    #: Whether it still answers, later on; by default the same question.
+    #: Whether it still answers, later on, where that is another question.
     answers: Callable[[], bool] | None = None
+    #: What it says itself about not being ready.
+    reasons: Callable[[], str] = lambda: ""
     timeout_s: float = 60.0
     grace_s: float = 10.0
     transient: tuple[str, ...] = ()
@@ -206,8 +208,10 @@ class Server:
             late = time.monotonic() >= deadline
             if late or (not alive and not any(text in self.process.log_tail() for text in self.transient)):
                 problem = f"is not ready after {self.timeout_s:g} s" if alive else "ended while starting"
+                reasons = self.reasons() if alive else ""
+                said = f": {reasons}" if reasons else ""
                 raise EmbeddedError(
-                    f"{self.name} {problem}; {self.process.log} ends with:\n{self.process.log_tail()}"
+                    f"{self.name} {problem}{said}; {self.process.log} ends with:\n{self.process.log_tail()}"
                     f"{hint_at_full_disk(self.process.directory)}"
                 )
             if not alive:

@@ -31,8 +31,8 @@ class Watch:
     name: str
     answers: Callable[[], bool]
     patience_s: float
-    #: Its sign of life waits for the servers: while one of those is silent, nothing follows from its silence.
-    needs_servers: bool = False
+    #: Its sign of life waits for this one: while that is silent, nothing follows from its own silence.
+    needs: Watch | None = None
     clock: Callable[[], float] = time.monotonic
     _answered_at_s: float = field(init=False)
 
@@ -91,9 +91,9 @@ class Watcher:
 
     def look(self) -> None:
         """Asks each once."""
-        silent = [watch for watch in self._watches if not watch.needs_servers and not watch.ask()]
-        for watch in self._watches:
-            if watch.needs_servers and not watch.ask() and silent:
+        silent = [watch for watch in self._watches if not watch.ask()]
+        for watch in silent:
+            if any(watch.needs is other for other in silent):
                 watch.forgive()
 
     def _run(self) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from eigenwerk.cli import chat, checks, datasets, deployments, inference, jobs, models, platform, users
+from eigenwerk.cli import chat, checks, datasets, deployments, inference, jobs, models, platform, usage, users
 from eigenwerk.cli.console import note
 from eigenwerk.errors import EigenwerkError
 
@@ -38,6 +38,7 @@ app.add_typer(models.top_commands)
 app.add_typer(deployments.commands)
 app.add_typer(inference.commands)
 app.add_typer(chat.commands)
+app.add_typer(usage.commands)
 app.add_typer(users.user_commands, name="users", no_args_is_help=True)
 app.add_typer(users.token_commands, name="tokens")
 

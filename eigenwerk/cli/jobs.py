@@ -188,6 +188,35 @@ def cancel(job_id: JobId, as_json: JsonOption = False) -> None:
         say(f"{job.id[:ID_CHARS]}  {job.state}")
 
 
+@commands.command()
+def retry(
+    job_id: JobId,
+    checkpoint_required: Annotated[
+        bool, typer.Option("--checkpoint-required", help="Refuse when there is no checkpoint to go on from.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the new job to its end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a failed or cancelled job: a new job, from its last checkpoint.
+
+    Checkpoints are kept for a week after the end; without one the new job starts anew.
+
+    Example: eigenwerk retry 3f2a91c0 --watch
+    """
+    with platform() as client:
+        job = client.retry(client.find_job_id(job_id), checkpoint_required=checkpoint_required)
+        if as_json and watch:
+            say_json_line({"type": "submitted", "data": job})
+        elif as_json:
+            say_json(job)
+        else:
+            say(job.id)
+            from_step = f"goes on from step {job.checkpoint_step}" if job.checkpoint_step is not None else "starts anew"
+            note(f"It {from_step}. Watch it: eigenwerk watch {job.id[:ID_CHARS]}")
+        if watch:
+            watch_to_end(client, job.id, as_json)
+
+
 def _submitted(client: Client, file: SpecFile) -> Job:
     job = located(file, lambda: client.submit(file.document))
     for warning in job.warnings:
@@ -249,7 +278,11 @@ def _described(job: Job) -> list[str]:
         ("reason", job.reason),
         ("message", job.message),
         ("remedy", job.remedy),
+        ("waiting for", job.waiting_for),
         ("attempts", str(job.attempts)),
+        ("retry of", job.retry_of),
+        ("retried as", " ".join(job.retried_as)),
+        ("checkpoint", None if job.checkpoint_step is None else f"step {job.checkpoint_step}"),
         ("submitted", f"{age(job.created_at)} ago"),
         ("started", f"{age(job.started_at)} ago" if job.started_at else None),
         ("finished", f"{age(job.finished_at)} ago" if job.finished_at else None),

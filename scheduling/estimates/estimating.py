@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ LOADING_FACTOR = 2
 ADMISSION_FACTOR = 1.2
 #: The process that all jobs of a host are forked from, counted with each because it may be the only one.
 LIBRARIES_BYTES = 700 * 2**20
+#: A twelfth of the smallest job at most; the estimates are not that exact.
+ADMISSION_STEP_BYTES = 64 * 2**20
 #: Blocks that torch's GPU allocator holds and can't give to the next request.
 GPU_SLACK_SHARE = 0.10
 #: A GPU's context and its libraries' workspaces.
@@ -64,8 +67,9 @@ def estimate(
 
 
 def admission_bytes(made: Estimate) -> int:
-    """Main memory that a host must have free to take the job."""
-    return int(ADMISSION_FACTOR * made.main_memory.total) + LIBRARIES_BYTES
+    """Main memory that a host must have free to take the job, in whole steps: jobs of one size wait as one group."""
+    needed = int(ADMISSION_FACTOR * made.main_memory.total) + LIBRARIES_BYTES
+    return math.ceil(needed / ADMISSION_STEP_BYTES) * ADMISSION_STEP_BYTES
 
 
 def _with_runtime(parts: MemoryParts, runtime_bytes: int, slack_share: float, loading_bytes: int = 0) -> MemoryParts:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobspecs.lifecycle import TERMINAL
+from jobspecs.lifecycle import TERMINAL, JobState
 from jobspecs.manifest import Manifest
 from storage.tables import CheckpointRow, JobRow
+
+_ENDED = [str(state) for state in TERMINAL]
 
 
 class CheckpointRepository:
@@ -21,12 +23,12 @@ class CheckpointRepository:
         self._session = session
 
     def add(self, job_id: UUID, fence: int, step: int, *, prefix: str, manifest: Manifest) -> bool:
-        """Commits a checkpoint. False, and nothing written, when the fence is no longer the job's.
+        """Commits a checkpoint. False, and nothing written, when the fence is no longer the job's or the job ended.
 
         One of a later step than all before it is progress: what went wrong until then no longer counts against the job.
         """
-        current = self._session.scalar(select(JobRow.fence).where(JobRow.id == job_id).with_for_update())
-        if current != fence:
+        holds = select(JobRow.id).where(JobRow.id == job_id, JobRow.fence == fence, JobRow.state.not_in(_ENDED))
+        if self._session.scalar(holds.with_for_update()) is None:
             return False
         furthest = self._session.scalar(select(func.max(CheckpointRow.step)).where(CheckpointRow.job_id == job_id))
         if furthest is None or step > furthest:
@@ -53,19 +55,46 @@ class CheckpointRepository:
             .order_by(CheckpointRow.step.desc(), CheckpointRow.fence.desc())
         ).all()
 
-    def jobs_to_sweep(self, found: Collection[UUID]) -> Sequence[UUID]:
-        """Jobs that have ended, so that nobody will resume them: of those with checkpoints, and of the `found` ones."""
-        candidate = JobRow.id.in_(select(CheckpointRow.job_id)) | JobRow.id.in_(found)
-        ended = JobRow.state.in_([str(state) for state in TERMINAL])
-        return self._session.scalars(select(JobRow.id).where(ended, candidate)).all()
+    def adopt(self, retried: UUID, retry: UUID) -> int | None:
+        """Lets a retry go on from what an ended job has stored; returns the furthest step, None when there is nothing.
 
-    def forget(self, rows: Sequence[CheckpointRow]) -> None:
-        """Deletes the rows; the caller has deleted the objects before."""
+        The objects stay where they are: they go when no row names them any more. The caller holds the ended job's lock,
+        so that nothing expires meanwhile. Adopted rows have fence 0, below that of any attempt.
+        """
+        rows = self.newest_first(retried)
         for row in rows:
-            self._session.execute(
-                delete(CheckpointRow).where(
-                    CheckpointRow.job_id == row.job_id,
-                    CheckpointRow.fence == row.fence,
-                    CheckpointRow.step == row.step,
-                )
-            )
+            values = {"job_id": retry, "fence": 0, "step": row.step, "prefix": row.prefix, "manifest": row.manifest}
+            self._session.execute(insert(CheckpointRow).values(values).on_conflict_do_nothing())
+        return rows[0].step if rows else None
+
+    def expire(self, *, kept_s: float) -> list[CheckpointRow]:
+        """Forgets the checkpoints of jobs that have succeeded, or have ended otherwise more than `kept_s` seconds ago.
+
+        Returns those that no other job names: the caller writes their objects down as garbage. A job that is being
+        retried just now is passed over.
+        """
+        since = func.clock_timestamp() - text("make_interval(secs => :s)").bindparams(s=kept_s)
+        over = (JobRow.state == JobState.succeeded) | (JobRow.state.in_(_ENDED) & (JobRow.finished_at <= since))
+        jobs = select(JobRow.id).where(over, JobRow.id.in_(select(CheckpointRow.job_id)))
+        expired = self._session.scalars(jobs.with_for_update(skip_locked=True, of=JobRow)).all()
+        return self._drop(self._session.scalars(select(CheckpointRow).where(CheckpointRow.job_id.in_(expired))).all())
+
+    def forget(self, job_id: UUID, *, keep: int) -> list[CheckpointRow]:
+        """Forgets all but the newest `keep`; returns those that no other job names, whose objects may go."""
+        return self._drop(self.newest_first(job_id)[keep:])
+
+    def unneeded(self, stored: Mapping[str, UUID]) -> list[str]:
+        """Those of the stored prefixes (prefix -> job) that an ended job left behind and no row names."""
+        ended = select(JobRow.id).where(JobRow.id.in_(set(stored.values())), JobRow.state.in_(_ENDED))
+        over, named = set(self._session.scalars(ended)), self._named(stored.keys())
+        return [prefix for prefix, job_id in stored.items() if job_id in over and prefix not in named]
+
+    def _drop(self, rows: Sequence[CheckpointRow]) -> list[CheckpointRow]:
+        for row in rows:
+            self._session.delete(row)
+        self._session.flush()
+        named = self._named({row.prefix for row in rows})
+        return [row for row in rows if row.prefix not in named]
+
+    def _named(self, prefixes: Collection[str]) -> set[str]:
+        return set(self._session.scalars(select(CheckpointRow.prefix).where(CheckpointRow.prefix.in_(prefixes))))

@@ -47,6 +47,7 @@ class JobRepository:
         request_sha256: str,
         idempotency_key: str | None = None,
         warnings: Sequence[dict[str, Any]] = (),
+        retry_of: UUID | None = None,
     ) -> tuple[JobRow, bool]:
         """Queues a job. With a known idempotency key the earlier job comes back, and False.
 
@@ -66,6 +67,7 @@ class JobRepository:
             "max_runtime_s": max_runtime_s,
             "request_sha256": request_sha256,
             "idempotency_key": idempotency_key,
+            "retry_of": retry_of,
             "transition_seq": 1,
         }
         statement = insert(JobRow).values(values).on_conflict_do_nothing(index_elements=["owner_id", "idempotency_key"])
@@ -244,6 +246,11 @@ class JobRepository:
         if before is not None:
             query = query.where(JobRow.submitted_order < before)
         return self._session.scalars(query.order_by(JobRow.submitted_order.desc()).limit(limit)).all()
+
+    def retries_of(self, job_id: UUID) -> Sequence[UUID]:
+        """The jobs that retry this one, oldest first."""
+        query = select(JobRow.id).where(JobRow.retry_of == job_id)
+        return self._session.scalars(query.order_by(JobRow.submitted_order)).all()
 
     def transitions_after(self, job_id: UUID, seq: int = 0) -> Sequence[JobTransitionRow]:
         return self._session.scalars(

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import case, delete, func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.references import Reference
 from jobspecs.rights import Reach
 from storage.repositories.owners import named, within
 from storage.tables import (
-    DatasetVersionRow,
-    JobRow,
     ModelAliasRow,
     ModelImportFileRow,
     ModelImportRow,
@@ -115,18 +112,6 @@ class ModelRepository:
     def of_job(self, job_id: UUID) -> ModelVersionRow | None:
         """The version that the job committed."""
         return self._session.scalars(select(ModelVersionRow).where(ModelVersionRow.job_id == job_id)).one_or_none()
-
-    def of_broken_attempts(self, ended_within_s: float) -> Sequence[tuple[UUID, int | None]]:
-        """Jobs that ended within the last `ended_within_s` seconds and had an attempt without a result, which may have
-        left files; and the fence of the one attempt that has one."""
-        since = func.clock_timestamp() - text("make_interval(secs => :s)").bindparams(s=ended_within_s)
-        fence = func.coalesce(ModelVersionRow.fence, DatasetVersionRow.fence)
-        query = select(JobRow.id, fence).outerjoin(ModelVersionRow, ModelVersionRow.job_id == JobRow.id)
-        query = query.outerjoin(DatasetVersionRow, DatasetVersionRow.job_id == JobRow.id)
-        query = query.where(JobRow.state.in_([str(state) for state in TERMINAL]), JobRow.finished_at > since)
-        # An only attempt that brought the result left nothing else.
-        query = query.where(JobRow.fence > case((fence.is_(None), 0), else_=1))
-        return [(job_id, fence) for job_id, fence in self._session.execute(query)]
 
     def list_versions(self, reach: Reach, reference: Reference | None = None) -> Sequence[ModelVersionRow]:
         """All versions of the model that the reference names, or of all in the reach, newest first."""

@@ -13,21 +13,22 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, literal_column, select, text
 from sqlalchemy.orm import Session
 
+from scheduling.decisions import Resources
 from storage.tables import DatasetVersionRow, JobRow, ModelVersionRow
 
 #: So many earlier jobs tell how fast the next one will be; so many are looked at, for some kinds tell no speed.
 _SPEEDS_MAX, _SPEEDS_LOOKED_AT = 20, 100
-#: A look at the queue reads about so many jobs at most, of so many groups that agree in `HEAD`.
-_ROWS_MAX, _GROUPS_MAX = 2000, 1000
-#: So many of the very front are read whatever the groups are, so that nobody waits unseen for ever.
-_FRONT = 200
+#: A look at the queue reads so many groups of jobs that agree in `storage.tables.jobs.HEAD`, and about so many jobs of
+#: those that may fit, at most. Where there are more groups, so many jobs of the very front are read whatever their
+#: groups, so that nobody waits unseen for ever.
+_GROUPS_MAX, _ROWS_MAX, _FRONT = 1000, 1000, 200
 
 _QUEUED: ColumnElement[bool] = literal_column("jobs.state = 'queued'")
 _SUCCEEDED: ColumnElement[bool] = literal_column("jobs.state = 'succeeded'")
 
 #: The first few of each group. Groups are found by one probe of `ix_jobs_heads` each, highest priority first, however
-#: many jobs a group has. The columns are `storage.tables.jobs.HEAD`.
-_HEADS = text("""
+#: many jobs a group has. Where none of a group fits any host, its first one tells all that a decision may need.
+HEADS = text("""
 WITH RECURSIVE walk AS (
     (SELECT priority, owner_id, gpus, slots, memory_bytes, max_runtime_s FROM jobs WHERE state = 'queued'
      ORDER BY priority DESC, owner_id DESC, gpus DESC, slots DESC, memory_bytes DESC, max_runtime_s DESC LIMIT 1)
@@ -39,23 +40,29 @@ WITH RECURSIVE walk AS (
         ORDER BY priority DESC, owner_id DESC, gpus DESC, slots DESC, memory_bytes DESC, max_runtime_s DESC LIMIT 1
     ) AS following
 ), groups AS MATERIALIZED (
-    SELECT * FROM walk LIMIT :groups_max
+    SELECT walk.*, EXISTS (
+        SELECT FROM unnest(CAST(:slots AS int[]), CAST(:memory_bytes AS bigint[]), CAST(:gpus AS int[]))
+            AS room (slots, memory_bytes, gpus)
+        WHERE walk.slots <= room.slots AND walk.memory_bytes <= room.memory_bytes AND walk.gpus <= room.gpus
+    ) AS fits FROM walk LIMIT :groups_max
 ), depth AS MATERIALIZED (
-    SELECT least(:starts_max, greatest(1, :rows_max / greatest(1, count(*)))) AS rows FROM groups
+    SELECT least(:starts_max, greatest(1, :rows_max / greatest(1, count(*)))) AS rows FROM groups WHERE fits
 ), heads AS MATERIALIZED (
-    SELECT first.id, first.submitted_order, groups.*, first.number = (SELECT rows FROM depth) AS followed
+    SELECT first.id, first.submitted_order, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s,
+        first.number = (SELECT rows FROM depth) AS followed
     FROM groups CROSS JOIN LATERAL (
         SELECT id, submitted_order, row_number() OVER (ORDER BY submitted_order) AS number FROM jobs
         WHERE state = 'queued' AND priority = groups.priority AND owner_id = groups.owner_id AND gpus = groups.gpus
             AND slots = groups.slots AND memory_bytes = groups.memory_bytes AND max_runtime_s = groups.max_runtime_s
             AND (not_before IS NULL OR not_before <= statement_timestamp())
             AND (avoid_until IS NULL OR avoid_until <= statement_timestamp())
-        ORDER BY submitted_order LIMIT (SELECT rows FROM depth)
+        ORDER BY submitted_order LIMIT CASE WHEN groups.fits THEN (SELECT rows FROM depth) ELSE 1 END
     ) AS first
 ), front AS (
     SELECT id, submitted_order, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s, false AS followed,
         CASE WHEN avoid_until > statement_timestamp() THEN avoid_hosts ELSE '{}' END AS avoided
-    FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= statement_timestamp())
+    FROM jobs WHERE (SELECT count(*) FROM groups) = :groups_max
+        AND state = 'queued' AND (not_before IS NULL OR not_before <= statement_timestamp())
     ORDER BY priority DESC, submitted_order LIMIT :front
 ), avoiding AS (
     SELECT id, submitted_order, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s, false, avoid_hosts
@@ -106,13 +113,20 @@ class QueueRepository:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def heads(self, starts_max: int) -> list[QueuedJob]:
-        """Queued jobs that may start now: the first of each owner, priority and shape, at most `starts_max` of each.
+    def heads(self, rooms: Sequence[Resources]) -> list[QueuedJob]:
+        """Queued jobs that may start now: the first of each owner, priority and shape; some more where one has room.
 
-        Where there are too many groups the lowest priorities are left out, but never the first jobs of the queue.
+        `rooms`: what is free on each host. Where there are too many groups the lowest priorities are left out, but
+        never the first jobs of the queue.
         """
-        rows = self._session.execute(_HEADS, {"starts_max": starts_max})
-        return [QueuedJob(*row) for row in rows]
+        free = {
+            # Each start takes a slot at least.
+            "starts_max": sum(room.slots for room in rooms),
+            "slots": [room.slots for room in rooms],
+            "memory_bytes": [room.memory_bytes for room in rooms],
+            "gpus": [room.gpus for room in rooms],
+        }
+        return [QueuedJob(*row) for row in self._session.execute(HEADS, free)]
 
     def places(self, host: str | None = None) -> list[Place]:
         """What the jobs take that some host, or this one, holds."""

@@ -109,16 +109,14 @@ class RemovalRepository:
     def delete_job(self, job_id: UUID) -> int | None:
         """Deletes an ended job with its events and checkpoints; what it made stays.
 
-        Returns the bytes of its checkpoints; None, and nothing is deleted, when it has not ended. The caller has asked
-        for its uses.
+        Returns the bytes of its checkpoints that are freed; None, and nothing is deleted, when it has not ended. The
+        caller has asked for its uses.
         """
         query = select(JobRow).where(JobRow.id == job_id).with_for_update(of=JobRow)
         row = self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
         if row is None or row.state not in _ENDED:
             return None
-        manifests = self._session.scalars(select(CheckpointRow.manifest).where(CheckpointRow.job_id == job_id))
-        stored = sum(Manifest.model_validate(manifest).bytes_total for manifest in manifests)
-        self._garbage.add(f"checkpoints/{job_id}", bytes_total=stored)
+        stored = self._discard_checkpoints(job_id)
         attempts = [f"artifacts/{job_id}/{fence}" for fence in range(1, row.fence + 1)]
         for prefix in set(attempts) - self._garbage.named(attempts):
             self._garbage.add(prefix, bytes_total=0)
@@ -131,6 +129,22 @@ class RemovalRepository:
         self._session.execute(delete(JobRow).where(JobRow.id == job_id))
         self._session.expunge(row)
         return stored
+
+    def _discard_checkpoints(self, job_id: UUID) -> int:
+        """Writes them down as garbage, but for those that a retry goes on from; returns how many bytes."""
+        folder = f"checkpoints/{job_id}"
+        prefix = CheckpointRow.prefix
+        others = select(prefix).where(prefix.startswith(f"{folder}/"), CheckpointRow.job_id != job_id)
+        adopted = set(self._session.scalars(others))
+        rows = self._session.scalars(select(CheckpointRow).where(CheckpointRow.job_id == job_id)).all()
+        sizes = {row.prefix: Manifest.model_validate(row.manifest).bytes_total for row in rows}
+        freed = {own: size for own, size in sizes.items() if own.startswith(f"{folder}/") and own not in adopted}
+        if adopted:
+            for own, size in freed.items():
+                self._garbage.add(own, bytes_total=size)
+        else:
+            self._garbage.add(folder, bytes_total=sum(freed.values()))
+        return sum(freed.values())
 
     def _held(self, table: type[ModelVersionRow | DatasetVersionRow], ids: Collection[UUID]) -> bool:
         if not ids:

@@ -10,6 +10,6 @@ from __future__ import annotations
 
 from storage.tabular.formats import TableFormat, detect_format
 from storage.tabular.profiling import profile_table
-from storage.tabular.reading import read_rows
+from storage.tabular.reading import first_rows, read_rows
 
-__all__ = ["TableFormat", "detect_format", "profile_table", "read_rows"]
+__all__ = ["TableFormat", "detect_format", "first_rows", "profile_table", "read_rows"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from jobspecs.problems import InvalidInput
 from storage.tabular.csv_rows import csv_rows
 from storage.tabular.formats import TABLE_BYTES_MAX, TableFormat, refusal
 from storage.tabular.json_array import array_rows
@@ -44,6 +46,32 @@ def read_rows(
         if number == 0 and fmt.kind == "csv":
             _check_columns(columns, row, file)
         yield {name: row.get(name) for name in columns}
+
+
+#: Characters of the rows that `first_rows` gives, beyond a single row's.
+_FIRST_CHARS_MAX = 4 * 1024 * 1024
+
+
+def first_rows(path: Path, fmt: TableFormat, file_name: str, count: int, cut: bool) -> list[dict[str, Any]]:
+    """At most `count` rows, fewer when they are long. `cut`: the file ends somewhere in the middle of the real one.
+
+    Raises InvalidInput as `read_rows` does, but not for the place where the file was cut.
+    """
+    found: list[dict[str, Any]] = []
+    chars = 0
+    try:
+        for row in islice(read_rows(path, fmt, file_name=file_name), count):
+            found.append(row)
+            chars += len(str(row))
+            if chars > _FIRST_CHARS_MAX:
+                return found
+    except InvalidInput:
+        # The file was valid when it was pushed; only where it was cut here can a row be broken.
+        if not cut:
+            raise
+    if cut and len(found) < count:
+        return found[:-1]
+    return found
 
 
 def _check_columns(wanted: Sequence[str], present: Sequence[str] | dict[str, Any], file: str) -> None:

@@ -58,7 +58,7 @@ def test_a_check_reads_every_row_with_the_models_tokenizer_and_queues_nothing(re
 def test_a_model_whose_template_does_not_end_holds_nobody_up(
     readable: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(confined, "_START_S", -12.0)
+    monkeypatch.setattr(confined, "_LOAD_S", -12)
     nested = "{% for n in range(9999) %}" * 3 + "{% endfor %}" * 3
     readable.import_model("endless", {**chat_files(tmp_path, nested), "config.json": json.dumps(CONFIG).encode()})
     readable.push("chats", '{"prompt": "Hi", "completion": "Hello"}\n' * 20, "chats.jsonl")

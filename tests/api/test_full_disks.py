@@ -46,7 +46,7 @@ def push(client: httpx.Client) -> httpx.Response:
     return client.put("/v1/datasets/headlines", params={"file_name": "h.csv"}, content=HEADLINES.encode())
 
 
-@pytest.mark.parametrize(("code", "status"), [("InsufficientStorage", 507), ("XMinioStorageFull", 507), ("", 507)])
+@pytest.mark.parametrize(("code", "status"), [("InsufficientStorage", 507), ("QuotaExceeded", 403)])
 def test_a_full_object_store_is_named(run_api: RunApi, api: Api, code: str, status: int) -> None:
     with (
         full_store(code, status) as endpoint,

@@ -47,6 +47,7 @@ CALLS = {
     "show": ["show", "3f2a"],
     "logs": ["logs", "3f2a"],
     "cancel": ["cancel", "3f2a"],
+    "retry": ["retry", "3f2a"],
     "datasets": ["datasets"],
     "datasets push": ["datasets", "push", "CSV"],
     "datasets list": ["datasets", "list"],
@@ -67,6 +68,7 @@ CALLS = {
     "embed": ["embed", "sentences", "one", "two"],
     "rerank": ["rerank", "judge", "which", "one", "two"],
     "schema": ["schema", "train-classifier"],
+    "usage": ["usage", "--storage"],
     "users create": ["users", "create", "alex"],
     "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
     "tokens": ["tokens"],
@@ -97,6 +99,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         "revoked_at": None,
     }
     classes = [[{"label": "good", "score": 0.9}]] * 2
+    stored = {"owner": "admin", "kind": "models", "items": 1, "bytes": 2048}
     answers: dict[str, Any] = {
         "POST /v1/jobs": (201, job()),
         "POST /v1/jobs/check": (200, data_report()),
@@ -106,6 +109,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         f"GET /v1/jobs/{JOB_ID}/events": (200, ENDED.encode()),
         f"GET /v1/jobs/{JOB_ID}/logs": (200, {**log, "cursor": "1.1-1"}),
         f"POST /v1/jobs/{JOB_ID}/cancel": (200, job("cancelling")),
+        f"POST /v1/jobs/{JOB_ID}/retry": (201, {**job(), "retry_of": JOB_ID, "checkpoint_step": 200}),
         f"DELETE /v1/jobs/{JOB_ID}": (200, {"deleted": [JOB_ID], "bytes": 0}),
         "DELETE /v1/datasets/headlines/versions/2": (200, {"deleted": ["admin/headlines@2"], "bytes": 2048}),
         f"DELETE {models}/admin/newsticker-quality": (200, {"deleted": ["admin/newsticker-quality@1"], "bytes": 2048}),
@@ -137,6 +141,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         "POST /v1/embeddings": (200, {"model": "sentences", "version": 1, "data": VECTORS}),
         "POST /v1/rerank": (200, {"model": "judge", "version": 1, "results": RANKS}),
         "GET /v1/schemas/train-classifier": (200, {"type": "object"}),
+        "GET /v1/usage/storage": (200, {"data": [stored], "bytes_total": 2048}),
         "POST /v1/users": (201, {"id": "u2", "name": "alex"}),
         "GET /v1/users/me/tokens": (200, {"data": [token]}),
         "POST /v1/users/me/tokens": (201, {**token, "token": "ew_abcdefgh"}),
@@ -184,7 +189,7 @@ def test_every_command_has_a_help_with_an_example_and_the_option_json() -> None:
 
 
 def test_every_command_that_talks_to_the_platform_is_tried_here() -> None:
-    assert {path for path, _ in commands()} - {"up", "users"} == CALLS.keys()
+    assert {path for path, _ in commands()} - {"up", "users", "backup", "restore"} == CALLS.keys()
 
 
 @pytest.mark.parametrize("command", CALLS)

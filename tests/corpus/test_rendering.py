@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from corpus.confinement.confinement import Confinement
 from corpus.conversations.chat_template import ChatTemplate, RenderingError
 from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, Preference
 from corpus.conversations.rendering import Rendered, Renderer, visible
@@ -233,20 +234,22 @@ def test_a_template_that_cannot_write_or_show_the_answer_is_refused(tmp_path: Pa
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
     ],
 )
-def test_a_hostile_template_is_stopped_in_its_own_process(tmp_path: Path, template: str) -> None:
+def test_a_hostile_template_is_stopped_in_its_own_process(
+    confinement: Confinement, tmp_path: Path, template: str
+) -> None:
     folder = write_chat_model(tmp_path, template)
-    [outcome] = render_confined(folder, [Conversation(TURNS, row=1)]).examples
+    [outcome] = render_confined(confinement, folder, [Conversation(TURNS, row=1)]).examples
     assert outcome.sequences == {}
     assert outcome.problem
 
 
-def test_a_template_that_runs_on_and_on_is_ended(tmp_path: Path) -> None:
+def test_a_template_that_runs_on_and_on_is_ended(confinement: Confinement, tmp_path: Path) -> None:
     loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     with pytest.raises(RenderingError, match="too much time"):
-        render_confined(write_chat_model(tmp_path, loops), [Conversation(TURNS, row=1)])
+        render_confined(confinement, write_chat_model(tmp_path, loops), [Conversation(TURNS, row=1)])
 
 
-def test_the_confined_process_renders_the_same(tmp_path: Path) -> None:
+def test_the_confined_process_renders_the_same(confinement: Confinement, tmp_path: Path) -> None:
     folder = write_chat_model(tmp_path, CHATML)
     examples: list[Example] = [
         Conversation(TURNS, row=1),
@@ -254,15 +257,15 @@ def test_the_confined_process_renders_the_same(tmp_path: Path) -> None:
         Judged(TURNS, False, row=3),
         PlainText("Once.", row=4),
     ]
-    confined = render_confined(folder, examples)
+    confined = render_confined(confinement, folder, examples)
     here = Renderer.load(folder)
     assert confined.template == "model"
     assert [outcome.sequences for outcome in confined.examples] == [here.example(example) for example in examples]
 
 
-def test_a_folder_that_cannot_be_used_is_refused_by_both(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_refused_by_both(confinement: Confinement, tmp_path: Path) -> None:
     with pytest.raises(RenderingError, match=r"no tokenizer\.json"):
         Renderer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(RenderingError, match=r"tokenizer\.json can't be read"):
-        render_confined(tmp_path, [])
+        render_confined(confinement, tmp_path, [])

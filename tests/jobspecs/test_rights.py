@@ -33,6 +33,7 @@ TABLE = """
     schemas.read       -      -      read
     tokens.read        read   admin  -
     tokens.write       write  admin  -
+    usage.read         read   admin  -
     users.create       -      -      admin
     users.delete       admin  admin  -
     users.read         read   -      -

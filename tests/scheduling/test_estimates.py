@@ -145,6 +145,12 @@ def test_a_small_encoder_fits_a_laptop() -> None:
     assert admission_bytes(made) < 2.5 * GIB
 
 
+def test_jobs_of_nearly_one_size_ask_for_the_same_memory() -> None:
+    asked = {admission_bytes(of(classifier(batch_size=size), MINILM, HEADLINES)) for size in range(30, 35)}
+    assert len(asked) <= 2
+    assert all(each % (64 * MIB) == 0 for each in asked)
+
+
 @given(
     batch=st.integers(1, 2048),
     rows=st.integers(10, 10**7),

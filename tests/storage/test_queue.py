@@ -11,7 +11,9 @@ from sqlalchemy import event, text
 
 from jobspecs.lifecycle import JobState, Reason
 from jobspecs.rights import Reach
+from scheduling.decisions import Resources
 from storage.database import Database, UnitOfWork
+from storage.repositories import queue
 from tests.backlog import add_jobs
 
 SPEC = {"kind": "train-classifier", "name": "model", "priority": 0}
@@ -39,9 +41,13 @@ def submit(database: Database, owner: str = "ada", *, priority: int = 0, memory_
     return row.id
 
 
-def heads(database: Database, starts_max: int) -> list[tuple[UUID, bool]]:
+def room(slots: int, memory_bytes: int = 100) -> list[Resources]:
+    return [Resources(slots, memory_bytes)]
+
+
+def heads(database: Database, rooms: list[Resources]) -> list[tuple[UUID, bool]]:
     with database.unit_of_work() as work:
-        return [(job.id, job.followed) for job in work.queue.heads(starts_max)]
+        return [(job.id, job.followed) for job in work.queue.heads(rooms)]
 
 
 def test_the_first_jobs_of_each_owner_priority_and_size_are_read_and_the_rest_are_announced(
@@ -50,10 +56,25 @@ def test_the_first_jobs_of_each_owner_priority_and_size_are_read_and_the_rest_ar
     ada = [submit(database) for _ in range(3)]
     bob = submit(database, "bob")
     urgent, large = submit(database, priority=1), submit(database, memory_bytes=2)
-    read = dict(heads(database, 2))
+    read = dict(heads(database, room(2)))
     assert {job for job, followed in read.items() if followed} == {ada[1]}
-    # The front of the queue is read whatever the groups are; here it is all of it.
-    assert set(read) == {*ada, bob, urgent, large}
+    assert set(read) == {*ada[:2], bob, urgent, large}
+
+
+def test_of_jobs_that_fit_nowhere_now_one_is_read(database: Database) -> None:
+    first, _ = submit(database, memory_bytes=9), submit(database, memory_bytes=9)
+    assert [job for job, _ in heads(database, [Resources(4, 8), Resources(0, 100)])] == [first]
+
+
+def test_with_too_many_groups_the_front_of_the_queue_is_read_all_the_same(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [submit(database, memory_bytes=size) for size in (1, 2, 3, 4)]
+    monkeypatch.setattr(queue, "HEADS", queue.HEADS.bindparams(groups_max=2, front=2))
+    # Groups are walked from the largest; the first two jobs belong to the others.
+    assert {job for job, _ in heads(database, room(1))} == set(jobs)
+    late = submit(database, memory_bytes=1)
+    assert late not in dict(heads(database, room(1)))
 
 
 def test_a_job_in_back_off_is_not_read_and_those_behind_it_are(database: Database) -> None:
@@ -61,7 +82,7 @@ def test_a_job_in_back_off_is_not_read_and_those_behind_it_are(database: Databas
     with database.unit_of_work() as work:
         work.jobs.assign(first, "host", lease_s=60)
         work.jobs.end_attempt(first, reason=Reason.storage_unavailable, message="", actor="host:host")
-    assert [job for job, _ in heads(database, 5)] == [second]
+    assert [job for job, _ in heads(database, room(5))] == [second]
 
 
 def test_a_job_that_avoids_a_host_says_so_and_hides_nobody_behind_it(database: Database) -> None:
@@ -71,7 +92,7 @@ def test_a_job_that_avoids_a_host_says_so_and_hides_nobody_behind_it(database: D
         work.jobs.end_attempt(first, reason=Reason.disk_full, message="", actor="host:host")
         work.session.execute(text("UPDATE jobs SET not_before = NULL"))
     with database.unit_of_work() as work:
-        read = {job.id: (job.avoided_hosts, job.followed) for job in work.queue.heads(1)}
+        read = {job.id: (job.avoided_hosts, job.followed) for job in work.queue.heads(room(1))}
     assert read == {first: (["host"], False), second: ([], True)}
 
 
@@ -109,7 +130,7 @@ def test_no_look_at_many_jobs_reads_them_all(database: Database) -> None:
         work.jobs.assign(like, "host", lease_s=60)
     owner = _owner(database)
     looks: dict[str, Callable[[UnitOfWork], object]] = {
-        "heads": lambda work: work.queue.heads(16),
+        "heads": lambda work: work.queue.heads(room(16)),
         "places": lambda work: work.queue.places(),
         "places of a host": lambda work: work.queue.places("host"),
         "active": lambda work: work.queue.active("host"),

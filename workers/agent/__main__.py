@@ -10,6 +10,7 @@ from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressPublisher
 from storage.settings import Settings
 from workers.agent.housekeeping import Housekeeper
+from workers.agent.retention import Retention
 from workers.agent.supervisor import Supervisor, ZygoteKeeper
 from workers.attempt.scratch import Scratch
 from workers.attempt.services import Workbench
@@ -51,7 +52,12 @@ def run(settings: Settings, config: HostConfig) -> None:
         supervisor = Supervisor(config, bench, zygote, instance=instance, clock=clock, poll_s=settings.poll_s)
 
         on_termination(supervisor.stop)
-        housekeeper = Housekeeper(database, store)
+        housekeeper = Housekeeper(
+            database,
+            store,
+            checkpoints_kept_s=settings.checkpoints_kept_s,
+            retention=Retention.from_environment(),
+        )
         housekeeper.start()
         hints = HintListener(config.name, settings.redis_url, supervisor.wake)
         try:

@@ -1,7 +1,7 @@
 """Deletes what nothing names any more: what people deleted, pushes that never became a version, checkpoints of ended
 jobs, files of broken attempts, transfers that broke off, imports nobody completed.
 
-Objects go first and the rows that lead to them afterwards: what could not be deleted is found again by the next sweep.
+What could not be deleted is found again: rows that lead to objects go after them, or are written down as garbage.
 Any number of workers may sweep at the same time.
 """
 
@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from jobspecs.manifest import Manifest
 from storage.database import Database, DatabaseUnavailable
 from storage.objects import ObjectStore, ObjectStoreError
+from storage.settings import Settings
+from workers.agent.retention import Retention, apply_retention
 
 log = logging.getLogger(__name__)
 
@@ -25,29 +28,44 @@ SWEEP_EVERY_S = 3600.0
 GARBAGE_EVERY_S = 15.0
 #: A multipart upload that was begun longer ago than this is not running any more.
 UPLOAD_STALE = timedelta(hours=24)
-#: Files of broken attempts are looked for in jobs that ended within this time.
-BROKEN_WITHIN = timedelta(hours=24)
+#: Seconds after a job's end in which files of its broken attempts may still arrive; they are looked for again.
+SETTLED_S = 3600.0
+#: Jobs read at once.
+PAGE_JOBS = 200
 #: An import that was begun longer ago than this is given up.
 IMPORT_STALE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Swept:
-    """How many of each were deleted; of garbage, checkpoints and attempts, the objects."""
+    """How many of each were deleted; of garbage, checkpoints and attempts, the objects.
+
+    `old`: versions that retention deleted, and jobs whose events it did.
+    """
 
     garbage: int
     checkpoints: int
     attempts: int
     uploads: int
     imports: int
+    old: int
 
 
 class Housekeeper:
     """Sweeps in a thread of its own, at the start and then every hour; garbage goes within seconds."""
 
-    def __init__(self, database: Database, store: ObjectStore) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: ObjectStore,
+        *,
+        checkpoints_kept_s: float = Settings.checkpoints_kept_s,
+        retention: Retention | None = None,
+    ) -> None:
         self._database = database
         self._store = store
+        self._checkpoints_kept_s = checkpoints_kept_s
+        self._retention = retention or Retention()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
 
@@ -70,6 +88,7 @@ class Housekeeper:
             attempts=self._sweep_attempts(),
             uploads=self._sweep_uploads(now - UPLOAD_STALE),
             imports=self._sweep_imports(),
+            old=apply_retention(self._database, self._retention),
         )
 
     def sweep_garbage(self) -> int:
@@ -114,26 +133,32 @@ class Housekeeper:
             self._stopping.wait(GARBAGE_EVERY_S)
 
     def _sweep_checkpoints(self) -> int:
-        # Few jobs have any: those that run, and those whose worker was killed.
-        found = {_job_of(item.key) for item in self._store.list("checkpoints/")} - {None}
         with self._database.unit_of_work() as work:
-            ended = work.checkpoints.jobs_to_sweep([job_id for job_id in found if job_id is not None])
-        deleted = 0
-        for job_id in ended:
-            deleted += self._store.delete(f"checkpoints/{job_id}")
-            with self._database.unit_of_work() as work:
-                work.checkpoints.forget(work.checkpoints.newest_first(job_id))
-        return deleted
+            for row in work.checkpoints.expire(kept_s=self._checkpoints_kept_s):
+                size = Manifest.model_validate(row.manifest).bytes_total
+                work.garbage.add(row.prefix, bytes_total=size)
+        deleted = self.sweep_garbage()
+        # What a worker that was killed had sent before it could commit it.
+        keys = (item.key for item in self._store.list("checkpoints/"))
+        stored = {folder: job_id for key in keys if (job_id := _job_of(key)) and (folder := _checkpoint_of(key))}
+        with self._database.unit_of_work() as work:
+            unneeded = work.checkpoints.unneeded(stored)
+        return deleted + sum(self._store.delete(prefix) for prefix in unneeded)
 
     def _sweep_attempts(self) -> int:
-        with self._database.unit_of_work() as work:
-            broken = work.models.of_broken_attempts(BROKEN_WITHIN.total_seconds())
-        deleted = 0
-        for job_id, good_fence in broken:
-            folder = f"artifacts/{job_id}/"
-            fences = {item.key.removeprefix(folder).partition("/")[0] for item in self._store.list(folder)}
-            deleted += sum(self._store.delete(f"{folder}{fence}") for fence in fences - {str(good_fence)})
-        return deleted
+        deleted, after = 0, 0
+        while True:
+            with self._database.unit_of_work() as work:
+                page = work.attempts.unswept(after=after, limit=PAGE_JOBS)
+            for job in page:
+                folder = f"artifacts/{job.job_id}/"
+                fences = {item.key.removeprefix(folder).partition("/")[0] for item in self._store.list(folder)}
+                deleted += sum(self._store.delete(f"{folder}{fence}") for fence in fences - {str(job.good_fence)})
+                with self._database.unit_of_work() as work:
+                    work.attempts.mark_swept(job.job_id, settled_s=SETTLED_S)
+            if len(page) < PAGE_JOBS or self._stopping.is_set():
+                return deleted
+            after = page[-1].submitted_order
 
     def _sweep_uploads(self, begun_before: datetime) -> int:
         stale = [upload for upload in self._store.abandoned_uploads() if upload.started_at < begun_before]
@@ -157,3 +182,9 @@ def _job_of(key: str) -> UUID | None:
         return UUID(key.split("/")[1])
     except ValueError:
         return None
+
+
+def _checkpoint_of(key: str) -> str | None:
+    """The prefix of the checkpoint that an object belongs to: `checkpoints/<job>/<fence>/<step>`."""
+    parts = key.split("/")
+    return "/".join(parts[:4]) if len(parts) > 4 else None

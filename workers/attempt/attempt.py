@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from jobspecs.lifecycle import TERMINAL, Reason
+from jobspecs.lifecycle import Reason
 from workers.attempt.child_watch import Unkillable
 from workers.attempt.execution import Journey
 from workers.attempt.orders import Order, Orders
@@ -105,5 +105,3 @@ class Attempt:
         row = self.record.end(reason, message)
         if row is not None:
             log.info("job %s: attempt %d ended: %s, now %s", job.id, job.fence, reason, row.state)
-            if row.state in TERMINAL:
-                self._bench.forget_checkpoints(job.id)

@@ -144,17 +144,14 @@ class CheckpointUploader:
 
 
 def forget_checkpoints(database: Database, store: ObjectStore, job_id: UUID, *, keep: int) -> None:
-    """Deletes all but the newest `keep` checkpoints of a job: first what the rows name, then the rows.
+    """Forgets all but the newest `keep` checkpoints of a job, and then deletes what nobody names any more.
 
-    Whoever finds a row without its objects takes an older checkpoint; objects without a row nobody would find again.
-    `keep=0` is for a job that has ended: all that was ever stored for it goes.
+    A job and its retry may name the same one. Objects that can't be deleted now are swept once the job has ended.
     """
     with database.unit_of_work() as work:
-        old = work.checkpoints.newest_first(job_id)[keep:]
-    for prefix in [row.prefix for row in old] if keep else [f"checkpoints/{job_id}"]:
-        store.delete(prefix)
-    with database.unit_of_work() as work:
-        work.checkpoints.forget(old)
+        unnamed = work.checkpoints.forget(job_id, keep=keep)
+    for row in unnamed:
+        store.delete(row.prefix)
 
 
 def fetch_newest(

@@ -84,7 +84,7 @@ class Workbench:
         return f"host:{self.host}"
 
     def forget_checkpoints(self, job_id: UUID) -> None:
-        """Deletes all checkpoints of an ended job. What can't be deleted now is swept later."""
+        """Deletes all checkpoints of a job that has succeeded. What can't be deleted now is swept later."""
         try:
             forget_checkpoints(self.database, self.store, job_id, keep=0)
         except (ObjectStoreError, DatabaseUnavailable) as error:

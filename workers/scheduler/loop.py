@@ -1,4 +1,4 @@
-"""Looks at every waiting job on every tick and gives places to those that fit.
+"""Looks at the heads of the queue on every tick and gives places to those that fit.
 
 Several may run; one leads (`storage.leadership`), and is replaced when it dies or hangs. Two that both believed to lead
 could still give a job away only once: assigning is a compare-and-set.
@@ -16,6 +16,7 @@ from scheduling.decisions import decide
 from storage.database import Database, DatabaseUnavailable, Listener
 from storage.leadership import Leadership
 from workers.daemon.heartbeat import sign_of_life
+from workers.scheduler.decision_log import DecisionLog
 from workers.scheduler.relay import Relay
 from workers.scheduler.snapshot import fits_now, take_snapshot
 
@@ -25,19 +26,25 @@ log = logging.getLogger(__name__)
 _RECONNECT_S = 1.0
 #: Seconds between two heartbeats of the leader, at least: commits may come hundreds of times a second.
 _BEAT_EVERY_S = 1.0
+#: Starts of one tick at most: they take a second, and the leader must show that it lives.
+_STARTS_MAX = 100
 #: Notifications that one look answers at most.
 _BURST_MAX = 1000
 
 
-def tick(database: Database, *, lease_s: float) -> int:
-    """Ends what has expired, decides, and applies the decisions; returns how many jobs got a place."""
+def tick(database: Database, *, lease_s: float, decisions: DecisionLog | None = None) -> int:
+    """Ends what has expired, decides, and applies the decisions; returns how many jobs got a place.
+
+    A snapshot shows the heads of the queue only: as long as some got a place, more may fit.
+    """
     with database.unit_of_work() as work:
         for job in work.jobs.reap():
             log.warning("job %s: the lease of attempt %d expired; now %s", job.id, job.fence, job.state)
     with database.unit_of_work() as work:
         snapshot = take_snapshot(work)
     assigned = 0
-    for action in decide(snapshot):
+    actions = decide(snapshot)
+    for action in actions[:_STARTS_MAX]:
         with database.unit_of_work() as work:
             # A deployment may have been claimed since the snapshot: what a host has is given out under one lock.
             if not fits_now(work, action.job_id, action.host):
@@ -46,6 +53,8 @@ def tick(database: Database, *, lease_s: float) -> int:
         if given is not None:
             log.info("job %s: attempt %d goes to host %s", given.id, given.fence, given.host)
             assigned += 1
+    if decisions is not None:
+        decisions.keep(snapshot, actions)
     return assigned
 
 
@@ -55,6 +64,7 @@ class Scheduler:
     def __init__(self, database: Database, relay: Relay, *, poll_s: float, lease_s: float, silent_s: float) -> None:
         self._database = database
         self._relay = relay
+        self._decisions = DecisionLog(database)
         self._poll_s = poll_s
         self._lease_s = lease_s
         # One that hangs must look silent, one that waits for commits must not.
@@ -93,9 +103,10 @@ class Scheduler:
             if time.monotonic() - beaten_at >= _BEAT_EVERY_S:
                 leadership.beat()
                 beaten_at = time.monotonic()
-            tick(self._database, lease_s=self._lease_s)
+            assigned = tick(self._database, lease_s=self._lease_s, decisions=self._decisions)
             self._relay.poke()
-            self._wait(listener)
+            if not assigned:
+                self._wait(listener)
 
     def _wait(self, listener: Listener) -> None:
         """Until something was committed. A burst of notifications is worth one look, not one each."""

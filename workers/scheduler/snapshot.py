@@ -21,8 +21,8 @@ def take_snapshot(work: UnitOfWork) -> Snapshot:
     """The heads of the queue, and live hosts that accept jobs with what deployments leave of them and their jobs."""
     hosts = _hosts(work, work.queue.places(), work.hosts.alive())
     # Each start takes a slot. With every one taken nothing can start, and the queue need not be read at every commit.
-    free_slots = sum(max(0, host.free.slots) for host in hosts)
-    return Snapshot([_waiting(job) for job in work.queue.heads(free_slots)] if free_slots else [], hosts)
+    rooms = [host.free for host in hosts if host.free.slots > 0]
+    return Snapshot([_waiting(job) for job in work.queue.heads(rooms)] if rooms else [], hosts)
 
 
 def fits_now(work: UnitOfWork, job_id: UUID, host_name: str) -> bool:

@@ -36,17 +36,54 @@ def begin_multipart(harness: Harness, key: str) -> str:
     return xml_text(parsed_xml(answer), "UploadId")
 
 
-def test_checkpoints_of_ended_jobs_go_and_those_of_others_stay(harness: Harness) -> None:
-    ended, active = job_with_checkpoint(harness, "ended"), job_with_checkpoint(harness, "active")
+def end(harness: Harness, job_id: UUID, state: JobState, *, days_ago: int = 0) -> None:
     with harness.database.unit_of_work() as work:
-        work.jobs.transition(ended, JobState.failed, actor="reaper")
-    # As a worker leaves it that is killed before it has written the row.
-    harness.store.put_bytes(f"checkpoints/{ended}/1/step-2/state", b"x")
-    assert Housekeeper(harness.database, harness.store).sweep().checkpoints == 2
-    assert stored(harness, f"checkpoints/{ended}") == []
+        if state is JobState.succeeded:
+            for step in (JobState.preparing, JobState.running, JobState.uploading):
+                work.jobs.transition(job_id, step, actor="host:gone")
+        assert work.jobs.transition(job_id, state, actor="reaper")
+        work.session.execute(
+            text("UPDATE jobs SET finished_at = finished_at - make_interval(days => :days) WHERE id = :id"),
+            {"id": job_id, "days": days_ago},
+        )
+
+
+def test_checkpoints_stay_for_a_week_after_a_job_failed_and_no_longer_than_its_success(harness: Harness) -> None:
+    old, new, done, active = (job_with_checkpoint(harness, name) for name in ("old", "new", "done", "active"))
+    end(harness, old, JobState.failed, days_ago=8)
+    end(harness, new, JobState.failed)
+    end(harness, done, JobState.succeeded)
+    for job_id in (old, active):
+        # As a worker leaves it that is killed before it has written the row.
+        harness.store.put_bytes(f"checkpoints/{job_id}/1/step-2/state", b"x")
+    assert Housekeeper(harness.database, harness.store).sweep().checkpoints == 3
     with harness.database.unit_of_work() as work:
-        assert not work.checkpoints.newest_first(ended)
-    assert len(stored(harness, f"checkpoints/{active}")) == 1
+        kept = [job for job in (old, new, done, active) if work.checkpoints.newest_first(job)]
+    assert kept == [new, active]
+    assert [len(stored(harness, f"checkpoints/{job}/")) for job in (old, new, done, active)] == [0, 1, 0, 2]
+
+
+def test_a_checkpoint_that_a_retry_has_adopted_outlives_the_job_that_made_it(harness: Harness) -> None:
+    retried = job_with_checkpoint(harness, "retried")
+    end(harness, retried, JobState.failed, days_ago=8)
+    retry = harness.submit("retried")
+    with harness.database.unit_of_work() as work:
+        work.removal.uses_of_job(retried)
+        assert work.checkpoints.adopt(retried, retry) == 1
+        # Nothing expires while a retry holds the job.
+        with harness.database.unit_of_work() as other:
+            other.checkpoints.expire(kept_s=0.0)
+            assert other.checkpoints.newest_first(retried)
+    keeper = Housekeeper(harness.database, harness.store)
+    assert keeper.sweep().checkpoints == 0
+    assert len(stored(harness, f"checkpoints/{retried}/")) == 1
+    with harness.database.unit_of_work() as work:
+        assert work.jobs.transition(retry, JobState.cancelled, actor="user:tester")
+        work.session.execute(
+            text("UPDATE jobs SET finished_at = finished_at - interval '8 days' WHERE id = :id"), {"id": retry}
+        )
+    assert keeper.sweep().checkpoints == 1
+    assert stored(harness, f"checkpoints/{retried}/") == []
 
 
 def test_an_import_that_nobody_completed_goes_after_a_week(harness: Harness) -> None:
@@ -114,6 +151,29 @@ def test_what_a_version_names_stays_even_if_it_was_written_down_as_garbage(harne
         work.garbage.add(f"models/{import_id}", bytes_total=1)
     assert Housekeeper(harness.database, harness.store).sweep_garbage() == 0
     assert len(stored(harness, f"models/{import_id}")) == 1
+
+
+def test_what_an_attempt_left_is_found_however_long_ago_the_job_ended_and_not_looked_for_twice(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.agent.housekeeping.PAGE_JOBS", 2)
+    jobs = [harness.submit("failed") for _ in range(5)]
+    for job_id in jobs:
+        with harness.database.unit_of_work() as work:
+            work.jobs.assign(job_id, "gone", lease_s=60)
+        end(harness, job_id, JobState.failed, days_ago=30)
+        harness.store.put_bytes(f"artifacts/{job_id}/1/state", b"x")
+    late = harness.submit("late")
+    with harness.database.unit_of_work() as work:
+        work.jobs.assign(late, "gone", lease_s=60)
+    end(harness, late, JobState.failed)
+    keeper = Housekeeper(harness.database, harness.store)
+    assert keeper.sweep().attempts == 5
+    # What ended just now is looked at again: a host may still be sending.
+    harness.store.put_bytes(f"artifacts/{late}/1/state", b"x")
+    with harness.database.unit_of_work() as work:
+        assert [job.job_id for job in work.attempts.unswept(after=0, limit=10)] == [late]
+    assert keeper.sweep().attempts == 1
 
 
 class _Broken(ObjectStore):

@@ -88,6 +88,34 @@ def test_a_crashed_job_resumes_from_its_checkpoint(platform: Harness) -> None:
     assert platform.wait(job_id).state == JobState.cancelled
 
 
+def test_a_retry_goes_on_from_the_checkpoint_of_the_ended_job(platform: Harness) -> None:
+    ended = platform.submit("steps")
+    step = platform.wait_for_checkpoint(ended)
+    platform.cancel(ended)
+    platform.wait(ended)
+    with platform.database.unit_of_work() as work:
+        row = work.jobs.get(ended)
+        assert row is not None
+        retry, _ = work.jobs.submit(
+            row.owner_id,
+            actor="user:tester",
+            spec=row.spec,
+            inputs=row.inputs,
+            slots=1,
+            memory_bytes=1,
+            gpus=0,
+            max_runtime_s=row.max_runtime_s,
+            request_sha256="0",
+            retry_of=ended,
+        )
+        assert work.checkpoints.adopt(ended, retry.id) == step
+    # Its own first checkpoint, and the adopted one behind it.
+    platform.wait_for_step(retry.id, step + 40)
+    assert _steps_of(platform, retry.id, 1)[0] == step
+    platform.cancel(retry.id)
+    platform.wait(retry.id)
+
+
 def test_cancelling_a_running_job_ends_its_process_soon(platform: Harness) -> None:
     job_id = platform.submit("sleep")
     platform.wait(job_id, JobState.running)

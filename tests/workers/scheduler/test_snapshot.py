@@ -5,9 +5,12 @@ from contextlib import closing
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 
 from jobspecs.manifest import Manifest, ManifestFile
+from scheduling.decisions import Resources
 from storage.database import Database
+from storage.repositories import queue
 from workers.scheduler.loop import tick
 from workers.scheduler.snapshot import fits_now, take_snapshot
 
@@ -97,3 +100,29 @@ def test_gpus_of_deployments_are_not_given_to_jobs(database: Database) -> None:
     serve(database, memory_gib=1, gpus=1)
     assert tick(database, lease_s=60) == 1
     assert state(database, second) == "queued"
+
+
+def test_a_late_job_is_expected_to_take_as_long_again_as_it_is_late(database: Database) -> None:
+    job = submit(database, memory_gib=1)
+    with database.unit_of_work() as work:
+        work.jobs.assign(job, "laptop", lease_s=60)
+    for held_s, ends_in_s in ((600, 3300), (3900, 0), (4000, 100)):
+        with database.unit_of_work() as work:
+            work.session.execute(
+                text("UPDATE jobs SET assigned_at = clock_timestamp() - make_interval(secs => :s)"), {"s": held_s}
+            )
+        with database.unit_of_work() as work:
+            (running,) = take_snapshot(work).hosts[0].running
+        assert running.ends_in_s == pytest.approx(ends_in_s, abs=30)
+    assert running.needs == Resources(slots=1, memory_bytes=GIB)
+
+
+def test_more_jobs_than_one_look_shows_start_one_look_after_the_other(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "HEADS", queue.HEADS.bindparams(rows_max=2))
+    with database.unit_of_work() as work:
+        work.hosts.announce("laptop", slots=5, memory_bytes=8 * GIB, gpus=0, accepting=True)
+    jobs = [submit(database, memory_gib=1) for _ in range(6)]
+    assert [tick(database, lease_s=60) for _ in range(4)] == [2, 2, 1, 0]
+    assert [state(database, job) for job in jobs] == ["assigned"] * 5 + ["queued"]

@@ -1,0 +1,19 @@
+"""What may run in the processes that read foreign bytes. Imported by the zygote: no HTTP, no SQL, no object store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from api.registry.imported_files import check_import_file
+from corpus.checks.confined import check
+from corpus.conversations.sandbox import render
+from storage.tabular import first_rows, profile_table
+
+TASKS: dict[str, Callable[..., Any]] = {
+    "profile": profile_table,
+    "first_rows": first_rows,
+    "model_file": check_import_file,
+    "check": check,
+    "render": render,
+}

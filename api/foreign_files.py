@@ -1,0 +1,128 @@
+"""Files that people send are read in processes of their own: few at once, one user's never all, none for nobody.
+
+Measured on two cores: a small file takes 10 ms so, and 1 ms in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+import anyio
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from api.errors import RETRY_AFTER_S, ApiError, unavailable
+from corpus.confinement.confinement import ConfinementUnavailable, Limits, Overran, Stopped
+from jobspecs.problems import InvalidInput, Problem
+
+#: Files that are read at once, and those of one user: somebody else's always finds room.
+READINGS_MAX = 6
+USER_READINGS_MAX = 4
+#: Files of one user that are read or wait for it.
+USER_WAITING_MAX = 32
+#: Seconds to wait for room.
+_PATIENCE_S = 20.0
+_MEMORY_BYTES = 1024**3
+#: Seconds of CPU for any file, and for each megabyte of it as it is sent: a table takes 0.3 s per megabyte of content,
+#: and compressed text grows tenfold.
+_CPU_S = 8
+_CPU_S_PER_MB = 4
+#: How much longer it may take by the clock, on a busy machine.
+_PATIENCE = 10
+
+
+Result = TypeVar("Result")
+
+
+class Readings:
+    """Admits readings and runs them. Used on the event loop only."""
+
+    def __init__(self) -> None:
+        self._threads = anyio.CapacityLimiter(READINGS_MAX)
+        self._changed = asyncio.Condition()
+        self._running: Counter[UUID] = Counter()
+        self._asked: Counter[UUID] = Counter()
+
+    async def read(
+        self, request: Request, user: UUID, file: str, work: Callable[[Callable[[], bool]], Result]
+    ) -> Result:
+        """What `work` returns, which blocks and hands its argument on to `Confinement.run`: whether to stop.
+
+        `file` is what errors call the file. Raises InvalidInput when `work` does or takes too much, ApiError 429 and
+        503 when there is no room, and ClientDisconnect: a reading ends with its client. The request's body must have
+        been received.
+        """
+        gone = threading.Event()
+        async with self._place(user):
+            leaving = asyncio.ensure_future(_departure(request, gone))
+            try:
+                return await anyio.to_thread.run_sync(partial(work, gone.is_set), limiter=self._threads)
+            except Overran as error:
+                message = f"reading the file takes {error}."
+                remedy = "Send it uncompressed if it is a table, or in several parts."
+                raise InvalidInput([Problem(file=file, message=message, remedy=remedy)]) from error
+            except Stopped as error:
+                if gone.is_set():
+                    raise ClientDisconnect from error
+                raise unavailable("The server is going away. Send it again shortly.") from error
+            except ConfinementUnavailable as error:
+                raise unavailable("The file can't be read now. Send it again shortly.") from error
+            finally:
+                leaving.cancel()
+
+    @asynccontextmanager
+    async def _place(self, user: UUID) -> AsyncIterator[None]:
+        if self._asked[user] >= USER_WAITING_MAX:
+            message = f"{USER_WAITING_MAX} of your files are being read. Wait until some of them are done."
+            raise ApiError(429, message, code="too_many_files", headers={"Retry-After": str(RETRY_AFTER_S)})
+        self._asked[user] += 1
+        try:
+            await self._admitted(user)
+            try:
+                yield
+            finally:
+                self._running[user] -= 1
+                async with self._changed:
+                    self._changed.notify_all()
+        finally:
+            self._asked[user] -= 1
+            for counts in (self._asked, self._running):
+                if not counts[user]:
+                    del counts[user]
+
+    async def _admitted(self, user: UUID) -> None:
+        def has_room() -> bool:
+            return self._running.total() < READINGS_MAX and self._running[user] < USER_READINGS_MAX
+
+        try:
+            async with asyncio.timeout(_PATIENCE_S), self._changed:
+                await self._changed.wait_for(has_room)
+                self._running[user] += 1
+        except TimeoutError as error:
+            raise unavailable("Too many files are being read. Send it again shortly.", "busy_reading") from error
+
+
+def table_limits(stored_bytes: int) -> Limits:
+    """For a pass over a table of this size as it was sent."""
+    return _limits(_CPU_S + stored_bytes * _CPU_S_PER_MB // 1_000_000)
+
+
+def _limits(cpu_s: int) -> Limits:
+    return Limits(cpu_s, _MEMORY_BYTES, float(_PATIENCE * cpu_s))
+
+
+#: For what does not grow with the file: headers, configurations, tokenizers.
+FILE_LIMITS = _limits(_CPU_S)
+
+
+async def _departure(request: Request, gone: threading.Event) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    gone.set()

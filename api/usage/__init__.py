@@ -1,0 +1,1 @@
+"""What is used: bytes in the object store."""

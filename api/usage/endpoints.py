@@ -1,0 +1,46 @@
+"""/v1/usage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import Query
+from pydantic import BaseModel
+
+from api.authentication import TheUser, guarded_router, requires
+from api.parts import ThePlatform
+from jobspecs.rights import Reach
+
+router = guarded_router("usage")
+
+
+class StoredKind(BaseModel):
+    """One kind of what an owner has: datasets, models, checkpoints, or imports that nobody has completed yet."""
+
+    owner: str
+    kind: str
+    items: int
+    bytes: int
+
+
+class StorageUsage(BaseModel):
+    """Bytes in the object store by owner and kind."""
+
+    object: Literal["usage.storage"] = "usage.storage"
+    data: list[StoredKind]
+    bytes_total: int
+
+
+@router.get("/v1/usage/storage")
+@requires("usage.read")
+def storage_usage(
+    platform: ThePlatform,
+    user: TheUser,
+    everybody: Annotated[bool, Query(alias="all", description="of all owners that your token may see")] = False,
+) -> StorageUsage:
+    """What you have stored, in bytes; with `all`, what everybody has, as far as your token allows."""
+    reach = user.reach("usage.read")
+    with platform.database.unit_of_work() as work:
+        found = work.stored.by_owner(reach if everybody else Reach.of(reach.home))
+    data = [StoredKind(owner=item.owner, kind=item.kind, items=item.items, bytes=item.bytes) for item in found]
+    return StorageUsage(data=data, bytes_total=sum(item.bytes for item in data))

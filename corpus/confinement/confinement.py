@@ -1,0 +1,228 @@
+"""Asks the zygote for a child, and waits for its answer, its end, or a reason to end it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic_core import to_json
+
+from corpus.confinement.zygote import LENGTH, ORDER_BYTES_MAX, STATUS, Order
+from jobspecs.problems import InvalidInput, Problem
+
+log = logging.getLogger(__name__)
+
+ANSWER_BYTES_MAX = 32 * 1024**2
+#: Seconds between two questions whether to stop.
+_TICK_S = 0.1
+#: Nothing else of the environment: it holds the platform's secrets. One thread, for each would reserve 64 MiB of the
+#: address space that is bounded, and none would survive a fork; Arrow's own allocators reserve a gigabyte at once.
+_ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one task may take: seconds of CPU, bytes of memory, and seconds by the clock on a busy machine.
+
+    The clock runs from the order on: also while the zygote starts, which takes a second or two.
+    """
+
+    cpu_s: int
+    memory_bytes: int
+    wall_s: float
+
+
+class Overran(Exception):
+    """The task took more than it was given."""
+
+    def __init__(self, what: Literal["time", "memory", "answer"]) -> None:
+        self.what = what
+        super().__init__({"time": "too much time", "memory": "too much memory", "answer": "too long an answer"}[what])
+
+
+class Stopped(Exception):
+    """Whoever asked no longer waits, or the process ends."""
+
+
+class ConfinementUnavailable(Exception):
+    """No process could be started; the log says why."""
+
+
+class Confinement:
+    """One zygote and its children. Safe to share between threads; a zygote that died is started again."""
+
+    def __init__(self, tasks: str) -> None:
+        self._tasks = tasks
+        self._lock = threading.Lock()
+        self._channel: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        """Starts the zygote unless it runs; returns at once. Raises Stopped after `close`."""
+        with self._lock:
+            if self._closed.is_set():
+                raise Stopped
+            if self._process is not None and self._process.poll() is None:
+                return
+            self._end()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._process = subprocess.Popen(
+                    [
+                        *(sys.executable, "-m", "corpus.confinement.zygote"),
+                        *("--channel-fd", str(theirs.fileno()), "--tasks", self._tasks),
+                    ],
+                    env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_ENVIRONMENT},
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+            self._channel = ours
+
+    def close(self) -> None:
+        """Ends the zygote and every child; whoever waits gets Stopped."""
+        self._closed.set()
+        with self._lock:
+            self._end()
+
+    def run(
+        self,
+        task: str,
+        request: Mapping[str, Any],
+        limits: Limits,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Any:
+        """The task's result, as JSON has it. Blocks.
+
+        Raises Overran, Stopped, ConfinementUnavailable, and InvalidInput when the task does.
+        """
+        answer, their_answer = socket.socketpair()
+        leash, their_leash = socket.socketpair()
+        with answer, leash:
+            with their_answer, their_leash:
+                self._order(Order(task, limits.cpu_s, limits.memory_bytes), [their_answer, their_leash])
+            waiting = _Waiting(limits.wall_s, lambda: should_stop() or self._closed.is_set())
+            content = _exchange(answer, to_json(request), waiting)
+            status = _status(leash, waiting)
+        if status is None and self._closed.is_set():
+            raise Stopped
+        return _result(content, status)
+
+    def _order(self, order: Order, sockets: list[socket.socket]) -> None:
+        """Asks once more when the zygote has died since the last time."""
+        message = json.dumps(order.__dict__).encode()
+        if len(message) > ORDER_BYTES_MAX:
+            raise ValueError("the order is too long")
+        for final in (False, True):
+            self.start()
+            try:
+                with self._lock:
+                    if self._channel is None:
+                        raise Stopped
+                    socket.send_fds(self._channel, [message], [each.fileno() for each in sockets])
+                return
+            except OSError as error:
+                if final:
+                    raise ConfinementUnavailable(str(error)) from error
+                log.warning("the process that reads foreign files has ended; it is started again: %s", error)
+                with self._lock:
+                    self._end()
+
+    def _end(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._process is not None:
+            # It kills its children when the channel closes, and only then may it be killed itself.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class _Waiting:
+    """How long to wait for the next bytes."""
+
+    def __init__(self, seconds: float, should_stop: Callable[[], bool]) -> None:
+        self._deadline_s = time.monotonic() + seconds
+        self._should_stop = should_stop
+
+    def check(self) -> None:
+        """Raises Stopped and Overran."""
+        if self._should_stop():
+            raise Stopped
+        if time.monotonic() > self._deadline_s:
+            raise Overran("time")
+
+
+def _exchange(channel: socket.socket, request: bytes, waiting: _Waiting) -> bytes:
+    """Sends the request and receives whatever comes until the other end is closed."""
+    channel.settimeout(_TICK_S)
+    # A child that died before it read everything has its status to tell of that.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        unsent = memoryview(LENGTH.pack(len(request)) + request)
+        while unsent:
+            with suppress(TimeoutError):
+                unsent = unsent[channel.send(unsent) :]
+            waiting.check()
+        received = bytearray()
+        while True:
+            try:
+                block = channel.recv(1 << 20)
+            except TimeoutError:
+                waiting.check()
+                continue
+            if not block:
+                return bytes(received)
+            received += block
+            if len(received) > ANSWER_BYTES_MAX:
+                raise Overran("answer")
+    return b""
+
+
+def _status(leash: socket.socket, waiting: _Waiting) -> int | None:
+    """The child's wait status; None when the zygote is gone."""
+    leash.settimeout(_TICK_S)
+    while True:
+        with suppress(TimeoutError):
+            content = leash.recv(STATUS.size)
+            return int(STATUS.unpack(content)[0]) if content else None
+        waiting.check()
+
+
+def _result(content: bytes, status: int | None) -> Any:
+    if status is None:
+        raise ConfinementUnavailable("the process that reads foreign files has ended")
+    code = os.waitstatus_to_exitcode(status)
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        raise Overran("time" if code == -signal.SIGXCPU else "memory")
+    if code != 0:
+        # Libraries in C and Rust abort where memory is refused; Python says so in its answer.
+        log.warning("a task ended with %d", code)
+        raise Overran("memory")
+    answer = json.loads(content)
+    if "overran" in answer:
+        raise Overran(answer["overran"])
+    if "problems" in answer:
+        raise InvalidInput([Problem.model_validate(problem) for problem in answer["problems"]])
+    return answer["answer"]

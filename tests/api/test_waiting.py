@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from jobspecs.hosts import HostReason
+from tests.api.conftest import Api
+
+
+@pytest.fixture
+def queued(ready: Api) -> Iterator[Any]:
+    """A queued job, on a platform whose hosts are gone again afterwards."""
+    job = ready.submit()
+    yield job
+    ready.client.post(f"/v1/jobs/{job['id']}/cancel")
+    with ready.database.unit_of_work() as work:
+        work.session.execute(text("DELETE FROM hosts"))
+
+
+def announce(api: Api, name: str, reason: HostReason | None = None, message: str | None = None) -> None:
+    with api.database.unit_of_work() as work:
+        work.hosts.announce(
+            name,
+            slots=1,
+            memory_bytes=1 << 50,
+            gpus=0,
+            accepting=reason is None,
+            reason=reason,
+            message=message,
+        )
+
+
+def waiting(api: Api, job: Any) -> Any:
+    return api.client.get(f"/v1/jobs/{job['id']}").json()["waiting_for"]
+
+
+def test_a_queued_job_says_which_hosts_it_waits_for_and_what_to_do(ready: Api, queued: Any) -> None:
+    assert "No worker" in waiting(ready, queued)
+    announce(ready, "one", HostReason.clock_off, "Its clock is +1200 s off the database's.")
+    told = waiting(ready, queued)
+    assert "one takes no jobs (clock_off)" in told
+    assert "+1200 s" in told
+    assert "NTP" in told
+    announce(ready, "two")
+    assert waiting(ready, queued) is None, "it waits for its turn only"
