@@ -19,6 +19,7 @@ from eigenwerk.inference import InferenceCalls
 from eigenwerk.resources import (
     Deleted,
     Deployment,
+    Host,
     Job,
     JobSummary,
     Leaving,
@@ -199,6 +200,10 @@ class Client(ArtifactCalls, InferenceCalls):
                     "`eigenwerk deployments` shows when it is."
                 )
             self._transport.sleep(poll_s)
+
+    def hosts(self) -> list[Host]:
+        """The hosts that were seen within a week, and why one takes no jobs."""
+        return [Host.model_validate(item) for item in self._transport.call("GET", "/v1/hosts")["data"]]
 
     def deployments(self) -> list[Deployment]:
         return [Deployment.model_validate(item) for item in self._transport.call("GET", "/v1/deployments")["data"]]

@@ -183,6 +183,22 @@ class Deleted(Resource):
     bytes: int
 
 
+class Host(Resource):
+    """A worker that runs jobs; `reason`, `message` and `remedy` say why it takes none."""
+
+    name: str
+    alive: bool
+    accepting: bool
+    reason: str | None = None
+    message: str | None = None
+    remedy: str | None = None
+    slots: int
+    memory_bytes: int
+    gpus: int
+    clock_offset_s: float | None = None
+    seen_at: datetime
+
+
 class StoredKind(Resource):
     """`kind`: datasets, models, checkpoints or imports."""
 

@@ -20,6 +20,7 @@ TABLE = """
     deployments.ask    read   -      -
     deployments.read   read   -      -
     deployments.write  write  -      -
+    hosts.read         -      -      read
     jobs.cancel        write  admin  -
     jobs.check         read   -      -
     jobs.delete        write  admin  -
