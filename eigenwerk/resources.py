@@ -31,6 +31,7 @@ class JobSummary(Resource):
     message: str | None = None
     #: What the user can do about `reason`.
     remedy: str | None = None
+    boost: int = 0
     attempts: int = 0
     created_at: datetime
     started_at: datetime | None = None

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, JobState, Loss, Reason, may
+from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, TERMINAL, JobState, Loss, Reason, may
 from jobspecs.rights import Reach
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import within
@@ -142,6 +142,19 @@ class JobRepository:
     def assign(self, job_id: UUID, host: str, *, lease_s: float, actor: str = "scheduler") -> JobRow | None:
         """Gives a queued job to a host. Of many that try at once, one gets the row."""
         return self.transition(job_id, JobState.assigned, actor=actor, host=host, lease_s=lease_s)
+
+    def boost(self, job_id: UUID, boost: int) -> JobRow | None:
+        """Puts the job before everybody's with a lower boost, now and when it comes into the queue again.
+
+        None when it has ended.
+        """
+        row = self._locked(job_id)
+        if row is None or JobState(row.state) in TERMINAL:
+            return None
+        row.boost = boost
+        self._outbox.add("schedule", {"job_id": str(job_id)})
+        self._session.flush()
+        return row
 
     def request_cancel(self, job_id: UUID, *, actor: str) -> JobRow | None:
         """Cancels a queued job at once and asks the host of an active one. None when it has already ended."""

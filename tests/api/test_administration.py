@@ -10,6 +10,7 @@ import pytest
 
 from jobspecs.lifecycle import Reason
 from jobspecs.rights import Reach
+from scheduling.decisions import Resources
 from storage.database import UnitOfWork
 from storage.database_errors import OwnerGone
 from tests.api.conftest import HEADLINES, SPEC, Api, safetensors
@@ -48,6 +49,21 @@ def test_nobody_else_sees_or_cancels_others_jobs(api: Api) -> None:
         for method, part in (("GET", ""), ("GET", "/logs"), ("GET", "/events"), ("POST", "/cancel")):
             assert other.request(method, f"/v1/jobs/{job_id}{part}").status_code == 404
     assert api.client.get("/v1/jobs", params={"owner": api.user}).json()["data"][0]["id"] == job_id
+
+
+def test_only_an_administrator_raises_a_job_above_others(api: Api) -> None:
+    job_id = submitted(api)
+    for job, status in ((job_id, 403), (str(uuid4()), 403)):
+        assert api.client.patch(f"/v1/jobs/{job}", json={"boost": 1}).status_code == status
+    assert api.client.get(f"/v1/jobs/{job_id}").json()["boost"] == 0
+    raised = api.admin.patch(f"/v1/jobs/{job_id}", json={"boost": 1})
+    assert (raised.status_code, raised.json()["boost"]) == (200, 1)
+    with api.database.unit_of_work() as work:
+        heads = work.queue.heads([Resources(slots=1, memory_bytes=1 << 50)])
+        assert str(max(heads, key=lambda head: head.boost).id) == job_id, "it goes before everybody's"
+    assert api.admin.patch(f"/v1/jobs/{job_id}", json={"boost": 101}).status_code == 422
+    assert api.client.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+    assert api.admin.patch(f"/v1/jobs/{job_id}", json={"boost": 2}).status_code == 409
 
 
 class TestDeletingUsers:

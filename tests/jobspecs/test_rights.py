@@ -21,6 +21,7 @@ TABLE = """
     deployments.read   read   -      -
     deployments.write  write  -      -
     hosts.read         -      -      read
+    jobs.boost         admin  admin  -
     jobs.cancel        write  admin  -
     jobs.check         read   -      -
     jobs.delete        write  admin  -

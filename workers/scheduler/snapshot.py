@@ -74,4 +74,5 @@ def _waiting(job: QueuedJob) -> Waiting:
         time_limit_s=job.max_runtime_s + BESIDE_RUNTIME_S,
         avoid_hosts=frozenset(job.avoided_hosts),
         followed=job.followed,
+        boost=job.boost,
     )
