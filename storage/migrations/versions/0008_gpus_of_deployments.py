@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY
 
 revision = "0008"
-down_revision = "0003"
+down_revision = "0006b"
 branch_labels = None
 depends_on = None
 #: It adds columns with defaults.
