@@ -172,10 +172,19 @@ class Client(ArtifactCalls, InferenceCalls):
         return follow(self._transport, f"/v1/jobs/{quote(job_id, safe='')}/events", after)
 
     def deploy(
-        self, name: str, *, model: str | None = None, replicas: int = 1, memory_gib: float | None = None
+        self,
+        name: str,
+        *,
+        model: str | None = None,
+        replicas: int = 1,
+        memory_gib: float | None = None,
+        gpus: int | None = None,
     ) -> Deployment:
-        """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready."""
-        body = given(model=model, replicas=replicas, memory_gib=memory_gib)
+        """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready.
+
+        `gpus`: of all replicas, one each at most; without any they compute on the CPU.
+        """
+        body = given(model=model, replicas=replicas, memory_gib=memory_gib, gpus=gpus)
         return Deployment.model_validate(
             self._transport.call("PUT", f"/v1/deployments/{quote(name, safe='')}", json=body)
         )

@@ -224,6 +224,8 @@ class Deployment(Resource):
     version: int
     engine: str
     replicas: int
+    memory_bytes: int = 0
+    gpus: int = 0
     state: str
     reason: str | None = None
     message: str | None = None

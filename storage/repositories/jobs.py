@@ -119,7 +119,7 @@ class JobRepository:
             row.avoid_until = self._from_now(AVOIDED_S)
         if target not in ACTIVE:
             self._wake(row)
-            row.host, row.lease_until = None, None
+            row.host, row.lease_until, row.gpu_ids = None, None, []
             self._outbox.add("schedule", {"job_id": str(job_id)})
             row.queued_at, row.finished_at = (now, None) if target is JobState.queued else (row.queued_at, now)
         if target is JobState.succeeded and row.fence == 1:
@@ -216,6 +216,12 @@ class JobRepository:
             for job_id in expired
         )
         return [row for row in ended if row is not None]
+
+    def hold_gpus(self, job_id: UUID, fence: int, gpu_ids: Sequence[str]) -> None:
+        """Notes by name which GPUs the attempt works on. The caller holds the host's lock."""
+        self._session.execute(
+            update(JobRow).where(JobRow.id == job_id, JobRow.fence == fence).values(gpu_ids=list(gpu_ids))
+        )
 
     def renew_lease(self, job_id: UUID, fence: int, *, lease_s: float) -> JobState | None:
         """Renews the lease of an attempt and tells the job's state. None: the attempt is fenced off and must stop."""

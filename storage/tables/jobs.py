@@ -85,6 +85,8 @@ class JobRow(Base):
     slots: Mapped[int]
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     gpus: Mapped[int]
+    #: Those that its attempt works on, by the names of its host; empty until it has begun.
+    gpu_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default=text("'{}'"))
     #: Seconds that an attempt may run (`resources.max_runtime`). The default is the spec's.
     max_runtime_s: Mapped[float] = mapped_column(server_default=text("86400"))
     idempotency_key: Mapped[str | None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,14 @@ from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from scheduling.estimates.data import DataFacts
 from scheduling.estimates.estimating import KnownModel, admission_bytes, estimate
-from scheduling.estimates.serving import serving_memory_bytes
+from scheduling.estimates.serving import (
+    ANSWERS_MAX,
+    CACHED_TOKENS_MAX,
+    cache_bytes_per_token,
+    cached_tokens,
+    encoder_bytes,
+    language_model_bytes,
+)
 from scheduling.estimates.shapes import ModelShape, shape_of
 
 MIB, GIB = 2**20, 2**30
@@ -186,4 +194,24 @@ def test_an_unknown_model_is_taken_for_a_usual_one_of_its_size_and_that_is_said(
 
 
 def test_serving_holds_the_weights_twice_while_they_load() -> None:
-    assert serving_memory_bytes(90_900_000) > 2 * 90_900_000
+    assert encoder_bytes(90_900_000) > 2 * 90_900_000
+
+
+def test_a_language_models_engine_admits_what_its_memory_was_reckoned_with() -> None:
+    known = shape_of(SMOLLM2)
+    assert known is not None
+    shape = replace(known, positions=8192)
+    memory_bytes = language_model_bytes(shape)
+    assert cached_tokens(shape, memory_bytes) == CACHED_TOKENS_MAX
+    assert cached_tokens(shape, memory_bytes - 1000 * cache_bytes_per_token(shape)) == CACHED_TOKENS_MAX - 1000
+    assert cached_tokens(shape, 2**29) < 1
+    # A short context needs no room for more answers than grow at once.
+    short = replace(shape, positions=512)
+    assert cached_tokens(short, language_model_bytes(short)) >= ANSWERS_MAX * 512
+    assert language_model_bytes(short) < memory_bytes
+
+
+def test_on_a_gpu_keys_and_values_take_no_main_memory() -> None:
+    shape = shape_of(SMOLLM2)
+    assert shape is not None
+    assert language_model_bytes(shape, on_gpu=True) < encoder_bytes(4 * shape.parameters)

@@ -32,11 +32,16 @@ PASSED_VARIABLES = (
     "TMPDIR",
     "PYTHONPATH",
     "LD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER",
     "NVIDIA_VISIBLE_DEVICES",
 )
 SET_VARIABLES = {
+    # Its order says which it may see.
+    "CUDA_VISIBLE_DEVICES": "",
+    # Keys and values grow by new tensors at each step. By default the C library keeps the old ones' places in its heap:
+    # 16 answers of 2,048 tokens took SmolLM2-135M's engine to 4,117 MiB, 2,524 with places of their own. Eight of 1,000
+    # took 54 s both ways.
+    "MALLOC_MMAP_THRESHOLD_": str(256 << 10),
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
@@ -90,6 +95,8 @@ class EmbeddedProcess:
             "threads": order.threads,
             "base_dir": str(order.base_dir) if order.base_dir else None,
             "base_digest": order.base_digest,
+            "memory_bytes": order.memory_bytes,
+            "gpu_ids": order.gpu_ids,
         }
         self._orders.write(json.dumps(message).encode() + b"\n")
 
