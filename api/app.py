@@ -21,6 +21,7 @@ from api.generation.model_endpoints import router as model_generation
 from api.generation.model_endpoints import tgi_router as tgi_generation
 from api.health.endpoints import router as health
 from api.health.service import ReadinessProbe
+from api.hosts.endpoints import router as hosts
 from api.jobs.endpoints import router as jobs
 from api.jobs.watching import router as watching
 from api.metrics import Metrics
@@ -48,6 +49,7 @@ _ROUTERS = (
     registry_files,
     registry,
     deployments,
+    hosts,
     classify,
     generation,
     model_generation,

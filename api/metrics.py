@@ -29,7 +29,7 @@ class Metrics:
         self._outbox = Gauge("eigenwerk_outbox_unsent", "Messages that were not sent yet.", registry=self._registry)
         self._queue_age = Gauge(
             "eigenwerk_queue_age_seconds",
-            "Time since the submission of the job that has been queued longest.",
+            "Time since the job that waits longest came into the queue, for the last time.",
             registry=self._registry,
         )
 

@@ -11,7 +11,7 @@ import httpx
 from fastapi import Depends, Request
 
 from api.foreign_files import Readings
-from api.jobs.inspection_cache import InspectionCache
+from api.inspection_cache import InspectionCache
 from api.pools import Pool
 from api.settings import ApiSettings
 from api.spool import Spool

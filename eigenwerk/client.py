@@ -19,6 +19,7 @@ from eigenwerk.inference import InferenceCalls
 from eigenwerk.resources import (
     Deleted,
     Deployment,
+    Host,
     Job,
     JobSummary,
     Leaving,
@@ -102,6 +103,11 @@ class Client(ArtifactCalls, InferenceCalls):
     def job(self, job_id: str) -> Job:
         return Job.model_validate(self._transport.call("GET", f"/v1/jobs/{quote(job_id, safe='')}"))
 
+    def boost(self, job_id: str, boost: int) -> Job:
+        """Puts a job before everybody's with a lower boost (0 to 100). Needs an administrator's token."""
+        path = f"/v1/jobs/{quote(job_id, safe='')}"
+        return Job.model_validate(self._transport.call("PATCH", path, json={"boost": boost}))
+
     def cancel(self, job_id: str) -> Job:
         """Cancels a queued job at once and asks an active one to stop. Status 409 when it has ended."""
         # Asked twice it is the same wish, so a broken connection is no reason to give up.
@@ -166,10 +172,19 @@ class Client(ArtifactCalls, InferenceCalls):
         return follow(self._transport, f"/v1/jobs/{quote(job_id, safe='')}/events", after)
 
     def deploy(
-        self, name: str, *, model: str | None = None, replicas: int = 1, memory_gib: float | None = None
+        self,
+        name: str,
+        *,
+        model: str | None = None,
+        replicas: int = 1,
+        memory_gib: float | None = None,
+        gpus: int | None = None,
     ) -> Deployment:
-        """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready."""
-        body = given(model=model, replicas=replicas, memory_gib=memory_gib)
+        """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready.
+
+        `gpus`: of all replicas, one each at most; without any they compute on the CPU.
+        """
+        body = given(model=model, replicas=replicas, memory_gib=memory_gib, gpus=gpus)
         return Deployment.model_validate(
             self._transport.call("PUT", f"/v1/deployments/{quote(name, safe='')}", json=body)
         )
@@ -190,6 +205,10 @@ class Client(ArtifactCalls, InferenceCalls):
                     "`eigenwerk deployments` shows when it is."
                 )
             self._transport.sleep(poll_s)
+
+    def hosts(self) -> list[Host]:
+        """The hosts that were seen within a week, and why one takes no jobs."""
+        return [Host.model_validate(item) for item in self._transport.call("GET", "/v1/hosts")["data"]]
 
     def deployments(self) -> list[Deployment]:
         return [Deployment.model_validate(item) for item in self._transport.call("GET", "/v1/deployments")["data"]]

@@ -31,6 +31,7 @@ class JobSummary(Resource):
     message: str | None = None
     #: What the user can do about `reason`.
     remedy: str | None = None
+    boost: int = 0
     attempts: int = 0
     created_at: datetime
     started_at: datetime | None = None
@@ -183,6 +184,22 @@ class Deleted(Resource):
     bytes: int
 
 
+class Host(Resource):
+    """A worker that runs jobs; `reason`, `message` and `remedy` say why it takes none."""
+
+    name: str
+    alive: bool
+    accepting: bool
+    reason: str | None = None
+    message: str | None = None
+    remedy: str | None = None
+    slots: int
+    memory_bytes: int
+    gpus: int
+    clock_offset_s: float | None = None
+    seen_at: datetime
+
+
 class StoredKind(Resource):
     """`kind`: datasets, models, checkpoints or imports."""
 
@@ -207,6 +224,8 @@ class Deployment(Resource):
     version: int
     engine: str
     replicas: int
+    memory_bytes: int = 0
+    gpus: int = 0
     state: str
     reason: str | None = None
     message: str | None = None

@@ -1,6 +1,7 @@
 """Which queued job starts where. `decide` is a pure function: the same snapshot always gives the same actions.
 
-Order: higher priority first, then first come first served. Jobs start as long as they fit. The first that fits nowhere
+Order: what an administrator boosted first, then first come first served among owners, each of whom orders the own jobs
+by priority (`in_turn`). Jobs start as long as they fit. The first that fits nowhere
 gets a *reservation*: the one host that will have room for it first, judged by the time limits of what runs there. The
 others behind it go on as if nothing had happened on all other hosts, and on that one too if they will be gone, or
 leave enough, when it is needed (EASY backfill: Lifka, "The ANL/IBM SP scheduling system", 1995). So a large job starts
@@ -45,6 +46,7 @@ class Waiting:
 
     job_id: UUID
     owner_id: UUID
+    #: Higher goes before lower ones of the same owner, and before nobody else's.
     priority: int
     order: int
     needs: Resources
@@ -54,6 +56,8 @@ class Waiting:
     avoid_hosts: frozenset[str] = frozenset()
     #: Others of its owner, priority, needs and time limit wait behind it and are not in the snapshot.
     followed: bool = False
+    #: What an administrator gave it: the higher one goes before everybody's lower ones.
+    boost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,23 @@ def suited_hosts(job: Waiting, hosts: Iterable[Host]) -> list[Host]:
     return [host for host in able if host.name not in job.avoid_hosts] or able
 
 
+def in_turn(waiting: Iterable[Waiting]) -> list[Waiting]:
+    """The jobs in the order in which they get a chance.
+
+    Of jobs with the same boost each owner's stand in a line of their own, by priority; of the lines' heads the one that
+    was submitted first goes next. So a job that passes older ones of its owner makes them wait, and nobody else.
+    """
+    lines = sorted(waiting, key=lambda job: (-job.boost, -job.priority, job.order))
+    turns: dict[tuple[int, UUID], int] = {}
+    keyed = []
+    for job in lines:
+        line = job.boost, job.owner_id
+        # Behind a head that was submitted later even an older job has to wait.
+        turns[line] = max(turns.get(line, job.order), job.order)
+        keyed.append((-job.boost, turns[line], job))
+    return [job for *_, job in sorted(keyed, key=lambda item: item[:2])]
+
+
 def decide(snapshot: Snapshot) -> list[Action]:
     """The starts that this snapshot allows, in order. Never gives out more slots, memory or GPUs than a host has.
 
@@ -149,7 +170,7 @@ def decide(snapshot: Snapshot) -> list[Action]:
     # What fits nowhere now fits nowhere later on: room only shrinks while this goes on.
     blocked: set[tuple[Resources, float, frozenset[str]]] = set()
     actions: list[Action] = []
-    for job in sorted(snapshot.waiting, key=lambda job: (-job.priority, job.order)):
+    for job in in_turn(snapshot.waiting):
         shape = job.needs, job.time_limit_s, job.avoid_hosts
         if shape in blocked:
             continue

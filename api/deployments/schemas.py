@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobspecs.references import ModelReference
 from storage.tables import DeploymentRow
@@ -19,7 +19,16 @@ class DeploymentRequest(BaseModel):
     model: ModelReference | None = None
     engine: Literal["embedded"] = "embedded"
     replicas: int = Field(default=1, ge=1, le=8)
-    memory_gib: float | None = Field(default=None, gt=0, le=4096, description="estimated when absent")
+    memory_gib: float | None = Field(
+        default=None, gt=0, le=4096, description="main memory of all replicas; estimated when absent"
+    )
+    gpus: int = Field(default=0, ge=0, le=8, description="GPUs of all replicas, one each at most; 0: the CPU")
+
+    @model_validator(mode="after")
+    def _one_gpu_each(self) -> DeploymentRequest:
+        if self.gpus > self.replicas:
+            raise ValueError(f"gpus: a replica computes on one GPU, so {self.replicas} use no more than that many")
+        return self
 
 
 class Deployment(BaseModel):
@@ -32,6 +41,7 @@ class Deployment(BaseModel):
     engine: str
     replicas: int
     memory_bytes: int
+    gpus: int
     #: `pending`, `starting`, `ready`, `failed`; `stopping` once it was undeployed.
     state: str
     reason: str | None
@@ -56,6 +66,7 @@ def deployment_of(row: DeploymentRow) -> Deployment:
         engine=row.engine,
         replicas=row.replicas,
         memory_bytes=row.memory_bytes,
+        gpus=row.gpus,
         state=row.state if row.wanted else "stopping",
         reason=row.reason,
         message=row.message,

@@ -2,48 +2,85 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest, deployment_of
 from api.errors import not_found
 from api.parts import Parts
-from api.references.freezing import freeze_base, weights_bytes
+from api.references.freezing import freeze_base, frozen_version, weights_bytes
 from api.references.hub import resolve
-from jobspecs.frozen import FrozenRegistryModel
+from api.references.model_files import config_of, small_files
+from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference, parse_reference
 from jobspecs.rights import Principal
-from jobspecs.tasks import SERVED_TASKS
+from jobspecs.tasks import SERVED_TASKS, TEXT_GENERATION
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
-from scheduling.estimates.serving import serving_memory_bytes
+from scheduling.estimates.serving import encoder_bytes, language_model_bytes
+from scheduling.estimates.shapes import shape_of, typical_shape
+from scheduling.serving_admission import Needs, why_it_cannot_stay, why_no_host_serves
 from storage.database import UnitOfWork
 from storage.tables import DeploymentRow, ModelVersionRow
 
 GIB = 1024**3
 
 
+@dataclass(frozen=True)
+class _Model:
+    """What is served: a version of the registry, and for an adapter what it changes."""
+
+    reference: Reference
+    manifest: Manifest
+    frozen: FrozenRegistryModel
+    base: FrozenRegistryModel | FrozenHubModel | None
+
+
 def want(parts: Parts, user: Principal, name: str, request: DeploymentRequest) -> Deployment:
-    """Creates or changes the deployment. Asking for what is wanted already changes nothing, unless it had failed."""
-    reference = parse_reference(request.model or name)
-    hub_bytes = _hub_base_bytes(parts, user, reference) if request.memory_gib is None else 0
+    """Creates or changes the deployment. Asking for what is wanted already changes nothing, unless it had failed.
+
+    Raises InvalidInput for what no host could serve, and for what the host that serves it now has no room for.
+    """
+    model = _model(parts, user, parse_reference(request.model or name))
+    # Waits for the object store and the hub: outside of transactions.
+    needs = Needs(_memory_bytes(parts, model, request), request.gpus)
+    maker = user.reach("deployments.write").maker
     with parts.database.unit_of_work() as work:
-        version = _version(work, user, reference)
-        manifest = Manifest.model_validate(version.manifest)
-        _check_task(manifest, reference)
-        base_bytes = _base_bytes(work, user, reference, manifest)
-        if not work.models.hold(version.id):
-            raise _refused(f"{reference} was deleted meanwhile.", "`eigenwerk models` lists what you have.")
-        memory_bytes = _memory_bytes(version.bytes + base_bytes + hub_bytes, request)
+        version = _version(work, user, model.reference)
+        if problem := why_no_host_serves(needs, [Needs(host.memory_bytes, host.gpus) for host in work.hosts.known()]):
+            raise InvalidInput([problem])
         row = work.deployments.find(user.reach("deployments.write"), name, lock=True)
-        if row is None or not _is_wanted_already(row, version, request, memory_bytes):
+        before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
+        if row is None or not _is_wanted_already(row, version, request, needs):
             row = work.deployments.want(
-                user.reach("deployments.write").maker,
+                maker,
                 name,
                 model_version_id=version.id,
                 engine=request.engine,
                 replicas=request.replicas,
-                memory_bytes=memory_bytes,
+                memory_bytes=needs.memory_bytes,
+                gpus=needs.gpus,
             )
+            if not needs.fit(before):
+                _make_room(work, row, needs)
         return deployment_of(row)
+
+
+def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
+    """Sees whether what is wanted more of still fits the host that has claimed the deployment.
+
+    Where it doesn't, one that answers stays as it is, and InvalidInput says why: nobody's requests end because somebody
+    asked for more memory. One that does not answer loses nothing, and goes to whatever host has room.
+    """
+    if row.host is None:
+        return
+    work.hosts.lock(row.host)
+    room = work.hosts.room(row.host, beside=row.id)
+    problem = why_it_cannot_stay(needs, row.host, Needs(room.memory_bytes, room.gpus)) if room is not None else None
+    if problem is not None and row.endpoint is not None:
+        raise InvalidInput([problem])
+    if problem is not None:
+        work.deployments.place_anew(row)
 
 
 def list_deployments(parts: Parts, user: Principal) -> DeploymentList:
@@ -87,37 +124,47 @@ def _check_task(manifest: Manifest, reference: Reference) -> None:
         )
 
 
-def _hub_base_bytes(parts: Parts, user: Principal, reference: Reference) -> int:
-    """Weights of the hub's model that an adapter changes; 0 for any other model. Asks the hub outside transactions."""
+def _model(parts: Parts, user: Principal, reference: Reference) -> _Model:
+    """Raises InvalidInput for what can't be served, and for an adapter whose base is gone."""
     with parts.database.unit_of_work() as work:
-        base = Manifest.model_validate(_version(work, user, reference).manifest).base
-    if base is None or base.digest is not None:
-        return 0
-    return resolve(parts.hub, parts.settings, parse_reference(base.reference)).weights_bytes or TYPICAL_WEIGHTS_BYTES
+        version = _version(work, user, reference)
+        manifest = Manifest.model_validate(version.manifest)
+        _check_task(manifest, reference)
+        exactly = Reference(owner=version.model.owner.name, name=version.model.name, version=version.version)
+        base = freeze_base(work, user, "model", reference, manifest.base) if manifest.base is not None else None
+        return _Model(exactly, manifest, frozen_version(version), base)
 
 
-def _base_bytes(work: UnitOfWork, user: Principal, reference: Reference, manifest: Manifest) -> int:
-    """Of the registered model that an adapter changes. Raises InvalidInput when it is gone."""
-    if manifest.base is None:
-        return 0
-    base = freeze_base(work, user, "model", reference, manifest.base)
-    return weights_bytes(base) if isinstance(base, FrozenRegistryModel) else 0
-
-
-def _memory_bytes(weights: int, request: DeploymentRequest) -> int:
+def _memory_bytes(parts: Parts, model: _Model, request: DeploymentRequest) -> int:
     if request.memory_gib is not None:
         return int(request.memory_gib * GIB)
-    return request.replicas * serving_memory_bytes(weights)
+    stored = model.manifest.bytes_total + _base_bytes(parts, model)
+    if model.manifest.task != TEXT_GENERATION.name:
+        return request.replicas * encoder_bytes(stored)
+    objects = parts.objects.within(parts.settings.check_seconds_max)
+    shape = shape_of(config_of(small_files(parts, objects, model.base or model.frozen))) or typical_shape(stored)
+    # An adapter is merged into the weights that it changes, and is there beside them meanwhile.
+    adapter_bytes = 2 * model.manifest.bytes_total if model.base is not None else 0
+    return request.replicas * (language_model_bytes(shape, on_gpu=request.gpus > 0) + adapter_bytes)
 
 
-def _is_wanted_already(
-    row: DeploymentRow, version: ModelVersionRow, request: DeploymentRequest, memory_bytes: int
-) -> bool:
-    same = (row.model_version_id, row.engine, row.replicas, row.memory_bytes) == (
+def _base_bytes(parts: Parts, model: _Model) -> int:
+    """Weights of the model that an adapter changes; 0 for any other model."""
+    if model.manifest.base is None or model.base is None:
+        return 0
+    if isinstance(model.base, FrozenRegistryModel):
+        return weights_bytes(model.base)
+    found = resolve(parts.hub, parts.settings, parse_reference(model.manifest.base.reference))
+    return found.weights_bytes or TYPICAL_WEIGHTS_BYTES
+
+
+def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, request: DeploymentRequest, needs: Needs) -> bool:
+    same = (row.model_version_id, row.engine, row.replicas, row.memory_bytes, row.gpus) == (
         version.id,
         request.engine,
         request.replicas,
-        memory_bytes,
+        needs.memory_bytes,
+        needs.gpus,
     )
     return same and row.wanted and row.state != "failed"
 

@@ -14,7 +14,7 @@ from api.errors import ApiError
 from api.jobs import service
 from api.jobs.cursors import parse_cursor
 from api.jobs.retrying import retry
-from api.jobs.schemas import JobDetail, JobList, LogPage
+from api.jobs.schemas import BoostRequest, JobDetail, JobList, LogPage
 from api.parts import ThePlatform
 from api.references.uses import Deleted
 from jobspecs.data_report import DataReport
@@ -91,6 +91,13 @@ def list_jobs(
 def get_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
     """One job: state, progress, and the result once it succeeded."""
     return service.get_job(platform, user, job_id)
+
+
+@router.patch("/v1/jobs/{job_id}")
+@requires("jobs.boost")
+def boost_job(platform: ThePlatform, user: TheUser, job_id: UUID, request: BoostRequest) -> JobDetail:
+    """Puts a job before everybody's jobs with a lower boost; 409 when it has ended."""
+    return service.boost(platform, user, job_id, request.boost)
 
 
 @router.post("/v1/jobs/{job_id}/cancel")

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from api.errors import is_disk_full
-from api.jobs.inspection_cache import new_folder
-from api.jobs.model_files import config_of, small_files
+from api.inspection_cache import new_folder
 from api.parts import Parts
 from api.references.freezing import Frozen
+from api.references.model_files import config_of, small_files
 from corpus.checks.confined import check_confined
 from corpus.checks.rows import CheckedFile
 from corpus.confinement.confinement import ConfinementUnavailable, Overran, Stopped

@@ -25,6 +25,7 @@ def summary(row: JobRow) -> JobSummary:
         message=row.message,
         remedy=REASONS[Reason(row.reason)].remedy if row.reason else None,
         priority=row.priority,
+        boost=row.boost,
         attempts=row.fence,
         crash_count=row.crash_count,
         host_losses=row.host_losses,

@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent, ProgressEvent, StateChange
 from jobspecs.lifecycle import JobState
 from jobspecs.problems import Problem
+from storage.tables.jobs import BOOST_MAX
 
 
 class JobInputs(BaseModel):
@@ -40,6 +41,12 @@ class JobResult(BaseModel):
     report: dict[str, Any]
 
 
+class BoostRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    boost: int = Field(ge=0, le=BOOST_MAX, description="0 unless an administrator sets it; higher goes first")
+
+
 class JobSummary(BaseModel):
     """A job in a list."""
 
@@ -53,7 +60,10 @@ class JobSummary(BaseModel):
     message: str | None
     #: What the user can do about `reason`.
     remedy: str | None
+    #: Orders the owner's own jobs.
     priority: int
+    #: Orders everybody's; an administrator sets it.
+    boost: int
     #: Attempts so far; each has a fence, counted from 1.
     attempts: int
     #: Crashes of its process, and hosts that failed under it, since its newest checkpoint.

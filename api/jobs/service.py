@@ -128,6 +128,15 @@ def get_job(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
         return detail(work, found(work, user.reach("jobs.read"), job_id))
 
 
+def boost(parts: Parts, user: Principal, job_id: UUID, boost: int) -> JobDetail:
+    with parts.database.unit_of_work() as work:
+        found(work, user.reach("jobs.boost"), job_id)
+        row = work.jobs.boost(job_id, boost)
+        if row is None:
+            raise ApiError(409, "The job has ended already; nothing waits for it.", code="job_ended")
+        return detail(work, row)
+
+
 def cancel(parts: Parts, user: Principal, job_id: UUID) -> JobDetail:
     """Cancels a queued job at once; an active one is asked to stop and is `cancelling` until it has."""
     with parts.database.unit_of_work() as work:

@@ -88,7 +88,7 @@ def freeze_model(work: UnitOfWork, user: Principal, role: str, reference: Refere
             f"you have no model {reference}.",
             "Import it: eigenwerk models import DIR --name NAME, or take one from the hub: hub:org/name",
         )
-    found: dict[str, FrozenModel] = {role: _frozen(row)}
+    found: dict[str, FrozenModel] = {role: frozen_version(row)}
     base = Manifest.model_validate(row.manifest).base
     if base is not None:
         found[role + ADAPTER_BASE_SUFFIX] = freeze_base(work, user, role, reference, base)
@@ -109,10 +109,10 @@ def freeze_base(
             f"{adapter} is an adapter for {base.reference}, and you have no model with its digest {base.digest[:12]}…",
             "Import that base model again.",
         )
-    return _frozen(row)
+    return frozen_version(row)
 
 
-def _frozen(row: ModelVersionRow) -> FrozenRegistryModel:
+def frozen_version(row: ModelVersionRow) -> FrozenRegistryModel:
     return FrozenRegistryModel(
         version_id=row.id,
         owner=row.model.owner.name,

@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from eigenwerk.cli import chat, checks, datasets, deployments, inference, jobs, models, platform, usage, users
+from eigenwerk.cli import chat, checks, datasets, deployments, hosts, inference, jobs, models, platform, usage, users
 from eigenwerk.cli.console import note
 from eigenwerk.errors import EigenwerkError
 
@@ -36,6 +36,7 @@ app.add_typer(checks.commands)
 app.add_typer(models.commands, name="models")
 app.add_typer(models.top_commands)
 app.add_typer(deployments.commands)
+app.add_typer(hosts.commands)
 app.add_typer(inference.commands)
 app.add_typer(chat.commands)
 app.add_typer(usage.commands)

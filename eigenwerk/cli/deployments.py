@@ -18,7 +18,12 @@ def deploy(
     ],
     model: Annotated[str | None, typer.Option(help="The model to serve, if it has another name: NAME[@V].")] = None,
     replicas: Annotated[int, typer.Option(min=1, max=8, help="Engine processes that share the work.")] = 1,
-    memory_gib: Annotated[float | None, typer.Option(help="Main memory in GiB; estimated when absent.")] = None,
+    memory_gib: Annotated[
+        float | None, typer.Option(help="Main memory of all replicas in GiB; estimated when absent.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=0, max=8, help="GPUs of all replicas, one each at most. Without: the CPU.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it answers.")] = True,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait at most.")] = 300.0,
     as_json: JsonOption = False,
@@ -30,7 +35,11 @@ def deploy(
     deployment_name, at, _ = name.partition("@")
     with platform() as client:
         deployment = client.deploy(
-            deployment_name, model=model or (name if at else None), replicas=replicas, memory_gib=memory_gib
+            deployment_name,
+            model=model or (name if at else None),
+            replicas=replicas,
+            memory_gib=memory_gib,
+            gpus=gpus,
         )
         if wait:
             deployment = client.await_deployment(deployment_name, timeout_s=timeout_s)

@@ -75,7 +75,10 @@ class SpecBase(Section):
     kind: str
     name: Name = Field(description="the job's name, and the name of the model it registers")
     priority: int = Field(
-        default=0, ge=-100, le=100, description="higher goes first; equal ones in order of submission"
+        default=0,
+        ge=-100,
+        le=100,
+        description="orders your own jobs: higher goes first, equal ones in order of submission",
     )
     resources: Resources = Resources()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, or_, select, text, update
+from sqlalchemy import and_, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -18,6 +20,18 @@ def _lease_end(lease_s: float) -> object:
     return func.clock_timestamp() + text("make_interval(secs => :lease_s)").bindparams(lease_s=lease_s)
 
 
+#: A deployment that no engine serves yet.
+_UNSERVED: dict[str, Any] = {"endpoint": None, "endpoint_key": None, "gpu_ids": [], "state": "pending"}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Main memory in bytes, and whole GPUs."""
+
+    memory_bytes: int = 0
+    gpus: int = 0
+
+
 class DeploymentRepository:
     """The deployments table."""
 
@@ -25,11 +39,22 @@ class DeploymentRepository:
         self._session = session
 
     def want(
-        self, owner_id: UUID, name: str, *, model_version_id: UUID, engine: str, replicas: int, memory_bytes: int
+        self,
+        owner_id: UUID,
+        name: str,
+        *,
+        model_version_id: UUID,
+        engine: str,
+        replicas: int,
+        memory_bytes: int,
+        gpus: int = 0,
     ) -> DeploymentRow:
-        """Creates the deployment, or changes what is wanted of it (a new generation)."""
+        """Creates the deployment, or changes what is wanted of it (a new generation).
+
+        Whether a change still fits the host that has claimed it is for the caller to see.
+        """
         values = {
-            **{"model_version_id": model_version_id, "engine": engine, "replicas": replicas},
+            **{"model_version_id": model_version_id, "engine": engine, "replicas": replicas, "gpus": gpus},
             **{"memory_bytes": memory_bytes, "wanted": True, "state": "pending", "reason": None, "message": None},
         }
         # In one statement: somebody else may be creating it at this moment.
@@ -65,12 +90,13 @@ class DeploymentRepository:
         self._session.flush()
         return True
 
-    def claim(self, host: str, *, memory_bytes_free: int, lease_s: float) -> DeploymentRow | None:
+    def claim(self, host: str, *, memory_bytes_free: int, gpus_free: int = 0, lease_s: float) -> DeploymentRow | None:
         """Takes one deployment that no live worker holds and that fits; locked rows are somebody else's."""
         free = or_(DeploymentRow.host.is_(None), DeploymentRow.lease_until < func.clock_timestamp())
+        fits = and_(DeploymentRow.memory_bytes <= memory_bytes_free, DeploymentRow.gpus <= gpus_free)
         row = self._session.scalars(
             select(DeploymentRow)
-            .where(free, or_(DeploymentRow.memory_bytes <= memory_bytes_free, ~DeploymentRow.wanted))
+            .where(free, or_(fits, ~DeploymentRow.wanted))
             .order_by(DeploymentRow.created_at)
             .limit(1)
             .with_for_update(of=DeploymentRow, skip_locked=True)
@@ -79,7 +105,7 @@ class DeploymentRepository:
             self._session.execute(
                 update(DeploymentRow)
                 .where(DeploymentRow.id == row.id)
-                .values(host=host, lease_until=_lease_end(lease_s), endpoint=None, endpoint_key=None, state="pending")
+                .values(**_UNSERVED, host=host, lease_until=_lease_end(lease_s))
             )
             self._session.refresh(row)
         return row
@@ -133,9 +159,20 @@ class DeploymentRepository:
     def release(self, host: str) -> None:
         """The worker goes: others may claim what it served."""
         self._session.execute(
-            update(DeploymentRow)
-            .where(DeploymentRow.host == host)
-            .values(host=None, lease_until=None, endpoint=None, endpoint_key=None, state="pending")
+            update(DeploymentRow).where(DeploymentRow.host == host).values(**_UNSERVED, host=None, lease_until=None)
+        )
+
+    def place_anew(self, row: DeploymentRow) -> None:
+        """Takes the deployment from its host: it goes where it fits."""
+        self._session.execute(
+            update(DeploymentRow).where(DeploymentRow.id == row.id).values(**_UNSERVED, host=None, lease_until=None)
+        )
+        self._session.refresh(row)
+
+    def hold_gpus(self, deployment_id: UUID, gpu_ids: Sequence[str]) -> None:
+        """Notes by name which GPUs it works on. The caller holds the host's lock."""
+        self._session.execute(
+            update(DeploymentRow).where(DeploymentRow.id == deployment_id).values(gpu_ids=list(gpu_ids))
         )
 
     def remove(self, deployment_id: UUID, host: str, generation: int) -> bool:
@@ -152,11 +189,11 @@ class DeploymentRepository:
         )
         return removed.one_or_none() is not None
 
-    def memory_bytes_by_host(self) -> dict[str, int]:
-        """Memory that deployments take on each host; the scheduler counts it as used."""
+    def taken_by_host(self) -> dict[str, Taken]:
+        """What deployments take of each host; the scheduler counts it as no part of what it has."""
         rows = self._session.execute(
-            select(DeploymentRow.host, func.sum(DeploymentRow.memory_bytes))
+            select(DeploymentRow.host, func.sum(DeploymentRow.memory_bytes), func.sum(DeploymentRow.gpus))
             .where(DeploymentRow.host.is_not(None))
             .group_by(DeploymentRow.host)
         )
-        return {host: int(total) for host, total in rows if host is not None}
+        return {host: Taken(int(memory_bytes), int(gpus)) for host, memory_bytes, gpus in rows if host is not None}

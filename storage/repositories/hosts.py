@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -10,12 +11,22 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobspecs.hosts import HostReason
-from storage.tables import HostInstanceRow, HostRow
+from storage.tables import DeploymentRow, HostInstanceRow, HostRow, JobRow
 
 #: Seconds without an announcement after which a host gets no new jobs.
 HOST_SILENT_S = 30.0
 #: Seconds without an announcement after which a host no longer counts as part of the platform.
 HOST_FORGOTTEN_S = 7 * 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a host has beside its jobs and deployments; negative where more was given out than it has by now."""
+
+    memory_bytes: int
+    gpus: int
+    #: GPUs that somebody holds by name. Jobs that have not begun yet will take some of the others.
+    gpu_ids_taken: frozenset[str]
 
 
 class HostRepository:
@@ -51,6 +62,40 @@ class HostRepository:
             .values(name=name, **values)
             .on_conflict_do_update(index_elements=["name"], set_={**values, "seen_at": func.clock_timestamp()})
         )
+
+    def announce_serving(self, name: str, *, memory_bytes: int, gpus: int) -> None:
+        """Records that the host serves. Where its worker runs jobs too, that one says what the host offers."""
+        values = {"slots": 0, "memory_bytes": memory_bytes, "gpus": gpus, "accepting": False}
+        self._session.execute(
+            insert(HostRow)
+            .values(name=name, **values)
+            .on_conflict_do_update(
+                index_elements=["name"],
+                set_={**values, "seen_at": func.clock_timestamp()},
+                where=HostRow.slots == 0,
+            )
+        )
+
+    def room(self, name: str, *, beside: UUID | None = None) -> Room | None:
+        """What is left of the host, and of what the deployment `beside` takes; None for an unknown one. Lock it first.
+
+        Jobs and deployments count alike.
+        """
+        host = self._session.get(HostRow, name, populate_existing=True)
+        if host is None:
+            return None
+        memory_bytes, gpus = host.memory_bytes, host.gpus
+        taken: set[str] = set()
+        jobs = select(JobRow.memory_bytes, JobRow.gpus, JobRow.gpu_ids).where(JobRow.host == name)
+        deployments = select(DeploymentRow.memory_bytes, DeploymentRow.gpus, DeploymentRow.gpu_ids).where(
+            DeploymentRow.host == name, DeploymentRow.id.is_distinct_from(beside)
+        )
+        for holders in (jobs, deployments):
+            for row in self._session.execute(holders):
+                memory_bytes -= row.memory_bytes
+                gpus -= row.gpus
+                taken.update(row.gpu_ids)
+        return Room(memory_bytes, gpus, frozenset(taken))
 
     def clock(self) -> datetime:
         """The database's clock, by which everything on the platform is dated."""

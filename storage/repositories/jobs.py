@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, JobState, Loss, Reason, may
+from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, TERMINAL, JobState, Loss, Reason, may
 from jobspecs.rights import Reach
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import within
@@ -119,7 +119,7 @@ class JobRepository:
             row.avoid_until = self._from_now(AVOIDED_S)
         if target not in ACTIVE:
             self._wake(row)
-            row.host, row.lease_until = None, None
+            row.host, row.lease_until, row.gpu_ids = None, None, []
             self._outbox.add("schedule", {"job_id": str(job_id)})
             row.queued_at, row.finished_at = (now, None) if target is JobState.queued else (row.queued_at, now)
         if target is JobState.succeeded and row.fence == 1:
@@ -142,6 +142,19 @@ class JobRepository:
     def assign(self, job_id: UUID, host: str, *, lease_s: float, actor: str = "scheduler") -> JobRow | None:
         """Gives a queued job to a host. Of many that try at once, one gets the row."""
         return self.transition(job_id, JobState.assigned, actor=actor, host=host, lease_s=lease_s)
+
+    def boost(self, job_id: UUID, boost: int) -> JobRow | None:
+        """Puts the job before everybody's with a lower boost, now and when it comes into the queue again.
+
+        None when it has ended.
+        """
+        row = self._locked(job_id)
+        if row is None or JobState(row.state) in TERMINAL:
+            return None
+        row.boost = boost
+        self._outbox.add("schedule", {"job_id": str(job_id)})
+        self._session.flush()
+        return row
 
     def request_cancel(self, job_id: UUID, *, actor: str) -> JobRow | None:
         """Cancels a queued job at once and asks the host of an active one. None when it has already ended."""
@@ -203,6 +216,12 @@ class JobRepository:
             for job_id in expired
         )
         return [row for row in ended if row is not None]
+
+    def hold_gpus(self, job_id: UUID, fence: int, gpu_ids: Sequence[str]) -> None:
+        """Notes by name which GPUs the attempt works on. The caller holds the host's lock."""
+        self._session.execute(
+            update(JobRow).where(JobRow.id == job_id, JobRow.fence == fence).values(gpu_ids=list(gpu_ids))
+        )
 
     def renew_lease(self, job_id: UUID, fence: int, *, lease_s: float) -> JobState | None:
         """Renews the lease of an attempt and tells the job's state. None: the attempt is fenced off and must stop."""

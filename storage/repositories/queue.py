@@ -26,18 +26,20 @@ _GROUPS_MAX, _ROWS_MAX, _FRONT = 1000, 1000, 200
 _QUEUED: ColumnElement[bool] = literal_column("jobs.state = 'queued'")
 _SUCCEEDED: ColumnElement[bool] = literal_column("jobs.state = 'succeeded'")
 
-#: The first few of each group. Groups are found by one probe of `ix_jobs_heads` each, highest priority first, however
-#: many jobs a group has. Where none of a group fits any host, its first one tells all that a decision may need.
+#: The first few of each group. Groups are found by one probe of `ix_jobs_heads` each, highest boost and priority first,
+#: however many jobs a group has. Where none of a group fits any host, its first one tells all that a decision may need.
 HEADS = text("""
 WITH RECURSIVE walk AS (
-    (SELECT priority, owner_id, gpus, slots, memory_bytes, max_runtime_s FROM jobs WHERE state = 'queued'
-     ORDER BY priority DESC, owner_id DESC, gpus DESC, slots DESC, memory_bytes DESC, max_runtime_s DESC LIMIT 1)
+    (SELECT boost, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s FROM jobs WHERE state = 'queued'
+     ORDER BY boost DESC, priority DESC, owner_id DESC, gpus DESC, slots DESC, memory_bytes DESC, max_runtime_s DESC
+     LIMIT 1)
     UNION ALL
     SELECT following.* FROM walk CROSS JOIN LATERAL (
-        SELECT priority, owner_id, gpus, slots, memory_bytes, max_runtime_s FROM jobs
-        WHERE state = 'queued' AND (priority, owner_id, gpus, slots, memory_bytes, max_runtime_s)
-            < (walk.priority, walk.owner_id, walk.gpus, walk.slots, walk.memory_bytes, walk.max_runtime_s)
-        ORDER BY priority DESC, owner_id DESC, gpus DESC, slots DESC, memory_bytes DESC, max_runtime_s DESC LIMIT 1
+        SELECT boost, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s FROM jobs
+        WHERE state = 'queued' AND (boost, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s)
+            < (walk.boost, walk.priority, walk.owner_id, walk.gpus, walk.slots, walk.memory_bytes, walk.max_runtime_s)
+        ORDER BY boost DESC, priority DESC, owner_id DESC, gpus DESC, slots DESC, memory_bytes DESC, max_runtime_s DESC
+        LIMIT 1
     ) AS following
 ), groups AS MATERIALIZED (
     SELECT walk.*, EXISTS (
@@ -48,27 +50,28 @@ WITH RECURSIVE walk AS (
 ), depth AS MATERIALIZED (
     SELECT least(:starts_max, greatest(1, :rows_max / greatest(1, count(*)))) AS rows FROM groups WHERE fits
 ), heads AS MATERIALIZED (
-    SELECT first.id, first.submitted_order, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s,
+    SELECT first.id, first.submitted_order, boost, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s,
         first.number = (SELECT rows FROM depth) AS followed
     FROM groups CROSS JOIN LATERAL (
         SELECT id, submitted_order, row_number() OVER (ORDER BY submitted_order) AS number FROM jobs
-        WHERE state = 'queued' AND priority = groups.priority AND owner_id = groups.owner_id AND gpus = groups.gpus
+        WHERE state = 'queued' AND boost = groups.boost AND priority = groups.priority
+            AND owner_id = groups.owner_id AND gpus = groups.gpus
             AND slots = groups.slots AND memory_bytes = groups.memory_bytes AND max_runtime_s = groups.max_runtime_s
             AND (not_before IS NULL OR not_before <= statement_timestamp())
             AND (avoid_until IS NULL OR avoid_until <= statement_timestamp())
         ORDER BY submitted_order LIMIT CASE WHEN groups.fits THEN (SELECT rows FROM depth) ELSE 1 END
     ) AS first
 ), front AS (
-    SELECT id, submitted_order, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s, false AS followed,
+    SELECT id, submitted_order, boost, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s, false AS followed,
         CASE WHEN avoid_until > statement_timestamp() THEN avoid_hosts ELSE '{}' END AS avoided
     FROM jobs WHERE (SELECT count(*) FROM groups) = :groups_max
         AND state = 'queued' AND (not_before IS NULL OR not_before <= statement_timestamp())
-    ORDER BY priority DESC, submitted_order LIMIT :front
+    ORDER BY boost DESC, submitted_order LIMIT :front
 ), avoiding AS (
-    SELECT id, submitted_order, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s, false, avoid_hosts
+    SELECT id, submitted_order, boost, priority, owner_id, gpus, slots, memory_bytes, max_runtime_s, false, avoid_hosts
     FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= statement_timestamp())
         AND avoid_until IS NOT NULL AND avoid_until > statement_timestamp()
-    ORDER BY priority DESC, submitted_order LIMIT :front
+    ORDER BY boost DESC, submitted_order LIMIT :front
 ), further AS (
     SELECT * FROM front UNION SELECT * FROM avoiding
 )
@@ -84,6 +87,7 @@ class QueuedJob:
 
     id: UUID
     submitted_order: int
+    boost: int
     priority: int
     owner_id: UUID
     gpus: int

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from storage.tables.base import Base, CreatedAt, UuidKey
@@ -24,7 +25,11 @@ class DeploymentRow(Base):
     model_version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id"))
     engine: Mapped[str]
     replicas: Mapped[int]
+    #: Main memory of all replicas.
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    gpus: Mapped[int] = mapped_column(default=0, server_default="0")
+    #: Those that it was given, by the names of its host (`HostConfig.gpu_ids`); chosen under the host's lock.
+    gpu_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default=text("'{}'"))
     #: Rises with each change of what is wanted; a worker that acted on an older one changes nothing.
     generation: Mapped[int] = mapped_column(default=1)
     #: False once somebody undeployed it; the worker then stops it and deletes the row.

@@ -26,8 +26,10 @@ from jobspecs.lifecycle import TERMINAL, JobState
 from storage.tables.base import Base, CreatedAt, UuidKey
 from storage.tables.owners import OwnerRow
 
+#: The highest boost.
+BOOST_MAX = 100
 #: Jobs that agree in these wait for the same places: only the first few of them need be looked at.
-HEAD = ("priority", "owner_id", "gpus", "slots", "memory_bytes", "max_runtime_s")
+HEAD = ("boost", "priority", "owner_id", "gpus", "slots", "memory_bytes", "max_runtime_s")
 _QUEUED, _SUCCEEDED = text("state = 'queued'"), text("state = 'succeeded'")
 _AVOIDING = text("state = 'queued' AND avoid_until IS NOT NULL")
 _DIGEST = text("(inputs #>> '{model,digest}'::text[])")
@@ -41,13 +43,14 @@ class JobRow(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint(f"state IN ({_STATES})", name="state_known"),
+        CheckConstraint(f"boost BETWEEN 0 AND {BOOST_MAX}", name="boost_known"),
         CheckConstraint("fence >= 0 AND crash_count >= 0", name="counts_not_negative"),
         UniqueConstraint("owner_id", "idempotency_key"),
         # Finished jobs, the most by far, are in none of the indexes that scheduler and hosts read at every look.
         # Conditions are written as queries write them: PostgreSQL must be able to prove one from the other.
-        Index("ix_jobs_queue", text("priority DESC"), "submitted_order", postgresql_where=_QUEUED),
+        Index("ix_jobs_queue", text("boost DESC"), "submitted_order", postgresql_where=_QUEUED),
         Index("ix_jobs_heads", *HEAD, "submitted_order", postgresql_where=_QUEUED),
-        Index("ix_jobs_avoiding", text("priority DESC"), "submitted_order", postgresql_where=_AVOIDING),
+        Index("ix_jobs_avoiding", text("boost DESC"), "submitted_order", postgresql_where=_AVOIDING),
         Index("ix_jobs_queued_at", "queued_at", postgresql_where=_QUEUED),
         Index("ix_jobs_active", "host", "submitted_order", postgresql_where=text("host IS NOT NULL")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
@@ -75,10 +78,15 @@ class JobRow(Base):
     inputs: Mapped[dict[str, Any]]
     #: `jobspecs.problems.Problem`s that did not stop the submission.
     warnings: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    #: Orders the owner's own jobs.
     priority: Mapped[int]
+    #: Orders jobs of all owners; an administrator sets it.
+    boost: Mapped[int] = mapped_column(default=0, server_default="0")
     slots: Mapped[int]
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     gpus: Mapped[int]
+    #: Those that its attempt works on, by the names of its host; empty until it has begun.
+    gpu_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default=text("'{}'"))
     #: Seconds that an attempt may run (`resources.max_runtime`). The default is the spec's.
     max_runtime_s: Mapped[float] = mapped_column(server_default=text("86400"))
     idempotency_key: Mapped[str | None]

@@ -110,10 +110,14 @@ def test_a_job_whose_data_set_was_deleted_is_not_retried(ready: Api) -> None:
     assert retry(ready, job).json()["error"]["code"] == "inputs_deleted"
 
 
-def test_nobody_retries_anothers_job(ready: Api) -> None:
+def test_nobody_but_an_administrator_retries_anothers_job(ready: Api) -> None:
     job = failed(ready, 100)
     with ready.as_user(ready.new_user()) as other:
         assert other.post(f"/v1/jobs/{job['id']}/retry").status_code == 404
+    # An administrator does, for its owner.
+    made = ready.admin.post(f"/v1/jobs/{job['id']}/retry")
+    assert (made.status_code, made.json()["owner"]) == (201, ready.user)
+    cancel(ready, made.json())
 
 
 def test_a_job_that_is_being_retried_is_not_deleted_and_a_later_retry_keeps_its_checkpoint(ready: Api) -> None:

@@ -44,5 +44,8 @@ def test_a_queued_job_says_which_hosts_it_waits_for_and_what_to_do(ready: Api, q
     assert "one takes no jobs (clock_off)" in told
     assert "+1200 s" in told
     assert "NTP" in told
+    (host,) = ready.client.get("/v1/hosts").json()["data"]
+    assert (host["alive"], host["accepting"], host["reason"]) == (True, False, "clock_off")
+    assert "NTP" in host["remedy"]
     announce(ready, "two")
     assert waiting(ready, queued) is None, "it waits for its turn only"

@@ -36,6 +36,17 @@ JOBS = {"data": [job("running"), job(id=OTHER_ID)], "has_more": False, "next_bef
 ENDED = event("1.0-0", "state", state="queued") + event("2.1-0", "end", state="succeeded")
 VECTORS = [{"index": index, "embedding": [0.6, 0.8]} for index in range(2)]
 RANKS = [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.25}]
+HOST = {
+    "name": "one",
+    "alive": True,
+    "accepting": False,
+    "reason": "clock_off",
+    "message": "Its clock is +1200 s off the database's.",
+    "slots": 2,
+    "memory_bytes": 8 << 30,
+    "gpus": 0,
+    "seen_at": AT,
+}
 #: Every command that talks to the platform, with a call that works.
 CALLS = {
     "submit": ["submit", "SPEC"],
@@ -63,11 +74,13 @@ CALLS = {
     "deploy": ["deploy", "newsticker-quality"],
     "undeploy": ["undeploy", "newsticker-quality"],
     "deployments": ["deployments"],
+    "hosts": ["hosts"],
     "classify": ["classify", "newsticker-quality", "one", "two"],
     "chat": ["chat", "smollm2", "Hello"],
     "embed": ["embed", "sentences", "one", "two"],
     "rerank": ["rerank", "judge", "which", "one", "two"],
     "schema": ["schema", "train-classifier"],
+    "jobs boost": ["jobs", "boost", JOB_ID, "--boost", "5"],
     "usage": ["usage", "--storage"],
     "users create": ["users", "create", "alex"],
     "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
@@ -108,6 +121,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         f"GET /v1/jobs/{JOB_ID}": (200, job("succeeded")),
         f"GET /v1/jobs/{JOB_ID}/events": (200, ENDED.encode()),
         f"GET /v1/jobs/{JOB_ID}/logs": (200, {**log, "cursor": "1.1-1"}),
+        f"PATCH /v1/jobs/{JOB_ID}": (200, job()),
         f"POST /v1/jobs/{JOB_ID}/cancel": (200, job("cancelling")),
         f"POST /v1/jobs/{JOB_ID}/retry": (201, {**job(), "retry_of": JOB_ID, "checkpoint_step": 200}),
         f"DELETE /v1/jobs/{JOB_ID}": (200, {"deleted": [JOB_ID], "bytes": 0}),
@@ -119,6 +133,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
             200,
             {"columns": ["headline"], "rows": [{"headline": "a"}]},
         ),
+        "GET /v1/hosts": (200, {"data": [HOST]}),
         "GET /v1/users/me": (200, {"id": "u", "name": "admin"}),
         "DELETE /v1/users/alex": (204, b""),
         f"GET {models}": (200, {"data": [model_version(files)]}),

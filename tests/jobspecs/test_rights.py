@@ -20,6 +20,8 @@ TABLE = """
     deployments.ask    read   -      -
     deployments.read   read   -      -
     deployments.write  write  -      -
+    hosts.read         -      -      read
+    jobs.boost         admin  admin  -
     jobs.cancel        write  admin  -
     jobs.check         read   -      -
     jobs.delete        write  admin  -

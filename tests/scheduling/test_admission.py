@@ -32,4 +32,5 @@ def test_too_much_memory_is_refused_with_what_there_is() -> None:
     assert problem is not None
     assert problem.field == "resources.memory_gib"
     assert "9.0 GiB" in problem.message
-    assert "8.0 GiB" in problem.message
+    assert "(the largest has 8.0 GiB)" in problem.message
+    assert problem.remedy is not None and "add a worker" in problem.remedy

@@ -9,10 +9,10 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduling.decisions import Assign, Host, Resources, Running, Snapshot, Waiting, decide, suited_hosts
+from scheduling.decisions import Assign, Host, Resources, Running, Snapshot, Waiting, decide, in_turn, suited_hosts
 from scheduling.replay import pack, unpack
 
-ADA = UUID(int=7)
+ADA, BOB = UUID(int=7), UUID(int=8)
 amounts = st.builds(Resources, slots=st.integers(1, 3), memory_bytes=st.integers(0, 8), gpus=st.integers(0, 2))
 times_s = st.integers(1, 6).map(float)
 waiting_jobs = st.lists(
@@ -25,6 +25,7 @@ waiting_jobs = st.lists(
         needs=amounts,
         time_limit_s=times_s,
         avoid_hosts=st.sampled_from([frozenset[str](), frozenset[str](), frozenset({"host-0"})]),
+        boost=st.integers(0, 1),
     ),
     max_size=12,
     unique_by=(lambda job: job.order, lambda job: job.job_id),
@@ -45,8 +46,9 @@ def machines(draw: st.DrawFn) -> list[Host]:
     return made
 
 
-def position(job: Waiting) -> tuple[int, int]:
-    return -job.priority, job.order
+def position(job: Waiting) -> tuple[int, int, int]:
+    """Where a job of the one owner of these tests stands."""
+    return -job.boost, -job.priority, job.order
 
 
 def after(actions: list[Assign], snapshot: Snapshot) -> dict[str, Host]:
@@ -185,7 +187,7 @@ def test_looking_at_the_heads_of_groups_alone_starts_the_same_jobs(snapshot: Sna
     while True:
         groups: dict[tuple[object, ...], list[Waiting]] = defaultdict(list)
         for job in sorted(left, key=position):
-            groups[job.priority, job.needs, job.time_limit_s, job.avoid_hosts].append(job)
+            groups[job.boost, job.priority, job.needs, job.time_limit_s, job.avoid_hosts].append(job)
         heads = [job for group in groups.values() for job in group[: depth - 1]]
         heads += [replace(group[depth - 1], followed=True) for group in groups.values() if len(group) >= depth]
         actions = decide(Snapshot(heads, list(hosts.values())))
@@ -216,6 +218,34 @@ def running(ends_in_s: float, *, slots: int = 1, gpus: int = 0) -> Running:
 def test_priority_goes_before_age_and_age_before_all_else() -> None:
     actions = decide(Snapshot([job(1), job(2), job(3, priority=1)], [host()]))
     assert actions == [Assign(UUID(int=3), "h"), Assign(UUID(int=1), "h")]
+
+
+def test_priority_passes_ones_own_jobs_and_a_boost_everybodys() -> None:
+    mine, urgent, raised = job(1), job(3, priority=100), replace(job(5), boost=1)
+    theirs = [replace(job(number), owner_id=BOB) for number in (2, 4)]
+    turns = in_turn([mine, *theirs, urgent, raised])
+    # The urgent one waits for its own turn, and the owner's older one behind it.
+    assert [one.order for one in turns] == [5, 2, 3, 1, 4]
+
+
+@given(waiting_jobs, st.lists(st.sampled_from([ADA, BOB]), min_size=12), st.lists(st.integers(-100, 100), min_size=12))
+def test_no_priority_puts_more_jobs_before_others_than_were_submitted_before_them(
+    waiting: list[Waiting], owners: list[UUID], priorities: list[int]
+) -> None:
+    """Whatever Ada's priorities are; Bob has none."""
+    jobs = [
+        replace(one, owner_id=owner, boost=0, priority=priority if owner == ADA else 0)
+        for one, owner, priority in zip(waiting, owners, priorities, strict=False)
+    ]
+    turns = in_turn(jobs)
+    assert sorted(turns, key=lambda one: one.order) == sorted(jobs, key=lambda one: one.order)
+    for place, one in enumerate(turns):
+        if one.owner_id == BOB:
+            assert {ahead.order for ahead in turns[:place]} <= {
+                older.order for older in jobs if older.order < one.order
+            }
+    mine = [one for one in turns if one.owner_id == ADA]
+    assert mine == sorted(mine, key=position)
 
 
 def test_a_large_job_is_not_starved_by_small_ones() -> None:

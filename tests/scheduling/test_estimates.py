@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,14 @@ from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from scheduling.estimates.data import DataFacts
 from scheduling.estimates.estimating import KnownModel, admission_bytes, estimate
-from scheduling.estimates.serving import serving_memory_bytes
+from scheduling.estimates.serving import (
+    ANSWERS_MAX,
+    CACHED_TOKENS_MAX,
+    cache_bytes_per_token,
+    cached_tokens,
+    encoder_bytes,
+    language_model_bytes,
+)
 from scheduling.estimates.shapes import ModelShape, shape_of
 
 MIB, GIB = 2**20, 2**30
@@ -126,6 +134,15 @@ def test_the_cached_loss_needs_the_memory_of_its_mini_batch_only() -> None:
     assert memory[0] > 20 * memory[1]
 
 
+def test_mined_negatives_are_texts_of_a_step_too() -> None:
+    document = {"kind": "train-embedder", "name": "n", "model": "m", "dataset": "d", "anchor": "a", "positive": "p"}
+    plain, mined = (
+        of(TrainEmbedder.model_validate({**document, **more}), MINILM, HEADLINES).main_memory.activations
+        for more in ({}, {"hard_negatives": {"num_negatives": 2}})
+    )
+    assert mined > 1.5 * plain
+
+
 def test_frozen_embeddings_are_not_trained() -> None:
     frozen = of(classifier(freeze_embeddings=True), MINILM, HEADLINES)
     assert frozen.trainable_parameters < of(classifier(), MINILM, HEADLINES).trainable_parameters
@@ -134,7 +151,7 @@ def test_frozen_embeddings_are_not_trained() -> None:
 def test_a_small_encoder_fits_a_laptop() -> None:
     made = of(classifier(), MINILM, HEADLINES)
     assert 400 * MIB < made.main_memory.total < 1024 * MIB
-    assert admission_bytes(made) < 2.5 * GIB
+    assert made.main_memory.total < admission_bytes(made) < 2.5 * GIB
 
 
 def test_jobs_of_nearly_one_size_ask_for_the_same_memory() -> None:
@@ -177,4 +194,24 @@ def test_an_unknown_model_is_taken_for_a_usual_one_of_its_size_and_that_is_said(
 
 
 def test_serving_holds_the_weights_twice_while_they_load() -> None:
-    assert serving_memory_bytes(90_900_000) > 2 * 90_900_000
+    assert encoder_bytes(90_900_000) > 2 * 90_900_000
+
+
+def test_a_language_models_engine_admits_what_its_memory_was_reckoned_with() -> None:
+    known = shape_of(SMOLLM2)
+    assert known is not None
+    shape = replace(known, positions=8192)
+    memory_bytes = language_model_bytes(shape)
+    assert cached_tokens(shape, memory_bytes) == CACHED_TOKENS_MAX
+    assert cached_tokens(shape, memory_bytes - 1000 * cache_bytes_per_token(shape)) == CACHED_TOKENS_MAX - 1000
+    assert cached_tokens(shape, 2**29) < 1
+    # A short context needs no room for more answers than grow at once.
+    short = replace(shape, positions=512)
+    assert cached_tokens(short, language_model_bytes(short)) >= ANSWERS_MAX * 512
+    assert language_model_bytes(short) < memory_bytes
+
+
+def test_on_a_gpu_keys_and_values_take_no_main_memory() -> None:
+    shape = shape_of(SMOLLM2)
+    assert shape is not None
+    assert language_model_bytes(shape, on_gpu=True) < encoder_bytes(4 * shape.parameters)

@@ -199,10 +199,9 @@ class Supervisor:
                     self._drained = True
 
     def _begin(self, job: JobRow) -> None:
-        taken = {gpu for attempt in self._attempts.values() for gpu in attempt.job.gpus}
-        free = [gpu for gpu in self._config.gpu_ids if gpu not in taken]
-        if len(free) < job.gpus:
-            log.warning("job %s waits for %d GPUs; %d are free", job.id, job.gpus, len(free))
+        gpu_ids = self._take_gpus(job) if job.gpus else ()
+        if len(gpu_ids) < job.gpus:
+            log.warning("job %s waits for %d GPUs; %d are free", job.id, job.gpus, len(gpu_ids))
             return
         assigned = AssignedJob(
             id=job.id,
@@ -210,11 +209,26 @@ class Supervisor:
             name=job.name,
             spec=job.spec,
             inputs=job.inputs,
-            gpus=tuple(free[: job.gpus]),
+            gpus=gpu_ids,
         )
         attempt = Attempt(assigned, self._bench)
         self._attempts[job.id, job.fence] = attempt
         attempt.start()
+
+    def _take_gpus(self, job: JobRow) -> tuple[str, ...]:
+        """GPUs that neither an attempt here works on nor a deployment: as many as the job asks for, if they are free.
+
+        They are written down under the host's lock, so that no deployment is given them meanwhile.
+        """
+        taken = {gpu for attempt in self._attempts.values() for gpu in attempt.job.gpus}
+        with self._database.unit_of_work() as work:
+            work.hosts.lock(self._config.name)
+            room = work.hosts.room(self._config.name)
+            taken |= room.gpu_ids_taken if room is not None else set()
+            free = tuple(gpu for gpu in self._config.gpu_ids if gpu not in taken)[: job.gpus]
+            if len(free) == job.gpus:
+                work.jobs.hold_gpus(job.id, job.fence, free)
+        return free
 
     def _disown(self, job: JobRow) -> None:
         """The host holds the job but no attempt works on it: an earlier worker of this name died. No need to wait."""

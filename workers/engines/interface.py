@@ -63,6 +63,10 @@ class EngineOrder:
     base_dir: Path | None = None
     #: Of the base's manifest; None for a model of a hub, which has none.
     base_digest: str | None = None
+    #: Main memory that the process may use; None: as much as it likes.
+    memory_bytes: int | None = None
+    #: The GPUs that it may see, as CUDA_VISIBLE_DEVICES names them; without any it computes on the CPU.
+    gpu_ids: tuple[str, ...] = ()
 
 
 class EngineProcess(Protocol):

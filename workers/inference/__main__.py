@@ -55,7 +55,9 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
             wakeup=wakeup,
             threads=threads,
         )
-        reconciler = Reconciler(database, config.name, config.memory_bytes, settings.lease, means, warm, instance)
+        reconciler = Reconciler(
+            database, config.name, config.memory_bytes, settings.lease, means, config.gpu_ids, warm, instance
+        )
         log.info("inference worker %s: %d bytes of memory", config.name, config.memory_bytes)
         alive = sign_of_life()
         while not wakeup.stopping:

@@ -36,6 +36,10 @@ class Wanted:
     manifest: Manifest
     engine: str
     replicas: int
+    #: Main memory of each replica.
+    memory_bytes: int
+    #: GPUs of all replicas together; without any they compute on the CPU.
+    gpu_ids: tuple[str, ...] = ()
     #: For adapters: what they change.
     base: Base | None = None
 
@@ -47,12 +51,10 @@ class Wanted:
 
     def served_by(self, other: Wanted) -> bool:
         """Whether the engines of `other` serve this one as well."""
-        return (self.model, self.manifest.digest, self.engine, self.replicas) == (
-            other.model,
-            other.manifest.digest,
-            other.engine,
-            other.replicas,
-        )
+        return self._served() == other._served()
+
+    def _served(self) -> tuple[object, ...]:
+        return self.model, self.manifest.digest, self.engine, self.replicas, self.memory_bytes, self.gpu_ids
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,8 @@ class Service:
             port=0,
             key=secrets.token_urlsafe(32),
             threads=self._means.threads,
+            memory_bytes=self.wanted.memory_bytes,
+            gpu_ids=self.wanted.gpu_ids,
         )
         engine = self._means.engines[self.wanted.engine]
         self._next = ReplicaSet(engine, order, self.wanted.replicas, self._means.policy)

@@ -1,7 +1,7 @@
 """The reconciler makes what is deployed true on this host.
 
-Deployments are desired state in the database. The worker claims those that nobody serves and that fit its memory, and
-compares, every half second, what is wanted with what runs. It keeps serving while the database is away.
+Deployments are desired state in the database. The worker claims those that nobody serves and that fit beside its jobs,
+and compares, every half second, what is wanted with what runs. It keeps serving while the database is away.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Reconciler:
     memory_bytes: int
     lease: LeaseTimes
     means: Means
+    #: What deployments may get, as CUDA_VISIBLE_DEVICES names them.
+    gpu_ids: tuple[str, ...] = ()
     #: Keep a spare engine process that has imported its libraries.
     warm: bool = True
     #: Who works under the host's name (`workers.daemon.instance`).
@@ -93,15 +95,16 @@ class Reconciler:
         with self.database.unit_of_work() as work:
             if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
                 hold_name(work, self.host, "serving", self.instance, silent_s=self.lease.lease_s)
+                work.hosts.announce_serving(self.host, memory_bytes=self.memory_bytes, gpus=len(self.gpu_ids))
                 work.deployments.renew(self.host, lease_s=self.lease.lease_s)
             work.hosts.lock(self.host)
-            used_bytes = sum(row.memory_bytes for row in work.deployments.held(self.host))
-            used_bytes += sum(job.memory_bytes for job in work.queue.active(self.host))
-            while row := work.deployments.claim(
-                self.host, memory_bytes_free=self.memory_bytes - used_bytes, lease_s=self.lease.lease_s
+            while (room := work.hosts.room(self.host)) and (
+                row := work.deployments.claim(
+                    self.host, memory_bytes_free=room.memory_bytes, gpus_free=room.gpus, lease_s=self.lease.lease_s
+                )
             ):
                 log.info("deployment %s (%s) is claimed", row.name, row.id)
-                used_bytes += row.memory_bytes
+            self._give_gpus(work)
             rows = work.deployments.held(self.host)
             self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
         if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
@@ -111,8 +114,22 @@ class Reconciler:
             self._database_away = False
         return rows
 
+    def _give_gpus(self, work: UnitOfWork) -> None:
+        """Chooses by name what is counted already; the last ones first, as jobs take the first ones."""
+        for row in work.deployments.held(self.host):
+            room = work.hosts.room(self.host, beside=row.id) if len(row.gpu_ids) != row.gpus else None
+            if room is None:
+                continue
+            free = [gpu for gpu in reversed(self.gpu_ids) if gpu not in room.gpu_ids_taken]
+            # Those that it works on already stay.
+            chosen = [*(gpu for gpu in row.gpu_ids if gpu in free), *(gpu for gpu in free if gpu not in row.gpu_ids)]
+            if len(chosen) < row.gpus:
+                log.warning("deployment %s waits for %d GPUs; %d are free", row.name, row.gpus, len(chosen))
+                continue
+            work.deployments.hold_gpus(row.id, chosen[: row.gpus])
+
     def _adopt(self, now_s: float) -> None:
-        wanted = {row.id: row for row in self._rows if row.wanted}
+        wanted = {row.id: row for row in self._rows if row.wanted and len(row.gpu_ids) == row.gpus}
         for deployment_id, row in wanted.items():
             service = self.services.get(deployment_id)
             if service is None:
@@ -120,8 +137,9 @@ class Reconciler:
             elif not service.ending and service.wanted.generation != row.generation:
                 service.want(self._wanted(row), now_s)
             # else: wanted again while it is being stopped; a new one follows when it is gone.
+        held = {row.id for row in self._rows if row.wanted}
         for deployment_id, service in self.services.items():
-            if deployment_id not in wanted:
+            if deployment_id not in held:
                 service.end(now_s)
 
     def _wanted(self, row: DeploymentRow) -> Wanted:
@@ -134,6 +152,8 @@ class Reconciler:
             manifest=Manifest.model_validate(version.manifest),
             engine=row.engine,
             replicas=row.replicas,
+            memory_bytes=row.memory_bytes // row.replicas,
+            gpu_ids=tuple(row.gpu_ids),
             base=self._bases.get(row.id),
         )
 

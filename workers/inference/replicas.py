@@ -95,12 +95,12 @@ class ReplicaSet:
         if self._stopping_since_s is not None:
             self._press_on(now_s, self._stopping_since_s)
             return
-        for member in self._members:
+        for number, member in enumerate(self._members):
             if self.failure is not None:
                 break
             if member.process is None:
                 if now_s >= member.start_again_at_s:
-                    self._start(member, now_s)
+                    self._start(member, self._order_of(number), now_s)
             else:
                 self._look_at(member, member.process, now_s)
         if self.failure is not None:
@@ -119,10 +119,15 @@ class ReplicaSet:
     def stopped(self) -> bool:
         return self._stopping_since_s is not None and not self.pids
 
-    def _start(self, member: _Replica, now_s: float) -> None:
+    def _order_of(self, number: int) -> EngineOrder:
+        """Each replica sees one of the GPUs, in turn: the engine computes on one only."""
+        gpu_ids = self.order.gpu_ids
+        return replace(self.order, gpu_ids=(gpu_ids[number % len(gpu_ids)],)) if gpu_ids else self.order
+
+    def _start(self, member: _Replica, order: EngineOrder, now_s: float) -> None:
         member.started_at_s = now_s
         try:
-            member.process = self.engine.start(self.order)
+            member.process = self.engine.start(order)
         except OSError as error:
             self._count_death(member, f"could not be started: {error}", "", now_s)
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from scheduling.decisions import Host, Resources, Running, Snapshot, Waiting
 from storage.database import UnitOfWork
+from storage.repositories.deployments import Taken
 from storage.repositories.queue import Place, QueuedJob
 from storage.tables import HostRow
 
@@ -39,16 +40,20 @@ def _hosts(work: UnitOfWork, places: Iterable[Place], rows: Iterable[HostRow]) -
         running[place.host].append(Running(Resources(place.slots, place.memory_bytes, place.gpus), _ends_in_s(place)))
     # A deployment does not end by waiting for it, so what it takes is no part of the capacity that a large job may
     # wait for: counted as merely in use, it would let such a job hold back the whole queue for ever.
-    served = work.deployments.memory_bytes_by_host()
+    served = work.deployments.taken_by_host()
     return [
         Host(
             name=row.name,
-            total=Resources(row.slots, max(0, row.memory_bytes - served.get(row.name, 0)), row.gpus),
+            total=_beside(row, served.get(row.name, Taken())),
             running=tuple(running[row.name]),
         )
         for row in rows
         if row.accepting and row.slots > 0
     ]
+
+
+def _beside(row: HostRow, served: Taken) -> Resources:
+    return Resources(row.slots, max(0, row.memory_bytes - served.memory_bytes), max(0, row.gpus - served.gpus))
 
 
 def _ends_in_s(place: Place) -> float:
@@ -69,4 +74,5 @@ def _waiting(job: QueuedJob) -> Waiting:
         time_limit_s=job.max_runtime_s + BESIDE_RUNTIME_S,
         avoid_hosts=frozenset(job.avoided_hosts),
         followed=job.followed,
+        boost=job.boost,
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from jobspecs.hosts import HOST_REMEDIES, HostReason
-from jobspecs.lifecycle import JobState
+from jobspecs.lifecycle import JobState, Reason
+from jobspecs.manifest import Manifest, ManifestFile
+from storage.database import UnitOfWork
 from storage.settings import LeaseTimes
 from storage.tables import HostRow
 from tests.workers.harness import Harness
@@ -82,31 +84,71 @@ def test_a_host_without_room_says_so(harness: Harness) -> None:
     assert (host(harness).accepting, host(harness).reason) == (False, HostReason.disk_full)
 
 
+class Begun:
+    """An attempt that only notes its job."""
+
+    finished = False
+    unkillable = False
+    record = SimpleNamespace(lease=SimpleNamespace(observe=lambda state: None))
+
+    def __init__(self, job: Any, bench: Any) -> None:
+        self.job = job
+
+    def start(self) -> None:
+        pass
+
+
+def begin(one: Supervisor, harness: Harness, gpus: int) -> UUID:
+    """Gives the host a job that asks for so many GPUs."""
+    job_id = harness.submit("plain", gpus=gpus)
+    with harness.database.unit_of_work() as work:
+        work.jobs.assign(job_id, "one", lease_s=60)
+    one._look()
+    return job_id
+
+
+def gpus_of(one: Supervisor) -> list[tuple[str, ...]]:
+    return [attempt.job.gpus for attempt in one._attempts.values()]
+
+
 def test_a_job_gets_gpus_by_the_names_that_the_worker_sees(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun: list[Any] = []
-
-    class Begun:
-        finished = False
-        unkillable = False
-
-        def __init__(self, job: Any, bench: Any) -> None:
-            self.job = job
-            begun.append(job)
-
-        def start(self) -> None:
-            pass
-
     monkeypatch.setattr("workers.agent.supervisor.Attempt", Begun)
     one = supervisor(harness, PlatformClock(), CUDA_VISIBLE_DEVICES="3,GPU-8932f937,5")
     one._announce()
     assert host(harness).gpus == 3
     for gpus in (1, 2):
-        job_id = harness.submit("plain", gpus=gpus)
-        with harness.database.unit_of_work() as work:
-            work.jobs.assign(job_id, "one", lease_s=60)
-        one._look()
-        monkeypatch.setattr(Begun, "record", SimpleNamespace(lease=SimpleNamespace(observe=lambda state: None)), False)
-    assert [job.gpus for job in begun] == [("3",), ("GPU-8932f937", "5")]
+        begin(one, harness, gpus)
+    assert gpus_of(one) == [("3",), ("GPU-8932f937", "5")]
+
+
+def test_a_job_never_gets_a_gpu_that_a_deployment_works_on(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.agent.supervisor.Attempt", Begun)
+    one = supervisor(harness, PlatformClock(), CUDA_VISIBLE_DEVICES="0,1,2")
+    one._announce()
+    with harness.database.unit_of_work() as work:
+        serve(work, "one", gpu_ids=["0"])
+    job_id = begin(one, harness, 1)
+    waiting = begin(one, harness, 2)
+    assert gpus_of(one) == [("1",)]
+    with harness.database.unit_of_work() as work:
+        held, empty = work.jobs.get(job_id), work.jobs.get(waiting)
+        assert held and empty
+        assert (held.gpu_ids, empty.gpu_ids) == (["1"], [])
+        ended = work.jobs.end_attempt(job_id, reason=Reason.worker_stopped, message="", actor="host:one")
+        assert ended
+        assert ended.gpu_ids == []
+
+
+def serve(work: UnitOfWork, host_name: str, *, gpu_ids: list[str]) -> None:
+    """Plays an inference worker on the host."""
+    owner = work.users.ensure("ada")
+    manifest = Manifest(artifact="model", files=(ManifestFile(path="a", bytes=1, sha256="0" * 64),))
+    version = work.models.add_version(owner.id, "model", manifest=manifest, prefix="models/x")
+    row = work.deployments.want(
+        owner.id, "model", model_version_id=version.id, engine="embedded", replicas=1, memory_bytes=1, gpus=len(gpu_ids)
+    )
+    assert work.deployments.claim(host_name, memory_bytes_free=1, gpus_free=len(gpu_ids), lease_s=60)
+    work.deployments.hold_gpus(row.id, gpu_ids)
 
 
 @pytest.mark.parametrize("reason", HostReason)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobspecs.lifecycle import Reason
-from workers.engines.embedded.engine import EmbeddedProcess
+from workers.engines.embedded.engine import LOG_BYTES_MAX, EmbeddedEngine, EmbeddedProcess
 from workers.engines.interface import EngineFailure
 
 
@@ -23,3 +24,14 @@ def test_what_a_library_prints_is_not_taken_for_a_status(process: EmbeddedProces
     assert process.failure() is None
     process._take(b'{"state": "failed", "reason": "invalid_model", "message": "why"}')
     assert process.failure() == EngineFailure(Reason.invalid_model, "why")
+
+
+def test_the_log_of_a_long_life_stays_within_its_bound_and_none_is_left_by_a_killed_worker(
+    process: EmbeddedProcess, tmp_path: Path
+) -> None:
+    log = next(tmp_path.glob("engine-*.log"))
+    os.truncate(log, LOG_BYTES_MAX + 1)
+    process.state()
+    assert log.stat().st_size <= LOG_BYTES_MAX
+    EmbeddedEngine(tmp_path)
+    assert not log.exists()

@@ -16,10 +16,11 @@ from tokenizers.pre_tokenizers import Split
 
 from corpus.conversations.template_process import ConfinedTemplate
 from jobspecs.kinds.finetune_llm import Lora
+from scheduling.estimates.serving import PROMPT_TOKENS_PER_STEP
 from tests.weights import stories260k
 from workers.engines.embedded.batching import Overloaded
-from workers.engines.embedded.generation.answers import Finish, Step, Written, whole
-from workers.engines.embedded.generation.generator import PROMPT_TOKENS_PER_STEP, Generator, PromptTooLong
+from workers.engines.embedded.generation.answers import Answer, Finish, Step, Written, whole
+from workers.engines.embedded.generation.generator import Generator, PromptTooLong
 from workers.engines.embedded.generation.language_model import ChatTemplateFailed, LanguageModel
 from workers.engines.embedded.generation.sampling import Sampling
 from workers.local_models.adapters import new_adapter, write_adapter
@@ -211,6 +212,27 @@ def test_a_template_that_does_not_end_fails_its_request_while_others_are_answere
     assert asyncio.run(run()).end.new_tokens == 5
     assert generator.stuck_s() == 0
     template.close()
+
+
+def test_no_more_tokens_grow_at_once_than_the_memory_has_room_for() -> None:
+    small = Generator(LanguageModel.load(stories260k()), tokens_max=100)
+    assert small.model.context_tokens == 100
+
+    async def run() -> int:
+        prompt = await small.encode("Once")
+        answers = [small.start(prompt, Sampling(40, temperature=0, seed=1)) for _ in range(4)]
+        most = 0
+
+        async def listen(answer: Answer) -> None:
+            nonlocal most
+            async for _ in answer:
+                most = max(most, sum(task.tokens_at_most for task in list(small._active)))
+
+        await asyncio.gather(*map(listen, answers))
+        return most
+
+    assert 80 < asyncio.run(run()) <= 100
+    small.close()
 
 
 def test_a_failing_step_ends_its_own_answer_only(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,15 @@ class Place:
             version = work.models.add_version(self.owner_id, name, manifest=manifest, prefix=prefix)
         return version.id, manifest, prefix
 
-    def deploy(self, name: str, version_id: UUID, *, replicas: int = 1, engine: str = "embedded") -> None:
+    def deploy(
+        self,
+        name: str,
+        version_id: UUID,
+        *,
+        replicas: int = 1,
+        engine: str = "embedded",
+        memory_bytes: int = 1 << 20,
+    ) -> None:
         with self.database.unit_of_work() as work:
             work.deployments.want(
                 self.owner_id,
@@ -105,7 +113,7 @@ class Place:
                 model_version_id=version_id,
                 engine=engine,
                 replicas=replicas,
-                memory_bytes=1 << 20,
+                memory_bytes=memory_bytes,
             )
 
     def undeploy(self, name: str) -> None:
@@ -173,7 +181,7 @@ def place(services: Any, object_settings: dict[str, Any], tmp_path_factory: pyte
         "EIGENWERK_S3_ACCESS_KEY": access.access_key,
         "EIGENWERK_S3_SECRET_KEY": access.secret_key,
         "EIGENWERK_S3_BUCKET": access.bucket,
-        "EIGENWERK_MEMORY_BYTES": str(1 << 30),
+        "EIGENWERK_MEMORY_BYTES": str(1 << 32),
     }
     place = Place(database, store, environment, tmp_path_factory.mktemp("inference"), owner_id, server_url, name)
     yield place

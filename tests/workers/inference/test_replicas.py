@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,17 @@ def test_two_sets_never_choose_the_same_port(engine: FakeEngine) -> None:
     assert len({replicas.endpoint for replicas in sets}) == 50
     for replicas in sets:
         replicas.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("gpu_ids", "seen"),
+    [((), [(), (), ()]), (("3",), [("3",)] * 3), (("3", "GPU-1"), [("3",), ("GPU-1",), ("3",)])],
+    ids=["cpu", "shared", "in turn"],
+)
+def test_each_replica_sees_one_gpu_of_the_deployment(
+    engine: FakeEngine, gpu_ids: tuple[str, ...], seen: list[tuple[str, ...]]
+) -> None:
+    replicas = ReplicaSet(engine, replace(ORDER, gpu_ids=gpu_ids), 3, POLICY)
+    replicas.tick(0)
+    assert [order.gpu_ids for order in engine.orders] == seen
+    replicas.stop(1)

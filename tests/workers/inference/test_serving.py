@@ -54,7 +54,7 @@ class AtOnce(Executor):
 
 def wanted(generation: int, version: int, replicas: int = 1) -> Wanted:
     manifest = Manifest(artifact="model", files=(ManifestFile(path="a", bytes=version, sha256="0" * 64),))
-    return Wanted(DEPLOYMENT_ID, generation, f"alice/m@{version}", f"v{version}", manifest, "fake", replicas)
+    return Wanted(DEPLOYMENT_ID, generation, f"alice/m@{version}", f"v{version}", manifest, "fake", replicas, 1)
 
 
 @dataclass
@@ -198,3 +198,14 @@ def test_an_adapter_without_its_base_fails_with_the_reason(scene: Scene) -> None
     observed = scene.ticks(0)
     assert (observed.state, observed.reason, observed.message) == ("failed", "invalid_model", "alice/base@1 is gone")
     assert not scene.engine.started
+
+
+def test_more_memory_is_a_reason_to_start_new_engines(scene: Scene) -> None:
+    scene.ticks(0)
+    scene.ready()
+    scene.ticks(1)
+    scene.service.want(replace(wanted(2, 1), memory_bytes=2), 2)
+    scene.ticks(2)
+    assert [order.memory_bytes for order in scene.engine.orders] == [1, 2]
+    scene.ready()
+    assert scene.ticks(3).state == "ready"

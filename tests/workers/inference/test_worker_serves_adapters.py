@@ -28,7 +28,7 @@ def test_a_trained_adapter_chats_over_its_registered_base(place: Place, worker: 
     _, base_manifest, _ = place.register_folder("stories", base)
     adapter = trained_adapter(tmp_path, ModelOrigin(reference="alice/renamed@7", digest=base_manifest.digest))
     version_id, _, _ = place.register_folder("teller", adapter)
-    place.deploy("teller", version_id)
+    place.deploy("teller", version_id, memory_bytes=1 << 30)
     row = place.in_state("teller", "ready")
     answer = httpx.post(
         f"{row.endpoint}/v1/chat/completions",

@@ -71,9 +71,16 @@ def test_losses_are_per_token_and_their_paired_difference_decides(gain: float, r
 
 @pytest.mark.parametrize(("shift", "helped"), [(1.0, "yes"), (-1.0, "no"), (0.0, "unclear")])
 def test_preferences_are_judged_by_their_rewards(shift: float, helped: str) -> None:
-    rewards = np.random.default_rng(2).normal(size=60) + shift
+    rewards = np.append(np.random.default_rng(2).normal(size=60) + shift, 0.0)
     verdict = judge(held_out(0.5), rewards)
     assert verdict.helped == helped
     assert verdict.reward_margin is not None and verdict.reward_accuracy is not None
     assert verdict.reward_margin.value == pytest.approx(rewards.mean())
     assert verdict.reward_accuracy.value == pytest.approx((rewards > 0).mean())
+    document = verdict.as_json()
+    assert document["rewards"]["margin"]["value"] == verdict.reward_margin.value
+    assert document["rewards"]["accuracy"]["value"] == verdict.reward_accuracy.value
+    assert f"{(rewards > 0).mean():.0%} of held-out preferences" in document["sentence"]
+    assert f"reward margin {rewards.mean():+.3f}" in document["sentence"]
+    assert [system["system"] for system in document["systems"]] == ["fine-tuned", "base model"]
+    assert document["systems"][1]["perplexity"] == pytest.approx(np.exp(verdict.before.value))

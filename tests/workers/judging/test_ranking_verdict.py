@@ -91,3 +91,38 @@ def test_rankings_are_told_from_pairs_with_a_score() -> None:
     assert not has_rankings(np.arange(9) % 2, np.arange(9))
     half_alone = np.array([1, 0, 0.5, 0.5]), np.array([0, 0, 1, 2])
     assert not has_rankings(*half_alone)
+
+
+def test_scores_without_rankings_are_judged_by_their_correlation() -> None:
+    generator = np.random.default_rng(3)
+    labels = generator.random(40)
+    good, bad = labels + 0.1 * generator.normal(size=40), generator.normal(size=40)
+    alone = judge_rankings(labels, np.arange(40), {"fine-tuned": good, "BM25": bad})
+    assert (alone.metric, alone.judged, alone.helped) == ("spearman", 40, "yes")
+    assert alone.systems[0].value == pytest.approx(spearmanr(labels, good).statistic)
+    # Unlike labels within the queries, none of which counts as relevant.
+    weak = judge_rankings(labels * 0.4, np.arange(40) // 4, {"fine-tuned": good, "BM25": bad})
+    assert weak.metric == "spearman"
+    assert [own.low for own in weak.systems] == pytest.approx([own.low for own in alone.systems])
+
+
+def test_a_label_of_one_half_is_relevant_and_equal_labels_are_no_order() -> None:
+    labels = np.array([0.5, 0, 0, 1, 1, 1, 0.4, 0, 0.0])
+    verdict = judge_rankings(labels, np.arange(9) // 3, {"fine-tuned": labels, "BM25": -labels})
+    assert verdict.judged == 1 and verdict.systems[0].value == 1
+
+
+def test_the_json_tells_the_difference_to_the_best_other_system() -> None:
+    labels, groups = some_pairs(40, 5)
+    noise = np.random.default_rng(4).normal(size=len(labels))
+    verdict = judge_rankings(labels, groups, {"fine-tuned": 4 * labels + noise, "BM25": noise, "bi": -labels})
+    document = verdict.as_json()
+    own, best = document["systems"][0], max(document["systems"][1:], key=lambda system: system["value"])
+    assert document["difference"]["value"] == pytest.approx(own["value"] - best["value"])
+    assert document["difference"]["low"] < document["difference"]["value"] < document["difference"]["high"]
+    assert document.keys() == {"sentence", "helped", "metric", "judged", "difference", "systems"}
+    assert (document["helped"], document["metric"], document["judged"]) == ("yes", "ndcg_at_10", 40)
+    assert document["sentence"] == (
+        f"Training helped: nDCG@10 {own['value']:.3f} on 40 held-out queries, BM25 {best['value']:.3f}."
+    )
+    assert pearson(np.array([0.0, 1e-3]), np.array([0.0, 1e-3])) == pytest.approx(1)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from corpus.splits import shares
 from workers.judging.verdict import judge, mcnemar_p, score, wilson_interval
 
 
@@ -76,14 +75,16 @@ def test_the_verdict_says_whether_it_helped(ours: int, svm: int, helped: str, wo
     assert verdict.as_json()["baselines"][0]["accuracy"] == svm / 100
 
 
-@pytest.mark.parametrize(
-    ("counts", "total", "least", "expected"),
-    [
-        ([75, 25], 20, 1, [15, 5]),
-        ([98, 1, 1], 10, 1, [8, 1, 1]),
-        ([3, 3, 3], 4, 1, [2, 1, 1]),
-        ([2, 100], 50, 2, [2, 48]),
-    ],
-)
-def test_places_are_dealt_by_largest_remainder(counts: list[int], total: int, least: int, expected: list[int]) -> None:
-    assert shares(counts, total, least) == expected
+def test_the_verdict_holds_what_its_sentence_says() -> None:
+    truth = np.array([0, 1] * 20)
+    verdict = judge(truth, ("a", "b"), truth, {"svm": 1 - truth, "majority": truth * 0})
+    assert verdict.model.system == "fine-tuned" and verdict.model.accuracy == 1
+    assert [score.system for score in verdict.baselines] == ["svm", "majority"]
+    assert verdict.p_value == mcnemar_p(20, 0) and verdict.helped == "yes"
+
+
+def test_a_class_that_is_neither_there_nor_claimed_scores_0() -> None:
+    truth = np.array([0, 0, 1])
+    unused = score("it", truth, truth, ("a", "b", "c")).per_class["c"]
+    assert (unused.precision, unused.recall, unused.f1, unused.rows) == (0, 0, 0, 0)
+    assert mcnemar_p(1, 0) == mcnemar_p(0, 1) == 1.0

@@ -25,7 +25,7 @@ def database(database_url: str) -> Iterator[Database]:
         yield opened
 
 
-def submit(database: Database, memory_gib: int) -> UUID:
+def submit(database: Database, memory_gib: int, gpus: int = 0) -> UUID:
     with database.unit_of_work() as work:
         owner = work.users.ensure("ada")
         row, _ = work.jobs.submit(
@@ -35,7 +35,7 @@ def submit(database: Database, memory_gib: int) -> UUID:
             inputs={},
             slots=1,
             memory_bytes=memory_gib * GIB,
-            gpus=0,
+            gpus=gpus,
             max_runtime_s=3600,
             request_sha256="0",
             idempotency_key=str(uuid4()),
@@ -43,7 +43,7 @@ def submit(database: Database, memory_gib: int) -> UUID:
     return row.id
 
 
-def serve(database: Database, memory_gib: int) -> None:
+def serve(database: Database, memory_gib: int, gpus: int = 0) -> None:
     manifest = Manifest(artifact="model", files=(ManifestFile(path="a", bytes=1, sha256="0" * 64),))
     with database.unit_of_work() as work:
         owner = work.users.ensure("ada")
@@ -55,8 +55,9 @@ def serve(database: Database, memory_gib: int) -> None:
             engine="embedded",
             replicas=1,
             memory_bytes=memory_gib * GIB,
+            gpus=gpus,
         )
-        assert work.deployments.claim("laptop", memory_bytes_free=8 * GIB, lease_s=60)
+        assert work.deployments.claim("laptop", memory_bytes_free=8 * GIB, gpus_free=gpus, lease_s=60)
 
 
 def state(database: Database, job: UUID) -> str:
@@ -89,6 +90,16 @@ def test_a_host_that_takes_no_jobs_is_not_in_the_snapshot(database: Database) ->
         work.hosts.announce("laptop", slots=2, memory_bytes=8 * GIB, gpus=0, accepting=False)
         assert take_snapshot(work).hosts == []
     assert tick(database, lease_s=60) == 0
+
+
+def test_gpus_of_deployments_are_not_given_to_jobs(database: Database) -> None:
+    with database.unit_of_work() as work:
+        work.hosts.announce("laptop", slots=2, memory_bytes=8 * GIB, gpus=2, accepting=True)
+    submit(database, memory_gib=1, gpus=1)
+    second = submit(database, memory_gib=1, gpus=1)
+    serve(database, memory_gib=1, gpus=1)
+    assert tick(database, lease_s=60) == 1
+    assert state(database, second) == "queued"
 
 
 def test_a_late_job_is_expected_to_take_as_long_again_as_it_is_late(database: Database) -> None:

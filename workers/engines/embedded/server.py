@@ -60,7 +60,8 @@ def read_order(stream: BinaryIO) -> EngineOrder | None:
         return None
     fields: dict[str, Any] = json.loads(line)
     base_dir = Path(fields["base_dir"]) if fields.get("base_dir") else None
-    return EngineOrder(**{**fields, "model_dir": Path(fields["model_dir"]), "base_dir": base_dir})
+    gpu_ids = tuple(fields.get("gpu_ids", ()))
+    return EngineOrder(**{**fields, "model_dir": Path(fields["model_dir"]), "base_dir": base_dir, "gpu_ids": gpu_ids})
 
 
 def load(order: EngineOrder) -> ServedModel:
@@ -140,6 +141,8 @@ def main(parent_pid: int) -> int:
     order = read_order(sys.stdin.buffer)
     if order is None:
         return 0
+    # CUDA reads it when it is first used, which nothing has done yet.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(order.gpu_ids)
     try:
         served = load(order)
     except Exception as error:

@@ -14,11 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
 
+from scheduling.estimates.serving import ANSWERS_MAX, CACHED_TOKENS_MAX, PROMPT_TOKENS_PER_STEP
 from workers.engines.embedded.batching import Overloaded, as_exception
 from workers.engines.embedded.generation.answers import Answer, End, Finish, Step
 from workers.engines.embedded.generation.language_model import LanguageModel
@@ -30,14 +31,8 @@ log = logging.getLogger(__name__)
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
-#: Answers that grow at the same time.
-ACTIVE_MAX = 16
-#: Tokens (prompts, and answers at their longest) that growing answers may need in all: it bounds keys and values.
-ACTIVE_TOKENS_MAX = 32_768
 #: Requests that may wait; beyond it they are refused.
 WAITING_MAX = 128
-#: Tokens of a prompt that are read in one step.
-PROMPT_TOKENS_PER_STEP = 512
 #: Tokens of one answer, whatever the request asks for.
 NEW_TOKENS_MAX = 8192
 
@@ -66,9 +61,16 @@ class _Task:
 class Generator:
     """Generates with one model on a thread of its own."""
 
-    def __init__(self, model: LanguageModel, active_max: int = ACTIVE_MAX, waiting_max: int = WAITING_MAX) -> None:
-        self.model = model
-        self._active_max, self._waiting_max = active_max, waiting_max
+    def __init__(
+        self,
+        model: LanguageModel,
+        active_max: int = ANSWERS_MAX,
+        waiting_max: int = WAITING_MAX,
+        tokens_max: int = CACHED_TOKENS_MAX,
+    ) -> None:
+        """`tokens_max`: of all growing answers together, prompts included: it bounds keys and values."""
+        self.model = replace(model, context_tokens=min(model.context_tokens, tokens_max))
+        self._active_max, self._waiting_max, self._tokens_max = active_max, waiting_max, tokens_max
         self._waiting: deque[_Task] = deque()
         self._active: list[_Task] = []
         self._closed = False
@@ -167,8 +169,8 @@ class Generator:
                 tokens = sum(task.tokens_at_most for task in self._active)
                 while self._waiting and len(self._active) < self._active_max:
                     tokens += self._waiting[0].tokens_at_most
-                    # One answer alone always fits: the context is bounded elsewhere.
-                    if self._active and tokens > ACTIVE_TOKENS_MAX:
+                    # One answer alone always fits: so short is the context.
+                    if self._active and tokens > self._tokens_max:
                         break
                     self._active.append(self._waiting.popleft())
                 if self._active:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from corpus.conversations.chat_template import RenderingError
 from corpus.conversations.template_process import ConfinedTemplate
+from scheduling.estimates.serving import CACHED_TOKENS_MAX
 from workers.local_models.base_model import first_line, invalid_model, load_causal_lm, load_tokenizer, read_json
 from workers.local_models.devices import move_to
 from workers.local_models.on_demand import OnDemand
@@ -23,8 +24,6 @@ peft: Any = OnDemand("peft")
 
 _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _TOKENIZER = "tokenizer_config.json"
-#: Longer texts would need more memory for keys and values than an engine is given.
-_CONTEXT_TOKENS_MAX = 32_768
 #: Text that one conversation may become: twice the largest body. Tokenizers read a million characters in a second.
 _RENDERED_CHARS_MAX = 4_000_000
 
@@ -76,7 +75,7 @@ class LanguageModel:
         return cls(
             model=cast(PreTrainedModel, move_to(model, device).eval()),
             tokenizer=tokenizer,
-            context_tokens=min(loaded.max_tokens, _CONTEXT_TOKENS_MAX),
+            context_tokens=min(loaded.max_tokens, CACHED_TOKENS_MAX),
             end_tokens=_end_tokens(model, tokenizer),
             device=device,
             defaults=_defaults(model),

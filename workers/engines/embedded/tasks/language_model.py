@@ -6,12 +6,19 @@ from typing import Any
 
 from starlette.routing import Route
 
+from jobspecs.lifecycle import Reason
+from scheduling.estimates.serving import CACHED_TOKENS_MAX, cache_bytes_per_token, cached_tokens
+from scheduling.estimates.shapes import shape_of
 from workers.engines.embedded.dialects.openai import OpenAIRoutes
 from workers.engines.embedded.dialects.tgi import TgiRoutes
 from workers.engines.embedded.generation.generator import NEW_TOKENS_MAX, WAITING_MAX, Generator
 from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.engines.embedded.generation.requests import STOPS_MAX
 from workers.engines.interface import EngineOrder
+from workers.run.context import RunFailed
+
+#: Tokens of a conversation that is worth having.
+_TOKENS_MIN = 256
 
 
 class ServedLanguageModel:
@@ -23,8 +30,9 @@ class ServedLanguageModel:
 
     @classmethod
     def load(cls, order: EngineOrder) -> ServedLanguageModel:
-        """Raises RunFailed(invalid_model) when the artifact is no complete language model."""
-        return cls(order.model, Generator(LanguageModel.load(order.model_dir, order.threads, order.base_dir)))
+        """Raises RunFailed: invalid_model for no complete language model, unsatisfiable with too little memory."""
+        model = LanguageModel.load(order.model_dir, order.threads, order.base_dir)
+        return cls(order.model, Generator(model, tokens_max=_tokens_max(model, order)))
 
     def routes(self) -> list[Route]:
         return [*OpenAIRoutes(self._name, self._generator).routes(), *TgiRoutes(self._generator).routes()]
@@ -50,3 +58,19 @@ class ServedLanguageModel:
 
     def close(self) -> None:
         self._generator.close()
+
+
+def _tokens_max(model: LanguageModel, order: EngineOrder) -> int:
+    """Tokens whose keys and values fit into the memory that the deployment was given. On a GPU they are not there."""
+    shape = shape_of(model.model.config.to_dict())
+    if order.memory_bytes is None or shape is None or model.device.type != "cpu":
+        return CACHED_TOKENS_MAX
+    tokens = cached_tokens(shape, order.memory_bytes)
+    if tokens < _TOKENS_MIN:
+        needed = order.memory_bytes + (_TOKENS_MIN - tokens) * cache_bytes_per_token(shape)
+        raise RunFailed(
+            Reason.unsatisfiable,
+            f"Each replica of this deployment has {order.memory_bytes / 2**30:.2f} GiB of memory, and this model needs "
+            f"{needed / 2**30:.2f} GiB to answer at all. Deploy it with a larger memory_gib, or without one.",
+        )
+    return tokens

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from api.jobs.inspection_cache import new_folder
+from api.inspection_cache import new_folder
 from api.parts import Parts
 from api.references.hub import fetch_file
 from api.registry.imported_files import CONFIG_BYTES_MAX

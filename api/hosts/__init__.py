@@ -1,0 +1,1 @@
+"""Hosts: what workers offer, and why one takes no jobs."""

@@ -1,0 +1,33 @@
+"""The shapes of hosts in answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel
+
+
+class Host(BaseModel):
+    """A worker that runs jobs, as it last announced itself."""
+
+    object: Literal["host"] = "host"
+    name: str
+    #: Announced itself within the last half minute.
+    alive: bool
+    #: Takes jobs; otherwise `reason` says why not, and `remedy` what to do.
+    accepting: bool
+    reason: str | None
+    message: str | None
+    remedy: str | None
+    slots: int
+    memory_bytes: int
+    gpus: int
+    #: Seconds by which its clock is ahead of the database's.
+    clock_offset_s: float | None
+    seen_at: datetime
+
+
+class HostList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Host]

@@ -1,0 +1,50 @@
+"""Whether a deployment has a place: what it needs and what hosts have go in, a problem or None comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobspecs.problems import Problem
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Main memory in bytes and whole GPUs, of all replicas together; also what a host has of them."""
+
+    memory_bytes: int
+    gpus: int = 0
+
+    def fit(self, room: Needs) -> bool:
+        return self.memory_bytes <= room.memory_bytes and self.gpus <= room.gpus
+
+    def __str__(self) -> str:
+        return f"{self.memory_bytes / _GIB:.2f} GiB of memory" + (f" and {self.gpus} GPUs" if self.gpus else "")
+
+
+def why_no_host_serves(needs: Needs, hosts: Sequence[Needs]) -> Problem | None:
+    """Why no known host, even an empty one, could serve it. None when one could, or when no host is known yet."""
+    if not hosts or any(needs.fit(host) for host in hosts):
+        return None
+    largest = max(hosts, key=lambda host: (host.gpus >= needs.gpus, host.memory_bytes))
+    field = "gpus" if largest.gpus < needs.gpus else "memory_gib"
+    return Problem(
+        field=field,
+        message=f"the deployment needs {needs}; no host has that (the largest has {largest}).",
+        remedy="Ask for less, use fewer replicas, or add a worker.",
+    )
+
+
+def why_it_cannot_stay(needs: Needs, host: str, room: Needs) -> Problem | None:
+    """Why a deployment that is being served can't grow to this on its host. `room`: what is free, its own included."""
+    if needs.fit(room):
+        return None
+    return Problem(
+        field="gpus" if room.gpus < needs.gpus else "memory_gib",
+        message=f"the deployment is served on {host} and would need {needs}; beside jobs and other deployments that "
+        f"host has {Needs(max(0, room.memory_bytes), max(0, room.gpus))}.",
+        remedy="It is served on as it was. Ask for less, wait until jobs there have ended, or undeploy it and deploy "
+        "it again, so that another host can take it.",
+    )
