@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from api.datasets.schemas import (
     Dataset,
@@ -92,7 +92,7 @@ def push(
     # without an answer may have happened.
     with parts.database.unit_of_work() as work:
         work.garbage.add(folder, bytes_total=received.bytes, after_s=_PUSH_SECONDS_MAX)
-    parts.objects.upload_file(received.path, key, sha256=received.sha256)
+    parts.objects.upload_file(received.path, key, sha256=received.sha256, should_stop=parts.stopping.is_set)
     with parts.database.unit_of_work() as work:
         row = work.datasets.add_version(
             user.reach("datasets.write").maker,
@@ -118,7 +118,7 @@ def _heal(parts: Parts, row: DatasetVersionRow, received: Received) -> None:
     if parts.objects.holds(row.key, sha256=row.sha256, bytes_total=row.bytes):
         return
     log.warning("data set version %s had lost its object and gets it back", row.id)
-    parts.objects.upload_file(received.path, row.key, sha256=received.sha256)
+    parts.objects.upload_file(received.path, row.key, sha256=received.sha256, should_stop=parts.stopping.is_set)
     with parts.database.unit_of_work() as work:
         folder = row.key.rpartition("/")[0]
         if not work.garbage.named_by_versions([folder]):
@@ -139,9 +139,9 @@ def _same_content(
 
 def list_datasets(parts: Parts, user: Principal) -> DatasetList:
     with parts.database.unit_of_work() as work:
-        newest: dict[str, DatasetVersionRow] = {}
+        newest: dict[UUID, DatasetVersionRow] = {}
         for row in work.datasets.list_versions(user.reach("datasets.read")):
-            newest.setdefault(row.dataset.name, row)
+            newest.setdefault(row.dataset_id, row)
         return DatasetList(data=[version_of(row) for row in newest.values()])
 
 
