@@ -63,7 +63,7 @@ def profiled(
 ) -> DatasetProfile:
     """Reads every row of the file. Raises what `Confinement.run` raises."""
     arguments = {"path": received.path.resolve(), "fmt": table, "file_name": file_name}
-    limits = table_limits(received.bytes)
+    limits = table_limits(received.bytes, table)
     return DatasetProfile.model_validate(parts.confinement.run("profile", arguments, limits, should_stop))
 
 
@@ -208,7 +208,8 @@ def first_rows(
             "count": count,
             "cut": wanted < row.bytes,
         }
-        rows: list[dict[str, Any]] = parts.confinement.run("first_rows", arguments, table_limits(wanted), should_stop)
+        limits = table_limits(wanted, table)
+        rows: list[dict[str, Any]] = parts.confinement.run("first_rows", arguments, limits, should_stop)
         return rows
 
 
