@@ -20,6 +20,7 @@ from api.generation.endpoints import router as generation
 from api.generation.model_endpoints import router as model_generation
 from api.generation.model_endpoints import tgi_router as tgi_generation
 from api.health.endpoints import router as health
+from api.health.figures import FiguresCache
 from api.health.service import ReadinessProbe
 from api.hosts.endpoints import router as hosts
 from api.jobs.endpoints import router as jobs
@@ -79,6 +80,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.parts = Parts.make(settings)
     app.state.metrics = metrics
     app.state.readiness = ReadinessProbe(app.state.parts)
+    app.state.figures = FiguresCache(app.state.parts.database)
     for router in _ROUTERS:
         app.include_router(router)
     check_routes(app)

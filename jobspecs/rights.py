@@ -13,13 +13,15 @@ from datetime import datetime
 from typing import Literal, get_args
 from uuid import UUID
 
-Scope = Literal["read", "write", "admin"]
+#: `metrics` is for who watches the platform: it opens figures and nothing that anybody owns.
+Scope = Literal["read", "write", "metrics", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 #: A scope, and what it includes.
 INCLUDES: Mapping[Scope, frozenset[Scope]] = {
     "read": frozenset({"read"}),
     "write": frozenset({"read", "write"}),
-    "admin": frozenset({"read", "write", "admin"}),
+    "metrics": frozenset({"metrics"}),
+    "admin": frozenset({"read", "write", "metrics", "admin"}),
 }
 
 Action = Literal[
@@ -83,7 +85,7 @@ RULES: Mapping[Action, Rule] = {
     "jobs.read": Rule(own="read", others="admin"),
     "jobs.retry": Rule(own="write", others="admin"),
     "jobs.submit": Rule(own="write"),
-    "metrics.read": Rule(platform="read"),
+    "metrics.read": Rule(platform="metrics"),
     "models.delete": Rule(own="write"),
     "models.read": Rule(own="read"),
     "models.write": Rule(own="write"),

@@ -41,6 +41,7 @@ from storage.repositories.owners import OwnerRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
 from storage.repositories.stored import StoredRepository
+from storage.repositories.tallies import TallyRepository
 from storage.repositories.users import UserRepository
 from storage.schema import check_schema
 
@@ -98,7 +99,11 @@ class UnitOfWork:
 
     @cached_property
     def jobs(self) -> JobRepository:
-        return JobRepository(self.session, self.outbox)
+        return JobRepository(self.session, self.outbox, self.tallies)
+
+    @cached_property
+    def tallies(self) -> TallyRepository:
+        return TallyRepository(self.session)
 
     @cached_property
     def queue(self) -> QueueRepository:

@@ -28,6 +28,10 @@ WHERE lock.locktype = 'advisory' AND lock.granted AND lock.classid = 0 AND lock.
 AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 AND leader.beat_at < clock_timestamp() - make_interval(secs => %(silent_s)s)
 """
+_BEAT = """
+UPDATE scheduler_leader
+SET beat_at = clock_timestamp(), ticks = ticks + %(ticks)s, ticks_s = ticks_s + %(ticks_s)s
+"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class Leadership:
         answer = self.connection.execute(_DEPOSE, {"key": LEADER_LOCK, "silent_s": self.silent_s}).fetchone()
         return answer is not None
 
-    def beat(self) -> None:
-        """The heartbeat of the leader. Raises psycopg.OperationalError when the connection, and the lock, is gone."""
-        self.connection.execute("UPDATE scheduler_leader SET beat_at = clock_timestamp()")
+    def beat(self, *, ticks: int = 0, ticks_s: float = 0.0) -> None:
+        """The heartbeat of the leader, and the looks at the queue since the last one, with the seconds they took.
+
+        Raises psycopg.OperationalError when the connection, and the lock, is gone.
+        """
+        self.connection.execute(_BEAT, {"ticks": ticks, "ticks_s": ticks_s})

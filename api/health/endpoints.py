@@ -9,9 +9,10 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.authentication import guarded_router, public, requires
+from api.health.exposition import exposition
+from api.health.figures import FiguresCache
 from api.health.service import Readiness, ReadinessProbe
 from api.metrics import Metrics
-from api.parts import ThePlatform
 
 router = guarded_router("health")
 
@@ -34,14 +35,11 @@ async def readyz(request: Request) -> JSONResponse:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 @requires("metrics.read")
-def metrics(request: Request, platform: ThePlatform) -> Response:
-    """Figures in Prometheus's text format."""
-    figures: Metrics = request.app.state.metrics
-    with platform.database.unit_of_work() as work:
-        jobs = work.queue.count_by_state()
-        unsent = work.outbox.count_unsent()
-        age_s = work.queue.oldest_queued_age_s()
-    return Response(figures.exposition(jobs, unsent, age_s), media_type=CONTENT_TYPE_LATEST)
+def metrics(request: Request) -> Response:
+    """Figures in Prometheus's text format: docs/monitoring.md."""
+    own: Metrics = request.app.state.metrics
+    figures: FiguresCache = request.app.state.figures
+    return Response(own.exposition() + exposition(figures.look()), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/openapi.json", include_in_schema=False)

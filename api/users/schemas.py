@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.kinds.base import Duration
 from jobspecs.references import Name
-from jobspecs.rights import Scope
+from jobspecs.rights import SCOPES, Scope
 
 
 class UserRequest(BaseModel):
@@ -48,7 +48,7 @@ class Leaving(BaseModel):
 class TokenRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(SCOPES))]
     expires_in: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(days=3660))] | None = None
 
 

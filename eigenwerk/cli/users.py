@@ -22,10 +22,11 @@ _STOPPING_S_MAX, _STOPPING_LOOK_S = 300.0, 1.0
 
 
 class Scope(StrEnum):
-    """What a token allows; each includes the ones before it."""
+    """What a token allows: write includes read, and admin everything."""
 
     read = "read"
     write = "write"
+    metrics = "metrics"
     admin = "admin"
 
 
@@ -118,7 +119,9 @@ def list_tokens(user: UserOption = "me", as_json: JsonOption = False) -> None:
 @token_commands.command("create")
 def create_token(
     user: UserOption = "me",
-    scope: Annotated[list[Scope] | None, typer.Option(help="read, write or admin; write if absent.")] = None,
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="read, write, metrics (for Prometheus) or admin; write if absent.")
+    ] = None,
     expires_in: Annotated[str | None, typer.Option(help="12h, 30d; never if absent.")] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, delete, func, or_, select, text, update
+from sqlalchemy import and_, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -78,9 +78,9 @@ class DeploymentRepository:
         query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id))
         return self._session.scalars(query.order_by(DeploymentRow.owner_id, DeploymentRow.name)).all()
 
-    def unwant(self, reach: Reach, name: str) -> bool:
+    def unwant(self, reach: Reach, name: str, *, owner: str | None = None) -> bool:
         """Asks for its end. False when there is no such deployment. One that no worker holds is deleted at once."""
-        row = self.find(reach, name, lock=True)
+        row = self.find(reach, name, owner=owner, lock=True)
         if row is None:
             return False
         row.wanted = False
@@ -188,6 +188,13 @@ class DeploymentRepository:
             .returning(DeploymentRow.id)
         )
         return removed.one_or_none() is not None
+
+    def count_by_state(self) -> dict[str, int]:
+        """How many are wanted, by state; `lost`: the worker that served it has not renewed its claim."""
+        lost = (DeploymentRow.state == "ready") & (DeploymentRow.lease_until < func.clock_timestamp())
+        state = case((lost, "lost"), else_=DeploymentRow.state)
+        rows = self._session.execute(select(state, func.count()).where(DeploymentRow.wanted).group_by(state))
+        return {name: count for name, count in rows}
 
     def taken_by_host(self) -> dict[str, Taken]:
         """What deployments take of each host; the scheduler counts it as no part of what it has."""

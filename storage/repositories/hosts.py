@@ -46,6 +46,7 @@ class HostRepository:
         reason: HostReason | None = None,
         message: str | None = None,
         clock_offset_s: float | None = None,
+        scratch_free_bytes: int | None = None,
     ) -> None:
         """Records that the host lives and what it offers; why it accepts no jobs, and how far its clock is ahead."""
         values = {
@@ -56,6 +57,7 @@ class HostRepository:
             "reason": None if reason is None else reason.value,
             "message": message,
             "clock_offset_s": clock_offset_s,
+            "scratch_free_bytes": scratch_free_bytes,
         }
         self._session.execute(
             insert(HostRow)
@@ -63,9 +65,14 @@ class HostRepository:
             .on_conflict_do_update(index_elements=["name"], set_={**values, "seen_at": func.clock_timestamp()})
         )
 
-    def announce_serving(self, name: str, *, memory_bytes: int, gpus: int) -> None:
+    def announce_serving(
+        self, name: str, *, memory_bytes: int, gpus: int, scratch_free_bytes: int | None = None
+    ) -> None:
         """Records that the host serves. Where its worker runs jobs too, that one says what the host offers."""
-        values = {"slots": 0, "memory_bytes": memory_bytes, "gpus": gpus, "accepting": False}
+        values = {
+            **{"slots": 0, "memory_bytes": memory_bytes, "gpus": gpus, "accepting": False},
+            "scratch_free_bytes": scratch_free_bytes,
+        }
         self._session.execute(
             insert(HostRow)
             .values(name=name, **values)

@@ -14,6 +14,7 @@ from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, TERMINAL, JobState, 
 from jobspecs.rights import Reach
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import within
+from storage.repositories.tallies import TallyRepository
 from storage.tables import JobRow, JobTransitionRow
 
 #: Seconds before a job that was given back may start again: at once after a first crash or a first dead host, later
@@ -29,9 +30,10 @@ AVOIDED_S = 1800.0
 class JobRepository:
     """The jobs and job_transitions tables."""
 
-    def __init__(self, session: Session, outbox: OutboxRepository) -> None:
+    def __init__(self, session: Session, outbox: OutboxRepository, tallies: TallyRepository) -> None:
         self._session = session
         self._outbox = outbox
+        self._tallies = tallies
 
     def submit(
         self,
@@ -75,6 +77,7 @@ class JobRepository:
         if job_id is None:
             return self._by_key(owner_id, idempotency_key), False
         self._record(job_id, 1, None, JobState.queued, fence=0, actor=actor)
+        self._tallies.add("job_submitted", kind=spec["kind"])
         self._outbox.add("schedule", {"job_id": str(job_id)})
         return self._session.get_one(JobRow, job_id), True
 
@@ -94,7 +97,7 @@ class JobRepository:
         avoids_host: bool = False,
         not_before_s: float = 0.0,
     ) -> JobRow | None:
-        """Moves the job to `target`, writes the transition, and announces it; or returns None and changes nothing.
+        """Moves the job to `target`, writes, counts and announces the transition; or returns None and changes nothing.
 
         None means that a guard failed: no such job, the table of transitions forbids it, its state is not one of
         `sources`, or its fence is not `fence`. Going to `assigned` raises the fence and needs `host` and `lease_s`.
@@ -133,6 +136,7 @@ class JobRepository:
         row.message = message
         row.transition_seq += 1
         self._record(row.id, row.transition_seq, source, target, row.fence, actor, reason, message)
+        self._tallies.step(row, source, target, reason)
         if target in (JobState.assigned, JobState.cancelling, JobState.preempting):
             self._wake(row)
         self._session.flush()
@@ -215,7 +219,11 @@ class JobRepository:
             )
             for job_id in expired
         )
-        return [row for row in ended if row is not None]
+        rows = [row for row in ended if row is not None]
+        for row in rows:
+            # Apart from the reason: what many lost hosts end is `hosts_lost`.
+            self._tallies.add("lease_expired", kind=row.kind)
+        return rows
 
     def hold_gpus(self, job_id: UUID, fence: int, gpu_ids: Sequence[str]) -> None:
         """Notes by name which GPUs the attempt works on. The caller holds the host's lock."""

@@ -18,6 +18,9 @@ class Leader:
     leads_for_s: float
     #: Since it last looked at the queue; a living leader does so every few seconds.
     silent_for_s: float
+    #: Looks at the queue of all leaders so far, and the seconds that they took together.
+    ticks: int
+    ticks_s: float
 
 
 class LeaderRepository:
@@ -32,5 +35,6 @@ class LeaderRepository:
             func.extract("epoch", func.clock_timestamp() - column)
             for column in (SchedulerLeaderRow.since, SchedulerLeaderRow.beat_at)
         )
-        row = self._session.execute(select(SchedulerLeaderRow.name, since, beat)).one_or_none()
-        return None if row is None else Leader(row[0], float(row[1]), float(row[2]))
+        columns = (SchedulerLeaderRow.name, since, beat, SchedulerLeaderRow.ticks, SchedulerLeaderRow.ticks_s)
+        row = self._session.execute(select(*columns)).one_or_none()
+        return None if row is None else Leader(row[0], float(row[1]), float(row[2]), row[3], row[4])

@@ -13,6 +13,7 @@ from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImport
 from storage.tables.outbox import OutboxRow
 from storage.tables.owners import OwnerRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
+from storage.tables.tallies import TallyRow
 from storage.tables.users import TokenRow, UserRow
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "OwnerRow",
     "SchedulerLeaderRow",
     "SchemaCompatibilityRow",
+    "TallyRow",
     "TokenRow",
     "UserRow",
 ]

@@ -24,6 +24,8 @@ class HostRow(Base):
     message: Mapped[str | None]
     #: Seconds by which its wall clock is ahead of the database's; null before the first measurement.
     clock_offset_s: Mapped[float | None]
+    #: Free on the disk of its scratch folder, when it was announced.
+    scratch_free_bytes: Mapped[int | None] = mapped_column(BigInteger)
     seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 

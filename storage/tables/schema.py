@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import BigInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.tables.base import Base
@@ -26,3 +27,6 @@ class SchedulerLeaderRow(Base):
     name: Mapped[str]
     since: Mapped[datetime]
     beat_at: Mapped[datetime]
+    #: Looks at the queue of all leaders so far, and the seconds that they took together.
+    ticks: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    ticks_s: Mapped[float] = mapped_column(default=0.0, server_default="0")

@@ -63,7 +63,15 @@ def test_no_route_lets_in_who_has_no_valid_token(api: Api) -> None:
             assert refusal.json()["error"]["type"] == "authentication_error"
 
 
-@pytest.mark.parametrize(("held", "refused"), [("read", {"write", "admin"}), ("write", {"admin"}), ("admin", set())])
+@pytest.mark.parametrize(
+    ("held", "refused"),
+    [
+        ("read", {"write", "metrics", "admin"}),
+        ("write", {"metrics", "admin"}),
+        ("metrics", {"read", "write", "admin"}),
+        ("admin", set()),
+    ],
+)
 def test_a_token_opens_what_its_scope_includes_and_nothing_more(api: Api, held: str, refused: set[str]) -> None:
     with api.as_user(api.new_user(held)) as client:
         for method, path, scope in routes(api.settings):
@@ -135,7 +143,7 @@ class TestTokens:
             assert (me["name"], me["scopes"]) == (api.user, ["read"])
 
     def test_a_token_hands_on_only_what_it_has(self, api: Api) -> None:
-        for scope, status in (("read", 201), ("write", 201), ("admin", 403)):
+        for scope, status in (("read", 201), ("write", 201), ("metrics", 403), ("admin", 403)):
             assert api.client.post("/v1/users/me/tokens", json={"scopes": [scope]}).status_code == status
 
     def test_a_token_hands_on_no_more_time_than_it_has(self, api: Api) -> None:

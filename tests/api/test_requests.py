@@ -183,15 +183,6 @@ class TestHealth:
             answer = other.client.get("/readyz")
         assert (answer.status_code, answer.json()["objects"], answer.json()["database"]) == (503, "unavailable", "ok")
 
-    def test_figures_tell_jobs_requests_and_the_age_of_the_queue(self, ready: Api) -> None:
-        ready.submit()
-        text = ready.client.get("/metrics").text
-        assert re.search(r'^eigenwerk_jobs\{state="queued"\} [1-9]', text, re.MULTILINE)
-        assert re.search(r"^eigenwerk_queue_age_seconds [0-9.]*[1-9]", text, re.MULTILINE)
-        assert re.search(r"^eigenwerk_outbox_unsent [1-9]", text, re.MULTILINE)
-        assert 'route="/v1/datasets/{name}"' in text
-        assert ready.user not in text
-
 
 def test_the_description_of_the_api_is_complete_and_public(api: Api) -> None:
     with api.as_user(None) as anonymous:

@@ -28,7 +28,7 @@ TABLE = """
     jobs.read          read   admin  -
     jobs.retry         write  admin  -
     jobs.submit        write  -      -
-    metrics.read       -      -      read
+    metrics.read       -      -      metrics
     models.delete      write  -      -
     models.read        read   -      -
     models.write       write  -      -
@@ -57,7 +57,10 @@ def test_each_cell_allows_what_the_table_says_and_nothing_else(
 ) -> None:
     own, others, platform = CELLS[action]
     needed = {"own": own, "team": own, "others": others, "platform": platform}[whose]
-    includes = {"read": ["read"], "write": ["read", "write"], "admin": ["read", "write", "admin"]}
+    includes: dict[str, list[str]] = {
+        **{"read": ["read"], "write": ["read", "write"]},
+        **{"metrics": ["metrics"], "admin": ["read", "write", "metrics", "admin"]},
+    }
     expected = any(needed in includes[held] for held in scopes)
     found = decide(principal(*scopes), action, OWNERS[whose])
     assert found.allowed == expected

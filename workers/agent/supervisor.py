@@ -170,6 +170,7 @@ class Supervisor:
                 reason=reason,
                 message=self._explained(reason),
                 clock_offset_s=round(self._clock.wall_ahead_s, 3),
+                scratch_free_bytes=self._bench.scratch.free_bytes(),
             )
         if reason != self._announced:
             log.info("host %s takes %s", config.name, "jobs" if reason is None else f"no jobs: {reason}")

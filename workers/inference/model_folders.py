@@ -30,6 +30,10 @@ class ModelFolders:
         for left_over in root.glob(f"{_INCOMING}*"):
             shutil.rmtree(left_over)
 
+    def free_bytes(self) -> int:
+        """Bytes free on the folder's disk."""
+        return shutil.disk_usage(self._root).free
+
     def pull(self, prefix: str, manifest: Manifest) -> Path:
         """The folder with the model's files and `manifest.json`; fetches and checks what the host does not have.
 

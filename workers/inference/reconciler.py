@@ -95,7 +95,12 @@ class Reconciler:
         with self.database.unit_of_work() as work:
             if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
                 hold_name(work, self.host, "serving", self.instance, silent_s=self.lease.lease_s)
-                work.hosts.announce_serving(self.host, memory_bytes=self.memory_bytes, gpus=len(self.gpu_ids))
+                work.hosts.announce_serving(
+                    self.host,
+                    memory_bytes=self.memory_bytes,
+                    gpus=len(self.gpu_ids),
+                    scratch_free_bytes=self.means.folders.free_bytes(),
+                )
                 work.deployments.renew(self.host, lease_s=self.lease.lease_s)
             work.hosts.lock(self.host)
             while (room := work.hosts.room(self.host)) and (

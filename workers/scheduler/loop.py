@@ -98,12 +98,15 @@ class Scheduler:
         if not self.stop.is_set():
             log.info("this scheduler leads")
         beaten_at = float("-inf")
+        ticks, ticks_s = 0, 0.0
         while not self.stop.is_set():
             self._alive()
             if time.monotonic() - beaten_at >= _BEAT_EVERY_S:
-                leadership.beat()
-                beaten_at = time.monotonic()
+                leadership.beat(ticks=ticks, ticks_s=ticks_s)
+                beaten_at, ticks, ticks_s = time.monotonic(), 0, 0.0
+            began_at = time.monotonic()
             assigned = tick(self._database, lease_s=self._lease_s, decisions=self._decisions)
+            ticks, ticks_s = ticks + 1, ticks_s + time.monotonic() - began_at
             self._relay.poke()
             if not assigned:
                 self._wait(listener)

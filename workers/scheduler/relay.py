@@ -29,6 +29,7 @@ MESSAGE_AGE_MAX_S = 60.0
 #: Sent rows are kept this long, for those who look into the outbox after an incident.
 KEEP_SENT_S = 3600.0
 _FORGET_EVERY_S = 600.0
+_FOLD_EVERY_S = 60.0
 
 Send = Callable[[str, str, int], None]
 
@@ -90,6 +91,7 @@ class Relay:
         self._poked = threading.Event()
         self._stopped = threading.Event()
         self._forgot_at = float("-inf")
+        self._folded_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self._thread.start()
 
@@ -107,7 +109,7 @@ class Relay:
             self._poked.clear()
             try:
                 drain(self._database, self._send)
-                self._forget()
+                self._tidy()
             except RelayFailed as error:
                 log.warning("%s; hosts find their jobs in PostgreSQL meanwhile", error)
                 self._stopped.wait(PAUSE_S)
@@ -118,8 +120,12 @@ class Relay:
                 log.exception("the outbox could not be drained")
                 self._stopped.wait(PAUSE_S)
 
-    def _forget(self) -> None:
+    def _tidy(self) -> None:
         now = time.monotonic()
+        if now - self._folded_at > _FOLD_EVERY_S:
+            self._folded_at = now
+            with self._database.unit_of_work() as work:
+                work.tallies.fold()
         if now - self._forgot_at > _FORGET_EVERY_S:
             self._forgot_at = now
             with self._database.unit_of_work() as work:
