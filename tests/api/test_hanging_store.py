@@ -18,6 +18,7 @@ import pytest
 from api.errors import ApiError
 from api.parts import Parts
 from api.pools import Pool
+from api.settings import ApiSettings
 from storage.objects import ObjectSettings, ObjectStore, ObjectStoreUnavailable, TransferStopped
 from tests.api.conftest import SPEC, Api, RunApi
 
@@ -93,7 +94,12 @@ def test_an_upload_to_a_store_that_hangs_is_not_tried_again_once_the_process_sha
 def test_a_push_is_stopped_with_its_server(run_api: RunApi, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Parts] = []
     make = Parts.make
-    monkeypatch.setattr(Parts, "make", lambda settings: made.append(make(settings)) or made[-1])
+
+    def kept(settings: ApiSettings) -> Parts:
+        made.append(make(settings))
+        return made[-1]
+
+    monkeypatch.setattr(Parts, "make", kept)
     with run_api() as api:
         made[-1].stopping.set()
         answer = api.client.put("/v1/datasets/late", params={"file_name": "late.csv"}, content=b"a,b\n1,2\n")
