@@ -54,7 +54,7 @@ def delete_user(parts: Parts, user: Principal, name: str, wish: Wish) -> Leaving
                 f"{row.name} is the last administrator. Make another one first: eigenwerk tokens create --scope admin"
             )
             raise ApiError(409, message, code="last_administrator")
-        if row.id == user.user_id:
+        if row is find_user(work, reach, "me"):
             # The tokens end before all else: nobody could ask for the rest.
             message = "Nobody deletes their own user. Ask another administrator to do it, with a token of their own."
             raise ApiError(409, message, code="own_user")

@@ -254,20 +254,6 @@ def test_a_platform_that_is_away_is_one_line_on_stderr(
             "error: Invalid value for '--scope': 'all' is not one of 'read', 'write', 'metrics', 'admin'. "
             "See: eigenwerk tokens create --help\n",
         ),
-        (
-            ["jobs", "--all", "--user", "kim"],
-            "error: Invalid value for --user: everybody's jobs or one user's, not both. See: eigenwerk jobs --help\n",
-        ),
-        (
-            ["users", "delete", "alex", "--cancel-jobs", "--yes"],
-            "error: Invalid value for --cancel-jobs: it is for --give-to only; --delete-things does it anyway. "
-            "See: eigenwerk users delete --help\n",
-        ),
-        (
-            ["users", "delete", "alex", "--give-to", "kim", "--delete-things", "--yes"],
-            "error: Invalid value for --delete-things: things pass to somebody or are deleted, not both. "
-            "See: eigenwerk users delete --help\n",
-        ),
     ],
 )
 def test_wrong_usage_is_one_line_with_exit_code_2(arguments: list[str], message: str, run: Run) -> None:
