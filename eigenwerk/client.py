@@ -16,6 +16,7 @@ from eigenwerk.connection import Connection, find_connection
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event, follow
 from eigenwerk.inference import InferenceCalls
+from eigenwerk.references import path_of
 from eigenwerk.resources import (
     Deleted,
     Deployment,
@@ -182,12 +183,11 @@ class Client(ArtifactCalls, InferenceCalls):
     ) -> Deployment:
         """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready.
 
+        `name` may carry an owner: `owner/name`.
         `gpus`: of all replicas, one each at most; without any they compute on the CPU.
         """
         body = given(model=model, replicas=replicas, memory_gib=memory_gib, gpus=gpus)
-        return Deployment.model_validate(
-            self._transport.call("PUT", f"/v1/deployments/{quote(name, safe='')}", json=body)
-        )
+        return Deployment.model_validate(self._transport.call("PUT", path_of("deployments", name), json=body))
 
     def await_deployment(self, name: str, *, timeout_s: float = 300.0, poll_s: float = 0.5) -> Deployment:
         """Returns the deployment once it is ready. Raises EigenwerkError when it fails or takes longer."""
@@ -214,11 +214,11 @@ class Client(ArtifactCalls, InferenceCalls):
         return [Deployment.model_validate(item) for item in self._transport.call("GET", "/v1/deployments")["data"]]
 
     def deployment(self, name: str) -> Deployment:
-        return Deployment.model_validate(self._transport.call("GET", f"/v1/deployments/{quote(name, safe='')}"))
+        return Deployment.model_validate(self._transport.call("GET", path_of("deployments", name)))
 
     def undeploy(self, name: str) -> None:
         """Ends a deployment; the model stays in the registry."""
-        self._transport.call("DELETE", f"/v1/deployments/{quote(name, safe='')}")
+        self._transport.call("DELETE", path_of("deployments", name))
 
     def kinds(self) -> list[str]:
         """The job kinds that the platform knows."""

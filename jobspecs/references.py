@@ -14,8 +14,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 #: One path segment of a name. No slash, no leading dot, at most 128 characters: it is safe in a URL and in a key.
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-_NAME = re.compile(rf"^{NAME_PATTERN}$")
-_REFERENCE = re.compile(rf"^(?:(?P<owner>{NAME_PATTERN})/)?(?P<name>{NAME_PATTERN})(?:@(?P<selector>{NAME_PATTERN}))?$")
+#: `name`, or `owner/name`.
+OWNED_NAME_PATTERN = rf"(?:{NAME_PATTERN}/)?{NAME_PATTERN}"
+_NAME = re.compile(NAME_PATTERN)
+_OWNED_NAME = re.compile(OWNED_NAME_PATTERN)
+_REFERENCE = re.compile(rf"(?:(?P<owner>{NAME_PATTERN})/)?(?P<name>{NAME_PATTERN})(?:@(?P<selector>{NAME_PATTERN}))?")
 
 
 class Reference(BaseModel):
@@ -40,7 +43,7 @@ class Reference(BaseModel):
 def parse_reference(text: str) -> Reference:
     """Parses `text`. Raises ValueError with a message for people when it is not a reference."""
     source: Literal["registry", "hub"] = "hub" if text.startswith("hub:") else "registry"
-    match = _REFERENCE.match(text.removeprefix("hub:"))
+    match = _REFERENCE.fullmatch(text.removeprefix("hub:"))
     if match is None:
         raise ValueError(
             f"{text!r} is not a reference: "
@@ -57,9 +60,17 @@ def parse_reference(text: str) -> Reference:
     return Reference(owner=match["owner"], name=match["name"], version=number, alias=None if number else selector)
 
 
+def parse_owned_name(text: str) -> Reference:
+    """Parses `name` or `owner/name`: what all versions have in common. Raises ValueError as `check_name` does."""
+    if not _OWNED_NAME.fullmatch(text):
+        return Reference(name=check_name(text))
+    owner, _, name = text.rpartition("/")
+    return Reference(owner=owner or None, name=name)
+
+
 def check_name(text: str) -> str:
     """Returns `text` when it may name a data set, model, job or alias; raises ValueError otherwise."""
-    if not _NAME.match(text):
+    if not _NAME.fullmatch(text):
         raise ValueError(
             f"{text!r} is not a name: use letters, digits, '.', '_' and '-', at most 128, a letter or digit first"
         )

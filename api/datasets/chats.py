@@ -25,7 +25,7 @@ from corpus.conversations.rendering import Rendered
 from corpus.conversations.sandbox import Outcome, Outcomes, render_confined
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
-from jobspecs.references import parse_reference
+from jobspecs.references import Reference, parse_reference
 from jobspecs.rights import Principal
 from storage.tables import ModelVersionRow
 
@@ -35,8 +35,7 @@ _EXAMPLES = 3
 def preview(
     parts: Parts,
     user: Principal,
-    name: str,
-    version: int | None,
+    reference: Reference,
     question: ChatQuestion,
     count: int | None,
     should_stop: Callable[[], bool],
@@ -46,7 +45,7 @@ def preview(
     Raises ApiError(404) without the data set or model, InvalidInput when the format can't be recognised or the model
     can't render.
     """
-    row = find_version(parts, user, name, version)
+    row = find_version(parts, user, reference)
     model = _find_model(parts, user, question.model) if question.model else None
     rows = first_rows(parts, row, FIRST_ROWS, should_stop)
     recognised = recognise(columns_of(rows), rows, question.source, question.objective)

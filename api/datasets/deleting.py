@@ -9,16 +9,15 @@ from jobspecs.references import Reference
 from jobspecs.rights import Principal
 
 
-def delete(parts: Parts, user: Principal, name: str, version: int | None) -> Deleted:
+def delete(parts: Parts, user: Principal, reference: Reference) -> Deleted:
     """Deletes one version, or all of them. Raises ApiError 404; 409 while a job that has not ended reads one."""
-    reference = Reference(name=name, version=version)
     with parts.database.unit_of_work() as work:
-        every = work.datasets.list_versions(user.reach("datasets.delete"), Reference(name=name))
-        rows = [row for row in every if version in (None, row.version)]
+        every = work.datasets.list_versions(user.reach("datasets.delete"), reference)
+        rows = [row for row in every if reference.version in (None, row.version)]
         if not rows:
             raise not_found(f"data set {reference}")
         check_unused(f"The data set {reference}", work.removal.uses_of_datasets(rows))
         work.removal.delete_datasets(rows)
         owner = rows[0].dataset.owner.name
-        deleted = [f"{owner}/{name}@{row.version}" for row in rows]
+        deleted = [f"{owner}/{reference.name}@{row.version}" for row in rows]
         return Deleted(deleted=deleted, bytes=sum(row.bytes for row in rows))

@@ -6,20 +6,21 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from api.authentication import TheUser, guarded_router, requires
 from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
 from api.parts import ThePlatform
+from api.references.names import TheNamed
 from api.references.uses import Deleted
 from api.streaming import received_body
-from jobspecs.references import NAME_PATTERN
+from jobspecs.references import Reference
 from storage.tabular.formats import COLUMNS_MAX
 
 router = guarded_router("datasets")
 
-Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 Version = Annotated[str, Path(pattern=r"^([1-9]\d{0,8}|latest)$", description="a number, or latest")]
 
 _RAW_BODY: dict[str, Any] = {
@@ -27,14 +28,14 @@ _RAW_BODY: dict[str, Any] = {
 }
 
 
-@router.put("/v1/datasets/{name}", status_code=201, openapi_extra=_RAW_BODY)
+@router.put("/v1/datasets/{name:owned}", status_code=201, openapi_extra=_RAW_BODY)
 @requires("datasets.write")
 async def push_dataset(
     platform: ThePlatform,
     user: TheUser,
     request: Request,
     response: Response,
-    name: Name,
+    named: TheNamed,
     file_name: Annotated[str, Query(min_length=1, description="its suffix tells the format: headlines.csv.gz")],
     columns: Annotated[
         list[str] | None, Query(max_length=COLUMNS_MAX, description="names for a CSV or TSV without a header")
@@ -45,15 +46,16 @@ async def push_dataset(
     Content that is there already gives its version with status 200. `X-Content-SHA256` is checked when given.
     """
     file_name, table = service.checked_file_name(file_name, columns)
+    maker = await run_in_threadpool(service.maker, platform, user, named)
     async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
         profile = await platform.readings.read(
             request, user.user_id, file_name, partial(service.profiled, platform, file_name, table, received)
         )
         version, created = await platform.transfers.run(
-            partial(service.push, platform, user, name, file_name, table, received, profile)
+            partial(service.push, platform, maker, named.name, file_name, table, received, profile)
         )
     response.status_code = 201 if created else 200
-    response.headers["Location"] = f"/v1/datasets/{name}/versions/{version.version}"
+    response.headers["Location"] = f"/v1/datasets/{version.owner}/{version.name}/versions/{version.version}"
     return version
 
 
@@ -64,43 +66,43 @@ def list_datasets(platform: ThePlatform, user: TheUser) -> DatasetList:
     return service.list_datasets(platform, user)
 
 
-@router.get("/v1/datasets/{name}")
+@router.get("/v1/datasets/{name:owned}")
 @requires("datasets.read")
-def get_dataset(platform: ThePlatform, user: TheUser, name: Name) -> Dataset:
+def get_dataset(platform: ThePlatform, user: TheUser, named: TheNamed) -> Dataset:
     """A data set and its versions."""
-    return service.get_dataset(platform, user, name)
+    return service.get_dataset(platform, user, named)
 
 
-@router.get("/v1/datasets/{name}/versions/{version}")
+@router.get("/v1/datasets/{name:owned}/versions/{version}")
 @requires("datasets.read")
-def get_version(platform: ThePlatform, user: TheUser, name: Name, version: Version) -> DatasetVersionDetail:
+def get_version(platform: ThePlatform, user: TheUser, named: TheNamed, version: Version) -> DatasetVersionDetail:
     """One version with the profile of its columns."""
-    return service.get_version(platform, user, name, _number(version))
+    return service.get_version(platform, user, _at(named, version))
 
 
-@router.delete("/v1/datasets/{name}")
+@router.delete("/v1/datasets/{name:owned}")
 @requires("datasets.delete")
-def delete_dataset(platform: ThePlatform, user: TheUser, name: Name) -> Deleted:
+def delete_dataset(platform: ThePlatform, user: TheUser, named: TheNamed) -> Deleted:
     """Deletes all versions; 409, and nothing is deleted, while a job that has not ended reads one."""
-    return deleting.delete(platform, user, name, None)
+    return deleting.delete(platform, user, named)
 
 
-@router.delete("/v1/datasets/{name}/versions/{version}")
+@router.delete("/v1/datasets/{name:owned}/versions/{version}")
 @requires("datasets.delete")
 def delete_version(
-    platform: ThePlatform, user: TheUser, name: Name, version: Annotated[int, Path(ge=1, lt=2**31)]
+    platform: ThePlatform, user: TheUser, named: TheNamed, version: Annotated[int, Path(ge=1, lt=2**31)]
 ) -> Deleted:
     """Deletes one version, whose number is never given again; 409 while a job that has not ended reads it."""
-    return deleting.delete(platform, user, name, version)
+    return deleting.delete(platform, user, _at(named, str(version)))
 
 
-@router.get("/v1/datasets/{name}/versions/{version}/preview")
+@router.get("/v1/datasets/{name:owned}/versions/{version}/preview")
 @requires("datasets.read")
 async def preview(
     platform: ThePlatform,
     user: TheUser,
     request: Request,
-    name: Name,
+    named: TheNamed,
     version: Version,
     as_chat: Annotated[ChatQuestion, Depends()],
     shown_as: Annotated[Literal["table", "chat"], Query(alias="as")] = "table",
@@ -108,11 +110,11 @@ async def preview(
 ) -> Preview | ChatPreview:
     """The first rows: as they are, or as conversations the way a model will see them."""
     if shown_as == "chat":
-        as_shown = partial(chats.preview, platform, user, name, _number(version), as_chat, rows)
-        return await platform.readings.read(request, user.user_id, name, as_shown)
-    first = partial(service.preview, platform, user, name, _number(version), rows)
-    return await platform.readings.read(request, user.user_id, name, first)
+        as_shown = partial(chats.preview, platform, user, _at(named, version), as_chat, rows)
+        return await platform.readings.read(request, user.user_id, str(named), as_shown)
+    first = partial(service.preview, platform, user, _at(named, version), rows)
+    return await platform.readings.read(request, user.user_id, str(named), first)
 
 
-def _number(version: str) -> int | None:
-    return None if version == "latest" else int(version)
+def _at(named: Reference, version: str) -> Reference:
+    return named.model_copy(update={"version": None if version == "latest" else int(version)})

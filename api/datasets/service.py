@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from api.datasets.schemas import (
     Dataset,
@@ -20,11 +20,12 @@ from api.datasets.schemas import (
 from api.errors import ApiError, not_found, unavailable
 from api.foreign_files import table_limits
 from api.parts import Parts
+from api.references.names import maker_of
 from api.streaming import Received
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import Reference
-from jobspecs.rights import Principal
+from jobspecs.rights import Principal, Reach
 from storage.tables import DatasetVersionRow
 from storage.tabular import TableFormat, detect_format
 
@@ -66,9 +67,15 @@ def profiled(
     return DatasetProfile.model_validate(parts.confinement.run("profile", arguments, limits, should_stop))
 
 
+def maker(parts: Parts, user: Principal, reference: Reference) -> UUID:
+    """Who will own what is pushed under this name. Raises what `maker_of` raises: before the body is read."""
+    with parts.database.unit_of_work() as work:
+        return maker_of(work, user.reach("datasets.write"), reference)
+
+
 def push(
     parts: Parts,
-    user: Principal,
+    owner_id: UUID,
     name: str,
     file_name: str,
     table: TableFormat,
@@ -80,7 +87,7 @@ def push(
     Pushed again, content heals a version whose stored object is missing or damaged.
     """
     header = list(table.header) if table.header is not None else None
-    earlier = _same_content(parts, user, name, file_name, header, received)
+    earlier = _same_content(parts, owner_id, name, file_name, header, received)
     if earlier is not None:
         _heal(parts, earlier, received)
         return detail_of(earlier), False
@@ -95,7 +102,7 @@ def push(
     parts.objects.upload_file(received.path, key, sha256=received.sha256)
     with parts.database.unit_of_work() as work:
         row = work.datasets.add_version(
-            user.reach("datasets.write").maker,
+            owner_id,
             name,
             version_id=version_id,
             file_name=file_name,
@@ -128,10 +135,10 @@ def _heal(parts: Parts, row: DatasetVersionRow, received: Received) -> None:
 
 
 def _same_content(
-    parts: Parts, user: Principal, name: str, file_name: str, header: list[str] | None, received: Received
+    parts: Parts, owner_id: UUID, name: str, file_name: str, header: list[str] | None, received: Received
 ) -> DatasetVersionRow | None:
     with parts.database.unit_of_work() as work:
-        for row in work.datasets.list_versions(user.reach("datasets.write"), Reference(name=name)):
+        for row in work.datasets.list_versions(Reach.of(owner_id), Reference(name=name)):
             if (row.sha256, row.file_name, row.header) == (received.sha256, file_name, header):
                 return row
     return None
@@ -139,45 +146,45 @@ def _same_content(
 
 def list_datasets(parts: Parts, user: Principal) -> DatasetList:
     with parts.database.unit_of_work() as work:
-        newest: dict[str, DatasetVersionRow] = {}
+        newest: dict[UUID, DatasetVersionRow] = {}
         for row in work.datasets.list_versions(user.reach("datasets.read")):
-            newest.setdefault(row.dataset.name, row)
+            newest.setdefault(row.dataset_id, row)
         return DatasetList(data=[version_of(row) for row in newest.values()])
 
 
-def get_dataset(parts: Parts, user: Principal, name: str) -> Dataset:
+def get_dataset(parts: Parts, user: Principal, reference: Reference) -> Dataset:
     with parts.database.unit_of_work() as work:
-        rows = work.datasets.list_versions(user.reach("datasets.read"), Reference(name=name))
+        rows = work.datasets.list_versions(user.reach("datasets.read"), reference)
         if not rows:
-            raise not_found(f"data set {name}")
-        return Dataset(owner=rows[0].dataset.owner.name, name=name, versions=[version_of(row) for row in rows])
+            raise not_found(f"data set {reference}")
+        dataset = rows[0].dataset
+        return Dataset(owner=dataset.owner.name, name=dataset.name, versions=[version_of(row) for row in rows])
 
 
-def get_version(parts: Parts, user: Principal, name: str, version: int | None) -> DatasetVersionDetail:
-    return detail_of(find_version(parts, user, name, version))
+def get_version(parts: Parts, user: Principal, reference: Reference) -> DatasetVersionDetail:
+    return detail_of(find_version(parts, user, reference))
 
 
 def preview(
     parts: Parts,
     user: Principal,
-    name: str,
-    version: int | None,
+    reference: Reference,
     rows: int | None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Preview:
     """The first rows, from the first megabytes of the file."""
-    row = find_version(parts, user, name, version)
+    row = find_version(parts, user, reference)
     return Preview(
         columns=list(row.profile["columns"]), rows=first_rows(parts, row, rows or _PREVIEW_ROWS, should_stop)
     )
 
 
-def find_version(parts: Parts, user: Principal, name: str, version: int | None) -> DatasetVersionRow:
+def find_version(parts: Parts, user: Principal, reference: Reference) -> DatasetVersionRow:
     """Raises ApiError(404)."""
     with parts.database.unit_of_work() as work:
-        row = work.datasets.find(user.reach("datasets.read"), Reference(name=name, version=version))
+        row = work.datasets.find(user.reach("datasets.read"), reference)
     if row is None:
-        raise not_found(f"data set {name}" + (f" with version {version}" if version else ""))
+        raise not_found(f"data set {reference}")
     return row
 
 

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
 
-from fastapi import Path, Response
+from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from api.authentication import TheUser, guarded_router, requires
 from api.deployments import service
 from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest
 from api.parts import ThePlatform
-from jobspecs.references import NAME_PATTERN
+from api.references.names import TheNamed
 
 router = guarded_router("deployments")
 
-Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 
-
-@router.put("/v1/deployments/{name}", status_code=202)
+@router.put("/v1/deployments/{name:owned}", status_code=202)
 @requires("deployments.write")
 async def want_deployment(
-    platform: ThePlatform, user: TheUser, name: Name, request: DeploymentRequest | None = None
+    platform: ThePlatform, user: TheUser, named: TheNamed, request: DeploymentRequest | None = None
 ) -> Deployment:
     """Serves a model version. Look at the deployment until its state is `ready`."""
-    return await platform.lookups.run(partial(service.want, platform, user, name, request or DeploymentRequest()))
+    return await platform.lookups.run(partial(service.want, platform, user, named, request or DeploymentRequest()))
 
 
 @router.get("/v1/deployments")
@@ -35,16 +32,16 @@ def list_deployments(platform: ThePlatform, user: TheUser) -> DeploymentList:
     return service.list_deployments(platform, user)
 
 
-@router.get("/v1/deployments/{name}")
+@router.get("/v1/deployments/{name:owned}")
 @requires("deployments.read")
-def get_deployment(platform: ThePlatform, user: TheUser, name: Name) -> Deployment:
+def get_deployment(platform: ThePlatform, user: TheUser, named: TheNamed) -> Deployment:
     """One deployment: what is wanted, and what the worker observes."""
-    return service.get(platform, user, name)
+    return service.get(platform, user, named)
 
 
-@router.delete("/v1/deployments/{name}", status_code=202, responses={202: {"model": Deployment}, 204: {}})
+@router.delete("/v1/deployments/{name:owned}", status_code=202, responses={202: {"model": Deployment}, 204: {}})
 @requires("deployments.write")
-def unwant_deployment(platform: ThePlatform, user: TheUser, name: Name) -> Response:
+def unwant_deployment(platform: ThePlatform, user: TheUser, named: TheNamed) -> Response:
     """Ends it: 204 when it is gone, 202 while a worker still stops it."""
-    left = service.unwant(platform, user, name)
+    left = service.unwant(platform, user, named)
     return Response(status_code=204) if left is None else JSONResponse(left.model_dump(mode="json"), 202)

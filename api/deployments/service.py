@@ -10,6 +10,7 @@ from api.parts import Parts
 from api.references.freezing import freeze_base, frozen_version, weights_bytes
 from api.references.hub import resolve
 from api.references.model_files import known_shape, small_files
+from api.references.names import maker_of
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
@@ -36,25 +37,27 @@ class _Model:
     base: FrozenRegistryModel | FrozenHubModel | None
 
 
-def want(parts: Parts, user: Principal, name: str, request: DeploymentRequest) -> Deployment:
+def want(parts: Parts, user: Principal, reference: Reference, request: DeploymentRequest) -> Deployment:
     """Creates or changes the deployment. Asking for what is wanted already changes nothing, unless it had failed.
 
     Raises InvalidInput for what no host could serve, and for what the host that serves it now has no room for.
     """
-    model = _model(parts, user, parse_reference(request.model or name))
+    reach = user.reach("deployments.write")
+    with parts.database.unit_of_work() as work:
+        maker = maker_of(work, reach, reference)
+    model = _model(parts, user, parse_reference(request.model) if request.model else reference)
     # Waits for the object store and the hub: outside of transactions.
     needs = Needs(_memory_bytes(parts, model, request), request.gpus)
-    maker = user.reach("deployments.write").maker
     with parts.database.unit_of_work() as work:
         version = _version(work, user, model.reference)
         if problem := why_no_host_serves(needs, [Needs(host.memory_bytes, host.gpus) for host in work.hosts.known()]):
             raise InvalidInput([problem])
-        row = work.deployments.find(user.reach("deployments.write"), name, lock=True)
+        row = work.deployments.find(reach, reference.name, owner=reference.owner, lock=True)
         before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
         if row is None or not _is_wanted_already(row, version, request, needs):
             row = work.deployments.want(
                 maker,
-                name,
+                reference.name,
                 model_version_id=version.id,
                 engine=request.engine,
                 replicas=request.replicas,
@@ -90,21 +93,21 @@ def list_deployments(parts: Parts, user: Principal) -> DeploymentList:
         )
 
 
-def get(parts: Parts, user: Principal, name: str) -> Deployment:
+def get(parts: Parts, user: Principal, reference: Reference) -> Deployment:
     with parts.database.unit_of_work() as work:
-        row = work.deployments.find(user.reach("deployments.read"), name)
+        row = work.deployments.find(user.reach("deployments.read"), reference.name, owner=reference.owner)
         if row is None:
-            raise not_found(f"deployment {name}")
+            raise not_found(f"deployment {reference}")
         return deployment_of(row)
 
 
-def unwant(parts: Parts, user: Principal, name: str) -> Deployment | None:
+def unwant(parts: Parts, user: Principal, reference: Reference) -> Deployment | None:
     """Asks for its end; None when it is gone at once because no worker held it."""
     reach = user.reach("deployments.write")
     with parts.database.unit_of_work() as work:
-        if not work.deployments.unwant(reach, name):
-            raise not_found(f"deployment {name}")
-        row = work.deployments.find(reach, name)
+        if not work.deployments.unwant(reach, reference.name, owner=reference.owner):
+            raise not_found(f"deployment {reference}")
+        row = work.deployments.find(reach, reference.name, owner=reference.owner)
         return deployment_of(row) if row is not None else None
 
 

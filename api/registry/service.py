@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from api.errors import not_found
 from api.parts import Parts
 from api.registry.schemas import Alias, Model, ModelList, ModelVersionDetail, detail_of, version_of
@@ -29,9 +31,9 @@ def find(work: UnitOfWork, reach: Reach, reference: Reference) -> ModelVersionRo
 
 def list_models(parts: Parts, user: Principal) -> ModelList:
     with parts.database.unit_of_work() as work:
-        newest: dict[str, ModelVersionRow] = {}
+        newest: dict[UUID, ModelVersionRow] = {}
         for row in work.models.list_versions(user.reach("models.read")):
-            newest.setdefault(row.model.name, row)
+            newest.setdefault(row.model_id, row)
         return ModelList(data=[version_of(row) for row in newest.values()])
 
 

@@ -28,7 +28,7 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or its b
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
-DeploymentName = Annotated[str, typer.Argument(metavar="NAME", help="The deployment's name.")]
+DeploymentName = Annotated[str, typer.Argument(metavar="NAME", help="The deployment's name, or OWNER/NAME.")]
 
 
 def say(text: str = "") -> None:

@@ -46,7 +46,7 @@ def push(
         Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL or JSON (each also .gz or .xz), or Parquet.")
     ],
     name: Annotated[
-        str | None, typer.Option(help="The data set's name; the file's up to its first dot if absent.")
+        str | None, typer.Option(help="The data set's name, or OWNER/NAME; the file's up to its first dot if absent.")
     ] = None,
     columns: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Names of the columns of a CSV or TSV without a header.")
@@ -98,7 +98,9 @@ def list_datasets(as_json: JsonOption = False) -> None:
 
 @commands.command("rm")
 def remove_dataset(
-    reference: Annotated[str, typer.Argument(metavar="NAME[@V]", help="One version, or all without @V.")],
+    reference: Annotated[
+        str, typer.Argument(metavar="NAME[@V]", help="One version, or all without @V; OWNER/NAME too.")
+    ],
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -123,7 +125,7 @@ Template = typer.Option(metavar="TEXT", help="A text with {column} places, for -
 
 @commands.command()
 def preview(
-    reference: Annotated[str, typer.Argument(metavar="NAME[@V]", help="A data set; @ takes a version.")],
+    reference: Annotated[str, typer.Argument(metavar="NAME[@V]", help="A data set, or OWNER/NAME; @ takes a version.")],
     shown: Annotated[Shown, typer.Option("--as", help="The rows as they are, or as conversations.")] = Shown.table,
     rows: Annotated[int | None, typer.Option(min=1, max=100, help="How many; 10 rows or 3 conversations.")] = None,
     model: Annotated[

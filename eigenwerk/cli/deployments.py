@@ -14,7 +14,10 @@ commands = typer.Typer()
 @commands.command()
 def deploy(
     name: Annotated[
-        str, typer.Argument(metavar="NAME[@V]", help="The deployment's name; without --model also the model's.")
+        str,
+        typer.Argument(
+            metavar="NAME[@V]", help="The deployment's name, or OWNER/NAME; without --model also the model's."
+        ),
     ],
     model: Annotated[str | None, typer.Option(help="The model to serve, if it has another name: NAME[@V].")] = None,
     replicas: Annotated[int, typer.Option(min=1, max=8, help="Engine processes that share the work.")] = 1,

@@ -78,9 +78,9 @@ class DeploymentRepository:
         query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id))
         return self._session.scalars(query.order_by(DeploymentRow.owner_id, DeploymentRow.name)).all()
 
-    def unwant(self, reach: Reach, name: str) -> bool:
+    def unwant(self, reach: Reach, name: str, *, owner: str | None = None) -> bool:
         """Asks for its end. False when there is no such deployment. One that no worker holds is deleted at once."""
-        row = self.find(reach, name, lock=True)
+        row = self.find(reach, name, owner=owner, lock=True)
         if row is None:
             return False
         row.wanted = False

@@ -27,7 +27,7 @@ def test_a_pushed_file_becomes_a_version_with_a_profile(api: Api) -> None:
     answer = push(api.client, HEADLINES.encode())
     version = answer.json()
     assert answer.status_code == 201
-    assert answer.headers["Location"] == "/v1/datasets/headlines/versions/1"
+    assert answer.headers["Location"] == f"/v1/datasets/{api.user}/headlines/versions/1"
     assert version["reference"] == f"{api.user}/headlines@1"
     assert (version["rows"], version["columns"]) == (20, ["headline", "quality"])
     assert version["sha256"] == sha256(HEADLINES.encode())
@@ -136,6 +136,48 @@ def test_another_user_sees_no_data_set_of_mine(api: Api) -> None:
         assert other.get("/v1/datasets").json()["data"] == []
 
 
+def test_a_data_set_has_the_name_that_references_give_it(api: Api) -> None:
+    url, params = f"/v1/datasets/{api.user}/headlines", {"file_name": "h.csv"}
+    pushed = api.client.put(url, params=params, content=HEADLINES.encode())
+    assert (pushed.status_code, pushed.headers["Location"]) == (201, f"{url}/versions/1")
+    assert api.client.put("/v1/datasets/headlines", params=params, content=HEADLINES.encode()).json() == pushed.json()
+    for path in ("", "/versions/1", "/versions/latest", "/versions/1/preview"):
+        mine, named = (api.client.get(f"/v1/datasets/{name}headlines{path}") for name in ("", f"{api.user}/"))
+        assert named.status_code == 200, named.text
+        assert named.json() == mine.json()
+    assert api.client.delete(f"{url}/versions/1").json()["deleted"] == [f"{api.user}/headlines@1"]
+    assert api.client.delete(url).status_code == 404
+
+
+def test_a_name_that_is_a_word_of_the_path_stays_a_name(api: Api) -> None:
+    api.push("versions")
+    for url in ("/v1/datasets/versions", f"/v1/datasets/{api.user}/versions"):
+        assert api.client.get(url).json()["name"] == "versions"
+        assert api.client.get(f"{url}/versions/1").json()["reference"] == f"{api.user}/versions@1"
+        assert len(api.client.get(f"{url}/versions/1/preview").json()["rows"]) == 10
+
+
+@pytest.mark.parametrize("name", ["-/headlines", "ada/.hidden", "ada/headlines%0A", "ada/..%00"])
+def test_what_is_no_name_of_an_owner_and_a_thing_is_refused(api: Api, name: str) -> None:
+    for kind in ("datasets", "deployments"):
+        assert api.client.get(f"/v1/{kind}/{name}").status_code == 422
+
+
+def test_nobody_reaches_a_data_set_by_its_owners_name(api: Api) -> None:
+    api.push()
+    url, params = f"/v1/datasets/{api.user}/headlines", {"file_name": "h.csv"}
+    with api.as_user(api.new_user()) as other:
+        for client in (other, api.admin):  # the rights table gives administrators nothing of others' data sets
+            for path in ("", "/versions/1", "/versions/latest", "/versions/1/preview", "/versions/1/preview?as=chat"):
+                assert client.get(url + path).status_code == 404
+            for path in ("", "/versions/1"):
+                assert client.delete(url + path).status_code == 404
+            assert client.put(url, params=params, content=b"a,b\n1,2\n").status_code == 404
+            absent = client.put("/v1/datasets/nobody-at-all/headlines", params=params, content=b"a,b\n1,2\n")
+            assert absent.status_code == 404, "nobody learns which owners there are"
+    assert [item["version"] for item in api.client.get(url).json()["versions"]] == [1]
+
+
 def test_the_key_of_the_object_is_made_by_the_platform(api: Api) -> None:
     version = api.push()
     with api.database.unit_of_work() as work:
@@ -181,6 +223,7 @@ def test_the_object_of_a_push_that_never_became_a_version_goes_after_a_day(run_a
         closing(api.objects()) as store,
     ):
         keeper = Housekeeper(api.database, store)
+        keeper.sweep_garbage()  # what other tests deleted
         before = objects(api)
         lost.left = 1
         assert push(other.client, HEADLINES.encode()).status_code == 503

@@ -271,6 +271,25 @@ def test_an_unknown_deployment_and_that_of_another_user_are_404(trained: Api) ->
         assert other.delete("/v1/deployments/quality").status_code == 404
 
 
+def test_a_deployment_has_the_name_that_references_give_it(trained: Api) -> None:
+    url = f"/v1/deployments/{trained.user}/quality"
+    made = trained.client.put(url)
+    assert (made.status_code, made.json()["model"]) == (202, f"{trained.user}/quality@2")
+    assert trained.client.put("/v1/deployments/quality").json() == made.json(), "one thing by both names"
+    assert trained.client.get(url).json() == made.json()
+    assert trained.client.delete(url).status_code == 204
+    assert trained.client.get("/v1/deployments/quality").status_code == 404
+
+
+def test_nobody_reaches_a_deployment_by_its_owners_name(trained: Api) -> None:
+    url = f"/v1/deployments/{trained.user}/quality"
+    trained.client.put(url)
+    with trained.as_user(trained.new_user()) as other:
+        for client in (other, trained.admin):  # the rights table gives administrators nothing of others' deployments
+            assert [client.request(method, url).status_code for method in ("GET", "PUT", "DELETE")] == [404] * 3
+    assert trained.client.get(url).json()["state"] == "pending"
+
+
 @pytest.mark.parametrize("texts", [[], ["x"] * 1025, "y" * 100_001, [1], None])
 def test_too_many_or_too_long_texts_are_refused(trained: Api, texts: Any) -> None:
     assert classify(trained, input=texts).status_code == 422

@@ -53,6 +53,8 @@ def sleeping(confinement: Confinement, folder: Path, **options: Any) -> tuple[th
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "told"))
         listener.listen()
+        # A task that could not be started connects never.
+        listener.settimeout(60)
 
         def run() -> None:
             try:

@@ -93,6 +93,7 @@ def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
         "name@0",
         "a b",
         "n\0",
+        "name\n",
         "x" * 129,
         "name@99999999999",
     ],

@@ -82,6 +82,7 @@ def test_a_host_without_room_says_so(harness: Harness) -> None:
     one = supervisor(harness, PlatformClock(), EIGENWERK_SCRATCH_FREE_MIN_BYTES=str(1 << 60))
     one._announce()
     assert (host(harness).accepting, host(harness).reason) == (False, HostReason.disk_full)
+    assert 0 < (host(harness).scratch_free_bytes or 0) < 1 << 60
 
 
 class Begun:

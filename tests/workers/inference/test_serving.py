@@ -39,6 +39,9 @@ class FakeCache:
     def discard(self, digest: str) -> None:
         self.discarded.append(digest)
 
+    def free_bytes(self) -> int:
+        return 5
+
 
 class AtOnce(Executor):
     """Runs what is submitted there and then."""

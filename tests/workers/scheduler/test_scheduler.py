@@ -134,6 +134,22 @@ def test_a_job_submitted_while_no_scheduler_runs_starts_when_one_comes(harness: 
     harness.until(lambda: _unsent(harness) == 0, 10, "the outbox to be drained")
 
 
+def test_the_leader_tells_how_long_its_ticks_take_and_folds_what_was_counted(harness: Harness) -> None:
+    for _ in range(3):
+        harness.submit("plain", memory_bytes=1)
+    harness.start_scheduler(EIGENWERK_POLL_S="0.2")
+
+    def told() -> bool:
+        with harness.database.unit_of_work() as work:
+            leader = work.leader.newest()
+            rows = work.session.execute(text("SELECT count, event FROM tallies")).all()
+        return (
+            leader is not None and leader.ticks > 0 < leader.ticks_s and [*map(tuple, rows)] == [(3, "job_submitted")]
+        )
+
+    harness.until(told, 20, "ticks and one row for three jobs")
+
+
 def test_a_queued_job_is_cancelled_at_once_and_never_starts(harness: Harness) -> None:
     job_id = harness.submit("plain", memory_bytes=1)
     harness.cancel(job_id)
