@@ -28,7 +28,14 @@ from jobspecs.problems import PROBLEMS_MAX, InvalidInput, Problem
 from jobspecs.rights import NotAllowed
 from storage.database import DatabaseFull, DatabaseUnavailable
 from storage.database_errors import OwnerGone
-from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreFull, ObjectStoreRefused, ObjectStoreUnavailable
+from storage.objects import (
+    ObjectCorrupt,
+    ObjectNotFound,
+    ObjectStoreFull,
+    ObjectStoreRefused,
+    ObjectStoreUnavailable,
+    TransferStopped,
+)
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +84,7 @@ _OF_PARTS: tuple[tuple[type[Exception], int, str, str], ...] = (
         "The object store refuses the platform's requests. Its operator must check bucket and keys.",
     ),
     (ObjectStoreUnavailable, 503, "object_store_unavailable", "The object store does not answer. Try again shortly."),
+    (TransferStopped, 503, "stopping", "The server is going away. Send it again shortly."),
 )
 
 
@@ -134,6 +142,7 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     DatabaseUnavailable,
     ObjectStoreUnavailable,
     ObjectStoreRefused,
+    TransferStopped,
     ObjectCorrupt,
     ObjectNotFound,
     OSError,
