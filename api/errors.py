@@ -24,19 +24,23 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from jobspecs.problems import InvalidInput, Problem
+from jobspecs.problems import PROBLEMS_MAX, InvalidInput, Problem
 from jobspecs.rights import NotAllowed
 from storage.database import DatabaseFull, DatabaseUnavailable
 from storage.database_errors import OwnerGone
-from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreFull, ObjectStoreRefused, ObjectStoreUnavailable
+from storage.objects import (
+    ObjectCorrupt,
+    ObjectNotFound,
+    ObjectStoreFull,
+    ObjectStoreRefused,
+    ObjectStoreUnavailable,
+    TransferStopped,
+)
 
 log = logging.getLogger(__name__)
 
 #: Seconds after which a client may ask again when a part of the platform is away.
 RETRY_AFTER_S = 5
-
-#: Problems that one answer names.
-_PROBLEMS_MAX = 50
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {
@@ -80,6 +84,7 @@ _OF_PARTS: tuple[tuple[type[Exception], int, str, str], ...] = (
         "The object store refuses the platform's requests. Its operator must check bucket and keys.",
     ),
     (ObjectStoreUnavailable, 503, "object_store_unavailable", "The object store does not answer. Try again shortly."),
+    (TransferStopped, 503, "stopping", "The server is going away. Send it again shortly."),
 )
 
 
@@ -137,6 +142,7 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     DatabaseUnavailable,
     ObjectStoreUnavailable,
     ObjectStoreRefused,
+    TransferStopped,
     ObjectCorrupt,
     ObjectNotFound,
     OSError,
@@ -154,8 +160,7 @@ def api_error(request: Request, error: Exception) -> ApiError:
     if isinstance(error, HTTPException):
         return _http_error(request, error)
     if isinstance(error, RequestValidationError):
-        # A body of a megabyte can be wrong in 300,000 places; nobody reads them, and writing them took seconds.
-        told = islice(error.errors(), _PROBLEMS_MAX)
+        told = islice(error.errors(), PROBLEMS_MAX)
         return _refusal([_problem(detail["loc"], detail["msg"]) for detail in told])
     if isinstance(error, InvalidInput):
         return _refusal(error.problems)
@@ -194,6 +199,7 @@ def _http_error(request: Request, error: HTTPException) -> ApiError:
 
 
 def _refusal(problems: Sequence[Problem]) -> ApiError:
+    problems = problems[:PROBLEMS_MAX]
     return ApiError(422, "; ".join(str(problem) for problem in problems), param=problems[0].field, problems=problems)
 
 

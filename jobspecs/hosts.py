@@ -1,4 +1,4 @@
-"""Why a host takes no jobs: a closed list, and what people can do about each."""
+"""Why a host takes no jobs, and what people can do about each reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class HostReason(StrEnum):
     unkillable = "unkillable"
 
 
-HOST_REMEDIES: MappingProxyType[HostReason, str] = MappingProxyType(
+HOST_REMEDIES: MappingProxyType[str, str] = MappingProxyType(
     {
         HostReason.stopping: "Start the worker again when it has ended.",
         HostReason.starting: "Wait until its libraries are loaded; when it stays like this, read the worker's log.",
@@ -26,3 +26,8 @@ HOST_REMEDIES: MappingProxyType[HostReason, str] = MappingProxyType(
         HostReason.unkillable: "A process of a job outlived SIGKILL and may hold a GPU: restart the machine.",
     }
 )
+
+
+def remedy_of(reason: str | None) -> str | None:
+    """None without a reason, and for one that this version doesn't know: a newer worker may announce it."""
+    return HOST_REMEDIES.get(reason) if reason is not None else None

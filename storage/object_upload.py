@@ -54,6 +54,7 @@ def upload(
     size = path.stat().st_size
     progress = _Counter(size, on_progress)
     stop = should_stop or never
+    wire = wire.until(stop)
     with path.open("rb", buffering=0) as file:
         if size <= wire.settings.part_bytes:
             return _upload_whole(wire, file, key, size, sha256, progress, stop)

@@ -33,6 +33,7 @@ from storage.object_errors import (
     ObjectStoreFull,
     ObjectStoreRefused,
     ObjectStoreUnavailable,
+    TransferStopped,
     checked_key,
 )
 
@@ -91,11 +92,13 @@ class S3Wire:
         *,
         http: urllib3.HTTPConnectionPool | None = None,
         seconds: float = math.inf,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.settings = settings
         self._base = urlsplit(settings.endpoint_url)
         self._credentials = Credentials(settings.access_key, settings.secret_key)
         self._sleep = sleep
+        self._should_stop = should_stop
         self._seconds, self._deadline_s = seconds, time.monotonic() + seconds
         self._http = http or urllib3.connection_from_url(
             settings.endpoint_url,
@@ -109,6 +112,11 @@ class S3Wire:
     def within(self, seconds: float) -> S3Wire:
         """The same connections for requests that must all have ended `seconds` from now."""
         return S3Wire(self.settings, self._sleep, http=self._http, seconds=seconds)
+
+    def until(self, should_stop: Callable[[], bool]) -> S3Wire:
+        """The same connections and deadline for requests that aren't tried again once `should_stop()`."""
+        left_s = self._deadline_s - time.monotonic()
+        return S3Wire(self.settings, self._sleep, http=self._http, seconds=left_s, should_stop=should_stop)
 
     def check_deadline(self) -> None:
         """Raises ObjectStoreUnavailable once the time is over."""
@@ -141,6 +149,8 @@ class S3Wire:
                 hopeless = method == "GET" and error.status == HTTPStatus.INTERNAL_SERVER_ERROR and attempt > 1
                 if attempt == attempts or hopeless:
                     raise
+                if self._should_stop():
+                    raise TransferStopped(f"The transfer of {key!r} was stopped.") from error
                 log.info("object store: attempt %d of %d at %s %s failed: %s", attempt, attempts, method, key, error)
                 self.back_off(attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")

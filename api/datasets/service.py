@@ -99,7 +99,7 @@ def push(
     # without an answer may have happened.
     with parts.database.unit_of_work() as work:
         work.garbage.add(folder, bytes_total=received.bytes, after_s=_PUSH_SECONDS_MAX)
-    parts.objects.upload_file(received.path, key, sha256=received.sha256)
+    parts.objects.upload_file(received.path, key, sha256=received.sha256, should_stop=parts.stopping.is_set)
     with parts.database.unit_of_work() as work:
         row = work.datasets.add_version(
             owner_id,
@@ -125,7 +125,7 @@ def _heal(parts: Parts, row: DatasetVersionRow, received: Received) -> None:
     if parts.objects.holds(row.key, sha256=row.sha256, bytes_total=row.bytes):
         return
     log.warning("data set version %s had lost its object and gets it back", row.id)
-    parts.objects.upload_file(received.path, row.key, sha256=received.sha256)
+    parts.objects.upload_file(received.path, row.key, sha256=received.sha256, should_stop=parts.stopping.is_set)
     with parts.database.unit_of_work() as work:
         folder = row.key.rpartition("/")[0]
         if not work.garbage.named_by_versions([folder]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from api.authentication import guarded_router, requires
 from api.hosts.schemas import Host, HostList
 from api.parts import ThePlatform
-from jobspecs.hosts import HOST_REMEDIES, HostReason
+from jobspecs.hosts import remedy_of
 from storage.tables import HostRow
 
 router = guarded_router("hosts")
@@ -27,7 +27,7 @@ def _host(row: HostRow, alive: bool) -> Host:
         accepting=row.accepting and alive,
         reason=row.reason,
         message=row.message,
-        remedy=HOST_REMEDIES[HostReason(row.reason)] if row.reason else None,
+        remedy=remedy_of(row.reason),
         slots=row.slots,
         memory_bytes=row.memory_bytes,
         gpus=row.gpus,

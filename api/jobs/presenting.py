@@ -7,7 +7,7 @@ from api.jobs.waiting import why_waiting
 from jobspecs.events import ProgressEvent, StateChange
 from jobspecs.frozen import FrozenInputs, origin_of
 from jobspecs.kinds.base import BASE_ROLE
-from jobspecs.lifecycle import REASONS, JobState, Reason
+from jobspecs.lifecycle import REASONS, JobState
 from jobspecs.manifest import Manifest
 from jobspecs.problems import Problem
 from storage.database import UnitOfWork
@@ -23,7 +23,7 @@ def summary(row: JobRow) -> JobSummary:
         state=JobState(row.state),
         reason=row.reason,
         message=row.message,
-        remedy=REASONS[Reason(row.reason)].remedy if row.reason else None,
+        remedy=next((rule.remedy for reason, rule in REASONS.items() if reason == row.reason), None),
         priority=row.priority,
         boost=row.boost,
         attempts=row.fence,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobspecs.hosts import HOST_REMEDIES, HostReason
+from jobspecs.hosts import remedy_of
 from jobspecs.lifecycle import JobState
 from storage.database import UnitOfWork
 from storage.tables import HostRow, JobRow
@@ -29,5 +29,5 @@ def _is_large_enough(host: HostRow, row: JobRow) -> bool:
 def _told(host: HostRow) -> str:
     if host.reason is None:
         return f"Host {host.name} takes no jobs."
-    remedy = HOST_REMEDIES[HostReason(host.reason)]
-    return " ".join(part for part in (f"Host {host.name} takes no jobs ({host.reason}).", host.message, remedy) if part)
+    told = (f"Host {host.name} takes no jobs ({host.reason}).", host.message, remedy_of(host.reason))
+    return " ".join(part for part in told if part)

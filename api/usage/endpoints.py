@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from api.authentication import TheUser, guarded_router, requires
 from api.parts import ThePlatform
-from jobspecs.rights import Reach
+from jobspecs.rights import NotAllowed, Reach
 
 router = guarded_router("usage")
 
@@ -36,10 +36,12 @@ class StorageUsage(BaseModel):
 def storage_usage(
     platform: ThePlatform,
     user: TheUser,
-    everybody: Annotated[bool, Query(alias="all", description="of all owners that your token may see")] = False,
+    everybody: Annotated[bool, Query(alias="all", description="everybody's, for an administrator")] = False,
 ) -> StorageUsage:
-    """What you have stored, in bytes; with `all`, what everybody has, as far as your token allows."""
+    """What you have stored, in bytes; with `all`, what everybody has."""
     reach = user.reach("usage.read")
+    if everybody and not reach.everybody:
+        raise NotAllowed("Everybody's usage is shown to administrators. Leave `all` out to see yours.")
     with platform.database.unit_of_work() as work:
         found = work.stored.by_owner(reach if everybody else Reach.of(reach.home))
     data = [StoredKind(owner=item.owner, kind=item.kind, items=item.items, bytes=item.bytes) for item in found]

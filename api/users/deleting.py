@@ -54,6 +54,10 @@ def delete_user(parts: Parts, user: Principal, name: str, wish: Wish) -> Leaving
                 f"{row.name} is the last administrator. Make another one first: eigenwerk tokens create --scope admin"
             )
             raise ApiError(409, message, code="last_administrator")
+        if row is find_user(work, reach, "me"):
+            # The tokens end before all else: nobody could ask for the rest.
+            message = "Nobody deletes their own user. Ask another administrator to do it, with a token of their own."
+            raise ApiError(409, message, code="own_user")
         if wish.give_to is not None:
             _give(work, reach, row, wish.give_to, user.actor if wish.cancel_jobs else None)
         elif wish.delete_things:
@@ -64,6 +68,8 @@ def delete_user(parts: Parts, user: Principal, name: str, wish: Wish) -> Leaving
             work.handover.delete(row.id)
         else:
             _refuse_things(row.name, work.handover.things(row.id))
+            # Names whose versions were all deleted, and imports that nobody completed.
+            work.handover.delete(row.id)
         if not work.users.delete(row.id):
             raise ApiError(409, f"{row.name} made something at this moment. Ask again.", code="changed_meanwhile")
     log.info("%s deleted the user %s; things: %s", user.actor, row.name, wish)

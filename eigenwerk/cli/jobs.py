@@ -98,6 +98,8 @@ def list_jobs(
     """
     if context.invoked_subcommand is not None:
         return
+    if everybody and user is not None:
+        raise typer.BadParameter("everybody's jobs or one user's, not both.", param_hint="--user")
     with platform() as client:
         found = client.jobs(limit=limit, states=[str(item) for item in state or ()], everybody=everybody, owner=user)
     if as_json:

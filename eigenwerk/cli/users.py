@@ -67,6 +67,12 @@ def delete_user(
 
     Example: eigenwerk users delete alex --give-to kim
     """
+    if give_to is not None and delete_things:
+        raise typer.BadParameter("things pass to somebody or are deleted, not both.", param_hint="--delete-things")
+    if cancel_jobs and give_to is None and not delete_things:
+        raise typer.BadParameter(
+            "it is for --give-to only; --delete-things does it anyway.", param_hint="--cancel-jobs"
+        )
     confirm_deletion(f"the user {name}" + (" and everything it has" if delete_things else ""), yes)
     with platform() as client:
         deadline_s = time.monotonic() + _STOPPING_S_MAX

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
+from api.datasets.service import list_datasets
+from api.parts import Parts
+from api.registry.service import list_models
 from api.settings import ApiSettings
 from jobspecs.lifecycle import Reason
-from jobspecs.rights import Reach
+from jobspecs.rights import Principal, Reach
 from scheduling.decisions import Resources
 from storage.database import UnitOfWork
 from storage.database_errors import OwnerGone
@@ -126,6 +130,19 @@ class TestDeletingUsers:
         assert api.client.get("/v1/datasets/headlines").json()["versions"][0]["version"] == 1
         assert api.push(content=HEADLINES.replace("rates", "cars"))["version"] == 2
 
+    def test_names_without_versions_and_open_imports_are_nothing_to_pass_on(self, api: Api) -> None:
+        leaver = new_name()
+        with api.as_user(api.new_user(name=leaver)) as client:
+            push(client)
+            assert client.delete("/v1/datasets/headlines").status_code == 200
+            import_id = client.post("/v1/registry/imports", json={"name": "half"}).json()["id"]
+            sent = client.put(f"/v1/registry/imports/{import_id}/files/config.json", content=b"{}")
+            assert sent.status_code == 201, sent.text
+        assert delete(api, leaver).status_code == 204
+        with api.database.unit_of_work() as work:
+            assert not work.owners.is_taken(leaver)
+            assert f"models/{import_id}" in work.garbage.claim(10_000), "its bytes are freed"
+
     def test_things_go_once_what_runs_has_stopped(self, api: Api) -> None:
         leaver = new_name()
         with api.as_user(api.new_user(name=leaver)) as client:
@@ -154,8 +171,12 @@ class TestDeletingUsers:
             refused = delete(api, "admin", delete_things=True)
             assert (refused.status_code, refused.json()["error"]["code"]) == (409, "last_administrator")
             assert api.admin.get("/v1/users/me").status_code == 200
-            api.new_user("admin")
-            assert delete(api, "admin").status_code == 204, "another one is there"
+            with api.as_user(api.new_user("admin")) as other:
+                for name in ("admin", "me"):
+                    own = delete(api, name, delete_things=True)
+                    assert (own.status_code, own.json()["error"]["code"]) == (409, "own_user")
+                assert api.admin.get("/v1/users/me").status_code == 200, "the token did not end"
+                assert other.delete("/v1/users/admin").status_code == 204, "another one is there"
 
     def test_what_cannot_be_meant_is_refused(self, api: Api) -> None:
         leaver = new_name()
@@ -168,6 +189,18 @@ class TestDeletingUsers:
 def test_a_request_that_meets_the_deletion_of_its_user_makes_nothing(api: Api) -> None:
     with pytest.raises(OwnerGone), api.database.unit_of_work() as work:
         work.models.start_import(uuid4(), "late")
+
+
+def test_lists_have_the_things_of_one_name_that_several_owners_have(api: Api) -> None:
+    """Of a user who acts for two owners."""
+    for thing in (api.client, api.admin):
+        things(thing)
+    owners = frozenset(UUID(client.get("/v1/users/me").json()["id"]) for client in (api.client, api.admin))
+    user = Principal(api.user_id(), api.user, frozenset({"read"}), acts_for=owners)
+    parts = cast(Parts, SimpleNamespace(database=api.database))
+    for listed in (list_datasets(parts, user).data, list_models(parts, user).data):
+        names = {"headlines", "tiny"}
+        assert {item.owner for item in listed if item.name in names} == {api.user, "admin"}
 
 
 def new_name() -> str:

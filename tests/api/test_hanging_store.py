@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import httpx
 import pytest
 
 from api.errors import ApiError
+from api.parts import Parts
 from api.pools import Pool
-from storage.objects import ObjectSettings, ObjectStore, ObjectStoreUnavailable
+from api.settings import ApiSettings
+from storage.objects import ObjectSettings, ObjectStore, ObjectStoreUnavailable, TransferStopped
 from tests.api.conftest import SPEC, Api, RunApi
 
 SUBMITS = 40
@@ -76,6 +79,31 @@ def test_a_full_pool_refuses_after_its_patience_and_serves_again() -> None:
         assert await pool.run(lambda: 7) == 7
 
     anyio.run(story)
+
+
+def test_an_upload_to_a_store_that_hangs_is_not_tried_again_once_the_process_shall_end(tmp_path: Path) -> None:
+    file, asked = tmp_path / "file", iter([False, *[True] * 9])
+    file.write_bytes(b"a,b")
+    with silent_server() as endpoint:
+        store = ObjectStore(ObjectSettings(endpoint, "key", "secret", "bucket", read_timeout_s=0.2, attempts=1000))
+        with pytest.raises(TransferStopped):
+            store.upload_file(file, "datasets/a", should_stop=lambda: next(asked))
+        store.close()
+
+
+def test_a_push_is_stopped_with_its_server(run_api: RunApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Parts] = []
+    make = Parts.make
+
+    def kept(settings: ApiSettings) -> Parts:
+        made.append(make(settings))
+        return made[-1]
+
+    monkeypatch.setattr(Parts, "make", kept)
+    with run_api() as api:
+        made[-1].stopping.set()
+        answer = api.client.put("/v1/datasets/late", params={"file_name": "late.csv"}, content=b"a,b\n1,2\n")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping"), answer.text
 
 
 def test_calls_with_a_deadline_end_in_time_however_many_tries_they_have() -> None:

@@ -49,3 +49,17 @@ def test_a_queued_job_says_which_hosts_it_waits_for_and_what_to_do(ready: Api, q
     assert "NTP" in host["remedy"]
     announce(ready, "two")
     assert waiting(ready, queued) is None, "it waits for its turn only"
+
+
+def test_a_reason_that_only_newer_workers_know_is_told_without_a_remedy(ready: Api, queued: Any) -> None:
+    announce(ready, "newer", HostReason.starting, "It has 97 degrees.")
+    with ready.database.unit_of_work() as work:
+        work.session.execute(text("UPDATE hosts SET reason = 'too_hot'"))
+    assert waiting(ready, queued) == "Host newer takes no jobs (too_hot). It has 97 degrees."
+    (host,) = ready.client.get("/v1/hosts").json()["data"]
+    assert (host["reason"], host["remedy"]) == ("too_hot", None)
+    failed = {"reason": "struck_by_lightning", "id": queued["id"]}
+    with ready.database.unit_of_work() as work:
+        work.session.execute(text("UPDATE jobs SET reason = :reason WHERE id = :id"), failed)
+    job = ready.client.get(f"/v1/jobs/{queued['id']}").json()
+    assert (job["reason"], job["remedy"]) == ("struck_by_lightning", None)
