@@ -19,6 +19,7 @@ from api.references.names import TheNamed
 from api.references.uses import Deleted
 from api.streaming import received_body
 from jobspecs.references import Reference
+from storage.tabular.formats import COLUMNS_MAX
 
 router = guarded_router("datasets")
 
@@ -38,7 +39,9 @@ async def push_dataset(
     response: Response,
     named: TheNamed,
     file_name: Annotated[str, Query(min_length=1, description="its suffix tells the format: headlines.csv.gz")],
-    columns: Annotated[list[str] | None, Query(description="names for a CSV or TSV without a header")] = None,
+    columns: Annotated[
+        list[str] | None, Query(max_length=COLUMNS_MAX, description="names for a CSV or TSV without a header")
+    ] = None,
 ) -> DatasetVersionDetail:
     """The body is the file: CSV, TSV, JSONL, JSON (each also .gz or .xz) or Parquet.
 

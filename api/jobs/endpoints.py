@@ -89,7 +89,9 @@ def list_jobs(
     user: TheUser,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before: Annotated[int | None, Query(ge=1, lt=2**63, description="`next_before` of the page before")] = None,
-    state: Annotated[list[JobState] | None, Query(description="only these states; may be repeated")] = None,
+    state: Annotated[
+        list[JobState] | None, Query(max_length=len(JobState), description="only these states; may be repeated")
+    ] = None,
     everybody: Annotated[bool, Query(alias="all", description="everybody's jobs, for an administrator")] = False,
     owner: Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$", description="this owner's jobs")] = None,
 ) -> JobList:

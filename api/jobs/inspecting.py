@@ -23,10 +23,10 @@ from api.errors import ApiError, is_disk_full
 from api.inspection_cache import new_folder
 from api.parts import Parts
 from api.references.freezing import Frozen
-from api.references.model_files import config_of, small_files
+from api.references.model_files import known_shape, small_files
 from corpus.checks.confined import check_confined
 from corpus.checks.rows import CheckedFile
-from corpus.confinement.confinement import ConfinementUnavailable, Overran, Stopped
+from corpus.confinement.confinement import ConfinementUnavailable, Overran, Stopped, TaskFailed
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.frozen import FrozenDataset
@@ -35,7 +35,6 @@ from jobspecs.problems import Problem
 from jobspecs.registry import JobSpec
 from scheduling.estimates.data import facts_of_bound, facts_of_report
 from scheduling.estimates.estimating import KnownModel, estimate
-from scheduling.estimates.shapes import shape_of
 from storage.objects import ObjectStore, ObjectStoreError, TransferStopped
 from storage.tabular import detect_format
 
@@ -72,7 +71,7 @@ def inspect(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen, speeds:
     objects = parts.objects.within(parts.settings.check_seconds_max)
     folders = {role: small_files(parts, objects, model) for role, model in frozen.inputs.by_role().items()}
     report = _report(parts, asking, objects, spec, frozen, _reading_folder(folders))
-    return Inspected(report, _estimate(spec, frozen, folders, report, speeds), report is None or report.complete)
+    return Inspected(report, _estimate(parts, spec, frozen, folders, report, speeds), report is None or report.complete)
 
 
 def _report(
@@ -102,6 +101,9 @@ def _report(
     except (Overran, Stopped, ConfinementUnavailable) as error:
         log.warning("the check of data set %s was not finished: %s", dataset.version_id, error)
         return _later(spec, frozen, dataset, "checking it with this model takes too much time or memory")
+    except TaskFailed:
+        log.exception("the check of data set %s failed", dataset.version_id)
+        return _later(spec, frozen, dataset, "checking it with this model failed")
     if report is not None and report.complete and folder is not None:
         parts.inspections.keep_report(key, report)
     return report
@@ -161,6 +163,7 @@ def _reading_folder(folders: dict[str, Path | None]) -> Path | None:
 
 
 def _estimate(
+    parts: Parts,
     spec: JobSpec,
     frozen: Frozen,
     folders: dict[str, Path | None],
@@ -169,7 +172,7 @@ def _estimate(
 ) -> Estimate:
     models = {
         role: KnownModel(
-            shape_of(config_of(folders.get(role + ADAPTER_BASE_SUFFIX) or folders[role])),
+            known_shape(parts, folders.get(role + ADAPTER_BASE_SUFFIX) or folders[role]),
             frozen.weights_bytes.get(role),
         )
         for role in spec.model_references()
