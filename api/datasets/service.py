@@ -102,23 +102,25 @@ def push(
         work.garbage.add(folder, bytes_total=received.bytes, after_s=_PUSH_SECONDS_MAX)
     parts.objects.upload_file(received.path, key, sha256=received.sha256, should_stop=parts.stopping.is_set)
     with parts.database.unit_of_work() as work:
-        row = work.datasets.add_version(
-            owner_id,
-            name,
-            version_id=version_id,
-            file_name=file_name,
-            key=key,
-            bytes_total=received.bytes,
-            sha256=received.sha256,
-            profile=profile,
-            header=header,
-        )
-        created = row.id == version_id
-        if not created:
-            work.garbage.add(folder, bytes_total=received.bytes)
-        elif not work.garbage.take_back(folder):
-            raise unavailable("The object store took too long. Send the file again.", "push_took_too_long")
-        return detail_of(row), created
+        if work.garbage.take_back(folder):
+            row = work.datasets.add_version(
+                owner_id,
+                name,
+                version_id=version_id,
+                file_name=file_name,
+                key=key,
+                bytes_total=received.bytes,
+                sha256=received.sha256,
+                profile=profile,
+                header=header,
+            )
+            created = row.id == version_id
+            if not created:
+                work.garbage.add(folder, bytes_total=received.bytes)
+            return detail_of(row), created
+        # It was swept while it was sent, and parts of it may have arrived since.
+        work.garbage.add(folder, bytes_total=received.bytes)
+    raise unavailable("The object store took too long. Send the file again.", "push_took_too_long")
 
 
 def _heal(parts: Parts, row: DatasetVersionRow, received: Received) -> None:
@@ -129,10 +131,12 @@ def _heal(parts: Parts, row: DatasetVersionRow, received: Received) -> None:
     parts.objects.upload_file(received.path, row.key, sha256=received.sha256, should_stop=parts.stopping.is_set)
     with parts.database.unit_of_work() as work:
         folder = row.key.rpartition("/")[0]
-        if not work.garbage.named_by_versions([folder]):
-            # Deleted meanwhile.
+        deleted = not work.garbage.named_by_versions([folder])
+        if deleted:
             work.garbage.add(folder, bytes_total=row.bytes)
-            raise not_found(f"data set {row.dataset.name} with version {row.version} any more; push it again")
+    if deleted:
+        # Raised after the commit: what is raised inside takes the note about the object back.
+        raise not_found(f"data set {row.dataset.name} with version {row.version} any more; push it again")
 
 
 def _same_content(
