@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from api.registry.imported_files import check_import_file
+from api.registry.imported_files import check_import, check_import_file
 from corpus.checks.confined import check
 from corpus.conversations.sandbox import render
+from scheduling.estimates.shapes import shape_of_file
 from storage.tabular import first_rows, profile_table
 
 TASKS: dict[str, Callable[..., Any]] = {
     "profile": profile_table,
     "first_rows": first_rows,
     "model_file": check_import_file,
+    "import": check_import,
+    "shape": shape_of_file,
     "check": check,
     "render": render,
 }

@@ -24,7 +24,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from jobspecs.problems import InvalidInput, Problem
+from jobspecs.problems import PROBLEMS_MAX, InvalidInput, Problem
 from jobspecs.rights import NotAllowed
 from storage.database import DatabaseFull, DatabaseUnavailable
 from storage.database_errors import OwnerGone
@@ -41,9 +41,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which a client may ask again when a part of the platform is away.
 RETRY_AFTER_S = 5
-
-#: Problems that one answer names.
-_PROBLEMS_MAX = 50
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {
@@ -163,8 +160,7 @@ def api_error(request: Request, error: Exception) -> ApiError:
     if isinstance(error, HTTPException):
         return _http_error(request, error)
     if isinstance(error, RequestValidationError):
-        # A body of a megabyte can be wrong in 300,000 places; nobody reads them, and writing them took seconds.
-        told = islice(error.errors(), _PROBLEMS_MAX)
+        told = islice(error.errors(), PROBLEMS_MAX)
         return _refusal([_problem(detail["loc"], detail["msg"]) for detail in told])
     if isinstance(error, InvalidInput):
         return _refusal(error.problems)
@@ -203,6 +199,7 @@ def _http_error(request: Request, error: HTTPException) -> ApiError:
 
 
 def _refusal(problems: Sequence[Problem]) -> ApiError:
+    problems = problems[:PROBLEMS_MAX]
     return ApiError(422, "; ".join(str(problem) for problem in problems), param=problems[0].field, problems=problems)
 
 

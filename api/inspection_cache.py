@@ -6,26 +6,26 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 from jobspecs.data_report import DataReport
+from scheduling.estimates.shapes import ModelShape
 
 #: Reports kept; each has a few kilobytes.
 _REPORTS_MAX = 256
 #: Models whose small files are kept; a multilingual tokenizer.json has 17 MB.
 _MODELS_MAX = 32
-#: Checks that run at once: each keeps one core busy, and the API has more to do.
-CHECKS_MAX = 2
 
 
 class InspectionCache:
-    """Safe to share between threads. `checking` is held while a data set is read."""
+    """Safe to share between threads."""
 
     def __init__(self) -> None:
-        self.checking = threading.BoundedSemaphore(CHECKS_MAX)
         self._lock = threading.Lock()
         self._reports: OrderedDict[str, DataReport] = OrderedDict()
         self._models: OrderedDict[str, Path] = OrderedDict()
+        self._shapes: OrderedDict[Path, ModelShape | None] = OrderedDict()
 
     def report(self, key: str) -> DataReport | None:
         with self._lock:
@@ -40,11 +40,28 @@ class InspectionCache:
             while len(self._reports) > _REPORTS_MAX:
                 self._reports.popitem(last=False)
 
+    def shape(self, config: Path, read: Callable[[], ModelShape | None]) -> ModelShape | None:
+        """What `read` found out about this file of a kept folder."""
+        with self._lock:
+            if config in self._shapes:
+                return self._shapes[config]
+        found = read()
+        with self._lock:
+            self._shapes[config] = found
+            while len(self._shapes) > _MODELS_MAX:
+                self._shapes.popitem(last=False)
+        return found
+
     def model_folder(self, name: str) -> Path | None:
         with self._lock:
             found = self._models.get(name)
-            if found is not None:
-                self._models.move_to_end(name)
+            if found is None:
+                return None
+            if not found.is_dir():
+                # What cleans /tmp has taken it.
+                del self._models[name]
+                return None
+            self._models.move_to_end(name)
             return found
 
     def keep_model_folder(self, name: str, folder: Path) -> Path:

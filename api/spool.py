@@ -1,6 +1,6 @@
 """The spool folder: bodies, previews, tokenizers and data sets while they are looked at. Several APIs may share one.
 
-Each process has a folder of its own in it, under a lock that ends with the process: so what a killed process left is
+Each process has a folder of its own in it, which it holds locked until it ends: so what a killed process left is
 told from what a living one works with, whatever it is.
 """
 
@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -20,9 +21,6 @@ log = logging.getLogger(__name__)
 #: Seconds between two sweeps.
 SWEEP_EVERY_S = 3600.0
 _PREFIX = "eigenwerk-spool-"
-_LOCK = "lock"
-#: A folder without a lock that is younger than this is being made.
-_YOUNG_S = 60.0
 #: What earlier versions put into the folder itself, without a way to tell whose it is: kept for a week.
 _FORMER_PREFIXES = ("eigenwerk-body-", "eigenwerk-look-", "eigenwerk-preview-", "eigenwerk-chat-")
 _FORMER_KEPT_S = 7 * 24 * 3600.0
@@ -41,6 +39,10 @@ class Spool:
     def folder(self) -> Path:
         """For temporary files; made when first used. Raises OSError (ENOSPC: disk full)."""
         with self._guard:
+            if self._folder is not None and not self._folder.is_dir():
+                log.warning("%s is gone: something cleans the spool folder. It is made anew", self._folder)
+                os.close(self._descriptor)
+                self._folder = None
             if self._folder is None:
                 self._folder, self._descriptor = _locked_folder(self._root)
             return self._folder
@@ -55,7 +57,11 @@ class Spool:
 
     def sweep(self) -> None:
         """Deletes what processes left that are gone, and nothing else."""
+        with self._guard:
+            own = self._folder
         for path in self._root.glob("eigenwerk-*"):
+            if path == own:
+                continue
             try:
                 if path.name.startswith(_PREFIX):
                     _delete_if_left(path)
@@ -67,21 +73,22 @@ class Spool:
 
 
 def _locked_folder(root: Path) -> tuple[Path, int]:
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root))
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return folder, descriptor
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root))
+        # The folder itself: a file in it may be taken away by what cleans /tmp, and the lock with it.
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.is_dir():
+                return folder, descriptor
+            os.close(descriptor)
+        log.info("%s was swept before it was locked", folder)
 
 
 def _delete_if_left(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir():
         return
-    try:
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        if _age_s(folder) > _YOUNG_S:
-            _delete(folder)
-        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _delete(folder)

@@ -27,4 +27,5 @@ def task_of_model(config: Mapping[str, Any], paths: Collection[str]) -> str | No
 
 def _labels(config: Mapping[str, Any]) -> int:
     labels = config.get("id2label")
-    return len(labels) if isinstance(labels, dict) else int(config.get("num_labels") or 2)
+    count = config.get("num_labels")
+    return len(labels) if isinstance(labels, dict) else count if isinstance(count, int) and count else 2

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+#: Problems that one refusal names. A body of a megabyte can be wrong in 300,000 places; nobody reads them all.
+PROBLEMS_MAX = 50
+
 
 class Problem(BaseModel):
     """One thing that is wrong: what, where (field of the spec, or file and row of the data) and what to do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +16,7 @@ from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.kinds.train_reranker import TrainReranker
-from jobspecs.problems import InvalidInput, Problem
+from jobspecs.problems import PROBLEMS_MAX, InvalidInput, Problem
 
 #: Any job spec: one of the kinds below.
 JobSpec = SpecBase
@@ -51,13 +52,13 @@ def parse_spec(document: Any) -> JobSpec:
 
 
 def problems_of(error: ValidationError) -> list[Problem]:
-    """A pydantic error as problems, one per field, without the machine's own words for types."""
+    """A pydantic error as problems, one per field, without the machine's own words for types: PROBLEMS_MAX of them."""
     return [
         Problem(
             field=".".join(str(part) for part in detail["loc"]) or None,
             message=_in_words(detail["type"], detail["msg"]),
         )
-        for detail in error.errors(include_url=False, include_context=False, include_input=False)
+        for detail in islice(error.errors(include_url=False, include_context=False, include_input=False), PROBLEMS_MAX)
     ]
 
 

@@ -9,7 +9,7 @@ from api.errors import not_found
 from api.parts import Parts
 from api.references.freezing import freeze_base, frozen_version, weights_bytes
 from api.references.hub import resolve
-from api.references.model_files import config_of, small_files
+from api.references.model_files import known_shape, small_files
 from api.references.names import maker_of
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from jobspecs.manifest import Manifest
@@ -19,7 +19,7 @@ from jobspecs.rights import Principal
 from jobspecs.tasks import SERVED_TASKS, TEXT_GENERATION
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
 from scheduling.estimates.serving import encoder_bytes, language_model_bytes
-from scheduling.estimates.shapes import shape_of, typical_shape
+from scheduling.estimates.shapes import typical_shape
 from scheduling.serving_admission import Needs, why_it_cannot_stay, why_no_host_serves
 from storage.database import UnitOfWork
 from storage.tables import DeploymentRow, ModelVersionRow
@@ -145,7 +145,7 @@ def _memory_bytes(parts: Parts, model: _Model, request: DeploymentRequest) -> in
     if model.manifest.task != TEXT_GENERATION.name:
         return request.replicas * encoder_bytes(stored)
     objects = parts.objects.within(parts.settings.check_seconds_max)
-    shape = shape_of(config_of(small_files(parts, objects, model.base or model.frozen))) or typical_shape(stored)
+    shape = known_shape(parts, small_files(parts, objects, model.base or model.frozen)) or typical_shape(stored)
     # An adapter is merged into the weights that it changes, and is there beside them meanwhile.
     adapter_bytes = 2 * model.manifest.bytes_total if model.base is not None else 0
     return request.replicas * (language_model_bytes(shape, on_gpu=request.gpus > 0) + adapter_bytes)

@@ -10,7 +10,18 @@ from api.inference.engine import ModelName
 
 MESSAGES_MAX = 1000
 
+#: Prompts of one request, and tokens of one prompt: as many as the longest contexts in use have.
+PROMPTS_MAX = 2048
+PROMPT_TOKENS_MAX = 131_072
+
 Messages = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MESSAGES_MAX)]
+#: A prompt, several, or one as tokens. Each list ends at its bound while it is read, that of tokens at the first which
+#: is none: without them a body of 1 MB was wrong in 392,001 places, which kept the event loop busy for 10 s.
+Prompt = (
+    str
+    | Annotated[list[str], Field(max_length=PROMPTS_MAX)]
+    | Annotated[list[int], Field(max_length=PROMPT_TOKENS_MAX, fail_fast=True)]
+)
 
 
 class ChatRequest(BaseModel):
@@ -29,7 +40,7 @@ class CompletionRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: ModelName
-    prompt: str | list[str] | list[int]
+    prompt: Prompt
     stream: bool | None = None
 
 
@@ -47,7 +58,7 @@ class ModelCompletionRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    prompt: str | list[str] | list[int]
+    prompt: Prompt
     stream: bool | None = None
 
 

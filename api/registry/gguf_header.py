@@ -2,16 +2,17 @@
 
 The layout is that of llama.cpp's ggml (docs/gguf.md), versions 2 and 3: magic, version, number of tensors, number of
 metadata entries; the entries; name, shape, type and offset of each tensor; then the tensors, aligned. Nothing is
-allocated by what the file says: the file is mapped, and numbers in it are compared with its size first.
+allocated by what the file says: numbers in it are compared with its size first. Nor is the file mapped: a file may be
+larger than all the memory that the process of its check may address.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
 import struct
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 VERSIONS = (2, 3)
 HEADER_BYTES_MAX = 256 * 1024 * 1024
@@ -45,19 +46,19 @@ class BadGguf(ValueError):
 
 def check_gguf(path: Path) -> None:
     """Raises BadGguf."""
+    size = path.stat().st_size
+    if size < 24:
+        raise BadGguf("the content is no GGUF: it is too short to be one")
     with path.open("rb") as stream:
-        if path.stat().st_size < 24:
-            raise BadGguf("the content is no GGUF: it is too short to be one")
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            _Header(content).check()
+        _Header(stream, size).check()
 
 
 class _Header:
     """Reads on from `_at`; every step is compared with the end of the header first."""
 
-    def __init__(self, content: mmap.mmap) -> None:
-        self._content = content
-        self._bytes = len(content)
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream = stream
+        self._bytes = size
         self._limit = min(self._bytes, HEADER_BYTES_MAX)
         self._at = 0
         self._elements = self._texts = 0
@@ -145,11 +146,14 @@ class _Header:
         return value
 
     def _take(self, count: int) -> bytes:
-        begin = self._at
-        self._skip(count)
-        return self._content[begin : self._at]
+        self._advance(count)
+        return self._stream.read(count)
 
     def _skip(self, count: int) -> None:
+        self._advance(count)
+        self._stream.seek(self._at)
+
+    def _advance(self, count: int) -> None:
         if count > self._limit - self._at:
             raise BadGguf("it ends in the middle of its header, or the header is larger than 256 MiB")
         self._at += count

@@ -10,9 +10,12 @@ from typing import Any, TypeGuard
 
 from api.registry.gguf_header import BadGguf, check_gguf
 from jobspecs.manifest import MANIFEST_NAME, check_relative_path
+from jobspecs.model_tasks import task_of_model
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.strict_json import CONTAINERS_MAX, UnacceptableJson, parse_json_file
 
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
 SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md", ".gguf", ".spm")
 #: Formats that can hold pickled objects or code.
 _EXECUTABLE = (
@@ -48,6 +51,7 @@ CONFIG_BYTES_MAX = 4 * 1024 * 1024
 _DOCUMENT_CONTAINERS_MAX = 20_000
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _SEGMENTS_MAX = 4
+_PATH_CHARS_MAX = 500
 _ARCHIVE_OR_PICKLE = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x1f\x8b")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "added_tokens.json")
 #: Fields that make a loader import code.
@@ -96,6 +100,25 @@ def check_import_file(path: str, content: Path) -> None:
         _check_gguf(path, content)
     elif suffix == ".json":
         _check_json(path, content)
+
+
+def check_import(folder: Path, paths: frozenset[str]) -> str | None:
+    """What the model of these paths can serve. `folder` has those of CONFIG and INDEX that are among them.
+
+    Raises InvalidInput when the index names a file that is not among them.
+    """
+    if INDEX in paths:
+        weight_map = _object(folder, INDEX).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise missing(INDEX, "the index has no weight_map.")
+        for shard in weight_map.values():
+            if not isinstance(shard, str) or shard not in paths:
+                raise missing(str(shard)[:_PATH_CHARS_MAX], "the index names a file that was not sent.")
+    return task_of_model(_object(folder, CONFIG), paths) if CONFIG in paths else None
+
+
+def missing(path: str, message: str) -> InvalidInput:
+    return _refused(path, message, "Send it, then complete the import.")
 
 
 def check_safetensors(path: str, content: Path) -> None:
@@ -148,9 +171,7 @@ def _naturals(value: Any, count_max: int) -> TypeGuard[list[int]]:
 
 def _check_json(path: str, content: Path) -> None:
     of_tokenizer = PurePosixPath(path).name in _TOKENIZER_FILES
-    bytes_max = (
-        TOKENIZER_BYTES_MAX if of_tokenizer else CONFIG_BYTES_MAX if path == "config.json" else DOCUMENT_BYTES_MAX
-    )
+    bytes_max = TOKENIZER_BYTES_MAX if of_tokenizer else CONFIG_BYTES_MAX if path == CONFIG else DOCUMENT_BYTES_MAX
     if content.stat().st_size > bytes_max:
         raise _refused(path, f"it is larger than {bytes_max // 2**20} MiB.", "Leave the file out, or save it again.")
     document = _json(path, content.read_bytes(), CONTAINERS_MAX if of_tokenizer else _DOCUMENT_CONTAINERS_MAX)
@@ -161,6 +182,11 @@ def _check_json(path: str, content: Path) -> None:
             f"it names code of its own ({named[0]}), and foreign code is never run here.",
             "Choose a model of an architecture that transformers has built in.",
         )
+
+
+def _object(folder: Path, path: str) -> dict[str, Any]:
+    document = _json(path, (folder / path).read_bytes(), _DOCUMENT_CONTAINERS_MAX)
+    return document if isinstance(document, dict) else {}
 
 
 def _json(path: str, text: bytes, containers_max: int) -> Any:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from uuid import UUID
+
+from fastapi import Request
 
 from api.errors import ApiError, not_found
 from api.foreign_files import FILE_LIMITS
+from api.inspection_cache import new_folder
 from api.parts import Parts
-from api.registry.imported_files import DOCUMENT_BYTES_MAX
+from api.registry.imported_files import CONFIG, INDEX, missing
 from api.registry.schemas import Import, ImportedFile, ModelVersionDetail, detail_of
 from api.streaming import Received
 from jobspecs.manifest import Manifest, ManifestFile
-from jobspecs.model_tasks import task_of_model
-from jobspecs.problems import InvalidInput, Problem
 from jobspecs.rights import Principal
-from jobspecs.strict_json import parse_json_file
 from storage.objects import ObjectNotFound
 
-_CONFIG = "config.json"
-_INDEX = "model.safetensors.index.json"
+
+@dataclass(frozen=True)
+class _Sent:
+    """The files of an import, and a folder with those that are read when it is completed."""
+
+    files: tuple[ManifestFile, ...]
+    folder: Path
 
 
 def start(parts: Parts, user: Principal, name: str) -> Import:
@@ -58,61 +66,77 @@ def store(parts: Parts, user: Principal, import_id: UUID, path: str, received: R
     return ImportedFile(path=path, bytes=received.bytes, sha256=received.sha256)
 
 
-def complete(parts: Parts, user: Principal, import_id: UUID) -> tuple[ModelVersionDetail, bool]:
-    """Makes the files a version. Raises InvalidInput when files are missing or were not stored."""
+async def complete(parts: Parts, request: Request, user: Principal, import_id: UUID) -> tuple[ModelVersionDetail, bool]:
+    """Makes the files a version, and tells whether it is new.
+
+    Raises InvalidInput when files are missing or were not stored, and what `Readings.read` raises.
+    """
+    found = await parts.lookups.run(partial(_sent_or_made, parts, user, import_id))
+    if isinstance(found, ModelVersionDetail):
+        return found, False
+    try:
+        task = await parts.readings.read(request, user.user_id, CONFIG, partial(_task, parts, found))
+    finally:
+        shutil.rmtree(found.folder, ignore_errors=True)
+    return await parts.lookups.run(partial(_register, parts, user, import_id, found.files, task)), True
+
+
+def _sent_or_made(parts: Parts, user: Principal, import_id: UUID) -> _Sent | ModelVersionDetail:
+    """The stored files, or the version that they became before."""
     prefix = _prefix(import_id)
     with parts.database.unit_of_work() as work:
         if work.models.open_import(user.reach("models.write"), import_id) is None:
             made = work.models.find_by_prefix(user.reach("models.write"), prefix)
             if made is None:
                 raise not_found(f"open import {import_id}")
-            return detail_of(made), False
+            return detail_of(made)
         files = work.models.import_files(import_id)
     _check_complete(parts, prefix, files)
-    paths = {file.path for file in files}
-    task = task_of_model(_document(parts, prefix, _CONFIG), paths) if _CONFIG in paths else None
+    folder = new_folder(parts.spool.folder)
+    try:
+        for file in files:
+            if file.path in (CONFIG, INDEX):
+                parts.objects.download_file(
+                    f"{prefix}/{file.path}", folder / file.path, sha256=file.sha256, bytes_total=file.bytes
+                )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return _Sent(files, folder)
+
+
+def _task(parts: Parts, sent: _Sent, should_stop: Callable[[], bool]) -> str | None:
+    request = {"folder": sent.folder.resolve(), "paths": [file.path for file in sent.files]}
+    task: str | None = parts.confinement.run("import", request, FILE_LIMITS, should_stop)
+    return task
+
+
+def _register(
+    parts: Parts, user: Principal, import_id: UUID, files: tuple[ManifestFile, ...], task: str | None
+) -> ModelVersionDetail:
     with parts.database.unit_of_work() as work:
         row = work.models.open_import(user.reach("models.write"), import_id, lock=True)
         if row is None or work.models.import_files(import_id) != files:
             raise ApiError(409, "The import changed meanwhile. Ask again.", code="import_changed")
         manifest = Manifest(artifact="model", task=task, files=files, report={"source": "import"})
-        version = work.models.add_version(row.owner_id, row.name, manifest=manifest, prefix=prefix)
+        version = work.models.add_version(row.owner_id, row.name, manifest=manifest, prefix=_prefix(import_id))
         work.models.complete_import(row)
-        return detail_of(version), True
+        return detail_of(version)
 
 
 def _check_complete(parts: Parts, prefix: str, files: tuple[ManifestFile, ...]) -> None:
     paths = {file.path for file in files}
     if not any(path.endswith((".safetensors", ".gguf")) for path in paths):
-        raise _missing("model.safetensors", "there are no weights.")
-    if _CONFIG not in paths and not any(path.endswith(".gguf") for path in paths):
-        raise _missing(_CONFIG, "the model's configuration is missing.")
+        raise missing("model.safetensors", "there are no weights.")
+    if CONFIG not in paths and not any(path.endswith(".gguf") for path in paths):
+        raise missing(CONFIG, "the model's configuration is missing.")
     for file in files:
         try:
             stored = parts.objects.stat(f"{prefix}/{file.path}").bytes
         except ObjectNotFound:
             stored = -1
         if stored != file.bytes:
-            raise _missing(file.path, "the file was announced but not stored.")
-    if _INDEX in paths:
-        _check_shards(parts, prefix, paths)
-
-
-def _check_shards(parts: Parts, prefix: str, paths: set[str]) -> None:
-    weight_map = _document(parts, prefix, _INDEX).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise _missing(_INDEX, "the index has no weight_map.")
-    for shard in {str(name) for name in weight_map.values()} - paths:
-        raise _missing(shard, "the index names a file that was not sent.")
-
-
-def _document(parts: Parts, prefix: str, path: str) -> dict[str, Any]:
-    document = parse_json_file(parts.objects.get_bytes(f"{prefix}/{path}", max_bytes=DOCUMENT_BYTES_MAX))
-    return document if isinstance(document, dict) else {}
-
-
-def _missing(path: str, message: str) -> InvalidInput:
-    return InvalidInput([Problem(file=path, message=message, remedy="Send it, then complete the import.")])
+            raise missing(file.path, "the file was announced but not stored.")
 
 
 def _prefix(import_id: UUID) -> str:

@@ -46,10 +46,10 @@ async def send_file(
 @router.post("/v1/registry/imports/{import_id}/complete", status_code=201)
 @requires("models.write")
 async def complete_import(
-    platform: ThePlatform, user: TheUser, response: Response, import_id: UUID
+    platform: ThePlatform, user: TheUser, request: Request, response: Response, import_id: UUID
 ) -> ModelVersionDetail:
     """Registers the files as the next version. Asked again, it answers 200 with the version that was made."""
-    version, created = await platform.lookups.run(partial(importing.complete, platform, user, import_id))
+    version, created = await importing.complete(platform, request, user, import_id)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/registry/models/{version.owner}/{version.name}/versions/{version.version}"
     return version

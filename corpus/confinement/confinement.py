@@ -12,13 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic_core import to_json
 
-from corpus.confinement.zygote import LENGTH, ORDER_BYTES_MAX, STATUS, Order
+from corpus.confinement.zygote import LENGTH, ORDER_BYTES_MAX, OUT_OF_MEMORY, STATUS, Order
 from jobspecs.problems import InvalidInput, Problem
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,10 @@ class Stopped(Exception):
     """Whoever asked no longer waits, or the process ends."""
 
 
+class TaskFailed(RuntimeError):
+    """The task raised what it should not, a defect; its traceback is in this process's standard error."""
+
+
 class ConfinementUnavailable(Exception):
     """No process could be started; the log says why."""
 
@@ -77,15 +81,23 @@ class Confinement:
         self._closed = threading.Event()
 
     def start(self) -> None:
-        """Starts the zygote unless it runs; returns at once. Raises Stopped after `close`."""
+        """Starts the zygote unless it runs; returns at once. Raises Stopped after `close`, ConfinementUnavailable."""
         with self._lock:
             if self._closed.is_set():
                 raise Stopped
             if self._process is not None and self._process.poll() is None:
                 return
             self._end()
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
+            try:
+                self._start()
+            except OSError as error:
+                log.error("no process can be started for foreign files: %s", error)
+                raise ConfinementUnavailable(str(error)) from error
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
                 self._process = subprocess.Popen(
                     [
                         *(sys.executable, "-m", "corpus.confinement.zygote"),
@@ -96,7 +108,10 @@ class Confinement:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                 )
-            self._channel = ours
+            except BaseException:
+                ours.close()
+                raise
+        self._channel = ours
 
     def close(self) -> None:
         """Ends the zygote and every child; whoever waits gets Stopped."""
@@ -113,12 +128,12 @@ class Confinement:
     ) -> Any:
         """The task's result, as JSON has it. Blocks.
 
-        Raises Overran, Stopped, ConfinementUnavailable, and InvalidInput when the task does.
+        Raises Overran, Stopped, ConfinementUnavailable, TaskFailed, and InvalidInput when the task does.
         """
-        answer, their_answer = socket.socketpair()
-        leash, their_leash = socket.socketpair()
-        with answer, leash:
-            with their_answer, their_leash:
+        with ExitStack() as ours:
+            with ExitStack() as theirs:
+                answer, their_answer = _pair(ours, theirs)
+                leash, their_leash = _pair(ours, theirs)
                 self._order(Order(task, limits.cpu_s, limits.memory_bytes), [their_answer, their_leash])
             waiting = _Waiting(limits.wall_s, lambda: should_stop() or self._closed.is_set())
             content = _exchange(answer, to_json(request), waiting)
@@ -134,18 +149,24 @@ class Confinement:
             raise ValueError("the order is too long")
         for final in (False, True):
             self.start()
+            channel = None
             try:
                 with self._lock:
-                    if self._channel is None:
+                    if self._closed.is_set():
                         raise Stopped
-                    socket.send_fds(self._channel, [message], [each.fileno() for each in sockets])
+                    channel = self._channel
+                    if channel is None:
+                        raise BrokenPipeError("it has just ended")
+                    socket.send_fds(channel, [message], [each.fileno() for each in sockets])
                 return
             except OSError as error:
                 if final:
                     raise ConfinementUnavailable(str(error)) from error
                 log.warning("the process that reads foreign files has ended; it is started again: %s", error)
                 with self._lock:
-                    self._end()
+                    # Another thread that met the same end may have started the next one already.
+                    if self._channel is channel:
+                        self._end()
 
     def _end(self) -> None:
         if self._channel is not None:
@@ -158,6 +179,14 @@ class Confinement:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def _pair(ours: ExitStack, theirs: ExitStack) -> tuple[socket.socket, socket.socket]:
+    try:
+        one, other = socket.socketpair()
+    except OSError as error:
+        raise ConfinementUnavailable(str(error)) from error
+    return ours.enter_context(one), theirs.enter_context(other)
 
 
 class _Waiting:
@@ -216,6 +245,10 @@ def _result(content: bytes, status: int | None) -> Any:
     code = os.waitstatus_to_exitcode(status)
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         raise Overran("time" if code == -signal.SIGXCPU else "memory")
+    if code == OUT_OF_MEMORY:
+        raise Overran("memory")
+    if code > 0:
+        raise TaskFailed(f"a task ended with exit code {code}")
     if code != 0:
         # Libraries in C and Rust abort where memory is refused; Python says so in its answer.
         log.warning("a task ended with %d", code)

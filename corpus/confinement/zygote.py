@@ -34,6 +34,8 @@ from jobspecs.problems import InvalidInput
 Task = Callable[..., Any]
 ORDER_BYTES_MAX = 4096
 LENGTH = struct.Struct("<Q")
+#: Exit code of a child that could not even say so; 1 is a defect.
+OUT_OF_MEMORY = 2
 STATUS = struct.Struct("<i")
 #: Descriptors that a child may have open.
 _FILES_MAX = 64
@@ -129,6 +131,8 @@ class Zygote:
             _confine(order)
             _work(self._tasks[order.task], place)
             status = 0
+        except MemoryError:
+            status = OUT_OF_MEMORY
         except BaseException:
             traceback.print_exc()
         finally:

@@ -17,6 +17,8 @@ from jobspecs.references import DatasetReference, ModelReference
 
 #: Fewer rows than this leave nothing to judge on.
 ROWS_MIN = 4
+#: Columns with negatives; as many as can be mined.
+NEGATIVES_MAX = 100
 #: An embedding table without layers takes steps that a transformer would not survive.
 STATIC_LEARNING_RATE = 1.0e-2
 
@@ -56,7 +58,9 @@ class TrainEmbedder(SpecBase):
     dataset: DatasetReference
     anchor: Column | None = Field(default=None, description="the column with queries or first texts")
     positive: Column | None = Field(default=None, description="the column with what belongs to the anchor")
-    negative: Column | list[Column] | None = Field(default=None, description="columns with what does not")
+    negative: Column | Annotated[list[Column], Field(max_length=NEGATIVES_MAX)] | None = Field(
+        default=None, description="columns with what does not"
+    )
     sentence1: Column | None = None
     sentence2: Column | None = None
     score: Column | None = Field(default=None, description="the column that says how alike the sentences are")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from jobspecs.strict_json import UnacceptableJson, parse_json_file
 
 #: Names of the same thing in the configurations of different architectures; the first one present counts.
 _NAMES = {
@@ -16,6 +19,10 @@ _NAMES = {
 }
 #: Architectures whose feed-forward part has a gate: three matrices instead of two.
 _GATED = frozenset({"modernbert", "nomic_bert"})
+#: No model is larger; beyond these an estimate would not fit into a database's integers. Widths are of vectors.
+_LAYERS_MAX = 1024
+_WIDTH_MAX = 2**20
+_ROWS_MAX = 2**24
 _DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
@@ -79,15 +86,19 @@ _TYPICAL = (
 
 
 def shape_of(config: Mapping[str, Any]) -> ModelShape | None:
-    """None when the configuration does not tell the sizes that matter."""
+    """None when the configuration does not tell the sizes that matter, or tells what no model has. Raises nothing.
+
+    `config` is what somebody wrote: any JSON may be in any place.
+    """
     found = {name: _first(config, names) for name, names in _NAMES.items()}
-    sizes = {name: value for name, value in found.items() if isinstance(value, int) and value > 0}
+    sizes = {name: value for name, value in found.items() if _is_size(value)}
     if not {"layers", "hidden", "heads", "vocabulary"} <= sizes.keys():
         return None
-    model_type = str(config.get("model_type", ""))
-    causal = any(str(name).endswith("ForCausalLM") for name in config.get("architectures") or ())
+    gated = config.get("model_type") in tuple(_GATED)
+    architectures = config.get("architectures")
+    causal = isinstance(architectures, list) and any(str(name).endswith("ForCausalLM") for name in architectures)
     heads, hidden = sizes["heads"], sizes["hidden"]
-    return ModelShape(
+    shape = ModelShape(
         layers=sizes["layers"],
         hidden=hidden,
         intermediate=sizes.get("intermediate", 4 * hidden),
@@ -95,12 +106,22 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape | None:
         key_value_heads=_positive(config.get("num_key_value_heads"), heads),
         head_size=_positive(config.get("head_dim"), hidden // heads),
         vocabulary=sizes["vocabulary"],
-        positions=0 if model_type in _GATED else _positive(config.get("max_position_embeddings"), 512),
+        positions=0 if gated else _positive(config.get("max_position_embeddings"), 512),
         causal=causal,
-        gated=causal or model_type in _GATED,
+        gated=causal or gated,
         tied=bool(config.get("tie_word_embeddings", True)),
-        attention_dropout=float(_first(config, _DROPOUTS) or 0.0),
+        attention_dropout=_share(_first(config, _DROPOUTS)),
     )
+    return shape if _is_possible(shape) else None
+
+
+def shape_of_file(path: Path) -> ModelShape | None:
+    """As `shape_of`; None also for what is no JSON object."""
+    try:
+        config = parse_json_file(path.read_bytes())
+    except UnacceptableJson:
+        return None
+    return shape_of(config) if isinstance(config, dict) else None
 
 
 def typical_shape(weights_bytes: int) -> ModelShape:
@@ -114,4 +135,17 @@ def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _positive(value: Any, otherwise: int) -> int:
-    return value if isinstance(value, int) and value > 0 else otherwise
+    return value if _is_size(value) else otherwise
+
+
+def _is_size(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 < value <= _ROWS_MAX
+
+
+def _share(value: Any) -> float:
+    return float(value) if type(value) in (int, float) and 0 <= value <= 1 else 0.0
+
+
+def _is_possible(shape: ModelShape) -> bool:
+    widths = (shape.hidden, shape.intermediate, shape.query_width, shape.key_width)
+    return shape.layers <= _LAYERS_MAX and all(0 < width <= _WIDTH_MAX for width in widths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from gguf.constants import GGML_QUANT_SIZES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.foreign_files import FILE_LIMITS
 from api.registry.gguf_header import BLOCKS, ELEMENTS_MAX, TEXTS_MAX, BadGguf, check_gguf
+from corpus.confinement.confinement import Confinement
 from tests.workers.local_models.gguf_file import write_tiny_gguf
 
 
@@ -91,3 +94,22 @@ def test_damaged_files_are_refused_or_read_and_nothing_else(
         check(bytes(damaged), tmp_path)
     except BadGguf as error:
         assert str(error)
+
+
+def test_weights_larger_than_the_memory_of_their_check_pass(tmp_path: Path) -> None:
+    count = FILE_LIMITS.memory_bytes * 3 // 8
+    offsets = json.dumps({"w": {"dtype": "F32", "shape": [count], "data_offsets": [0, 4 * count]}}).encode()
+    headers = {
+        "model.gguf": gguf(infos=info(shape=(count,))),
+        "model.safetensors": struct.pack("<Q", len(offsets)) + offsets,
+    }
+    confinement = Confinement("api.confined_tasks:TASKS")
+    try:
+        for name, header in headers.items():
+            path = tmp_path / name
+            with path.open("wb") as sparse:
+                sparse.write(header)
+                sparse.truncate(len(header) + 4 * count)
+            confinement.run("model_file", {"path": name, "content": path}, FILE_LIMITS)
+    finally:
+        confinement.close()

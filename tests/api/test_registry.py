@@ -282,3 +282,24 @@ class TestImports:
         with api.as_user(api.new_user()) as other:
             assert other.put(f"/v1/registry/imports/{import_id}/files/config.json", content=b"{}").status_code == 404
             assert other.post(f"/v1/registry/imports/{import_id}/complete").status_code == 404
+
+
+def test_a_configuration_that_means_harm_is_no_defect_of_the_platform(api: Api) -> None:
+    sizes = '"hidden_size":64,"num_hidden_layers":2,"num_attention_heads":2,"vocab_size":99'
+    api.push()
+    for number, wrong in enumerate(
+        ['"architectures":5', '"attention_dropout":"x"', '"attention_dropout":[1]', f'"head_dim":1{"0" * 400}']
+    ):
+        version = api.import_model(f"harm-{number}", {"config.json": f"{{{sizes},{wrong}}}".encode()})
+        answer = api.client.post("/v1/jobs/estimate", json={**SPEC, "model": version["reference"]})
+        assert answer.status_code == 200, answer.text
+
+
+def test_an_index_that_names_what_is_no_file_of_the_import_is_refused(api: Api) -> None:
+    for index in (b'{"weight_map":{"a":"model.safetensors","b":"other.safetensors"}}', b'{"weight_map":{"a":[1]}}'):
+        import_id = api.client.post("/v1/registry/imports", json={"name": "parts"}).json()["id"]
+        files = {"model.safetensors": safetensors(), "config.json": b"{}", "model.safetensors.index.json": index}
+        for path, body in files.items():
+            assert api.client.put(f"/v1/registry/imports/{import_id}/files/{path}", content=body).status_code == 201
+        refused = api.client.post(f"/v1/registry/imports/{import_id}/complete")
+        assert (refused.status_code, "was not sent" in refused.text) == (422, True)

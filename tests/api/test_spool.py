@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from api.spool import Spool
 from tests.api.conftest import HEADLINES, RunApi
@@ -35,7 +39,7 @@ def make_old(path: Path) -> Path:
 def test_a_start_deletes_all_that_a_killed_process_left_and_nothing_else(run_api: RunApi, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, timeout=60)
     (left,) = tmp_path.iterdir()
-    assert len(list(left.rglob("*"))) == 4
+    assert len(list(left.rglob("*"))) == 3
     formers = [tmp_path / "eigenwerk-body-left", tmp_path / "eigenwerk-look-left", tmp_path / "eigenwerk-chat-link"]
     others = [tmp_path / "other", tmp_path / "eigenwerk-else", tmp_path / "eigenwerk-preview-new"]
     formers[0].write_bytes(b"half a data set")
@@ -71,11 +75,32 @@ def test_a_sweep_leaves_alone_what_another_process_works_with(run_api: RunApi, t
     assert not list(tmp_path.iterdir()), "at its end a process takes its folder away"
 
 
-def test_a_folder_without_a_lock_is_left_while_it_is_young(tmp_path: Path) -> None:
-    folder = tmp_path / "eigenwerk-spool-1-being-made"
-    folder.mkdir()
-    Spool(tmp_path).sweep()
-    assert folder.exists()
-    make_old(folder)
-    Spool(tmp_path).sweep()
-    assert not folder.exists()
+def test_a_folder_that_is_swept_while_it_is_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = fcntl.flock
+    swept: list[Path] = []
+
+    def sweep_first(descriptor: int, operation: int) -> None:
+        if not swept:
+            swept.extend(tmp_path.iterdir())
+            Spool(tmp_path).sweep()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", sweep_first)
+    folder = Spool(tmp_path).folder
+    assert [folder] == list(tmp_path.iterdir()) != swept
+
+
+def test_what_cleans_tmp_takes_files_and_at_last_the_folder_and_the_process_goes_on(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for path in make_old(spool.folder).iterdir():
+        path.unlink()
+    body = spool.folder / "body-1"
+    body.write_bytes(b"half a data set")
+    make_old(spool.folder)
+    for sweeper in (spool, Spool(tmp_path)):
+        sweeper.sweep()
+        assert body.exists()
+    shutil.rmtree(spool.folder)
+    assert spool.folder.is_dir()
+    spool.close()
+    assert not list(tmp_path.iterdir())

@@ -52,8 +52,12 @@ def babble() -> str:
     return "x" * (64 * 1024**2)
 
 
+def fail() -> None:
+    raise ZeroDivisionError("a defect")
+
+
 def crash() -> None:
     os.abort()
 
 
-TASKS = {task.__name__: task for task in (told, refuse, spin, grow, sleep, write, secrets, files, babble, crash)}
+TASKS = {task.__name__: task for task in (told, refuse, spin, grow, sleep, write, secrets, files, babble, fail, crash)}

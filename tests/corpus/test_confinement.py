@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from corpus.confinement.confinement import Confinement, Limits, Overran, Stopped
+from corpus.confinement.confinement import Confinement, ConfinementUnavailable, Limits, Overran, Stopped, TaskFailed
 from jobspecs.problems import InvalidInput
 
 LIMITS = Limits(cpu_s=20, memory_bytes=1024**3, wall_s=120)
@@ -102,7 +104,7 @@ def test_it_writes_no_file_sees_no_secret_and_has_no_descriptor_but_its_own(
     confinement: Confinement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EIGENWERK_S3_SECRET_KEY", "geheim")
-    with pytest.raises(Overran):
+    with pytest.raises(TaskFailed):
         confinement.run("write", {"path": tmp_path / "file"}, LIMITS)
     assert "EIGENWERK_S3_SECRET_KEY" not in confinement.run("secrets", {}, LIMITS)
     # Three standard ones, its channel, and the one that counts.
@@ -137,5 +139,48 @@ def test_a_zygote_that_died_is_started_again(tmp_path: Path) -> None:
         os.kill(confinement._process.pid, signal.SIGKILL)
         confinement._process.wait()
         assert told(confinement)["sum"] == 3
+    finally:
+        confinement.close()
+
+
+def test_a_task_that_raises_what_it_should_not_is_a_defect_and_takes_no_memory(confinement: Confinement) -> None:
+    with pytest.raises(TaskFailed):
+        confinement.run("fail", {}, LIMITS)
+    assert told(confinement)["sum"] == 3
+
+
+def test_a_machine_without_room_for_a_process_makes_it_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    confinement = Confinement("tests.corpus.confined_tasks:TASKS")
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", refuse)
+        with pytest.raises(ConfinementUnavailable):
+            told(confinement)
+    try:
+        assert told(confinement)["sum"] == 3
+    finally:
+        confinement.close()
+
+
+def test_a_thread_that_met_the_end_of_a_zygote_leaves_the_next_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread learns of it only when another one has started the next zygote."""
+    confinement = Confinement("tests.corpus.confined_tasks:TASKS")
+    send = socket.send_fds
+    replaced: list[Any] = []
+
+    def send_late(*arguments: Any) -> int:
+        if replaced:
+            return send(*arguments)
+        confinement._end()
+        confinement._start()
+        replaced.append(confinement._process)
+        raise BrokenPipeError
+
+    try:
+        monkeypatch.setattr(socket, "send_fds", send_late)
+        assert told(confinement)["sum"] == 3
+        assert confinement._process is replaced[0]
     finally:
         confinement.close()

@@ -66,6 +66,15 @@ def _bodies() -> Iterator[Case]:
         "messages", "POST", "/v1/chat/completions", b'{"model":"m","messages":' + lists + b"}", "application/json"
     )
     yield Case("input", "POST", "/v1/embeddings", b'{"model":"m","input":' + lists + b"}", "application/json")
+    for name, item in (("null", b"null,"), ("float", b"0.5,"), ("list", b"[],"), ("token", b"1,"), ("text", b'"",')):
+        prompt = b'"prompt":[' + item * (15_000 if name == "list" else 190_000) + b"0]}"
+        yield Case(f"prompt-{name}", "POST", "/v1/completions", b'{"model":"m",' + prompt, "application/json")
+        yield Case(f"prompt-{name}-path", "POST", "/models/o/m/v1/completions", b"{" + prompt, "application/json")
+    spec = b'{"kind":"train-embedder","model":"m","dataset":"d","anchor":"a","positive":"p"'
+    for field in (b"negative", b"matryoshka_dims", b"score_range", b"prompts"):
+        body = spec + b',"' + field + b'":[' + b"0," * 480_000 + b"0]}"
+        for route in ("/v1/jobs", "/v1/jobs/estimate", "/v1/jobs/check"):
+            yield Case(f"spec-{field.decode()}{route}", "POST", route, body, "application/json")
     for kind in ("multipart/form-data; boundary=x", "multipart/form-data", "text/plain", "application/xml"):
         yield Case(f"type-{kind}", "POST", "/v1/jobs", b"--x\r\n" * 100_000, kind)
 

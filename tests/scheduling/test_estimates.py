@@ -14,6 +14,7 @@ from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
+from jobspecs.model_tasks import task_of_model
 from scheduling.estimates.data import DataFacts
 from scheduling.estimates.estimating import KnownModel, admission_bytes, estimate
 from scheduling.estimates.serving import (
@@ -72,6 +73,16 @@ def llm(tuning: str = "lora", gpus: int = 0, lora: dict[str, Any] | None = None,
     return FinetuneLlm.model_validate(
         {**document, "resources": {"gpus": gpus}, "lora": lora or {}, "training": training}
     )
+
+
+@pytest.mark.parametrize("wrong", [5, -1, True, "x", [1], {"a": 1}, 10**400, float("inf"), float("nan"), 0.5, None, {}])
+def test_any_json_in_any_place_of_a_configuration_gives_a_shape_that_can_be_or_none(wrong: Any) -> None:
+    for field in [*SMOLLM2, "attention_dropout", "architectures", "model_type", "head_dim", "n_inner"]:
+        shape = shape_of({**SMOLLM2, field: wrong})
+        if shape is not None:
+            assert language_model_bytes(shape) < 2**60
+            assert 0 <= shape.attention_dropout <= 1
+    assert task_of_model({"architectures": ["XForSequenceClassification"], "num_labels": wrong}, set()) is not None
 
 
 def test_the_parameters_of_known_models_come_from_their_configurations() -> None:
