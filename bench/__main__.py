@@ -26,6 +26,7 @@ BENCHMARKS = (
     "embedder_training",
     "cached_mnrl_memory",
     "memory_estimate",
+    "hostile",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 #: The longest measures nine jobs one after the other.

@@ -31,10 +31,15 @@ def control_command(port: int) -> list[str]:
 
 
 class Watchdog:
-    """Asks the API and the control in turn; `stall_s` is by how much the API was slower than the slower neighbour."""
+    """Asks the API and the control in turn; `stall_s` is by how much the API was slower than the slower neighbour.
+
+    `health_s` and `control_s` are all times that they needed, in turn.
+    """
 
     def __init__(self, url: str, control_url: str) -> None:
         self.stall_s = 0.0
+        self.health_s: list[float] = []
+        self.control_s: list[float] = []
         self._urls = (control_url, f"{url}/healthz")
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -56,6 +61,8 @@ class Watchdog:
                 health_s = _seconds(client, self._urls[1])
                 after_s = _seconds(client, self._urls[0])
                 self.stall_s = max(self.stall_s, health_s - max(before_s, after_s))
+                self.health_s.append(health_s)
+                self.control_s.append(after_s)
                 before_s = after_s
 
 
