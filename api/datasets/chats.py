@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from api.datasets.chat_schemas import (
@@ -17,7 +17,7 @@ from api.datasets.chat_schemas import (
 from api.datasets.service import find_version, first_rows
 from api.errors import not_found
 from api.parts import Parts
-from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText
+from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, Preference
 from corpus.conversations.formats import recognise
 from corpus.conversations.model_files import CHAT_FILES, TOKENIZER_BYTES_MAX
 from corpus.conversations.reading import FIRST_ROWS, columns_of, converted
@@ -30,6 +30,8 @@ from jobspecs.rights import Principal
 from storage.tables import ModelVersionRow
 
 _EXAMPLES = 3
+#: Characters of all examples together; the rows of a preview are the first 4 MiB of a file.
+_EXAMPLES_CHARS_MAX = 4 * 1024 * 1024
 
 
 def preview(
@@ -42,15 +44,15 @@ def preview(
 ) -> ChatPreview:
     """The first `count` examples, rendered when a model is named.
 
-    Raises ApiError(404) without the data set or model, InvalidInput when the format can't be recognised or the model
-    can't render.
+    Raises ApiError(404) without the data set or model, InvalidInput when the format can't be recognised, the model
+    can't render, or the examples are too long in all.
     """
     row = find_version(parts, user, reference)
     model = _find_model(parts, user, question.model) if question.model else None
     rows = first_rows(parts, row, FIRST_ROWS, should_stop)
     recognised = recognise(columns_of(rows), rows, question.source, question.objective)
     problems: list[Problem] = []
-    examples = list(converted(rows, recognised, row.file_name, problems.append))[: count or _EXAMPLES]
+    examples = _first(converted(rows, recognised, row.file_name, problems.append), count or _EXAMPLES)
     rendered = _rendered(parts, model, examples, should_stop) if model else None
     outcomes = rendered.examples if rendered else [Outcome({}) for _ in examples]
     return ChatPreview(
@@ -63,6 +65,34 @@ def preview(
         rows_checked=len(rows),
         problems=problems,
     )
+
+
+def _first(examples: Iterable[Example], count: int) -> list[Example]:
+    """The first `count`. The others are made too, one at a time, for what is wrong with them.
+
+    Raises InvalidInput when those of the answer are too long in all.
+    """
+    taken: list[Example] = []
+    chars = 0
+    for example in examples:
+        if len(taken) == count:
+            continue
+        taken.append(example)
+        chars += _chars(example)
+        if chars > _EXAMPLES_CHARS_MAX:
+            message = (
+                f"the first {len(taken)} examples have {chars:,} characters; {_EXAMPLES_CHARS_MAX:,} are possible."
+            )
+            raise InvalidInput([Problem(field="rows", message=message, remedy="Ask for fewer rows, or shorter texts.")])
+    return taken
+
+
+def _chars(example: Example) -> int:
+    if isinstance(example, PlainText):
+        return len(example.text)
+    answers = (*example.chosen, *example.rejected) if isinstance(example, Preference) else ()
+    messages = example.prompt if isinstance(example, Preference) else example.messages
+    return sum(len(message.content) for message in (*messages, *answers))
 
 
 def _find_model(parts: Parts, user: Principal, text: str) -> ModelVersionRow:
