@@ -12,6 +12,7 @@ from api.authentication import TheUser, guarded_router, requires
 from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
+from api.foreign_files import table_remedy
 from api.parts import ThePlatform
 from api.references.names import TheNamed
 from api.references.uses import Deleted
@@ -20,6 +21,8 @@ from jobspecs.references import Reference
 from storage.tabular.formats import COLUMNS_MAX
 
 router = guarded_router("datasets")
+
+_PREVIEW_REMEDY = "Send the data set in several parts."
 
 Version = Annotated[str, Path(pattern=r"^([1-9]\d{0,8}|latest)$", description="a number, or latest")]
 
@@ -49,7 +52,11 @@ async def push_dataset(
     maker = await run_in_threadpool(service.maker, platform, user, named)
     async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
         profile = await platform.readings.read(
-            request, user.user_id, file_name, partial(service.profiled, platform, file_name, table, received)
+            request,
+            user.user_id,
+            file_name,
+            table_remedy(table),
+            partial(service.profiled, platform, file_name, table, received),
         )
         version, created = await platform.transfers.run(
             partial(service.push, platform, maker, named.name, file_name, table, received, profile)
@@ -111,9 +118,9 @@ async def preview(
     """The first rows: as they are, or as conversations the way a model will see them."""
     if shown_as == "chat":
         as_shown = partial(chats.preview, platform, user, _at(named, version), as_chat, rows)
-        return await platform.readings.read(request, user.user_id, str(named), as_shown)
+        return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, as_shown)
     first = partial(service.preview, platform, user, _at(named, version), rows)
-    return await platform.readings.read(request, user.user_id, str(named), first)
+    return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, first)
 
 
 def _at(named: Reference, version: str) -> Reference:
