@@ -28,6 +28,9 @@ READINGS_MAX = 6
 USER_READINGS_MAX = 4
 #: Files of one user that are read or wait for it.
 USER_WAITING_MAX = 32
+#: Checks of data sets beside them, each with gigabytes and a core of its own; one user's leave room for another's.
+CHECKS_MAX = 2
+USER_CHECKS_MAX = 1
 #: Seconds to wait for room.
 _PATIENCE_S = 20.0
 _MEMORY_BYTES = 1024**3
@@ -47,10 +50,11 @@ Result = TypeVar("Result")
 
 
 class Readings:
-    """Admits readings and runs them. Used on the event loop only."""
+    """Admits readings, `at_once` of all users and `of_a_user` of one, and runs them. Used on the event loop only."""
 
-    def __init__(self) -> None:
-        self._threads = anyio.CapacityLimiter(READINGS_MAX)
+    def __init__(self, at_once: int = READINGS_MAX, of_a_user: int = USER_READINGS_MAX) -> None:
+        self._at_once, self._of_a_user = at_once, of_a_user
+        self._threads = anyio.CapacityLimiter(at_once)
         self._changed = asyncio.Condition()
         self._running: Counter[UUID] = Counter()
         self._asked: Counter[UUID] = Counter()
@@ -65,11 +69,9 @@ class Readings:
         503 when there is no room, and ClientDisconnect: a reading ends with its client. The request's body must have
         been received.
         """
-        gone = threading.Event()
-        async with self._place(user):
-            leaving = asyncio.ensure_future(_departure(request, gone))
+        async with departing(request) as gone:
             try:
-                return await anyio.to_thread.run_sync(partial(work, gone.is_set), limiter=self._threads)
+                return await self.run(user, partial(work, gone.is_set))
             except Overran as error:
                 message = f"reading the file takes {error}."
                 raise InvalidInput([Problem(file=file, message=message, remedy=remedy)]) from error
@@ -79,17 +81,20 @@ class Readings:
                 raise unavailable("The server is going away. Send it again shortly.") from error
             except ConfinementUnavailable as error:
                 raise unavailable("The file can't be read now. Send it again shortly.") from error
-            finally:
-                leaving.cancel()
+
+    async def run(self, user: UUID, work: Callable[[], Result], *, patience_s: float = _PATIENCE_S) -> Result:
+        """What `work` returns or raises; ApiError 429 and 503 when there is no room."""
+        async with self._place(user, patience_s):
+            return await anyio.to_thread.run_sync(work, limiter=self._threads)
 
     @asynccontextmanager
-    async def _place(self, user: UUID) -> AsyncIterator[None]:
+    async def _place(self, user: UUID, patience_s: float) -> AsyncIterator[None]:
         if self._asked[user] >= USER_WAITING_MAX:
             message = f"{USER_WAITING_MAX} of your files are being read. Wait until some of them are done."
             raise ApiError(429, message, code="too_many_files", headers={"Retry-After": str(RETRY_AFTER_S)})
         self._asked[user] += 1
         try:
-            await self._admitted(user)
+            await self._admitted(user, patience_s)
             try:
                 yield
             finally:
@@ -102,12 +107,12 @@ class Readings:
                 if not counts[user]:
                     del counts[user]
 
-    async def _admitted(self, user: UUID) -> None:
+    async def _admitted(self, user: UUID, patience_s: float) -> None:
         def has_room() -> bool:
-            return self._running.total() < READINGS_MAX and self._running[user] < USER_READINGS_MAX
+            return self._running.total() < self._at_once and self._running[user] < self._of_a_user
 
         try:
-            async with asyncio.timeout(_PATIENCE_S), self._changed:
+            async with asyncio.timeout(patience_s), self._changed:
                 await self._changed.wait_for(has_room)
                 self._running[user] += 1
         except TimeoutError as error:
@@ -132,6 +137,17 @@ def _limits(cpu_s: int) -> Limits:
 
 #: For what does not grow with the file: headers, configurations, tokenizers.
 FILE_LIMITS = _limits(_CPU_S)
+
+
+@asynccontextmanager
+async def departing(request: Request) -> AsyncIterator[threading.Event]:
+    """Set when the client leaves. The request's body must have been received."""
+    gone = threading.Event()
+    leaving = asyncio.ensure_future(_departure(request, gone))
+    try:
+        yield gone
+    finally:
+        leaving.cancel()
 
 
 async def _departure(request: Request, gone: threading.Event) -> None:

@@ -16,15 +16,12 @@ from scheduling.estimates.shapes import ModelShape
 _REPORTS_MAX = 256
 #: Models whose small files are kept; a multilingual tokenizer.json has 17 MB.
 _MODELS_MAX = 32
-#: Checks that run at once: each keeps one core busy, and the API has more to do.
-CHECKS_MAX = 2
 
 
 class InspectionCache:
-    """Safe to share between threads. `checking` is held while a data set is read."""
+    """Safe to share between threads."""
 
     def __init__(self) -> None:
-        self.checking = threading.BoundedSemaphore(CHECKS_MAX)
         self._lock = threading.Lock()
         self._reports: OrderedDict[str, DataReport] = OrderedDict()
         self._models: OrderedDict[str, Path] = OrderedDict()

@@ -10,7 +10,7 @@ import anyio
 import httpx
 from fastapi import Depends, Request
 
-from api.foreign_files import Readings
+from api.foreign_files import CHECKS_MAX, USER_CHECKS_MAX, Readings
 from api.inspection_cache import InspectionCache
 from api.pools import Pool
 from api.settings import ApiSettings
@@ -61,6 +61,8 @@ class Parts:
     #: Where foreign bytes are read.
     confinement: Confinement
     readings: Readings
+    #: Checks of jobs' data sets, which take more and have places of their own.
+    checks: Readings
     #: What was found out about data sets and models.
     inspections: InspectionCache = field(default_factory=InspectionCache)
     #: Set when the process shall end: streams that have no end of their own finish.
@@ -98,6 +100,7 @@ class Parts:
             spooling=anyio.CapacityLimiter(_SPOOLING_MAX),
             confinement=Confinement("api.confined_tasks:TASKS"),
             readings=Readings(),
+            checks=Readings(CHECKS_MAX, USER_CHECKS_MAX),
         )
 
     async def close(self) -> None:

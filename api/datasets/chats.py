@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from api.datasets.chat_schemas import (
     RenderedPiece,
     RenderedSequence,
 )
-from api.datasets.service import find_version, first_rows
+from api.datasets.service import Beginning, first_rows
 from api.errors import not_found
 from api.parts import Parts
 from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, Preference
@@ -22,11 +21,12 @@ from corpus.conversations.formats import recognise
 from corpus.conversations.model_files import CHAT_FILES, TOKENIZER_BYTES_MAX
 from corpus.conversations.reading import FIRST_ROWS, columns_of, converted
 from corpus.conversations.rendering import Rendered
-from corpus.conversations.sandbox import Outcome, Outcomes, render_confined
+from corpus.conversations.sandbox import Outcome, render_confined
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
-from jobspecs.references import Reference, parse_reference
+from jobspecs.references import parse_reference
 from jobspecs.rights import Principal
+from storage.objects import ObjectStore
 from storage.tables import ModelVersionRow
 
 _EXAMPLES = 3
@@ -34,26 +34,35 @@ _EXAMPLES = 3
 _EXAMPLES_CHARS_MAX = 4 * 1024 * 1024
 
 
+def fetch_model(parts: Parts, objects: ObjectStore, user: Principal, text: str, folder: Path) -> None:
+    """Fetches what rendering reads of the model, which is little, into `folder`. Raises ApiError(404), InvalidInput."""
+    model = _find_model(parts, user, text)
+    files = {file.path: file for file in Manifest.model_validate(model.manifest).files}
+    for path in CHAT_FILES:
+        file = files.get(path)
+        if file is not None and file.bytes <= TOKENIZER_BYTES_MAX:
+            key = f"{model.prefix}/{path}"
+            objects.download_file(key, folder / path, sha256=file.sha256, should_stop=parts.stopping.is_set)
+
+
 def preview(
     parts: Parts,
-    user: Principal,
-    reference: Reference,
+    beginning: Beginning,
+    model: Path | None,
     question: ChatQuestion,
     count: int | None,
     should_stop: Callable[[], bool],
 ) -> ChatPreview:
-    """The first `count` examples, rendered when a model is named.
+    """The first `count` examples, rendered when there is a folder with a model's files.
 
-    Raises ApiError(404) without the data set or model, InvalidInput when the format can't be recognised, the model
-    can't render, or the examples are too long in all.
+    Raises InvalidInput when the format is not recognised, the model can't render, or the examples are too long.
     """
-    row = find_version(parts, user, reference)
-    model = _find_model(parts, user, question.model) if question.model else None
-    rows = first_rows(parts, row, FIRST_ROWS, should_stop)
+    row = beginning.row
+    rows = first_rows(parts, beginning, FIRST_ROWS, should_stop)
     recognised = recognise(columns_of(rows), rows, question.source, question.objective)
     problems: list[Problem] = []
     examples = _first(converted(rows, recognised, row.file_name, problems.append), count or _EXAMPLES)
-    rendered = _rendered(parts, model, examples, should_stop) if model else None
+    rendered = render_confined(parts.confinement, model, examples, should_stop) if model else None
     outcomes = rendered.examples if rendered else [Outcome({}) for _ in examples]
     return ChatPreview(
         format=recognised.format,
@@ -105,20 +114,6 @@ def _find_model(parts: Parts, user: Principal, text: str) -> ModelVersionRow:
     if row is None:
         raise not_found(f"model {text}")
     return row
-
-
-def _rendered(
-    parts: Parts, model: ModelVersionRow, examples: Sequence[Example], should_stop: Callable[[], bool]
-) -> Outcomes:
-    """Fetches what rendering reads of the model, which is little, and renders in a process of its own."""
-    files = {file.path: file for file in Manifest.model_validate(model.manifest).files}
-    with tempfile.TemporaryDirectory(prefix="chat-", dir=parts.spool.folder) as name:
-        folder = Path(name)
-        for path in CHAT_FILES:
-            file = files.get(path)
-            if file is not None and file.bytes <= TOKENIZER_BYTES_MAX:
-                parts.objects.download_file(f"{model.prefix}/{path}", folder / path, sha256=file.sha256)
-        return render_confined(parts.confinement, folder, examples, should_stop)
 
 
 def _described(example: Example, outcome: Outcome) -> ChatExample:

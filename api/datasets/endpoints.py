@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query, Request, Response
@@ -116,11 +118,23 @@ async def preview(
     rows: Annotated[int | None, Query(ge=1, le=100, description="10 unless told, of a chat 3")] = None,
 ) -> Preview | ChatPreview:
     """The first rows: as they are, or as conversations the way a model will see them."""
-    if shown_as == "chat":
-        as_shown = partial(chats.preview, platform, user, _at(named, version), as_chat, rows)
-        return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, as_shown)
-    first = partial(service.preview, platform, user, _at(named, version), rows)
-    return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, first)
+    chat = shown_as == "chat"
+
+    def fetch(folder: FilePath) -> service.Beginning:
+        objects = platform.objects.within(service.PREVIEW_SECONDS_MAX)
+        if chat and as_chat.model:
+            chats.fetch_model(platform, objects, user, as_chat.model, folder)
+        return service.fetch_beginning(platform, objects, user, _at(named, version), folder)
+
+    # Whoever waits for the store holds no place for reading.
+    with tempfile.TemporaryDirectory(prefix="preview-", dir=platform.spool.folder) as name:
+        beginning = await platform.lookups.run(partial(fetch, FilePath(name)))
+        if chat:
+            model = FilePath(name) if as_chat.model else None
+            as_shown = partial(chats.preview, platform, beginning, model, as_chat, rows)
+            return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, as_shown)
+        first = partial(service.preview, platform, beginning, rows)
+        return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, first)
 
 
 def _at(named: Reference, version: str) -> Reference:

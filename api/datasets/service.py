@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -26,6 +26,7 @@ from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import Reference
 from jobspecs.rights import Principal, Reach
+from storage.objects import ObjectStore
 from storage.tables import DatasetVersionRow
 from storage.tabular import TableFormat, detect_format
 
@@ -37,7 +38,7 @@ _PREVIEW_BYTES = 4 * 1024 * 1024
 #: Parquet has its index at the end, so a preview needs the whole file; larger ones have none.
 _PREVIEW_PARQUET_BYTES_MAX = 64 * 1024 * 1024
 #: Seconds that the object store has to give these bytes out.
-_PREVIEW_SECONDS_MAX = 30.0
+PREVIEW_SECONDS_MAX = 30.0
 _FILE_NAME_CHARS_MAX = 255
 #: An object that was sent longer ago than this and has no version is deleted.
 _PUSH_SECONDS_MAX = 24 * 3600.0
@@ -101,23 +102,25 @@ def push(
         work.garbage.add(folder, bytes_total=received.bytes, after_s=_PUSH_SECONDS_MAX)
     parts.objects.upload_file(received.path, key, sha256=received.sha256, should_stop=parts.stopping.is_set)
     with parts.database.unit_of_work() as work:
-        row = work.datasets.add_version(
-            owner_id,
-            name,
-            version_id=version_id,
-            file_name=file_name,
-            key=key,
-            bytes_total=received.bytes,
-            sha256=received.sha256,
-            profile=profile,
-            header=header,
-        )
-        created = row.id == version_id
-        if not created:
-            work.garbage.add(folder, bytes_total=received.bytes)
-        elif not work.garbage.take_back(folder):
-            raise unavailable("The object store took too long. Send the file again.", "push_took_too_long")
-        return detail_of(row), created
+        if work.garbage.take_back(folder):
+            row = work.datasets.add_version(
+                owner_id,
+                name,
+                version_id=version_id,
+                file_name=file_name,
+                key=key,
+                bytes_total=received.bytes,
+                sha256=received.sha256,
+                profile=profile,
+                header=header,
+            )
+            created = row.id == version_id
+            if not created:
+                work.garbage.add(folder, bytes_total=received.bytes)
+            return detail_of(row), created
+        # It was swept while it was sent, and parts of it may have arrived since.
+        work.garbage.add(folder, bytes_total=received.bytes)
+    raise unavailable("The object store took too long. Send the file again.", "push_took_too_long")
 
 
 def _heal(parts: Parts, row: DatasetVersionRow, received: Received) -> None:
@@ -128,10 +131,12 @@ def _heal(parts: Parts, row: DatasetVersionRow, received: Received) -> None:
     parts.objects.upload_file(received.path, row.key, sha256=received.sha256, should_stop=parts.stopping.is_set)
     with parts.database.unit_of_work() as work:
         folder = row.key.rpartition("/")[0]
-        if not work.garbage.named_by_versions([folder]):
-            # Deleted meanwhile.
+        deleted = not work.garbage.named_by_versions([folder])
+        if deleted:
             work.garbage.add(folder, bytes_total=row.bytes)
-            raise not_found(f"data set {row.dataset.name} with version {row.version} any more; push it again")
+    if deleted:
+        # Raised after the commit: what is raised inside takes the note about the object back.
+        raise not_found(f"data set {row.dataset.name} with version {row.version} any more; push it again")
 
 
 def _same_content(
@@ -165,17 +170,20 @@ def get_version(parts: Parts, user: Principal, reference: Reference) -> DatasetV
     return detail_of(find_version(parts, user, reference))
 
 
-def preview(
-    parts: Parts,
-    user: Principal,
-    reference: Reference,
-    rows: int | None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Preview:
+@dataclass(frozen=True)
+class Beginning:
+    """The first megabytes of a version's file, fetched to `path`."""
+
+    row: DatasetVersionRow
+    path: Path
+    bytes: int
+
+
+def preview(parts: Parts, beginning: Beginning, rows: int | None, should_stop: Callable[[], bool]) -> Preview:
     """The first rows, from the first megabytes of the file."""
-    row = find_version(parts, user, reference)
     return Preview(
-        columns=list(row.profile["columns"]), rows=first_rows(parts, row, rows or _PREVIEW_ROWS, should_stop)
+        columns=list(beginning.row.profile["columns"]),
+        rows=first_rows(parts, beginning, rows or _PREVIEW_ROWS, should_stop),
     )
 
 
@@ -188,29 +196,36 @@ def find_version(parts: Parts, user: Principal, reference: Reference) -> Dataset
     return row
 
 
-def first_rows(
-    parts: Parts, row: DatasetVersionRow, count: int, should_stop: Callable[[], bool]
-) -> list[dict[str, Any]]:
-    """At most `count` rows of the file, as JSON has them: those that its first megabytes hold."""
+def fetch_beginning(
+    parts: Parts, objects: ObjectStore, user: Principal, reference: Reference, folder: Path
+) -> Beginning:
+    """Fetches it into `folder`, before there is a place to read it. Raises ApiError(404), (422) for large Parquet."""
+    row = find_version(parts, user, reference)
     table = detect_format(row.file_name, row.header)
     wanted = row.bytes if table.kind == "parquet" else min(row.bytes, _PREVIEW_BYTES)
     if table.kind == "parquet" and row.bytes > _PREVIEW_PARQUET_BYTES_MAX:
         raise ApiError(422, "Parquet files of this size have no preview; their profile has columns and values.")
-    with tempfile.NamedTemporaryFile(prefix="preview-", dir=parts.spool.folder) as spool:
-        with parts.objects.within(_PREVIEW_SECONDS_MAX).open_range(row.key, 0, wanted) as chunks:
-            for chunk in chunks:
-                spool.write(chunk)
-        spool.flush()
-        arguments = {
-            "path": Path(spool.name).resolve(),
-            "fmt": table,
-            "file_name": row.file_name,
-            "count": count,
-            "cut": wanted < row.bytes,
-        }
-        limits = table_limits(wanted, table)
-        rows: list[dict[str, Any]] = parts.confinement.run("first_rows", arguments, limits, should_stop)
-        return rows
+    path = folder / "beginning"
+    with path.open("wb") as file, objects.open_range(row.key, 0, wanted) as chunks:
+        for chunk in chunks:
+            file.write(chunk)
+    return Beginning(row, path, wanted)
+
+
+def first_rows(parts: Parts, beginning: Beginning, count: int, should_stop: Callable[[], bool]) -> list[dict[str, Any]]:
+    """At most `count` rows of the file, as JSON has them: those that its first megabytes hold."""
+    row = beginning.row
+    table = detect_format(row.file_name, row.header)
+    arguments = {
+        "path": beginning.path.resolve(),
+        "fmt": table,
+        "file_name": row.file_name,
+        "count": count,
+        "cut": beginning.bytes < row.bytes,
+    }
+    limits = table_limits(beginning.bytes, table)
+    rows: list[dict[str, Any]] = parts.confinement.run("first_rows", arguments, limits, should_stop)
+    return rows
 
 
 def _suffix(table: TableFormat) -> str:

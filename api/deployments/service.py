@@ -52,6 +52,10 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
         version = _version(work, user, model.reference)
         if problem := why_no_host_serves(needs, [Needs(host.memory_bytes, host.gpus) for host in work.hosts.known()]):
             raise InvalidInput([problem])
+        present = work.deployments.find(reach, reference.name, owner=reference.owner)
+        if present is not None and present.host is not None:
+            # First the host, then the deployment, as its worker does: the other way round both would wait for ever.
+            work.hosts.lock(present.host)
         row = work.deployments.find(reach, reference.name, owner=reference.owner, lock=True)
         before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
         if row is None or not _is_wanted_already(row, version, request, needs):

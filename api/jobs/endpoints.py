@@ -11,6 +11,7 @@ from fastapi.responses import PlainTextResponse
 
 from api.authentication import TheUser, guarded_router, requires
 from api.errors import ApiError
+from api.foreign_files import departing
 from api.jobs import service
 from api.jobs.cursors import parse_cursor
 from api.jobs.retrying import retry
@@ -41,12 +42,15 @@ _SPEC_SCHEMA = {
 async def submit_job(
     platform: ThePlatform,
     user: TheUser,
+    request: Request,
     response: Response,
     document: Annotated[dict[str, Any], Body(description="a job spec")],
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[!-~]+$")] = None,
 ) -> JobDetail:
     """Queues a job. The same `Idempotency-Key` with the same spec gives the earlier job with status 200."""
-    job, created = await platform.lookups.run(partial(service.submit, platform, user, document, idempotency_key))
+    async with departing(request) as gone:
+        made = partial(service.submit, platform, user, document, idempotency_key, gone.is_set)
+        job, created = await platform.lookups.run(made)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job
@@ -55,19 +59,27 @@ async def submit_job(
 @router.post("/v1/jobs/check", openapi_extra=_SPEC_SCHEMA)
 @requires("jobs.check")
 async def check_job(
-    platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
+    platform: ThePlatform,
+    user: TheUser,
+    request: Request,
+    document: Annotated[dict[str, Any], Body(description="a job spec")],
 ) -> DataReport:
     """Reads the whole data set as the job would, and queues nothing: lengths, duplicates, leaks, refused rows."""
-    return await platform.lookups.run(partial(service.check, platform, user, document))
+    async with departing(request) as gone:
+        return await platform.lookups.run(partial(service.check, platform, user, document, gone.is_set))
 
 
 @router.post("/v1/jobs/estimate", openapi_extra=_SPEC_SCHEMA)
 @requires("jobs.check")
 async def estimate_job(
-    platform: ThePlatform, user: TheUser, document: Annotated[dict[str, Any], Body(description="a job spec")]
+    platform: ThePlatform,
+    user: TheUser,
+    request: Request,
+    document: Annotated[dict[str, Any], Body(description="a job spec")],
 ) -> Estimate:
     """Parameters, memory by part, and a duration band of a job, before it is queued."""
-    return await platform.lookups.run(partial(service.estimate, platform, user, document))
+    async with departing(request) as gone:
+        return await platform.lookups.run(partial(service.estimate, platform, user, document, gone.is_set))
 
 
 @router.get("/v1/jobs")

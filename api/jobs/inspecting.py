@@ -12,9 +12,14 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from uuid import UUID
 
-from api.errors import is_disk_full
+import anyio.from_thread
+from starlette.requests import ClientDisconnect
+
+from api.errors import ApiError, is_disk_full
 from api.inspection_cache import new_folder
 from api.parts import Parts
 from api.references.freezing import Frozen
@@ -50,16 +55,27 @@ class Inspected:
     checked: bool
 
 
-def inspect(parts: Parts, spec: JobSpec, frozen: Frozen, speeds: Sequence[float] = ()) -> Inspected:
-    """Takes at most the time of `ApiSettings.check_seconds_max` and a few downloads. Raises nothing for bad data."""
+@dataclass(frozen=True)
+class Asking:
+    """Who asks, and whether they have left."""
+
+    user_id: UUID
+    gone: Callable[[], bool]
+
+
+def inspect(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen, speeds: Sequence[float] = ()) -> Inspected:
+    """Takes at most the time of `ApiSettings.check_seconds_max` and a few downloads. Raises nothing for bad data.
+
+    Raises ClientDisconnect: the check ends with its client. For a thread that the event loop waits for.
+    """
     objects = parts.objects.within(parts.settings.check_seconds_max)
     folders = {role: small_files(parts, objects, model) for role, model in frozen.inputs.by_role().items()}
-    report = _report(parts, objects, spec, frozen, _reading_folder(folders))
+    report = _report(parts, asking, objects, spec, frozen, _reading_folder(folders))
     return Inspected(report, _estimate(parts, spec, frozen, folders, report, speeds), report is None or report.complete)
 
 
 def _report(
-    parts: Parts, objects: ObjectStore, spec: JobSpec, frozen: Frozen, folder: Path | None
+    parts: Parts, asking: Asking, objects: ObjectStore, spec: JobSpec, frozen: Frozen, folder: Path | None
 ) -> DataReport | None:
     dataset = frozen.inputs.dataset
     if dataset is None:
@@ -69,10 +85,11 @@ def _report(
     key = _key(spec, frozen)
     if (known := parts.inspections.report(key)) is not None:
         return known
-    if not parts.inspections.checking.acquire(timeout=_PATIENCE_S):
-        return _later(spec, frozen, dataset, "other data sets are being checked")
     try:
-        report = _read(parts, objects, spec, dataset, folder)
+        report = _read(parts, asking, objects, spec, dataset, folder)
+    except ApiError as error:
+        log.info("data set %s is not checked now: %s", dataset.version_id, error.detail)
+        return _later(spec, frozen, dataset, "other data sets are being checked")
     except (ObjectStoreError, TransferStopped) as error:
         log.warning("data set %s can't be checked now: %s", dataset.version_id, error)
         return _later(spec, frozen, dataset, "the object store does not give it out in time")
@@ -87,25 +104,35 @@ def _report(
     except TaskFailed:
         log.exception("the check of data set %s failed", dataset.version_id)
         return _later(spec, frozen, dataset, "checking it with this model failed")
-    finally:
-        parts.inspections.checking.release()
     if report is not None and report.complete and folder is not None:
         parts.inspections.keep_report(key, report)
     return report
 
 
 def _read(
-    parts: Parts, objects: ObjectStore, spec: JobSpec, dataset: FrozenDataset, folder: Path | None
+    parts: Parts, asking: Asking, objects: ObjectStore, spec: JobSpec, dataset: FrozenDataset, folder: Path | None
 ) -> DataReport | None:
-    overdue = _overdue_after(parts.settings.check_seconds_max)
+    """Fetches the file, then waits for a place to read it: nobody holds one while a store is slow."""
+    seconds = parts.settings.check_seconds_max
+    overdue = _overdue_after(seconds)
     place = new_folder(parts.spool.folder)
     try:
         name = Path(dataset.file_name).name
         objects.download_file(
-            dataset.key, place / name, sha256=dataset.sha256, bytes_total=dataset.bytes, should_stop=overdue
+            dataset.key,
+            place / name,
+            sha256=dataset.sha256,
+            bytes_total=dataset.bytes,
+            should_stop=lambda: asking.gone() or overdue(),
         )
         file = CheckedFile(place / name, detect_format(name, dataset.header), dataset.file_name)
-        return check_confined(parts.confinement, spec, file, folder, seconds=parts.settings.check_seconds_max)
+        check = partial(check_confined, parts.confinement, spec, file, folder, seconds=seconds, should_stop=asking.gone)
+        admitted = partial(parts.checks.run, asking.user_id, check, patience_s=_PATIENCE_S)
+        return anyio.from_thread.run(admitted)
+    except (TransferStopped, Stopped) as error:
+        if asking.gone():
+            raise ClientDisconnect from error
+        raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from api.errors import ApiError, not_found
-from api.jobs.inspecting import Inspected, inspect
+from api.jobs.inspecting import Asking, Inspected, inspect
 from api.jobs.presenting import detail, summary
 from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
@@ -33,7 +34,9 @@ from storage.tables import JobRow
 GIB = 1024**3
 
 
-def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | None) -> tuple[JobDetail, bool]:
+def submit(
+    parts: Parts, user: Principal, document: dict[str, Any], key: str | None, gone: Callable[[], bool]
+) -> tuple[JobDetail, bool]:
     """Queues the job and commits it. With a known idempotency key: the earlier job, and False.
 
     Raises InvalidInput, and nothing is queued; ApiError 409 when the key was used for another spec.
@@ -46,7 +49,7 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
         return earlier, False
     frozen = _frozen(parts, user, spec)
     _refuse_by_profile(spec, frozen)
-    found = _inspected(parts, spec, frozen)
+    found = _inspected(parts, Asking(user.user_id, gone), spec, frozen)
     if found.report is not None and found.report.problems:
         raise InvalidInput(found.report.problems)
     memory_bytes = _memory_bytes(spec, found.estimate)
@@ -74,7 +77,7 @@ def submit(parts: Parts, user: Principal, document: dict[str, Any], key: str | N
         return detail(work, row), created
 
 
-def check(parts: Parts, user: Principal, document: dict[str, Any]) -> DataReport:
+def check(parts: Parts, user: Principal, document: dict[str, Any], gone: Callable[[], bool]) -> DataReport:
     """What `submit` would find out about the data; nothing is queued.
 
     Raises InvalidInput for what is no spec and for references that mean nothing; what is wrong with the data is in the
@@ -82,7 +85,7 @@ def check(parts: Parts, user: Principal, document: dict[str, Any]) -> DataReport
     """
     spec = parse_spec(document)
     frozen = _frozen(parts, user, spec)
-    report = _inspected(parts, spec, frozen).report
+    report = _inspected(parts, Asking(user.user_id, gone), spec, frozen).report
     if report is None:
         raise InvalidInput(
             [Problem(field="kind", message=f"{spec.kind} reads no data set: there is nothing to check.")]
@@ -92,12 +95,12 @@ def check(parts: Parts, user: Principal, document: dict[str, Any]) -> DataReport
     return report
 
 
-def estimate(parts: Parts, user: Principal, document: dict[str, Any]) -> Estimate:
+def estimate(parts: Parts, user: Principal, document: dict[str, Any], gone: Callable[[], bool]) -> Estimate:
     """What the job would take; nothing is queued. Raises InvalidInput as `submit` does."""
     spec = parse_spec(document)
     frozen = _frozen(parts, user, spec)
     _refuse_by_profile(spec, frozen)
-    return _inspected(parts, spec, frozen).estimate
+    return _inspected(parts, Asking(user.user_id, gone), spec, frozen).estimate
 
 
 @dataclass(frozen=True)
@@ -245,13 +248,13 @@ def _refuse_by_profile(spec: JobSpec, frozen: Frozen) -> None:
         raise InvalidInput(problems)
 
 
-def _inspected(parts: Parts, spec: JobSpec, frozen: Frozen) -> Inspected:
+def _inspected(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen) -> Inspected:
     """No transaction is open while data set and models are looked at."""
     model = frozen.inputs.model
     digest = model.digest if isinstance(model, FrozenRegistryModel) else None
     with parts.database.unit_of_work() as work:
         speeds = work.queue.speeds(spec.kind, digest, gpus=spec.resources.gpus)
-    return inspect(parts, spec, frozen, speeds)
+    return inspect(parts, asking, spec, frozen, speeds)
 
 
 def _memory_bytes(spec: JobSpec, made: Estimate) -> int:

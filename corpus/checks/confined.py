@@ -6,6 +6,7 @@ The latter two are programs of a kind: a regular expression may try for ever, an
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,13 @@ _PATIENCE = 2
 
 
 def check_confined(
-    confinement: Confinement, spec: SpecBase, file: CheckedFile, folder: Path | None, *, seconds: float
+    confinement: Confinement,
+    spec: SpecBase,
+    file: CheckedFile,
+    folder: Path | None,
+    *,
+    seconds: float,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> DataReport | None:
     """As `check_data` for at most `seconds`. Raises what it and `Confinement.run` raise."""
     request = {
@@ -36,7 +43,7 @@ def check_confined(
         "seconds": seconds,
     }
     cpu_s = int(seconds) + _LOAD_S
-    answer = confinement.run("check", request, Limits(cpu_s, _MEMORY_BYTES, _PATIENCE * cpu_s))
+    answer = confinement.run("check", request, Limits(cpu_s, _MEMORY_BYTES, _PATIENCE * cpu_s), should_stop)
     return DataReport.model_validate(answer) if answer is not None else None
 
 

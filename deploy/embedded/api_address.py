@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 
 from deploy.embedded.errors import EmbeddedError
 from deploy.embedded.processes import free_port, port_is_free
@@ -47,16 +47,15 @@ class ApiAddress:
             with self._open("/readyz"):
                 return ""
         except urllib.error.HTTPError as refusal:
-            with refusal:
-                return " ".join(json.load(refusal).get("reasons", []))
-        except OSError:
+            return _reasons_in(refusal)
+        except (OSError, HTTPException):
             return ""
 
     def _answers(self, path: str) -> bool:
         try:
             with self._open(path) as answer:
                 return bool(answer.status == 200)
-        except OSError:
+        except (OSError, HTTPException):
             return False
 
     def _open(self, path: str) -> HTTPResponse:
@@ -64,6 +63,14 @@ class ApiAddress:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         answer: HTTPResponse = opener.open(f"{self.url}{path}", timeout=_TIMEOUT_S)
         return answer
+
+
+def _reasons_in(refusal: urllib.error.HTTPError) -> str:
+    try:
+        with refusal:
+            return " ".join(json.load(refusal).get("reasons", []))
+    except (OSError, HTTPException, ValueError):
+        return ""
 
 
 def choose_address(port: int | None, environment: Mapping[str, str]) -> ApiAddress:

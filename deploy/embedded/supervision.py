@@ -26,7 +26,11 @@ _ASK_EVERY_S = 5.0
 
 @dataclass
 class Watch:
-    """Asks one process whether it answers. `patience_s` counts from the last answer and from each start."""
+    """Asks one process whether it answers. `patience_s` counts from the last answer and from each start.
+
+    Silence is what questions found, not time that passed: while this process is frozen (`docker pause`, Ctrl-Z), nobody
+    asks. Of the time between two questions at most half the patience counts, so that one question never ends a process.
+    """
 
     name: str
     answers: Callable[[], bool]
@@ -34,25 +38,41 @@ class Watch:
     #: Its sign of life waits for this one: while that is silent, nothing follows from its own silence.
     needs: Watch | None = None
     clock: Callable[[], float] = time.monotonic
-    _answered_at_s: float = field(init=False)
+    _counted_at_s: float = field(init=False)
+    _silent_s: float = field(init=False)
+    #: The watcher asks while the main thread forgives.
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         self.forgive()
 
     def ask(self) -> bool:
-        """Whether it answers now."""
-        if self.answers():
+        """Whether it answers now. A question that fails in a way nobody thought of is no answer."""
+        try:
+            answered = self.answers()
+        except Exception:
+            logger.exception("cannot tell whether %s answers", self.name)
+            answered = False
+        if answered:
             self.forgive()
-            return True
-        return False
+        else:
+            self._count()
+        return answered
 
     def forgive(self) -> None:
         """Begins anew to count."""
-        self._answered_at_s = self.clock()
+        with self._lock:
+            self._counted_at_s, self._silent_s = self.clock(), 0.0
 
     def lost(self) -> bool:
         """Whether its silence is longer than the patience."""
-        return self.clock() - self._answered_at_s > self.patience_s
+        return self._silent_s > self.patience_s
+
+    def _count(self) -> None:
+        with self._lock:
+            now_s = self.clock()
+            self._silent_s += min(now_s - self._counted_at_s, self.patience_s / 2)
+            self._counted_at_s = now_s
 
 
 @dataclass

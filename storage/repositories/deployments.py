@@ -72,7 +72,10 @@ class DeploymentRepository:
     def find(self, reach: Reach, name: str, *, owner: str | None = None, lock: bool = False) -> DeploymentRow | None:
         """The deployment `owner/name` in the reach; without an owner, the home's."""
         query = select(DeploymentRow).where(named(reach, DeploymentRow.owner_id, owner), DeploymentRow.name == name)
-        return self._session.scalars(query.with_for_update(of=DeploymentRow) if lock else query).one_or_none()
+        if lock:
+            # populate_existing: the row may have been read before the lock was got, and be stale by now.
+            query = query.with_for_update(of=DeploymentRow).execution_options(populate_existing=True)
+        return self._session.scalars(query).one_or_none()
 
     def list(self, reach: Reach) -> Sequence[DeploymentRow]:
         query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id))

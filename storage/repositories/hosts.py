@@ -84,7 +84,8 @@ class HostRepository:
         )
 
     def room(self, name: str, *, beside: UUID | None = None) -> Room | None:
-        """What is left of the host, and of what the deployment `beside` takes; None for an unknown one. Lock it first.
+        """What is left of the host, and of what the deployment or job `beside` takes; None for an unknown one. Lock it
+        first.
 
         Jobs and deployments count alike.
         """
@@ -93,7 +94,9 @@ class HostRepository:
             return None
         memory_bytes, gpus = host.memory_bytes, host.gpus
         taken: set[str] = set()
-        jobs = select(JobRow.memory_bytes, JobRow.gpus, JobRow.gpu_ids).where(JobRow.host == name)
+        jobs = select(JobRow.memory_bytes, JobRow.gpus, JobRow.gpu_ids).where(
+            JobRow.host == name, JobRow.id.is_distinct_from(beside)
+        )
         deployments = select(DeploymentRow.memory_bytes, DeploymentRow.gpus, DeploymentRow.gpu_ids).where(
             DeploymentRow.host == name, DeploymentRow.id.is_distinct_from(beside)
         )

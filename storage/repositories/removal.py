@@ -131,19 +131,22 @@ class RemovalRepository:
         return stored
 
     def _discard_checkpoints(self, job_id: UUID) -> int:
-        """Writes them down as garbage, but for those that a retry goes on from; returns how many bytes."""
+        """Writes them down as garbage, but for those that another job names; returns how many bytes."""
         folder = f"checkpoints/{job_id}"
         prefix = CheckpointRow.prefix
-        others = select(prefix).where(prefix.startswith(f"{folder}/"), CheckpointRow.job_id != job_id)
-        adopted = set(self._session.scalars(others))
         rows = self._session.scalars(select(CheckpointRow).where(CheckpointRow.job_id == job_id)).all()
         sizes = {row.prefix: Manifest.model_validate(row.manifest).bytes_total for row in rows}
-        freed = {own: size for own, size in sizes.items() if own.startswith(f"{folder}/") and own not in adopted}
-        if adopted:
-            for own, size in freed.items():
-                self._garbage.add(own, bytes_total=size)
-        else:
-            self._garbage.add(folder, bytes_total=sum(freed.values()))
+        concerned = prefix.startswith(f"{folder}/") | prefix.in_(list(sizes))
+        others = set(self._session.scalars(select(prefix).where(concerned, CheckpointRow.job_id != job_id)))
+        # What it adopted from a job that is gone by now goes with the last that names it.
+        freed = {named: size for named, size in sizes.items() if named not in others}
+        whole = not any(named.startswith(f"{folder}/") for named in others)
+        if whole:
+            own = sum(size for named, size in freed.items() if named.startswith(f"{folder}/"))
+            self._garbage.add(folder, bytes_total=own)
+        for named, size in freed.items():
+            if not (whole and named.startswith(f"{folder}/")):
+                self._garbage.add(named, bytes_total=size)
         return sum(freed.values())
 
     def _held(self, table: type[ModelVersionRow | DatasetVersionRow], ids: Collection[UUID]) -> bool:

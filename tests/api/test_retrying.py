@@ -131,3 +131,14 @@ def test_a_job_that_is_being_retried_is_not_deleted_and_a_later_retry_keeps_its_
         garbage = work.session.scalars(select(GarbageRow.prefix)).all()
     assert not [prefix for prefix in garbage if prefix.startswith(f"checkpoints/{job['id']}")]
     assert retry(ready, new).json()["checkpoint_step"] == 100
+
+
+def test_a_checkpoint_that_was_taken_over_goes_with_the_last_job_that_names_it(ready: Api) -> None:
+    job = failed(ready, 100)
+    new = retry(ready, job).json()
+    cancel(ready, new)
+    for ended in (job, new):
+        assert ready.client.delete(f"/v1/jobs/{ended['id']}").status_code == 200
+    with ready.database.unit_of_work() as work:
+        garbage = set(work.session.scalars(select(GarbageRow.prefix)))
+    assert f"checkpoints/{job['id']}/1/step-100" in garbage

@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socketserver
 import sys
+import threading
 import time
 from dataclasses import dataclass
+from http.client import BadStatusLine
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from deploy.embedded.api_address import ApiAddress
 from deploy.embedded.errors import EmbeddedError, full_disk, hint_at_full_disk
 from deploy.embedded.home import open_home
 from deploy.embedded.processes import LOG_BYTES_MAX, ManagedProcess
@@ -78,6 +82,50 @@ def test_while_a_server_is_silent_nothing_follows_from_the_silence_of_those_who_
     assert not worker.lost()
     assert not server.lost()
     assert unrelated.lost()
+
+
+def test_a_freeze_loses_nobody_and_silence_after_it_still_does() -> None:
+    clock = Clock()
+    watch = Watch("p", lambda: False, patience_s=120, clock=clock)
+    clock.now_s = 1000
+    assert not watch.lost()
+    watch.ask()
+    assert not watch.lost()
+    for clock.now_s in range(1005, 1066, 5):
+        watch.ask()
+    assert watch.lost()
+
+
+def test_a_question_that_raises_is_logged_as_no_answer_and_the_others_are_still_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken() -> bool:
+        raise BadStatusLine("nonsense")
+
+    clock = Clock()
+    watches = [Watch("bad", broken, 10, clock=clock), Watch("good", lambda: True, 10, clock=clock)]
+    for clock.now_s in range(15):
+        Watcher(watches).look()
+    assert [watch.lost() for watch in watches] == [True, False]
+    assert "cannot tell whether bad answers" in caplog.text
+
+
+def test_an_api_that_answers_nonsense_does_not_answer() -> None:
+    class Nonsense(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(b"nonsense\r\n\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Nonsense) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            address = ApiAddress("127.0.0.1", server.server_address[1])
+            assert not address.is_alive()
+            assert address.reasons() == ""
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_log_is_set_aside_while_it_is_written_and_stays_within_its_bound(tmp_path: Path) -> None:

@@ -104,14 +104,16 @@ def test_a_flipped_bit_in_a_stored_data_set_is_refused_by_name(platform: Harness
     assert platform.attempts(job_id) == 1
 
 
-def test_cancelling_during_training_ends_once_and_leaves_nothing(platform: Harness) -> None:
+def test_cancelling_during_training_ends_once_and_keeps_only_what_a_retry_needs(platform: Harness) -> None:
     job_id = platform.submit("cancelled", training={**TRAINING, "epochs": 500})
     platform.wait_for_checkpoint(job_id)
     child = platform.child_pid(job_id)
     platform.cancel(job_id)
     assert platform.wait(job_id).state == JobState.cancelled
     assert not Path(f"/proc/{child}").exists()
-    platform.until(lambda: not list(platform.store.list(f"checkpoints/{job_id}/")), 10, "checkpoints to be deleted")
+    kept = {f"checkpoints/{job_id}/1/{prefix.rsplit('/', 1)[-1]}" for _, prefix in _checkpoints(platform, job_id)}
+    assert kept
+    assert {found.key.rsplit("/", 1)[0] for found in platform.store.list(f"checkpoints/{job_id}/")} == kept
     assert not list(platform.store.list(f"artifacts/{job_id}/"))
 
 

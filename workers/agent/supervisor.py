@@ -224,7 +224,8 @@ class Supervisor:
         taken = {gpu for attempt in self._attempts.values() for gpu in attempt.job.gpus}
         with self._database.unit_of_work() as work:
             work.hosts.lock(self._config.name)
-            room = work.hosts.room(self._config.name)
+            # A worker that died before it began may have written down GPUs of this very attempt.
+            room = work.hosts.room(self._config.name, beside=job.id)
             taken |= room.gpu_ids_taken if room is not None else set()
             free = tuple(gpu for gpu in self._config.gpu_ids if gpu not in taken)[: job.gpus]
             if len(free) == job.gpus:

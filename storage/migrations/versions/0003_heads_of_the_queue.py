@@ -62,16 +62,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("decisions")
     op.drop_index("ix_outbox_sent", "outbox")
-    for name in (
-        "state_order",
-        "owner_state_order",
-        "speed_of_model",
-        "speed",
-        "active",
-        "queued_at",
-        "heads",
-        "queue",
-    ):
+    for name in (*_INDEXES, "queue"):
         op.drop_index(f"ix_jobs_{name}", "jobs")
     op.create_index("ix_jobs_queue", "jobs", ["priority", "submitted_order"], postgresql_where=_QUEUED)
     for name in ("assigned_at", "queued_at", "max_runtime_s"):

@@ -140,6 +140,18 @@ def test_a_job_never_gets_a_gpu_that_a_deployment_works_on(harness: Harness, mon
         assert ended.gpu_ids == []
 
 
+def test_a_worker_that_died_before_it_began_gives_its_successor_the_same_gpus(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.agent.supervisor.Attempt", Begun)
+    one = supervisor(harness, PlatformClock(), CUDA_VISIBLE_DEVICES="0,1")
+    one._announce()
+    begin(one, harness, 2)
+    one._attempts.clear()
+    one._look()
+    assert gpus_of(one) == [("0", "1")]
+
+
 def serve(work: UnitOfWork, host_name: str, *, gpu_ids: list[str]) -> None:
     """Plays an inference worker on the host."""
     owner = work.users.ensure("ada")
