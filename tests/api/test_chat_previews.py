@@ -73,7 +73,7 @@ def test_columns_become_prompt_and_completion(api: Api) -> None:
 
 def test_a_template_can_not_make_much_of_little(api: Api) -> None:
     push(api, [{"t": "x" * 100_000}] * 20)
-    pretrain = {"objective": "pretrain", "rows": 1}
+    pretrain: dict[str, Any] = {"objective": "pretrain", "rows": 1}
     [too_many] = chats(api, 422, text="{t}" * 101, **pretrain)["error"]["problems"]
     assert "101 places" in too_many["message"]
     [too_long] = chats(api, 422, text="x" * 20_001, **pretrain)["error"]["problems"]
