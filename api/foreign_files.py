@@ -42,6 +42,8 @@ _CPU_S_PER_PLAIN_MB = 4
 _CPU_S_PER_COMPRESSED_MB = 40
 #: How much longer it may take by the clock, on a busy machine.
 _PATIENCE = 10
+#: What to do when a model's file takes too much.
+MODEL_REMEDY = "Send it as the library that trains such models saved it."
 
 
 Result = TypeVar("Result")
@@ -58,11 +60,12 @@ class Readings:
         self._asked: Counter[UUID] = Counter()
 
     async def read(
-        self, request: Request, user: UUID, file: str, work: Callable[[Callable[[], bool]], Result]
+        self, request: Request, user: UUID, file: str, remedy: str, work: Callable[[Callable[[], bool]], Result]
     ) -> Result:
         """What `work` returns, which blocks and hands its argument on to `Confinement.run`: whether to stop.
 
-        `file` is what errors call the file. Raises InvalidInput when `work` does or takes too much, ApiError 429 and
+        `file` is what errors call the file, `remedy` what to do when it takes too much. Raises InvalidInput when `work`
+        does or takes too much, ApiError 429 and
         503 when there is no room, and ClientDisconnect: a reading ends with its client. The request's body must have
         been received.
         """
@@ -71,7 +74,6 @@ class Readings:
                 return await self.run(user, partial(work, gone.is_set))
             except Overran as error:
                 message = f"reading the file takes {error}."
-                remedy = "Send it uncompressed if it is a table, or in several parts."
                 raise InvalidInput([Problem(file=file, message=message, remedy=remedy)]) from error
             except Stopped as error:
                 if gone.is_set():
@@ -115,6 +117,11 @@ class Readings:
                 self._running[user] += 1
         except TimeoutError as error:
             raise unavailable("Too many files are being read. Send it again shortly.", "busy_reading") from error
+
+
+def table_remedy(table: TableFormat) -> str:
+    """What to do when a table of this format takes too much."""
+    return "Send it uncompressed, or in several parts." if table.compression else "Send it in several parts."
 
 
 def table_limits(stored_bytes: int, table: TableFormat) -> Limits:

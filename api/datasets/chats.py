@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from api.datasets.chat_schemas import (
@@ -16,7 +16,7 @@ from api.datasets.chat_schemas import (
 from api.datasets.service import Beginning, first_rows
 from api.errors import not_found
 from api.parts import Parts
-from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText
+from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, Preference
 from corpus.conversations.formats import recognise
 from corpus.conversations.model_files import CHAT_FILES, TOKENIZER_BYTES_MAX
 from corpus.conversations.reading import FIRST_ROWS, columns_of, converted
@@ -30,6 +30,8 @@ from storage.objects import ObjectStore
 from storage.tables import ModelVersionRow
 
 _EXAMPLES = 3
+#: Characters of all examples together; the rows of a preview are the first 4 MiB of a file.
+_EXAMPLES_CHARS_MAX = 4 * 1024 * 1024
 
 
 def fetch_model(parts: Parts, objects: ObjectStore, user: Principal, text: str, folder: Path) -> None:
@@ -53,13 +55,13 @@ def preview(
 ) -> ChatPreview:
     """The first `count` examples, rendered when there is a folder with a model's files.
 
-    Raises InvalidInput when the format can't be recognised or the model can't render.
+    Raises InvalidInput when the format is not recognised, the model can't render, or the examples are too long.
     """
     row = beginning.row
     rows = first_rows(parts, beginning, FIRST_ROWS, should_stop)
     recognised = recognise(columns_of(rows), rows, question.source, question.objective)
     problems: list[Problem] = []
-    examples = list(converted(rows, recognised, row.file_name, problems.append))[: count or _EXAMPLES]
+    examples = _first(converted(rows, recognised, row.file_name, problems.append), count or _EXAMPLES)
     rendered = render_confined(parts.confinement, model, examples, should_stop) if model else None
     outcomes = rendered.examples if rendered else [Outcome({}) for _ in examples]
     return ChatPreview(
@@ -72,6 +74,34 @@ def preview(
         rows_checked=len(rows),
         problems=problems,
     )
+
+
+def _first(examples: Iterable[Example], count: int) -> list[Example]:
+    """The first `count`. The others are made too, one at a time, for what is wrong with them.
+
+    Raises InvalidInput when those of the answer are too long in all.
+    """
+    taken: list[Example] = []
+    chars = 0
+    for example in examples:
+        if len(taken) == count:
+            continue
+        taken.append(example)
+        chars += _chars(example)
+        if chars > _EXAMPLES_CHARS_MAX:
+            message = (
+                f"the first {len(taken)} examples have {chars:,} characters; {_EXAMPLES_CHARS_MAX:,} are possible."
+            )
+            raise InvalidInput([Problem(field="rows", message=message, remedy="Ask for fewer rows, or shorter texts.")])
+    return taken
+
+
+def _chars(example: Example) -> int:
+    if isinstance(example, PlainText):
+        return len(example.text)
+    answers = (*example.chosen, *example.rejected) if isinstance(example, Preference) else ()
+    messages = example.prompt if isinstance(example, Preference) else example.messages
+    return sum(len(message.content) for message in (*messages, *answers))
 
 
 def _find_model(parts: Parts, user: Principal, text: str) -> ModelVersionRow:

@@ -14,6 +14,7 @@ from api.authentication import TheUser, guarded_router, requires
 from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
+from api.foreign_files import table_remedy
 from api.parts import ThePlatform
 from api.references.names import TheNamed
 from api.references.uses import Deleted
@@ -22,6 +23,8 @@ from jobspecs.references import Reference
 from storage.tabular.formats import COLUMNS_MAX
 
 router = guarded_router("datasets")
+
+_PREVIEW_REMEDY = "Send the data set in several parts."
 
 Version = Annotated[str, Path(pattern=r"^([1-9]\d{0,8}|latest)$", description="a number, or latest")]
 
@@ -51,7 +54,11 @@ async def push_dataset(
     maker = await run_in_threadpool(service.maker, platform, user, named)
     async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
         profile = await platform.readings.read(
-            request, user.user_id, file_name, partial(service.profiled, platform, file_name, table, received)
+            request,
+            user.user_id,
+            file_name,
+            table_remedy(table),
+            partial(service.profiled, platform, file_name, table, received),
         )
         version, created = await platform.transfers.run(
             partial(service.push, platform, maker, named.name, file_name, table, received, profile)
@@ -125,9 +132,9 @@ async def preview(
         if chat:
             model = FilePath(name) if as_chat.model else None
             as_shown = partial(chats.preview, platform, beginning, model, as_chat, rows)
-            return await platform.readings.read(request, user.user_id, str(named), as_shown)
+            return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, as_shown)
         first = partial(service.preview, platform, beginning, rows)
-        return await platform.readings.read(request, user.user_id, str(named), first)
+        return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, first)
 
 
 def _at(named: Reference, version: str) -> Reference:

@@ -12,7 +12,7 @@ from uuid import UUID
 from fastapi import Request
 
 from api.errors import ApiError, not_found
-from api.foreign_files import FILE_LIMITS
+from api.foreign_files import FILE_LIMITS, MODEL_REMEDY
 from api.inspection_cache import new_folder
 from api.parts import Parts
 from api.registry.imported_files import CONFIG, INDEX, missing
@@ -75,7 +75,7 @@ async def complete(parts: Parts, request: Request, user: Principal, import_id: U
     if isinstance(found, ModelVersionDetail):
         return found, False
     try:
-        task = await parts.readings.read(request, user.user_id, CONFIG, partial(_task, parts, found))
+        task = await parts.readings.read(request, user.user_id, CONFIG, MODEL_REMEDY, partial(_task, parts, found))
     finally:
         shutil.rmtree(found.folder, ignore_errors=True)
     return await parts.lookups.run(partial(_register, parts, user, import_id, found.files, task)), True

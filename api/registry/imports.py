@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.authentication import TheUser, guarded_router, requires
+from api.foreign_files import MODEL_REMEDY
 from api.parts import ThePlatform
 from api.registry import importing
 from api.registry.imported_files import check_import_path
@@ -39,7 +40,8 @@ async def send_file(
     check_import_path(path)
     await run_in_threadpool(importing.check_open, platform, user, import_id)
     async with received_body(request, platform, bytes_max=platform.settings.model_file_bytes_max) as received:
-        await platform.readings.read(request, user.user_id, path, partial(importing.check, platform, path, received))
+        check = partial(importing.check, platform, path, received)
+        await platform.readings.read(request, user.user_id, path, MODEL_REMEDY, check)
         return await platform.transfers.run(partial(importing.store, platform, user, import_id, path, received))
 
 

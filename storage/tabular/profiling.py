@@ -35,9 +35,6 @@ def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: in
             if column is None:
                 column = columns[name] = _new_column(name, row, len(columns), file_name)
             _add(column, value, row, file_name, name)
-        if len(values) < len(columns):
-            for name in columns.keys() - values.keys():
-                columns[name].add_empty(row)
     if row == 0:
         raise refusal("the table has no rows.", file_name, "Send a file with at least one row of data.")
     as_text = fmt.kind == "csv"
@@ -53,20 +50,15 @@ def _new_column(name: str, row: int, count: int, file: str) -> _Column:
         message = f"the name of a field is longer than {COLUMN_NAME_CHARS_MAX:,} characters."
         raise refusal(message, file, "Give it a short name.", row)
     _check_text(name, row, file, name)
-    column = _Column()
-    if row > 1:
-        column.empty = row - 1
-        column.first_empty_row = 1
-    return column
+    return _Column()
 
 
 def _add(column: _Column, value: object, row: int, file: str, name: str) -> None:
     kind, text = described(value)
     if kind is None:
-        column.add_empty(row)
         return
     _check_text(text, row, file, name)
-    column.add(kind, text)
+    column.add(kind, text, row)
 
 
 def described(value: object) -> tuple[Kind | None, str]:
@@ -94,11 +86,15 @@ def _check_text(text: str, row: int, file: str, name: str) -> None:
 
 
 class _Column:
-    """The counts of one column so far. Distinct values are told apart by hash, so long texts cost little memory."""
+    """The counts of one column so far. Distinct values are told apart by hash, so long texts cost little memory.
+
+    Filled rows are counted, not empty ones: a row of two fields costs two steps, however many columns others have.
+    """
 
     def __init__(self) -> None:
-        self.empty = 0
-        self.first_empty_row: int | None = None
+        self._filled = 0
+        #: The first row without a value so far, or the next one.
+        self._first_empty_row = 1
         self._kinds: set[Kind] = set()
         #: What the texts of a CSV look like; not followed any further once one looks like text.
         self._looks: set[Kind] = set()
@@ -109,12 +105,10 @@ class _Column:
         self._longest_chars = 0
         self._chars = 0
 
-    def add_empty(self, row: int) -> None:
-        self.empty += 1
-        if self.first_empty_row is None:
-            self.first_empty_row = row
-
-    def add(self, kind: Kind, text: str) -> None:
+    def add(self, kind: Kind, text: str, row: int) -> None:
+        self._filled += 1
+        if self._first_empty_row == row:
+            self._first_empty_row += 1
         self._chars += len(text)
         self._longest_chars = max(self._longest_chars, len(text))
         self._kinds.add(kind)
@@ -128,16 +122,15 @@ class _Column:
     def profile(self, rows: int, as_text: bool) -> ColumnProfile:
         kinds = self._looks if as_text else self._kinds
         kind: Kind = "text" if not kinds else next(iter(kinds)) if len(kinds) == 1 else "text" if as_text else "other"
-        filled = rows - self.empty
         return ColumnProfile(
             kind=kind,
-            empty=self.empty,
+            empty=rows - self._filled,
             distinct=min(len(self._seen), DISTINCT_VALUES_MAX),
             distinct_capped=self._capped,
             values=self._values,
             longest_chars=self._longest_chars,
-            mean_chars=self._chars / filled if filled else 0.0,
-            first_empty_row=self.first_empty_row,
+            mean_chars=self._chars / self._filled if self._filled else 0.0,
+            first_empty_row=self._first_empty_row if self._filled < rows else None,
         )
 
     def _add_distinct(self, text: str) -> None:

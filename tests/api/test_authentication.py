@@ -24,13 +24,13 @@ def routes(settings: ApiSettings) -> list[tuple[str, str, str]]:
     values = {
         **dict.fromkeys(("job_id", "import_id", "token_id"), UNKNOWN_ID),
         **{"name": "thing", "owner": "nobody", "version": "1", "selector": "1", "alias": "prod"},
-        **{"path:path": "config.json", "model:path": "thing", "kind": "train-classifier"},
+        **{"path": "config.json", "model": "thing", "kind": "train-classifier"},
     }
     found: list[tuple[str, str, str]] = []
     for context in iter_route_contexts(create_app(settings).routes):
         route = context.original_route
         assert isinstance(route, GuardedRoute)
-        path = re.sub(r"\{([^}]+)\}", lambda match: values[match[1]], route.path)
+        path = re.sub(r"\{([^}]+)\}", lambda match: values[match[1]], route.path_format)
         scope = "public" if route.action == "public" else RULES[route.action].least
         found += [(method, path, scope) for method in sorted(route.methods or ())]
     return found

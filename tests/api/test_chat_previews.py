@@ -71,6 +71,22 @@ def test_columns_become_prompt_and_completion(api: Api) -> None:
     assert "titel" in wrong["error"]["problems"][0]["message"]
 
 
+def test_a_template_can_not_make_much_of_little(api: Api) -> None:
+    push(api, [{"t": "x" * 100_000}] * 20)
+    pretrain: dict[str, Any] = {"objective": "pretrain", "rows": 1}
+    [too_many] = chats(api, 422, text="{t}" * 101, **pretrain)["error"]["problems"]
+    assert "101 places" in too_many["message"]
+    [too_long] = chats(api, 422, text="x" * 20_001, **pretrain)["error"]["problems"]
+    assert "20,001 characters" in too_long["message"]
+    filled = chats(api, text="{t}" * 41, **pretrain)
+    assert filled["examples"] == []
+    assert "4,100,000 characters" in filled["problems"][0]["message"]
+    [example] = chats(api, text="{t}" * 30, **pretrain)["examples"]
+    assert len(example["text"]) == 3_000_000
+    [too_much] = chats(api, 422, text="{t}" * 30, objective="pretrain", rows=2)["error"]["problems"]
+    assert (too_much["field"], "6,000,000 characters" in too_much["message"]) == ("rows", True)
+
+
 def test_data_of_no_known_format_is_refused_with_what_was_found_and_what_is_known(api: Api) -> None:
     api.push("chats")
     [problem] = chats(api, 422)["error"]["problems"]

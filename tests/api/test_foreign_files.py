@@ -8,6 +8,7 @@ import random
 import pytest
 
 from api import foreign_files
+from storage.tabular import detect_format
 from tests.api.conftest import Api
 
 
@@ -33,3 +34,9 @@ def test_a_small_file_that_takes_long_is_refused_soon(api: Api, monkeypatch: pyt
     status, answer = pushed(api, gzip.compress(b"a,b\n" + b"1,2\n" * 2_000_000))
     assert status == 422
     assert "too much time" in answer
+    assert "uncompressed" in answer
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_nobody_is_told_to_unpack_what_is_not_packed(name: str) -> None:
+    assert "uncompressed" not in foreign_files.table_remedy(detect_format(name))

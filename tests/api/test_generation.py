@@ -166,7 +166,9 @@ def test_a_stream_flows_and_ends_in_the_engine_when_the_client_leaves(served: Ap
     asked = {"model": "stories", "messages": ASK, "max_tokens": 450, "temperature": 0, "stream": True}
     with served.client.stream("POST", "/v1/chat/completions", json=asked) as answer:
         lines = answer.iter_lines()
-        next(lines)
+        # The first event may come before the inference thread has taken the request up; the next one carries text.
+        content = [line for line, _ in zip((line for line in lines if line), range(3), strict=False)]
+        assert len(content) == 3
         assert generator._active
     await_idle(generator)
 

@@ -12,11 +12,16 @@ from tests.api.conftest import Api
 
 @pytest.fixture
 def queued(ready: Api) -> Iterator[Any]:
-    """A queued job, on a platform whose hosts are gone again afterwards."""
+    """A queued job, on a platform without hosts but those of the test."""
+    _forget_hosts(ready)
     job = ready.submit()
     yield job
     ready.client.post(f"/v1/jobs/{job['id']}/cancel")
-    with ready.database.unit_of_work() as work:
+    _forget_hosts(ready)
+
+
+def _forget_hosts(api: Api) -> None:
+    with api.database.unit_of_work() as work:
         work.session.execute(text("DELETE FROM hosts"))
 
 

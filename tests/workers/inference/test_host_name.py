@@ -20,7 +20,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def reconciler(database: Database) -> Reconciler:
-    means: Any = SimpleNamespace(engines={})
+    means: Any = SimpleNamespace(engines={}, folders=SimpleNamespace(free_bytes=lambda: 1 << 30))
     return Reconciler(database, "one", 1 << 30, LeaseTimes(), means, warm=False)
 
 
