@@ -22,6 +22,7 @@ from api.foreign_files import table_limits
 from api.parts import Parts
 from api.references.names import maker_of
 from api.streaming import Received
+from corpus.confinement.confinement import Limits
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import Reference
@@ -178,6 +179,15 @@ class Beginning:
     path: Path
     bytes: int
 
+    @property
+    def format(self) -> TableFormat:
+        return detect_format(self.row.file_name, self.row.header)
+
+    @property
+    def limits(self) -> Limits:
+        """For a pass over it."""
+        return table_limits(self.bytes, self.format)
+
 
 def preview(parts: Parts, beginning: Beginning, rows: int | None, should_stop: Callable[[], bool]) -> Preview:
     """The first rows, from the first megabytes of the file."""
@@ -215,16 +225,14 @@ def fetch_beginning(
 def first_rows(parts: Parts, beginning: Beginning, count: int, should_stop: Callable[[], bool]) -> list[dict[str, Any]]:
     """At most `count` rows of the file, as JSON has them: those that its first megabytes hold."""
     row = beginning.row
-    table = detect_format(row.file_name, row.header)
     arguments = {
         "path": beginning.path.resolve(),
-        "fmt": table,
+        "fmt": beginning.format,
         "file_name": row.file_name,
         "count": count,
         "cut": beginning.bytes < row.bytes,
     }
-    limits = table_limits(beginning.bytes, table)
-    rows: list[dict[str, Any]] = parts.confinement.run("first_rows", arguments, limits, should_stop)
+    rows: list[dict[str, Any]] = parts.confinement.run("first_rows", arguments, beginning.limits, should_stop)
     return rows
 
 
