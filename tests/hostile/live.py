@@ -92,6 +92,12 @@ def send(client: httpx.Client, case: Case, import_id: str) -> tuple[str, int, fl
     return case.name, answer.status_code, seconds / max(slow, slowness(), 1.0)
 
 
+def warm_up(client: httpx.Client, hostile: list[Case], import_id: str) -> None:
+    """Sends something small wherever a hostile thing will go, so that every library is loaded."""
+    for path, method in {case.path: case.method for case in hostile}.items():
+        client.request(method, path.replace("{import_id}", import_id), content=b'{"a":1}')
+
+
 def begun_upload(port: int, token: str, content: bytes, of_bytes: int) -> socket.socket:
     """A client that announces `of_bytes` of a file, has sent `content`, and says no more."""
     connection = socket.create_connection(("127.0.0.1", port))
@@ -130,3 +136,9 @@ def children(pid: int) -> list[int]:
     """Processes that this one has started and not waited for."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text(encoding="ascii").split()]
+
+
+def resident_bytes(*pids: int) -> int:
+    """What these processes hold together; of a page that several share each has its part."""
+    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii") for pid in pids]
+    return sum(int(line.split()[1]) * 1024 for text in rollups for line in text.splitlines() if line.startswith("Pss:"))
