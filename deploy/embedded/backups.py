@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.embedded.errors import EmbeddedError
-from deploy.embedded.given import Given
+from deploy.embedded.given import Given, check_reachable
 from deploy.embedded.home import Home, open_home, write_private
 from deploy.embedded.platform import RUNNING_FILE, inherited_settings, project_root
 from deploy.embedded.postgres_placement import wheel_folder
@@ -60,9 +60,12 @@ def restore(home_path: Path | None, folder: Path) -> dict[str, object]:
 def _services(home: Home) -> Iterator[Mapping[str, str]]:
     """The settings of the platform that runs on the home; without one, its services are started for this."""
     if not home.in_use():
-        services = EmbeddedServices(home.path, given=Given.from_environment(os.environ))
+        given = Given.from_environment(os.environ)
+        services = EmbeddedServices(home.path, given=given)
         with services:
-            yield {**inherited_settings(os.environ), **services.environment()}
+            settings = {**inherited_settings(os.environ), **services.environment()}
+            check_reachable(given, settings, project_root())
+            yield settings
         return
     running = home.path / RUNNING_FILE
     if not running.exists():

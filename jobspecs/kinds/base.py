@@ -97,6 +97,17 @@ class SpecBase(Section):
         """How many processes run the job together, each with a GPU of its own where there are more than one."""
         return 1
 
+    def default_learning_rate(self) -> float | None:
+        """What a spec of this sort trains with that names no learning rate; None for kinds that have none."""
+        training = getattr(self, "training", None)
+        field = type(training).model_fields.get("learning_rate") if isinstance(training, Section) else None
+        rate: float | None = field.default if field is not None else None
+        return rate
+
+    def training_in_words(self) -> str:
+        """What decides which learning rates are usual."""
+        return self.kind
+
     def problems_of_resources(self) -> list[Problem]:
         """Why this kind can't use the resources that are asked for; empty when it can."""
         if self.resources.gpus <= 1:

@@ -91,8 +91,10 @@ def test_completions_continue_the_prompt(call: Any) -> None:
     assert first["text"] == second["text"]
     assert first["text"].startswith("Once upon a time, there was")
     assert (first["index"], second["index"]) == (0, 1)
-    assert len(first["logprobs"]["tokens"]) == 12
-    assert len(first["logprobs"]["top_logprobs"][0]) == 2
+    # <s>, the prompt's four tokens, and the answer's.
+    assert len(first["logprobs"]["tokens"]) == 5 + 12
+    assert "".join(first["logprobs"]["tokens"]) == first["text"]
+    assert len(first["logprobs"]["top_logprobs"][-1]) == 2
     assert document["usage"] == {"prompt_tokens": 5, "completion_tokens": 24, "total_tokens": 29}
 
 

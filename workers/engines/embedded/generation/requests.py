@@ -7,6 +7,7 @@ the engine can't honour are refused, so that nobody gets something else than was
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
@@ -142,6 +143,10 @@ class CompletionRequest(Wishes):
     @property
     def top(self) -> int:
         return self.logprobs or 0
+
+    def sampling(self, room: int, defaults: Mapping[str, float], choice: int = 0) -> Sampling:
+        plain = super().sampling(room, defaults, choice)
+        return replace(plain, echo=bool(self.echo), scores_echo=bool(self.echo) and self.logprobs is not None)
 
     @property
     def prompts(self) -> list[str | list[int]]:
