@@ -226,7 +226,7 @@ def test_a_field_that_nothing_reads_is_refused_by_its_name(call: Any, field: str
 def test_a_field_that_asks_for_nothing_else_is_taken(call: Any) -> None:
     idle = {"user": "u", "metadata": {"a": "b"}, "store": True, "guided_json": None, "min_p": 0, "ignore_eos": False}
     chat = {"tools": [], "tool_choice": "none", "response_format": {"type": "text"}, "service_tier": "auto"}
-    message = {**ASK[0], "refusal": None, "annotations": []}
+    message: dict[str, Any] = {**ASK[0], "refusal": None, "annotations": []}
     plain = call("/v1/chat/completions", {"messages": ASK, **GREEDY}).json()["choices"]
     assert call("/v1/chat/completions", {"messages": [message], **GREEDY, **idle, **chat}).json()["choices"] == plain
     assert call("/v1/completions", {"prompt": "a", **GREEDY, **idle, "suffix": "", "best_of": 1}).status_code == 200
