@@ -17,6 +17,7 @@ from uuid import UUID
 from jobspecs.manifest import Manifest
 from storage.database import Database, DatabaseUnavailable
 from storage.objects import ObjectStore, ObjectStoreError
+from storage.repositories.garbage import SETTLED_S
 from storage.settings import Settings
 from workers.agent.retention import Retention, apply_retention
 
@@ -28,8 +29,6 @@ SWEEP_EVERY_S = 3600.0
 GARBAGE_EVERY_S = 15.0
 #: A multipart upload that was begun longer ago than this is not running any more.
 UPLOAD_STALE = timedelta(hours=24)
-#: Seconds after a job's end in which files of its broken attempts may still arrive; they are looked for again.
-SETTLED_S = 3600.0
 #: Jobs read at once.
 PAGE_JOBS = 200
 #: An import that was begun longer ago than this is given up.
@@ -173,6 +172,7 @@ class Housekeeper:
             self._store.delete(f"models/{import_id}")
             with self._database.unit_of_work() as work:
                 work.models.forget_import(import_id)
+                work.garbage.add(f"models/{import_id}", bytes_total=0)  # a file of it may be on its way still
         return len(given_up)
 
 

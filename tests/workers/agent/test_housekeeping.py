@@ -48,6 +48,31 @@ def end(harness: Harness, job_id: UUID, state: JobState, *, days_ago: int = 0) -
         )
 
 
+def arrives_late(harness: Harness, *keys: str) -> None:
+    """Files that arrive after their prefix was deleted go when all has settled, and so does the note about it."""
+    keeper = Housekeeper(harness.database, harness.store)
+    keeper.sweep_garbage()
+    for key in keys:
+        harness.store.put_bytes(key, b"x")
+    assert keeper.sweep_garbage() == 0
+    with harness.database.unit_of_work() as work:
+        earlier = (
+            "UPDATE garbage SET due_at = due_at - interval '2 hours', created_at = created_at - interval '2 hours'"
+        )
+        work.session.execute(text(earlier))
+    assert keeper.sweep_garbage() == len(keys)
+    with harness.database.unit_of_work() as work:
+        assert work.session.scalar(text("SELECT count(*) FROM garbage")) == 0
+
+
+def test_what_a_lost_host_sends_for_a_job_that_was_deleted_goes_too(harness: Harness) -> None:
+    job_id = job_with_checkpoint(harness, "deleted")
+    end(harness, job_id, JobState.failed)
+    with harness.database.unit_of_work() as work:
+        work.removal.delete_job(job_id)
+    arrives_late(harness, f"artifacts/{job_id}/1/state", f"checkpoints/{job_id}/1/step-2/state")
+
+
 def test_checkpoints_stay_for_a_week_after_a_job_failed_and_no_longer_than_its_success(harness: Harness) -> None:
     old, new, done, active = (job_with_checkpoint(harness, name) for name in ("old", "new", "done", "active"))
     end(harness, old, JobState.failed, days_ago=8)
@@ -104,6 +129,7 @@ def test_an_import_that_nobody_completed_goes_after_a_week(harness: Harness) -> 
     assert Housekeeper(harness.database, harness.store).sweep().imports == 1
     assert stored(harness, f"models/{old}") == []
     assert len(stored(harness, f"models/{new}")) == 1
+    arrives_late(harness, f"models/{old}/late")
 
 
 def test_what_broken_attempts_left_goes_once_the_job_has_ended(harness: Harness) -> None:
