@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from itertools import islice
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +28,7 @@ from starlette.exceptions import HTTPException
 
 from jobspecs.problems import PROBLEMS_MAX, InvalidInput, Problem
 from jobspecs.rights import NotAllowed
+from jobspecs.validation import problems_in
 from storage.database import DatabaseFull, DatabaseUnavailable
 from storage.database_errors import OwnerGone
 from storage.objects import (
@@ -161,8 +163,7 @@ def api_error(request: Request, error: Exception) -> ApiError:
     if isinstance(error, HTTPException):
         return _http_error(request, error)
     if isinstance(error, RequestValidationError):
-        told = islice(error.errors(), PROBLEMS_MAX)
-        return _refusal([_problem(detail["loc"], detail["msg"]) for detail in told])
+        return _refusal(_problems(error))
     if isinstance(error, InvalidInput):
         return _refusal(error.problems)
     if isinstance(error, NotAllowed):
@@ -217,7 +218,13 @@ def _refusal(problems: Sequence[Problem]) -> ApiError:
     return ApiError(422, "; ".join(str(problem) for problem in problems), param=problems[0].field, problems=problems)
 
 
-def _problem(location: Sequence[str | int], message: str) -> Problem:
+def _problems(error: RequestValidationError) -> list[Problem]:
+    """What is wrong with the body, or with the query, path and headers."""
+    in_body: list[dict[str, Any]] = []
+    elsewhere: list[dict[str, Any]] = []
     # The first part says where the field was: body, query, path or header.
-    field = ".".join(str(part) for part in location[1:]) or None
-    return Problem(field=field, message=message.removeprefix("Value error, ").rstrip(".") + ".")
+    for detail in islice(error.errors(), PROBLEMS_MAX):
+        where, *location = detail["loc"]
+        (in_body if where == "body" else elsewhere).append({**detail, "loc": location})
+    names = {detail["loc"][0]: None for detail in elsewhere if detail["loc"]}
+    return [*problems_in(elsewhere, names), *problems_in(in_body, error.body)]

@@ -20,7 +20,8 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api.errors import RETRY_AFTER_S, ApiError, unavailable
-from corpus.confinement.confinement import ConfinementUnavailable, Limits, Overran, Stopped
+from corpus.confinement.confinement import ConfinementUnavailable, Stopped
+from corpus.confinement.process import Limits, Overran
 from jobspecs.problems import InvalidInput, Problem
 from storage.objects import TransferStopped
 from storage.tabular import TableFormat

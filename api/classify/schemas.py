@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.inference.engine import ModelName
 from api.inference.texts import Text
+from jobspecs.dialects import CLASSIFY, Request
 
 TEXTS_MAX = 1024
 
 
-class ClassifyRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class ClassifyRequest(Request):
+    dialect = CLASSIFY
 
     model: ModelName
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=TEXTS_MAX)]

@@ -22,7 +22,7 @@ from api.foreign_files import table_limits
 from api.parts import Parts
 from api.references.names import maker_of
 from api.streaming import Received
-from corpus.confinement.confinement import Limits
+from corpus.confinement.process import Limits
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import Reference

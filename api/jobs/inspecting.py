@@ -27,7 +27,8 @@ from api.references.model_files import known_shape, small_files
 from corpus.checks.confined import check_confined
 from corpus.checks.rows import CheckedFile
 from corpus.checks.settings import settings_of, warnings_of_settings
-from corpus.confinement.confinement import ConfinementUnavailable, Overran, Stopped, TaskFailed
+from corpus.confinement.confinement import ConfinementUnavailable, Stopped
+from corpus.confinement.process import Overran, TaskFailed
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.frozen import FrozenDataset

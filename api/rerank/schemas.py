@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.inference.engine import ModelName
 from api.inference.texts import Text
+from jobspecs.dialects import COHERE_RERANK, JINA_RERANK, Request
 
 DOCUMENTS_MAX = 1024
 
 
-class Document(BaseModel):
+class Document(Request):
     """A document written as an object."""
-
-    model_config = ConfigDict(extra="forbid")
 
     text: Text
 
@@ -24,10 +23,10 @@ Documents = Annotated[list[Text | Document], Field(min_length=1, max_length=DOCU
 TopN = Annotated[int | None, Field(ge=1, description="the best documents only")]
 
 
-class RerankRequest(BaseModel):
+class RerankRequest(Request):
     """POST /v1/rerank."""
 
-    model_config = ConfigDict(extra="forbid")
+    dialect = JINA_RERANK
 
     model: ModelName
     query: Text
@@ -36,10 +35,10 @@ class RerankRequest(BaseModel):
     return_documents: bool = Field(default=True, description="repeat the text of each document")
 
 
-class CohereRequest(BaseModel):
+class CohereRequest(Request):
     """POST /v2/rerank."""
 
-    model_config = ConfigDict(extra="forbid")
+    dialect = COHERE_RERANK
 
     model: ModelName
     query: Text
@@ -48,7 +47,6 @@ class CohereRequest(BaseModel):
     max_tokens_per_doc: int | None = Field(
         default=None, ge=1, description="taken for compatibility: long documents are cut where the model's reach ends"
     )
-    priority: int | None = Field(default=None, description="taken for compatibility; it changes nothing")
 
 
 class Ranked(BaseModel):

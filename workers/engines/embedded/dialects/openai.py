@@ -45,6 +45,7 @@ class OpenAIRoutes:
         with refusing(too_long=CONTEXT_LENGTH):
             body = await read(ChatRequest, request)
             body.check()
+            body.check_messages(self._generator.model.template_knows)
             prompt = await self._generator.encode_chat([message.plain() for message in body.messages])
             answers = self._start(body, [prompt])
         shape = _Chat(body.model or self._name, self._generator.model, bool(body.logprobs))

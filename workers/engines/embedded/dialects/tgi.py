@@ -55,7 +55,6 @@ class TgiRoutes:
     async def _started(self, request: Request) -> tuple[GenerateRequest, Answer]:
         with refusing(prefix=_PREFIX):
             body = await read(GenerateRequest, request)
-            body.parameters.check()
             prompt = await self._generator.encode(body.inputs)
             if body.parameters.truncate is not None:
                 prompt = prompt[-body.parameters.truncate :]

@@ -6,21 +6,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from tokenizers import Tokenizer
 
+from jobspecs.dialects import TEI
+from jobspecs.dialects import Request as Asked
 from workers.engines.embedded.dialects.requests import Refused, answer, invalid, read
 
 #: Most texts in one request.
 TEXTS_MAX = 2048
 
 
-class TokenizeBody(BaseModel):
+class TokenizeBody(Asked):
     """POST /tokenize."""
+
+    dialect = TEI
 
     inputs: str | list[str] = Field(max_length=1 << 21)
     add_special_tokens: bool = True

@@ -139,6 +139,14 @@ class LanguageModel:
             )
         return text
 
+    def template_knows(self, field: str) -> bool:
+        """Whether the model's template speaks of such a field of a message; a model without one is told so later."""
+        return self.template is None or re.search(rf"\b{re.escape(field)}\b", self._template_source) is not None
+
+    @cached_property
+    def _template_source(self) -> str:
+        return str(self.tokenizer.get_chat_template())
+
     def encode_rendered(self, text: str) -> list[int]:
         """The tokens of what a template has written; it writes the special tokens itself."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

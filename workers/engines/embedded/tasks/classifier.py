@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from jobspecs.dialects import Request as Asked
 from workers.engines.embedded.batching import Batcher
 from workers.engines.embedded.dialects.requests import Truncation, answer, invalid, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
@@ -35,10 +36,8 @@ class Score(Protocol):
 Scores = Sequence[Score]
 
 
-class ClassifyBody(BaseModel):
+class ClassifyBody(Asked):
     """POST /classify."""
-
-    model_config = ConfigDict(extra="forbid")
 
     inputs: list[str] = Field(min_length=1, max_length=TEXTS_MAX)
     #: How many labels per text, best first; all of them unless given.

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from jobspecs.dialects import TEI
+from jobspecs.dialects import Request as Asked
 from workers.engines.embedded.batching import Batcher
 from workers.engines.embedded.device import take_device
 from workers.engines.embedded.dialects.requests import Truncation, answer, content_of, invalid, parsed, read
@@ -69,10 +71,8 @@ class Embedding(NamedTuple):
     tokens: int
 
 
-class EncodeBody(BaseModel):
+class EncodeBody(Asked):
     """POST /encode."""
-
-    model_config = ConfigDict(extra="forbid")
 
     inputs: list[str] = Field(min_length=1, max_length=TEXTS_MAX)
     prompt_name: str | None = None
@@ -97,7 +97,7 @@ class EmbedBody(Truncation):
         return value
 
 
-class SimilarityInputs(BaseModel):
+class SimilarityInputs(Asked):
     source_sentence: str
     sentences: list[str] = Field(min_length=1, max_length=TEXTS_MAX - 1)
 
@@ -106,8 +106,10 @@ class SimilarityParameters(Truncation):
     prompt_name: str | None = None
 
 
-class SimilarityBody(BaseModel):
+class SimilarityBody(Asked):
     """POST /similarity."""
+
+    dialect = TEI
 
     inputs: SimilarityInputs
     parameters: SimilarityParameters = SimilarityParameters()
