@@ -214,6 +214,8 @@ class StorageUsage(Resource):
 
     data: list[StoredKind]
     bytes_total: int
+    #: Bytes that nothing names and that go within the hour; only of everybody's usage.
+    unreferenced_bytes: int | None = None
 
 
 class Deployment(Resource):
