@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from api.inference.engine import ModelName
-from api.inference.texts import Text
+from api.inference.texts import Text, TruncatedTexts
 from jobspecs.dialects import OPENAI_EMBEDDINGS, Request
 
 TEXTS_MAX = 2048
@@ -23,6 +23,7 @@ class EmbeddingsRequest(Request):
     )
     dimensions: int | None = Field(default=None, ge=1, description="the first so many numbers only")
     prompt_name: str | None = Field(default=None, max_length=200, description="a prompt of the model, such as query")
+    truncate: bool = Field(default=False, description="cut texts that are too long; else they are refused")
 
     @field_validator("input", mode="before")
     @classmethod
@@ -44,10 +45,11 @@ class Embedding(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens that went through the model, those of prompts not counted."""
+    """Tokens that went through the model, those of the model's own prompts included."""
 
     prompt_tokens: int
     total_tokens: int
+    truncated_texts: TruncatedTexts = None
 
 
 class EmbeddingsResponse(BaseModel):

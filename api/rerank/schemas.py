@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from api.inference.engine import ModelName
-from api.inference.texts import Text
+from api.inference.texts import Text, TruncatedTexts
 from jobspecs.dialects import COHERE_RERANK, JINA_RERANK, Request
 
 DOCUMENTS_MAX = 1024
@@ -33,6 +33,7 @@ class RerankRequest(Request):
     documents: Documents
     top_n: TopN = None
     return_documents: bool = Field(default=True, description="repeat the text of each document")
+    truncate: bool = Field(default=True, description="cut documents that are too long; false: they are refused")
 
 
 class CohereRequest(Request):
@@ -45,7 +46,7 @@ class CohereRequest(Request):
     documents: Documents
     top_n: TopN = None
     max_tokens_per_doc: int | None = Field(
-        default=None, ge=1, description="taken for compatibility: long documents are cut where the model's reach ends"
+        default=None, ge=1, description="tokens of each document that count; the model's reach ends where it ends"
     )
 
 
@@ -65,6 +66,7 @@ class Usage(BaseModel):
 
     prompt_tokens: int
     total_tokens: int
+    truncated_texts: TruncatedTexts = None
 
 
 class RerankResponse(BaseModel):
@@ -88,6 +90,7 @@ class BilledUnits(BaseModel):
 class Meta(BaseModel):
     api_version: CohereVersion = CohereVersion()
     billed_units: BilledUnits = BilledUnits()
+    warnings: list[str] | None = None
 
 
 class CohereResponse(BaseModel):

@@ -36,17 +36,20 @@ def classify_table(
     new = [] if as_json else _new_columns(table, top_k)
     with _target(out) as stream, _progress(total) as advance:
         write = _json_writer(stream, table) if as_json else _csv_writer(stream, table, new)
-        version = None
+        version, cut = None, 0
         for rows in portions(table.rows(), table.text):
             texts = [text for row in rows if (text := table.text(row))]
             answer = ask(texts) if texts else None
             if answer is not None and version not in (None, answer.version):
                 raise EigenwerkError("The deployment got a new version between two portions. Ask again.")
             version = answer.version if answer is not None else version
+            cut += answer.truncated if answer is not None else 0
             found = iter(answer.results if answer is not None else [])
             for row in rows:
                 write(row, next(found) if table.text(row) else [])
             advance(len(rows))
+    if cut:
+        note(f"texts that were cut because the model reads fewer tokens: {cut:,}")
     if out is not None:
         note(f"{total:,} rows are in {out}")
 

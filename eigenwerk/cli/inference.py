@@ -80,6 +80,9 @@ def embed(
     file: TextFile = None,
     dimensions: Annotated[int | None, typer.Option(min=1, help="The first so many numbers of each vector.")] = None,
     prompt_name: Annotated[str | None, typer.Option("--prompt", help="A prompt of the model's, such as query.")] = None,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Cut texts that are longer than the model reads, instead of refusing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Turn texts into vectors with a deployed embedder. --json prints the vectors, otherwise their beginnings.
@@ -91,7 +94,9 @@ def embed(
         answers = _answers(
             name,
             asked,
-            lambda part: client.embed(name, part, dimensions=dimensions, prompt_name=prompt_name),
+            lambda part: client.embed(
+                name, part, dimensions=dimensions, prompt_name=prompt_name, truncate=truncate or None
+            ),
         )
     vectors = [vector for part in answers for vector in part.vectors]
     if as_json:
@@ -155,6 +160,8 @@ def _answers(name: str, texts: Sequence[str], ask: Callable[[list[str]], Answer]
         answers.append(ask(portion))
         if answers[-1].version != answers[0].version:
             raise EigenwerkError(f"The deployment {name} got a new version between two portions. Ask again.")
+    if cut := sum(answer.truncated for answer in answers):
+        note(f"texts that were cut because the model reads fewer tokens: {cut:,}")
     return answers
 
 

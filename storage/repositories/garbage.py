@@ -60,9 +60,14 @@ class GarbageRepository:
         self._session.execute(delete(GarbageRow).where(this, settled_at <= func.clock_timestamp()))
         self._session.execute(update(GarbageRow).where(this).values(due_at=settled_at, bytes=0))
 
+    def written_down(self, prefixes: Collection[str]) -> set[str]:
+        """Those of `prefixes` that are garbage already, or that a push is sending."""
+        return set(self._session.scalars(select(GarbageRow.prefix).where(GarbageRow.prefix.in_(prefixes))))
+
     def bytes_waiting(self) -> int:
-        """Bytes that are to go now; what a push is sending just now isn't among them."""
-        waiting = or_(GarbageRow.due_at <= func.clock_timestamp(), GarbageRow.tries > 0)
+        """Bytes that nothing names and that go within SETTLED_S; what a push is sending just now isn't among them."""
+        soon = func.clock_timestamp() + text("make_interval(secs => :settled_s)").bindparams(settled_s=SETTLED_S)
+        waiting = or_(GarbageRow.due_at <= soon, GarbageRow.tries > 0)
         return int(self._session.scalar(select(func.coalesce(func.sum(GarbageRow.bytes), 0)).where(waiting)) or 0)
 
     def named_by_versions(self, prefixes: Collection[str]) -> set[str]:

@@ -20,6 +20,7 @@ from storage.objects import ObjectStore, ObjectStoreError
 from storage.repositories.garbage import SETTLED_S
 from storage.settings import Settings
 from workers.agent.retention import Retention, apply_retention
+from workers.agent.unnamed import UnnamedSweep
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ IMPORT_STALE = timedelta(days=7)
 class Swept:
     """How many of each were deleted; of garbage, checkpoints and attempts, the objects.
 
-    `old`: versions that retention deleted, and jobs whose events it did.
+    `unnamed`: prefixes that nothing names, found in the store and written down as garbage. `old`: versions that
+    retention deleted, and jobs whose events it did.
     """
 
     garbage: int
@@ -47,6 +49,7 @@ class Swept:
     attempts: int
     uploads: int
     imports: int
+    unnamed: int
     old: int
 
 
@@ -65,6 +68,7 @@ class Housekeeper:
         self._store = store
         self._checkpoints_kept_s = checkpoints_kept_s
         self._retention = retention or Retention()
+        self._unnamed = UnnamedSweep(database, store)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
 
@@ -87,6 +91,7 @@ class Housekeeper:
             attempts=self._sweep_attempts(),
             uploads=self._sweep_uploads(now - UPLOAD_STALE),
             imports=self._sweep_imports(),
+            unnamed=self._unnamed.run(now),
             old=apply_retention(self._database, self._retention),
         )
 

@@ -36,7 +36,7 @@ def invalid(message: str) -> Refused:
 
 
 class Truncation(Request):
-    """What TEI's requests say about long texts. Here they are always cut at their end."""
+    """What TEI's requests say about long texts: unless they may be cut they are refused, as by TEI itself."""
 
     dialect = TEI
 
@@ -45,8 +45,8 @@ class Truncation(Request):
 
     def check(self) -> None:
         """Raises Refused for what the engine doesn't do."""
-        if self.truncate is False or self.truncation_direction.lower() == "left":
-            raise invalid("This engine cuts long texts at their end. Send truncate: true or nothing.")
+        if self.truncation_direction.lower() == "left":
+            raise invalid("truncation_direction: this engine cuts long texts at their end.")
 
 
 async def read(kind: type[Body], request: HttpRequest) -> Body:
@@ -79,11 +79,6 @@ async def content_of(request: HttpRequest) -> bytes:
         if size_bytes > BODY_BYTES_MAX:
             raise Refused(413, "Validation", f"The request is larger than {BODY_BYTES_MAX} bytes. Send fewer texts.")
     return b"".join(parts)
-
-
-def answer(content: Any, *, tokens: int | None = None) -> JSONResponse:
-    """A JSON answer; `tokens`: how many went through the model."""
-    return JSONResponse(content, headers={} if tokens is None else {"x-tokens": str(tokens)})
 
 
 def error_answer(status: int, error_type: str, message: str) -> JSONResponse:
