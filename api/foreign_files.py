@@ -1,4 +1,4 @@
-"""Files that people send are read in processes of their own: few at once, one user's never all, none for nobody.
+"""Files that people send are read in processes of their own: few at once, large ones and one user's never all.
 
 Measured on two cores: a small file takes 10 ms so, and 1 ms in a thread.
 """
@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
@@ -19,13 +20,18 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api.errors import RETRY_AFTER_S, ApiError, unavailable
-from corpus.confinement.confinement import ConfinementUnavailable, Limits, Overran, Stopped
+from corpus.confinement.confinement import ConfinementUnavailable, Stopped
+from corpus.confinement.process import Limits, Overran
 from jobspecs.problems import InvalidInput, Problem
+from storage.objects import TransferStopped
 from storage.tabular import TableFormat
 
-#: Files that are read at once, and those of one user: somebody else's always finds room.
+#: Files that are read at once, each with memory of its own; those of one user, and the large ones among them. So two
+#: users who send large tables leave room for somebody else's small one.
 READINGS_MAX = 6
 USER_READINGS_MAX = 4
+LARGE_READINGS_MAX = 4
+USER_LARGE_READINGS_MAX = 3
 #: Files of one user that are read or wait for it.
 USER_WAITING_MAX = 32
 #: Checks of data sets beside them, each with gigabytes and a core of its own; one user's leave room for another's.
@@ -49,29 +55,49 @@ MODEL_REMEDY = "Send it as the library that trains such models saved it."
 Result = TypeVar("Result")
 
 
-class Readings:
-    """Admits readings, `at_once` of all users and `of_a_user` of one, and runs them. Used on the event loop only."""
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    user: UUID
+    large: bool
+    admitted: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def __init__(self, at_once: int = READINGS_MAX, of_a_user: int = USER_READINGS_MAX) -> None:
-        self._at_once, self._of_a_user = at_once, of_a_user
+
+class Readings:
+    """Admits readings, so many at once of all users and of one, and runs them. Used on the event loop only.
+
+    Large ones have fewer places, if told. A free place goes to the user of whose files the fewest are being read.
+    """
+
+    def __init__(
+        self, at_once: int, of_a_user: int, large_at_once: int | None = None, large_of_a_user: int | None = None
+    ) -> None:
+        #: By whether only large ones count.
+        self._at_once = {False: at_once, True: at_once if large_at_once is None else large_at_once}
+        self._of_a_user = {False: of_a_user, True: of_a_user if large_of_a_user is None else large_of_a_user}
         self._threads = anyio.CapacityLimiter(at_once)
-        self._changed = asyncio.Condition()
-        self._running: Counter[UUID] = Counter()
-        self._asked: Counter[UUID] = Counter()
+        self._running: list[_Reading] = []
+        #: Who came first is first.
+        self._waiting: list[_Reading] = []
 
     async def read(
-        self, request: Request, user: UUID, file: str, remedy: str, work: Callable[[Callable[[], bool]], Result]
+        self,
+        request: Request,
+        user: UUID,
+        file: str,
+        remedy: str,
+        work: Callable[[Callable[[], bool]], Result],
+        *,
+        large: bool = False,
     ) -> Result:
         """What `work` returns, which blocks and hands its argument on to `Confinement.run`: whether to stop.
 
-        `file` is what errors call the file, `remedy` what to do when it takes too much. Raises InvalidInput when `work`
-        does or takes too much, ApiError 429 and
-        503 when there is no room, and ClientDisconnect: a reading ends with its client. The request's body must have
-        been received.
+        `file` is what errors call the file, `remedy` what to do when it takes too much; `large` tells `is_large`.
+        Raises InvalidInput when `work` does or takes too much, ApiError 429 and 503 when there is no room, and
+        ClientDisconnect: a reading ends with its client. The request's body must have been received.
         """
         async with departing(request) as gone:
             try:
-                return await self.run(user, partial(work, gone.is_set))
+                return await self.run(user, partial(work, gone.is_set), large=large)
             except Overran as error:
                 message = f"reading the file takes {error}."
                 raise InvalidInput([Problem(file=file, message=message, remedy=remedy)]) from error
@@ -82,41 +108,51 @@ class Readings:
             except ConfinementUnavailable as error:
                 raise unavailable("The file can't be read now. Send it again shortly.") from error
 
-    async def run(self, user: UUID, work: Callable[[], Result], *, patience_s: float = _PATIENCE_S) -> Result:
+    async def run(
+        self, user: UUID, work: Callable[[], Result], *, large: bool = False, patience_s: float = _PATIENCE_S
+    ) -> Result:
         """What `work` returns or raises; ApiError 429 and 503 when there is no room."""
-        async with self._place(user, patience_s):
+        async with self._place(_Reading(user, large), patience_s):
             return await anyio.to_thread.run_sync(work, limiter=self._threads)
 
     @asynccontextmanager
-    async def _place(self, user: UUID, patience_s: float) -> AsyncIterator[None]:
-        if self._asked[user] >= USER_WAITING_MAX:
+    async def _place(self, reading: _Reading, patience_s: float) -> AsyncIterator[None]:
+        if sum(other.user == reading.user for other in (*self._running, *self._waiting)) >= USER_WAITING_MAX:
             message = f"{USER_WAITING_MAX} of your files are being read. Wait until some of them are done."
             raise ApiError(429, message, code="too_many_files", headers={"Retry-After": str(RETRY_AFTER_S)})
-        self._asked[user] += 1
+        self._waiting.append(reading)
+        self._admit()
         try:
-            await self._admitted(user, patience_s)
             try:
-                yield
-            finally:
-                self._running[user] -= 1
-                async with self._changed:
-                    self._changed.notify_all()
+                async with asyncio.timeout(patience_s):
+                    await reading.admitted.wait()
+            except TimeoutError as error:
+                raise unavailable("Too many files are being read. Send it again shortly.", "busy_reading") from error
+            yield
         finally:
-            self._asked[user] -= 1
-            for counts in (self._asked, self._running):
-                if not counts[user]:
-                    del counts[user]
+            (self._running if reading in self._running else self._waiting).remove(reading)
+            self._admit()
 
-    async def _admitted(self, user: UUID, patience_s: float) -> None:
-        def has_room() -> bool:
-            return self._running.total() < self._at_once and self._running[user] < self._of_a_user
+    def _admit(self) -> None:
+        """Gives free places away."""
+        while True:
+            of_user = Counter(reading.user for reading in self._running)
+            admissible = [reading for reading in self._waiting if self._has_room(reading)]
+            if not admissible:
+                return
+            admitted = min(admissible, key=lambda reading: of_user[reading.user])
+            self._waiting.remove(admitted)
+            self._running.append(admitted)
+            admitted.admitted.set()
 
-        try:
-            async with asyncio.timeout(patience_s), self._changed:
-                await self._changed.wait_for(has_room)
-                self._running[user] += 1
-        except TimeoutError as error:
-            raise unavailable("Too many files are being read. Send it again shortly.", "busy_reading") from error
+    def _has_room(self, reading: _Reading) -> bool:
+        for only_large in {False, reading.large}:
+            counted = [other.user for other in self._running if other.large or not only_large]
+            if len(counted) >= self._at_once[only_large]:
+                return False
+            if counted.count(reading.user) >= self._of_a_user[only_large]:
+                return False
+        return True
 
 
 def table_remedy(table: TableFormat) -> str:
@@ -129,6 +165,11 @@ def table_limits(stored_bytes: int, table: TableFormat) -> Limits:
     compressed = table.compression is not None or table.kind == "parquet"
     cpu_s_per_mb = _CPU_S_PER_COMPRESSED_MB if compressed else _CPU_S_PER_PLAIN_MB
     return _limits(max(_CPU_S, stored_bytes * cpu_s_per_mb // 1_000_000))
+
+
+def is_large(limits: Limits) -> bool:
+    """May it take more than any file may: from 2 MB on, from 200 kB if compressed."""
+    return limits.cpu_s > _CPU_S
 
 
 def _limits(cpu_s: int) -> Limits:
@@ -148,6 +189,21 @@ async def departing(request: Request) -> AsyncIterator[threading.Event]:
         yield gone
     finally:
         leaving.cancel()
+
+
+@asynccontextmanager
+async def transferring(request: Request, stopping: threading.Event) -> AsyncIterator[Callable[[], bool]]:
+    """Whether to stop: the client has left, or the process ends. The request's body must have been received.
+
+    Raises ClientDisconnect where what is inside raises TransferStopped because of the former.
+    """
+    async with departing(request) as gone:
+        try:
+            yield lambda: gone.is_set() or stopping.is_set()
+        except TransferStopped as error:
+            if gone.is_set():
+                raise ClientDisconnect from error
+            raise
 
 
 async def _departure(request: Request, gone: threading.Event) -> None:

@@ -10,7 +10,15 @@ import anyio
 import httpx
 from fastapi import Depends, Request
 
-from api.foreign_files import CHECKS_MAX, USER_CHECKS_MAX, Readings
+from api.foreign_files import (
+    CHECKS_MAX,
+    LARGE_READINGS_MAX,
+    READINGS_MAX,
+    USER_CHECKS_MAX,
+    USER_LARGE_READINGS_MAX,
+    USER_READINGS_MAX,
+    Readings,
+)
 from api.inspection_cache import InspectionCache
 from api.pools import Pool
 from api.settings import ApiSettings
@@ -99,7 +107,7 @@ class Parts:
             spool=Spool(settings.spool_dir),
             spooling=anyio.CapacityLimiter(_SPOOLING_MAX),
             confinement=Confinement("api.confined_tasks:TASKS"),
-            readings=Readings(),
+            readings=Readings(READINGS_MAX, USER_READINGS_MAX, LARGE_READINGS_MAX, USER_LARGE_READINGS_MAX),
             checks=Readings(CHECKS_MAX, USER_CHECKS_MAX),
         )
 

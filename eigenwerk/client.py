@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 
@@ -16,6 +16,7 @@ from eigenwerk.connection import Connection, find_connection
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event, follow
 from eigenwerk.inference import InferenceCalls
+from eigenwerk.job_lookup import JOBS_SEARCHED_MAX, meant_by, not_found, only_meant, whole_id
 from eigenwerk.references import path_of
 from eigenwerk.resources import (
     Deleted,
@@ -33,8 +34,6 @@ from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 
 _PAGE_ITEMS = 200
-#: A prefix of a job's id is looked for among so many of the newest jobs.
-_PREFIX_JOBS_MAX = 2000
 
 
 class Client(ArtifactCalls, InferenceCalls):
@@ -135,25 +134,22 @@ class Client(ArtifactCalls, InferenceCalls):
         """Deletes an ended job with its log and checkpoints; what it made stays. Status 409 when it has not ended."""
         return Deleted.model_validate(self._transport.call("DELETE", f"/v1/jobs/{quote(job_id, safe='')}"))
 
-    def find_job_id(self, prefix: str) -> str:
-        """The id that begins with `prefix`. Raises EigenwerkError when none or several do."""
-        try:
-            return str(UUID(prefix))
-        except ValueError:
-            pass
-        wanted = prefix.lower()
-        matches = self._jobs_beginning(wanted)
-        if not matches and "admin" in self.me().scopes:
-            matches = self._jobs_beginning(wanted, everybody=True)
-        if not matches:
-            raise EigenwerkError(f"You have no job {prefix}. `eigenwerk jobs` lists them.", status=404)
-        if len(matches) > 1:
-            raise EigenwerkError(f"{prefix} is the beginning of {len(matches)} jobs. Write more characters of the id.")
-        return matches[0]
+    def jobs_meant(self, text: str, *, everybody: bool = False) -> list[JobSummary]:
+        """The jobs whose id begins with `text` or whose name it is, newest first: yours, or `everybody`'s.
 
-    def _jobs_beginning(self, prefix: str, *, everybody: bool = False) -> list[str]:
-        newest = self.jobs(limit=_PREFIX_JOBS_MAX, everybody=everybody)
-        return [job.id for job in newest if prefix and job.id.startswith(prefix)]
+        Looks at the newest 2,000. Raises EigenwerkError with status 404 when there is none.
+        """
+        found = meant_by(text, self.jobs(limit=JOBS_SEARCHED_MAX, everybody=everybody))
+        if not found:
+            raise not_found(text, everybody=everybody)
+        return found
+
+    def find_job_id(self, text: str, *, everybody: bool = False) -> str:
+        """The id of the only job of yours, or of `everybody`'s, whose id begins with `text` or whose name it is.
+
+        A whole id is taken as it is, whoever's it is. Raises EigenwerkError when no job or several can be meant.
+        """
+        return whole_id(text) or only_meant(text, self.jobs_meant(text, everybody=everybody), lambda job: True).id
 
     def logs(self, job_id: str) -> Iterator[LogLine]:
         """The log so far."""

@@ -14,7 +14,7 @@ from api.authentication import TheUser, guarded_router, requires
 from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
-from api.foreign_files import table_remedy
+from api.foreign_files import is_large, table_limits, table_remedy, transferring
 from api.parts import ThePlatform
 from api.references.names import TheNamed
 from api.references.uses import Deleted
@@ -59,10 +59,12 @@ async def push_dataset(
             file_name,
             table_remedy(table),
             partial(service.profiled, platform, file_name, table, received),
+            large=is_large(table_limits(received.bytes, table)),
         )
-        version, created = await platform.transfers.run(
-            partial(service.push, platform, maker, named.name, file_name, table, received, profile)
-        )
+        async with transferring(request, platform.stopping) as should_stop:
+            version, created = await platform.transfers.run(
+                partial(service.push, platform, maker, named.name, file_name, table, received, profile, should_stop)
+            )
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{version.owner}/{version.name}/versions/{version.version}"
     return version
@@ -129,12 +131,15 @@ async def preview(
     # Whoever waits for the store holds no place for reading.
     with tempfile.TemporaryDirectory(prefix="preview-", dir=platform.spool.folder) as name:
         beginning = await platform.lookups.run(partial(fetch, FilePath(name)))
-        if chat:
-            model = FilePath(name) if as_chat.model else None
-            as_shown = partial(chats.preview, platform, beginning, model, as_chat, rows)
-            return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, as_shown)
-        first = partial(service.preview, platform, beginning, rows)
-        return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, first)
+        model = FilePath(name) if chat and as_chat.model else None
+        shown = (
+            partial(chats.preview, platform, beginning, model, as_chat, rows)
+            if chat
+            else partial(service.preview, platform, beginning, rows)
+        )
+        # Loading a tokenizer alone takes seconds.
+        large = model is not None or is_large(beginning.limits)
+        return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, shown, large=large)
 
 
 def _at(named: Reference, version: str) -> Reference:

@@ -24,7 +24,12 @@ from eigenwerk.watch import duration, printable
 ID_CHARS = 8
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or its beginning if no other begins so.")]
+JobId = Annotated[
+    str, typer.Argument(metavar="JOB", help="The job's id, its beginning if no other begins so, or its name.")
+]
+EverybodyOption = Annotated[
+    bool, typer.Option("--all", help="Look among everybody's jobs. Needs an administrator's token.")
+]
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 

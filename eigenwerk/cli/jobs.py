@@ -11,6 +11,7 @@ from rich.console import Console
 from eigenwerk.cli.checks import located
 from eigenwerk.cli.console import (
     ID_CHARS,
+    EverybodyOption,
     JobId,
     JsonOption,
     YesOption,
@@ -24,6 +25,7 @@ from eigenwerk.cli.console import (
     say_json_line,
     say_table,
 )
+from eigenwerk.cli.job_choice import job_to_change, job_to_look_at
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event
@@ -70,7 +72,7 @@ def submit(
 
 
 @commands.command()
-def watch(job_id: JobId, as_json: JsonOption = False) -> None:
+def watch(job_id: JobId, everybody: EverybodyOption = False, as_json: JsonOption = False) -> None:
     """Follow a job to its end: stage, steps, loss, time left, then the result.
 
     Ctrl-C stops the watching and not the job; the exit code is 1 when the job does not succeed.
@@ -78,7 +80,7 @@ def watch(job_id: JobId, as_json: JsonOption = False) -> None:
     Example: eigenwerk watch 3f2a91c0
     """
     with platform() as client:
-        watch_to_end(client, client.find_job_id(job_id), as_json)
+        watch_to_end(client, job_to_look_at(client, job_id, everybody), as_json)
 
 
 @job_commands.callback()
@@ -123,13 +125,15 @@ def list_jobs(
 
 
 @job_commands.command("rm")
-def remove_job(job_id: JobId, yes: YesOption = False, as_json: JsonOption = False) -> None:
+def remove_job(
+    job_id: JobId, everybody: EverybodyOption = False, yes: YesOption = False, as_json: JsonOption = False
+) -> None:
     """Delete an ended job with its log and checkpoints. The model or data set that it made stays.
 
     Example: eigenwerk jobs rm 3f2a91c0
     """
     with platform() as client:
-        job_id = client.find_job_id(job_id)
+        job_id = job_to_change(client, job_id, everybody, lambda job: job.ended)
         confirm_deletion(f"the job {job_id}", yes)
         say_deleted(client.delete_job(job_id), as_json)
 
@@ -138,16 +142,17 @@ def remove_job(job_id: JobId, yes: YesOption = False, as_json: JsonOption = Fals
 def boost_job(
     job_id: JobId,
     boost: Annotated[int, typer.Option(min=0, max=100, help="The higher one goes first; 0 is everybody's.")] = 1,
+    everybody: EverybodyOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Put a job before everybody's with a lower boost. This needs an administrator's token.
 
     A spec's `priority` orders one's own jobs only.
 
-    Example: eigenwerk jobs boost 3f2a91c0
+    Example: eigenwerk jobs boost 3f2a91c0 --all
     """
     with platform() as client:
-        job = client.boost(client.find_job_id(job_id), boost)
+        job = client.boost(job_to_change(client, job_id, everybody, lambda job: not job.ended), boost)
     if as_json:
         say_json(job)
     else:
@@ -155,13 +160,13 @@ def boost_job(
 
 
 @commands.command()
-def show(job_id: JobId, as_json: JsonOption = False) -> None:
-    """Show one job: state, progress, and the result once it succeeded.
+def show(job_id: JobId, everybody: EverybodyOption = False, as_json: JsonOption = False) -> None:
+    """Show one job: state, progress, and the result once it succeeded. Of several with one name, the newest.
 
     Example: eigenwerk show 3f2a91c0 --json
     """
     with platform() as client:
-        job = client.job(client.find_job_id(job_id))
+        job = client.job(job_to_look_at(client, job_id, everybody))
     if as_json:
         say_json(job)
         return
@@ -173,16 +178,17 @@ def show(job_id: JobId, as_json: JsonOption = False) -> None:
 def logs(
     job_id: JobId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    everybody: EverybodyOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a job's log. With --json: JSON Lines.
+    """Print a job's log. With --json: JSON Lines. Of several jobs with one name, the newest.
 
     With --follow the exit code is 1 when the job does not succeed.
 
     Example: eigenwerk logs -f 3f2a91c0
     """
     with platform() as client:
-        job_id = client.find_job_id(job_id)
+        job_id = job_to_look_at(client, job_id, everybody)
         if not follow:
             for line in client.logs(job_id):
                 _say_log(line, as_json)
@@ -192,18 +198,18 @@ def logs(
                 if event.type == "log":
                     _say_log(LogLine.model_validate(event.data), as_json)
         except KeyboardInterrupt:
-            raise _detached(job_id, f"eigenwerk logs -f {job_id[:ID_CHARS]}") from None
+            raise _detached(job_id, f"eigenwerk logs -f {job_id}") from None
         check_success(client.job(job_id))
 
 
 @commands.command()
-def cancel(job_id: JobId, as_json: JsonOption = False) -> None:
+def cancel(job_id: JobId, everybody: EverybodyOption = False, as_json: JsonOption = False) -> None:
     """Cancel a job: a queued one at once, an active one as soon as its worker has stopped it.
 
     Example: eigenwerk cancel 3f2a91c0
     """
     with platform() as client:
-        job = client.cancel(client.find_job_id(job_id))
+        job = client.cancel(job_to_change(client, job_id, everybody, lambda job: not job.ended))
     if as_json:
         say_json(job)
     else:
@@ -217,6 +223,7 @@ def retry(
         bool, typer.Option("--checkpoint-required", help="Refuse when there is no checkpoint to go on from.")
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the new job to its end.")] = False,
+    everybody: EverybodyOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a failed or cancelled job: a new job, from its last checkpoint.
@@ -226,7 +233,10 @@ def retry(
     Example: eigenwerk retry 3f2a91c0 --watch
     """
     with platform() as client:
-        job = client.retry(client.find_job_id(job_id), checkpoint_required=checkpoint_required)
+        job_id = job_to_change(
+            client, job_id, everybody, lambda job: job.state in (JobState.failed, JobState.cancelled)
+        )
+        job = client.retry(job_id, checkpoint_required=checkpoint_required)
         if as_json and watch:
             say_json_line({"type": "submitted", "data": job})
         elif as_json:
@@ -234,7 +244,7 @@ def retry(
         else:
             say(job.id)
             from_step = f"goes on from step {job.checkpoint_step}" if job.checkpoint_step is not None else "starts anew"
-            note(f"It {from_step}. Watch it: eigenwerk watch {job.id[:ID_CHARS]}")
+            note(f"It {from_step}. Watch it: eigenwerk watch {job.id}")
         if watch:
             watch_to_end(client, job.id, as_json)
 
@@ -255,7 +265,7 @@ def watch_to_end(client: Client, job_id: str, as_json: bool) -> None:
         else:
             watch_on(Console(highlight=False), client.watch(job_id))
     except KeyboardInterrupt:
-        raise _detached(job_id, f"eigenwerk watch {job_id[:ID_CHARS]}") from None
+        raise _detached(job_id, f"eigenwerk watch {job_id}") from None
     job = client.job(job_id)
     if as_json:
         say_json_line({"type": "result", "data": job})

@@ -327,7 +327,7 @@ def test_watching_a_job_that_fails_ends_with_exit_code_1_and_the_remedy(
     assert outcome.err == "error: Job 3f2a91c0 failed (nan_loss: the loss was NaN at step 3). Lower learning_rate.\n"
 
 
-@pytest.mark.parametrize(("command", "again"), [(["watch"], "watch 3f2a91c0"), (["logs", "-f"], "logs -f 3f2a91c0")])
+@pytest.mark.parametrize(("command", "again"), [(["watch"], f"watch {JOB_ID}"), (["logs", "-f"], f"logs -f {JOB_ID}")])
 def test_ctrl_c_stops_watching_and_says_how_to_go_on(
     command: list[str], again: str, platform: StubPlatform, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,22 +138,21 @@ def test_a_prefix_names_a_job_only_when_it_names_one() -> None:
     page = {"data": [job(), job(id=OTHER_ID)], "has_more": False, "next_before": None}
     their_id = "99e4b1c6-5d0a-4f8e-9b3c-2a1d0e6f7c58"
     theirs = {**page, "data": [job(id=their_id)]}
-    scopes = ["read", "write"]
 
     def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/v1/users/me":
-            return httpx.Response(200, json={"id": "u", "name": "ada", "scopes": scopes})
         return httpx.Response(200, json=theirs if "all" in request.url.params else page)
 
     with client_of(answer) as client:
         assert client.find_job_id("3f2A") == JOB_ID
         assert client.find_job_id(OTHER_ID.upper()) == OTHER_ID
-        with pytest.raises(EigenwerkError, match="2 jobs"):
+        with pytest.raises(EigenwerkError, match="2 jobs") as caught:
             client.find_job_id("3f")
-        with pytest.raises(EigenwerkError, match="no job 99"):
+        assert JOB_ID in str(caught.value)
+        assert OTHER_ID in str(caught.value)
+        with pytest.raises(EigenwerkError, match=r"no job 99.*--all"):
             client.find_job_id("99")
-        scopes.append("admin")
-        assert client.find_job_id("99") == their_id, "an administrator's search goes on among others' jobs"
+        assert client.find_job_id("99", everybody=True) == their_id, "others' jobs are found when they are asked for"
+        assert client.find_job_id(their_id) == their_id, "a whole id is nobody else's"
 
 
 class Cut(httpx.SyncByteStream):
