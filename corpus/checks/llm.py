@@ -8,12 +8,14 @@ from datetime import datetime
 
 from corpus.checks.findings import Findings
 from corpus.checks.reader import Reader
+from corpus.checks.remarks import Remark
 from corpus.checks.rows import CheckedFile, Rows, UsableRow
 from corpus.conversations.examples import Example, Message
 from corpus.conversations.formats import ChatSource
 from corpus.conversations.identity import content_and_prompt, sequences_of
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Renderer
+from corpus.conversations.unread import unread_fields
 from corpus.splits import SplitRows, prompt_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.problems import InvalidInput, Problem
@@ -46,19 +48,11 @@ class LlmData:
         Bad rows may be skipped; turns that the template refuses still stop the job, as they stop the runner.
         """
         self._renderer = _renderer(self._reader)
-        data = self._spec.data
-        source = ChatSource(
-            format=None if data.format == "auto" else data.format,
-            prompt=data.prompt,
-            completion=data.completion,
-            text=data.text,
-            system=data.system,
-        )
         refused: deque[Problem] = deque()
         examples = read_examples(
             file.path,
             file.fmt,
-            source,
+            ChatSource.of(self._spec.data),
             objective=self._spec.objective,
             file_name=file.name,
             on_problem=refused.append,
@@ -79,8 +73,24 @@ class LlmData:
         """Raises InvalidInput when the template refuses the turns."""
         content, prompt = content_and_prompt(example)
         return UsableRow(
-            example.row, self._lengths(example), content=content, guarded=prompt, tied=(f"content {content}", prompt)
+            example.row,
+            self._lengths(example),
+            content=content,
+            guarded=prompt,
+            tied=(f"content {content}", prompt),
+            remarks=self._remarks(example),
         )
+
+    def _remarks(self, example: Example) -> list[Remark]:
+        remarks = [
+            Remark("dataset", f"the field {name} of turns is not read.", "Remove it, if nothing of it is to be learnt.")
+            for name in unread_fields(example)
+        ]
+        if self._renderer is not None:
+            message = "the model's chat template does not write {}, so it is not learnt."
+            remedy = "Write it into the content, or take a model whose template knows it."
+            remarks += [Remark("dataset", message.format(name), remedy) for name in self._renderer.unwritten(example)]
+        return remarks
 
     def _lengths(self, example: Example) -> list[int]:
         if self._renderer is None:
@@ -122,4 +132,4 @@ def _renderer(reader: Reader) -> Renderer | None:
 def _estimate(turns: tuple[Message, ...] | str) -> int:
     if isinstance(turns, str):
         return len(turns) // _CHARS_PER_TOKEN + 1
-    return sum(len(message.content) // _CHARS_PER_TOKEN + _TOKENS_PER_TURN for message in turns)
+    return sum(len(message.said) // _CHARS_PER_TOKEN + _TOKENS_PER_TURN for message in turns)

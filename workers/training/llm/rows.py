@@ -87,16 +87,13 @@ def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm)
     """
     data = spec.data
     skipped: list[Problem] = []
-    source = ChatSource(
-        None if data.format == "auto" else data.format, data.prompt, data.completion, data.text, data.system
-    )
     validation = spec.validation
     try:
         examples = list(
             read_examples(
                 path,
                 detect_format(path.name, header),
-                source,
+                ChatSource.of(data),
                 objective=spec.objective,
                 on_problem=skipped.append if data.bad_rows == "skip" else None,
             )
@@ -219,13 +216,14 @@ def prompt_of(example: Example, renderer: Renderer) -> Prompt:
         ids = renderer.text(example.text).ids[:_TEXT_PROMPT_TOKENS]
         return Prompt(example.text[:_TEXT_SHOWN_CHARS], ids, "")
     asked, answer = _asked(example)
-    return Prompt("\n".join(message.content for message in asked), renderer.prompt(asked).ids, answer)
+    ids = renderer.prompt(asked, example.tools).ids
+    return Prompt("\n".join(message.said for message in asked), ids, answer)
 
 
 def _asked(example: Conversation | Judged | Preference) -> tuple[tuple[Message, ...], str]:
     if isinstance(example, Preference):
-        return example.prompt, example.chosen[-1].content
-    return example.messages[:-1], example.messages[-1].content
+        return example.prompt, example.chosen[-1].said
+    return example.messages[:-1], example.messages[-1].said
 
 
 def _rendered(example: Example, renderer: Renderer) -> dict[str, Rendered]:
