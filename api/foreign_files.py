@@ -20,8 +20,10 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api.errors import RETRY_AFTER_S, ApiError, unavailable
-from corpus.confinement.confinement import ConfinementUnavailable, Limits, Overran, Stopped
+from corpus.confinement.confinement import ConfinementUnavailable, Stopped
+from corpus.confinement.process import Limits, Overran
 from jobspecs.problems import InvalidInput, Problem
+from storage.objects import TransferStopped
 from storage.tabular import TableFormat
 
 #: Files that are read at once, each with memory of its own; those of one user, and the large ones among them. So two
@@ -187,6 +189,21 @@ async def departing(request: Request) -> AsyncIterator[threading.Event]:
         yield gone
     finally:
         leaving.cancel()
+
+
+@asynccontextmanager
+async def transferring(request: Request, stopping: threading.Event) -> AsyncIterator[Callable[[], bool]]:
+    """Whether to stop: the client has left, or the process ends. The request's body must have been received.
+
+    Raises ClientDisconnect where what is inside raises TransferStopped because of the former.
+    """
+    async with departing(request) as gone:
+        try:
+            yield lambda: gone.is_set() or stopping.is_set()
+        except TransferStopped as error:
+            if gone.is_set():
+                raise ClientDisconnect from error
+            raise
 
 
 async def _departure(request: Request, gone: threading.Event) -> None:

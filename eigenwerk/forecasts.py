@@ -26,6 +26,7 @@ def report_lines(report: DataReport) -> list[str]:
         ("duplicates", f"{report.duplicates:,}"),
         ("held out", _held_out(report.held_out)),
         ("classes", _classes(report)),
+        ("trains with", _settings(report)),
     ]
     lines = columns(["", ""], [[name, value] for name, value in facts if value])
     if report.tokens is not None:
@@ -82,6 +83,13 @@ def _classes(report: DataReport) -> str:
     shown = [f"{name} {count:,}" for name, count in list(report.classes.items())[:_CLASSES_SHOWN]]
     more = (report.classes_total or 0) - len(shown)
     return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _settings(report: DataReport) -> str:
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in report.settings.items()
+    )
 
 
 def _histogram(tokens: TokenLengths) -> list[str]:

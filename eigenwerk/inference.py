@@ -22,10 +22,19 @@ class InferenceCalls:
         return Classification.model_validate(answer)
 
     def embed(
-        self, name: str, texts: Sequence[str], *, dimensions: int | None = None, prompt_name: str | None = None
+        self,
+        name: str,
+        texts: Sequence[str],
+        *,
+        dimensions: int | None = None,
+        prompt_name: str | None = None,
+        truncate: bool | None = None,
     ) -> Embeddings:
-        """One vector per text (at most 2,048), by a deployed embedder. `prompt_name`: a prompt of the model's."""
-        body = given(model=name, input=list(texts), dimensions=dimensions, prompt_name=prompt_name)
+        """One vector per text (at most 2,048), by a deployed embedder. `prompt_name`: a prompt of the model's.
+
+        A text that is longer than the model reads raises EigenwerkError, unless `truncate` has it cut.
+        """
+        body = given(model=name, input=list(texts), dimensions=dimensions, prompt_name=prompt_name, truncate=truncate)
         answer = self._transport.call("POST", "/v1/embeddings", json=body, repeatable=True, patient=False)
         return Embeddings.model_validate(answer)
 

@@ -214,6 +214,8 @@ class StorageUsage(Resource):
 
     data: list[StoredKind]
     bytes_total: int
+    #: Bytes that nothing names and that go within the hour; only of everybody's usage.
+    unreferenced_bytes: int | None = None
 
 
 class Deployment(Resource):
@@ -236,12 +238,25 @@ class LabelScore(Resource):
     score: float
 
 
+class TextUsage(Resource):
+    """What a model read. `truncated_texts`: those that it has not read to their end."""
+
+    total_tokens: int | None = None
+    truncated_texts: int | None = None
+
+
 class Classification(Resource):
     """One list of labels per text, by falling score."""
 
     model: str
     version: int
     results: list[list[LabelScore]]
+    truncated_texts: int | None = None
+
+    @property
+    def truncated(self) -> int:
+        """Texts that were cut because the model reads fewer tokens."""
+        return self.truncated_texts or 0
 
 
 class AnswerMessage(Resource):
@@ -280,6 +295,12 @@ class Embeddings(Resource):
     model: str
     version: int
     data: list[Embedding]
+    usage: TextUsage = TextUsage()
+
+    @property
+    def truncated(self) -> int:
+        """Texts that were cut because the model reads fewer tokens."""
+        return self.usage.truncated_texts or 0
 
     @property
     def vectors(self) -> list[list[float]]:
@@ -299,6 +320,12 @@ class Ranking(Resource):
     model: str
     version: int
     results: list[Ranked]
+    usage: TextUsage = TextUsage()
+
+    @property
+    def truncated(self) -> int:
+        """Documents that were cut because the model reads fewer tokens."""
+        return self.usage.truncated_texts or 0
 
 
 class User(Resource):

@@ -38,6 +38,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
+def speed(per_s: float) -> str:
+    """`314`, `3.2`, `0.042`: two digits at least, so that slow is not nothing."""
+    return f"{per_s:.0f}" if per_s >= 10 else f"{per_s:.2g}"
+
+
 def printable(text: str) -> str:
     """The text without what could steer a terminal."""
     return "".join(character if character.isprintable() or character == "\t" else "�" for character in text)
@@ -68,7 +73,7 @@ def figures(progress: ProgressEvent) -> str:
     """Loss, speed and time left, as far as they are known."""
     parts = [
         f"loss {progress.loss:.4f}" if progress.loss is not None else "",
-        f"{progress.sequences_per_s:.0f} seq/s" if progress.sequences_per_s is not None else "",
+        f"{speed(progress.sequences_per_s)} seq/s" if progress.sequences_per_s is not None else "",
         f"ETA {duration(progress.eta_s)}" if progress.eta_s is not None else "",
     ]
     return "  ".join(part for part in parts if part)

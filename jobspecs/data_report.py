@@ -16,6 +16,10 @@ LONGEST_SHOWN = 32
 CLASSES_SHOWN = 50
 
 
+#: A value of a spec.
+Setting = str | int | float | bool
+
+
 class _Report(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -94,5 +98,7 @@ class DataReport(_Report):
     #: Rows per class, the largest first; None where there are no classes.
     classes: dict[str, int] | None = None
     classes_total: int | None = None
+    #: What the job will train with, defaults included, by the names of the spec.
+    settings: dict[str, Setting] = Field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()

@@ -118,11 +118,12 @@ REASONS: MappingProxyType[Reason, ReasonRule] = MappingProxyType(
         ),
         Reason.out_of_memory: ReasonRule("Lower batch_size or max_length, or ask for more memory in resources."),
         Reason.nan_loss: ReasonRule(
-            "Lower learning_rate (2e-5 to 5e-5 is usual) and look for broken rows in the data set."
+            "Lower learning_rate (`eigenwerk check` warns of one far above what is usual) and look for broken rows in "
+            "the data set."
         ),
         Reason.disk_full: ReasonRule(
             "The scratch disk of a worker was full; the job is tried elsewhere, or here once there is room. Free space "
-            "on it (EIGENWERK_SCRATCH_DIR) or let the job keep fewer checkpoints.",
+            "on it (EIGENWERK_SCRATCH_DIR).",
             retried=True,
             counts_as=Loss.host,
             ends_as=Reason.disk_full,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +15,8 @@ from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.kinds.train_reranker import TrainReranker
-from jobspecs.problems import PROBLEMS_MAX, InvalidInput, Problem
+from jobspecs.problems import InvalidInput, Problem
+from jobspecs.validation import problems_of
 
 #: Any job spec: one of the kinds below.
 JobSpec = SpecBase
@@ -48,23 +48,4 @@ def parse_spec(document: Any) -> JobSpec:
     try:
         return SPECS[kind].model_validate(document)
     except ValidationError as error:
-        raise InvalidInput(problems_of(error)) from error
-
-
-def problems_of(error: ValidationError) -> list[Problem]:
-    """A pydantic error as problems, one per field, without the machine's own words for types: PROBLEMS_MAX of them."""
-    return [
-        Problem(
-            field=".".join(str(part) for part in detail["loc"]) or None,
-            message=_in_words(detail["type"], detail["msg"]),
-        )
-        for detail in islice(error.errors(include_url=False, include_context=False, include_input=False), PROBLEMS_MAX)
-    ]
-
-
-def _in_words(error_type: str, message: str) -> str:
-    if error_type == "extra_forbidden":
-        return "unknown field; remove it or correct its spelling."
-    if error_type == "missing":
-        return "the field is missing."
-    return message.removeprefix("Value error, ").rstrip(".") + "."
+        raise InvalidInput(problems_of(error, document)) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import Connection
 
 from storage.database import Database
+from storage.reaching import database_problem
 from storage.schema import revisions_that_work_with, scripts
 from storage.tables import Base
 
@@ -108,6 +110,8 @@ def main() -> None:
     url = os.environ.get("EIGENWERK_DATABASE_URL")
     if not url:
         parser.error("EIGENWERK_DATABASE_URL is not set")
+    if problem := database_problem(url):
+        sys.exit(f"error: {problem}")
     if arguments.new:
         add_migration(url, arguments.new, arguments.revision)
         return

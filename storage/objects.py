@@ -245,11 +245,15 @@ class ObjectStore:
             return False
         return digest.hexdigest() == sha256
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """All objects whose key begins with `prefix` (end it with a slash to mean a folder), in the order of keys."""
+    def list(self, prefix: str = "", *, after: str = "") -> Iterator[ObjectInfo]:
+        """All objects whose key begins with `prefix` (end it with a slash to mean a folder), in the order of keys.
+
+        `after`: only those whose key comes after this one. A thousand are asked for at once.
+        """
+        start = {"start-after": after} if after else {}
         token = ""
         while True:
-            query = {"list-type": "2", "prefix": prefix} | ({"continuation-token": token} if token else {})
+            query = {"list-type": "2", "prefix": prefix} | ({"continuation-token": token} if token else start)
             page = parsed_xml(self._wire.request("GET", query=query))
             for entry in xml_all(page, "Contents"):
                 modified_at = datetime.fromisoformat(xml_text(entry, "LastModified"))

@@ -10,7 +10,7 @@ from api.parts import ThePlatform
 router = guarded_router("inference")
 
 
-@router.post("/v1/classify")
+@router.post("/v1/classify", response_model_exclude_none=True)
 @requires("deployments.ask")
 async def classify(platform: ThePlatform, user: TheUser, request: ClassifyRequest) -> ClassifyResponse:
     """Sorts texts into the classes of a deployed classifier."""

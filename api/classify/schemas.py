@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.inference.engine import ModelName
-from api.inference.texts import Text
+from api.inference.texts import Text, TruncatedTexts
+from jobspecs.dialects import CLASSIFY, Request
 
 TEXTS_MAX = 1024
 
 
-class ClassifyRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class ClassifyRequest(Request):
+    dialect = CLASSIFY
 
     model: ModelName
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=TEXTS_MAX)]
     top_k: int | None = Field(default=None, ge=1, le=1000, description="the best labels only")
+    truncate: bool = Field(default=True, description="cut texts that are too long, as in training; false: refuse them")
 
 
 class LabelScore(BaseModel):
@@ -31,6 +33,7 @@ class ClassifyResponse(BaseModel):
     model: str
     version: int
     results: list[list[LabelScore]]
+    truncated_texts: TruncatedTexts = None
 
 
 class EngineAnswer(BaseModel):

@@ -14,7 +14,7 @@ from api.authentication import TheUser, guarded_router, requires
 from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
-from api.foreign_files import is_large, table_limits, table_remedy
+from api.foreign_files import is_large, table_limits, table_remedy, transferring
 from api.parts import ThePlatform
 from api.references.names import TheNamed
 from api.references.uses import Deleted
@@ -61,9 +61,10 @@ async def push_dataset(
             partial(service.profiled, platform, file_name, table, received),
             large=is_large(table_limits(received.bytes, table)),
         )
-        version, created = await platform.transfers.run(
-            partial(service.push, platform, maker, named.name, file_name, table, received, profile)
-        )
+        async with transferring(request, platform.stopping) as should_stop:
+            version, created = await platform.transfers.run(
+                partial(service.push, platform, maker, named.name, file_name, table, received, profile, should_stop)
+            )
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{version.owner}/{version.name}/versions/{version.version}"
     return version

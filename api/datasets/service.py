@@ -22,7 +22,7 @@ from api.foreign_files import table_limits
 from api.parts import Parts
 from api.references.names import maker_of
 from api.streaming import Received
-from corpus.confinement.confinement import Limits
+from corpus.confinement.process import Limits
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import Reference
@@ -83,15 +83,16 @@ def push(
     table: TableFormat,
     received: Received,
     profile: DatasetProfile,
+    should_stop: Callable[[], bool],
 ) -> tuple[DatasetVersionDetail, bool]:
     """Stores the file as the next version; content that is there already gives that version, and False.
 
-    Pushed again, content heals a version whose stored object is missing or damaged.
+    Pushed again, content heals a version whose stored object is missing or damaged. Raises TransferStopped.
     """
     header = list(table.header) if table.header is not None else None
     earlier = _same_content(parts, owner_id, name, file_name, header, received)
     if earlier is not None:
-        _heal(parts, earlier, received)
+        _heal(parts, earlier, received, should_stop)
         return detail_of(earlier), False
     version_id = uuid4()
     # The key is made of ids, never of names; the suffix keeps the format visible to people who look into the bucket.
@@ -101,7 +102,7 @@ def push(
     # without an answer may have happened.
     with parts.database.unit_of_work() as work:
         work.garbage.add(folder, bytes_total=received.bytes, after_s=_PUSH_SECONDS_MAX)
-    parts.objects.upload_file(received.path, key, sha256=received.sha256, should_stop=parts.stopping.is_set)
+    parts.objects.upload_file(received.path, key, sha256=received.sha256, should_stop=should_stop)
     with parts.database.unit_of_work() as work:
         if work.garbage.take_back(folder):
             row = work.datasets.add_version(
@@ -124,12 +125,12 @@ def push(
     raise unavailable("The object store took too long. Send the file again.", "push_took_too_long")
 
 
-def _heal(parts: Parts, row: DatasetVersionRow, received: Received) -> None:
+def _heal(parts: Parts, row: DatasetVersionRow, received: Received, should_stop: Callable[[], bool]) -> None:
     """Sends the object again when it is missing or damaged."""
     if parts.objects.holds(row.key, sha256=row.sha256, bytes_total=row.bytes):
         return
     log.warning("data set version %s had lost its object and gets it back", row.id)
-    parts.objects.upload_file(received.path, row.key, sha256=received.sha256, should_stop=parts.stopping.is_set)
+    parts.objects.upload_file(received.path, row.key, sha256=received.sha256, should_stop=should_stop)
     with parts.database.unit_of_work() as work:
         folder = row.key.rpartition("/")[0]
         deleted = not work.garbage.named_by_versions([folder])

@@ -18,4 +18,4 @@ async def embeddings(platform: ThePlatform, user: TheUser, request: EmbeddingsRe
     """Turns texts into vectors with a deployed embedder. OpenAI's clients can be pointed here."""
     answer = await service.embed(platform, user, request)
     # Written by pydantic itself: a million numbers would take the framework's encoder seconds.
-    return Response(answer.model_dump_json(), media_type="application/json")
+    return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from api.inference.engine import ModelName
-from api.inference.texts import Text
+from api.inference.texts import Text, TruncatedTexts
+from jobspecs.dialects import OPENAI_EMBEDDINGS, Request
 
 TEXTS_MAX = 2048
 
 
-class EmbeddingsRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class EmbeddingsRequest(Request):
+    dialect = OPENAI_EMBEDDINGS
 
     model: ModelName
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=TEXTS_MAX)]
@@ -22,7 +23,7 @@ class EmbeddingsRequest(BaseModel):
     )
     dimensions: int | None = Field(default=None, ge=1, description="the first so many numbers only")
     prompt_name: str | None = Field(default=None, max_length=200, description="a prompt of the model, such as query")
-    user: str | None = Field(default=None, description="taken for compatibility; it changes nothing")
+    truncate: bool = Field(default=False, description="cut texts that are too long; else they are refused")
 
     @field_validator("input", mode="before")
     @classmethod
@@ -44,10 +45,11 @@ class Embedding(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens that went through the model, those of prompts not counted."""
+    """Tokens that went through the model, those of the model's own prompts included."""
 
     prompt_tokens: int
     total_tokens: int
+    truncated_texts: TruncatedTexts = None
 
 
 class EmbeddingsResponse(BaseModel):

@@ -8,7 +8,7 @@ import struct
 import httpx
 
 from api.embeddings.schemas import Embedding, EmbeddingsRequest, EmbeddingsResponse, Usage
-from api.inference.engine import Deployed, ask, deployed, tokens_of, version_of, wrong_answer
+from api.inference.engine import Deployed, ask, deployed, tokens_of, truncated_by, version_of, wrong_answer
 from api.parts import Parts
 from jobspecs.rights import Principal
 from jobspecs.tasks import SENTENCE_SIMILARITY
@@ -17,10 +17,18 @@ _FLOAT_BYTES = 4
 
 
 async def embed(parts: Parts, user: Principal, request: EmbeddingsRequest) -> EmbeddingsResponse:
-    """Raises ApiError: 404 without such a deployment, 422 when it is no embedder, 429 and 503 while it can't."""
+    """Raises ApiError: 404 without such a deployment, 422 when it is no embedder, 429 and 503 while it can't.
+
+    400 for texts that are longer than the model reads, unless they may be cut.
+    """
     engine = await deployed(parts, user, request.model, SENTENCE_SIMILARITY)
     texts = [request.input] if isinstance(request.input, str) else request.input
-    wish = {"inputs": texts, "dimensions": request.dimensions, "prompt_name": request.prompt_name}
+    wish = {
+        "inputs": texts,
+        "dimensions": request.dimensions,
+        "prompt_name": request.prompt_name,
+        "truncate": request.truncate,
+    }
     response = await ask(parts, engine, "/encode", wish)
     vectors = _vectors(engine, response, len(texts))
     tokens = tokens_of(response)
@@ -31,7 +39,7 @@ async def embed(parts: Parts, user: Principal, request: EmbeddingsRequest) -> Em
         ],
         model=request.model,
         version=version_of(response, engine),
-        usage=Usage(prompt_tokens=tokens, total_tokens=tokens),
+        usage=Usage(prompt_tokens=tokens, total_tokens=tokens, truncated_texts=truncated_by(response)),
     )
 
 

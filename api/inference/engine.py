@@ -131,6 +131,12 @@ def tokens_of(response: httpx.Response) -> int:
     return int(tokens) if tokens.isdecimal() else 0
 
 
+def truncated_by(response: httpx.Response) -> int | None:
+    """How many texts the model has not read to their end, by the engine's header `x-truncated`; None for none."""
+    texts = response.headers.get("x-truncated", "")
+    return int(texts) if texts.isdecimal() else None
+
+
 def find_row(parts: Parts, user: Principal, name: str) -> DeploymentRow | None:
     """The user's wanted deployment `name` or `owner/name`; others' don't exist for the user."""
     owner, _, own_name = name.rpartition("/")

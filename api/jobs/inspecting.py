@@ -26,7 +26,9 @@ from api.references.freezing import Frozen
 from api.references.model_files import known_shape, small_files
 from corpus.checks.confined import check_confined
 from corpus.checks.rows import CheckedFile
-from corpus.confinement.confinement import ConfinementUnavailable, Overran, Stopped, TaskFailed
+from corpus.checks.settings import settings_of, warnings_of_settings
+from corpus.confinement.confinement import ConfinementUnavailable, Stopped
+from corpus.confinement.process import Overran, TaskFailed
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.frozen import FrozenDataset
@@ -149,7 +151,13 @@ def _later(spec: JobSpec, frozen: Frozen, dataset: FrozenDataset, why: str) -> D
         field="dataset", message=f"{why}: it is checked as the job's first stage, before a model is loaded."
     )
     return DataReport(
-        kind=spec.kind, file=dataset.file_name, rows=rows, usable=rows, complete=False, warnings=(warning,)
+        kind=spec.kind,
+        file=dataset.file_name,
+        rows=rows,
+        usable=rows,
+        complete=False,
+        settings=settings_of(spec),
+        warnings=(*warnings_of_settings(spec), warning),
     )
 
 

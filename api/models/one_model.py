@@ -34,7 +34,7 @@ _ERROR_TYPES = {
 #: Statuses of an engine that are for its client; another one is a matter between the platform and the engine.
 _PASSED = frozenset({200, 413, 422, 424, 429})
 #: Headers of an engine that are for its client.
-_PASSED_HEADERS = ("content-type", "x-model", "x-tokens")
+_PASSED_HEADERS = ("content-type", "x-model", "x-tokens", "x-truncated")
 
 Owner = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]

@@ -15,7 +15,8 @@ from api.parts import Parts
 from api.references.hub import fetch_file
 from api.registry.imported_files import CONFIG, CONFIG_BYTES_MAX
 from corpus.checks.reader import READ_FILES
-from corpus.confinement.confinement import ConfinementUnavailable, Overran, Stopped
+from corpus.confinement.confinement import ConfinementUnavailable, Stopped
+from corpus.confinement.process import Overran
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from scheduling.estimates.shapes import ModelShape
 from storage.objects import ObjectStore, ObjectStoreError

@@ -12,7 +12,7 @@ from uuid import UUID
 from fastapi import Request
 
 from api.errors import ApiError, not_found
-from api.foreign_files import FILE_LIMITS, MODEL_REMEDY
+from api.foreign_files import FILE_LIMITS, MODEL_REMEDY, transferring
 from api.inspection_cache import new_folder
 from api.parts import Parts
 from api.registry.imported_files import CONFIG, INDEX, missing
@@ -20,7 +20,10 @@ from api.registry.schemas import Import, ImportedFile, ModelVersionDetail, detai
 from api.streaming import Received
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.rights import Principal
-from storage.objects import ObjectNotFound
+from storage.objects import ObjectNotFound, ObjectStore, TransferStopped
+
+#: Seconds that the object store has to tell of an import's files and to give out its configuration.
+_LOOKUP_SECONDS_MAX = 60.0
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,13 @@ def check(parts: Parts, path: str, received: Received, should_stop: Callable[[],
     parts.confinement.run("model_file", {"path": path, "content": received.path.resolve()}, FILE_LIMITS, should_stop)
 
 
-def store(parts: Parts, user: Principal, import_id: UUID, path: str, received: Received) -> ImportedFile:
+def store(
+    parts: Parts, user: Principal, import_id: UUID, path: str, received: Received, should_stop: Callable[[], bool]
+) -> ImportedFile:
     """Records and sends a checked file, in this order: an object's content is settled before a byte of it is stored.
 
     So a file that arrives late, after the import was completed, can't replace what the version's manifest names.
+    Raises TransferStopped.
     """
     file = ManifestFile(path=path, bytes=received.bytes, sha256=received.sha256)
     with parts.database.unit_of_work() as work:
@@ -62,7 +68,8 @@ def store(parts: Parts, user: Principal, import_id: UUID, path: str, received: R
             message = f"{path} was sent with other content already. Start a new import."
             raise ApiError(409, message, code="import_file_differs", param=path)
         work.models.add_import_file(import_id, file)
-    parts.objects.upload_file(received.path, f"{_prefix(import_id)}/{path}", sha256=received.sha256)
+    key = f"{_prefix(import_id)}/{path}"
+    parts.objects.upload_file(received.path, key, sha256=received.sha256, should_stop=should_stop)
     return ImportedFile(path=path, bytes=received.bytes, sha256=received.sha256)
 
 
@@ -71,7 +78,8 @@ async def complete(parts: Parts, request: Request, user: Principal, import_id: U
 
     Raises InvalidInput when files are missing or were not stored, and what `Readings.read` raises.
     """
-    found = await parts.lookups.run(partial(_sent_or_made, parts, user, import_id))
+    async with transferring(request, parts.stopping) as should_stop:
+        found = await parts.lookups.run(partial(_sent_or_made, parts, user, import_id, should_stop))
     if isinstance(found, ModelVersionDetail):
         return found, False
     try:
@@ -81,8 +89,10 @@ async def complete(parts: Parts, request: Request, user: Principal, import_id: U
     return await parts.lookups.run(partial(_register, parts, user, import_id, found.files, task)), True
 
 
-def _sent_or_made(parts: Parts, user: Principal, import_id: UUID) -> _Sent | ModelVersionDetail:
-    """The stored files, or the version that they became before."""
+def _sent_or_made(
+    parts: Parts, user: Principal, import_id: UUID, should_stop: Callable[[], bool]
+) -> _Sent | ModelVersionDetail:
+    """The stored files, or the version that they became before. Raises TransferStopped."""
     prefix = _prefix(import_id)
     with parts.database.unit_of_work() as work:
         if work.models.open_import(user.reach("models.write"), import_id) is None:
@@ -91,13 +101,18 @@ def _sent_or_made(parts: Parts, user: Principal, import_id: UUID) -> _Sent | Mod
                 raise not_found(f"open import {import_id}")
             return detail_of(made)
         files = work.models.import_files(import_id)
-    _check_complete(parts, prefix, files)
+    objects = parts.objects.within(_LOOKUP_SECONDS_MAX)
+    _check_complete(objects, prefix, files, should_stop)
     folder = new_folder(parts.spool.folder)
     try:
         for file in files:
             if file.path in (CONFIG, INDEX):
-                parts.objects.download_file(
-                    f"{prefix}/{file.path}", folder / file.path, sha256=file.sha256, bytes_total=file.bytes
+                objects.download_file(
+                    f"{prefix}/{file.path}",
+                    folder / file.path,
+                    sha256=file.sha256,
+                    bytes_total=file.bytes,
+                    should_stop=should_stop,
                 )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -124,15 +139,19 @@ def _register(
         return detail_of(version)
 
 
-def _check_complete(parts: Parts, prefix: str, files: tuple[ManifestFile, ...]) -> None:
+def _check_complete(
+    objects: ObjectStore, prefix: str, files: tuple[ManifestFile, ...], should_stop: Callable[[], bool]
+) -> None:
     paths = {file.path for file in files}
     if not any(path.endswith((".safetensors", ".gguf")) for path in paths):
         raise missing("model.safetensors", "there are no weights.")
     if CONFIG not in paths and not any(path.endswith(".gguf") for path in paths):
         raise missing(CONFIG, "the model's configuration is missing.")
     for file in files:
+        if should_stop():
+            raise TransferStopped(f"Nobody waits for the import {prefix} any more.")
         try:
-            stored = parts.objects.stat(f"{prefix}/{file.path}").bytes
+            stored = objects.stat(f"{prefix}/{file.path}").bytes
         except ObjectNotFound:
             stored = -1
         if stored != file.bytes:

@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.authentication import TheUser, guarded_router, requires
-from api.foreign_files import MODEL_REMEDY
+from api.foreign_files import MODEL_REMEDY, transferring
 from api.parts import ThePlatform
 from api.registry import importing
 from api.registry.imported_files import check_import_path
@@ -42,7 +42,9 @@ async def send_file(
     async with received_body(request, platform, bytes_max=platform.settings.model_file_bytes_max) as received:
         check = partial(importing.check, platform, path, received)
         await platform.readings.read(request, user.user_id, path, MODEL_REMEDY, check)
-        return await platform.transfers.run(partial(importing.store, platform, user, import_id, path, received))
+        async with transferring(request, platform.stopping) as should_stop:
+            store = partial(importing.store, platform, user, import_id, path, received, should_stop)
+            return await platform.transfers.run(store)
 
 
 @router.post("/v1/registry/imports/{import_id}/complete", status_code=201)

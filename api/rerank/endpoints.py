@@ -17,7 +17,7 @@ async def rerank(platform: ThePlatform, user: TheUser, request: RerankRequest) -
     return await service.rerank(platform, user, request)
 
 
-@router.post("/v2/rerank")
+@router.post("/v2/rerank", response_model_exclude_none=True)
 @requires("deployments.ask")
 async def rerank_as_cohere(platform: ThePlatform, user: TheUser, request: CohereRequest) -> CohereResponse:
     """Orders documents by how well they answer a query, with a deployed reranker (Cohere's shape)."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.inference.engine import ModelName
-from api.inference.texts import Text
+from api.inference.texts import Text, TruncatedTexts
+from jobspecs.dialects import COHERE_RERANK, JINA_RERANK, Request
 
 DOCUMENTS_MAX = 1024
 
 
-class Document(BaseModel):
+class Document(Request):
     """A document written as an object."""
-
-    model_config = ConfigDict(extra="forbid")
 
     text: Text
 
@@ -24,31 +23,31 @@ Documents = Annotated[list[Text | Document], Field(min_length=1, max_length=DOCU
 TopN = Annotated[int | None, Field(ge=1, description="the best documents only")]
 
 
-class RerankRequest(BaseModel):
+class RerankRequest(Request):
     """POST /v1/rerank."""
 
-    model_config = ConfigDict(extra="forbid")
+    dialect = JINA_RERANK
 
     model: ModelName
     query: Text
     documents: Documents
     top_n: TopN = None
     return_documents: bool = Field(default=True, description="repeat the text of each document")
+    truncate: bool = Field(default=True, description="cut documents that are too long; false: they are refused")
 
 
-class CohereRequest(BaseModel):
+class CohereRequest(Request):
     """POST /v2/rerank."""
 
-    model_config = ConfigDict(extra="forbid")
+    dialect = COHERE_RERANK
 
     model: ModelName
     query: Text
     documents: Documents
     top_n: TopN = None
     max_tokens_per_doc: int | None = Field(
-        default=None, ge=1, description="taken for compatibility: long documents are cut where the model's reach ends"
+        default=None, ge=1, description="tokens of each document that count; the model's reach ends where it ends"
     )
-    priority: int | None = Field(default=None, description="taken for compatibility; it changes nothing")
 
 
 class Ranked(BaseModel):
@@ -67,6 +66,7 @@ class Usage(BaseModel):
 
     prompt_tokens: int
     total_tokens: int
+    truncated_texts: TruncatedTexts = None
 
 
 class RerankResponse(BaseModel):
@@ -90,6 +90,7 @@ class BilledUnits(BaseModel):
 class Meta(BaseModel):
     api_version: CohereVersion = CohereVersion()
     billed_units: BilledUnits = BilledUnits()
+    warnings: list[str] | None = None
 
 
 class CohereResponse(BaseModel):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 from pydantic import TypeAdapter
 
-from api.inference.engine import answering, ask, deployed, tokens_of, version_of, wrong_answer
+from api.inference.engine import answering, ask, deployed, tokens_of, truncated_by, version_of, wrong_answer
 from api.parts import Parts
 from api.rerank.schemas import (
     CohereRequest,
     CohereResponse,
     Document,
+    Meta,
     Ranked,
     RankedDocument,
     RerankRequest,
@@ -34,17 +36,20 @@ class Ranking:
     scores: Sequence[Scored]
     version: int
     tokens: int
+    #: Pairs that the model has not read to their end; None for none.
+    truncated: int | None
 
 
 async def rerank(parts: Parts, user: Principal, request: RerankRequest) -> RerankResponse:
     """Raises ApiError: 404 without such a deployment, 422 when it is no reranker, 429 and 503 while it can't."""
     texts = _texts(request.documents)
-    ranking = await _rank(parts, user, request.model, request.query, texts)
+    wish = {"query": request.query, "texts": texts, "truncate": request.truncate}
+    ranking = await _rank(parts, user, request.model, wish)
     return RerankResponse(
         id=_new_id(),
         model=request.model,
         version=ranking.version,
-        usage=Usage(prompt_tokens=ranking.tokens, total_tokens=ranking.tokens),
+        usage=Usage(prompt_tokens=ranking.tokens, total_tokens=ranking.tokens, truncated_texts=ranking.truncated),
         results=[
             RankedDocument(
                 index=item.index,
@@ -58,19 +63,30 @@ async def rerank(parts: Parts, user: Principal, request: RerankRequest) -> Reran
 
 async def rerank_as_cohere(parts: Parts, user: Principal, request: CohereRequest) -> CohereResponse:
     """As `rerank`, without the documents."""
-    ranking = await _rank(parts, user, request.model, request.query, _texts(request.documents))
-    best = ranking.scores[: request.top_n]
-    return CohereResponse(id=_new_id(), results=[Ranked(index=item.index, relevance_score=item.score) for item in best])
+    wish = {
+        "query": request.query,
+        "texts": _texts(request.documents),
+        "truncate": True,
+        "max_tokens_per_text": request.max_tokens_per_doc,
+    }
+    ranking = await _rank(parts, user, request.model, wish)
+    cut = ranking.truncated
+    return CohereResponse(
+        id=_new_id(),
+        results=[Ranked(index=item.index, relevance_score=item.score) for item in ranking.scores[: request.top_n]],
+        meta=Meta(warnings=[f"documents cut because the model reads fewer tokens: {cut}"] if cut else None),
+    )
 
 
-async def _rank(parts: Parts, user: Principal, model: str, query: str, texts: Sequence[str]) -> Ranking:
+async def _rank(parts: Parts, user: Principal, model: str, wish: Mapping[str, Any]) -> Ranking:
     engine = await deployed(parts, user, model, TEXT_RANKING)
-    response = await ask(parts, engine, "/rerank", {"query": query, "texts": texts})
+    response = await ask(parts, engine, "/rerank", wish)
     with answering(engine.name):
         scores = _SCORES.validate_json(response.content)
-    if sorted(item.index for item in scores) != list(range(len(texts))):
-        raise wrong_answer(engine.name, f"ranked {len(scores)} documents of {len(texts)}")
-    return Ranking(scores, version_of(response, engine), tokens_of(response))
+    texts = len(wish["texts"])
+    if sorted(item.index for item in scores) != list(range(texts)):
+        raise wrong_answer(engine.name, f"ranked {len(scores)} documents of {texts}")
+    return Ranking(scores, version_of(response, engine), tokens_of(response), truncated_by(response))
 
 
 def _texts(documents: Sequence[str | Document]) -> list[str]:

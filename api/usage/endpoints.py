@@ -29,6 +29,9 @@ class StorageUsage(BaseModel):
     object: Literal["usage.storage"] = "usage.storage"
     data: list[StoredKind]
     bytes_total: int
+    #: Of the whole platform, in nobody's figures: bytes that nothing names any more and that go within the hour. Only
+    #: with `all`.
+    unreferenced_bytes: int | None = None
 
 
 @router.get("/v1/usage/storage")
@@ -44,5 +47,7 @@ def storage_usage(
         raise NotAllowed("Everybody's usage is shown to administrators. Leave `all` out to see yours.")
     with platform.database.unit_of_work() as work:
         found = work.stored.by_owner(reach if everybody else Reach.of(reach.home))
+        unreferenced = work.garbage.bytes_waiting() if everybody else None
     data = [StoredKind(owner=item.owner, kind=item.kind, items=item.items, bytes=item.bytes) for item in found]
-    return StorageUsage(data=data, bytes_total=sum(item.bytes for item in data))
+    total = sum(item.bytes for item in data)
+    return StorageUsage(data=data, bytes_total=total, unreferenced_bytes=unreferenced)

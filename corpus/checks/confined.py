@@ -13,7 +13,8 @@ from typing import Any
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
-from corpus.confinement.confinement import Confinement, Limits
+from corpus.confinement.confinement import Confinement
+from corpus.confinement.process import Limits
 from jobspecs.data_report import DataReport
 from jobspecs.kinds.base import SpecBase
 from jobspecs.registry import parse_spec

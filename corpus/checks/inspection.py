@@ -10,6 +10,7 @@ from corpus.checks.judging import problems_of, warnings_of
 from corpus.checks.reader import Reader
 from corpus.checks.registry import validator_of
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, Validator
+from corpus.checks.settings import settings_of, warnings_of_settings
 from corpus.splits import SplitRows
 from jobspecs.data_report import CLASSES_SHOWN, DataReport
 from jobspecs.kinds.base import SpecBase
@@ -104,10 +105,11 @@ def _report(
         held_out=found.held_out(split, validator.split_unit) if split is not None else None,
         classes=dict(islice(classes.items(), CLASSES_SHOWN)) if classes is not None else None,
         classes_total=len(classes) if classes is not None else None,
+        settings=settings_of(spec),
     )
     return report.model_copy(
         update={
             "problems": tuple(problems_of(report, problems, validator)),
-            "warnings": tuple(warnings_of(report, validator)),
+            "warnings": (*warnings_of_settings(spec), *warnings_of(report, spec, validator, reader.max_tokens)),
         }
     )

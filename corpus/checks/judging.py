@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from corpus.checks.rows import Validator
+from corpus.checks.settings import largest, settings_of
 from jobspecs.data_report import DataReport, TokenLengths
+from jobspecs.kinds.base import SpecBase
 from jobspecs.problems import Problem
 
 #: Shares above which a warning is due.
@@ -32,12 +34,13 @@ def problems_of(report: DataReport, found: Sequence[Problem], validator: Validat
     return problems
 
 
-def warnings_of(report: DataReport, validator: Validator) -> list[Problem]:
-    """What the job can do, but should perhaps not."""
+def warnings_of(report: DataReport, spec: SpecBase, validator: Validator, base_tokens_max: int | None) -> list[Problem]:
+    """What the job can do, but should perhaps not. `base_tokens_max`: what the base model reads, if that is known."""
     found = [_of_refused(report)] if report.refused and validator.skips_bad_rows else []
-    found += [*_of_completeness(report), *_of_duplicates(report), *_of_split(report, validator), *_of_classes(report)]
+    found += [*_of_completeness(report), *_of_duplicates(report), *_of_split(report, spec, validator)]
+    found += _of_classes(report, spec)
     if report.tokens is not None:
-        found += _of_lengths(report.tokens, validator)
+        found += _of_lengths(report.tokens, validator, base_tokens_max, largest(spec, validator.max_length_field))
     return found
 
 
@@ -69,10 +72,12 @@ def _of_duplicates(report: DataReport) -> Iterator[Problem]:
         )
 
 
-def _of_split(report: DataReport, validator: Validator) -> Iterator[Problem]:
+def _of_split(report: DataReport, spec: SpecBase, validator: Validator) -> Iterator[Problem]:
     held = report.held_out
     if held is None:
         return
+    sampled = getattr(spec, "rows", None) is not None and held.train + held.validation < report.usable
+    more_rows = "Raise rows, which takes a sample of the data set" if sampled else "Push more rows"
     if held.leaked > LEAKED_SHARE * held.validation:
         yield Problem(
             field="dataset",
@@ -85,7 +90,7 @@ def _of_split(report: DataReport, validator: Validator) -> Iterator[Problem]:
         yield Problem(
             field="dataset",
             message=f"there are {held.train} rows to train on, which is very few.",
-            remedy="Push more rows, and compare the result with the baselines before you use it.",
+            remedy=f"{more_rows}, and compare the result with the baselines before you use it.",
         )
     elif validator.batch_size is not None and held.train < validator.batch_size:
         yield Problem(
@@ -98,11 +103,14 @@ def _of_split(report: DataReport, validator: Validator) -> Iterator[Problem]:
         yield Problem(
             field="validation.fraction",
             message=f"{held.validation} rows are held out: too few to tell a good result from luck.",
-            remedy="Raise validation.fraction or push more rows.",
+            # What is held out can't be trained on.
+            remedy=f"{more_rows}."
+            if held.train < TRAIN_ROWS_FEW + VALIDATION_ROWS_FEW
+            else f"Raise validation.fraction. {more_rows} if that leaves too few to train on.",
         )
 
 
-def _of_classes(report: DataReport) -> Iterator[Problem]:
+def _of_classes(report: DataReport, spec: SpecBase) -> Iterator[Problem]:
     if not report.classes or report.classes_total is None or report.classes_total < 2:
         return
     (name, most), least = next(iter(report.classes.items())), min(report.classes.values())
@@ -111,19 +119,20 @@ def _of_classes(report: DataReport) -> Iterator[Problem]:
             field="label",
             message=f"the classes are very uneven: {name!r} has {most:,} of {report.usable:,} rows, "
             f"the smallest of those shown {least:,}.",
-            remedy="Add rows of the small classes, or set class_weights: balanced.",
+            remedy="Add rows of the small classes"
+            + (", or set class_weights: balanced." if settings_of(spec).get("class_weights") == "none" else "."),
         )
 
 
-def _of_lengths(tokens: TokenLengths, validator: Validator) -> Iterator[Problem]:
+def _of_lengths(
+    tokens: TokenLengths, validator: Validator, base_tokens_max: int | None, field_max: int | None
+) -> Iterator[Problem]:
     if tokens.truncated_share > TRUNCATED_SHARE:
         yield Problem(
             field=validator.max_length_field,
             message=f"{tokens.truncated_share:.0%} of the {tokens.unit}s are longer than {tokens.max_length} tokens "
             f"and will be cut; 95 % have at most {tokens.p95}.",
-            remedy=f"Raise max_length to {tokens.p95}, or split long texts."
-            if tokens.max_length == validator.max_length
-            else "The base model reads no more: split long texts or choose another.",
+            remedy=_remedy_of_cut(tokens, base_tokens_max, field_max),
         )
     if validator.max_length_chosen and validator.max_length >= MAX_LENGTH_RATIO * tokens.longest:
         yield Problem(
@@ -131,6 +140,17 @@ def _of_lengths(tokens: TokenLengths, validator: Validator) -> Iterator[Problem]
             message=f"max_length is {validator.max_length} and the longest {tokens.unit} has {tokens.longest} tokens.",
             remedy="Lower it, or look whether this is the column that you mean.",
         )
+
+
+def _remedy_of_cut(tokens: TokenLengths, base_tokens_max: int | None, field_max: int | None) -> str:
+    """Never a length that can't be set, or that the base model does not read."""
+    most = min((bound for bound in (base_tokens_max, field_max) if bound is not None), default=tokens.p95)
+    if tokens.p95 <= most:
+        return f"Raise max_length to {tokens.p95}, or shorten or split long texts."
+    who = "The base model reads" if most == base_tokens_max else "max_length takes"
+    raised = f"Raise max_length to {most}. " if tokens.max_length < most else ""
+    another = " or choose a base model that reads longer ones" if most == base_tokens_max else ""
+    return f"{raised}{who} no more than {most} tokens: shorten or split long texts{another}."
 
 
 def _rows(count: int) -> str:

@@ -5,65 +5,29 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic_core import to_json
 
-from corpus.confinement.zygote import LENGTH, ORDER_BYTES_MAX, OUT_OF_MEMORY, STATUS, Order
+from corpus.confinement import process
+from corpus.confinement.process import ANSWER_BYTES_MAX, Limits, Overran
+from corpus.confinement.zygote import LENGTH, ORDER_BYTES_MAX, STATUS, Order
 from jobspecs.problems import InvalidInput, Problem
 
 log = logging.getLogger(__name__)
 
-ANSWER_BYTES_MAX = 32 * 1024**2
 #: Seconds between two questions whether to stop.
 _TICK_S = 0.1
-#: Nothing else of the environment: it holds the platform's secrets. One thread, for each would reserve 64 MiB of the
-#: address space that is bounded, and none would survive a fork; Arrow's own allocators reserve a gigabyte at once.
-_ENVIRONMENT = {
-    "TOKENIZERS_PARALLELISM": "false",
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "2",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one task may take: seconds of CPU, bytes of memory, and seconds by the clock on a busy machine.
-
-    The clock runs from the order on: also while the zygote starts, which takes a second or two.
-    """
-
-    cpu_s: int
-    memory_bytes: int
-    wall_s: float
-
-
-class Overran(Exception):
-    """The task took more than it was given."""
-
-    def __init__(self, what: Literal["time", "memory", "answer"]) -> None:
-        self.what = what
-        super().__init__({"time": "too much time", "memory": "too much memory", "answer": "too long an answer"}[what])
 
 
 class Stopped(Exception):
     """Whoever asked no longer waits, or the process ends."""
-
-
-class TaskFailed(RuntimeError):
-    """The task raised what it should not, a defect; its traceback is in this process's standard error."""
 
 
 class ConfinementUnavailable(Exception):
@@ -98,15 +62,10 @@ class Confinement:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
-                self._process = subprocess.Popen(
-                    [
-                        *(sys.executable, "-m", "corpus.confinement.zygote"),
-                        *("--channel-fd", str(theirs.fileno()), "--tasks", self._tasks),
-                    ],
-                    env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_ENVIRONMENT},
+                self._process = process.start(
+                    "corpus.confinement.zygote",
+                    *("--channel-fd", str(theirs.fileno()), "--tasks", self._tasks),
                     pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
                 )
             except BaseException:
                 ours.close()
@@ -174,10 +133,7 @@ class Confinement:
             self._channel = None
         if self._process is not None:
             # It kills its children when the channel closes, and only then may it be killed itself.
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=1)
-            self._process.kill()
-            self._process.wait()
+            process.end(self._process, patience_s=1)
             self._process = None
 
 
@@ -243,16 +199,9 @@ def _result(content: bytes, status: int | None) -> Any:
     if status is None:
         raise ConfinementUnavailable("the process that reads foreign files has ended")
     code = os.waitstatus_to_exitcode(status)
-    if code in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise Overran("time" if code == -signal.SIGXCPU else "memory")
-    if code == OUT_OF_MEMORY:
-        raise Overran("memory")
-    if code > 0:
-        raise TaskFailed(f"a task ended with exit code {code}")
     if code != 0:
-        # Libraries in C and Rust abort where memory is refused; Python says so in its answer.
         log.warning("a task ended with %d", code)
-        raise Overran("memory")
+        raise process.why_ended(code)
     answer = json.loads(content)
     if "overran" in answer:
         raise Overran(answer["overran"])

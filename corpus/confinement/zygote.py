@@ -23,25 +23,20 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, validate_call
 from pydantic_core import to_json
 
+from corpus.confinement import process
 from jobspecs.problems import InvalidInput
 
 Task = Callable[..., Any]
 ORDER_BYTES_MAX = 4096
 LENGTH = struct.Struct("<Q")
-#: Exit code of a child that could not even say so; 1 is a defect.
-OUT_OF_MEMORY = 2
 STATUS = struct.Struct("<i")
-#: Descriptors that a child may have open.
-_FILES_MAX = 64
 #: Below everything that answers people: several children may keep all cores busy.
 _NICENESS = 10
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -128,11 +123,13 @@ class Zygote:
         try:
             place = os.dup2(answer.fileno(), 3)
             os.closerange(place + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            _confine(order)
+            os.nice(_NICENESS)
+            process.confine(order.cpu_s)
+            process.narrow_memory(order.memory_bytes)
             _work(self._tasks[order.task], place)
             status = 0
         except MemoryError:
-            status = OUT_OF_MEMORY
+            status = process.OUT_OF_MEMORY
         except BaseException:
             traceback.print_exc()
         finally:
@@ -149,20 +146,6 @@ class _Child:
     def kill(self) -> None:
         """Its number is its own until it has been waited for."""
         os.kill(self.pid, signal.SIGKILL)
-
-
-def _confine(order: Order) -> None:
-    os.nice(_NICENESS)
-    # When memory is short on the machine this process goes first.
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    memory_bytes = pages * _PAGE_BYTES + order.memory_bytes
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES_MAX, _FILES_MAX))
-    resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_s, order.cpu_s + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
 def _work(task: Task, place: int) -> None:

@@ -23,11 +23,14 @@ import jinja2.runtime
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from corpus.confinement.process import Limits, Overran, TaskFailed
 from corpus.conversations.examples import Message
 from jobspecs.problems import InvalidInput, Problem
 
 #: Longest text that one conversation may become, in characters.
 RENDERED_CHARS_MAX = 16 * 1024 * 1024
+#: What rendering may take beyond what its process has used before; by the clock for everything, on a busy machine.
+RENDERING = Limits(cpu_s=2, memory_bytes=256 * 1024**2, wall_s=60)
 #: Longest text or list that a template may make by multiplication.
 _REPEATED_MAX = 1024 * 1024
 _EXPONENT_MAX = 64
@@ -44,6 +47,12 @@ class RenderingError(InvalidInput):
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__([Problem(field="model", message=message, remedy=remedy)])
+
+
+def beyond(why: Overran | TaskFailed) -> RenderingError:
+    """The model's template, or its tokenizer, has gone beyond a limit, or ended its process."""
+    what = f"takes {why}" if isinstance(why, Overran) else "fails"
+    return RenderingError(f"rendering with this model {what}.", "Import it with another chat template.")
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from corpus.confinement.confinement import Confinement, Limits, Overran
-from corpus.conversations.chat_template import RenderingError
-from corpus.conversations.confinement import beyond, narrow_cpu, narrow_memory
+from corpus.confinement.confinement import Confinement
+from corpus.confinement.process import Limits, Overran, narrow_cpu, narrow_memory
+from corpus.conversations.chat_template import RENDERING, RenderingError, beyond
 from corpus.conversations.examples import Conversation, Example, Judged, PlainText, Preference
 from corpus.conversations.rendering import Rendered, Renderer
 from jobspecs.problems import InvalidInput
@@ -56,7 +56,7 @@ def render_confined(
     try:
         return _OUTCOMES.validate_python(confinement.run("render", request, _LOADING, should_stop))
     except Overran as error:
-        raise beyond(f"takes {error}") from error
+        raise beyond(error) from error
     except InvalidInput as error:
         [problem] = error.problems
         raise RenderingError(problem.message, problem.remedy or "") from error
@@ -69,8 +69,8 @@ def _document(example: Example) -> dict[str, Any]:
 def render(folder: Path, examples: list[dict[str, Any]]) -> Outcomes:
     """The task. Raises RenderingError."""
     renderer = Renderer.load(folder)
-    narrow_cpu()
-    narrow_memory()
+    narrow_cpu(RENDERING.cpu_s)
+    narrow_memory(RENDERING.memory_bytes)
     found = [_KINDS[document.pop("kind")].validate_python(document) for document in examples]
     return Outcomes(renderer.template.origin, [_outcome(renderer, example) for example in found])
 

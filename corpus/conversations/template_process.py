@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -19,8 +18,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, cast
 
-from corpus.conversations import confinement
-from corpus.conversations.chat_template import ChatTemplate, RenderingError
+from corpus.confinement import process
+from corpus.confinement.process import ANSWER_BYTES_MAX, Overran
+from corpus.conversations.chat_template import RENDERING, ChatTemplate, RenderingError, beyond
 
 #: Bytes read from the process at once.
 _CHUNK_BYTES = 1 << 16
@@ -29,7 +29,7 @@ _CHUNK_BYTES = 1 << 16
 class ConfinedTemplate:
     """Renders with one template, one conversation at a time. Its process starts with the first one."""
 
-    def __init__(self, source: str, tokens: Mapping[str, str], timeout_s: float = confinement.TIMEOUT_S) -> None:
+    def __init__(self, source: str, tokens: Mapping[str, str], timeout_s: float = RENDERING.wall_s) -> None:
         self._first_line = _line({"source": source, "tokens": dict(tokens)})
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
@@ -50,69 +50,57 @@ class ConfinedTemplate:
         with self._lock:
             self._end()
 
-    def _asked(self, process: subprocess.Popen[bytes], question: bytes) -> dict[str, Any]:
+    def _asked(self, running: subprocess.Popen[bytes], question: bytes) -> dict[str, Any]:
         try:
-            _to(process).write(question)
-            answer = _read_line(process, time.monotonic() + self._timeout_s)
-        except TimeoutError as error:
+            _to(running).write(question)
+            answer = _read_line(running, time.monotonic() + self._timeout_s)
+        except Overran as error:
             self._end()
-            raise confinement.beyond(f"takes more than {self._timeout_s:g} s") from error
+            raise beyond(error) from error
         except BrokenPipeError:
             answer = b""
         if not answer:
-            raise self._why_gone(process)
+            # Its output is closed already: it ends now, and how it ends says why.
+            self._end(patience_s=self._timeout_s)
+            raise beyond(process.why_ended(running.returncode))
         return cast(dict[str, Any], json.loads(answer))
 
-    def _why_gone(self, process: subprocess.Popen[bytes]) -> RenderingError:
-        # Its output is closed already: it ends now, and how it ends says why.
-        self._end(patience_s=self._timeout_s)
-        slow = process.returncode == -signal.SIGXCPU
-        return confinement.beyond("takes too much time" if slow else "takes too much memory or fails")
-
     def _started(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "corpus.conversations.template_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=confinement.environment(),
-            bufsize=0,
-        )
+        started = process.start("corpus.conversations.template_process", pipe=True)
         # One that dies at once shows when it is asked.
         with contextlib.suppress(BrokenPipeError):
-            _to(process).write(self._first_line)
-        return process
+            _to(started).write(self._first_line)
+        return started
 
     def _end(self, patience_s: float = 0.1) -> None:
         """Leaves no process behind."""
         if self._process is None:
             return
         _to(self._process).close()
-        try:
-            self._process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        process.end(self._process, patience_s)
         cast(IO[bytes], self._process.stdout).close()
         self._process = None
 
 
-def _to(process: subprocess.Popen[bytes]) -> IO[bytes]:
-    return cast(IO[bytes], process.stdin)
+def _to(running: subprocess.Popen[bytes]) -> IO[bytes]:
+    return cast(IO[bytes], running.stdin)
 
 
-def _read_line(process: subprocess.Popen[bytes], deadline_s: float) -> bytes:
-    """The next line; empty when the process has ended. Raises TimeoutError."""
-    descriptor = cast(IO[bytes], process.stdout).fileno()
+def _read_line(running: subprocess.Popen[bytes], deadline_s: float) -> bytes:
+    """The next line; empty when the process has ended. Raises Overran."""
+    descriptor = cast(IO[bytes], running.stdout).fileno()
     readable = select.poll()
     readable.register(descriptor, select.POLLIN)
     kept = bytearray()
     while not kept.endswith(b"\n"):
         if not readable.poll(1000 * max(0.0, deadline_s - time.monotonic())):
-            raise TimeoutError
+            raise Overran("time")
         chunk = os.read(descriptor, _CHUNK_BYTES)
         if not chunk:
             return b""
         kept += chunk
+        if len(kept) > ANSWER_BYTES_MAX:
+            raise Overran("answer")
     return bytes(kept)
 
 
@@ -122,14 +110,17 @@ def _line(document: Any) -> bytes:
 
 def main() -> None:
     """The process: lines from stdin, lines to stdout, until stdin closes."""
-    confinement.forbid_files()
+    process.confine()
     stated = json.loads(sys.stdin.buffer.readline())
     template = ChatTemplate(stated["source"], "model", stated["tokens"])
-    confinement.narrow_memory()
-    for question in sys.stdin.buffer:
-        confinement.narrow_cpu()
-        sys.stdout.buffer.write(_line(_answer(template, question)))
-        sys.stdout.buffer.flush()
+    process.narrow_memory(RENDERING.memory_bytes)
+    try:
+        for question in sys.stdin.buffer:
+            process.narrow_cpu(RENDERING.cpu_s)
+            sys.stdout.buffer.write(_line(_answer(template, question)))
+            sys.stdout.buffer.flush()
+    except MemoryError:
+        os._exit(process.OUT_OF_MEMORY)
 
 
 def _answer(template: ChatTemplate, question: bytes) -> dict[str, Any]:

@@ -62,11 +62,11 @@ def _journey(client: Client, home: Path, base: Path, base_name: str, rows_max: i
     headlines = find_headlines(home)
     _step(f"eigenwerk models import {base.name} --name {base_name}")
     model = client.import_model(base, name=base_name)
-    _say(f"{model.reference}  {len(model.manifest.files)} files  {size(model.bytes)}")
+    _say(f"{model.name}@{model.version}  {len(model.manifest.files)} files  {size(model.bytes)}")
 
     _step(f"eigenwerk datasets push {headlines.path.name} --name {_DATASET}")
     dataset = client.push_dataset(headlines.path, name=_DATASET)
-    _say(f"{dataset.reference}  {dataset.rows:,} rows  columns: {', '.join(dataset.columns)}")
+    _say(f"{dataset.name}@{dataset.version}  {dataset.rows:,} rows  columns: {', '.join(dataset.columns)}")
 
     _step("eigenwerk submit spec.yaml --watch")
     spec = _spec(f"{base_name}@{model.version}", f"{_DATASET}@{dataset.version}", dataset.rows, model.bytes, rows_max)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.embedded.errors import EmbeddedError
-from deploy.embedded.given import Given
+from deploy.embedded.given import Given, check_reachable
 from deploy.embedded.home import Home, open_home, write_private
 from deploy.embedded.platform import RUNNING_FILE, inherited_settings, project_root
 from deploy.embedded.postgres_placement import wheel_folder
@@ -23,19 +23,21 @@ logger = logging.getLogger(__name__)
 _SECRETS = "secrets.json"
 
 
-def backup(home_path: Path | None, folder: Path, *, with_secrets: bool) -> dict[str, object]:
+def backup(home_path: Path | None, folder: Path, *, with_secrets: bool, keep: int | None = None) -> dict[str, object]:
     """Saves the platform, running or not, into `folder`; returns what storage says. Raises `EmbeddedError`.
 
-    With `with_secrets` the administrator's token is in the backup, readable; without it, no token is.
+    With `with_secrets` the administrator's token is in the backup, readable; without it, no token is. With `keep` all
+    older backups but so many, this one among them, are removed afterwards.
     """
+    more = [] if keep is None else ["--keep", str(keep)]
     home = open_home(home_path)
     with _services(home) as settings:
         if not with_secrets:
-            return _run("save", folder, settings)
+            return _run("save", folder, settings, *more)
         secrets = home.path / f".{_SECRETS}.backup"
         write_private(secrets, {"admin_token": home.secret("admin_token")})
         try:
-            return _run("save", folder, settings, "--secrets", str(secrets))
+            return _run("save", folder, settings, "--secrets", str(secrets), *more)
         finally:
             secrets.unlink()
 
@@ -60,9 +62,12 @@ def restore(home_path: Path | None, folder: Path) -> dict[str, object]:
 def _services(home: Home) -> Iterator[Mapping[str, str]]:
     """The settings of the platform that runs on the home; without one, its services are started for this."""
     if not home.in_use():
-        services = EmbeddedServices(home.path, given=Given.from_environment(os.environ))
+        given = Given.from_environment(os.environ)
+        services = EmbeddedServices(home.path, given=given)
         with services:
-            yield {**inherited_settings(os.environ), **services.environment()}
+            settings = {**inherited_settings(os.environ), **services.environment()}
+            check_reachable(given, settings, project_root())
+            yield settings
         return
     running = home.path / RUNNING_FILE
     if not running.exists():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from deploy.embedded.errors import EmbeddedError
 from deploy.embedded.objects import BUCKET, ObjectAccess
@@ -44,12 +47,45 @@ class Given:
         }
         return "; ".join(f"{name}: " + (f"given, {place}" if place else "embedded") for name, place in parts.items())
 
+    def services(self) -> list[str]:
+        """Names of those that are given, as `storage.reaching` calls them."""
+        parts = {"database": self.database_url, "redis": self.redis_url, "objects": self.object_access}
+        return [name for name, part in parts.items() if part is not None]
+
+
+def check_reachable(given: Given, settings: Mapping[str, str], project: Path) -> None:
+    """Asks each given service once. Raises `EmbeddedError` that says which can't be used and why."""
+    if not (services := given.services()):
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "storage.reaching", *services],
+        env=dict(settings),
+        cwd=project,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise EmbeddedError(without_secrets(done.stderr.strip(), settings))
+
+
+def without_secrets(text: str, settings: Mapping[str, str]) -> str:
+    """The text without the passwords that the services' addresses hold, and without the object store's key."""
+    urls = [settings.get(name, "") for name in ("EIGENWERK_DATABASE_URL", "EIGENWERK_REDIS_URL")]
+    passwords = [password for url in urls for password in (urlsplit(url).password,) if password]
+    secrets = {*passwords, *map(unquote, passwords), settings.get("EIGENWERK_S3_SECRET_KEY", "")}
+    for secret in sorted(secrets - {""}, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
 
 def _database_url(text: str | None) -> str | None:
     if not text:
         return None
     for scheme in _POSTGRES_SCHEMES:
         if text.startswith(scheme):
+            _check_readable("EIGENWERK_DATABASE_URL", text)
             return "postgresql+psycopg://" + text.removeprefix(scheme)
     raise EmbeddedError(
         "EIGENWERK_DATABASE_URL is no address of a PostgreSQL database: it must begin with postgresql://; "
@@ -63,6 +99,8 @@ def _redis_url(text: str | None) -> str | None:
             "EIGENWERK_REDIS_URL is no address of a Redis: it must begin with redis://; "
             "unset it to use the embedded one"
         )
+    if text:
+        _check_readable("EIGENWERK_REDIS_URL", text)
     return text or None
 
 
@@ -78,6 +116,20 @@ def _object_access(environment: Mapping[str, str]) -> ObjectAccess | None:
         )
     endpoint, access_key, secret_key = (environment[name] for name in _S3_NEEDED)
     return ObjectAccess(endpoint, access_key, secret_key, environment.get("EIGENWERK_S3_BUCKET") or BUCKET)
+
+
+def _check_readable(name: str, url: str) -> None:
+    """Refuses an address whose password holds characters that end it, before a part of it is taken for the host."""
+    parts = urlsplit(url)
+    try:
+        readable = parts.port is None or parts.port > 0
+    except ValueError:
+        readable = False
+    if not readable or parts.netloc.count("@") > 1 or "@" in parts.path + parts.query + parts.fragment:
+        raise EmbeddedError(
+            f"{name} can't be read as an address: write each @ : / ? # % of its user and password "
+            "as %40 %3A %2F %3F %23 %25, and the port as a number"
+        )
 
 
 def _place(url: str | None) -> str | None:

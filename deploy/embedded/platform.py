@@ -18,7 +18,7 @@ import deploy
 from deploy.embedded import orphans
 from deploy.embedded.api_address import ApiAddress, choose_address
 from deploy.embedded.errors import EmbeddedError, hint_at_full_disk
-from deploy.embedded.given import Given
+from deploy.embedded.given import Given, check_reachable, without_secrets
 from deploy.embedded.home import Home, write_private
 from deploy.embedded.host_memory import host_memory_bytes
 from deploy.embedded.processes import ManagedProcess, Server
@@ -77,6 +77,7 @@ def run(options: Options) -> NoReturn:
         with services:
             address = choose_address(options.port, os.environ)
             shared = {**inherited_settings(os.environ), **services.environment()}
+            check_reachable(given, shared, project_root())
             token_file = _token_file(services.home)
             _migrate(services.home, shared, token_file)
             signs = {name: fresh_sign(services.home.folder("run"), name) for name in _WITH_A_SIGN}
@@ -174,9 +175,10 @@ def _migrate(home: Home, settings: Mapping[str, str], token_file: Path) -> None:
         text=True,
         check=False,
     )
-    home.log("migrate").write_text(done.stdout + done.stderr)
+    said = without_secrets(done.stderr, settings)
+    home.log("migrate").write_text(done.stdout + said)
     if done.returncode != 0:
-        end = "\n".join(done.stderr.splitlines()[-20:])
+        end = "\n".join(said.splitlines()[-20:])
         raise EmbeddedError(f"the database could not be brought to the newest schema ({home.log('migrate')}):\n{end}")
     logger.info("the database is up to date (%.1f s)", time.monotonic() - began)
 

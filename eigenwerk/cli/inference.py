@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
+from eigenwerk.cli.classified_files import classify_table
 from eigenwerk.cli.console import DeploymentName, JsonOption, note, platform, say, say_json
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.resources import Classification, Embedding, Embeddings, Ranking
+from eigenwerk.text_tables import column_of, lines_of, portions
 
 commands = typer.Typer()
 
-#: Texts per request, of which the server takes 1,024, and their characters: its bodies have a megabyte at most.
-_TEXTS_PER_REQUEST = 256
-_CHARS_PER_REQUEST = 250_000
 #: Numbers of a vector that people are shown.
 _NUMBERS_SHOWN = 6
 
@@ -35,13 +35,32 @@ def classify(
     name: DeploymentName,
     texts: Texts = None,
     file: TextFile = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="FILE is CSV with a header; all its columns are kept.")] = False,
+    column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The CSV's column with the texts; `text` or the only one if absent."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where a file's rows go; stdout if absent.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Labels per text, the best first.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Sort texts into the classes of a deployed classifier.
 
-    Example: eigenwerk classify newsticker-quality "Neue Sicherheitslücke in OpenSSL entdeckt"
+    With --file the rows come out in their order as CSV, or with --json as JSON Lines. Rows without a text stay, without
+    a label.
+
+    Example: eigenwerk classify newsticker-quality --file news.csv --csv --column headline --out labelled.csv
     """
+    if file is None and (as_csv or out is not None):
+        raise typer.BadParameter("needs --file FILE.", param_hint="--csv" if as_csv else "--out")
+    if column is not None and not as_csv:
+        raise typer.BadParameter("needs --csv: other files have no columns.", param_hint="--column")
+    if file is not None and not texts:
+        table = column_of(file, column) if as_csv else lines_of(file)
+        with platform() as client:
+            ask = partial(client.classify, name, top_k=top_k)
+            classify_table(table, ask, out=out, top_k=top_k, as_json=as_json)
+        return
     asked = _texts_of(texts, file)
     with platform() as client:
         answers = _answers(name, asked, lambda part: client.classify(name, part, top_k=top_k))
@@ -61,6 +80,9 @@ def embed(
     file: TextFile = None,
     dimensions: Annotated[int | None, typer.Option(min=1, help="The first so many numbers of each vector.")] = None,
     prompt_name: Annotated[str | None, typer.Option("--prompt", help="A prompt of the model's, such as query.")] = None,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Cut texts that are longer than the model reads, instead of refusing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Turn texts into vectors with a deployed embedder. --json prints the vectors, otherwise their beginnings.
@@ -72,7 +94,9 @@ def embed(
         answers = _answers(
             name,
             asked,
-            lambda part: client.embed(name, part, dimensions=dimensions, prompt_name=prompt_name),
+            lambda part: client.embed(
+                name, part, dimensions=dimensions, prompt_name=prompt_name, truncate=truncate or None
+            ),
         )
     vectors = [vector for part in answers for vector in part.vectors]
     if as_json:
@@ -101,7 +125,7 @@ def rerank(
     with platform() as client:
         answers = _answers(name, asked, lambda part: client.rerank(name, query, part))
     ranked, before = [], 0
-    for portion, answer in zip(_portions(asked), answers, strict=True):
+    for portion, answer in zip(portions(asked, str), answers, strict=True):
         ranked += [item.model_copy(update={"index": item.index + before}) for item in answer.results]
         before += len(portion)
     best = sorted(ranked, key=lambda item: (-item.relevance_score, item.index))[:top_k]
@@ -129,27 +153,15 @@ def _texts_of(texts: Sequence[str] | None, file: Path | None) -> list[str]:
     return list(texts or [])
 
 
-def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The texts in groups that one request can carry."""
-    portion: list[str] = []
-    chars = 0
-    for text in texts:
-        if portion and (len(portion) == _TEXTS_PER_REQUEST or chars + len(text) > _CHARS_PER_REQUEST):
-            yield portion
-            portion, chars = [], 0
-        portion.append(text)
-        chars += len(text)
-    if portion:
-        yield portion
-
-
 def _answers(name: str, texts: Sequence[str], ask: Callable[[list[str]], Answer]) -> list[Answer]:
     """One answer per portion, all by the same version of the model."""
     answers: list[Answer] = []
-    for portion in _portions(texts):
+    for portion in portions(texts, str):
         answers.append(ask(portion))
         if answers[-1].version != answers[0].version:
             raise EigenwerkError(f"The deployment {name} got a new version between two portions. Ask again.")
+    if cut := sum(answer.truncated for answer in answers):
+        note(f"texts that were cut because the model reads fewer tokens: {cut:,}")
     return answers
 
 

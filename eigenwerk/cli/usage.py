@@ -30,4 +30,6 @@ def usage(
     rows = [[item.owner, item.kind, f"{item.items:,}", size(item.bytes)] for item in found.data]
     if rows:
         rows.append(["", "total", "", size(found.bytes_total)])
+    if found.unreferenced_bytes:
+        rows.append(["", "unreferenced, goes within the hour", "", size(found.unreferenced_bytes)])
     say_table(["OWNER", "KIND", "ITEMS", "SIZE"], rows, "Nothing is stored.")

@@ -22,7 +22,10 @@ def parse_duration(value: Any) -> Any:
         match = _DURATION.match(value.strip())
         if match is None:
             raise ValueError(f"{value!r} is not a duration: write 90s, 30m, 2h or 1d")
-        return timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
+        try:
+            return timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
+        except OverflowError:
+            raise ValueError(f"{value[:40]!r} is longer than any duration") from None
     return value
 
 
@@ -96,6 +99,17 @@ class SpecBase(Section):
     def processes(self) -> int:
         """How many processes run the job together, each with a GPU of its own where there are more than one."""
         return 1
+
+    def default_learning_rate(self) -> float | None:
+        """What a spec of this sort trains with that names no learning rate; None for kinds that have none."""
+        training = getattr(self, "training", None)
+        field = type(training).model_fields.get("learning_rate") if isinstance(training, Section) else None
+        rate: float | None = field.default if field is not None else None
+        return rate
+
+    def training_in_words(self) -> str:
+        """What decides which learning rates are usual."""
+        return self.kind
 
     def problems_of_resources(self) -> list[Problem]:
         """Why this kind can't use the resources that are asked for; empty when it can."""

@@ -202,6 +202,12 @@ class FinetuneLlm(SpecBase):
     )
     generation: Generation = Generation()
 
+    def default_learning_rate(self) -> float | None:
+        return default_learning_rate(self.objective, self.tuning)
+
+    def training_in_words(self) -> str:
+        return f"{self.objective} with {'full tuning' if self.tuning == 'full' else self.tuning}"
+
     @property
     def saved_as(self) -> Literal["adapter", "merged", "both"]:
         """What the job registers."""

@@ -113,6 +113,12 @@ class TrainEmbedder(SpecBase):
             raise ValueError("a static embedding is the mean of its tokens: leave pooling out")
         return self
 
+    def default_learning_rate(self) -> float | None:
+        return STATIC_LEARNING_RATE if self.static else super().default_learning_rate()
+
+    def training_in_words(self) -> str:
+        return f"a static {self.kind}" if self.static else self.kind
+
     @property
     def shape(self) -> DataShape:
         """What the data are, by the columns that are named. Raises ValueError when that is unclear."""

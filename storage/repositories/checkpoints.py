@@ -43,7 +43,7 @@ class CheckpointRepository:
 
     def is_named(self, job_id: UUID, prefix: str) -> bool:
         """Whether the checkpoint stored under `prefix` was committed. Waits for a commit that is still under way."""
-        self._session.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update(of=JobRow))
+        self._lock(job_id)
         named = select(CheckpointRow.step).where(CheckpointRow.job_id == job_id, CheckpointRow.prefix == prefix)
         return self._session.execute(named).first() is not None
 
@@ -80,7 +80,11 @@ class CheckpointRepository:
         return self._drop(self._session.scalars(select(CheckpointRow).where(CheckpointRow.job_id.in_(expired))).all())
 
     def forget(self, job_id: UUID, *, keep: int) -> list[CheckpointRow]:
-        """Forgets all but the newest `keep`; returns those that no other job names, whose objects may go."""
+        """Forgets all but the newest `keep`; returns those that no other job names, whose objects may go.
+
+        Locks the job, as `add`, `expire` and whoever adopts from it do: of what a retry is adopting, nothing may go.
+        """
+        self._lock(job_id)
         return self._drop(self.newest_first(job_id)[keep:])
 
     def unneeded(self, stored: Mapping[str, UUID]) -> list[str]:
@@ -88,6 +92,9 @@ class CheckpointRepository:
         ended = select(JobRow.id).where(JobRow.id.in_(set(stored.values())), JobRow.state.in_(_ENDED))
         over, named = set(self._session.scalars(ended)), self._named(stored.keys())
         return [prefix for prefix, job_id in stored.items() if job_id in over and prefix not in named]
+
+    def _lock(self, job_id: UUID) -> None:
+        self._session.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update(of=JobRow))
 
     def _drop(self, rows: Sequence[CheckpointRow]) -> list[CheckpointRow]:
         for row in rows:

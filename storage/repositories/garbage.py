@@ -1,4 +1,8 @@
-"""Objects that nothing names: written down in the transaction that stops naming them, deleted from the store later."""
+"""Objects that nothing names: written down in the transaction that stops naming them, deleted from the store later.
+
+They are deleted twice: at once, which frees the bytes, and SETTLED_S after they were written down, for what has arrived
+since.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,9 @@ from storage.tables import CheckpointRow, DatasetVersionRow, GarbageRow, JobRow,
 #: Seconds before another try, doubled with each up to the longest.
 _RETRY_FIRST_S = 60.0
 _RETRY_MAX_S = 3600.0
+#: Seconds in which files may still arrive below a prefix that nothing names any more: from a host that lost its lease,
+#: or from a client of an import that was given up.
+SETTLED_S = 3600.0
 
 
 class GarbageRepository:
@@ -47,12 +54,20 @@ class GarbageRepository:
         return self._session.scalars(claimed).all()
 
     def forget(self, prefix: str) -> None:
-        """Its objects are gone."""
-        self._session.execute(delete(GarbageRow).where(GarbageRow.prefix == prefix))
+        """Its objects are gone. Until SETTLED_S after it was written down it stays, to be deleted once more then."""
+        settled_at = GarbageRow.created_at + text("make_interval(secs => :settled_s)").bindparams(settled_s=SETTLED_S)
+        this = GarbageRow.prefix == prefix
+        self._session.execute(delete(GarbageRow).where(this, settled_at <= func.clock_timestamp()))
+        self._session.execute(update(GarbageRow).where(this).values(due_at=settled_at, bytes=0))
+
+    def written_down(self, prefixes: Collection[str]) -> set[str]:
+        """Those of `prefixes` that are garbage already, or that a push is sending."""
+        return set(self._session.scalars(select(GarbageRow.prefix).where(GarbageRow.prefix.in_(prefixes))))
 
     def bytes_waiting(self) -> int:
-        """Bytes that are to go now; what a push is sending just now isn't among them."""
-        waiting = or_(GarbageRow.due_at <= func.clock_timestamp(), GarbageRow.tries > 0)
+        """Bytes that nothing names and that go within SETTLED_S; what a push is sending just now isn't among them."""
+        soon = func.clock_timestamp() + text("make_interval(secs => :settled_s)").bindparams(settled_s=SETTLED_S)
+        waiting = or_(GarbageRow.due_at <= soon, GarbageRow.tries > 0)
         return int(self._session.scalar(select(func.coalesce(func.sum(GarbageRow.bytes), 0)).where(waiting)) or 0)
 
     def named_by_versions(self, prefixes: Collection[str]) -> set[str]:
@@ -66,9 +81,12 @@ class GarbageRepository:
         """Those of `prefixes` that a row names, or that a running job or import may yet name."""
         found = self.named_by_versions(prefixes)
         found |= set(self._session.scalars(select(CheckpointRow.prefix).where(CheckpointRow.prefix.in_(prefixes))))
-        imports = self._by_id(prefixes, "models")
+        imports, artifacts, checkpoints = (
+            self._by_id(prefixes, room) for room in ("models", "artifacts", "checkpoints")
+        )
         known = self._session.scalars(select(ModelImportRow.id).where(ModelImportRow.id.in_(imports)))
-        jobs = {**self._by_id(prefixes, "artifacts"), **self._by_id(prefixes, "checkpoints")}
+        # One job may have both.
+        jobs = {job_id: artifacts.get(job_id, []) + checkpoints.get(job_id, []) for job_id in artifacts | checkpoints}
         active = select(JobRow.id).where(JobRow.id.in_(jobs), JobRow.state.not_in([str(state) for state in TERMINAL]))
         found |= {prefix for import_id in known for prefix in imports[import_id]}
         return found | {prefix for job_id in self._session.scalars(active) for prefix in jobs[job_id]}

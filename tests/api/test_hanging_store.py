@@ -18,9 +18,10 @@ import pytest
 from api.errors import ApiError
 from api.parts import Parts
 from api.pools import Pool
+from api.registry import importing
 from api.settings import ApiSettings
 from storage.objects import ObjectSettings, ObjectStore, ObjectStoreUnavailable, TransferStopped
-from tests.api.conftest import SPEC, Api, RunApi
+from tests.api.conftest import SPEC, Api, RunApi, safetensors
 
 SUBMITS = 40
 #: What a quiet API needs a hundredth of, on a machine that may be busy with something else.
@@ -104,6 +105,20 @@ def test_a_push_is_stopped_with_its_server(run_api: RunApi, monkeypatch: pytest.
         made[-1].stopping.set()
         answer = api.client.put("/v1/datasets/late", params={"file_name": "late.csv"}, content=b"a,b\n1,2\n")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping"), answer.text
+
+
+def test_an_import_is_not_completed_for_ever(run_api: RunApi, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "_LOOKUP_SECONDS_MAX", 0.3)
+    import_id = api.client.post("/v1/registry/imports", json={"name": "m"}).json()["id"]
+    for path, body in (("config.json", b"{}"), ("model.safetensors", safetensors())):
+        assert api.client.put(f"/v1/registry/imports/{import_id}/files/{path}", content=body).status_code == 201
+    with silent_server() as endpoint, run_api(storage=replace(api.settings.storage, s3_endpoint=endpoint)) as hanging:
+        began_s = time.monotonic()
+        token = api.client.headers["Authorization"].removeprefix("Bearer ")
+        with hanging.as_user(token) as client:
+            answer = client.post(f"/v1/registry/imports/{import_id}/complete")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "object_store_unavailable")
+        assert time.monotonic() - began_s < PATIENCE_S
 
 
 def test_calls_with_a_deadline_end_in_time_however_many_tries_they_have() -> None:

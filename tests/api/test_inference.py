@@ -23,6 +23,7 @@ from tests.workers.inference.serving_here import KEY, tiny_engine
 
 NEWS = "good news from the sea"
 LATE = "the train is late"
+LONG = "the sea " * 50
 #: Deployment -> task.
 DEPLOYED = {"sorter": "text-classification", "finder": "sentence-similarity", "judge": "text-ranking"}
 
@@ -138,6 +139,44 @@ def test_rerank_answers_as_jina_and_as_cohere(served: Api) -> None:
     assert cohere["meta"]["api_version"]["version"] == "2"
     short = post(served, "/v1/rerank", model="judge", query="news", documents=texts, return_documents=False).json()
     assert "document" not in short["results"][0]
+
+
+def test_a_text_that_is_too_long_is_refused_or_cut_with_a_sign(served: Api) -> None:
+    refused = post(served, "/v1/embeddings", model="finder", input=[NEWS, LONG])
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (400, "context_length_exceeded")
+    assert "input[1]" in error["message"] and "truncate: true" in error["message"]
+    cut = post(served, "/v1/embeddings", model="finder", input=[NEWS, LONG], truncate=True).json()
+    assert cut["usage"] == {"prompt_tokens": 71, "total_tokens": 71, "truncated_texts": 1}
+    assert post(served, "/v1/classify", model="sorter", input=LONG).json()["truncated_texts"] == 1
+    assert post(served, "/v1/classify", model="sorter", input=LONG, truncate=False).status_code == 422
+    asked = {"model": "judge", "query": "news", "documents": [LONG, NEWS]}
+    assert post(served, "/v1/rerank", **asked).json()["usage"]["truncated_texts"] == 1
+    assert post(served, "/v1/rerank", **asked, truncate=False).status_code == 422
+    assert "cut" in post(served, "/v2/rerank", **asked).json()["meta"]["warnings"][0]
+    assert "warnings" not in post(served, "/v2/rerank", **asked, max_tokens_per_doc=3).json()["meta"]
+    path = f"/models/{served.user}/finder/embed"
+    assert post(served, path, inputs=LONG).status_code == 422
+    assert post(served, path, inputs=LONG, truncate=True).headers["x-truncated"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "changes"),
+    [
+        ("/v1/embeddings", {"model": "finder", "input": NEWS}, {"input_type": "query"}),
+        ("/v1/embeddings", {"model": "finder", "input": NEWS}, {"late_chunking": True}),
+        ("/v1/rerank", {"model": "judge", "query": "a", "documents": ["b"]}, {"instruction": "be kind"}),
+        ("/v2/rerank", {"model": "judge", "query": "a", "documents": ["b"]}, {"return_documents": True}),
+        ("/v1/classify", {"model": "sorter", "input": NEWS}, {"truncate_prompt_tokens": 3}),
+    ],
+)
+def test_a_field_that_would_change_the_answer_elsewhere_is_refused(
+    served: Api, path: str, body: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    answer = post(served, path, **body, **changes)
+    (name,) = changes
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, name)
+    assert post(served, path, **body, **{name: None}, user="u", metadata={}).status_code == 200
 
 
 @pytest.mark.parametrize(

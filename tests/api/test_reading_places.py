@@ -18,8 +18,8 @@ from api.foreign_files import LARGE_READINGS_MAX, USER_LARGE_READINGS_MAX, Readi
 from api.jobs import inspecting
 from api.streaming import Received
 from corpus.confinement.confinement import Stopped
-from storage.objects import ObjectStore
-from tests.api.conftest import SPEC, Api
+from storage.objects import ObjectStore, TransferStopped
+from tests.api.conftest import SPEC, Api, safetensors
 
 #: Plain text from here on may take more time than any file may.
 LARGE_BYTES = 3_000_000
@@ -145,3 +145,33 @@ def test_whoever_left_while_waiting_holds_nothing() -> None:
         assert await readings.run(uuid4(), lambda: 7) == 7
 
     anyio.run(story)
+
+
+@pytest.mark.parametrize("sent", ["table", "file", "complete"])
+def test_a_transfer_ends_with_its_client(api: Api, monkeypatch: pytest.MonkeyPatch, sent: str) -> None:
+    import_id = api.client.post("/v1/registry/imports", json={"name": "m"}).json()["id"]
+    for path, body in (("config.json", b"{}"), ("model.safetensors", safetensors())):
+        assert api.client.put(f"/v1/registry/imports/{import_id}/files/{path}", content=body).status_code == 201
+    began, ended = threading.Event(), threading.Event()
+
+    def endless(*_: Any, should_stop: Any, **__: Any) -> None:
+        began.set()
+        while not should_stop():
+            time.sleep(0.01)
+        ended.set()
+        raise TransferStopped
+
+    monkeypatch.setattr(ObjectStore, "download_file" if sent == "complete" else "upload_file", endless)
+    method, path = {
+        "table": ("PUT", "/v1/datasets/t?file_name=t.csv"),
+        "file": ("PUT", f"/v1/registry/imports/{import_id}/files/README.md"),
+        "complete": ("POST", f"/v1/registry/imports/{import_id}/complete"),
+    }[sent]
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(
+            httpx.request, method, f"{api.url}{path}", content=b"a,b\n1,2\n", headers=api.client.headers, timeout=2.0
+        )
+        assert began.wait(10)
+        with pytest.raises(httpx.ReadTimeout):
+            asked.result()
+    assert ended.wait(10)

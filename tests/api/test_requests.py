@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from operator import getitem
 from typing import Any
 
+import anyio
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from api.app import create_app
+from api.errors import ApiError, add_error_handlers
 from api.settings import ApiSettings
 from jobspecs.problems import PROBLEMS_MAX
 from jobspecs.registry import SPECS
@@ -250,3 +255,35 @@ class TestSettings:
         assert settings.hosts is not None
         assert "eigenwerk.example" in settings.hosts
         assert replace(api_settings, host="::", allow_public=True).hosts is None
+
+
+class Document:
+    """What a body became."""
+
+
+def test_what_a_refused_body_became_is_freed_with_the_answer() -> None:
+    app, held = FastAPI(), []
+    add_error_handlers(app)
+
+    def refuse() -> None:
+        document = Document()
+        held.append(weakref.ref(document))
+        try:
+            raise UnacceptableJson("it has too many fields")
+        except UnacceptableJson as error:
+            raise ApiError(400, str(error)) from error
+
+    @app.get("/")
+    async def refused() -> None:
+        await anyio.to_thread.run_sync(refuse)
+
+    async def story() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            assert (await client.get("/")).status_code == 400
+        assert held[0]() is None
+
+    gc.disable()
+    try:
+        anyio.run(story)
+    finally:
+        gc.enable()

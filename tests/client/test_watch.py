@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from eigenwerk import Event
-from eigenwerk.watch import PlainDisplay, describe, duration, printable, watch_on
+from eigenwerk.watch import PlainDisplay, describe, duration, figures, printable, watch_on
+from jobspecs.events import ProgressEvent
 
 EVENTS = [
     Event("1.0-0", "state", {"type": "state", "state": "queued"}),
@@ -72,6 +73,14 @@ def test_a_failure_is_described_with_its_reason() -> None:
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("per_s", "text"), [(314.2, "314"), (10.4, "10"), (3.24, "3.2"), (0.4, "0.4"), (0.0417, "0.042"), (0.0, "0")]
+)
+def test_slow_is_not_shown_as_nothing(per_s: float, text: str) -> None:
+    progress = ProgressEvent(stage="train", step=1, steps_total=2, sequences_per_s=per_s)
+    assert figures(progress) == f"{text} seq/s"
 
 
 def test_nothing_that_steers_a_terminal_is_printed() -> None:

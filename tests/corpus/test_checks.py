@@ -90,6 +90,49 @@ def test_a_model_reads_no_more_than_its_positions_reach(tmp_path: Path, reader: 
     assert any("reads no more" in str(warning) for warning in report.warnings)
 
 
+@pytest.mark.parametrize(
+    ("max_length", "words", "remedy"),
+    [
+        (16, 30, "Raise max_length to 32, or shorten or split long texts."),
+        (
+            16,
+            100,
+            "Raise max_length to 62. The base model reads no more than 62 tokens: shorten or split long texts or ",
+        ),
+        (62, 100, "The base model reads no more than 62 tokens: shorten or split long texts or choose a base model "),
+        (512, 100, "The base model reads no more than 62 tokens: shorten or split long texts or choose a base model "),
+    ],
+)
+def test_no_advice_names_a_length_that_the_base_model_does_not_read(
+    max_length: int, words: int, remedy: str, tmp_path: Path, reader: Reader
+) -> None:
+    rows = [{"text": " ".join(["the"] * words), "label": "ab"[n % 2]} for n in range(60)]
+    report = check(classifier(training={"max_length": max_length}), write(tmp_path / "rows.jsonl", rows), reader)
+    (warning,) = (warning for warning in report.warnings if "will be cut" in warning.message)
+    assert warning.remedy is not None
+    assert warning.remedy.startswith(remedy)
+
+
+def test_no_advice_names_a_length_that_the_spec_does_not_take(tmp_path: Path) -> None:
+    rows = [{"text": "x" * 40_000, "label": "ab"[n % 2]} for n in range(60)]
+    report = check(classifier(), write(tmp_path / "rows.jsonl", rows), Reader.load(tmp_path))
+    (warning,) = (warning for warning in report.warnings if "will be cut" in warning.message)
+    assert warning.remedy is not None
+    assert warning.remedy.startswith("Raise max_length to 8192. max_length takes no more than 8192 tokens:")
+    TrainClassifier.model_validate({"name": "n", **CLASSIFIER, "training": {"max_length": 8192}})
+
+
+def test_advice_is_not_what_the_spec_does_already(tmp_path: Path, reader: Reader) -> None:
+    rows = [{**row, "label": "rare" if n < 4 else "usual"} for n, row in enumerate(labelled(400))]
+    path = write(tmp_path / "rows.jsonl", rows)
+    balanced = check(classifier(training={"class_weights": "balanced"}), path, reader)
+    assert any("very uneven" in warning.message for warning in balanced.warnings)
+    assert not any("balanced" in str(warning) for warning in balanced.warnings)
+    sampled = check(classifier(rows=40), path, reader)
+    assert any("Raise rows" in str(warning) for warning in sampled.warnings)
+    assert not any("Push more rows" in str(warning) for warning in sampled.warnings)
+
+
 def test_the_check_deals_the_rows_exactly_as_the_runner_does(tmp_path: Path, reader: Reader) -> None:
     rows = [*labelled(150), *({"text": f"the town {n}", "label": "odd"} for n in range(20))]
     path, spec = write(tmp_path / "rows.jsonl", rows), classifier(rows=90, validation={"fraction": 0.3, "seed": 5})

@@ -12,7 +12,8 @@ from corpus.checks.confined import check_confined
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
-from corpus.confinement.confinement import Confinement, Overran
+from corpus.confinement.confinement import Confinement
+from corpus.confinement.process import Overran
 from jobspecs.registry import parse_spec
 from storage.tabular import detect_format
 from tests.chat_models import CHATML, write_chat_model

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from corpus.confinement.confinement import Confinement, ConfinementUnavailable, Limits, Overran, Stopped, TaskFailed
+from corpus.confinement.confinement import Confinement, ConfinementUnavailable, Stopped
+from corpus.confinement.process import Limits, Overran, TaskFailed
 from jobspecs.problems import InvalidInput
 
 LIMITS = Limits(cpu_s=20, memory_bytes=1024**3, wall_s=120)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from corpus.conversations import template_process
 from corpus.conversations.chat_template import RenderingError
 from corpus.conversations.template_process import ConfinedTemplate
 from tests.chat_models import CHATML
@@ -35,6 +36,22 @@ def test_a_conversation_past_the_limits_is_refused_and_the_next_one_written(word
         with pytest.raises(RenderingError, match=why):
             template.render([{"role": "user", "content": word}])
         assert "Hi" in template.render(HI)
+    template.close()
+
+
+def test_an_answer_that_is_too_long_is_refused_and_the_next_one_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_process, "ANSWER_BYTES_MAX", 10_000)
+    template = ConfinedTemplate("{{ messages[0].content * 5000 }}", {})
+    with pytest.raises(RenderingError, match="too long an answer"):
+        template.render([{"role": "user", "content": "long"}])
+    assert template.render([{"role": "user", "content": "1"}]) == "1" * 5000
+    template.close()
+
+
+def test_a_process_that_fails_is_said_to_fail() -> None:
+    template = ConfinedTemplate("{{ messages[0].content }}", {})
+    with pytest.raises(RenderingError, match="this model fails"):
+        template.render([{"role": "user"}])
     template.close()
 
 

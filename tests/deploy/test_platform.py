@@ -59,7 +59,7 @@ def project(tmp_path: Path) -> Path:
     """A copy of `deploy` beside stand-ins for the modules that it starts."""
     project = tmp_path / "project"
     shutil.copytree(Path(deploy.__file__).parent, project / "deploy")
-    stand_ins = {"api": _API, "storage/migrate": _MIGRATE}
+    stand_ins = {"api": _API, "storage/migrate": _MIGRATE, "storage/reaching": ""}
     stand_ins |= {f"workers/{name}": _WORKER for name in ("scheduler", "agent", "inference")}
     for name, text in stand_ins.items():
         path = project / f"{name}.py"
@@ -197,6 +197,11 @@ def test_up_uses_the_services_and_the_address_that_are_given_and_restarts_what_n
         ({"EIGENWERK_S3_BUCKET": "mine"}, "but not EIGENWERK_S3_ENDPOINT"),
         ({"EIGENWERK_DATABASE_URL": "mysql://u:secret@h/d"}, "must begin with postgresql://"),
         ({"EIGENWERK_REDIS_URL": "h:6379"}, "must begin with redis://"),
+        ({"EIGENWERK_DATABASE_URL": "postgresql://u:pa/secret@h/d"}, "write each @ : / "),
+        ({"EIGENWERK_DATABASE_URL": "postgresql://u:12/secret@h/d"}, "write each @ : / "),
+        ({"EIGENWERK_DATABASE_URL": "postgresql://u:a@secret@h/d"}, "write each @ : / "),
+        ({"EIGENWERK_REDIS_URL": "redis://:a#secret@h:6379"}, "write each @ : / "),
+        ({"EIGENWERK_REDIS_URL": "redis://h:secret"}, "the port as a number"),
     ],
 )
 def test_a_service_that_cannot_be_used_is_refused_with_the_reason(environment: dict[str, str], words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import pytest
@@ -149,10 +150,35 @@ def test_only_an_ended_job_is_deleted_and_what_it_made_stays(database: Database)
         assert set(work.garbage.claim()) == {f"checkpoints/{job}", f"artifacts/{job}/1", f"artifacts/{job}/2"}
 
 
+def test_nothing_is_forgotten_of_what_a_retry_is_adopting_just_now(database: Database) -> None:
+    manifest = Manifest(artifact="checkpoint", files=(ManifestFile(path="state", bytes=1, sha256="0" * 64),))
+    with database.unit_of_work() as work:
+        retried, retry = submit(work, FrozenInputs()), submit(work, FrozenInputs())
+        work.jobs.assign(retried, "host", lease_s=60)
+        assert work.checkpoints.add(retried, 1, 1, prefix=f"checkpoints/{retried}/1/step-1", manifest=manifest)
+        assert work.jobs.transition(retried, JobState.failed, actor="reaper")
+
+    def forget() -> list[str]:
+        with database.unit_of_work() as work:
+            return [row.prefix for row in work.checkpoints.forget(retried, keep=0)]
+
+    def waits(work: UnitOfWork) -> bool:
+        return bool(work.session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.unit_of_work() as work:
+            assert work.removal.uses_of_job(retried) == []
+            assert work.checkpoints.adopt(retried, retry) == 1
+            forgetting = pool.submit(forget)
+            while not forgetting.done() and not waits(work):
+                pass
+        assert forgetting.result() == [], "the retry names it now"
+
+
 def test_garbage_is_claimed_once_and_later_again_and_nobody_takes_it_back_then(database: Database) -> None:
     with database.unit_of_work() as work:
         work.garbage.add("datasets/a", bytes_total=5)
-        work.garbage.add("datasets/b", bytes_total=7, after_s=60)
+        work.garbage.add("datasets/b", bytes_total=7, after_s=86_400)  # as a push does
     with database.unit_of_work() as work:
         assert work.garbage.claim() == ["datasets/a"]
         assert work.garbage.claim() == []

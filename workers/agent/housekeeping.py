@@ -17,8 +17,10 @@ from uuid import UUID
 from jobspecs.manifest import Manifest
 from storage.database import Database, DatabaseUnavailable
 from storage.objects import ObjectStore, ObjectStoreError
+from storage.repositories.garbage import SETTLED_S
 from storage.settings import Settings
 from workers.agent.retention import Retention, apply_retention
+from workers.agent.unnamed import UnnamedSweep
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +30,6 @@ SWEEP_EVERY_S = 3600.0
 GARBAGE_EVERY_S = 15.0
 #: A multipart upload that was begun longer ago than this is not running any more.
 UPLOAD_STALE = timedelta(hours=24)
-#: Seconds after a job's end in which files of its broken attempts may still arrive; they are looked for again.
-SETTLED_S = 3600.0
 #: Jobs read at once.
 PAGE_JOBS = 200
 #: An import that was begun longer ago than this is given up.
@@ -40,7 +40,8 @@ IMPORT_STALE = timedelta(days=7)
 class Swept:
     """How many of each were deleted; of garbage, checkpoints and attempts, the objects.
 
-    `old`: versions that retention deleted, and jobs whose events it did.
+    `unnamed`: prefixes that nothing names, found in the store and written down as garbage. `old`: versions that
+    retention deleted, and jobs whose events it did.
     """
 
     garbage: int
@@ -48,6 +49,7 @@ class Swept:
     attempts: int
     uploads: int
     imports: int
+    unnamed: int
     old: int
 
 
@@ -66,6 +68,7 @@ class Housekeeper:
         self._store = store
         self._checkpoints_kept_s = checkpoints_kept_s
         self._retention = retention or Retention()
+        self._unnamed = UnnamedSweep(database, store)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
 
@@ -88,6 +91,7 @@ class Housekeeper:
             attempts=self._sweep_attempts(),
             uploads=self._sweep_uploads(now - UPLOAD_STALE),
             imports=self._sweep_imports(),
+            unnamed=self._unnamed.run(now),
             old=apply_retention(self._database, self._retention),
         )
 
@@ -173,6 +177,7 @@ class Housekeeper:
             self._store.delete(f"models/{import_id}")
             with self._database.unit_of_work() as work:
                 work.models.forget_import(import_id)
+                work.garbage.add(f"models/{import_id}", bytes_total=0)  # a file of it may be on its way still
         return len(given_up)
 
 

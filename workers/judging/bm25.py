@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.judging.bootstrap import Between, no_stop
+from workers.judging.waiting import waited_for
 
 Scores = npt.NDArray[np.float32]
 
@@ -40,9 +41,11 @@ def _words(texts: Sequence[str]) -> list[list[str]]:
 
 
 def pair_scores(queries: Sequence[str], passages: Sequence[str], between: Between = no_stop) -> Scores:
-    """Scores (N,) of N pairs, over an index of all their passages. `between` is called between two queries."""
+    """Scores (N,) of N pairs, over an index of all their passages. `between` is called between two queries, and all
+    the time while the index is made.
+    """
     corpus = {passage: place for place, passage in enumerate(dict.fromkeys(passages))}
-    index = Bm25(list(corpus))
+    index = waited_for(lambda: Bm25(list(corpus)), between)
     rows: dict[str, list[int]] = {}
     for row, query in enumerate(queries):
         rows.setdefault(query, []).append(row)

@@ -20,6 +20,7 @@ from workers.judging.bm25 import Bm25
 from workers.judging.bootstrap import Between, bootstrapped_means, no_stop
 from workers.judging.ranking_verdict import RankingVerdict, compare_systems, judge_correlations, spearman
 from workers.judging.search import MEASURES, NDCG, Relevance, Scores, search_measures
+from workers.judging.waiting import waited_for
 from workers.local_models.tokens import Int64s
 
 TRAINED, BASE, BM25, TF_IDF = "trained", "base model", "BM25", "TF-IDF cosine"
@@ -60,8 +61,8 @@ class Exam:
     ) -> tuple[str, npt.NDArray[Any]]:
         """Name and answers of the cheap system that only sees words."""
         if not isinstance(self.truth, Search):
-            return TF_IDF, self._tf_idf(training_texts)
-        index = Bm25(self.candidates)
+            return TF_IDF, waited_for(lambda: self._tf_idf(training_texts), between)
+        index = waited_for(lambda: Bm25(self.candidates), between)
         return BM25, self._search(
             self.truth,
             lambda start, stop: np.stack([index.scores(query) for query in self.queries[start:stop]]),

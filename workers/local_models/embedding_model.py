@@ -108,9 +108,10 @@ class EmbeddingModel:
         limit = min(max_tokens or self.max_tokens, self.max_tokens)
         return tokenize(self.tokenizer, prepared, limit, between_chunks, special_tokens=not self.static)
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text with its special tokens, before any cut."""
-        prepared = [text.lower() for text in texts] if self.lowercase else texts
+    def count_tokens(self, texts: Sequence[str], *, prompt_name: str | None = None) -> list[int]:
+        """Tokens of each text with its prompt and special tokens, before any cut."""
+        prompt = self.prompt(prompt_name)
+        prepared = [(prompt + text).lower() if self.lowercase else prompt + text for text in texts]
         whole = tokenize(self.tokenizer, prepared, 1 << 30, special_tokens=not self.static)
         return [int(length) for length in whole.lengths]
 

@@ -59,6 +59,16 @@ class RankingModel:
         """Tokens that each pair takes, special tokens included, after cutting."""
         return [int(length) for length in self.tokenize(pairs).lengths]
 
+    def count_whole_tokens(self, pairs: Sequence[Pair]) -> list[int]:
+        """As `count_tokens`, before any cut."""
+        return [int(length) for length in tokenize_pairs(self._loaded.tokenizer, pairs, 1 << 30, types=False).lengths]
+
+    def cut_texts(self, texts: Sequence[str], max_tokens: int) -> list[str]:
+        """Texts without what is behind their first `max_tokens` tokens, special ones not counted."""
+        options = {"truncation": True, "max_length": max_tokens, "add_special_tokens": False}
+        found = self._loaded.tokenizer(list(texts), **options, return_offsets_mapping=True)["offset_mapping"]
+        return [text[: spans[-1][1]] if spans else text for text, spans in zip(texts, found, strict=True)]
+
     def tokenize(self, pairs: Sequence[Pair]) -> TokenTable:
         """The pairs as this model reads them."""
         return tokenize_pairs(self._loaded.tokenizer, pairs, self.max_tokens, types=self._loaded.has_types)

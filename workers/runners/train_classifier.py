@@ -44,7 +44,9 @@ def run(context: RunContext) -> Manifest:
     stages.enter("baseline")
     train, held_out = split.train, split.validation
     balanced = spec.training.class_weights == "balanced"
-    baselines = baseline_predictions(train.texts, train.labels, held_out.texts, balanced=balanced)
+    baselines = baseline_predictions(
+        train.texts, train.labels, held_out.texts, balanced=balanced, between=context.check_stop
+    )
     verdict = judge(held_out.labels, held_out.classes, scores.argmax(axis=1), baselines)
     metrics = _metrics(verdict, result)
     for name, value in metrics.items():

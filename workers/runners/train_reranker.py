@@ -105,7 +105,7 @@ def _mined(context: RunContext, spec: TrainReranker, split: PairSplit, device: t
     if spec.positive is not None and spec.negative is None:
         corpus = list(dict.fromkeys(split.train.passages + validation.passages))
         embed = _embedder(context, BI_ENCODER_ROLE, device)
-        validation = pool_candidates(validation, corpus, embed, _POOLED_PER_SYSTEM)
+        validation = pool_candidates(validation, corpus, embed, _POOLED_PER_SYSTEM, context.check_stop)
     return PairSplit(train=train, validation=validation)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -13,6 +14,7 @@ from storage.object_wire import parsed_xml, xml_text
 from storage.objects import ObjectStore, ObjectStoreUnavailable
 from tests.workers.harness import Harness
 from workers.agent.housekeeping import Housekeeper
+from workers.agent.unnamed import UNNAMED_FOR, UnnamedSweep
 
 MANIFEST = Manifest(artifact="checkpoint", files=(ManifestFile(path="state", bytes=1, sha256="0" * 64),))
 
@@ -46,6 +48,31 @@ def end(harness: Harness, job_id: UUID, state: JobState, *, days_ago: int = 0) -
             text("UPDATE jobs SET finished_at = finished_at - make_interval(days => :days) WHERE id = :id"),
             {"id": job_id, "days": days_ago},
         )
+
+
+def arrives_late(harness: Harness, *keys: str) -> None:
+    """Files that arrive after their prefix was deleted go when all has settled, and so does the note about it."""
+    keeper = Housekeeper(harness.database, harness.store)
+    keeper.sweep_garbage()
+    for key in keys:
+        harness.store.put_bytes(key, b"x")
+    assert keeper.sweep_garbage() == 0
+    with harness.database.unit_of_work() as work:
+        earlier = (
+            "UPDATE garbage SET due_at = due_at - interval '2 hours', created_at = created_at - interval '2 hours'"
+        )
+        work.session.execute(text(earlier))
+    assert keeper.sweep_garbage() == len(keys)
+    with harness.database.unit_of_work() as work:
+        assert work.session.scalar(text("SELECT count(*) FROM garbage")) == 0
+
+
+def test_what_a_lost_host_sends_for_a_job_that_was_deleted_goes_too(harness: Harness) -> None:
+    job_id = job_with_checkpoint(harness, "deleted")
+    end(harness, job_id, JobState.failed)
+    with harness.database.unit_of_work() as work:
+        work.removal.delete_job(job_id)
+    arrives_late(harness, f"artifacts/{job_id}/1/state", f"checkpoints/{job_id}/1/step-2/state")
 
 
 def test_checkpoints_stay_for_a_week_after_a_job_failed_and_no_longer_than_its_success(harness: Harness) -> None:
@@ -104,6 +131,7 @@ def test_an_import_that_nobody_completed_goes_after_a_week(harness: Harness) -> 
     assert Housekeeper(harness.database, harness.store).sweep().imports == 1
     assert stored(harness, f"models/{old}") == []
     assert len(stored(harness, f"models/{new}")) == 1
+    arrives_late(harness, f"models/{old}/late")
 
 
 def test_what_broken_attempts_left_goes_once_the_job_has_ended(harness: Harness) -> None:
@@ -193,3 +221,41 @@ def test_a_transfer_that_broke_off_is_dropped_after_a_day_and_a_running_one_is_n
     assert upload_id in {upload.upload_id for upload in harness.store.abandoned_uploads()}
     assert keeper.sweep(datetime.now(UTC) + timedelta(hours=25)).uploads >= 1
     assert upload_id not in {upload.upload_id for upload in harness.store.abandoned_uploads()}
+
+
+def test_what_nothing_names_is_found_in_the_store_and_what_is_or_may_yet_be_named_stays(harness: Harness) -> None:
+    # A bucket of its own: what other tests stored, this database does not name.
+    store = ObjectStore(replace(harness.store.settings, bucket=f"unnamed-{uuid4().hex[:12]}"))
+    store.ensure_bucket()
+    active, ended = (job_with_checkpoint(harness, name) for name in ("active", "ended"))
+    end(harness, ended, JobState.failed)
+    with harness.database.unit_of_work() as work:
+        owner = work.users.ensure("tester")
+        version, gone, pushed = uuid4(), uuid4(), uuid4()
+        work.models.add_version(owner.id, "named", manifest=MANIFEST, prefix=f"models/{version}")
+        started = work.models.start_import(owner.id, "open").id
+        work.garbage.add(f"datasets/{pushed}", bytes_total=1, after_s=86_400)
+    named = [f"models/{version}/state", f"models/{started}/state", f"artifacts/{active}/1/state"]
+    foreign = ["models/readme", "artifacts/backup/1/state"]
+    unnamed = [f"artifacts/{ended}/1/state", f"checkpoints/{gone}/1/step-1/state", f"datasets/{gone}/data.csv"]
+    unnamed += [f"models/{gone}/config.json", f"models/{gone}/state"]
+    for key in (*named, *foreign, *unnamed, f"datasets/{pushed}/data.csv"):
+        store.put_bytes(key, b"xx")
+    now = datetime.now(UTC)
+    assert UnnamedSweep(harness.database, store).run(now + UNNAMED_FOR - timedelta(minutes=5)) == 0, "too young"
+    # In stretches of two objects or a few more, as many as it takes to come round.
+    sweep = UnnamedSweep(harness.database, store, objects_max=2)
+    later = now + UNNAMED_FOR + timedelta(minutes=5)
+    assert sweep.run(later) <= 2
+    stretches = len(list(store.list())) // 2 + 1
+    for _ in range(stretches):
+        sweep.run(later)
+    with harness.database.unit_of_work() as work:
+        found = set(work.session.scalars(text("SELECT prefix FROM garbage"))) - {f"datasets/{pushed}"}
+        expected = {f"artifacts/{ended}/1", f"checkpoints/{gone}/1/step-1", f"datasets/{gone}", f"models/{gone}"}
+        assert found == expected
+        assert work.garbage.bytes_waiting() == 2 * len(unnamed)
+        work.session.execute(text("UPDATE garbage SET due_at = due_at - interval '1 hour'"))
+    Housekeeper(harness.database, store).sweep_garbage()
+    assert {item.key for item in store.list()} == {*named, *foreign, f"datasets/{pushed}/data.csv"}
+    store.close()

@@ -12,10 +12,9 @@ import httpx
 import pytest
 
 from workers.engines.embedded.app import create_app
-from workers.engines.embedded.batching import Batcher
 from workers.engines.embedded.dialects.requests import BODY_BYTES_MAX
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
-from workers.engines.embedded.tasks.classifier import TEXTS_MAX, Scores, ServedClassifier
+from workers.engines.embedded.tasks.classifier import TEXTS_MAX, ServedClassifier
 
 KEY = "correct"
 
@@ -26,15 +25,24 @@ class Label:
     score: float
 
 
-def infer(texts: Sequence[str]) -> list[Scores]:
-    if "crash" in texts:
-        raise RuntimeError("secret detail")
-    return [[Label("long" if len(text) > 3 else "short", 0.75), Label("other", 0.25)] for text in texts]
+class Lengths:
+    """A classifier; a character is a token."""
+
+    labels = ("long", "other")
+    max_tokens = 8
+
+    def classify(self, texts: Sequence[str]) -> list[list[Label]]:
+        if "crash" in texts:
+            raise RuntimeError("secret detail")
+        return [[Label("long" if len(text) > 3 else "short", 0.75), Label("other", 0.25)] for text in texts]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text) for text in texts]
 
 
 @pytest.fixture
 def call() -> Iterator[Any]:
-    served = ServedClassifier(["long", "other"], Batcher(infer), TokenizeRoute(Path("nowhere")))
+    served = ServedClassifier(Lengths(), TokenizeRoute(Path("nowhere")))
     app = create_app("alice/lengths@3", "d" * 64, served, KEY)
 
     def send(method: str, path: str, *, key: str | None = KEY, **options: Any) -> httpx.Response:
@@ -60,6 +68,15 @@ def test_predict_answers_in_the_shape_of_text_embeddings_inference(call: Any) ->
     one = [{"score": 0.75, "label": "short"}, {"score": 0.25, "label": "other"}]
     assert call("POST", "/predict", json={"inputs": "a"}).json() == one
     assert call("POST", "/predict", json={"inputs": [["a"], ["b"]], "truncate": True}).json() == [one, one]
+    assert call("POST", "/predict", json={"inputs": "a", "parameters": {"top_k": 1}}).json() == one[:1]
+
+
+def test_texts_that_were_cut_are_counted(call: Any) -> None:
+    cut = call("POST", "/predict", json={"inputs": [["far too long"], ["a"]], "truncate": True})
+    assert (cut.headers["x-truncated"], cut.headers["x-tokens"]) == ("1", "9")
+    assert "x-truncated" not in call("POST", "/predict", json={"inputs": "a"}).headers
+    assert call("POST", "/classify", json={"inputs": ["far too long"]}).headers["x-truncated"] == "1"
+    assert call("POST", "/classify", json={"inputs": ["far too long"], "truncate": False}).status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -68,7 +85,10 @@ def test_predict_answers_in_the_shape_of_text_embeddings_inference(call: Any) ->
         ({"inputs": ["a", "b"]}, "pairs"),
         ({"inputs": [["a", "b"]]}, "pairs"),
         ({"inputs": "a", "raw_scores": True}, "raw_scores"),
-        ({"inputs": "a", "truncate": False}, "truncate"),
+        ({"inputs": "far too long"}, "12 tokens; this model reads 8"),
+        ({"inputs": [["a"], ["far too long"]], "truncate": False}, "inputs[1]"),
+        ({"inputs": "a", "truncation_direction": "left"}, "truncation_direction"),
+        ({"inputs": "a", "parameters": {"function_to_apply": "sigmoid"}}, "parameters.function_to_apply"),
         ({"inputs": []}, "1 to"),
         ({}, "inputs"),
     ],

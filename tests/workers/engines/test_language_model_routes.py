@@ -91,8 +91,10 @@ def test_completions_continue_the_prompt(call: Any) -> None:
     assert first["text"] == second["text"]
     assert first["text"].startswith("Once upon a time, there was")
     assert (first["index"], second["index"]) == (0, 1)
-    assert len(first["logprobs"]["tokens"]) == 12
-    assert len(first["logprobs"]["top_logprobs"][0]) == 2
+    # <s>, the prompt's four tokens, and the answer's.
+    assert len(first["logprobs"]["tokens"]) == 5 + 12
+    assert "".join(first["logprobs"]["tokens"]) == first["text"]
+    assert len(first["logprobs"]["top_logprobs"][-1]) == 2
     assert document["usage"] == {"prompt_tokens": 5, "completion_tokens": 24, "total_tokens": 29}
 
 
@@ -169,7 +171,18 @@ def test_info_names_the_models_limits(call: Any) -> None:
         ("/v1/completions", {"prompt": "a", "logit_bias": {"5": 1}}, "validation", "logit_bias"),
         ("/generate", {"inputs": "word " * 600}, "validation", "Input validation error"),
         ("/generate", {"inputs": "a", "parameters": {"temperature": 0}}, "validation", "temperature"),
-        ("/generate", {"inputs": "a", "parameters": {"grammar": {}}}, "validation", "grammar"),
+        ("/generate", {"inputs": "a", "parameters": {"grammar": {}}}, "validation", "parameters.grammar: unknown"),
+        ("/generate", {"inputs": "a", "parameters": {"max_tokens": 3}}, "validation", "parameters.max_tokens: unknown"),
+        ("/v1/completions", {"prompt": "a", "stop": ["b", ""]}, "validation", "stop[1]: "),
+        ("/v1/completions", {"prompt": "a", "best_of": 3}, "validation", "best_of"),
+        ("/v1/completions", {"prompt": "a", "max_tokens": 3, "max_completion_tokens": 4}, "validation", "max_tokens"),
+        ("/v1/chat/completions", {"messages": ASK, "top_logprobs": 3}, "validation", "top_logprobs"),
+        (
+            "/v1/chat/completions",
+            {"messages": [*ASK, {"role": "assistant", "content": "", "tool_calls": [{}]}]},
+            "validation",
+            "messages[1].tool_calls",
+        ),
     ],
 )
 def test_what_the_engine_cannot_do_is_refused_with_the_fields_name(
@@ -178,3 +191,44 @@ def test_what_the_engine_cannot_do_is_refused_with_the_fields_name(
     answer = call(path, body)
     assert (answer.status_code, answer.json()["error_type"]) == (422, kind)
     assert word in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("guided_choice", ["ja", "nein"]),
+        ("guided_json", {"type": "object"}),
+        ("structured_outputs", {"choice": ["ja"]}),
+        ("response_format", {"type": "json_object"}),
+        ("functions", [{"name": "f"}]),
+        ("tool_choice", "required"),
+        ("stop_token_ids", [5]),
+        ("min_tokens", 3),
+        ("ignore_eos", True),
+        ("min_p", 0.1),
+        ("typical_p", 0.5),
+        ("bad_words", ["a"]),
+        ("best_of", 2),
+        ("continue_final_message", True),
+        ("chat_template_kwargs", {"enable_thinking": False}),
+        ("prompt_logprobs", 1),
+        ("temprature", 0),
+        ("anything", None),
+    ],
+)
+def test_a_field_that_nothing_reads_is_refused_by_its_name(call: Any, field: str, value: Any) -> None:
+    for path, body in (("/v1/chat/completions", {"messages": ASK}), ("/v1/completions", {"prompt": "a"})):
+        answer = call(path, {**body, **GREEDY, field: value})
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["error"].startswith(f"{field}: ")
+
+
+def test_a_field_that_asks_for_nothing_else_is_taken(call: Any) -> None:
+    idle = {"user": "u", "metadata": {"a": "b"}, "store": True, "guided_json": None, "min_p": 0, "ignore_eos": False}
+    chat = {"tools": [], "tool_choice": "none", "response_format": {"type": "text"}, "service_tier": "auto"}
+    message: dict[str, Any] = {**ASK[0], "refusal": None, "annotations": []}
+    plain = call("/v1/chat/completions", {"messages": ASK, **GREEDY}).json()["choices"]
+    assert call("/v1/chat/completions", {"messages": [message], **GREEDY, **idle, **chat}).json()["choices"] == plain
+    assert call("/v1/completions", {"prompt": "a", **GREEDY, **idle, "suffix": "", "best_of": 1}).status_code == 200
+    parameters = {"watermark": False, "typical_p": 1.0, "grammar": None, "max_new_tokens": 2}
+    assert call("/generate", {"inputs": "a", "parameters": parameters, "options": {}}).status_code == 200

@@ -31,6 +31,8 @@ Ask = Callable[..., httpx.Response]
 KEY = "key"
 NEWS = "good news from the sea"
 LATE = "the train is late"
+#: 102 tokens with [CLS] and [SEP]; the models read 64.
+LONG = "the sea " * 50
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +169,11 @@ def test_similarity_is_the_cosine(embedder: Ask) -> None:
         ("/embed", {"inputs": ["a"] * (TEXTS_MAX + 1)}, "1 to"),
         ("/embed", {"inputs": "a", "prompt_name": "nobody"}, "query"),
         ("/embed", {"inputs": "a", "dimensions": HIDDEN + 1}, str(HIDDEN)),
-        ("/embed", {"inputs": "a", "truncate": False}, "truncate"),
+        ("/embed", {"inputs": LONG}, "102 tokens; this model reads 64"),
+        ("/embed", {"inputs": ["a", LONG], "truncate": False}, "inputs[1]"),
+        ("/embed", {"inputs": "a", "truncation_direction": "left"}, "truncation_direction"),
+        ("/embed", {"inputs": "a", "guided_choice": ["b"]}, "guided_choice"),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b", LONG]}}, "inputs.sentences[1]"),
         ("/embed", {}, "inputs"),
         ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, "sentences"),
         ("/encode", {"inputs": ["a"], "prompt": "query: "}, "prompt"),
@@ -201,6 +207,26 @@ def test_raw_scores_are_the_logits(reranker: Ask) -> None:
     (score,) = reranker("POST", "/rerank", json={"query": "news", "texts": [NEWS]}).json()
     assert score["score"] == pytest.approx(1 / (1 + np.exp(-raw["score"])), abs=1e-6)
     assert "text" not in score
+
+
+def test_a_text_is_cut_where_that_is_wished_and_counted(embedder: Ask, reranker: Ask) -> None:
+    cut = embedder("POST", "/embed", json={"inputs": [LONG, NEWS], "truncate": True})
+    assert (cut.headers["x-truncated"], cut.headers["x-tokens"]) == ("1", str(64 + 7))
+    assert embedder("POST", "/embed", json={"inputs": NEWS, "truncate": False}).status_code == 200
+    # With its prompt a text may be too long that is not without.
+    almost = "sea " * 62
+    assert embedder("POST", "/embed", json={"inputs": almost}).status_code == 200
+    assert embedder("POST", "/embed", json={"inputs": almost, "prompt_name": "query"}).status_code == 422
+    asked = {"query": "news", "texts": [NEWS, LONG]}
+    assert "texts[1]" in reranker("POST", "/rerank", json=asked).json()["error"]
+    assert reranker("POST", "/rerank", json={**asked, "truncate": True}).headers["x-truncated"] == "1"
+
+
+def test_of_each_text_only_so_many_tokens_count_as_are_wished(reranker: Ask) -> None:
+    asked = {"query": "news", "texts": [LONG, "the sea"], "max_tokens_per_text": 2}
+    answer = reranker("POST", "/rerank", json=asked)
+    assert answer.json()[0]["score"] == pytest.approx(answer.json()[1]["score"], abs=1e-6)
+    assert answer.headers["x-tokens"] == str(2 * 6)
 
 
 @pytest.mark.parametrize("body", [{"query": "a", "texts": []}, {"texts": ["a"]}, {"query": "a", "texts": ["b"] * 1025}])

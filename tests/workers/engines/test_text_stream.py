@@ -16,10 +16,10 @@ def pieces(text: str, stop: Sequence[str] = (), prompt: str = "Hi ") -> tuple[li
     stream = TextStream(decode, prompt.encode(), stop)
     shown = []
     for byte in text.encode():
-        shown.append(stream.add(byte))
+        shown.append(stream.show(stream.grow(byte).text))
         if stream.stopped_by is not None:
             return shown, stream.stopped_by
-    return [*shown, stream.end()], None
+    return [*shown, stream.show(stream.finish()) + stream.release()], None
 
 
 def test_a_character_is_shown_once_all_of_its_bytes_are_there() -> None:
@@ -39,5 +39,17 @@ def test_the_first_of_several_stop_strings_counts() -> None:
 
 def test_half_a_character_at_the_end_is_shown_as_such() -> None:
     stream = TextStream(decode, b"x", [])
-    assert stream.add(0xC3) == ""
-    assert stream.end() == "\N{REPLACEMENT CHARACTER}"
+    assert stream.grow(0xC3).text == ""
+    assert stream.finish() == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_text_completes_the_character_that_its_prompt_ends_in() -> None:
+    stream = TextStream(decode, [*b"x", 0xC3])
+    assert [stream.grow(byte).text for byte in (0xA4, *b"z")] == ["ä", "z"]
+
+
+def test_what_other_tokens_would_add_is_told_where_it_is_whole() -> None:
+    stream = TextStream(decode, b"x")
+    assert (stream.would_grow(ord("y")), stream.would_grow(0xC3)) == ("y", None)
+    stream.grow(0xC3)
+    assert stream.would_grow(0xA4) is None

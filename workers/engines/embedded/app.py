@@ -31,7 +31,7 @@ def create_app(model: str, digest: str, served: ServedModel, key: str) -> ASGIAp
         return Response(status_code=200)
 
     async def info(request: Request) -> Response:
-        return JSONResponse({"model_id": model, "model_sha": digest, "auto_truncate": True, **served.info()})
+        return JSONResponse({"model_id": model, "model_sha": digest, "auto_truncate": False, **served.info()})
 
     app = Starlette(
         routes=[*served.routes(), Route("/health", health), Route("/info", info)],

@@ -10,21 +10,20 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from itertools import accumulate
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from workers.engines.embedded.dialects.logprobs import Named, Naming, Placed, Placing, placed_in
 from workers.engines.embedded.dialects.refusals import CONTEXT_LENGTH, refusing
 from workers.engines.embedded.dialects.requests import read
 from workers.engines.embedded.dialects.streaming import EventStream, event, nobody_there, while_connected
-from workers.engines.embedded.generation.answers import Answer, Finish, Step, Written, whole
+from workers.engines.embedded.generation.answers import Answer, End, Finish, Step, Written, whole
 from workers.engines.embedded.generation.generator import Generator
 from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.engines.embedded.generation.requests import ChatRequest, CompletionRequest, Unsupported, Wishes
-from workers.engines.embedded.generation.sampling import Choice
 
 _DONE = "data: [DONE]\n\n"
 
@@ -46,6 +45,7 @@ class OpenAIRoutes:
         with refusing(too_long=CONTEXT_LENGTH):
             body = await read(ChatRequest, request)
             body.check()
+            body.check_messages(self._generator.model.template_knows)
             prompt = await self._generator.encode_chat([message.plain() for message in body.messages])
             answers = self._start(body, [prompt])
         shape = _Chat(body.model or self._name, self._generator.model, bool(body.logprobs))
@@ -60,9 +60,7 @@ class OpenAIRoutes:
                 for prompt in body.prompts
             ]
             answers = self._start(body, prompts)
-        echoes = [self._generator.model.decode(prompt) if body.echo else "" for prompt in prompts]
-        repeated = [echo for echo in echoes for _ in range(body.n or 1)]
-        shape = _Completion(body.model or self._name, self._generator.model, body.logprobs is not None, repeated)
+        shape = _Completion(body.model or self._name, self._generator.model, body.logprobs is not None)
         return await _respond(request, body, answers, shape)
 
     def _known(self, tokens: list[int]) -> list[int]:
@@ -96,7 +94,7 @@ class _Shape:
     prefix, object_name, chunk_name = "", "", ""
 
     def __init__(self, name: str, model: LanguageModel, logprobs: bool) -> None:
-        self.model, self.logprobs = model, logprobs
+        self.naming, self.logprobs = Naming(model), logprobs
         self._head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
 
     def document(self, choices: list[dict[str, Any]], usage: dict[str, int]) -> dict[str, Any]:
@@ -112,7 +110,8 @@ class _Shape:
     def choice(self, index: int, written: Written) -> dict[str, Any]:
         raise NotImplementedError
 
-    def delta(self, step: Step) -> dict[str, Any]:
+    def delta(self, step: Step, placed: Sequence[Placed]) -> dict[str, Any]:
+        """A chunk's choice; `placed`: the tokens of its text."""
         raise NotImplementedError
 
 
@@ -127,76 +126,69 @@ class _Chat(_Shape):
         return {
             "index": index,
             "message": {"role": "assistant", "content": written.text, "refusal": None},
-            "logprobs": self._logprobs(written.choices),
+            "logprobs": self._logprobs(placed_in(written)),
             "finish_reason": _finish_reason(written.end.reason),
         }
 
-    def delta(self, step: Step) -> dict[str, Any]:
+    def delta(self, step: Step, placed: Sequence[Placed]) -> dict[str, Any]:
         return {
             "index": 0,
             "delta": {"content": step.text} if step.text else {},
-            "logprobs": self._logprobs([step.choice]),
+            "logprobs": self._logprobs(placed),
             "finish_reason": _finish_reason(step.end.reason) if step.end else None,
         }
 
-    def _logprobs(self, choices: Sequence[Choice]) -> dict[str, Any] | None:
+    def _logprobs(self, placed: Sequence[Placed]) -> dict[str, Any] | None:
         if not self.logprobs:
             return None
         return {
             "content": [
-                {
-                    **self._token(choice.token, choice.logprob),
-                    "top_logprobs": [self._token(token, logprob) for token, logprob in choice.top],
-                }
-                for choice in choices
+                {**_token(self.naming.chosen(one)), "top_logprobs": [_token(other) for other in self.naming.top(one)]}
+                for one in placed
             ],
             "refusal": None,
         }
-
-    def _token(self, token: int, logprob: float) -> dict[str, Any]:
-        text = self.model.token_text(token)
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
 
 class _Completion(_Shape):
     prefix, object_name, chunk_name = "cmpl", "text_completion", "text_completion"
 
-    def __init__(self, name: str, model: LanguageModel, logprobs: bool, echoes: Sequence[str]) -> None:
-        super().__init__(name, model, logprobs)
-        self._echoes = echoes
-
-    def opening(self) -> list[dict[str, Any]]:
-        echo = {"index": 0, "text": self._echoes[0], "logprobs": None, "finish_reason": None}
-        return [self.chunk([echo])] if self._echoes[0] else []
-
     def choice(self, index: int, written: Written) -> dict[str, Any]:
         return {
             "index": index,
-            "text": self._echoes[index] + written.text,
-            "logprobs": self._logprobs(written.choices),
+            "text": written.text,
+            "logprobs": self._logprobs(placed_in(written)),
             "finish_reason": _finish_reason(written.end.reason),
         }
 
-    def delta(self, step: Step) -> dict[str, Any]:
+    def delta(self, step: Step, placed: Sequence[Placed]) -> dict[str, Any]:
         return {
             "index": 0,
             "text": step.text,
-            "logprobs": self._logprobs([step.choice]),
+            "logprobs": self._logprobs(placed),
             "finish_reason": _finish_reason(step.end.reason) if step.end else None,
         }
 
-    def _logprobs(self, choices: Sequence[Choice]) -> dict[str, Any] | None:
+    def _logprobs(self, placed: Sequence[Placed]) -> dict[str, Any] | None:
         if not self.logprobs:
             return None
-        texts = [self.model.token_text(choice.token) for choice in choices]
         return {
-            "tokens": texts,
-            "token_logprobs": [choice.logprob for choice in choices],
-            "top_logprobs": [
-                {self.model.token_text(token): logprob for token, logprob in choice.top} for choice in choices
-            ],
-            "text_offset": list(accumulate(map(len, texts[:-1]), initial=0)),
+            "tokens": [one.text for one in placed],
+            "token_logprobs": [one.piece.choice.logprob for one in placed],
+            "top_logprobs": [self._top(one) for one in placed],
+            "text_offset": [one.offset for one in placed],
         }
+
+    def _top(self, placed: Placed) -> dict[str, float | None] | None:
+        """Name -> log probability of the best tokens, and of the chosen one where it is none of them."""
+        chosen = self.naming.chosen(placed)
+        if chosen.logprob is None:
+            return None
+        return {named.name: named.logprob for named in self.naming.top(placed)} | {chosen.name: chosen.logprob}
+
+
+def _token(named: Named) -> dict[str, Any]:
+    return {"token": named.name, "logprob": named.logprob, "bytes": list(named.own)}
 
 
 async def _respond(request: Request, body: Wishes, answers: list[Answer], shape: _Shape) -> Response:
@@ -206,7 +198,7 @@ async def _respond(request: Request, body: Wishes, answers: list[Answer], shape:
     if written is None:
         return nobody_there()
     choices = [shape.choice(index, item) for index, item in enumerate(written)]
-    return JSONResponse(shape.document(choices, _usage(written, body.n or 1)))
+    return JSONResponse(shape.document(choices, _usage([item.end for item in written], body.n or 1)))
 
 
 async def _all(answers: Sequence[Answer]) -> list[Written]:
@@ -220,15 +212,14 @@ async def _all(answers: Sequence[Answer]) -> list[Written]:
 async def _events(answer: Answer, shape: _Shape, with_usage: bool) -> AsyncGenerator[str, None]:
     for chunk in shape.opening():
         yield event(chunk)
-    texts, choices = "", []
+    placing = Placing()
     try:
         async for step in answer:
-            choices.append(step.choice)
-            texts += step.text
-            if step.text or step.end or shape.logprobs:
-                yield event(shape.chunk([shape.delta(step)]))
+            placed = placing.take(step)
+            if step.text or step.end or (shape.logprobs and placed):
+                yield event(shape.chunk([shape.delta(step, placed)]))
             if step.end and with_usage:
-                yield event(shape.chunk([], usage=_usage([Written(texts, tuple(choices), step.end)], 1)))
+                yield event(shape.chunk([], usage=_usage([step.end], 1)))
     except Exception:
         # The inference thread has logged it. The status is sent already: only the stream can tell.
         message = "The model failed on this request; the engine's log says why."
@@ -240,10 +231,10 @@ def _finish_reason(reason: Finish) -> str:
     return "length" if reason is Finish.length else "stop"
 
 
-def _usage(written: Sequence[Written], choices: int) -> dict[str, int]:
-    """Tokens; a prompt counts once for all its choices, which follow each other in `written`."""
-    prompt_tokens = sum(item.end.prompt_tokens for item in written[::choices])
-    new_tokens = sum(item.end.new_tokens for item in written)
+def _usage(ends: Sequence[End], choices: int) -> dict[str, int]:
+    """Tokens; a prompt counts once for all its choices, which follow each other in `ends`."""
+    prompt_tokens = sum(end.prompt_tokens for end in ends[::choices])
+    new_tokens = sum(end.new_tokens for end in ends)
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": new_tokens,

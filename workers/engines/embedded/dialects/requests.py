@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from jobspecs.dialects import TEI, Request
+from jobspecs.validation import problems_of
 from workers.engines.embedded.batching import Overloaded
 
 #: Largest request body.
@@ -32,19 +35,21 @@ def invalid(message: str) -> Refused:
     return Refused(422, "Validation", message)
 
 
-class Truncation(BaseModel):
-    """What TEI's requests say about long texts. Here they are always cut at their end."""
+class Truncation(Request):
+    """What TEI's requests say about long texts: unless they may be cut they are refused, as by TEI itself."""
+
+    dialect = TEI
 
     truncate: bool | None = None
     truncation_direction: Literal["right", "left", "Right", "Left"] = "right"
 
     def check(self) -> None:
         """Raises Refused for what the engine doesn't do."""
-        if self.truncate is False or self.truncation_direction.lower() == "left":
-            raise invalid("This engine cuts long texts at their end. Send truncate: true or nothing.")
+        if self.truncation_direction.lower() == "left":
+            raise invalid("truncation_direction: this engine cuts long texts at their end.")
 
 
-async def read(kind: type[Body], request: Request) -> Body:
+async def read(kind: type[Body], request: HttpRequest) -> Body:
     """The request's body. Raises Refused: 413 when it is too large, 422 when it has another shape."""
     return parsed(kind, await content_of(request))
 
@@ -54,12 +59,18 @@ def parsed(kind: type[Body], content: bytes) -> Body:
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise invalid(f"{place or 'body'}: {first['msg'].removeprefix('Value error, ')}") from error
+        first = problems_of(error, _document(content))[0]
+        raise invalid(f"{first.field or 'body'}: {first.message}") from error
 
 
-async def content_of(request: Request) -> bytes:
+def _document(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+async def content_of(request: HttpRequest) -> bytes:
     """The request's whole body. Raises Refused when it is too large."""
     parts, size_bytes = [], 0
     async for chunk in request.stream():
@@ -70,27 +81,22 @@ async def content_of(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def answer(content: Any, *, tokens: int | None = None) -> JSONResponse:
-    """A JSON answer; `tokens`: how many went through the model."""
-    return JSONResponse(content, headers={} if tokens is None else {"x-tokens": str(tokens)})
-
-
 def error_answer(status: int, error_type: str, message: str) -> JSONResponse:
     return JSONResponse({"error": message, "error_type": error_type}, status_code=status)
 
 
-async def refused(request: Request, error: Exception) -> Response:
+async def refused(request: HttpRequest, error: Exception) -> Response:
     """Answers Refused."""
     refusal = cast(Refused, error)
     return error_answer(refusal.status, refusal.error_type, refusal.message)
 
 
-async def overloaded(request: Request, error: Exception) -> Response:
+async def overloaded(request: HttpRequest, error: Exception) -> Response:
     """Answers Overloaded."""
     return error_answer(429, "Overloaded", str(cast(Overloaded, error)))
 
 
-async def failed(request: Request, error: Exception) -> Response:
+async def failed(request: HttpRequest, error: Exception) -> Response:
     """Answers whatever else a model raises."""
     # Starlette logs the traceback; a client learns only that the fault isn't its own.
     return error_answer(424, "Backend", "The model failed on this request; the engine's log says why.")

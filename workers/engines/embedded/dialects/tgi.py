@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from workers.engines.embedded.dialects.logprobs import Named, Naming, Placed, placed_in
 from workers.engines.embedded.dialects.refusals import refusing
 from workers.engines.embedded.dialects.requests import read
 from workers.engines.embedded.dialects.streaming import EventStream, event, nobody_there, while_connected
 from workers.engines.embedded.generation.answers import Answer, End, Finish, Step, whole
 from workers.engines.embedded.generation.generator import Generator
-from workers.engines.embedded.generation.language_model import LanguageModel
-from workers.engines.embedded.generation.requests import GenerateRequest, Parameters, TokenizeRequest
-from workers.engines.embedded.generation.sampling import Choice
+from workers.engines.embedded.generation.requests import GenerateRequest, TokenizeRequest
 
 _PREFIX = "Input validation error: "
 _FINISH_REASONS = {
@@ -30,7 +29,8 @@ class TgiRoutes:
     """The routes of one model."""
 
     def __init__(self, generator: Generator) -> None:
-        self._generator = generator
+        self._generator, self._model = generator, generator.model
+        self._naming = Naming(generator.model)
 
     def routes(self) -> list[Route]:
         return [
@@ -55,7 +55,6 @@ class TgiRoutes:
     async def _started(self, request: Request) -> tuple[GenerateRequest, Answer]:
         with refusing(prefix=_PREFIX):
             body = await read(GenerateRequest, request)
-            body.parameters.check()
             prompt = await self._generator.encode(body.inputs)
             if body.parameters.truncate is not None:
                 prompt = prompt[-body.parameters.truncate :]
@@ -68,11 +67,12 @@ class TgiRoutes:
             return nobody_there()
         document: dict[str, Any] = {"generated_text": _text(body, written.text, written.end)}
         if body.parameters.details:
+            placed = placed_in(written, with_stop=True)
             document["details"] = {
                 **_account(written.end),
                 "prefill": [],
-                "tokens": [_token(self._generator.model, choice) for choice in written.choices],
-                **self._top_tokens(body.parameters, written.choices),
+                "tokens": [self._token(one) for one in placed],
+                **({"top_tokens": [self._top(one) for one in placed]} if body.parameters.top_n_tokens else {}),
             }
         headers = {
             "x-prompt-tokens": str(written.end.prompt_tokens),
@@ -96,7 +96,8 @@ class TgiRoutes:
 
     def _stream_document(self, body: GenerateRequest, step: Step, text: str, number: int) -> dict[str, Any]:
         """`text`: all of it so far. Clients put `token.text` together: it is what can be shown, not the bare token."""
-        token = _token(self._generator.model, step.choice)
+        placed = Placed(step.pieces[-1], step.pieces[-1].text, 0)
+        token = self._token(placed)
         shown = step.text + (step.end.stop or "" if step.end else "")
         document: dict[str, Any] = {
             "index": number,
@@ -106,14 +107,21 @@ class TgiRoutes:
         }
         if step.end and body.parameters.details:
             document["details"] = {**_account(step.end), "input_length": step.end.prompt_tokens}
-        if step.choice.top:
-            document["top_tokens"] = _top(self._generator.model, step.choice)
+        if body.parameters.top_n_tokens:
+            document["top_tokens"] = self._top(placed)
         return document
 
-    def _top_tokens(self, parameters: Parameters, choices: Sequence[Choice]) -> dict[str, Any]:
-        if not parameters.top_n_tokens:
-            return {}
-        return {"top_tokens": [_top(self._generator.model, choice) for choice in choices]}
+    def _token(self, placed: Placed) -> dict[str, Any]:
+        return self._written(self._naming.chosen(placed))
+
+    def _top(self, placed: Placed) -> list[dict[str, Any]]:
+        return [self._written(named) for named in self._naming.top(placed)]
+
+    def _written(self, named: Named) -> dict[str, Any]:
+        """Special tokens are spelled out; the texts of the others make up the text."""
+        special = self._model.is_special(named.token)
+        text = self._model.token_text(named.token) if special else named.name
+        return {"id": named.token, "text": text, "logprob": named.logprob, "special": special}
 
     async def _tokenize(self, request: Request) -> Response:
         with refusing(prefix=_PREFIX):
@@ -135,16 +143,3 @@ def _text(body: GenerateRequest, text: str, end: End) -> str:
 
 def _account(end: End) -> dict[str, Any]:
     return {"finish_reason": _FINISH_REASONS[end.reason], "generated_tokens": end.new_tokens, "seed": end.seed}
-
-
-def _token(model: LanguageModel, choice: Choice) -> dict[str, Any]:
-    return {
-        "id": choice.token,
-        "text": model.token_text(choice.token),
-        "logprob": choice.logprob,
-        "special": model.is_special(choice.token),
-    }
-
-
-def _top(model: LanguageModel, choice: Choice) -> list[dict[str, Any]]:
-    return [_token(model, Choice(token, logprob)) for token, logprob in choice.top]

@@ -6,21 +6,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tokenizers import Tokenizer
 
-from workers.engines.embedded.dialects.requests import Refused, answer, invalid, read
+from jobspecs.dialects import TEI
+from jobspecs.dialects import Request as Asked
+from workers.engines.embedded.dialects.requests import Refused, invalid, read
 
 #: Most texts in one request.
 TEXTS_MAX = 2048
 
 
-class TokenizeBody(BaseModel):
+class TokenizeBody(Asked):
     """POST /tokenize."""
+
+    dialect = TEI
 
     inputs: str | list[str] = Field(max_length=1 << 21)
     add_special_tokens: bool = True
@@ -43,7 +47,7 @@ class TokenizeRoute:
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         if not 1 <= len(texts) <= TEXTS_MAX:
             raise invalid(f"inputs: send 1 to {TEXTS_MAX} texts.")
-        return answer(await run_in_threadpool(self._taken_apart, texts, body.add_special_tokens))
+        return JSONResponse(await run_in_threadpool(self._taken_apart, texts, body.add_special_tokens))
 
     def _taken_apart(self, texts: list[str], add_special_tokens: bool) -> list[list[dict[str, Any]]]:
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)

@@ -31,10 +31,26 @@ class End:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One token more. `text` is what can be shown now: it may lag behind the token, or be empty."""
+class Piece:
+    """A token and its part of the text: the pieces of an answer make up its text, and what a stop string cut off."""
 
     choice: Choice
+    #: Nothing for special tokens, and for those that end within a character: the one that completes it has all of it.
+    text: str
+    #: Whether the text is all of the token, and the token's alone.
+    whole: bool = True
+    #: What each of `choice.top` would have added to the text; None: no whole characters.
+    others: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token more, or several of a prompt that is part of the text.
+
+    `text` is what can be shown now: it may lag behind the tokens, or be empty.
+    """
+
+    pieces: tuple[Piece, ...]
     text: str
     end: End | None = None
 
@@ -76,22 +92,27 @@ class Answer:
 
 @dataclass(frozen=True)
 class Written:
-    """A finished answer. `text` does not hold the stop string."""
+    """A finished answer. `text` does not hold the stop string; the last of `pieces` may go on into it."""
 
     text: str
-    choices: tuple[Choice, ...]
+    pieces: tuple[Piece, ...]
     end: End
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        return tuple(piece.choice for piece in self.pieces)
 
 
 async def whole(answer: Answer) -> Written:
     """The answer once it has ended; it is cancelled when the caller is."""
-    texts, choices = [], []
+    texts: list[str] = []
+    pieces: list[Piece] = []
     try:
         async for step in answer:
             texts.append(step.text)
-            choices.append(step.choice)
+            pieces += step.pieces
             if step.end is not None:
-                return Written("".join(texts), tuple(choices), step.end)
+                return Written("".join(texts), tuple(pieces), step.end)
     finally:
         answer.cancel()
     raise RuntimeError("the answer stopped without an end")

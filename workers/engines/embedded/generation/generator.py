@@ -21,7 +21,7 @@ import torch
 
 from scheduling.estimates.serving import ANSWERS_MAX, CACHED_TOKENS_MAX, PROMPT_TOKENS_PER_STEP
 from workers.engines.embedded.batching import Overloaded, as_exception
-from workers.engines.embedded.generation.answers import Answer, End, Finish, Step
+from workers.engines.embedded.generation.answers import Answer, End, Finish, Piece, Step
 from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.engines.embedded.generation.sampling import Choice, Sampler, Sampling
 from workers.engines.embedded.generation.text_stream import TextStream
@@ -33,6 +33,8 @@ Made = TypeVar("Made")
 
 #: Requests that may wait; beyond it they are refused.
 WAITING_MAX = 128
+#: Tokens of a prompt that are read at once when each needs its logits: 40 MB of them with a vocabulary of 150,000.
+_SCORED_TOKENS_PER_STEP = 64
 #: Tokens of one answer, whatever the request asks for.
 NEW_TOKENS_MAX = 8192
 
@@ -51,6 +53,8 @@ class _Task:
     cache: Any = None
     #: How many tokens of the prompt have been read.
     read: int = 0
+    #: Behind the last token that was read, (vocabulary,), where those of the prompt are asked for.
+    logits: torch.Tensor | None = None
     written: list[int] = field(default_factory=list)
 
     @property
@@ -100,7 +104,7 @@ class Generator:
         """Queues an answer. Raises Overloaded and PromptTooLong. Call it on the event loop that reads the steps."""
         if not 1 <= sampling.max_tokens <= self.room(prompt):
             raise ValueError("max_tokens must be at least 1 and fit into the context")
-        text = TextStream(self.model.decode, prompt, sampling.stop)
+        text = TextStream(self.model.decode, [] if sampling.echo else prompt, sampling.stop)
         task = _Task(Answer(), prompt, sampling, Sampler(sampling, prompt), text)
         with self._changed:
             if len(self._waiting) >= self._waiting_max:
@@ -191,23 +195,28 @@ class Generator:
 
     def _step(self, task: _Task) -> bool:
         """Reads a piece of the prompt or writes a token; False when the answer has ended."""
-        if task.read < len(task.prompt):
-            piece = task.prompt[task.read : task.read + PROMPT_TOKENS_PER_STEP]
-            task.read += len(piece)
-        else:
-            piece = task.written[-1:]
-        logits = self._forward(task, piece)
+        reading = task.read < len(task.prompt)
+        tokens = self._unread(task) if reading else task.written[-1:]
+        logits = self._forward(task, tokens)
+        if reading and task.sampling.echo:
+            task.answer.put(_echoed(task, tokens, logits))
+        task.read += len(tokens) if reading else 0
         if task.read < len(task.prompt):
             return True
-        choice = task.sampler.choose(logits)
+        choice = task.sampler.choose(logits[-1])
         task.written.append(choice.token)
         step = self._judged(task, choice)
         task.answer.put(step)
         return step.end is None
 
+    def _unread(self, task: _Task) -> Sequence[int]:
+        size = _SCORED_TOKENS_PER_STEP if task.sampling.scores_echo else PROMPT_TOKENS_PER_STEP
+        return task.prompt[task.read : task.read + size]
+
     def _forward(self, task: _Task, tokens: Sequence[int]) -> torch.Tensor:
-        """Logits behind the last of these tokens, (vocabulary,)."""
-        options = {"logits_to_keep": 1} if self.model.keeps_last_logits else {}
+        """Logits behind these tokens, (tokens, vocabulary), or only behind the last one, (1, vocabulary)."""
+        scored = task.sampling.scores_echo and not task.written
+        options = {} if scored or not self.model.keeps_last_logits else {"logits_to_keep": 1}
         with torch.inference_mode():
             output = self.model.model(
                 input_ids=torch.tensor([list(tokens)], device=self.model.device),
@@ -216,19 +225,35 @@ class Generator:
                 **options,
             )
         task.cache = output.past_key_values
-        logits: torch.Tensor = output.logits[0, -1]
+        logits: torch.Tensor = output.logits[0]
         return logits
 
     def _judged(self, task: _Task, choice: Choice) -> Step:
         """The step with its text, and with its end when this was the last one."""
-        if choice.token in self.model.end_tokens:
-            return Step(choice, task.text.end(), _end(task, Finish.end_token))
-        text = task.text.add(choice.token)
+        others = tuple(task.text.would_grow(token) for token, _ in choice.top)
+        ended = choice.token in self.model.end_tokens
+        last = ended or len(task.written) >= task.sampling.max_tokens
+        text, whole = ("", True) if ended else task.text.grow(choice.token)
+        rest = task.text.finish() if last else ""
+        piece = Piece(choice, text + rest, whole and not rest, others)
+        shown = task.text.show(piece.text)
         if task.text.stopped_by is not None:
-            return Step(choice, text, _end(task, Finish.stop_string))
-        if len(task.written) >= task.sampling.max_tokens:
-            return Step(choice, text + task.text.end(), _end(task, Finish.length))
-        return Step(choice, text)
+            return Step((piece,), shown, _end(task, Finish.stop_string))
+        if last:
+            reason = Finish.end_token if ended else Finish.length
+            return Step((piece,), shown + task.text.release(), _end(task, reason))
+        return Step((piece,), shown)
+
+
+def _echoed(task: _Task, tokens: Sequence[int], logits: torch.Tensor) -> Step:
+    """Tokens of the prompt as part of the text. No stop string is looked for in them."""
+    pieces = []
+    for place, token in enumerate(tokens):
+        choice = task.sampler.given(task.logits, token)
+        others = tuple(task.text.would_grow(other) for other, _ in choice.top)
+        pieces.append(Piece(choice, *task.text.grow(token), others))
+        task.logits = logits[place] if task.sampling.scores_echo else None
+    return Step(tuple(pieces), "".join(piece.text for piece in pieces))
 
 
 def _end(task: _Task, reason: Finish) -> End:

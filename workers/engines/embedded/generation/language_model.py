@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +29,15 @@ _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safete
 _TOKENIZER = "tokenizer_config.json"
 #: Text that one conversation may become: twice the largest body. Tokenizers read a million characters in a second.
 _RENDERED_CHARS_MAX = 4_000_000
+
+
+#: How tokenizers of SentencePiece's kind name a byte, and how they write a space.
+_BYTE_TOKEN, _SPACE_MARK = re.compile("<0x([0-9A-Fa-f]{2})>"), "\N{LOWER ONE EIGHTH BLOCK}"
+#: GPT-2's alphabet: bytes that are printable stand for themselves, the others for the letters from U+0100 on.
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_BYTES_OF_LETTERS = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(0x100 + place): byte for place, byte in enumerate(byte for byte in range(0x100) if byte not in _PRINTABLE)
+}
 
 
 class NoChatTemplate(Exception):
@@ -127,6 +139,14 @@ class LanguageModel:
             )
         return text
 
+    def template_knows(self, field: str) -> bool:
+        """Whether the model's template speaks of such a field of a message; a model without one is told so later."""
+        return self.template is None or re.search(rf"\b{re.escape(field)}\b", self._template_source) is not None
+
+    @cached_property
+    def _template_source(self) -> str:
+        return str(self.tokenizer.get_chat_template())
+
     def encode_rendered(self, text: str) -> list[int]:
         """The tokens of what a template has written; it writes the special tokens itself."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -138,6 +158,21 @@ class LanguageModel:
     def token_text(self, token: int) -> str:
         """One token by itself, special ones spelled out."""
         return str(self.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for, where it begins or ends within a character."""
+        piece = str(self.tokenizer.convert_ids_to_tokens(token))
+        if named := _BYTE_TOKEN.fullmatch(piece):
+            return bytes([int(named[1], 16)])
+        if self._spells_bytes and all(letter in _BYTES_OF_LETTERS for letter in piece):
+            return bytes(_BYTES_OF_LETTERS[letter] for letter in piece)
+        return piece.replace(_SPACE_MARK, " ").encode()
+
+    @cached_property
+    def _spells_bytes(self) -> bool:
+        """Whether tokens are written in the letters of GPT-2's byte-level alphabet."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        return backend is not None and "ByteLevel" in json.dumps(json.loads(backend.to_str())["decoder"])
 
     def is_special(self, token: int) -> bool:
         return token in self.end_tokens or token in self.tokenizer.all_special_ids

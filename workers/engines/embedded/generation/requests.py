@@ -1,16 +1,27 @@
 """What clients ask of a language model, in OpenAI's shapes and in those of text-generation-inference (TGI) 3.3.
 
-Fields that change nothing here (`user`, `metadata`, ...) are passed over; those that would change the answer and that
-the engine can't honour are refused, so that nobody gets something else than was asked for.
+`jobspecs.dialects` lists the fields that change nothing here (`user`, `metadata`, ...); any other that is not read is
+refused, so that nobody gets something else than was asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from jobspecs.dialects import (
+    OPENAI_CHAT,
+    OPENAI_COMPLETION,
+    OPENAI_MESSAGE,
+    OPENAI_PART,
+    OPENAI_STREAM,
+    TGI,
+    TGI_PARAMETERS,
+    Request,
+)
 from workers.engines.embedded.generation.sampling import Sampling
 
 #: Most choices (`n`) and prompts of one request together.
@@ -27,8 +38,10 @@ class Unsupported(ValueError):
     """A field asks for what this engine doesn't do; the message names the field."""
 
 
-class Part(BaseModel):
+class Part(Request):
     """A piece of a message."""
+
+    dialect = OPENAI_PART
 
     type: Literal["text"]
     text: str
@@ -48,19 +61,19 @@ class Message(BaseModel):
         return {**(self.model_extra or {}), "role": self.role, "content": "".join(part.text for part in parts)}
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Request):
+    dialect = OPENAI_STREAM
+
     include_usage: bool = False
 
 
-class Wishes(BaseModel):
+class Wishes(Request):
     """What chat and completion requests have in common."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
-
     model: str | None = None
-    max_tokens: int | None = Field(
-        default=None, ge=1, validation_alias=AliasChoices("max_completion_tokens", "max_tokens")
-    )
+    max_tokens: int | None = Field(default=None, ge=1)
+    #: OpenAI's newer name of the same.
+    max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=-1)
@@ -72,7 +85,6 @@ class Wishes(BaseModel):
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: dict[str, float] | None = None
 
     @property
     def top(self) -> int:
@@ -85,8 +97,8 @@ class Wishes(BaseModel):
 
     def check(self) -> None:
         """Raises Unsupported."""
-        if self.logit_bias:
-            raise Unsupported("logit_bias: this engine does not change the probabilities of single tokens.")
+        if None not in (asked := (self.max_tokens, self.max_completion_tokens)) and len(set(asked)) > 1:
+            raise Unsupported("max_tokens: this and max_completion_tokens differ. Send one of them.")
         if self.stream and (self.n or 1) > 1:
             raise Unsupported("n: a streamed answer has one choice.")
 
@@ -95,7 +107,7 @@ class Wishes(BaseModel):
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         top_k = self.top_k if self.top_k is not None else int(defaults.get("top_k", 0))
         return Sampling(
-            max_tokens=min(self.max_tokens or room, room),
+            max_tokens=min(self.max_tokens or self.max_completion_tokens or room, room),
             temperature=_first(self.temperature, defaults.get("temperature"), 1.0),
             top_p=_first(self.top_p, defaults.get("top_p"), 1.0),
             top_k=max(0, top_k),
@@ -112,11 +124,11 @@ class Wishes(BaseModel):
 class ChatRequest(Wishes):
     """POST /v1/chat/completions."""
 
+    dialect = OPENAI_CHAT
+
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=_TOP_LOGPROBS_MAX)
-    tools: list[Any] | None = None
-    response_format: dict[str, Any] | None = None
 
     @property
     def top(self) -> int:
@@ -124,24 +136,34 @@ class ChatRequest(Wishes):
 
     def check(self) -> None:
         super().check()
-        if self.tools:
-            raise Unsupported("tools: this engine has no tool calls.")
-        if self.response_format and self.response_format.get("type") != "text":
-            raise Unsupported("response_format: this engine answers in free text only.")
+        if self.top and not self.logprobs:
+            raise Unsupported("top_logprobs: they stand beside log probabilities. Send logprobs: true as well.")
+
+    def check_messages(self, known: Callable[[str], bool]) -> None:
+        """Raises Unsupported for a message with a field that the model's template does not know."""
+        for place, message in enumerate(self.messages):
+            for name, value in (message.model_extra or {}).items():
+                if not OPENAI_MESSAGE.passes_over(name, value) and not known(name):
+                    raise Unsupported(f"messages[{place}].{name}: the model's chat template does not read it.")
 
 
 class CompletionRequest(Wishes):
     """POST /v1/completions. A prompt may be given as the tokens that it consists of."""
 
+    dialect = OPENAI_COMPLETION
+
     prompt: str | list[TokenId] | Annotated[list[str], Field(max_length=CHOICES_MAX)]
     logprobs: int | None = Field(default=None, ge=0, le=_TOP_LOGPROBS_MAX)
     echo: bool | None = None
-    suffix: str | None = None
-    best_of: int | None = None
+    best_of: int | None = Field(default=None, ge=1)
 
     @property
     def top(self) -> int:
         return self.logprobs or 0
+
+    def sampling(self, room: int, defaults: Mapping[str, float], choice: int = 0) -> Sampling:
+        plain = super().sampling(room, defaults, choice)
+        return replace(plain, echo=bool(self.echo), scores_echo=bool(self.echo) and self.logprobs is not None)
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -154,10 +176,8 @@ class CompletionRequest(Wishes):
 
     def check(self) -> None:
         super().check()
-        if self.suffix:
-            raise Unsupported("suffix: this engine continues texts only.")
-        if (self.best_of or 1) > (self.n or 1):
-            raise Unsupported("best_of: this engine gives the choices that it draws.")
+        if self.best_of not in (None, self.n or 1):
+            raise Unsupported("best_of: this engine gives all choices that it draws. Leave it out, or send n as well.")
         choices = len(self.prompts) * (self.n or 1)
         if choices > CHOICES_MAX:
             raise Unsupported(f"n: prompts and choices make {choices} answers; {CHOICES_MAX} at most.")
@@ -165,43 +185,24 @@ class CompletionRequest(Wishes):
             raise Unsupported("prompt: a streamed answer has one prompt.")
 
 
-class Parameters(BaseModel):
+class Parameters(Request):
     """TGI's `parameters`."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
+    dialect = TGI_PARAMETERS
 
-    best_of: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, gt=0, le=100)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     top_k: int | None = Field(default=None, gt=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    typical_p: float | None = None
     do_sample: bool = False
     max_new_tokens: int | None = Field(default=None, ge=1)
     return_full_text: bool | None = None
-    stop: Annotated[list[Stop], Field(max_length=STOPS_MAX)] = []
+    stop: Annotated[list[Stop], Field(max_length=STOPS_MAX)] = Field(default_factory=list)
     truncate: int | None = Field(default=None, ge=1)
-    watermark: bool = False
     details: bool = False
-    decoder_input_details: bool = False
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     top_n_tokens: int | None = Field(default=None, ge=0, le=_TOP_LOGPROBS_MAX)
-    grammar: dict[str, Any] | None = None
-    adapter_id: str | None = None
-
-    def check(self) -> None:
-        """Raises Unsupported."""
-        asked = {
-            "best_of": (self.best_of or 1) > 1,
-            "typical_p": self.typical_p not in (None, 1.0),
-            "watermark": self.watermark,
-            "decoder_input_details": self.decoder_input_details,
-            "grammar": self.grammar is not None,
-            "adapter_id": self.adapter_id is not None,
-        }
-        if named := [name for name, wanted in asked.items() if wanted]:
-            raise Unsupported(f"{named[0]}: this engine does not have it. Leave it out.")
 
     @property
     def draws(self) -> bool:
@@ -223,8 +224,10 @@ class Parameters(BaseModel):
         )
 
 
-class GenerateRequest(BaseModel):
+class GenerateRequest(Request):
     """POST /generate, /generate_stream and /. `stream` is read at / only."""
+
+    dialect = TGI
 
     inputs: str
     # Without any parameters TGI draws; with some it does not, unless they say so.
@@ -232,8 +235,10 @@ class GenerateRequest(BaseModel):
     stream: bool = False
 
 
-class TokenizeRequest(BaseModel):
+class TokenizeRequest(Request):
     """POST /tokenize."""
+
+    dialect = TGI
 
     inputs: str
 

@@ -38,14 +38,21 @@ class Sampling:
     presence_penalty: float = 0.0
     #: How many of the most probable tokens are reported beside each token.
     top_logprobs: int = 0
+    #: The prompt is part of the text.
+    echo: bool = False
+    #: And its tokens have log probabilities too.
+    scores_echo: bool = False
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A token and its log probability (nats) under the model itself, before temperature and cuts."""
+    """A token and its log probability (nats) under the model itself, before temperature and cuts.
+
+    None: nobody asked for it, or nothing is before the token.
+    """
 
     token: int
-    logprob: float
+    logprob: float | None
     #: The most probable tokens, best first.
     top: tuple[tuple[int, float], ...] = ()
 
@@ -68,6 +75,13 @@ class Sampler:
         token = self._draw(self._penalized(plain))
         self._seen.add(token)
         self._written[token] += 1
+        return Choice(token, float(logprobs[token]), self._top(logprobs))
+
+    def given(self, logits: torch.Tensor | None, token: int) -> Choice:
+        """A token that is not chosen but given; `logits`: as in `choose`, of what is before it."""
+        if logits is None:
+            return Choice(token, None)
+        logprobs = torch.log_softmax(logits.detach().to("cpu", torch.float32), dim=-1)
         return Choice(token, float(logprobs[token]), self._top(logprobs))
 
     def _top(self, logprobs: torch.Tensor) -> tuple[tuple[int, float], ...]:

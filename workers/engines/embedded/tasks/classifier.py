@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from jobspecs.dialects import Request as Asked
 from workers.engines.embedded.batching import Batcher
-from workers.engines.embedded.dialects.requests import Truncation, answer, invalid, read
+from workers.engines.embedded.dialects.lengths import Lengths
+from workers.engines.embedded.dialects.requests import Truncation, invalid, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
 from workers.engines.embedded.tasks.served import Batched
 from workers.engines.embedded.tasks.text_classifier import Classifier
@@ -31,18 +33,43 @@ class Score(Protocol):
     def score(self) -> float: ...
 
 
-#: The scores of one text, best first.
-Scores = Sequence[Score]
+class Classified(NamedTuple):
+    """The scores of one text, best first, and how many tokens the text has."""
+
+    scores: Sequence[Score]
+    tokens: int
 
 
-class ClassifyBody(BaseModel):
+class ClassifyingModel(Protocol):
+    """What the routes need of a classifier."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Class names, in the order of the model's outputs."""
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    def classify(self, texts: Sequence[str]) -> Sequence[Sequence[Score]]: ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Before any cut at `max_tokens`."""
+
+
+class ClassifyBody(Asked):
     """POST /classify."""
-
-    model_config = ConfigDict(extra="forbid")
 
     inputs: list[str] = Field(min_length=1, max_length=TEXTS_MAX)
     #: How many labels per text, best first; all of them unless given.
     top_k: int | None = Field(default=None, ge=1)
+    truncate: bool = True
+
+
+class PredictParameters(Asked):
+    """Of Hugging Face's clients."""
+
+    top_k: int | None = Field(default=None, ge=1)
+    function_to_apply: Literal["softmax"] | None = None
 
 
 class PredictBody(Truncation):
@@ -50,22 +77,21 @@ class PredictBody(Truncation):
 
     inputs: str | list[str] | list[list[str]]
     raw_scores: bool = False
+    parameters: PredictParameters = Field(default_factory=PredictParameters)
 
 
-class ServedClassifier(Batched[str, Scores]):
+class ServedClassifier(Batched[str, Classified]):
     """A classifier and its routes."""
 
-    def __init__(self, labels: Sequence[str], batcher: Batcher[str, Scores], tokenize: TokenizeRoute) -> None:
-        super().__init__(batcher)
-        #: Class names, in the order of the model's outputs.
-        self._labels = tuple(labels)
+    def __init__(self, model: ClassifyingModel, tokenize: TokenizeRoute) -> None:
+        self._model = model
         self._tokenize = tokenize
+        super().__init__(Batcher(self._classify_batch))
 
     @classmethod
     def load(cls, order: EngineOrder) -> ServedClassifier:
         """Raises RunFailed(invalid_model) when the artifact is no complete classifier."""
-        classifier = Classifier.load(order.model_dir, order.threads)
-        return cls(classifier.labels, Batcher(classifier.classify), TokenizeRoute(order.model_dir))
+        return cls(Classifier.load(order.model_dir, order.threads), TokenizeRoute(order.model_dir))
 
     def routes(self) -> list[Route]:
         return [
@@ -76,24 +102,39 @@ class ServedClassifier(Batched[str, Scores]):
         ]
 
     def info(self) -> dict[str, Any]:
-        labels = {str(number): label for number, label in enumerate(self._labels)}
-        numbers = {label: number for number, label in enumerate(self._labels)}
+        labels = {str(number): label for number, label in enumerate(self._model.labels)}
+        numbers = {label: number for number, label in enumerate(self._model.labels)}
         return {
             "model_type": {"classifier": {"id2label": labels, "label2id": numbers}},
+            "max_input_length": self._model.max_tokens,
             "max_client_batch_size": TEXTS_MAX,
         }
 
     async def _classify(self, request: Request) -> Response:
         body = await read(ClassifyBody, request)
-        results = await self.batcher.submit(body.inputs)
-        top = [[{"label": score.label, "score": score.score} for score in scores[: body.top_k]] for scores in results]
-        return answer({"results": top})
+        found = await self.batcher.submit(body.inputs)
+        lengths = self._lengths(found)
+        lengths.check("input", truncate=body.truncate)
+        return JSONResponse({"results": _written(found, body.top_k)}, headers=lengths.headers)
 
     async def _predict(self, request: Request) -> Response:
         body = await read(PredictBody, request)
-        results = await self.batcher.submit(_predict_texts(body))
-        found = [[{"score": score.score, "label": score.label} for score in scores] for scores in results]
-        return answer(found[0] if isinstance(body.inputs, str) else found)
+        found = await self.batcher.submit(_predict_texts(body))
+        lengths = self._lengths(found)
+        lengths.check("inputs", truncate=bool(body.truncate))
+        results = _written(found, body.parameters.top_k)
+        return JSONResponse(results[0] if isinstance(body.inputs, str) else results, headers=lengths.headers)
+
+    def _classify_batch(self, texts: Sequence[str]) -> list[Classified]:
+        scores, tokens = self._model.classify(texts), self._model.count_tokens(texts)
+        return [Classified(*found) for found in zip(scores, tokens, strict=True)]
+
+    def _lengths(self, found: Sequence[Classified]) -> Lengths:
+        return Lengths([one.tokens for one in found], self._model.max_tokens)
+
+
+def _written(found: Sequence[Classified], top_k: int | None) -> list[list[dict[str, Any]]]:
+    return [[{"label": score.label, "score": score.score} for score in one.scores[:top_k]] for one in found]
 
 
 def _predict_texts(body: PredictBody) -> list[str]:

@@ -7,14 +7,18 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from jobspecs.dialects import TEI
+from jobspecs.dialects import Request as Asked
 from workers.engines.embedded.batching import Batcher
 from workers.engines.embedded.device import take_device
-from workers.engines.embedded.dialects.requests import Truncation, answer, content_of, invalid, parsed, read
+from workers.engines.embedded.dialects.lengths import Lengths
+from workers.engines.embedded.dialects.refusals import CONTEXT_LENGTH
+from workers.engines.embedded.dialects.requests import Truncation, content_of, invalid, parsed, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
 from workers.engines.embedded.tasks.served import Batched, in_groups
 from workers.engines.interface import EngineOrder
@@ -50,8 +54,8 @@ class EmbeddingModel(Protocol):
     ) -> Vector:
         """One row per text. `after_batch` is told now and then how many are done."""
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Before any cut at `max_tokens`."""
+    def count_tokens(self, texts: Sequence[str], *, prompt_name: str | None = None) -> list[int]:
+        """With the prompt, before any cut at `max_tokens`."""
 
 
 class Wish(NamedTuple):
@@ -63,21 +67,20 @@ class Wish(NamedTuple):
 
 
 class Embedding(NamedTuple):
-    """The vector (D,) of a text, and how many of its tokens the model has seen."""
+    """The vector (D,) of a text, and how many tokens the text has; the model has seen `max_tokens` of them at most."""
 
     vector: Vector
     tokens: int
 
 
-class EncodeBody(BaseModel):
+class EncodeBody(Asked):
     """POST /encode."""
-
-    model_config = ConfigDict(extra="forbid")
 
     inputs: list[str] = Field(min_length=1, max_length=TEXTS_MAX)
     prompt_name: str | None = None
     normalize: bool = True
     dimensions: int | None = Field(default=None, ge=1)
+    truncate: bool = False
 
 
 class EmbedBody(Truncation):
@@ -97,7 +100,7 @@ class EmbedBody(Truncation):
         return value
 
 
-class SimilarityInputs(BaseModel):
+class SimilarityInputs(Asked):
     source_sentence: str
     sentences: list[str] = Field(min_length=1, max_length=TEXTS_MAX - 1)
 
@@ -106,8 +109,10 @@ class SimilarityParameters(Truncation):
     prompt_name: str | None = None
 
 
-class SimilarityBody(BaseModel):
+class SimilarityBody(Asked):
     """POST /similarity."""
+
+    dialect = TEI
 
     inputs: SimilarityInputs
     parameters: SimilarityParameters = SimilarityParameters()
@@ -156,8 +161,10 @@ class ServedEmbedder(Batched[tuple[Wish, str], Embedding]):
     async def _encode(self, request: Request) -> Response:
         body = await read(EncodeBody, request)
         found = await self._embedded(body.inputs, Wish(body.prompt_name, body.normalize, body.dimensions))
+        lengths = self._lengths(found)
+        lengths.check("input", truncate=body.truncate, kind=CONTEXT_LENGTH)
         rows = np.stack([embedding.vector for embedding in found]).astype("<f4")
-        headers = {"x-dimensions": str(rows.shape[1]), "x-tokens": str(_tokens(found))}
+        headers = {"x-dimensions": str(rows.shape[1]), **lengths.headers}
         return Response(rows.tobytes(), media_type="application/octet-stream", headers=headers)
 
     async def _embed(self, request: Request) -> Response:
@@ -178,14 +185,19 @@ class ServedEmbedder(Batched[tuple[Wish, str], Embedding]):
         if not 1 <= len(texts) <= TEXTS_MAX:
             raise invalid(f"inputs: send 1 to {TEXTS_MAX} texts.")
         found = await self._embedded(texts, Wish(body.prompt_name, body.normalize, body.dimensions))
-        return answer([embedding.vector.tolist() for embedding in found], tokens=_tokens(found))
+        lengths = self._lengths(found)
+        lengths.check("inputs", truncate=bool(body.truncate))
+        return JSONResponse([embedding.vector.tolist() for embedding in found], headers=lengths.headers)
 
     async def _answer_similarity(self, body: SimilarityBody) -> Response:
         body.parameters.check()
         texts = [body.inputs.source_sentence, *body.inputs.sentences]
         source, *others = found = await self._embedded(texts, Wish(body.parameters.prompt_name))
+        truncate = bool(body.parameters.truncate)
+        self._lengths([source]).check("inputs.source_sentence", truncate=truncate)
+        self._lengths(others).check("inputs.sentences", truncate=truncate)
         cosines = np.stack([other.vector for other in others]) @ source.vector
-        return answer(cosines.tolist(), tokens=_tokens(found))
+        return JSONResponse(cosines.tolist(), headers=self._lengths(found).headers)
 
     async def _embedded(self, texts: Sequence[str], wish: Wish) -> list[Embedding]:
         if wish.prompt_name is not None and wish.prompt_name not in self._model.prompts:
@@ -206,9 +218,8 @@ class ServedEmbedder(Batched[tuple[Wish, str], Embedding]):
             dimensions=wish.dimensions,
             after_batch=lambda _: self.batcher.note_progress(),
         )
-        seen = [min(tokens, self._model.max_tokens) for tokens in self._model.count_tokens(texts)]
-        return [Embedding(*found) for found in zip(vectors, seen, strict=True)]
+        tokens = self._model.count_tokens(texts, prompt_name=wish.prompt_name)
+        return [Embedding(*found) for found in zip(vectors, tokens, strict=True)]
 
-
-def _tokens(found: Sequence[Embedding]) -> int:
-    return sum(embedding.tokens for embedding in found)
+    def _lengths(self, found: Sequence[Embedding]) -> Lengths:
+        return Lengths([embedding.tokens for embedding in found], self._model.max_tokens)

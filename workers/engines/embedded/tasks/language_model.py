@@ -50,7 +50,6 @@ class ServedLanguageModel:
             "max_input_tokens": model.context_tokens - 1,
             "max_total_tokens": model.context_tokens,
             "max_new_tokens": min(model.context_tokens, NEW_TOKENS_MAX),
-            "auto_truncate": False,
         }
 
     def stuck_s(self) -> float:

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from workers.engines.embedded.batching import Batcher
 from workers.engines.embedded.device import take_device
-from workers.engines.embedded.dialects.requests import Truncation, answer, read
+from workers.engines.embedded.dialects.lengths import Lengths
+from workers.engines.embedded.dialects.requests import Truncation, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
 from workers.engines.embedded.tasks.served import Batched, in_groups
 from workers.engines.interface import EngineOrder
@@ -38,11 +39,21 @@ class RankingModel(Protocol):
     ) -> npt.NDArray[np.float32]:
         """One score per pair, 0 to 1, or the model's logits if `raw`; `after_batch` is told how many are done."""
 
-    def count_tokens(self, pairs: Sequence[Pair]) -> list[int]: ...
+    def count_whole_tokens(self, pairs: Sequence[Pair]) -> list[int]:
+        """Before any cut at `max_tokens`."""
+
+    def cut_texts(self, texts: Sequence[str], max_tokens: int) -> list[str]: ...
+
+
+class Wish(NamedTuple):
+    """How a pair should be scored; `text_tokens`: how many of its text's tokens count."""
+
+    raw: bool
+    text_tokens: int | None = None
 
 
 class Relevance(NamedTuple):
-    """The score of a pair, and how many tokens the pair had."""
+    """The score of a pair, and how many tokens the pair has; the model has seen `max_tokens` of them at most."""
 
     score: float
     tokens: int
@@ -55,9 +66,11 @@ class RerankBody(Truncation):
     texts: list[str] = Field(min_length=1, max_length=TEXTS_MAX)
     raw_scores: bool = False
     return_text: bool = False
+    #: Of each text only so many tokens count, as Cohere's requests can say; not TEI's.
+    max_tokens_per_text: int | None = Field(default=None, ge=1)
 
 
-class ServedReranker(Batched[tuple[bool, Pair], Relevance]):
+class ServedReranker(Batched[tuple[Wish, Pair], Relevance]):
     """A reranker and its routes."""
 
     def __init__(self, model: RankingModel, tokenize: TokenizeRoute) -> None:
@@ -87,9 +100,12 @@ class ServedReranker(Batched[tuple[bool, Pair], Relevance]):
     async def _rerank(self, request: Request) -> Response:
         body = await read(RerankBody, request)
         body.check()
-        found = await self.batcher.submit([(body.raw_scores, (body.query, text)) for text in body.texts])
+        wish = Wish(body.raw_scores, body.max_tokens_per_text)
+        found = await self.batcher.submit([(wish, (body.query, text)) for text in body.texts])
+        lengths = Lengths([relevance.tokens for relevance in found], self._model.max_tokens)
+        lengths.check("texts", truncate=bool(body.truncate))
         ranked = sorted(range(len(found)), key=lambda index: -found[index].score)
-        return answer(
+        return JSONResponse(
             [
                 {
                     "index": index,
@@ -98,15 +114,18 @@ class ServedReranker(Batched[tuple[bool, Pair], Relevance]):
                 }
                 for index in ranked
             ],
-            tokens=sum(relevance.tokens for relevance in found),
+            headers=lengths.headers,
         )
 
-    def _score_batch(self, items: Sequence[tuple[bool, Pair]]) -> list[Relevance]:
+    def _score_batch(self, items: Sequence[tuple[Wish, Pair]]) -> list[Relevance]:
         return in_groups(items, self._score_alike)
 
-    def _score_alike(self, raw: bool, pairs: list[Pair]) -> list[Relevance]:
-        scores = self._model.score_pairs(pairs, raw=raw, after_batch=lambda _: self.batcher.note_progress())
+    def _score_alike(self, wish: Wish, pairs: list[Pair]) -> list[Relevance]:
+        if wish.text_tokens is not None:
+            texts = self._model.cut_texts([text for _, text in pairs], wish.text_tokens)
+            pairs = [(query, text) for (query, _), text in zip(pairs, texts, strict=True)]
+        scores = self._model.score_pairs(pairs, raw=wish.raw, after_batch=lambda _: self.batcher.note_progress())
         return [
             Relevance(float(score), tokens)
-            for score, tokens in zip(scores, self._model.count_tokens(pairs), strict=True)
+            for score, tokens in zip(scores, self._model.count_whole_tokens(pairs), strict=True)
         ]

@@ -44,6 +44,15 @@ class Classifier:
         move_to(loaded.model, device).eval()
         return cls(loaded, device)
 
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of the longest text that is read whole."""
+        return self._loaded.max_tokens
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text with its special tokens, before any cut."""
+        return [int(length) for length in tokenize(self._loaded.tokenizer, texts, 1 << 30).lengths]
+
     def classify(self, texts: Sequence[str]) -> list[list[LabelScore]]:
         """All classes for each text, the most probable first; texts are cut at the length used in training."""
         if not texts:

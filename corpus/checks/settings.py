@@ -1,0 +1,62 @@
+"""What a spec will train with, its defaults included, and whether its learning rate is one that people use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from jobspecs.data_report import Setting
+from jobspecs.kinds.base import SpecBase
+from jobspecs.problems import Problem
+
+#: What is told, in this order, of a spec and its section `training`, as far as the kind has it.
+_TOLD = ("objective", "tuning", "loss_name", "saved_as")
+_TOLD_OF_TRAINING = (
+    *("learning_rate", "schedule", "warmup_fraction", "weight_decay", "epochs", "batch_size"),
+    *("max_length", "class_weights", "optimizer", "loss_on", "beta"),
+)
+_NAMES = {"loss_name": "loss", "saved_as": "output"}
+#: Settings that mean something for these objectives only.
+_OBJECTIVES = {"beta": ("dpo", "kto"), "loss_on": ("sft",)}
+#: The usual learning rates lie between these multiples of the default; one is far out beyond ten times that.
+_USUAL_LOW, _USUAL_HIGH, _FAR = 0.5, 2.5, 10.0
+
+
+def settings_of(spec: SpecBase) -> dict[str, Setting]:
+    """What the job will train with, by name; empty for a kind that does not train."""
+    training = getattr(spec, "training", None)
+    if training is None:
+        return {}
+    objective = getattr(spec, "objective", None)
+    told: dict[str, Any] = {_NAMES.get(name, name): getattr(spec, name, None) for name in _TOLD}
+    for name in _TOLD_OF_TRAINING:
+        if objective is None or objective in _OBJECTIVES.get(name, (objective,)):
+            told[name] = getattr(training, name, None)
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def warnings_of_settings(spec: SpecBase) -> Iterator[Problem]:
+    """A learning rate that is far from those that are used for such a job."""
+    usual = spec.default_learning_rate()
+    rate = getattr(getattr(spec, "training", None), "learning_rate", None)
+    if usual is None or rate is None:
+        return
+    low, high = _USUAL_LOW * usual, _USUAL_HIGH * usual
+    if low / _FAR <= rate <= high * _FAR:
+        return
+    yield Problem(
+        field="training.learning_rate",
+        message=f"{rate:g} is far {'above' if rate > high else 'below'} what is usual for {spec.training_in_words()}: "
+        f"{low:g} to {high:g}. {'Such a job diverges.' if rate > high else 'Such a job hardly learns.'}",
+        remedy=f"Take {usual:g}, the default, unless you know why.",
+    )
+
+
+def largest(spec: SpecBase, field: str) -> int | None:
+    """The greatest value that a field such as `training.max_length` takes; None: there is no bound."""
+    *sections, name = field.split(".")
+    section: Any = spec
+    for part in sections:
+        section = getattr(section, part)
+    bounds = (getattr(bound, "le", None) for bound in type(section).model_fields[name].metadata)
+    return next((bound for bound in bounds if isinstance(bound, int)), None)

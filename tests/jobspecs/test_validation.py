@@ -1,0 +1,115 @@
+"""Refusals name the places of the user's document, whatever pydantic's locations are made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from api.classify.schemas import ClassifyRequest
+from api.deployments.schemas import DeploymentRequest
+from api.embeddings.schemas import EmbeddingsRequest
+from api.generation.schemas import ChatRequest as ApiChatRequest
+from api.generation.schemas import CompletionRequest as ApiCompletionRequest
+from api.rerank.schemas import CohereRequest, RerankRequest
+from jobspecs.registry import SPECS
+from jobspecs.validation import place_in, problems_of
+from workers.engines.embedded.generation.requests import ChatRequest, CompletionRequest, GenerateRequest
+from workers.engines.embedded.tasks.classifier import PredictBody
+from workers.engines.embedded.tasks.embedder import EmbedBody, SimilarityBody
+from workers.engines.embedded.tasks.reranker import RerankBody
+
+BODIES: list[type[BaseModel]] = [
+    *SPECS.values(),
+    *(ChatRequest, CompletionRequest, GenerateRequest, ApiChatRequest, ApiCompletionRequest, DeploymentRequest),
+    *(EmbeddingsRequest, RerankRequest, CohereRequest, ClassifyRequest),
+    *(PredictBody, EmbedBody, SimilarityBody, RerankBody),
+]
+WRONG: list[Any] = [{"?": 1}, [{"?": 1}], [[None]], [""], "", 1.5, True, None, "?" * 300]
+#: A part of a path: a name that schemas have, or the number of an entry.
+NAME = re.compile(r"[A-Za-z_?][A-Za-z0-9_]*(\[\d+\])*")
+
+
+def messages(body: Any, document: Any) -> dict[str | None, str]:
+    try:
+        TypeAdapter(body).validate_python(document)
+    except ValidationError as error:
+        return {problem.field: problem.message for problem in problems_of(error, document)}
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("body", "document", "place", "word"),
+    [
+        (CompletionRequest, {"prompt": "a", "stop": [""]}, "stop[0]", "at least 1 character"),
+        (CompletionRequest, {"prompt": "a", "stop": 3}, "stop", "string or a valid list"),
+        (ChatRequest, {"messages": [{"role": "user", "content": 3}]}, "messages[0].content", "string or a valid list"),
+        (
+            ChatRequest,
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages[0].content[0].text",
+            "missing",
+        ),
+        (EmbeddingsRequest, {"model": "a", "input": []}, "input", "at least 1 item"),
+        (RerankRequest, {"model": "a", "query": "b", "documents": [{}]}, "documents[0].text", "missing"),
+        (GenerateRequest, {"inputs": "a", "parameters": {"watermark": True}}, "parameters.watermark", "nothing here"),
+    ],
+)
+def test_a_place_is_written_as_the_user_would(body: Any, document: Any, place: str, word: str) -> None:
+    found = messages(body, document)
+    assert list(found) == [place]
+    assert word in found[place]
+
+
+def test_a_field_of_the_name_of_an_alternative_is_a_field_all_the_same() -> None:
+    assert place_in({"lora": {"rank": "x"}}, ("lora", "lora", "rank")) == "lora.rank"
+    assert place_in({"stop": ["a", ""]}, ("stop", "list[constrained-str]", 1)) == "stop[1]"
+    assert place_in({"a": 1}, ("b", "c"), missing=True) == "c"
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: f"{body.__module__}.{body.__name__}")
+def test_no_refusal_names_what_is_no_field(body: type[BaseModel]) -> None:
+    schema = body.model_json_schema()
+    names = {"?", *_names(schema)}
+    for path in _paths(schema, schema, 0):
+        for wrong in WRONG:
+            document = _around(path, wrong)
+            for place in messages(body, document):
+                parts = (place or "?").split(".")
+                assert all(NAME.fullmatch(part) for part in parts), place
+                assert all(part.partition("[")[0] in names for part in parts), place
+
+
+def _names(schema: Any) -> Iterator[str]:
+    """Every field that a schema speaks of."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        for value in schema.values():
+            yield from _names(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _names(value)
+
+
+def _paths(schema: Any, root: Any, depth: int) -> Iterator[tuple[str | int, ...]]:
+    """Places of a document, down to four fields deep."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    for alternative in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+        yield from _paths(alternative, root, depth)
+    if depth == 4:
+        return
+    for name, field in schema.get("properties", {}).items():
+        yield (name,)
+        yield from ((name, *rest) for rest in _paths(field, root, depth + 1))
+    if isinstance(schema.get("items"), dict):
+        yield from ((0, *rest) for rest in _paths(schema["items"], root, depth + 1))
+
+
+def _around(path: tuple[str | int, ...], value: Any) -> Any:
+    for part in reversed(path):
+        value = [value] if isinstance(part, int) else {part: value}
+    return value
