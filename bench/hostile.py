@@ -2,7 +2,7 @@
 
 The control is a server that does nothing, asked right before and after each /healthz, so both meet the same machine.
 The worst cases of each kind are sent one by one, then several at once, then by clients that dawdle and leave. A ratio
-of two maxima is coarse: one bad moment of the machine decides it. The stall, /healthz less its slower neighbour, is the
+of two maxima is coarse: one bad moment of the machine decides it. The stall (`tests.hostile.live.Watchdog`) is the
 figure that `tests/api/test_hostile.py` bounds. Memory is the API process's alone, without the children that read files.
 """
 
@@ -29,8 +29,9 @@ from tests.hostile.cases import Case, cases
 from tests.hostile.live import Watchdog, children, control_command, leave_and_dawdle, send, wait_until
 
 AT_ONCE = 4
-#: For a maximum over a maximum, on a machine that does other things too.
-FLOOR = 20.0
+#: For a maximum over a maximum: 0.6 to 1.9 in four runs, whose slowest control took 0.1 to 0.3 s. So one stall of 1.5 s
+#: misses it.
+FLOOR = 5.0
 WORST = (
     "body-many-fields-one-twice/v1/jobs",
     "body-many-fields/v1/jobs",
@@ -74,16 +75,16 @@ def main() -> None:
         [readers] = children(process.pid)
         seconds.clear()
         kept_bytes = memory_bytes(process.pid, "VmRSS")
-        with Watchdog(str(client.base_url), f"http://127.0.0.1:{control_port}") as one_by_one:
+        with Watchdog(str(client.base_url), f"http://127.0.0.1:{control_port}", process.pid) as one_by_one:
             answers = [send(client, case, import_id) for case in worst]
         alone_s = max(seconds)
         with (
-            Watchdog(str(client.base_url), f"http://127.0.0.1:{control_port}") as at_once,
+            Watchdog(str(client.base_url), f"http://127.0.0.1:{control_port}", process.pid) as at_once,
             ThreadPoolExecutor(AT_ONCE) as senders,
         ):
             answers += senders.map(lambda case: send(client, case, import_id), worst)
         slowest_s = max(seconds)
-        with Watchdog(str(client.base_url), f"http://127.0.0.1:{control_port}") as dawdling:
+        with Watchdog(str(client.base_url), f"http://127.0.0.1:{control_port}", process.pid) as dawdling:
             leave_and_dawdle(port, token, readers, lambda: _push(client))
         kept_bytes = memory_bytes(process.pid, "VmRSS") - kept_bytes
         peak_bytes = memory_bytes(process.pid, "VmHWM")

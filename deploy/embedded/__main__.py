@@ -32,7 +32,7 @@ def main() -> int:
         if arguments.command == "up":
             run(Options(arguments.home, arguments.port, arguments.slots, arguments.ready_file))
         if arguments.command == "backup":
-            result = backup(arguments.home, arguments.folder, with_secrets=arguments.with_secrets)
+            result = backup(arguments.home, arguments.folder, with_secrets=arguments.with_secrets, keep=arguments.keep)
         else:
             result = restore(arguments.home, arguments.folder)
         sys.stdout.write(f"{json.dumps(result) if arguments.json else _sentence(arguments.command, result)}\n")
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--ready-file", type=Path, help="a file to write the API's URL to when everything is ready")
     save = commands.add_parser("backup", help="save everything into a folder; the platform may run")
     save.add_argument("--with-secrets", action="store_true", help="with the administrator's token, readable")
+    save.add_argument("--keep", type=_positive, help="remove all but so many backups, the newest, afterwards")
     load = commands.add_parser("restore", help="restore the newest backup of a folder into an empty home")
     for command in (save, load):
         command.add_argument("folder", type=Path)

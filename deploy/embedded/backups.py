@@ -23,19 +23,21 @@ logger = logging.getLogger(__name__)
 _SECRETS = "secrets.json"
 
 
-def backup(home_path: Path | None, folder: Path, *, with_secrets: bool) -> dict[str, object]:
+def backup(home_path: Path | None, folder: Path, *, with_secrets: bool, keep: int | None = None) -> dict[str, object]:
     """Saves the platform, running or not, into `folder`; returns what storage says. Raises `EmbeddedError`.
 
-    With `with_secrets` the administrator's token is in the backup, readable; without it, no token is.
+    With `with_secrets` the administrator's token is in the backup, readable; without it, no token is. With `keep` all
+    older backups but so many, this one among them, are removed afterwards.
     """
+    more = [] if keep is None else ["--keep", str(keep)]
     home = open_home(home_path)
     with _services(home) as settings:
         if not with_secrets:
-            return _run("save", folder, settings)
+            return _run("save", folder, settings, *more)
         secrets = home.path / f".{_SECRETS}.backup"
         write_private(secrets, {"admin_token": home.secret("admin_token")})
         try:
-            return _run("save", folder, settings, "--secrets", str(secrets))
+            return _run("save", folder, settings, "--secrets", str(secrets), *more)
         finally:
             secrets.unlink()
 

@@ -59,14 +59,22 @@ def backup(
         bool,
         typer.Option(help="Include the administrator's token, readable. Of other tokens only hashes are saved."),
     ] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Afterwards remove all backups of DIR but the newest N, this one included."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Save the platform of this machine, while it runs or not. Objects that DIR has already are not copied again.
 
-    Example: eigenwerk backup /mnt/backups/eigenwerk
+    Checkpoints are not saved: jobs that are under way start anew when the backup is restored.
+
+    Example: eigenwerk backup /mnt/backups/eigenwerk --keep 7
     """
     flags = (*(["--with-secrets"] if with_secrets else []), *(["--json"] if as_json else []))
-    command = _runner("backup", ("--home", home))
+    command = _runner("backup", ("--home", home), ("--keep", keep))
     os.execv(sys.executable, [*command, *flags, "--", str(folder)])  # noqa: S606
 
 

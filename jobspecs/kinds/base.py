@@ -22,7 +22,10 @@ def parse_duration(value: Any) -> Any:
         match = _DURATION.match(value.strip())
         if match is None:
             raise ValueError(f"{value!r} is not a duration: write 90s, 30m, 2h or 1d")
-        return timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
+        try:
+            return timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
+        except OverflowError:
+            raise ValueError(f"{value[:40]!r} is longer than any duration") from None
     return value
 
 

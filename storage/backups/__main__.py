@@ -22,7 +22,10 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--programs", type=Path, help="a folder with pg_dump and pg_restore, preferred to the host's")
     parser.add_argument("--secrets", type=Path, help="a file that is put into the backup")
+    parser.add_argument("--keep", type=int, help="remove all but so many backups, the newest, after this one")
     arguments = parser.parse_args()
+    if arguments.keep is not None and arguments.keep < 1:
+        parser.error("--keep must be 1 or more")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     settings = Settings.from_environment()
     store = ObjectStore(
@@ -37,7 +40,8 @@ def main() -> int:
     places = {"database_url": settings.database_url, "programs": arguments.programs}
     try:
         if arguments.action == "save":
-            backup, manifest = save(arguments.folder, store=store, secrets=arguments.secrets, **places)
+            options = {"secrets": arguments.secrets, "keep": arguments.keep}
+            backup, manifest = save(arguments.folder, store=store, **options, **places)
         else:
             backup, manifest = restore(arguments.folder, store=store, **places)
     except (BackupError, ObjectStoreError, OSError) as error:

@@ -92,25 +92,52 @@ class Archive:
 
     def newest(self) -> Path:
         """The newest finished backup. Raises BackupError when there is none."""
-        finished = sorted(path.parent for path in self.folder.glob(f"[0-9]*/{MANIFEST}"))
+        finished = self._finished()
         if not finished:
             raise BackupError(f"there is no finished backup in {self.folder}; name the folder given to `backup`")
         return finished[-1]
 
+    def prune(self, keep: int) -> list[Path]:
+        """Removes all but the newest `keep` backups, then the objects that none of those names; returns the backups.
+
+        The caller holds the lock. Raises BackupError, and removes nothing, when the manifest of a kept one is damaged:
+        nobody knows which objects it needs. Broken off, it leaves too much, which the next one removes.
+        """
+        finished = self._finished()
+        removed, kept = finished[:-keep], finished[-keep:]
+        needed = {entry.sha256 for backup in kept for entry in _manifest_of(backup).objects}
+        for backup in removed:
+            # Out of sight first: what is half removed must never be restored.
+            hidden = backup.rename(self.folder / f".{backup.name}.part")
+            synchronise(self.folder)
+            shutil.rmtree(hidden)
+        for path in (self.folder / "objects").glob("*/*"):
+            if path.name not in needed:
+                path.unlink()
+        return removed
+
+    def _finished(self) -> list[Path]:
+        """Oldest first: their names are times."""
+        return sorted(path.parent for path in self.folder.glob(f"[0-9]*/{MANIFEST}"))
+
 
 def read_manifest(backup: Path) -> BackupManifest:
     """Raises BackupError unless the manifest can be understood and the dump is the one that it describes."""
-    try:
-        manifest = BackupManifest.model_validate_json((backup / MANIFEST).read_bytes())
-    except ValidationError as error:
-        raise BackupError(
-            f"{backup / MANIFEST} is damaged ({error.error_count()} errors); use an older backup"
-        ) from error
+    manifest = _manifest_of(backup)
     if manifest.format != FORMAT:
         raise BackupError(f"{backup} is of a newer version of Eigenwerk; restore it with that version")
     if sha256_of(backup / DUMP) != manifest.dump_sha256:
         raise BackupError(f"{backup / DUMP} is damaged: it has not the sha256 of the manifest; use an older backup")
     return manifest
+
+
+def _manifest_of(backup: Path) -> BackupManifest:
+    try:
+        return BackupManifest.model_validate_json((backup / MANIFEST).read_bytes())
+    except ValidationError as error:
+        raise BackupError(
+            f"{backup / MANIFEST} is damaged ({error.error_count()} errors); remove that folder to use an older backup"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:

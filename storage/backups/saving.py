@@ -39,15 +39,23 @@ ORDER BY 1
 #: Dumps that are made in all when objects vanish meanwhile.
 _DUMPS_MAX = 3
 _COPIES_AT_ONCE = 4
+_WITHOUT_CHECKPOINTS = "checkpoints are not in it: a job that is under way now starts anew when this is restored"
 _SAY_EVERY_S = 5.0
 
 
 def save(
-    folder: Path, *, database_url: str, store: ObjectStore, programs: Path | None, secrets: Path | None = None
+    folder: Path,
+    *,
+    database_url: str,
+    store: ObjectStore,
+    programs: Path | None,
+    secrets: Path | None = None,
+    keep: int | None = None,
 ) -> tuple[Path, BackupManifest]:
     """Makes a backup in `folder` and returns where it is. `secrets` is a file that is put into it.
 
-    Raises BackupError; then no backup has been added.
+    When it is finished all but the newest `keep` backups are removed; None: none. Raises BackupError: no backup has
+    been added then, unless a kept one is damaged, which is found after this one was finished.
     """
     archive = Archive(folder)
     with archive.locked():
@@ -71,7 +79,11 @@ def save(
             objects=[entry for entry in named if entry.key not in damaged],
             damaged=sorted(damaged),
         )
-        return archive.finish(draft, manifest), manifest
+        finished = archive.finish(draft, manifest)
+        for removed in archive.prune(keep) if keep is not None else ():
+            log.info("removed %s", removed)
+        log.info("%s", _WITHOUT_CHECKPOINTS)
+        return finished, manifest
 
 
 def _dump(target: Path, database_url: str, programs: Path | None) -> tuple[str, Sequence[BackedUpObject]]:

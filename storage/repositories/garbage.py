@@ -81,9 +81,12 @@ class GarbageRepository:
         """Those of `prefixes` that a row names, or that a running job or import may yet name."""
         found = self.named_by_versions(prefixes)
         found |= set(self._session.scalars(select(CheckpointRow.prefix).where(CheckpointRow.prefix.in_(prefixes))))
-        imports = self._by_id(prefixes, "models")
+        imports, artifacts, checkpoints = (
+            self._by_id(prefixes, room) for room in ("models", "artifacts", "checkpoints")
+        )
         known = self._session.scalars(select(ModelImportRow.id).where(ModelImportRow.id.in_(imports)))
-        jobs = {**self._by_id(prefixes, "artifacts"), **self._by_id(prefixes, "checkpoints")}
+        # One job may have both.
+        jobs = {job_id: artifacts.get(job_id, []) + checkpoints.get(job_id, []) for job_id in artifacts | checkpoints}
         active = select(JobRow.id).where(JobRow.id.in_(jobs), JobRow.state.not_in([str(state) for state in TERMINAL]))
         found |= {prefix for import_id in known for prefix in imports[import_id]}
         return found | {prefix for job_id in self._session.scalars(active) for prefix in jobs[job_id]}

@@ -25,6 +25,7 @@ from tests.hostile.live import (
     resident_bytes,
     send,
     slowness,
+    wait_until,
     warm_up,
 )
 
@@ -32,6 +33,17 @@ from tests.hostile.live import (
 STALL_S, ANSWER_S, END_S = 0.5, 10.0, 10.0
 #: And bytes that the API and the warm parent of its readers may hold more than before, at rest: measured 20 MB.
 KEPT_BYTES = 100_000_000
+
+#: A server that computes for two seconds before its first answer.
+STALLING = """
+import http.server, sys, time
+class Busy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        while time.thread_time() < 2: pass
+        self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
+    def log_message(self, *arguments): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Busy).serve_forever()
+"""
 
 
 @pytest.fixture
@@ -69,7 +81,7 @@ def test_no_request_stops_the_others(api: Api, process: subprocess.Popen[bytes],
         warm_up(client, hostile, import_id)
         [readers] = children(process.pid)
         before_bytes = resident_bytes(process.pid, readers)
-        with Watchdog(url, control_url) as watchdog:
+        with Watchdog(url, control_url, process.pid) as watchdog:
             answers = list(senders.map(lambda case: send(client, case, import_id), hostile))
         leave_and_dawdle(ports[0], token, readers, lambda: push_as_another(api, url))
         kept_bytes = resident_bytes(process.pid, readers) - before_bytes
@@ -90,3 +102,22 @@ def push_as_another(api: Api, url: str) -> None:
     path = f"{url}/v1/datasets/other?file_name=o.csv"
     answer = httpx.put(path, content=b"a,b\n1,2\n", headers=headers, trust_env=False, timeout=60)
     assert answer.status_code == 201, answer.text
+
+
+def test_the_watchdog_sees_what_a_process_does_itself(ports: tuple[int, int]) -> None:
+    with (
+        subprocess.Popen([sys.executable, "-c", STALLING, str(ports[0])]) as stalling,
+        subprocess.Popen(control_command(ports[1])) as control,
+    ):
+        wait_until(lambda: all(listens(port) for port in ports))
+        url, control_url = (f"http://127.0.0.1:{port}" for port in ports)
+        with Watchdog(url, control_url, stalling.pid) as watchdog:
+            wait_until(lambda: len(watchdog.health_s) > 0)
+        stalling.kill()
+        control.kill()
+    assert watchdog.stall_s > STALL_S
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0

@@ -70,9 +70,11 @@ def test_a_running_platform_is_saved_and_restored_into_a_new_home(home: Path, ne
             assert plain.returncode == 0, plain.stderr
             without = Path(json.loads(plain.stdout)["backup"])
             assert not (without / "secrets.json").exists()
-            done = eigenwerk("backup", str(backups), "--home", str(home), "--with-secrets")
+            done = eigenwerk("backup", str(backups), "--home", str(home), "--with-secrets", "--keep", "1")
             assert done.returncode == 0, done.stderr
             assert "1 objects, 0 of them new" in done.stderr
+            assert not without.exists(), "one is kept"
+            assert "starts anew" in done.stderr
             for secret in ("postgres_password", "s3_secret_key", "admin_token"):
                 assert services.home.secret(secret) not in done.stdout + done.stderr
             refused = eigenwerk("restore", str(backups), "--home", str(home))

@@ -81,6 +81,18 @@ def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
     assert "training.learning_rate" in problems_of({**SPEC, "training": {"learning_rate": value}})
 
 
+@pytest.mark.parametrize("duration", ["9999999999999d", "9" * 400 + "s", "90", "2 h", "-1s", "0s", "31d", "1d30m"])
+def test_a_duration_that_is_none_or_too_long_is_refused(duration: str) -> None:
+    assert set(problems_of({**SPEC, "resources": {"max_runtime": duration}})) == {"resources.max_runtime"}
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), (" 2h ", 7200), ("1d", 86_400), (5, 5)])
+def test_a_duration_has_the_length_of_its_unit(text: Any, seconds: float) -> None:
+    spec = parse_spec({**SPEC, "resources": {"max_runtime": text}})
+    assert spec.resources.max_runtime.total_seconds() == seconds
+    assert spec.model_dump(mode="json")["resources"]["max_runtime"] == f"{seconds:g}s"
+
+
 @pytest.mark.parametrize(
     "reference",
     [

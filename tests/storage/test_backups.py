@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -18,7 +19,7 @@ from sqlalchemy import text
 
 from deploy.embedded.postgres_placement import wheel_folder
 from jobspecs.manifest import Manifest, describe_files
-from storage.backups.archive import BackupError
+from storage.backups.archive import Archive, BackupError
 from storage.backups.restoring import restore
 from storage.backups.saving import save
 from storage.database import Database
@@ -273,3 +274,40 @@ def test_a_backup_of_a_newer_version_is_refused_before_anything_is_touched(
     with pytest.raises(BackupError, match="newer version"):
         target.restore(tmp_path / "backups")
     assert list(target.store.list()) == []
+
+
+def test_of_older_backups_as_many_are_kept_as_asked_for_and_the_oldest_of_them_is_whole(
+    database_url: str, database: Database, store: ObjectStore, target: Target, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backups"
+    places: dict[str, Any] = {"database_url": database_url, "store": store, "programs": PROGRAMS}
+    made, digests = [], []
+    for number in range(3):
+        register(database, store, tmp_path / f"m{number}", b"in all", f"only in {number}".encode())
+        made.append(save(folder, **places, keep=2)[0])
+        digests.append({file.name for file in (folder / "objects").glob("*/*")})
+        with database.unit_of_work() as work:
+            work.session.execute(text("DELETE FROM model_versions"))
+    assert sorted(path.parent for path in folder.glob("*/manifest.json")) == made[1:]
+    assert hashlib.sha256(b"only in 0").hexdigest() in digests[1] - digests[2]
+    assert {hashlib.sha256(b"in all").hexdigest(), hashlib.sha256(b"only in 1").hexdigest()} <= digests[2]
+    with pytest.MonkeyPatch.context() as patch:
+        # The oldest that was kept, as if the newer one were lost.
+        patch.setattr(Archive, "newest", lambda _: made[1])
+        assert target.restore(folder) == made[1]
+    assert verified_files(target, tmp_path) == {
+        hashlib.sha256(content).hexdigest() for content in (b"in all", b"only in 1")
+    }
+
+
+def test_nothing_is_removed_while_a_kept_backup_can_not_be_read(
+    database_url: str, database: Database, store: ObjectStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backups"
+    places: dict[str, Any] = {"database_url": database_url, "store": store, "programs": PROGRAMS}
+    register(database, store, tmp_path / "one", b"one")
+    made = [save(folder, **places)[0] for _ in range(2)]
+    (made[1] / "manifest.json").write_text("{}")
+    with pytest.raises(BackupError, match="damaged"):
+        save(folder, **places, keep=2)
+    assert made[0].exists() and len(list((folder / "objects").glob("*/*"))) == 1

@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ ShouldStop = Callable[[], bool]
 
 #: Seconds between two questions to `should_stop` while somebody else fetches the same thing.
 _LOOK_S = 0.2
+#: Files of a model that are fetched, or hashed, side by side: twelve of 0.1 s each come in 0.3 s instead of 1.2 s.
+_FILES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,24 @@ class HostCache:
         self.place_files(model.prefix, model.files, folder, should_stop=should_stop)
 
     def place_files(self, prefix: str, files: Sequence[ManifestFile], folder: Path, *, should_stop: ShouldStop) -> None:
-        """The files of an artifact, which are the objects `<prefix>/<path>`."""
-        for file in files:
-            self._place(f"{prefix}/{file.path}", file, folder / check_relative_path(file.path), should_stop)
+        """The files of an artifact, which are the objects `<prefix>/<path>`; a few at once, and none after an error."""
+        errors: list[BaseException] = []
+
+        def place(file: ManifestFile) -> None:
+            if errors:
+                return
+            try:
+                target = folder / check_relative_path(file.path)
+                self._place(f"{prefix}/{file.path}", file, target, lambda: bool(errors) or should_stop())
+            except BaseException as error:
+                errors.append(error)
+                raise
+
+        with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="place-files") as pool:
+            wait([pool.submit(place, file) for file in files], return_when=FIRST_EXCEPTION)
+            pool.shutdown(wait=True, cancel_futures=True)
+        if errors:
+            raise errors[0]
 
     def place_hub_model(
         self, model: FrozenHubModel, folder: Path, *, should_stop: ShouldStop, endpoint: str | None = None

@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -173,6 +175,50 @@ def test_a_models_files_lie_under_their_paths(cache: HostCache, store: ObjectSto
     )
     cache.place_model(model, tmp_path / "model", should_stop=never)
     assert (tmp_path / "model" / "1_Pooling" / "config.json").read_bytes() == b"1_Pooling/config.json"
+
+
+class _MeetingStore:
+    """A store that gives a file out once three others are being fetched as well; `broken` is none of its objects."""
+
+    def __init__(self, broken: str | None = None) -> None:
+        self._meeting = threading.Barrier(4)
+        self._broken = broken
+        self.asked: list[str] = []
+
+    def download_file(self, key: str, target: Path, *, should_stop: Callable[[], bool], **_: object) -> None:
+        path = key.removeprefix("models/m/")
+        self.asked.append(path)
+        self._meeting.wait(30)
+        if path == self._broken:
+            raise ObjectNotFound(key)
+        while self._broken and not should_stop():
+            time.sleep(0.01)
+        if self._broken:
+            raise TransferStopped(key)
+        target.write_bytes(path.encode())
+
+
+def files_of_a_model(count: int) -> list[ManifestFile]:
+    names = [f"model-{number}.safetensors" for number in range(count)]
+    return [
+        ManifestFile(path=name, bytes=len(name), sha256=hashlib.sha256(name.encode()).hexdigest()) for name in names
+    ]
+
+
+def test_a_models_files_are_fetched_a_few_at_once(tmp_path: Path) -> None:
+    store, files = _MeetingStore(), files_of_a_model(8)
+    cache = HostCache(tmp_path / "cache", cast(ObjectStore, store), bytes_max=1 << 20)
+    cache.place_files("models/m", files, tmp_path / "model", should_stop=never)
+    assert all((tmp_path / "model" / file.path).read_bytes() == file.path.encode() for file in files)
+    assert names_in(tmp_path / "cache") == {file.sha256 for file in files}
+
+
+def test_a_file_that_cannot_be_had_ends_the_others_and_is_the_reason(tmp_path: Path) -> None:
+    store, files = _MeetingStore(broken="model-2.safetensors"), files_of_a_model(12)
+    cache = HostCache(tmp_path / "cache", cast(ObjectStore, store), bytes_max=1 << 20)
+    with pytest.raises(ObjectNotFound):
+        cache.place_files("models/m", files, tmp_path / "model", should_stop=never)
+    assert sorted(store.asked) == [f"model-{number}.safetensors" for number in range(4)]
 
 
 def test_a_download_stops_when_nobody_wants_it_any_more(cache: HostCache, store: ObjectStore, tmp_path: Path) -> None:
