@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from jobspecs.kinds.base import Section, SpecBase
-from jobspecs.kinds.training import Optimization, Validation
+from jobspecs.kinds.training import Optimization, Passes, Validation
 from jobspecs.problems import Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import DatasetReference, ModelReference
@@ -118,7 +118,7 @@ def _drop_default(schema: dict[str, Any]) -> None:
 class LlmTraining(Optimization):
     """Hyperparameters. `batch_size` rows make an optimizer step; cutting them into micro-batches changes no result."""
 
-    epochs: Annotated[float, Field(gt=0, le=1000)] = 1
+    epochs: Passes = 1
     batch_size: int = Field(default=16, ge=1, le=65536, description="rows per optimizer step")
     learning_rate: float = Field(
         default=default_learning_rate("sft", "lora"),

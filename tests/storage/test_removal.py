@@ -178,7 +178,7 @@ def test_nothing_is_forgotten_of_what_a_retry_is_adopting_just_now(database: Dat
 def test_garbage_is_claimed_once_and_later_again_and_nobody_takes_it_back_then(database: Database) -> None:
     with database.unit_of_work() as work:
         work.garbage.add("datasets/a", bytes_total=5)
-        work.garbage.add("datasets/b", bytes_total=7, after_s=60)
+        work.garbage.add("datasets/b", bytes_total=7, after_s=86_400)  # as a push does
     with database.unit_of_work() as work:
         assert work.garbage.claim() == ["datasets/a"]
         assert work.garbage.claim() == []

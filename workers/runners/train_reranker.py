@@ -73,7 +73,7 @@ def run(context: RunContext) -> Manifest:
     manifest = save_model(
         context.output_dir,
         lambda folder: write_reranker(folder, loaded, spec.training.max_length),
-        card=ranking_card(spec, split, verdict),
+        card=ranking_card(spec, split, verdict, result.sentence),
         task="text-ranking",
         metrics=metrics,
         report=_report(split, verdict, result, training_tokens, stages.seconds),
@@ -105,7 +105,7 @@ def _mined(context: RunContext, spec: TrainReranker, split: PairSplit, device: t
     if spec.positive is not None and spec.negative is None:
         corpus = list(dict.fromkeys(split.train.passages + validation.passages))
         embed = _embedder(context, BI_ENCODER_ROLE, device)
-        validation = pool_candidates(validation, corpus, embed, _POOLED_PER_SYSTEM)
+        validation = pool_candidates(validation, corpus, embed, _POOLED_PER_SYSTEM, context.check_stop)
     return PairSplit(train=train, validation=validation)
 
 
@@ -164,10 +164,6 @@ def _report(
             "passages_in_both": split.passages_in_both,
         },
         "tokens_per_pair": float(tokens.lengths.mean()),
-        "training": {
-            "steps": result.steps,
-            "resumed_at_step": result.resumed_at,
-            "sequences_per_s": result.sequences_per_s,
-        },
+        "training": result.as_json(),
         "seconds": dict(seconds),
     }

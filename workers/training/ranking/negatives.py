@@ -9,7 +9,9 @@ import numpy as np
 from jobspecs.kinds.hard_negatives import HardNegatives
 from jobspecs.lifecycle import Reason
 from workers.judging.bm25 import Bm25
+from workers.judging.bootstrap import Between, no_stop
 from workers.judging.ranking_verdict import RELEVANT_MIN
+from workers.judging.waiting import waited_for
 from workers.local_models.tokens import Int64s
 from workers.run.context import RunFailed
 from workers.training.hard_negatives import QUESTIONS_AT_ONCE, Embed, Floats, Side, nearest_negatives
@@ -46,13 +48,16 @@ def mine_negatives(pairs: Pairs, corpus: Sequence[str], embed: Embed, settings: 
     return found
 
 
-def pool_candidates(pairs: Pairs, corpus: Sequence[str], embed: Embed, per_system: int) -> Pairs:
+def pool_candidates(
+    pairs: Pairs, corpus: Sequence[str], embed: Embed, per_system: int, between: Between = no_stop
+) -> Pairs:
     """`pairs` and, for each query, the first passages of BM25 and of the embedder, pooled, with label 0.
 
     As in TREC's pools: what none of the systems finds can't tell them apart, and what only one finds must count too.
+    `between` is called all the time while words are indexed, and may raise to stop.
     """
     taken = known_passages(pairs)
-    vectors, words = embed(corpus, "passage"), Bm25(corpus)
+    vectors, words = embed(corpus, "passage"), waited_for(lambda: Bm25(corpus), between)
     first_rows = [int(rows[0]) for rows in pairs.rows_by_query()]
     pooled: dict[int, list[str]] = {}
     for start in range(0, len(first_rows), QUESTIONS_AT_ONCE):

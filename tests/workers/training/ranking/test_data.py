@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
 from tests.workers.training.ranking.ranking_rows import ranked_rows, write_rows
 from workers.judging.bm25 import Bm25, pair_scores
-from workers.run.context import RunFailed
+from workers.run.context import RunFailed, RunStopped
 from workers.training.batches import QueryPlan
 from workers.training.hard_negatives import Floats
 from workers.training.ranking.data import Pairs, load_pairs, split_by_query
@@ -165,6 +166,21 @@ def test_a_passage_paired_with_the_query_is_never_mined_or_pooled() -> None:
     assert list(mined.passages[2:]) == ["0.8 far", "0.5 farther"]
     pooled = pool_candidates(pairs, CORPUS, by_letter, 2)
     assert "1 query" not in pooled.passages and len(set(pooled.passages)) == len(pooled.passages)
+
+
+def test_pooling_stops_while_words_are_indexed(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr("workers.training.ranking.negatives.Bm25", lambda corpus: released.wait(60))
+
+    def stop() -> None:
+        raise RunStopped
+
+    pairs = Pairs(("1 query",), ("1 answer",), np.array([1], np.float32), np.zeros(1, np.int64))
+    try:
+        with pytest.raises(RunStopped):
+            pool_candidates(pairs, CORPUS, by_letter, 2, stop)
+    finally:
+        released.set()
 
 
 def test_bm25_prefers_rare_shared_words_and_knows_when_there_are_none() -> None:
