@@ -8,7 +8,7 @@ from typing import Any
 
 from corpus.conversations.examples import Message, Tool
 from corpus.conversations.problems import BadRow
-from corpus.conversations.tools import offered_tools
+from corpus.conversations.tool_calls import offered_tools
 from corpus.conversations.transcripts import asks_in_transcript, transcript_turns
 from corpus.conversations.turns import (
     TurnRules,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from corpus.conversations import converting
 from corpus.conversations.column_templates import ColumnTemplate, check_columns, parse_template
 from corpus.conversations.examples import Conversation, Example, Judged, Objective, PlainText, Preference
-from corpus.conversations.tools import COLUMNS as TOOL_COLUMNS
+from corpus.conversations.tool_calls import COLUMNS as TOOL_COLUMNS
 from corpus.conversations.transcripts import is_transcript
 from corpus.conversations.turns import STRICT, TurnRules, checked_conversation, kind_of, tidied, with_system
 from jobspecs.kinds.finetune_llm import ChatData

@@ -11,7 +11,7 @@ from typing import Any
 
 from corpus.conversations.chat_template import ChatTemplate, RenderingError
 from corpus.conversations.examples import Message, Tool, ToolCall
-from corpus.conversations.tools import as_openai
+from corpus.conversations.tool_calls import as_openai
 from corpus.conversations.turns import REASONING
 
 #: Texts that no template writes by itself.

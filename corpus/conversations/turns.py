@@ -9,7 +9,7 @@ from typing import Any, Literal
 from corpus.conversations.examples import Message, Role
 from corpus.conversations.learning_flags import FLAGS, flag_of, with_flags
 from corpus.conversations.problems import BadRow
-from corpus.conversations.tools import calls_of, written_calls
+from corpus.conversations.tool_calls import calls_of, written_calls
 
 #: Every name of a role that is in use, OpenAI's and ShareGPT's.
 ROLES: dict[str, Role] = {
