@@ -107,6 +107,11 @@ class DataReport(_Report):
     refused_kinds: tuple[RefusedKind, ...] = ()
     #: Rows that repeat an earlier one, but for case and spaces.
     duplicates: int = 0
+    #: Usable rows that are left out, because their answers begin after max_length: how many, the first of them, and the
+    #: tokens that the longest needs.
+    unlearnable: int = 0
+    unlearnable_rows: tuple[int, ...] = ()
+    unlearnable_tokens: int = 0
     tokens: TokenLengths | None = None
     held_out: HeldOut | None = None
     #: Rows per class, the largest first; None where there are no classes.

@@ -68,6 +68,9 @@ class Findings:
     refused: int = 0
     refused_rows: list[Problem] = field(default_factory=list)
     #: Reasons to refuse a row, and remarks on rows that can be used, with the rows that they are said of.
+    #: Usable rows, counted from 0, of which nothing is learnt, and the tokens that the longest of them needs.
+    unlearnable: array[int] = field(default_factory=lambda: array("q"))
+    tokens_needed: int = 0
     refusals: dict[tuple[str, str], Occurrences] = field(default_factory=dict)
     remarks: dict[Remark, Occurrences] = field(default_factory=dict)
     lengths: Counter[int] = field(default_factory=Counter)
@@ -87,6 +90,16 @@ class Findings:
         kind = (_without_numbers(problem.field or ""), _without_numbers(problem.message))
         if kind in self.refusals or len(self.refusals) < _KINDS_MAX:
             self.refusals.setdefault(kind, Occurrences(problem)).add(problem.row)
+
+    def leave_out(self, tokens_needed: int) -> None:
+        """The row that was added last teaches nothing within the job's length."""
+        self.unlearnable.append(len(self.numbers) - 1)
+        self.tokens_needed = max(self.tokens_needed, tokens_needed)
+
+    @property
+    def unlearnable_rows(self) -> tuple[int, ...]:
+        """The first of them, as numbers of the data set."""
+        return tuple(self.numbers[at] for at in self.unlearnable[:ROWS_NAMED])
 
     def remark(self, remark: Remark, row: int) -> None:
         if remark in self.remarks or len(self.remarks) < _KINDS_MAX:
@@ -128,13 +141,15 @@ class Findings:
         return dict(sorted(zip(self.groups, counts.tolist(), strict=True), key=lambda item: (-item[1], item[0])))
 
     def held_out(self, split: SplitRows, unit: str) -> HeldOut:
-        """The split's sizes, and which held-out rows are known from training."""
+        """The split's sizes without rows that teach nothing, and which held-out rows are known from training."""
         guarded = np.frombuffer(self.guarded, dtype=np.uint64)
         leaked = split.validation[np.isin(guarded[split.validation], guarded[split.train])]
+        left_out = np.array(self.unlearnable, dtype=np.int64)
+        train, validation = (int((~np.isin(side, left_out)).sum()) for side in (split.train, split.validation))
         return HeldOut(
             unit=unit,
-            train=len(split.train),
-            validation=len(split.validation),
+            train=train,
+            validation=validation,
             leaked=len(leaked),
             first_leaked_row=self.numbers[int(leaked[0])] if len(leaked) else None,
         )

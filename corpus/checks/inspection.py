@@ -62,6 +62,8 @@ def _take(chunk: list[UsableRow | Problem], found: Findings, reader: Reader) -> 
             found.refuse(row)
             continue
         found.add(row.number, row.content, row.guarded, row.group, row.tied)
+        if row.tokens_needed is not None:
+            found.leave_out(row.tokens_needed)
         for remark in row.remarks:
             found.remark(remark, row.number)
         for sequence in row.sequences:
@@ -107,6 +109,9 @@ def _report(
             for kind in sorted(found.refusals.values(), key=lambda kind: -kind.count)
         ),
         duplicates=found.duplicates,
+        unlearnable=len(found.unlearnable),
+        unlearnable_rows=found.unlearnable_rows,
+        unlearnable_tokens=found.tokens_needed,
         tokens=found.token_lengths(validator.unit, reader.tokenizer is not None, max_length),
         held_out=found.held_out(split, validator.split_unit) if split is not None else None,
         classes=dict(islice(classes.items(), CLASSES_SHOWN)) if classes is not None else None,
@@ -115,7 +120,7 @@ def _report(
     )
     return report.model_copy(
         update={
-            "problems": tuple(problems_of(report, problems, validator)),
+            "problems": tuple(problems_of(report, spec, problems, validator, reader.max_tokens)),
             "warnings": (
                 *warnings_of_settings(spec),
                 *warnings_of(report, spec, validator, reader.max_tokens),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from corpus.checks.findings import Findings
 from corpus.checks.reader import Reader
 from corpus.checks.remarks import Remark
 from corpus.checks.rows import CheckedFile, Rows, UsableRow
+from corpus.conversations.cutting import cut, teaches, tokens_needed
 from corpus.conversations.examples import Example, Message
 from corpus.conversations.formats import ChatSource
 from corpus.conversations.identity import content_and_prompt, sequences_of
 from corpus.conversations.reading import read_examples
-from corpus.conversations.rendering import Renderer
+from corpus.conversations.rendering import Rendered, Renderer
 from corpus.conversations.unread import unread_fields
 from corpus.splits import SplitRows, prompt_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
@@ -72,14 +73,23 @@ class LlmData:
     def _row(self, example: Example) -> UsableRow:
         """Raises InvalidInput when the template refuses the turns."""
         content, prompt = content_and_prompt(example)
+        parts = list(self._renderer.example(example).values()) if self._renderer is not None else None
         return UsableRow(
             example.row,
-            self._lengths(example),
+            self._lengths(example, parts),
             content=content,
             guarded=prompt,
             tied=(f"content {content}", prompt),
             remarks=self._remarks(example),
+            tokens_needed=self._tokens_needed(parts or []),
         )
+
+    def _tokens_needed(self, parts: Sequence[Rendered]) -> int | None:
+        """None where the job's length leaves something to learn, or nobody can tell."""
+        length = min(self.max_length, self._reader.max_tokens or self.max_length)
+        if not parts or teaches([piece for part in parts for piece in cut(part, self._spec, length)]):
+            return None
+        return tokens_needed(parts, self._spec)
 
     def _remarks(self, example: Example) -> list[Remark]:
         remarks = [
@@ -92,10 +102,10 @@ class LlmData:
             remarks += [Remark("dataset", message.format(name), remedy) for name in self._renderer.unwritten(example)]
         return remarks
 
-    def _lengths(self, example: Example) -> list[int]:
-        if self._renderer is None:
+    def _lengths(self, example: Example, parts: Sequence[Rendered] | None) -> list[int]:
+        if parts is None:
             return [_estimate(turns) for turns in sequences_of(example)]
-        lengths = [len(rendered.ids) for rendered in self._renderer.example(example).values()]
+        lengths = [len(rendered.ids) for rendered in parts]
         if self._spec.objective != "pretrain":
             return lengths
         # Long texts are not cut but become several sequences.

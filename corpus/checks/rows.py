@@ -40,6 +40,8 @@ class UsableRow:
     #: The first and the last text by which the split ties rows together, exactly as they are.
     tied: tuple[str, str] | None = None
     remarks: Sequence[Remark] = ()
+    #: Tokens from which on something of it is learnt, where the job's length leaves nothing; such rows are left out.
+    tokens_needed: int | None = None
 
 
 #: A Problem is a row that is refused.

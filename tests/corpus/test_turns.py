@@ -246,3 +246,33 @@ def test_refusals_that_repeat_are_counted_and_said_once(tmp_path: Path) -> None:
     report = check(tmp_path, rows, None)
     [kind] = report.refused_kinds
     assert (kind.count, kind.rows) == (30, (1, 2, 3))
+
+
+def long_rows(late: range, count: int = 33) -> list[dict[str, Any]]:
+    return [
+        {"messages": [{**USER, "content": f"{n:03} " + "wort " * (60 if n in late else 2)}, GOOD]} for n in range(count)
+    ]
+
+
+def test_answers_that_begin_after_max_length_are_counted_before_the_job(tmp_path: Path) -> None:
+    training = {"epochs": 1, "batch_size": 4, "max_length": 128}
+    some = check(tmp_path, long_rows(range(3)), CHATML, training=training)
+    assert (some.problems, some.unlearnable, some.unlearnable_rows) == ((), 3, (1, 2, 3))
+    assert some.held_out is not None
+    assert some.held_out.train + some.held_out.validation == 30
+    [warning] = [problem for problem in some.warnings if "will be left out" in problem.message]
+    assert "3 rows (1, 2, 3)" in warning.message
+
+    none = check(tmp_path, long_rows(range(33)), CHATML, training=training)
+    [problem] = none.problems
+    assert (problem.field, problem.row) == ("training.max_length", 1)
+    needed = none.unlearnable_tokens
+    assert f"Raise max_length to {needed}" in str(problem.remedy)
+    mended = {**training, "max_length": needed}
+    assert check(tmp_path, long_rows(range(33)), CHATML, training=mended).unlearnable == 0
+    mended["max_length"] = needed - 1
+    assert check(tmp_path, long_rows(range(33)), CHATML, training=mended).unlearnable == 33
+
+    (tmp_path / "model" / "config.json").write_text('{"max_position_embeddings": 200}')
+    [problem] = check(tmp_path, long_rows(range(33)), CHATML, training=training).problems
+    assert "Raise max_length to 200. The base model reads no more than 200 tokens" in str(problem.remedy)
