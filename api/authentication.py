@@ -7,12 +7,14 @@ action on nothing; repositories keep to those whose things it may touch.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
 
+from api.documented import ErrorAnswer, refusals_of
 from api.errors import ApiError
 from api.parts import Parts
 from api.request_body import StrictRequest
@@ -49,10 +51,16 @@ def public(endpoint: Endpoint) -> Endpoint:
 class GuardedRoute(APIRoute):
     """A route that knows what it does, asks for the token first, and reads JSON strictly."""
 
+    #: What its refusals look like.
+    refusal_model: ClassVar[type[BaseModel]] = ErrorAnswer
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if endpoint not in _DECLARED:
             raise TypeError(f"{path}: declare who may call it, with @requires(...) below the route's decorator")
         self.action = _DECLARED[endpoint]
+        methods = options.get("methods") or ["GET"]
+        refusals = refusals_of(path, methods, self.refusal_model, public=self.action == "public")
+        options["responses"] = {**refusals, **(options.get("responses") or {})}
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
