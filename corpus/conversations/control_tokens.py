@@ -13,7 +13,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-#: Stands in front of a control token that is text. One that people wrote themselves is followed by the second: else theirs,
+#: Stands in front of a control token that is text. One that people wrote is followed by the second: else theirs,
 #: at the end of a text, would turn the template's own token behind it into letters.
 _MARK, _OWN = "\ue0f6", "\ue0f7"
 

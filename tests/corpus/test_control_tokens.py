@@ -48,8 +48,8 @@ def test_a_served_chat_reads_the_same_tokens_as_the_training(tmp_path: Path, con
     assert specials(ids) == 3
 
 
-text = st.lists(
-    st.sampled_from(["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|im_", "end|>", "\ue0f6", "\ue0f7", "x", " "])
+pieces = st.sampled_from(
+    ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|im_", "end|>", "\ue0f6", "\ue0f7", "x", " "]
 )
 
 
