@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from eigenwerk import Client, EigenwerkError, TransferCorrupt
 from eigenwerk.model_folders import check_folder
+from eigenwerk.resources import DatasetVersion
 from eigenwerk.transport import RETRY_DELAYS_S
 from tests.client.documents import (
     JOB_ID,
@@ -348,6 +350,33 @@ def test_a_flipped_bit_never_becomes_a_file(tmp_path: Path) -> None:
     ):
         client.download("newsticker-quality", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_data_set_comes_back_as_it_was_pushed_resumed_checked_and_never_over_another_file(tmp_path: Path) -> None:
+    version = DatasetVersion.model_validate(dataset(bytes=len(WEIGHTS), sha256=hashlib.sha256(WEIGHTS).hexdigest()))
+    ranges: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/v1/datasets/admin/headlines/versions/1/file"
+        ranges.append(request.headers["Range"])
+        return httpx.Response(206, content=WEIGHTS[int(ranges[-1].removeprefix("bytes=").rstrip("-")) :])
+
+    (tmp_path / f".headlines.csv.{version.sha256[:16]}.part").write_bytes(WEIGHTS[:100])
+    with client_of(handler) as client:
+        target = client.download_dataset(version, tmp_path)
+        assert (target, target.read_bytes()) == (tmp_path / "headlines.csv", WEIGHTS)
+        assert ranges == ["bytes=100-"]
+        other = tmp_path / "mine.csv"
+        other.write_text("my own rows")
+        with pytest.raises(EigenwerkError, match="is there already"):
+            client.download_dataset(version, other)
+        assert other.read_text() == "my own rows"
+    with (
+        client_of(lambda _: httpx.Response(200, content=WEIGHTS[::-1])) as client,
+        pytest.raises(TransferCorrupt),
+    ):
+        client.download_dataset(version, tmp_path / "again.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["headlines.csv", "mine.csv"]
 
 
 def test_a_changed_file_is_found_when_the_folder_is_checked(tmp_path: Path) -> None:
