@@ -15,6 +15,7 @@ from fastapi import Header, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from api.byte_ranges import NotSatisfiable, parse_range
+from api.documented import of_type
 from api.errors import ApiError
 from api.metrics import Metrics
 from api.parts import Parts
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 _REDIRECT_LIFE_S = 600
 #: The answers of a route that sends such a file, for its OpenAPI description.
 FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {}}},
+    200: of_type("application/octet-stream", format="binary"),
     206: {},
     302: {},
     304: {},

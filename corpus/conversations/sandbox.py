@@ -32,6 +32,8 @@ class Outcome:
 
     sequences: dict[str, Rendered]
     problem: str | None = None
+    #: Fields that the template does not write.
+    unwritten: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def render(folder: Path, examples: list[dict[str, Any]]) -> Outcomes:
 
 def _outcome(renderer: Renderer, example: Example) -> Outcome:
     try:
-        return Outcome(renderer.example(example))
+        return Outcome(renderer.example(example), unwritten=renderer.unwritten(example))
     except RenderingError as error:
         [problem] = error.problems
         return Outcome({}, f"{problem.message} {problem.remedy}")
