@@ -90,7 +90,7 @@ class ArtifactCalls:
         """The first rows as conversations, and as the registered model will see them if one is named.
 
         `reading`: objective (sft, dpo, orpo, kto, pretrain), format, prompt, completion, text, system as texts with
-        {column} places, and merge_turns (true) and unanswered (drop).
+        {column} places, merge_turns (true), unanswered (drop) and control_tokens (keep, refuse).
         """
         params = given(**{"as": "chat", "rows": rows, "model": model, **reading})
         return ChatPreview.model_validate(

@@ -167,6 +167,9 @@ def preview(
     unanswered: Annotated[
         str | None, typer.Option(help="Turns behind the last answer: refuse or drop.", show_default="refuse")
     ] = None,
+    control_tokens: Annotated[
+        str | None, typer.Option(help="Tokens such as <|im_end|> in texts: text, keep or refuse.", show_default="text")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the first rows of a data set; as conversations with what will be trained marked.
@@ -175,7 +178,7 @@ def preview(
     """
     given = {"prompt": prompt, "completion": completion, "text": text, "system": system}
     given |= {"objective": objective, "format": format_name, "unanswered": unanswered}
-    given |= {"merge_turns": "true" if merge_turns else None}
+    given |= {"merge_turns": "true" if merge_turns else None, "control_tokens": control_tokens}
     reading = {name: value for name, value in given.items() if value is not None}
     with platform() as client:
         if shown is Shown.chat:
