@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from corpus.conversations.examples import Objective, Role
 from corpus.conversations.formats import ChatSource
+from corpus.conversations.rendering import Treatment
 from corpus.conversations.turns import TurnRules
 from jobspecs.problems import Problem
 
@@ -31,9 +32,13 @@ class ChatQuestion:
         unanswered: Annotated[
             Literal["refuse", "drop"], Query(description="what is done with turns behind the last answer")
         ] = "refuse",
+        control_tokens: Annotated[
+            Treatment, Query(description="what is done with control tokens such as <|im_end|> within texts")
+        ] = "text",
     ) -> None:
         self.model = model
         self.objective: Objective = objective
+        self.control_tokens: Treatment = control_tokens
         rules = TurnRules(merge_turns, unanswered)
         self.source = ChatSource(format, prompt, completion, text, system, rules)
 

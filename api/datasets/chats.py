@@ -66,7 +66,9 @@ def preview(
     unread: dict[str, UnreadField] = {}
     all_examples = _counted(converted(rows, recognised, row.file_name, problems.append), unread)
     examples = _first(all_examples, count or _EXAMPLES)
-    rendered = render_confined(parts.confinement, model, examples, should_stop) if model else None
+    rendered = (
+        render_confined(parts.confinement, model, examples, should_stop, question.control_tokens) if model else None
+    )
     outcomes = rendered.examples if rendered else [Outcome({}) for _ in examples]
     return ChatPreview(
         format=recognised.format,

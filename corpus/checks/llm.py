@@ -15,7 +15,7 @@ from corpus.conversations.examples import Example, Message
 from corpus.conversations.formats import ChatSource
 from corpus.conversations.identity import content_and_prompt, sequences_of
 from corpus.conversations.reading import read_examples
-from corpus.conversations.rendering import Rendered, Renderer
+from corpus.conversations.rendering import Rendered, Renderer, Treatment
 from corpus.conversations.unread import unread_fields
 from corpus.splits import SplitRows, prompt_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
@@ -48,7 +48,7 @@ class LlmData:
 
         Bad rows may be skipped; turns that the template refuses still stop the job, as they stop the runner.
         """
-        self._renderer = _renderer(self._reader)
+        self._renderer = _renderer(self._reader, self._spec.data.control_tokens)
         refused: deque[Problem] = deque()
         examples = read_examples(
             file.path,
@@ -100,6 +100,10 @@ class LlmData:
             message = "the model's chat template does not write {}, so it is not learnt."
             remedy = "Write it into the content, or take a model whose template knows it."
             remarks += [Remark("dataset", message.format(name), remedy) for name in self._renderer.unwritten(example)]
+            remarks += [
+                _control_remark(token, self._spec.data.control_tokens)
+                for token in self._renderer.control_tokens(example)
+            ]
         return remarks
 
     def _lengths(self, example: Example, parts: Sequence[Rendered] | None) -> list[int]:
@@ -132,11 +136,19 @@ def _in_order(
     yield from refused
 
 
-def _renderer(reader: Reader) -> Renderer | None:
+def _control_remark(token: str, treatment: Treatment) -> Remark:
+    if treatment == "keep":
+        message = f"texts hold the control token {token}, which is kept: turns end or begin where it stands."
+        return Remark("data.control_tokens", message, "Write control_tokens: text, unless that is meant.")
+    message = f"texts hold the control token {token}, which is read as its letters."
+    return Remark("data.control_tokens", message, "Remove it, or write control_tokens: keep if it is meant as one.")
+
+
+def _renderer(reader: Reader, treatment: Treatment) -> Renderer | None:
     """None without a tokenizer: then tokens are estimated."""
     if reader.tokenizer is None or reader.folder is None:
         return None
-    return Renderer.load(reader.folder, clock=lambda: _STILL)
+    return Renderer.load(reader.folder, clock=lambda: _STILL, treatment=treatment)
 
 
 def _estimate(turns: tuple[Message, ...] | str) -> int:

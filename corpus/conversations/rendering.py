@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
 from corpus.conversations.answers import AnswerFinder, Span
 from corpus.conversations.chat_template import ChatTemplate, Clock, RenderedText, RenderingError
-from corpus.conversations.examples import Conversation, Example, Judged, Message, Preference, Tool, messages_of
+from corpus.conversations.control_tokens import ControlTokens
+from corpus.conversations.examples import (
+    Conversation,
+    Example,
+    Judged,
+    Message,
+    PlainText,
+    Preference,
+    Tool,
+    messages_of,
+)
 from corpus.conversations.model_files import load_template, load_tokenizer
 from corpus.conversations.template_abilities import TemplateAbilities
 
+#: Of control tokens within texts: their letters, what the tokenizer makes of them, or a refusal.
+Treatment = Literal["text", "keep", "refuse"]
 _OTHER_TEMPLATE = "Take a model with another template."
 
 
@@ -44,18 +56,19 @@ def visible(rendered: Rendered) -> str:
 class Renderer:
     """Renders with one model's template and tokenizer. Methods raise RenderingError."""
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, treatment: Treatment = "text") -> None:
+        """`treatment`: of control tokens within texts, as `data.control_tokens` of a spec has it."""
         self.template = template
         self.abilities = TemplateAbilities(template)
         self._tokenizer = tokenizer
-        special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
-        self._special = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True))
+        self._control = ControlTokens(tokenizer)
+        self._treatment = treatment
 
     @classmethod
-    def load(cls, folder: Path, *, clock: Clock = datetime.now) -> Renderer:
+    def load(cls, folder: Path, *, clock: Clock = datetime.now, treatment: Treatment = "text") -> Renderer:
         """From a model folder. A training passes a `clock` that stands still, so that resuming changes no text."""
         tokenizer = load_tokenizer(folder)
-        return cls(tokenizer, load_template(folder, tokenizer, clock))
+        return cls(tokenizer, load_template(folder, tokenizer, clock), treatment)
 
     def example(self, example: Example) -> dict[str, Rendered]:
         """All sequences of an example, by what they are: conversation, text, chosen and rejected, or answer."""
@@ -83,16 +96,45 @@ class Renderer:
         if self.template.marks_answers:
             spans = _chosen_spans(written.generated, messages)
         else:
-            finder = AnswerFinder(lambda turns, prompt=False: write(turns, prompt).text, self._special)
+            finder = AnswerFinder(lambda turns, prompt=False: write(turns, prompt).text, self._control.pattern)
             turns = [index for index, turn in enumerate(messages) if turn.role == "assistant" and turn.supervised]
             spans = [finder.span(messages, index, written.text) for index in turns]
         if any(start >= end for start, end in spans):
             raise RenderingError("the chat template leaves an answer out.", _OTHER_TEMPLATE)
-        return self._rendered(written.text, spans)
+        return self._rendered(written.text, spans, self._as_text(messages, tools, written.text))
 
     def prompt(self, messages: Sequence[Message], tools: tuple[Tool, ...] = ()) -> Rendered:
         """What a server would send to have the conversation answered; nothing is supervised."""
-        return self._rendered(self._writer(tools)(messages, True).text, [])
+        text = self._writer(tools)(messages, True).text
+        return self._rendered(text, [], self._as_text(messages, tools, text, prompt=True))
+
+    def control_tokens(self, example: Example) -> list[str]:
+        """Those that stand in the texts of an example."""
+        if isinstance(example, PlainText):
+            return self._control.found(example.text)
+        return self._control.found([self._turns(messages_of(example)), list(example.tools)])
+
+    def _turns(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        return [self.abilities.turn(message) for message in messages]
+
+    def _as_text(
+        self, messages: Sequence[Message], tools: tuple[Tool, ...], text: str, prompt: bool = False
+    ) -> frozenset[int]:
+        """Where in the rendered `text` control tokens begin that people wrote. Raises RenderingError."""
+        turns = self._turns(messages)
+        found = self._control.found([turns, list(tools)])
+        if not found or self._treatment == "keep":
+            return frozenset()
+        if self._treatment == "refuse":
+            raise _control_refused(found)
+        marked = self.template.render_turns(
+            self._control.marked(turns), tools=self._control.marked(tools), add_generation_prompt=prompt
+        )
+        plain, places = self._control.unmarked(marked.text)
+        if plain != text:
+            message = f"the chat template changes a text with the control token {found[0]}."
+            raise RenderingError(message, "Remove the token from the data.")
+        return places
 
     def unwritten(self, example: Example) -> tuple[str, ...]:
         """What an example holds and the template does not write, by the names of fields."""
@@ -103,8 +145,7 @@ class Renderer:
         self.abilities.check_tools(tools)
 
         def write(messages: Sequence[Message], prompt: bool = False) -> RenderedText:
-            turns = [self.abilities.turn(message) for message in messages]
-            return self.template.render_turns(turns, tools=tools, add_generation_prompt=prompt)
+            return self.template.render_turns(self._turns(messages), tools=tools, add_generation_prompt=prompt)
 
         return write
 
@@ -120,14 +161,22 @@ class Renderer:
         if eos is None or eos_id is None:
             remedy = "Add eos_token to its tokenizer_config.json."
             raise RenderingError("the model names no end-of-sequence token.", remedy)
-        ids = list(self._tokenizer.encode(text).ids)
+        found = self._control.places(text) if self._treatment != "keep" else frozenset()
+        if found and self._treatment == "refuse":
+            raise _control_refused(self._control.found(text))
+        ids, _ = self._control.encoded(text, found, add_special_tokens=True)
         if not ids or ids[-1] != eos_id:
             ids.append(eos_id)
         return Rendered(ids, [True] * len(ids), [Piece(text + eos, True)])
 
-    def _rendered(self, text: str, spans: Sequence[Span]) -> Rendered:
-        encoded = self._tokenizer.encode(text, add_special_tokens=False)
-        return Rendered(list(encoded.ids), _mask(encoded.offsets, spans), _pieces(text, spans))
+    def _rendered(self, text: str, spans: Sequence[Span], as_text: frozenset[int]) -> Rendered:
+        ids, offsets = self._control.encoded(text, as_text)
+        return Rendered(ids, _mask(offsets, spans), _pieces(text, spans))
+
+
+def _control_refused(found: list[str]) -> RenderingError:
+    remedy = "Remove it, or write data: {control_tokens: text}."
+    return RenderingError(f"a text holds the control token {found[0]}.", remedy)
 
 
 def _unsupervised(messages: Sequence[Message]) -> tuple[Message, ...]:

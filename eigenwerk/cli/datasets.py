@@ -1,4 +1,4 @@
-"""datasets: push, list, preview."""
+"""datasets: push, list, download, preview."""
 
 from __future__ import annotations
 
@@ -96,6 +96,28 @@ def list_datasets(as_json: JsonOption = False) -> None:
     )
 
 
+@commands.command()
+def download(
+    reference: Annotated[str, typer.Argument(metavar="NAME[@V]", help="A data set, or OWNER/NAME; @ takes a version.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="[PATH]", help="A file, or a folder that is there.", show_default="here")
+    ] = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Download the file of a data set as it was pushed, or as a job made it. Interrupted, it goes on where it stopped.
+
+    Example: eigenwerk datasets download newsticker@2 ./data
+    """
+    with platform() as client:
+        version = client.dataset_version(reference)
+        with transfer(version.file_name, version.bytes) as progress:
+            target = client.download_dataset(version, path, progress=progress)
+    if as_json:
+        say_json({"dataset": version.reference, "path": str(target), "sha256": version.sha256, "bytes": version.bytes})
+    else:
+        say(f"{version.reference}  {size(version.bytes)}  its sha256 is right  {target}")
+
+
 @commands.command("rm")
 def remove_dataset(
     reference: Annotated[
@@ -145,6 +167,9 @@ def preview(
     unanswered: Annotated[
         str | None, typer.Option(help="Turns behind the last answer: refuse or drop.", show_default="refuse")
     ] = None,
+    control_tokens: Annotated[
+        str | None, typer.Option(help="Tokens such as <|im_end|> in texts: text, keep or refuse.", show_default="text")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the first rows of a data set; as conversations with what will be trained marked.
@@ -153,7 +178,7 @@ def preview(
     """
     given = {"prompt": prompt, "completion": completion, "text": text, "system": system}
     given |= {"objective": objective, "format": format_name, "unanswered": unanswered}
-    given |= {"merge_turns": "true" if merge_turns else None}
+    given |= {"merge_turns": "true" if merge_turns else None, "control_tokens": control_tokens}
     reading = {name: value for name, value in given.items() if value is not None}
     with platform() as client:
         if shown is Shown.chat:

@@ -57,6 +57,11 @@ class ChatData(Section):
     merge_turns: bool = Field(
         default=False, description="join turns of one role that follow each other, with a blank line between"
     )
+    control_tokens: Literal["text", "keep", "refuse"] = Field(
+        default="text",
+        description="control tokens such as <|im_end|> within the data: read as the letters of which they are written, "
+        "kept as the tokens that end and begin turns, or a reason to refuse the job",
+    )
     unanswered: Literal["refuse", "drop"] = Field(
         default="refuse", description="turns behind the last answer: refuse the row, or leave these turns out"
     )

@@ -122,10 +122,10 @@ def _tied(examples: Sequence[Example]) -> Int64s:
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
-def load_renderer(folder: Path) -> Renderer:
+def load_renderer(folder: Path, spec: FinetuneLlm) -> Renderer:
     """The model's own chat template and tokenizer. Raises RunFailed(invalid_model)."""
     try:
-        return Renderer.load(folder, clock=lambda: _STILL)
+        return Renderer.load(folder, clock=lambda: _STILL, treatment=spec.data.control_tokens)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_model, f"base model: {error}") from error
 
