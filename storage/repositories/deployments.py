@@ -50,7 +50,8 @@ class DeploymentRepository:
             **{"model_version_id": model_version_id, "engine": engine, "replicas": replicas, "gpus": gpus},
             **{"memory_bytes": memory_bytes, "wanted": True, "state": "pending", "reason": None, "message": None},
         }
-        self._holds.keep(DeploymentRow.owner_id == owner_id, DeploymentRow.name == name)
+        if (present := self.find(Reach.of(owner_id), name)) is not None:
+            self._holds.keep(DeploymentRow.id == present.id)
         # In one statement: somebody else may be creating it at this moment.
         statement = (
             insert(DeploymentRow)
