@@ -11,7 +11,7 @@ from corpus.checks.findings import Findings
 from corpus.checks.remarks import Remark
 from corpus.splits import SplitRows
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular import TableFormat, read_rows
+from storage.tabular import TableFormat, detect_format, read_rows
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class CheckedFile:
     path: Path
     fmt: TableFormat
     name: str
+
+    @classmethod
+    def of(cls, path: Path, header: Sequence[str] | None = None) -> CheckedFile:
+        """A local file under its own name. `header` names its columns where it doesn't. Raises InvalidInput."""
+        return cls(path, detect_format(path.name, header), path.name)
 
 
 @dataclass(frozen=True)
