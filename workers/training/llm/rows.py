@@ -17,6 +17,7 @@ from corpus.conversations.identity import content_and_prompt
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, visible
 from corpus.splits import prompt_split
+from jobspecs.dialect import Dialect
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -80,7 +81,7 @@ class Prompt:
     reference: str
 
 
-def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm) -> SplitExamples:
+def load_examples(path: Path, dialect: Dialect | None, spec: FinetuneLlm) -> SplitExamples:
     """Reads, samples and splits; depends on `validation.seed` and the data only.
 
     Raises RunFailed(invalid_dataset) with file and row, unless bad rows are skipped.
@@ -95,7 +96,7 @@ def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm)
         examples = list(
             read_examples(
                 path,
-                detect_format(path.name, header),
+                detect_format(path.name, dialect),
                 source,
                 objective=spec.objective,
                 on_problem=skipped.append if data.bad_rows == "skip" else None,
