@@ -7,15 +7,19 @@ action on nothing; repositories keep to those whose things it may touch.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
 
+from api.documented import ErrorAnswer, refusals_of
 from api.errors import ApiError
 from api.parts import Parts
 from api.request_body import StrictRequest
+from jobspecs.problems import Problem
 from jobspecs.rights import RULES, SCOPES, Action, Principal
 
 #: Everything that answers without a token. `check_routes` refuses to start when there is more.
@@ -49,19 +53,26 @@ def public(endpoint: Endpoint) -> Endpoint:
 class GuardedRoute(APIRoute):
     """A route that knows what it does, asks for the token first, and reads JSON strictly."""
 
+    #: What its refusals look like.
+    refusal_model: ClassVar[type[BaseModel]] = ErrorAnswer
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if endpoint not in _DECLARED:
             raise TypeError(f"{path}: declare who may call it, with @requires(...) below the route's decorator")
         self.action = _DECLARED[endpoint]
+        methods = options.get("methods") or ["GET"]
+        refusals = refusals_of(path, methods, self.refusal_model, public=self.action == "public")
+        options["responses"] = {**refusals, **(options.get("responses") or {})}
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
-        action = self.action
+        action, known = self.action, _query_names(self.dependant)
 
         async def guarded(request: Request) -> Response:
             if action != "public":
                 request.state.principal = await _authenticated(request, action)
+                _check_query(request, known)
             return await handler(StrictRequest(request.scope, request.receive))
 
         return guarded
@@ -82,6 +93,21 @@ def check_routes(app: FastAPI) -> None:
             open_paths.add(route.path)
     if not open_paths <= PUBLIC_PATHS or len(open_paths) > PUBLIC_ROUTES_MAX:
         raise RuntimeError(f"public without being on the list: {sorted(open_paths - PUBLIC_PATHS)}")
+
+
+def _query_names(dependant: Dependant) -> frozenset[str]:
+    """The parameters of a route's query, with those of what it depends on."""
+    own = {parameter.alias for parameter in dependant.query_params}
+    return frozenset(own).union(*(_query_names(below) for below in dependant.dependencies))
+
+
+def _check_query(request: Request, known: frozenset[str]) -> None:
+    """Raises ApiError 422 for a parameter that nothing reads: misspelt, it would change nothing and nobody be told."""
+    for name in request.query_params:
+        if name not in known:
+            there_are = f"there are: {', '.join(sorted(known))}" if known else "this route has none"
+            problem = Problem(field=name, message=f"unknown query parameter; {there_are}.")
+            raise ApiError(422, str(problem), param=name, problems=[problem])
 
 
 async def _authenticated(request: Request, action: Action) -> Principal:

@@ -80,8 +80,8 @@ class ArtifactCalls:
     def preview_chats(self, reference: str, *, rows: int = 3, model: str | None = None, **reading: str) -> ChatPreview:
         """The first rows as conversations, and as the registered model will see them if one is named.
 
-        `reading`: objective (sft, dpo, orpo, kto, pretrain), format, and prompt, completion, text, system as texts with
-        {column} places.
+        `reading`: objective (sft, dpo, orpo, kto, pretrain), format, prompt, completion, text, system as texts with
+        {column} places, merge_turns (true), unanswered (drop) and control_tokens (keep, refuse).
         """
         params = given(**{"as": "chat", "rows": rows, "model": model, **reading})
         return ChatPreview.model_validate(self._transport.call("GET", _preview_path(reference), params=params))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from eigenwerk.reporting import columns, size
 from eigenwerk.watch import duration
-from jobspecs.data_report import DataReport, HeldOut, TokenLengths
+from jobspecs.data_report import DataReport, HeldOut, RefusedKind, TokenLengths
 from jobspecs.estimate import Estimate, MemoryParts
 
 #: Characters of the longest bar of a histogram.
@@ -32,10 +32,22 @@ def report_lines(report: DataReport) -> list[str]:
     if report.tokens is not None:
         lines += ["", *_histogram(report.tokens)]
     if report.refused_rows:
-        lines += ["", "refused rows:", *(f"  {problem}" for problem in report.refused_rows)]
-        if report.refused > len(report.refused_rows):
-            lines.append(f"  … and {report.refused - len(report.refused_rows):,} more")
+        lines += ["", "refused rows:", *_refused(report)]
     return lines
+
+
+def _refused(report: DataReport) -> Iterator[str]:
+    """Each reason once, with how many rows it is for and the first of them."""
+    for kind in report.refused_kinds:
+        further = f" (as {kind.count - 1:,} more: {_named(kind)})" if kind.count > 1 else ""
+        yield f"  {kind.problem}{further}"
+    if others := report.refused - sum(kind.count for kind in report.refused_kinds):
+        yield f"  … and {others:,} more"
+
+
+def _named(kind: RefusedKind) -> str:
+    named = ", ".join(str(row) for row in kind.rows[1:])
+    return f"row {named}{', …' if kind.count > len(kind.rows) else ''}"
 
 
 def estimate_lines(made: Estimate) -> list[str]:

@@ -37,6 +37,9 @@ def _judged_lines(result: JobResult) -> list[str]:
         lines += ["", *columns(["system", "accuracy", "95 % interval", "macro F1"], score_rows(verdict))]
     if sentence := verdict.get("sentence"):
         lines += ["", str(sentence)]
+    training = result.report.get("training")
+    if isinstance(training, Mapping) and training.get("still_improving"):
+        lines += ["", str(training["sentence"])]
     return lines
 
 

@@ -108,6 +108,17 @@ class Preview(Resource):
 class ChatMessage(Resource):
     role: str
     content: str
+    reasoning: str | None = None
+    #: Of the assistant's turns: whether it is learnt, as far as the row says.
+    learnt: bool | None = None
+
+
+class UnreadField(Resource):
+    """A field of turns that nothing reads, in how many rows, and the first of them."""
+
+    field: str
+    rows: int
+    first_row: int
 
 
 class RenderedPiece(Resource):
@@ -135,6 +146,7 @@ class ChatExample(Resource):
     desirable: bool | None = None
     text: str | None = None
     sequences: list[RenderedSequence] = Field(default_factory=list)
+    unwritten: list[str] = Field(default_factory=list)
     problem: str | None = None
 
 
@@ -147,6 +159,7 @@ class ChatPreview(Resource):
     unused: list[str]
     template: str | None = None
     examples: list[ChatExample]
+    unread: list[UnreadField] = Field(default_factory=list)
     rows_checked: int
     problems: list[Problem]
 

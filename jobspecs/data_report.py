@@ -20,6 +20,10 @@ CLASSES_SHOWN = 50
 Setting = str | int | float | bool
 
 
+#: So many rows are named for something that is said of several.
+ROWS_NAMED = 3
+
+
 class _Report(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -76,6 +80,14 @@ class HeldOut(_Report):
         return self.leaked / self.validation if self.validation else 0.0
 
 
+class RefusedKind(_Report):
+    """One reason for which rows are refused: how many, the first of them, and the reason as the first one has it."""
+
+    count: int
+    rows: tuple[int, ...]
+    problem: Problem
+
+
 class DataReport(_Report):
     """`problems`: why the job can't work; a spec with any is refused. `warnings`: what may be wasteful."""
 
@@ -91,8 +103,15 @@ class DataReport(_Report):
     #: Rows that can't be used, and the first of them with their reasons.
     refused: int = 0
     refused_rows: tuple[Problem, ...] = ()
+    #: The same by reason, the most frequent first; reasons that differ in numbers only count as one.
+    refused_kinds: tuple[RefusedKind, ...] = ()
     #: Rows that repeat an earlier one, but for case and spaces.
     duplicates: int = 0
+    #: Usable rows that are left out, because their answers begin after max_length: how many, the first of them, and the
+    #: tokens that the longest needs.
+    unlearnable: int = 0
+    unlearnable_rows: tuple[int, ...] = ()
+    unlearnable_tokens: int = 0
     tokens: TokenLengths | None = None
     held_out: HeldOut | None = None
     #: Rows per class, the largest first; None where there are no classes.

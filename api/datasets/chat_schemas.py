@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from corpus.conversations.examples import Objective, Role
 from corpus.conversations.formats import ChatSource
+from corpus.conversations.rendering import Treatment
+from corpus.conversations.turns import TurnRules
 from jobspecs.problems import Problem
 
 
@@ -26,15 +28,37 @@ class ChatQuestion:
         completion: Annotated[str | None, Query(description="a text with {column} places")] = None,
         text: Annotated[str | None, Query(description="a text with {column} places")] = None,
         system: Annotated[str | None, Query(description="for conversations without a system turn")] = None,
+        merge_turns: Annotated[bool, Query(description="join turns of one role that follow each other")] = False,
+        unanswered: Annotated[
+            Literal["refuse", "drop"], Query(description="what is done with turns behind the last answer")
+        ] = "refuse",
+        control_tokens: Annotated[
+            Treatment, Query(description="what is done with control tokens such as <|im_end|> within texts")
+        ] = "text",
     ) -> None:
         self.model = model
         self.objective: Objective = objective
-        self.source = ChatSource(format=format, prompt=prompt, completion=completion, text=text, system=system)
+        self.control_tokens: Treatment = control_tokens
+        rules = TurnRules(merge_turns, unanswered)
+        self.source = ChatSource(format, prompt, completion, text, system, rules)
 
 
 class ChatMessage(BaseModel):
+    """One turn; in `content` tool calls are JSON, one a line."""
+
     role: Role
     content: str
+    reasoning: str | None = None
+    #: Of the assistant's turns: whether it is learnt, as far as the row says.
+    learnt: bool | None = None
+
+
+class UnreadField(BaseModel):
+    """A field of turns that nothing reads, in how many of the examples' rows, and the first of them."""
+
+    field: str
+    rows: int
+    first_row: int
 
 
 class RenderedPiece(BaseModel):
@@ -65,6 +89,8 @@ class ChatExample(BaseModel):
     text: str | None = None
     #: Empty without a model.
     sequences: list[RenderedSequence] = []
+    #: Fields of its turns that the model's template does not write.
+    unwritten: list[str] = []
     #: Why the model's template can't write this example.
     problem: str | None = None
 
@@ -81,5 +107,7 @@ class ChatPreview(BaseModel):
     #: Whether the model brings its own chat template; null without a model.
     template: Literal["model", "default"] | None = None
     examples: list[ChatExample]
+    #: Fields of turns, among the first rows, that are passed over.
+    unread: list[UnreadField] = []
     rows_checked: int
     problems: list[Problem]

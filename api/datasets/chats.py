@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from api.datasets.chat_schemas import (
@@ -12,16 +12,18 @@ from api.datasets.chat_schemas import (
     ChatQuestion,
     RenderedPiece,
     RenderedSequence,
+    UnreadField,
 )
 from api.datasets.service import Beginning, first_rows
 from api.errors import not_found
 from api.parts import Parts
-from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, Preference
+from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, messages_of
 from corpus.conversations.formats import recognise
 from corpus.conversations.model_files import CHAT_FILES, TOKENIZER_BYTES_MAX
 from corpus.conversations.reading import FIRST_ROWS, columns_of, converted
 from corpus.conversations.rendering import Rendered
 from corpus.conversations.sandbox import Outcome, render_confined
+from corpus.conversations.unread import unread_fields
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import parse_reference
@@ -61,8 +63,12 @@ def preview(
     rows = first_rows(parts, beginning, FIRST_ROWS, should_stop)
     recognised = recognise(columns_of(rows), rows, question.source, question.objective)
     problems: list[Problem] = []
-    examples = _first(converted(rows, recognised, row.file_name, problems.append), count or _EXAMPLES)
-    rendered = render_confined(parts.confinement, model, examples, should_stop) if model else None
+    unread: dict[str, UnreadField] = {}
+    all_examples = _counted(converted(rows, recognised, row.file_name, problems.append), unread)
+    examples = _first(all_examples, count or _EXAMPLES)
+    rendered = (
+        render_confined(parts.confinement, model, examples, should_stop, question.control_tokens) if model else None
+    )
     outcomes = rendered.examples if rendered else [Outcome({}) for _ in examples]
     return ChatPreview(
         format=recognised.format,
@@ -71,9 +77,19 @@ def preview(
         unused=list(recognised.unused),
         template=rendered.template if rendered else None,
         examples=[_described(example, outcome) for example, outcome in zip(examples, outcomes, strict=True)],
+        unread=list(unread.values()),
         rows_checked=len(rows),
         problems=problems,
     )
+
+
+def _counted(examples: Iterable[Example], unread: dict[str, UnreadField]) -> Iterator[Example]:
+    """The examples; `unread` is filled with the fields of their turns that nothing reads."""
+    for example in examples:
+        for name in unread_fields(example):
+            known = unread.setdefault(name, UnreadField(field=name, rows=0, first_row=example.row))
+            known.rows += 1
+        yield example
 
 
 def _first(examples: Iterable[Example], count: int) -> list[Example]:
@@ -99,9 +115,7 @@ def _first(examples: Iterable[Example], count: int) -> list[Example]:
 def _chars(example: Example) -> int:
     if isinstance(example, PlainText):
         return len(example.text)
-    answers = (*example.chosen, *example.rejected) if isinstance(example, Preference) else ()
-    messages = example.prompt if isinstance(example, Preference) else example.messages
-    return sum(len(message.content) for message in (*messages, *answers))
+    return sum(len(message.said) for message in messages_of(example))
 
 
 def _find_model(parts: Parts, user: Principal, text: str) -> ModelVersionRow:
@@ -118,7 +132,9 @@ def _find_model(parts: Parts, user: Principal, text: str) -> ModelVersionRow:
 
 def _described(example: Example, outcome: Outcome) -> ChatExample:
     sequences = [_sequence(name, rendered) for name, rendered in outcome.sequences.items()]
-    shown = ChatExample(row=example.row, kind="text", sequences=sequences, problem=outcome.problem)
+    shown = ChatExample(
+        row=example.row, kind="text", sequences=sequences, problem=outcome.problem, unwritten=list(outcome.unwritten)
+    )
     if isinstance(example, PlainText):
         return shown.model_copy(update={"text": example.text})
     if isinstance(example, Conversation):
@@ -131,7 +147,15 @@ def _described(example: Example, outcome: Outcome) -> ChatExample:
 
 
 def _messages(messages: Sequence[Message]) -> list[ChatMessage]:
-    return [ChatMessage(role=message.role, content=message.content) for message in messages]
+    return [
+        ChatMessage(
+            role=message.role,
+            content=message.said,
+            reasoning=message.reasoning,
+            learnt=message.supervised if message.role == "assistant" else None,
+        )
+        for message in messages
+    ]
 
 
 def _sequence(name: str, rendered: Rendered) -> RenderedSequence:

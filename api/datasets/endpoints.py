@@ -33,7 +33,12 @@ _RAW_BODY: dict[str, Any] = {
 }
 
 
-@router.put("/v1/datasets/{name:owned}", status_code=201, openapi_extra=_RAW_BODY)
+@router.put(
+    "/v1/datasets/{name:owned}",
+    status_code=201,
+    responses={200: {"model": DatasetVersionDetail}},
+    openapi_extra=_RAW_BODY,
+)
 @requires("datasets.write")
 async def push_dataset(
     platform: ThePlatform,

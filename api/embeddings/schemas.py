@@ -44,7 +44,7 @@ class Embedding(BaseModel):
     embedding: list[float] | str
 
 
-class Usage(BaseModel):
+class EmbeddingUsage(BaseModel):
     """Tokens that went through the model, those of the model's own prompts included."""
 
     prompt_tokens: int
@@ -59,4 +59,4 @@ class EmbeddingsResponse(BaseModel):
     data: list[Embedding]
     model: str
     version: int
-    usage: Usage
+    usage: EmbeddingUsage

@@ -7,7 +7,7 @@ import struct
 
 import httpx
 
-from api.embeddings.schemas import Embedding, EmbeddingsRequest, EmbeddingsResponse, Usage
+from api.embeddings.schemas import Embedding, EmbeddingsRequest, EmbeddingsResponse, EmbeddingUsage
 from api.inference.engine import Deployed, ask, deployed, tokens_of, truncated_by, version_of, wrong_answer
 from api.parts import Parts
 from jobspecs.rights import Principal
@@ -39,7 +39,7 @@ async def embed(parts: Parts, user: Principal, request: EmbeddingsRequest) -> Em
         ],
         model=request.model,
         version=version_of(response, engine),
-        usage=Usage(prompt_tokens=tokens, total_tokens=tokens, truncated_texts=truncated_by(response)),
+        usage=EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens, truncated_texts=truncated_by(response)),
     )
 
 

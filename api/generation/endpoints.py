@@ -8,13 +8,14 @@ from api.authentication import TheUser, guarded_router, requires
 from api.generation.schemas import ChatRequest, CompletionRequest
 from api.generation.service import passed_on
 from api.inference.engine import deployed
+from api.models.tei_documents import STREAMED
 from api.parts import ThePlatform
 from jobspecs.tasks import TEXT_GENERATION
 
 router = guarded_router("inference")
 
 
-@router.post("/v1/chat/completions")
+@router.post("/v1/chat/completions", responses=STREAMED)
 @requires("deployments.ask")
 async def chat(platform: ThePlatform, user: TheUser, request: Request, body: ChatRequest) -> Response:
     """Answers a conversation. With `stream` as server-sent events, the last of them `[DONE]`."""
@@ -22,7 +23,7 @@ async def chat(platform: ThePlatform, user: TheUser, request: Request, body: Cha
     return await passed_on(platform, request, engine, "/v1/chat/completions", body.model_dump(exclude_unset=True))
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", responses=STREAMED)
 @requires("deployments.ask")
 async def complete(platform: ThePlatform, user: TheUser, request: Request, body: CompletionRequest) -> Response:
     """Continues a text."""

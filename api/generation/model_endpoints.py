@@ -17,6 +17,7 @@ from api.generation.schemas import GenerateRequest, ModelChatRequest, ModelCompl
 from api.generation.service import passed_on
 from api.inference.engine import deployed
 from api.models.one_model import OneModelRoute, refusal
+from api.models.tei_documents import STREAMED
 from api.parts import ThePlatform
 from jobspecs.references import NAME_PATTERN
 from jobspecs.tasks import TEXT_GENERATION
@@ -41,7 +42,7 @@ tgi_router = APIRouter(route_class=GenerateRoute, tags=["inference"])
 Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 
 
-@router.post("/models/{owner}/{name}/v1/chat/completions")
+@router.post("/models/{owner}/{name}/v1/chat/completions", responses=STREAMED)
 @requires("deployments.ask")
 async def chat(
     platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: ModelChatRequest
@@ -52,7 +53,7 @@ async def chat(
     return await passed_on(platform, request, engine, "/v1/chat/completions", wanted)
 
 
-@router.post("/models/{owner}/{name}/v1/completions")
+@router.post("/models/{owner}/{name}/v1/completions", responses=STREAMED)
 @requires("deployments.ask")
 async def complete(
     platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: ModelCompletionRequest
@@ -73,7 +74,7 @@ async def generate(
     return await passed_on(platform, request, engine, "/generate", _asked(body), own_words=True)
 
 
-@tgi_router.post("/models/{owner}/{name}/generate_stream")
+@tgi_router.post("/models/{owner}/{name}/generate_stream", responses=STREAMED)
 @requires("deployments.ask")
 async def generate_stream(
     platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: GenerateRequest

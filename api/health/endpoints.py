@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api.authentication import guarded_router, public, requires
+from api.documented import described, of_type
 from api.health.exposition import exposition
 from api.health.figures import FiguresCache
 from api.health.service import Readiness, ReadinessProbe
@@ -33,7 +34,7 @@ async def readyz(request: Request) -> JSONResponse:
     return JSONResponse(readiness.model_dump(), 503 if readiness.status == "unavailable" else 200)
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", response_class=Response, responses={200: of_type("text/plain")})
 @requires("metrics.read")
 def metrics(request: Request) -> Response:
     """Figures in Prometheus's text format: docs/monitoring.md."""
@@ -46,5 +47,4 @@ def metrics(request: Request) -> Response:
 @public
 async def openapi(request: Request) -> dict[str, Any]:
     """This API's description. It holds no secret."""
-    document: dict[str, Any] = request.app.openapi()
-    return document
+    return described(request.app)

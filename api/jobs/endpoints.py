@@ -10,6 +10,7 @@ from fastapi import Body, Header, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from api.authentication import TheUser, guarded_router, requires
+from api.documented import JOB_SPEC_BODY, UNKNOWN_OWNER, of_type
 from api.errors import ApiError
 from api.foreign_files import departing
 from api.jobs import service
@@ -22,22 +23,11 @@ from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 from jobspecs.lifecycle import JobState
 from jobspecs.references import NAME_PATTERN
-from jobspecs.registry import SPECS
 
 router = guarded_router("jobs")
 
-_SPEC_SCHEMA = {
-    "requestBody": {
-        "content": {
-            "application/json": {
-                "schema": {"oneOf": [{"$ref": f"/v1/schemas/{kind}"} for kind in SPECS]},
-            }
-        }
-    }
-}
 
-
-@router.post("/v1/jobs", status_code=201, openapi_extra=_SPEC_SCHEMA)
+@router.post("/v1/jobs", status_code=201, responses={200: {"model": JobDetail}}, openapi_extra=JOB_SPEC_BODY)
 @requires("jobs.submit")
 async def submit_job(
     platform: ThePlatform,
@@ -56,7 +46,7 @@ async def submit_job(
     return job
 
 
-@router.post("/v1/jobs/check", openapi_extra=_SPEC_SCHEMA)
+@router.post("/v1/jobs/check", openapi_extra=JOB_SPEC_BODY)
 @requires("jobs.check")
 async def check_job(
     platform: ThePlatform,
@@ -69,7 +59,7 @@ async def check_job(
         return await platform.lookups.run(partial(service.check, platform, user, document, gone.is_set))
 
 
-@router.post("/v1/jobs/estimate", openapi_extra=_SPEC_SCHEMA)
+@router.post("/v1/jobs/estimate", openapi_extra=JOB_SPEC_BODY)
 @requires("jobs.check")
 async def estimate_job(
     platform: ThePlatform,
@@ -82,7 +72,7 @@ async def estimate_job(
         return await platform.lookups.run(partial(service.estimate, platform, user, document, gone.is_set))
 
 
-@router.get("/v1/jobs")
+@router.get("/v1/jobs", responses=UNKNOWN_OWNER)
 @requires("jobs.read")
 def list_jobs(
     platform: ThePlatform,
@@ -128,7 +118,7 @@ def delete_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> Deleted:
     return service.delete(platform, user, job_id)
 
 
-@router.post("/v1/jobs/{job_id}/retry", status_code=201)
+@router.post("/v1/jobs/{job_id}/retry", status_code=201, responses={200: {"model": JobDetail}})
 @requires("jobs.retry")
 def retry_job(
     platform: ThePlatform,
@@ -152,7 +142,7 @@ def retry_job(
 @router.get(
     "/v1/jobs/{job_id}/logs",
     response_model=LogPage,
-    responses={200: {"content": {"text/plain": {}}}},
+    responses={200: of_type("text/plain")},
 )
 @requires("jobs.read")
 def get_logs(

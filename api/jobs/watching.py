@@ -12,6 +12,7 @@ from fastapi import Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.authentication import TheUser, guarded_router, requires
+from api.documented import EVENTS
 from api.errors import ApiError
 from api.jobs.cursors import Happening, Position, parse_cursor
 from api.jobs.following import PAGE_EVENTS, Follower, read_page
@@ -29,7 +30,7 @@ _RETRY_MS = 2000
 @router.get(
     "/v1/jobs/{job_id}/events",
     response_model=EventPage,
-    responses={200: {"content": {"text/event-stream": {}}}},
+    responses={200: EVENTS},
 )
 @requires("jobs.read")
 async def get_events(

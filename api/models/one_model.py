@@ -14,9 +14,23 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
 
 from api.authentication import GuardedRoute, TheUser, requires
+from api.documented import RefusalAnswer
 from api.errors import KNOWN_ERRORS, ApiError, api_error
 from api.generation.service import passed_on
 from api.inference.engine import Deployed, answering, deployed, relay
+from api.models.tei_documents import (
+    EMBED,
+    LISTS,
+    NATIVE,
+    NUMBERS,
+    OBJECTS,
+    PREDICT,
+    RERANK,
+    SIMILARITY,
+    STREAMED,
+    TOKENIZE,
+    VECTORS,
+)
 from api.parts import Parts, ThePlatform
 from jobspecs.references import NAME_PATTERN
 from jobspecs.rights import Principal
@@ -43,6 +57,8 @@ Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 class OneModelRoute(GuardedRoute):
     """Says what went wrong in TEI's shape."""
 
+    refusal_model = RefusalAnswer
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
@@ -67,7 +83,7 @@ def refusal(error: ApiError, kind: str) -> JSONResponse:
     return JSONResponse({"error": error.detail, "error_type": kind}, error.status_code, dict(error.headers or {}))
 
 
-@router.post("")
+@router.post("", openapi_extra=NATIVE, responses=STREAMED)
 @router.post("/", include_in_schema=False)
 @requires("deployments.ask")
 async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
@@ -78,35 +94,35 @@ async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name,
     return await _sent(platform, engine, "/", request)
 
 
-@router.post("/embed")
+@router.post("/embed", openapi_extra=EMBED, responses=VECTORS)
 @requires("deployments.ask")
 async def embed(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """{"inputs": str | [str], "normalize"?, "prompt_name"?, "dimensions"?} -> [[float]]"""
     return await _asked(platform, user, f"{owner}/{name}", "/embed", request, SENTENCE_SIMILARITY)
 
 
-@router.post("/similarity")
+@router.post("/similarity", openapi_extra=SIMILARITY, responses=NUMBERS)
 @requires("deployments.ask")
 async def similarity(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """{"inputs": {"source_sentence": str, "sentences": [str]}} -> [float]"""
     return await _asked(platform, user, f"{owner}/{name}", "/similarity", request, SENTENCE_SIMILARITY)
 
 
-@router.post("/rerank")
+@router.post("/rerank", openapi_extra=RERANK, responses=OBJECTS)
 @requires("deployments.ask")
 async def rerank(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """{"query": str, "texts": [str], "raw_scores"?, "return_text"?} -> [{"index", "score", "text"?}], best first"""
     return await _asked(platform, user, f"{owner}/{name}", "/rerank", request, TEXT_RANKING)
 
 
-@router.post("/predict")
+@router.post("/predict", openapi_extra=PREDICT, responses=LISTS)
 @requires("deployments.ask")
 async def predict(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """{"inputs": str | [[str]]} -> [{"score", "label"}], or a list of them"""
     return await _asked(platform, user, f"{owner}/{name}", "/predict", request, TEXT_CLASSIFICATION)
 
 
-@router.post("/tokenize")
+@router.post("/tokenize", openapi_extra=TOKENIZE, responses=LISTS)
 @requires("deployments.ask")
 async def tokenize(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """{"inputs": str | [str], "add_special_tokens"?} -> [[{"id", "text", "special", "start", "stop"}]]
@@ -124,7 +140,7 @@ async def info(platform: ThePlatform, user: TheUser, owner: Owner, name: Name) -
     return await _relayed(platform, await deployed(platform, user, f"{owner}/{name}"), "GET", "/info")
 
 
-@router.get("/health")
+@router.get("/health", response_class=Response)
 @requires("deployments.ask")
 async def health(platform: ThePlatform, user: TheUser, owner: Owner, name: Name) -> Response:
     """200 while the model can answer."""

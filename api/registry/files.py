@@ -15,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from api.authentication import TheUser, guarded_router, requires
+from api.documented import of_type
 from api.errors import ApiError, not_found
 from api.metrics import Metrics
 from api.parts import Parts, ThePlatform
@@ -40,7 +41,13 @@ _PATH = "/v1/registry/models/{owner}/{name}/versions/{selector}/files/{path:path
 @router.get(
     _PATH,
     response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}}, 206: {}, 302: {}, 304: {}, 416: {}},
+    responses={
+        200: of_type("application/octet-stream", format="binary"),
+        206: {},
+        302: {},
+        304: {},
+        416: {},
+    },
 )
 @requires("models.read")
 async def get_file(

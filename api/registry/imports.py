@@ -47,7 +47,9 @@ async def send_file(
             return await platform.transfers.run(store)
 
 
-@router.post("/v1/registry/imports/{import_id}/complete", status_code=201)
+@router.post(
+    "/v1/registry/imports/{import_id}/complete", status_code=201, responses={200: {"model": ModelVersionDetail}}
+)
 @requires("models.write")
 async def complete_import(
     platform: ThePlatform, user: TheUser, request: Request, response: Response, import_id: UUID

@@ -61,7 +61,7 @@ class RankedDocument(Ranked):
     document: Document | None = None
 
 
-class Usage(BaseModel):
+class RerankUsage(BaseModel):
     """Tokens that went through the model; the query counts once per document."""
 
     prompt_tokens: int
@@ -75,7 +75,7 @@ class RerankResponse(BaseModel):
     id: str
     model: str
     version: int
-    usage: Usage
+    usage: RerankUsage
     results: list[RankedDocument]
 
 

@@ -20,8 +20,8 @@ from api.rerank.schemas import (
     RankedDocument,
     RerankRequest,
     RerankResponse,
+    RerankUsage,
     Scored,
-    Usage,
 )
 from jobspecs.rights import Principal
 from jobspecs.tasks import TEXT_RANKING
@@ -49,7 +49,7 @@ async def rerank(parts: Parts, user: Principal, request: RerankRequest) -> Reran
         id=_new_id(),
         model=request.model,
         version=ranking.version,
-        usage=Usage(prompt_tokens=ranking.tokens, total_tokens=ranking.tokens, truncated_texts=ranking.truncated),
+        usage=RerankUsage(prompt_tokens=ranking.tokens, total_tokens=ranking.tokens, truncated_texts=ranking.truncated),
         results=[
             RankedDocument(
                 index=item.index,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from corpus.checks.remarks import Remark
 from corpus.splits import Indices, SplitRows
-from jobspecs.data_report import LONGEST_SHOWN, REFUSED_ROWS_SHOWN, HeldOut, LengthBin, TokenLengths
+from jobspecs.data_report import LONGEST_SHOWN, REFUSED_ROWS_SHOWN, ROWS_NAMED, HeldOut, LengthBin, TokenLengths
 from jobspecs.problems import Problem
 
 #: Rows among which duplicates and leaks are looked for: 320 MB at most.
@@ -18,6 +20,9 @@ ROWS_KEPT_MAX = 10_000_000
 #: Longer sequences count as this long.
 _TOKENS_MAX = 1 << 20
 _BINS = 12
+#: Different things that are said of rows.
+_KINDS_MAX = 50
+_NUMBER = re.compile(r"\d+")
 
 
 def normalised(text: str) -> str:
@@ -37,12 +42,37 @@ def _exact_hash(text: str) -> int:
 
 
 @dataclass
+class Occurrences:
+    """One thing that is said of several rows: of how many, and the first of them."""
+
+    problem: Problem
+    count: int = 0
+    rows: list[int] = field(default_factory=list)
+
+    def add(self, row: int | None) -> None:
+        self.count += 1
+        if row is not None and len(self.rows) < ROWS_NAMED:
+            self.rows.append(row)
+
+
+def _without_numbers(text: str) -> str:
+    """What is the same of "turn 3 is empty" and "turn 5 is empty"."""
+    return _NUMBER.sub("#", text)
+
+
+@dataclass
 class Findings:
     """Filled row by row; the arrays hold one entry per usable row, in file order."""
 
     usable: int = 0
     refused: int = 0
     refused_rows: list[Problem] = field(default_factory=list)
+    #: Reasons to refuse a row, and remarks on rows that can be used, with the rows that they are said of.
+    #: Usable rows, counted from 0, of which nothing is learnt, and the tokens that the longest of them needs.
+    unlearnable: array[int] = field(default_factory=lambda: array("q"))
+    tokens_needed: int = 0
+    refusals: dict[tuple[str, str], Occurrences] = field(default_factory=dict)
+    remarks: dict[Remark, Occurrences] = field(default_factory=dict)
     lengths: Counter[int] = field(default_factory=Counter)
     #: Group -> its number, counted from 0 in order of appearance.
     groups: dict[str, int] = field(default_factory=dict)
@@ -57,6 +87,24 @@ class Findings:
         self.refused += 1
         if len(self.refused_rows) < REFUSED_ROWS_SHOWN:
             self.refused_rows.append(problem)
+        kind = (_without_numbers(problem.field or ""), _without_numbers(problem.message))
+        if kind in self.refusals or len(self.refusals) < _KINDS_MAX:
+            self.refusals.setdefault(kind, Occurrences(problem)).add(problem.row)
+
+    def leave_out(self, tokens_needed: int) -> None:
+        """The row that was added last teaches nothing within the job's length."""
+        self.unlearnable.append(len(self.numbers) - 1)
+        self.tokens_needed = max(self.tokens_needed, tokens_needed)
+
+    @property
+    def unlearnable_rows(self) -> tuple[int, ...]:
+        """The first of them, as numbers of the data set."""
+        return tuple(self.numbers[at] for at in self.unlearnable[:ROWS_NAMED])
+
+    def remark(self, remark: Remark, row: int) -> None:
+        if remark in self.remarks or len(self.remarks) < _KINDS_MAX:
+            said = Problem(field=remark.field, message=remark.message, remedy=remark.remedy)
+            self.remarks.setdefault(remark, Occurrences(said)).add(row)
 
     def add(self, number: int, content: str, guarded: str, group: str, tied: tuple[str, str] | None = None) -> None:
         self.usable += 1
@@ -93,13 +141,15 @@ class Findings:
         return dict(sorted(zip(self.groups, counts.tolist(), strict=True), key=lambda item: (-item[1], item[0])))
 
     def held_out(self, split: SplitRows, unit: str) -> HeldOut:
-        """The split's sizes, and which held-out rows are known from training."""
+        """The split's sizes without rows that teach nothing, and which held-out rows are known from training."""
         guarded = np.frombuffer(self.guarded, dtype=np.uint64)
         leaked = split.validation[np.isin(guarded[split.validation], guarded[split.train])]
+        left_out = np.array(self.unlearnable, dtype=np.int64)
+        train, validation = (int((~np.isin(side, left_out)).sum()) for side in (split.train, split.validation))
         return HeldOut(
             unit=unit,
-            train=len(split.train),
-            validation=len(split.validation),
+            train=train,
+            validation=validation,
             leaked=len(leaked),
             first_leaked_row=self.numbers[int(leaked[0])] if len(leaked) else None,
         )

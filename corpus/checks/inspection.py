@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from corpus.checks.findings import Findings
-from corpus.checks.judging import problems_of, warnings_of
+from corpus.checks.judging import problems_of, remarks_of, warnings_of
 from corpus.checks.reader import Reader
 from corpus.checks.registry import validator_of
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, Validator
 from corpus.checks.settings import settings_of, warnings_of_settings
 from corpus.splits import SplitRows
-from jobspecs.data_report import CLASSES_SHOWN, DataReport
+from jobspecs.data_report import CLASSES_SHOWN, DataReport, RefusedKind
 from jobspecs.kinds.base import SpecBase
 from jobspecs.problems import InvalidInput, Problem
 
@@ -62,6 +62,10 @@ def _take(chunk: list[UsableRow | Problem], found: Findings, reader: Reader) -> 
             found.refuse(row)
             continue
         found.add(row.number, row.content, row.guarded, row.group, row.tied)
+        if row.tokens_needed is not None:
+            found.leave_out(row.tokens_needed)
+        for remark in row.remarks:
+            found.remark(remark, row.number)
         for sequence in row.sequences:
             if isinstance(sequence, int):
                 found.add_length(sequence)
@@ -100,7 +104,14 @@ def _report(
         complete=complete,
         refused=found.refused,
         refused_rows=tuple(found.refused_rows),
+        refused_kinds=tuple(
+            RefusedKind(count=kind.count, rows=tuple(kind.rows), problem=kind.problem)
+            for kind in sorted(found.refusals.values(), key=lambda kind: -kind.count)
+        ),
         duplicates=found.duplicates,
+        unlearnable=len(found.unlearnable),
+        unlearnable_rows=found.unlearnable_rows,
+        unlearnable_tokens=found.tokens_needed,
         tokens=found.token_lengths(validator.unit, reader.tokenizer is not None, max_length),
         held_out=found.held_out(split, validator.split_unit) if split is not None else None,
         classes=dict(islice(classes.items(), CLASSES_SHOWN)) if classes is not None else None,
@@ -109,7 +120,11 @@ def _report(
     )
     return report.model_copy(
         update={
-            "problems": tuple(problems_of(report, problems, validator)),
-            "warnings": (*warnings_of_settings(spec), *warnings_of(report, spec, validator, reader.max_tokens)),
+            "problems": tuple(problems_of(report, spec, problems, validator, reader.max_tokens)),
+            "warnings": (
+                *warnings_of_settings(spec),
+                *warnings_of(report, spec, validator, reader.max_tokens),
+                *remarks_of(found),
+            ),
         }
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from corpus.checks.findings import Findings, Occurrences
 from corpus.checks.rows import Validator
 from corpus.checks.settings import largest, settings_of
 from jobspecs.data_report import DataReport, TokenLengths
@@ -20,11 +21,15 @@ CLASS_SHARE, CLASS_RATIO = 0.95, 50
 MAX_LENGTH_RATIO = 4
 
 
-def problems_of(report: DataReport, found: Sequence[Problem], validator: Validator) -> list[Problem]:
+def problems_of(
+    report: DataReport, spec: SpecBase, found: Sequence[Problem], validator: Validator, base_tokens_max: int | None
+) -> list[Problem]:
     """Why the job can't work: what stopped the reading or the split, and rows that the runner would stop at."""
     problems = list(found)
     if report.refused and not validator.skips_bad_rows:
         problems.append(_of_refused(report))
+    if _nothing_to_learn(report):
+        problems.append(_of_unlearnable(report, validator, base_tokens_max, largest(spec, validator.max_length_field)))
     if not report.usable and not problems:
         problems.append(
             Problem(
@@ -39,9 +44,51 @@ def warnings_of(report: DataReport, spec: SpecBase, validator: Validator, base_t
     found = [_of_refused(report)] if report.refused and validator.skips_bad_rows else []
     found += [*_of_completeness(report), *_of_duplicates(report), *_of_split(report, spec, validator)]
     found += _of_classes(report, spec)
+    field_max = largest(spec, validator.max_length_field)
+    if report.unlearnable and not _nothing_to_learn(report):
+        found.append(_of_unlearnable(report, validator, base_tokens_max, field_max))
     if report.tokens is not None:
-        found += _of_lengths(report.tokens, validator, base_tokens_max, largest(spec, validator.max_length_field))
+        found += _of_lengths(report.tokens, validator, base_tokens_max, field_max)
     return found
+
+
+def _nothing_to_learn(report: DataReport) -> bool:
+    """Whether rows that begin to answer too late leave a side of the split empty."""
+    held = report.held_out
+    if held is None or not report.unlearnable:
+        return bool(report.unlearnable) and report.unlearnable == report.usable
+    return not held.train or not held.validation
+
+
+def _of_unlearnable(
+    report: DataReport, validator: Validator, base_tokens_max: int | None, field_max: int | None
+) -> Problem:
+    length = report.tokens.max_length if report.tokens is not None else validator.max_length
+    named = ", ".join(str(row) for row in report.unlearnable_rows)
+    more = ", …" if report.unlearnable > len(report.unlearnable_rows) else ""
+    left = ", and too few others are left to train on and to judge by" if _nothing_to_learn(report) else ""
+    return Problem(
+        field=validator.max_length_field,
+        row=report.unlearnable_rows[0],
+        message=f"{_rows(report.unlearnable)} ({named}{more}) will be left out: what is to be learnt of them begins "
+        f"after {length} tokens{left}.",
+        remedy=_remedy_of_cut(report.unlearnable_tokens, length, base_tokens_max, field_max),
+    )
+
+
+def remarks_of(found: Findings) -> list[Problem]:
+    """What is said of rows that can be used: once, with how many they are and the first of them."""
+    return [
+        kind.problem.model_copy(update={"row": kind.rows[0], "message": f"{_rows_named(kind)}: {kind.problem.message}"})
+        for kind in found.remarks.values()
+    ]
+
+
+def _rows_named(kind: Occurrences) -> str:
+    if kind.count == 1:
+        return "1 row"
+    named = ", ".join(str(row) for row in kind.rows)
+    return f"{kind.count:,} rows ({named}{', …' if kind.count > len(kind.rows) else ''})"
 
 
 def _of_refused(report: DataReport) -> Problem:
@@ -132,7 +179,7 @@ def _of_lengths(
             field=validator.max_length_field,
             message=f"{tokens.truncated_share:.0%} of the {tokens.unit}s are longer than {tokens.max_length} tokens "
             f"and will be cut; 95 % have at most {tokens.p95}.",
-            remedy=_remedy_of_cut(tokens, base_tokens_max, field_max),
+            remedy=_remedy_of_cut(tokens.p95, tokens.max_length, base_tokens_max, field_max),
         )
     if validator.max_length_chosen and validator.max_length >= MAX_LENGTH_RATIO * tokens.longest:
         yield Problem(
@@ -142,13 +189,13 @@ def _of_lengths(
         )
 
 
-def _remedy_of_cut(tokens: TokenLengths, base_tokens_max: int | None, field_max: int | None) -> str:
+def _remedy_of_cut(wanted: int, max_length: int, base_tokens_max: int | None, field_max: int | None) -> str:
     """Never a length that can't be set, or that the base model does not read."""
-    most = min((bound for bound in (base_tokens_max, field_max) if bound is not None), default=tokens.p95)
-    if tokens.p95 <= most:
-        return f"Raise max_length to {tokens.p95}, or shorten or split long texts."
+    most = min((bound for bound in (base_tokens_max, field_max) if bound is not None), default=wanted)
+    if wanted <= most:
+        return f"Raise max_length to {wanted}, or shorten or split long texts."
     who = "The base model reads" if most == base_tokens_max else "max_length takes"
-    raised = f"Raise max_length to {most}. " if tokens.max_length < most else ""
+    raised = f"Raise max_length to {most}. " if max_length < most else ""
     another = " or choose a base model that reads longer ones" if most == base_tokens_max else ""
     return f"{raised}{who} no more than {most} tokens: shorten or split long texts{another}."
 

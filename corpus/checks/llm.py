@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from corpus.checks.findings import Findings
 from corpus.checks.reader import Reader
+from corpus.checks.remarks import Remark
 from corpus.checks.rows import CheckedFile, Rows, UsableRow
+from corpus.conversations.cutting import cut, teaches, tokens_needed
 from corpus.conversations.examples import Example, Message
 from corpus.conversations.formats import ChatSource
 from corpus.conversations.identity import content_and_prompt, sequences_of
 from corpus.conversations.reading import read_examples
-from corpus.conversations.rendering import Renderer
+from corpus.conversations.rendering import Rendered, Renderer, Treatment
+from corpus.conversations.unread import unread_fields
 from corpus.splits import SplitRows, prompt_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.problems import InvalidInput, Problem
@@ -45,20 +48,12 @@ class LlmData:
 
         Bad rows may be skipped; turns that the template refuses still stop the job, as they stop the runner.
         """
-        self._renderer = _renderer(self._reader)
-        data = self._spec.data
-        source = ChatSource(
-            format=None if data.format == "auto" else data.format,
-            prompt=data.prompt,
-            completion=data.completion,
-            text=data.text,
-            system=data.system,
-        )
+        self._renderer = _renderer(self._reader, self._spec.data.control_tokens)
         refused: deque[Problem] = deque()
         examples = read_examples(
             file.path,
             file.fmt,
-            source,
+            ChatSource.of(self._spec.data),
             objective=self._spec.objective,
             file_name=file.name,
             on_problem=refused.append,
@@ -78,14 +73,43 @@ class LlmData:
     def _row(self, example: Example) -> UsableRow:
         """Raises InvalidInput when the template refuses the turns."""
         content, prompt = content_and_prompt(example)
+        parts = list(self._renderer.example(example).values()) if self._renderer is not None else None
         return UsableRow(
-            example.row, self._lengths(example), content=content, guarded=prompt, tied=(f"content {content}", prompt)
+            example.row,
+            self._lengths(example, parts),
+            content=content,
+            guarded=prompt,
+            tied=(f"content {content}", prompt),
+            remarks=self._remarks(example),
+            tokens_needed=self._tokens_needed(parts or []),
         )
 
-    def _lengths(self, example: Example) -> list[int]:
-        if self._renderer is None:
+    def _tokens_needed(self, parts: Sequence[Rendered]) -> int | None:
+        """None where the job's length leaves something to learn, or nobody can tell."""
+        length = min(self.max_length, self._reader.max_tokens or self.max_length)
+        if not parts or teaches([piece for part in parts for piece in cut(part, self._spec, length)]):
+            return None
+        return tokens_needed(parts, self._spec)
+
+    def _remarks(self, example: Example) -> list[Remark]:
+        remarks = [
+            Remark("dataset", f"the field {name} of turns is not read.", "Remove it, if nothing of it is to be learnt.")
+            for name in unread_fields(example)
+        ]
+        if self._renderer is not None:
+            message = "the model's chat template does not write {}, so it is not learnt."
+            remedy = "Write it into the content, or take a model whose template knows it."
+            remarks += [Remark("dataset", message.format(name), remedy) for name in self._renderer.unwritten(example)]
+            remarks += [
+                _control_remark(token, self._spec.data.control_tokens)
+                for token in self._renderer.control_tokens(example)
+            ]
+        return remarks
+
+    def _lengths(self, example: Example, parts: Sequence[Rendered] | None) -> list[int]:
+        if parts is None:
             return [_estimate(turns) for turns in sequences_of(example)]
-        lengths = [len(rendered.ids) for rendered in self._renderer.example(example).values()]
+        lengths = [len(rendered.ids) for rendered in parts]
         if self._spec.objective != "pretrain":
             return lengths
         # Long texts are not cut but become several sequences.
@@ -112,14 +136,22 @@ def _in_order(
     yield from refused
 
 
-def _renderer(reader: Reader) -> Renderer | None:
+def _control_remark(token: str, treatment: Treatment) -> Remark:
+    if treatment == "keep":
+        message = f"texts hold the control token {token}, which is kept: turns end or begin where it stands."
+        return Remark("data.control_tokens", message, "Write control_tokens: text, unless that is meant.")
+    message = f"texts hold the control token {token}, which is read as its letters."
+    return Remark("data.control_tokens", message, "Remove it, or write control_tokens: keep if it is meant as one.")
+
+
+def _renderer(reader: Reader, treatment: Treatment) -> Renderer | None:
     """None without a tokenizer: then tokens are estimated."""
     if reader.tokenizer is None or reader.folder is None:
         return None
-    return Renderer.load(reader.folder, clock=lambda: _STILL)
+    return Renderer.load(reader.folder, clock=lambda: _STILL, treatment=treatment)
 
 
 def _estimate(turns: tuple[Message, ...] | str) -> int:
     if isinstance(turns, str):
         return len(turns) // _CHARS_PER_TOKEN + 1
-    return sum(len(message.content) // _CHARS_PER_TOKEN + _TOKENS_PER_TURN for message in turns)
+    return sum(len(message.said) // _CHARS_PER_TOKEN + _TOKENS_PER_TURN for message in turns)

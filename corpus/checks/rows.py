@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from corpus.checks.findings import Findings
+from corpus.checks.remarks import Remark
 from corpus.splits import SplitRows
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import TableFormat, read_rows
@@ -38,6 +39,9 @@ class UsableRow:
     group: str = ""
     #: The first and the last text by which the split ties rows together, exactly as they are.
     tied: tuple[str, str] | None = None
+    remarks: Sequence[Remark] = ()
+    #: Tokens from which on something of it is learnt, where the job's length leaves nothing; such rows are left out.
+    tokens_needed: int | None = None
 
 
 #: A Problem is a row that is refused.

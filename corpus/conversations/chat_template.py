@@ -82,11 +82,17 @@ class ChatTemplate:
         turns = [{"role": message.role, "content": message.content} for message in messages]
         return self.render_turns(turns, add_generation_prompt=add_generation_prompt)
 
-    def render_turns(self, turns: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> RenderedText:
-        """The same for turns with any fields beside `role` and `content`."""
-        if any("\0" in str(turn["content"]) for turn in turns):
+    def render_turns(
+        self,
+        turns: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        add_generation_prompt: bool = False,
+    ) -> RenderedText:
+        """The same for turns with any fields beside `role` and `content`, and tools on offer."""
+        if "\\u0000" in json.dumps([list(turns), list(tools)]):
             raise RenderingError("a turn holds a NUL character.", "Remove it from the data.")
-        values = {**self.tokens, "messages": turns, "tools": None, "documents": None}
+        values = {**self.tokens, "messages": turns, "tools": list(tools) or None, "documents": None}
         try:
             pieces = _compiled(self.source).generate(
                 **values, add_generation_prompt=add_generation_prompt, strftime_now=self._now

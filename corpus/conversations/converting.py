@@ -3,37 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from corpus.conversations.examples import Message
+from corpus.conversations.examples import Message, Tool
 from corpus.conversations.problems import BadRow
-from corpus.conversations.turns import checked_conversation, checked_order, mismatch, parsed_turns, user_and_assistant
+from corpus.conversations.tool_calls import offered_tools
+from corpus.conversations.transcripts import asks_in_transcript, transcript_turns
+from corpus.conversations.turns import (
+    TurnRules,
+    checked_conversation,
+    checked_order,
+    mismatch,
+    parsed_turns,
+    tidied,
+    user_and_assistant,
+)
 
 Row = Mapping[str, Any]
 Turns = tuple[Message, ...]
-#: Prompt, chosen and rejected answer.
-Pair = tuple[Turns, Turns, Turns]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt with two answers, and the columns that they came from: prompt, chosen, rejected."""
+
+    prompt: Turns
+    chosen: Turns
+    rejected: Turns
+    fields: tuple[str, str, str]
+
+    def checked(self, rules: TurnRules) -> Pair:
+        """Raises BadRow when the turns are no chat, or neither answer is preferred."""
+        prompt_field, chosen_field, rejected_field = self.fields
+        prompt = checked_order(tidied(self.prompt, prompt_field, replace(rules, unanswered="refuse")), prompt_field)
+        if prompt[-1].role not in ("user", "tool"):
+            message = f"the prompt ends with the {prompt[-1].role}'s turn, which asks nothing."
+            raise BadRow(prompt_field, message, "End it with the user's turn.")
+        chosen, rejected = (
+            tidied(answer, field, rules)
+            for answer, field in ((self.chosen, chosen_field), (self.rejected, rejected_field))
+        )
+        if chosen == rejected:
+            remedy = "Leave the row out, or write a worse answer."
+            raise BadRow(rejected_field, f"it equals {chosen_field}, so neither is preferred.", remedy)
+        for field, answer in ((chosen_field, chosen), (rejected_field, rejected)):
+            checked_conversation((*prompt, *answer), field)
+        return Pair(prompt, chosen, rejected, self.fields)
 
 
 def messages_conversation(row: Row) -> Turns:
     """OpenAI's fine-tuning format."""
-    _check_tools(row.get("tools"), "tools")
-    return checked_conversation(parsed_turns(row.get("messages"), "messages"), "messages")
+    return parsed_turns(row.get("messages"), "messages")
 
 
 def sharegpt_conversation(row: Row) -> Turns:
     """ShareGPT's, with the system turn in the list or in a column of its own."""
-    return checked_conversation(_sharegpt_turns(row), "conversations")
+    turns = parsed_turns(row.get("conversations"), "conversations")
+    system = _optional_text(row, "system")
+    if system.strip() and not (turns and turns[0].role == "system"):
+        return (Message("system", system), *turns)
+    return turns
 
 
 def alpaca_conversation(row: Row) -> Turns:
     """Alpaca's (Taori et al. 2023): the instruction, a blank line, and the input make the user's turn."""
-    return checked_conversation((*_alpaca_prompt(row), _answer(row, "output")), "output")
+    return (*_alpaca_prompt(row), Message("assistant", _text(row, "output")))
 
 
 def prompt_completion(row: Row) -> Turns:
     """trl's: two texts, or two lists of turns."""
-    return checked_conversation((*_prompt(row), *_answers(row, "completion")), "completion")
+    return (*_prompt(row), *_answers(row, "completion"))
 
 
 def openai_pair(row: Row) -> Pair:
@@ -41,18 +81,16 @@ def openai_pair(row: Row) -> Pair:
     asked = row.get("input")
     if not isinstance(asked, dict):
         raise BadRow("input", mismatch(asked, "an object"), 'Write {"messages": [...]}.')
-    _check_tools(asked.get("tools"), "input.tools")
     prompt = parsed_turns(asked.get("messages"), "input.messages")
     return _pair(row, prompt, "input.messages", "preferred_output", "non_preferred_output")
 
 
 def messages_pair(row: Row) -> Pair:
-    _check_tools(row.get("tools"), "tools")
     return _pair(row, parsed_turns(row.get("messages"), "messages"), "messages", "chosen", "rejected")
 
 
 def sharegpt_pair(row: Row) -> Pair:
-    return _pair(row, _sharegpt_turns(row), "conversations", "chosen", "rejected")
+    return _pair(row, sharegpt_conversation(row), "conversations", "chosen", "rejected")
 
 
 def alpaca_pair(row: Row) -> Pair:
@@ -61,14 +99,29 @@ def alpaca_pair(row: Row) -> Pair:
 
 def trl_pair(row: Row) -> Pair:
     """trl's: prompt, chosen, rejected as texts or turns. Answers may be whole conversations with one beginning."""
-    _check_tools(row.get("tools"), "tools")
     chosen, rejected = _answers(row, "chosen"), _answers(row, "rejected")
-    if not (_is_whole(chosen) and _is_whole(rejected)):
-        return _pair(row, _prompt(row), "prompt", "chosen", "rejected")
+    if _is_whole(chosen) and _is_whole(rejected):
+        return _whole_pair(chosen, rejected)
+    return _pair(row, _prompt(row), "prompt", "chosen", "rejected")
+
+
+def transcript_pair(row: Row) -> Pair:
+    """Two whole conversations, each written as one text with Human: and Assistant: (Bai et al., arXiv:2204.05862)."""
+    return _whole_pair(*(transcript_turns(_text(row, field), field) for field in ("chosen", "rejected")))
+
+
+def _whole_pair(chosen: Turns, rejected: Turns) -> Pair:
+    """The turns that both begin with are the prompt. Raises BadRow where they then go on asking."""
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
-    return _checked_pair(chosen[:shared], chosen[shared:], rejected[shared:], ("chosen", "chosen", "rejected"))
+    if not shared:
+        message = "chosen and rejected begin differently, so there is no prompt."
+        raise BadRow("rejected", message, "Both must begin with the same turns, and end with an answer.")
+    if chosen != rejected and any(turn.role == "user" for turn in (*chosen[shared:], *rejected[shared:])):
+        message = f"chosen and rejected differ from turn {shared + 1} on, and there are questions behind that."
+        raise BadRow("rejected", message, "Both must ask the same: let only the last answer differ.")
+    return Pair(chosen[:shared], chosen[shared:], rejected[shared:], ("chosen", "chosen", "rejected"))
 
 
 def label_of(row: Row) -> bool:
@@ -90,35 +143,18 @@ def plain_text(row: Row) -> str:
     return value
 
 
+def tools_of(row: Row) -> tuple[Tool, ...]:
+    """The tools on offer, in a column of their own or, as OpenAI's preferences have them, beside the prompt."""
+    asked = row.get("input")
+    return offered_tools(row) or (offered_tools(asked, "input.") if isinstance(asked, dict) else ())
+
+
 def _pair(row: Row, prompt: Turns, prompt_field: str, chosen: str, rejected: str) -> Pair:
-    return _checked_pair(prompt, _answers(row, chosen), _answers(row, rejected), (prompt_field, chosen, rejected))
-
-
-def _checked_pair(prompt: Turns, chosen: Turns, rejected: Turns, fields: tuple[str, str, str]) -> Pair:
-    prompt_field, chosen_field, rejected_field = fields
-    prompt = checked_order(prompt, prompt_field)
-    if prompt[-1].role not in ("user", "tool"):
-        message = f"the prompt ends with the {prompt[-1].role}'s turn, which asks nothing."
-        raise BadRow(prompt_field, message, "End it with the user's turn.")
-    if chosen == rejected:
-        remedy = "Leave the row out, or write a worse answer."
-        raise BadRow(rejected_field, f"it equals {chosen_field}, so neither is preferred.", remedy)
-    for field, answer in ((chosen_field, chosen), (rejected_field, rejected)):
-        checked_conversation((*prompt, *answer), field)
-    return prompt, chosen, rejected
+    return Pair(prompt, _answers(row, chosen), _answers(row, rejected), (prompt_field, chosen, rejected))
 
 
 def _is_whole(turns: Turns) -> bool:
     return bool(turns) and turns[0].role in ("system", "user")
-
-
-def _sharegpt_turns(row: Row) -> Turns:
-    _check_tools(row.get("tools"), "tools")
-    turns = parsed_turns(row.get("conversations"), "conversations")
-    system = _optional_text(row, "system")
-    if system.strip() and not (turns and turns[0].role == "system"):
-        return (Message("system", system), *turns)
-    return turns
 
 
 def _alpaca_prompt(row: Row) -> Turns:
@@ -148,16 +184,14 @@ def _history(value: Any) -> Turns:
 
 def _prompt(row: Row) -> Turns:
     value = row.get("prompt")
+    if isinstance(value, str) and asks_in_transcript(value):
+        return transcript_turns(value, "prompt")
     return (Message("user", value),) if isinstance(value, str) else parsed_turns(value, "prompt")
 
 
 def _answers(row: Row, field: str) -> Turns:
     value = row.get(field)
     return (Message("assistant", value),) if isinstance(value, str) else parsed_turns(value, field)
-
-
-def _answer(row: Row, field: str) -> Message:
-    return Message("assistant", _text(row, field))
 
 
 def _text(row: Row, field: str) -> str:
@@ -169,9 +203,3 @@ def _text(row: Row, field: str) -> str:
 
 def _optional_text(row: Row, field: str) -> str:
     return "" if row.get(field) is None else _text(row, field)
-
-
-def _check_tools(value: Any, field: str) -> None:
-    if value:
-        remedy = "Leave such rows out, or describe the tools in the system turn."
-        raise BadRow(field, "the row offers tools, which can't be trained.", remedy)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from corpus.conversations import converting
 from corpus.conversations.column_templates import ColumnTemplate, check_columns, parse_template
 from corpus.conversations.examples import Conversation, Example, Judged, Objective, PlainText, Preference
-from corpus.conversations.turns import kind_of, with_system
+from corpus.conversations.tool_calls import COLUMNS as TOOL_COLUMNS
+from corpus.conversations.transcripts import is_transcript
+from corpus.conversations.turns import STRICT, TurnRules, checked_conversation, kind_of, tidied, with_system
+from jobspecs.kinds.finetune_llm import ChatData
 from jobspecs.problems import InvalidInput, Problem
 
 Shape = Literal["conversation", "preference", "judged", "text"]
-Build = Callable[[converting.Row, int, str | None], Example]
+Build = Callable[[converting.Row, int, str | None, TurnRules], Example]
 
 #: What each objective reads, the first that fits.
 SHAPES: dict[Objective, tuple[Shape, ...]] = {
@@ -36,11 +39,27 @@ class ChatSource:
     text: str | None = None
     #: A text with {column} places too: the system turn of every conversation that has none.
     system: str | None = None
+    rules: TurnRules = STRICT
+
+    @classmethod
+    def of(cls, data: ChatData) -> ChatSource:
+        """As a job's spec has it."""
+        return cls(
+            None if data.format == "auto" else data.format,
+            data.prompt,
+            data.completion,
+            data.text,
+            data.system,
+            TurnRules(data.merge_turns, data.unanswered),
+        )
 
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write one shape. `turns` are the columns that hold turns, never plain texts."""
+    """One way to write one shape. `turns` are the columns that hold turns, never plain texts.
+
+    `transcripts` are those that hold whole conversations, each as one text.
+    """
 
     name: str
     shape: Shape
@@ -48,6 +67,7 @@ class Format:
     build: Build
     optional: tuple[str, ...] = ()
     turns: tuple[str, ...] = ()
+    transcripts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,49 +81,68 @@ class Recognised:
     chosen: Format
     templates: tuple[ColumnTemplate, ...]
     system: ColumnTemplate | None
+    rules: TurnRules = STRICT
 
     def convert(self, values: Mapping[str, Any], row: int) -> Example:
         """Raises BadRow."""
         filled = {template.field: template.fill(values) for template in self.templates}
         system = self.system.fill(values) if self.system else None
-        return self.chosen.build({**values, **filled} if filled else values, row, system)
+        return self.chosen.build({**values, **filled} if filled else values, row, system, self.rules)
 
 
-def _conversation(turns: Callable[[converting.Row], converting.Turns]) -> Build:
-    return lambda values, row, system: Conversation(with_system(turns(values), system), row)
+ReadTurns = Callable[[converting.Row], converting.Turns]
 
 
-def _preference(pair: Callable[[converting.Row], converting.Pair]) -> Build:
-    def build(values: converting.Row, row: int, system: str | None) -> Example:
-        prompt, chosen, rejected = pair(values)
-        return Preference(with_system(prompt, system), chosen, rejected, row)
+def _conversation(turns: ReadTurns, field: str) -> Build:
+    def build(values: converting.Row, row: int, system: str | None, rules: TurnRules) -> Example:
+        return Conversation(_chat(turns, field, values, system, rules), row, converting.tools_of(values))
 
     return build
 
 
-def _judged(turns: Callable[[converting.Row], converting.Turns]) -> Build:
-    return lambda values, row, system: Judged(with_system(turns(values), system), converting.label_of(values), row)
+def _preference(read: Callable[[converting.Row], converting.Pair]) -> Build:
+    def build(values: converting.Row, row: int, system: str | None, rules: TurnRules) -> Example:
+        pair = read(values).checked(rules)
+        prompt = with_system(pair.prompt, system)
+        return Preference(prompt, pair.chosen, pair.rejected, row, converting.tools_of(values))
+
+    return build
 
 
-def _text(values: converting.Row, row: int, system: str | None) -> Example:
+def _judged(turns: ReadTurns, field: str) -> Build:
+    def build(values: converting.Row, row: int, system: str | None, rules: TurnRules) -> Example:
+        messages = _chat(turns, field, values, system, rules)
+        return Judged(messages, converting.label_of(values), row, converting.tools_of(values))
+
+    return build
+
+
+def _chat(
+    turns: ReadTurns, field: str, values: converting.Row, system: str | None, rules: TurnRules
+) -> converting.Turns:
+    return with_system(checked_conversation(tidied(turns(values), field, rules), field), system)
+
+
+def _text(values: converting.Row, row: int, system: str | None, rules: TurnRules) -> Example:
     return PlainText(converting.plain_text(values), row)
 
 
 _ALPACA = ("input", "system", "history")
-_CONVERSATIONS = (
-    Format(
-        "messages", "conversation", ("messages",), _conversation(converting.messages_conversation), turns=("messages",)
-    ),
-    Format(
-        "sharegpt",
-        "conversation",
-        ("conversations",),
-        _conversation(converting.sharegpt_conversation),
-        ("system",),
-        ("conversations",),
-    ),
-    Format("alpaca", "conversation", ("instruction", "output"), _conversation(converting.alpaca_conversation), _ALPACA),
-    Format("prompt-completion", "conversation", ("prompt", "completion"), _conversation(converting.prompt_completion)),
+_SHAREGPT = ("system", *TOOL_COLUMNS)
+#: Format, its columns, how turns are read of them, and the column that answers stand in.
+_TURNS: tuple[tuple[str, tuple[str, ...], ReadTurns, str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("messages", ("messages",), converting.messages_conversation, "messages", TOOL_COLUMNS, ("messages",)),
+    ("sharegpt", ("conversations",), converting.sharegpt_conversation, "conversations", _SHAREGPT, ("conversations",)),
+    ("alpaca", ("instruction", "output"), converting.alpaca_conversation, "output", _ALPACA, ()),
+    ("prompt-completion", ("prompt", "completion"), converting.prompt_completion, "completion", TOOL_COLUMNS, ()),
+)
+_CONVERSATIONS = tuple(
+    Format(name, "conversation", required, _conversation(turns, field), optional, lists)
+    for name, required, turns, field, optional, lists in _TURNS
+)
+_JUDGED = tuple(
+    Format(name, "judged", (*required, "label"), _judged(turns, field), optional, lists)
+    for name, required, turns, field, optional, lists in _TURNS
 )
 _PREFERENCES = (
     Format(
@@ -118,6 +157,7 @@ _PREFERENCES = (
         "preference",
         ("messages", "chosen", "rejected"),
         _preference(converting.messages_pair),
+        TOOL_COLUMNS,
         turns=("messages",),
     ),
     Format(
@@ -125,30 +165,32 @@ _PREFERENCES = (
         "preference",
         ("conversations", "chosen", "rejected"),
         _preference(converting.sharegpt_pair),
-        ("system",),
+        _SHAREGPT,
         ("conversations",),
     ),
     Format("alpaca", "preference", ("instruction", "chosen", "rejected"), _preference(converting.alpaca_pair), _ALPACA),
-    Format("prompt-completion", "preference", ("prompt", "chosen", "rejected"), _preference(converting.trl_pair)),
+    Format(
+        "transcripts",
+        "preference",
+        ("chosen", "rejected"),
+        _preference(converting.transcript_pair),
+        transcripts=("chosen", "rejected"),
+    ),
+    Format(
+        "prompt-completion",
+        "preference",
+        ("prompt", "chosen", "rejected"),
+        _preference(converting.trl_pair),
+        TOOL_COLUMNS,
+    ),
     Format(
         "prompt-completion",
         "preference",
         ("chosen", "rejected"),
         _preference(converting.trl_pair),
+        TOOL_COLUMNS,
         turns=("chosen", "rejected"),
     ),
-)
-_LABELLED = {
-    "messages": converting.messages_conversation,
-    "sharegpt": converting.sharegpt_conversation,
-    "alpaca": converting.alpaca_conversation,
-    "prompt-completion": converting.prompt_completion,
-}
-_JUDGED = tuple(
-    Format(
-        known.name, "judged", (*known.required, "label"), _judged(_LABELLED[known.name]), known.optional, known.turns
-    )
-    for known in _CONVERSATIONS
 )
 #: In the order in which they are tried.
 FORMATS = (*_CONVERSATIONS, *_PREFERENCES, *_JUDGED, Format("text", "text", ("text",), _text))
@@ -169,7 +211,7 @@ def recognise(
         for known in FORMATS:
             fits = known.shape == shape and source.format in (None, known.name)
             if fits and _has_columns(known, present, first_rows, templates):
-                return _recognised(known, columns, templates, _system(source, columns))
+                return replace(_recognised(known, columns, templates, _system(source, columns)), rules=source.rules)
     raise InvalidInput([_unrecognised(columns, first_rows, source, objective, present)])
 
 
@@ -212,8 +254,10 @@ def _has_columns(
     # A format that reads none of the templates is not what the templates were written for.
     if templates and not {template.field for template in templates} & set(known.required):
         return False
-    return all(
-        not first_rows or any(isinstance(row.get(name), list | dict) for row in first_rows) for name in known.turns
+    if not first_rows:
+        return not known.transcripts
+    return all(any(isinstance(row.get(name), list | dict) for row in first_rows) for name in known.turns) and all(
+        is_transcript(row.get(name)) for name in known.transcripts for row in first_rows[:1]
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from corpus.conversations.examples import Example, Judged, Message, PlainText, Preference
 
 
@@ -30,8 +32,9 @@ def _asked(example: Example) -> list[str]:
     """What stands before the answer; empty for plain texts."""
     if isinstance(example, PlainText):
         return []
-    return _contents(example.prompt if isinstance(example, Preference) else example.messages[:-1])
+    asked = _contents(example.prompt if isinstance(example, Preference) else example.messages[:-1])
+    return [*asked, json.dumps(example.tools)] if example.tools else asked
 
 
 def _contents(messages: tuple[Message, ...]) -> list[str]:
-    return [f"{message.role}: {message.content}" for message in messages]
+    return [f"{message.role}: {message.reasoning or ''}{message.said}" for message in messages]

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from corpus.conversations.chat_template import ChatTemplate, Clock, RenderingError
-from corpus.conversations.examples import Conversation, Example, Judged, Message, Preference
+from corpus.conversations.answers import AnswerFinder, Span
+from corpus.conversations.chat_template import ChatTemplate, Clock, RenderedText, RenderingError
+from corpus.conversations.control_tokens import ControlTokens
+from corpus.conversations.examples import (
+    Conversation,
+    Example,
+    Judged,
+    Message,
+    PlainText,
+    Preference,
+    Tool,
+    messages_of,
+)
 from corpus.conversations.model_files import load_template, load_tokenizer
+from corpus.conversations.template_abilities import TemplateAbilities
 
-#: Put into an answer to see where a template writes it. From the private use area, so no text holds it.
-_MARKER = "\ue0f5"
-_MASK_REMEDY = "Put {% generation %} and {% endgeneration %} around the answer in chat_template.jinja."
-
-Span = tuple[int, int]
+#: Of control tokens within texts: their letters, what the tokenizer makes of them, or a refusal.
+Treatment = Literal["text", "keep", "refuse"]
+_OTHER_TEMPLATE = "Take a model with another template."
 
 
 @dataclass(frozen=True)
@@ -46,46 +56,98 @@ def visible(rendered: Rendered) -> str:
 class Renderer:
     """Renders with one model's template and tokenizer. Methods raise RenderingError."""
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, treatment: Treatment = "text") -> None:
+        """`treatment`: of control tokens within texts, as `data.control_tokens` of a spec has it."""
         self.template = template
+        self.abilities = TemplateAbilities(template)
         self._tokenizer = tokenizer
-        special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
-        self._special = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True))
+        self._control = ControlTokens(tokenizer)
+        self._treatment = treatment
 
     @classmethod
-    def load(cls, folder: Path, *, clock: Clock = datetime.now) -> Renderer:
+    def load(cls, folder: Path, *, clock: Clock = datetime.now, treatment: Treatment = "text") -> Renderer:
         """From a model folder. A training passes a `clock` that stands still, so that resuming changes no text."""
         tokenizer = load_tokenizer(folder)
-        return cls(tokenizer, load_template(folder, tokenizer, clock))
+        return cls(tokenizer, load_template(folder, tokenizer, clock), treatment)
 
     def example(self, example: Example) -> dict[str, Rendered]:
         """All sequences of an example, by what they are: conversation, text, chosen and rejected, or answer."""
         if isinstance(example, Conversation):
-            return {"conversation": self.conversation(example.messages)}
+            return {"conversation": self.conversation(example.messages, example.tools)}
         if isinstance(example, Preference):
             prompt = _unsupervised(example.prompt)
             answers = {"chosen": example.chosen, "rejected": example.rejected}
-            return {name: self.conversation((*prompt, *answer)) for name, answer in answers.items()}
+            return {name: self.conversation((*prompt, *answer), example.tools) for name, answer in answers.items()}
         if isinstance(example, Judged):
             messages = (*_unsupervised(example.messages[:-1]), example.messages[-1])
-            return {"answer": self.conversation(messages)}
+            return {"answer": self.conversation(messages, example.tools)}
         return {"text": self.text(example.text)}
 
-    def conversation(self, messages: Sequence[Message]) -> Rendered:
-        """The whole conversation; the assistant's turns are supervised, with the token that ends them."""
-        written = self.template.render(messages)
+    def conversation(self, messages: Sequence[Message], tools: tuple[Tool, ...] = ()) -> Rendered:
+        """The whole conversation; the assistant's turns are supervised, with the token that ends them.
+
+        Calls of tools are the assistant's; what tools answer is not.
+        """
+        write = self._writer(tools)
+        written = write(messages)
+        for number, message in enumerate(messages, start=1):
+            if any(call.name not in written.text for call in message.calls):
+                raise RenderingError(f"the chat template leaves a tool call of turn {number} out.", _OTHER_TEMPLATE)
         if self.template.marks_answers:
             spans = _chosen_spans(written.generated, messages)
         else:
+            finder = AnswerFinder(lambda turns, prompt=False: write(turns, prompt).text, self._control.pattern)
             turns = [index for index, turn in enumerate(messages) if turn.role == "assistant" and turn.supervised]
-            spans = [self._span(messages, index, written.text) for index in turns]
+            spans = [finder.span(messages, index, written.text) for index in turns]
         if any(start >= end for start, end in spans):
-            raise RenderingError("the chat template leaves an answer out.", "Take a model with another template.")
-        return self._rendered(written.text, spans)
+            raise RenderingError("the chat template leaves an answer out.", _OTHER_TEMPLATE)
+        return self._rendered(written.text, spans, self._as_text(messages, tools, written.text))
 
-    def prompt(self, messages: Sequence[Message]) -> Rendered:
+    def prompt(self, messages: Sequence[Message], tools: tuple[Tool, ...] = ()) -> Rendered:
         """What a server would send to have the conversation answered; nothing is supervised."""
-        return self._rendered(self.template.render(messages, add_generation_prompt=True).text, [])
+        text = self._writer(tools)(messages, True).text
+        return self._rendered(text, [], self._as_text(messages, tools, text, prompt=True))
+
+    def control_tokens(self, example: Example) -> list[str]:
+        """Those that stand in the texts of an example."""
+        if isinstance(example, PlainText):
+            return self._control.found(example.text)
+        return self._control.found([self._turns(messages_of(example)), list(example.tools)])
+
+    def _turns(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        return [self.abilities.turn(message) for message in messages]
+
+    def _as_text(
+        self, messages: Sequence[Message], tools: tuple[Tool, ...], text: str, prompt: bool = False
+    ) -> frozenset[int]:
+        """Where in the rendered `text` control tokens begin that people wrote. Raises RenderingError."""
+        turns = self._turns(messages)
+        found = self._control.found([turns, list(tools)])
+        if not found or self._treatment == "keep":
+            return frozenset()
+        if self._treatment == "refuse":
+            raise _control_refused(found)
+        marked = self.template.render_turns(
+            self._control.marked(turns), tools=self._control.marked(tools), add_generation_prompt=prompt
+        )
+        plain, places = self._control.unmarked(marked.text)
+        if plain != text:
+            message = f"the chat template changes a text with the control token {found[0]}."
+            raise RenderingError(message, "Remove the token from the data.")
+        return places
+
+    def unwritten(self, example: Example) -> tuple[str, ...]:
+        """What an example holds and the template does not write, by the names of fields."""
+        thinks = any(message.reasoning is not None for message in messages_of(example))
+        return ("reasoning",) if thinks and self.abilities.reasoning_field is None else ()
+
+    def _writer(self, tools: tuple[Tool, ...]) -> Callable[..., RenderedText]:
+        self.abilities.check_tools(tools)
+
+        def write(messages: Sequence[Message], prompt: bool = False) -> RenderedText:
+            return self.template.render_turns(self._turns(messages), tools=tools, add_generation_prompt=prompt)
+
+        return write
 
     def special_token(self, token: int) -> str | None:
         """The special token with this id; None for tokens that stand for text."""
@@ -99,45 +161,22 @@ class Renderer:
         if eos is None or eos_id is None:
             remedy = "Add eos_token to its tokenizer_config.json."
             raise RenderingError("the model names no end-of-sequence token.", remedy)
-        ids = list(self._tokenizer.encode(text).ids)
+        found = self._control.places(text) if self._treatment != "keep" else frozenset()
+        if found and self._treatment == "refuse":
+            raise _control_refused(self._control.found(text))
+        ids, _ = self._control.encoded(text, found, add_special_tokens=True)
         if not ids or ids[-1] != eos_id:
             ids.append(eos_id)
         return Rendered(ids, [True] * len(ids), [Piece(text + eos, True)])
 
-    def _rendered(self, text: str, spans: Sequence[Span]) -> Rendered:
-        encoded = self._tokenizer.encode(text, add_special_tokens=False)
-        return Rendered(list(encoded.ids), _mask(encoded.offsets, spans), _pieces(text, spans))
+    def _rendered(self, text: str, spans: Sequence[Span], as_text: frozenset[int]) -> Rendered:
+        ids, offsets = self._control.encoded(text, as_text)
+        return Rendered(ids, _mask(offsets, spans), _pieces(text, spans))
 
-    def _span(self, messages: Sequence[Message], index: int, text: str) -> Span:
-        """Where `text` holds turn `index`: behind what a server would send, up to the end of the turn."""
-        before = self.template.render(messages[:index], add_generation_prompt=True).text
-        start = len(before) if text.startswith(before) else self._marked(messages, index, text, at_end=False)
-        through = text if index == len(messages) - 1 else self.template.render(messages[: index + 1]).text
-        if not text.startswith(through):
-            # Templates may write an answer differently when it is the last one: without its thoughts, say.
-            return start, self._turn_end(text, self._marked(messages, index, text, at_end=True))
-        return start, self._without_space(text, start, len(through))
 
-    def _marked(self, messages: Sequence[Message], index: int, text: str, *, at_end: bool) -> int:
-        content = messages[index].content
-        place = len(content.rstrip()) if at_end else len(content) - len(content.lstrip())
-        marked = replace(messages[index], content=content[:place] + _MARKER + content[place:])
-        written = self.template.render((*messages[:index], marked, *messages[index + 1 :])).text
-        found = written.find(_MARKER)
-        if written.replace(_MARKER, "", 1) != text:
-            raise RenderingError(
-                f"the chat template changes turn {index + 1}, so it can't be found again.", _MASK_REMEDY
-            )
-        return found
-
-    def _turn_end(self, text: str, end: int) -> int:
-        match = re.compile(rf"\s*(?:{self._special})").match(text, end) if self._special else None
-        return match.end() if match else end
-
-    def _without_space(self, text: str, start: int, end: int) -> int:
-        """White space behind the token that ends the turn is never written by the model: it has stopped by then."""
-        ended = re.search(rf"(?:{self._special})(\s+)\Z", text[start:end]) if self._special else None
-        return end - len(ended.group(1)) if ended else end
+def _control_refused(found: list[str]) -> RenderingError:
+    remedy = "Remove it, or write data: {control_tokens: text}."
+    return RenderingError(f"a text holds the control token {found[0]}.", remedy)
 
 
 def _unsupervised(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -16,7 +16,7 @@ from corpus.confinement.confinement import Confinement
 from corpus.confinement.process import Limits, Overran, narrow_cpu, narrow_memory
 from corpus.conversations.chat_template import RENDERING, RenderingError, beyond
 from corpus.conversations.examples import Conversation, Example, Judged, PlainText, Preference
-from corpus.conversations.rendering import Rendered, Renderer
+from corpus.conversations.rendering import Rendered, Renderer, Treatment
 from jobspecs.problems import InvalidInput
 
 #: What loading a tokenizer may take. The largest in use, of 262,144 tokens, takes 2 s.
@@ -32,6 +32,8 @@ class Outcome:
 
     sequences: dict[str, Rendered]
     problem: str | None = None
+    #: Fields that the template does not write.
+    unwritten: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,21 @@ _OUTCOMES = TypeAdapter(Outcomes)
 
 
 def render_confined(
-    confinement: Confinement, folder: Path, examples: Sequence[Example], should_stop: Callable[[], bool] = lambda: False
+    confinement: Confinement,
+    folder: Path,
+    examples: Sequence[Example],
+    should_stop: Callable[[], bool] = lambda: False,
+    treatment: Treatment = "text",
 ) -> Outcomes:
     """Renders with the folder's tokenizer and template.
 
     Raises RenderingError (no usable folder, or a limit passed), and what else `Confinement.run` raises.
     """
-    request = {"folder": folder.resolve(), "examples": [_document(example) for example in examples]}
+    request = {
+        "folder": folder.resolve(),
+        "examples": [_document(example) for example in examples],
+        "treatment": treatment,
+    }
     try:
         return _OUTCOMES.validate_python(confinement.run("render", request, _LOADING, should_stop))
     except Overran as error:
@@ -66,9 +76,9 @@ def _document(example: Example) -> dict[str, Any]:
     return {"kind": type(example).__name__, **asdict(example)}
 
 
-def render(folder: Path, examples: list[dict[str, Any]]) -> Outcomes:
+def render(folder: Path, examples: list[dict[str, Any]], treatment: Treatment) -> Outcomes:
     """The task. Raises RenderingError."""
-    renderer = Renderer.load(folder)
+    renderer = Renderer.load(folder, treatment=treatment)
     narrow_cpu(RENDERING.cpu_s)
     narrow_memory(RENDERING.memory_bytes)
     found = [_KINDS[document.pop("kind")].validate_python(document) for document in examples]
@@ -77,7 +87,7 @@ def render(folder: Path, examples: list[dict[str, Any]]) -> Outcomes:
 
 def _outcome(renderer: Renderer, example: Example) -> Outcome:
     try:
-        return Outcome(renderer.example(example))
+        return Outcome(renderer.example(example), unwritten=renderer.unwritten(example))
     except RenderingError as error:
         [problem] = error.problems
         return Outcome({}, f"{problem.message} {problem.remedy}")

@@ -35,13 +35,14 @@ class ConfinedTemplate:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The text that the model shall continue. Raises RenderingError: the template refuses, or passed a limit."""
+        conversation = {"turns": [dict(message) for message in messages], "tools": [dict(tool) for tool in tools]}
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._end()
                 self._process = self._started()
-            answer = self._asked(self._process, _line([dict(message) for message in messages]))
+            answer = self._asked(self._process, _line(conversation))
         if "problem" in answer:
             raise RenderingError(answer["problem"], answer["remedy"])
         return str(answer["text"])
@@ -124,8 +125,9 @@ def main() -> None:
 
 
 def _answer(template: ChatTemplate, question: bytes) -> dict[str, Any]:
+    asked = json.loads(question)
     try:
-        return {"text": template.render_turns(json.loads(question), add_generation_prompt=True).text}
+        return {"text": template.render_turns(asked["turns"], tools=asked["tools"], add_generation_prompt=True).text}
     except RenderingError as error:
         [problem] = error.problems
         return {"problem": problem.message, "remedy": problem.remedy}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from corpus.conversations.examples import Message, Role
+from corpus.conversations.learning_flags import FLAGS, flag_of, with_flags
 from corpus.conversations.problems import BadRow
+from corpus.conversations.tool_calls import calls_of, written_calls
 
 #: Every name of a role that is in use, OpenAI's and ShareGPT's.
 ROLES: dict[str, Role] = {
@@ -23,10 +26,25 @@ ROLES: dict[str, Role] = {
     "function": "tool",
     "observation": "tool",
 }
-#: Fields in which an assistant calls tools instead of writing text.
-_CALLS = ("tool_calls", "function_call")
+#: ShareGPT's role of a turn whose text is a call.
+_CALL_ROLE = "function_call"
+#: What an assistant thought before it answered, by its names in use.
+REASONING = ("reasoning_content", "reasoning", "thinking")
+_NO_ANSWER = "no turn is the assistant's, so there is nothing to learn."
 _OPENAI = 'Write each turn as {"role": "user", "content": "..."}.'
 _SHAREGPT = 'Write each turn as {"from": "human", "value": "..."}.'
+
+
+@dataclass(frozen=True)
+class TurnRules:
+    """What is done with turns that no chat can have; by default their row is refused."""
+
+    merge_turns: bool = False
+    unanswered: Literal["refuse", "drop"] = "refuse"
+
+
+#: What is done unless somebody chooses.
+STRICT = TurnRules()
 
 
 def parsed_turns(value: Any, field: str) -> tuple[Message, ...]:
@@ -34,26 +52,72 @@ def parsed_turns(value: Any, field: str) -> tuple[Message, ...]:
     turns = [value] if isinstance(value, dict) else value
     if not isinstance(turns, list):
         raise BadRow(field, mismatch(value, "a list of turns"), _OPENAI)
-    return tuple(_parsed_turn(turn, f"{field}[{index}]") for index, turn in enumerate(turns))
+    places = [f"{field}[{index}]" for index in range(len(turns))]
+    parsed = [_parsed_turn(turn, place) for turn, place in zip(turns, places, strict=True)]
+    flags = [flag_of(turn, place) for turn, place in zip(turns, places, strict=True)]
+    return with_flags(parsed, flags, field)
 
 
 def _parsed_turn(turn: Any, field: str) -> Message:
+    """A field that is null counts as absent: so Parquet and Arrow write fields that only other turns have."""
     if not isinstance(turn, dict):
         raise BadRow(field, f"the turn is not an object but {kind_of(turn)}.", _OPENAI)
-    sharegpt = "from" in turn or "value" in turn
-    role_key, content_key = ("from", "value") if sharegpt else ("role", "content")
-    for key in _CALLS:
-        if turn.get(key):
-            remedy = "Leave such rows out, or write the call as the text that the model shall produce."
-            raise BadRow(f"{field}.{key}", "the turn calls tools, which can't be trained.", remedy)
-    name = turn.get(role_key)
+    given = {key: value for key, value in turn.items() if value is not None}
+    sharegpt = not {"role", "content"} & set(given) and bool({"from", "value"} & set(given))
+    role_key, content_key, remedy = ("from", "value", _SHAREGPT) if sharegpt else ("role", "content", _OPENAI)
+    name = given.get(role_key)
+    if name == _CALL_ROLE:
+        role: Role = "assistant"
+        calls = written_calls(given.get(content_key), f"{field}.{content_key}")
+        content = ""
+    else:
+        role = _role(name, f"{field}.{role_key}")
+        calls = calls_of(given, field)
+        wanted = given.get(content_key, "" if calls else None)
+        content = _content(wanted, f"{field}.{content_key}", remedy)
+    if calls and role != "assistant":
+        raise BadRow(field, f"the turn is the {role}'s, and calls tools.", "Only the assistant's turns can call tools.")
+    read = {
+        role_key,
+        content_key,
+        *FLAGS,
+        "tool_calls",
+        "function_call",
+        *(("tool_call_id", "name") if role == "tool" else ()),
+    }
+    reasoning = _reasoning(given, field) if role == "assistant" else None
+    read.update(REASONING if role == "assistant" else ())
+    return Message(
+        role,
+        content,
+        calls=calls,
+        reasoning=reasoning,
+        call_id=_short(given, "tool_call_id", field) if role == "tool" else None,
+        name=_short(given, "name", field) if role == "tool" else None,
+        unread=tuple(key for key, value in given.items() if key not in read and value not in ("", [], {})),
+    )
+
+
+def _role(name: Any, field: str) -> Role:
     if not isinstance(name, str) or name not in ROLES:
-        known = ", ".join(ROLES)
+        known = ", ".join((*ROLES, _CALL_ROLE))
         message = f"{name!r} is not a role." if name is not None else "the turn has no role."
-        raise BadRow(f"{field}.{role_key}", message, f"Use one of: {known}.")
-    role = ROLES[name]
-    content = _content(turn.get(content_key), f"{field}.{content_key}", _SHAREGPT if sharegpt else _OPENAI)
-    return Message(role, content, supervised=_weight(turn.get("weight"), f"{field}.weight"))
+        raise BadRow(field, message, f"Use one of: {known}.")
+    return ROLES[name]
+
+
+def _reasoning(turn: Mapping[str, Any], field: str) -> str | None:
+    found = {key: _content(turn[key], f"{field}.{key}", "Write a text.") for key in REASONING if turn.get(key)}
+    if len(set(found.values())) > 1:
+        raise BadRow(field, f"{' and '.join(found)} hold different texts.", "Keep one of them.")
+    return next((text for text in found.values() if text.strip()), None)
+
+
+def _short(turn: Mapping[str, Any], key: str, field: str) -> str | None:
+    value = turn.get(key)
+    if value is not None and not isinstance(value, str):
+        raise BadRow(f"{field}.{key}", mismatch(value, "a text"), "Write a text, or leave it out.")
+    return value
 
 
 def _content(value: Any, field: str, remedy: str) -> str:
@@ -73,22 +137,50 @@ def _part(part: Any, field: str) -> str:
     return text
 
 
-def _weight(value: Any, field: str) -> bool:
-    if value is None or value in (0, 1):
-        return value is None or bool(value)
-    raise BadRow(field, f"{value!r} is not a weight.", "Write 1 to train on the turn, 0 not to.")
+def tidied(turns: Sequence[Message], field: str, rules: TurnRules) -> tuple[Message, ...]:
+    """Consecutive turns of one role joined, turns behind the last answer left out, as `rules` say. Raises BadRow."""
+    found: list[Message] = []
+    for turn in turns:
+        if rules.merge_turns and found and turn.role == found[-1].role and turn.role != "tool":
+            found[-1] = _merged(found[-1], turn, field)
+        else:
+            found.append(turn)
+    if rules.unanswered == "drop":
+        while found and found[-1].role != "assistant":
+            found.pop()
+        if turns and not found:
+            raise BadRow(
+                field, "no turn is the assistant's, so there is nothing to learn.", "Add the answer as a turn."
+            )
+    return tuple(found)
+
+
+def _merged(one: Message, other: Message, field: str) -> Message:
+    if one.role == "assistant" and one.supervised != other.supervised:
+        message = "two assistant turns that follow each other are to be merged, and only one of them is to be learnt."
+        raise BadRow(field, message, "Say the same of both, or put the user's turn between them.")
+    if one.calls and other.content:
+        message = "a text follows a tool call in turns that are to be merged."
+        raise BadRow(field, message, "Put the tool's result between them.")
+    return replace(
+        one,
+        content="\n\n".join(text for text in (one.content, other.content) if text),
+        calls=(*one.calls, *other.calls),
+        reasoning="\n\n".join(text for text in (one.reasoning, other.reasoning) if text) or None,
+        unread=(*one.unread, *other.unread),
+    )
 
 
 def checked_conversation(turns: Sequence[Message], field: str) -> tuple[Message, ...]:
     """Turns that end with the assistant's, in an order that a chat can have. Raises BadRow."""
     found = checked_order(turns, field)
     if not any(turn.role == "assistant" for turn in found):
-        raise BadRow(field, "no turn is the assistant's, so there is nothing to learn.", "Add the answer as a turn.")
+        raise BadRow(field, _NO_ANSWER, "Add the answer as a turn.")
     if found[-1].role != "assistant":
         message = f"the last turn is the {found[-1].role}'s, and nothing answers it."
-        raise BadRow(field, message, "Add the assistant's answer, or leave the last turn out.")
+        raise BadRow(field, message, "Add the answer, or write data: {unanswered: drop} to leave such turns out.")
     if not any(turn.role == "assistant" and turn.supervised for turn in found):
-        raise BadRow(field, "every assistant turn has weight 0, so there is nothing to learn.", "Set one weight to 1.")
+        raise BadRow(field, "no assistant turn is to be learnt.", "Say of one that it is (weight: 1).")
     return found
 
 
@@ -100,10 +192,11 @@ def checked_order(turns: Sequence[Message], field: str) -> tuple[Message, ...]:
         raise BadRow(field, "there are no turns.", "Write at least one user and one assistant turn.")
     before: Role | None = None
     for number, turn in enumerate(turns, start=1):
-        if not turn.content.strip():
+        if not turn.content.strip() and not turn.calls:
             raise BadRow(field, f"turn {number} ({turn.role}) is empty.", "Write its text, or leave the row out.")
         if turn.role not in _FOLLOWERS[before]:
-            raise BadRow(field, _misplaced(turn.role, before, number), _ORDER)
+            remedy = _MERGE if turn.role == before and turn.role != "system" else _ORDER
+            raise BadRow(field, _misplaced(turn.role, before, number), remedy)
         before = turn.role
     return tuple(turns)
 
@@ -116,11 +209,12 @@ _FOLLOWERS: dict[Role | None, tuple[Role, ...]] = {
     "assistant": ("user", "tool"),
     "tool": ("tool", "assistant"),
 }
+_MERGE = "Write data: {merge_turns: true} to join such turns, or put the other's turn between them."
 _ORDER = "A conversation is: system (or none), then user and assistant in turn; tool comes behind assistant."
 
 
 def _misplaced(role: Role, before: Role | None, number: int) -> str:
-    if role == "system":
+    if role == "system" and before != "system":
         return f"turn {number} is the system's, which may only be the first."
     if role == before:
         return f"turns {number - 1} and {number} are both the {role}'s."

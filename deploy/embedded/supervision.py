@@ -148,7 +148,11 @@ class Supervised:
         if self._due_at_s is not None:
             if now_s >= self._due_at_s:
                 self._due_at_s, self._started_at_s = None, now_s
-                self.start()
+                try:
+                    self.start()
+                except OSError as problem:  # no process or memory is free (EAGAIN, ENOMEM): the other parts go on
+                    self._restart_later(now_s, f"could not be started ({problem})")
+                    return
                 if self.watch is not None:
                     self.watch.forgive()
         elif not self.alive():

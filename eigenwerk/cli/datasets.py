@@ -156,6 +156,15 @@ def preview(
     completion: Annotated[str | None, Template] = None,
     text: Annotated[str | None, Template] = None,
     system: Annotated[str | None, Template] = None,
+    merge_turns: Annotated[
+        bool, typer.Option("--merge-turns", help="Join turns of one role that follow each other.")
+    ] = False,
+    unanswered: Annotated[
+        str | None, typer.Option(help="Turns behind the last answer: refuse or drop.", show_default="refuse")
+    ] = None,
+    control_tokens: Annotated[
+        str | None, typer.Option(help="Tokens such as <|im_end|> in texts: text, keep or refuse.", show_default="text")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the first rows of a data set; as conversations with what will be trained marked.
@@ -163,7 +172,8 @@ def preview(
     Example: eigenwerk datasets preview instructions --as chat --model smollm2
     """
     given = {"prompt": prompt, "completion": completion, "text": text, "system": system}
-    given |= {"objective": objective, "format": format_name}
+    given |= {"objective": objective, "format": format_name, "unanswered": unanswered}
+    given |= {"merge_turns": "true" if merge_turns else None, "control_tokens": control_tokens}
     reading = {name: value for name, value in given.items() if value is not None}
     with platform() as client:
         if shown is Shown.chat:

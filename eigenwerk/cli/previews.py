@@ -35,6 +35,8 @@ def say_chats(preview: ChatPreview) -> None:
     if preview.template is not None:
         own = preview.template == "model"
         say(f"template  {'the model brings its own' if own else 'the default: the model brings none'}")
+    for field in preview.unread:
+        note(f"not read: {field.field} of turns, in {field.rows} of the first rows (row {field.first_row})")
     for example in preview.examples:
         _say_example(example)
     if preview.problems:
@@ -49,6 +51,8 @@ def _say_example(example: ChatExample) -> None:
     say(f"row {example.row}: {example.kind}{judged}")
     if example.problem is not None:
         note(f"row {example.row}: {example.problem}")
+    if example.unwritten:
+        note(f"row {example.row}: the model's template does not write {', '.join(example.unwritten)}")
     for sequence in example.sequences:
         say(f"--- {sequence.name}: {sequence.tokens:,} tokens, {sequence.supervised_tokens:,} of them trained")
         _say_pieces(sequence.pieces)
@@ -68,7 +72,9 @@ def _say_messages(example: ChatExample) -> None:
 
 def _say_turns(messages: Sequence[ChatMessage]) -> None:
     for message in messages:
-        _say_lines(f"{message.role}: {_cut(message.content)}")
+        role = f"{message.role} (not learnt)" if message.learnt is False else message.role
+        thought = f" (thinking: {_cut(message.reasoning)})" if message.reasoning else ""
+        _say_lines(f"{role}:{thought} {_cut(message.content)}")
 
 
 def _say_lines(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from jobspecs.kinds.base import Section, SpecBase
-from jobspecs.kinds.training import Optimization, Validation
+from jobspecs.kinds.training import Optimization, Passes, Validation
 from jobspecs.problems import Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import DatasetReference, ModelReference
@@ -18,7 +18,7 @@ from jobspecs.references import DatasetReference, ModelReference
 Objective = Literal["sft", "dpo", "orpo", "kto", "pretrain"]
 Tuning = Literal["full", "lora", "qlora"]
 #: How a data set's rows say who speaks. `auto` looks at the columns and the first rows.
-ChatFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
+ChatFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "transcripts", "text"]
 #: Rows that a data set needs: one to train on and one to judge with.
 ROWS_MIN = 2
 #: Tokens of a forward pass unless the spec says otherwise.
@@ -53,6 +53,17 @@ class ChatData(Section):
     text: str | None = Field(default=None, min_length=1, max_length=20_000, description="plain text, such as {body}")
     bad_rows: Literal["refuse", "skip"] = Field(
         default="refuse", description="rows that are no example: refuse the job, or leave them out and say so"
+    )
+    merge_turns: bool = Field(
+        default=False, description="join turns of one role that follow each other, with a blank line between"
+    )
+    control_tokens: Literal["text", "keep", "refuse"] = Field(
+        default="text",
+        description="control tokens such as <|im_end|> within the data: read as the letters of which they are written, "
+        "kept as the tokens that end and begin turns, or a reason to refuse the job",
+    )
+    unanswered: Literal["refuse", "drop"] = Field(
+        default="refuse", description="turns behind the last answer: refuse the row, or leave these turns out"
     )
 
     def columns(self) -> dict[str, str]:
@@ -112,7 +123,7 @@ def _drop_default(schema: dict[str, Any]) -> None:
 class LlmTraining(Optimization):
     """Hyperparameters. `batch_size` rows make an optimizer step; cutting them into micro-batches changes no result."""
 
-    epochs: Annotated[float, Field(gt=0, le=1000)] = 1
+    epochs: Passes = 1
     batch_size: int = Field(default=16, ge=1, le=65536, description="rows per optimizer step")
     learning_rate: float = Field(
         default=default_learning_rate("sft", "lora"),

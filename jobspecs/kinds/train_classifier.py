@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from jobspecs.kinds.base import SpecBase
-from jobspecs.kinds.training import Optimization, Validation
+from jobspecs.kinds.training import EncoderTraining, Validation
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
@@ -24,14 +24,12 @@ class StratifiedValidation(Validation):
     stratify: bool = Field(default=True, description="keep the share of each class in both parts")
 
 
-class ClassifierTraining(Optimization):
+class ClassifierTraining(EncoderTraining):
     """Hyperparameters. The defaults are the usual ones for BERT on short texts."""
 
     max_length: int = Field(default=128, ge=8, le=8192, description="tokens per text; longer texts are cut")
-    dropout: float | None = Field(default=None, ge=0, lt=1, description="the base model's own when absent")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
-    freeze_embeddings: bool = Field(default=False, description="keep the token embeddings of the base model: faster")
 
 
 class TrainClassifier(SpecBase):

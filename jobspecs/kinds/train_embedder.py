@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
 from jobspecs.kinds.embedder_data import COLUMNS, IN_BATCH, LOSSES, DataShape, LossChoice, LossName
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE, HardNegatives
-from jobspecs.kinds.training import Optimization, Validation
+from jobspecs.kinds.training import EncoderTraining, Validation
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
@@ -34,13 +34,9 @@ class Prompts(Section):
     text: str = Field(default="", description="before sentences and labelled texts; the served model's default")
 
 
-class EmbedderTraining(Optimization):
+class EmbedderTraining(EncoderTraining):
     """Hyperparameters. The defaults are sentence-transformers' own for texts of a sentence or a paragraph."""
 
-    epochs: Annotated[float, Field(gt=0, le=1000)] = 1
-    max_length: int = Field(default=256, ge=8, le=8192, description="tokens per text; longer texts are cut")
-    dropout: float | None = Field(default=None, ge=0, lt=1, description="the base model's own when absent")
-    freeze_embeddings: bool = Field(default=False, description="keep the token embeddings of the base model: faster")
     scale: float = Field(default=20.0, gt=0, description="similarities are multiplied by it: 1 / temperature")
     margin: float | None = Field(
         default=None, gt=0, description="of triplet (5), batch-hard-triplet (5) and contrastive (0.5)"

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE, HardNegatives
-from jobspecs.kinds.training import Optimization, Validation
+from jobspecs.kinds.training import EncoderTraining, Validation
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
@@ -28,12 +28,10 @@ class RerankerValidation(Validation):
     fraction: float = Field(default=0.2, gt=0, lt=1, description="share of the queries")
 
 
-class RerankerTraining(Optimization):
+class RerankerTraining(EncoderTraining):
     """Hyperparameters. A batch is counted in pairs of query and passage."""
 
     max_length: int = Field(default=256, ge=8, le=8192, description="tokens per pair; the longer text is cut first")
-    dropout: float | None = Field(default=None, ge=0, lt=1, description="the base model's own when absent")
-    freeze_embeddings: bool = Field(default=False, description="keep the token embeddings of the base model: faster")
 
 
 class RerankerNegatives(HardNegatives):

@@ -15,6 +15,7 @@ from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
+from jobspecs.kinds.training import EncoderTraining
 from scheduling.estimates import causal, encoders
 from scheduling.estimates.causal import Adapter, MicroBatch
 from scheduling.estimates.data import DataFacts
@@ -63,9 +64,7 @@ def _classifier(spec: TrainClassifier, shapes: Mapping[str, ModelShape], data: D
         data,
         _of_rows(data, spec.rows),
         sequences=training.batch_size,
-        dropout=training.dropout,
-        frozen_embeddings=training.freeze_embeddings,
-        epochs=training.epochs,
+        training=training,
         fraction=spec.validation.fraction,
     )
 
@@ -84,9 +83,7 @@ def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataF
         texts,
         _of_rows(data, spec.rows),
         sequences=sequences,
-        dropout=training.dropout,
-        frozen_embeddings=training.freeze_embeddings,
-        epochs=training.epochs,
+        training=training,
         fraction=spec.validation.fraction,
         # The cached loss embeds every text twice, the first time without gradients (arXiv:2101.06983).
         padding_max=_EMBEDDER_PADDING_MAX,
@@ -104,9 +101,7 @@ def _reranker(spec: TrainReranker, shapes: Mapping[str, ModelShape], data: DataF
         pairs,
         _of_rows(data, spec.rows),
         sequences=training.batch_size,
-        dropout=training.dropout,
-        frozen_embeddings=training.freeze_embeddings,
-        epochs=training.epochs,
+        training=training,
         fraction=spec.validation.fraction,
     )
 
@@ -118,33 +113,32 @@ def _trained_encoder(
     rows: float,
     *,
     sequences: float,
-    dropout: float | None,
-    frozen_embeddings: bool,
-    epochs: float,
+    training: EncoderTraining,
     fraction: float,
     passes: float = 1.0,
     padding_max: float | None = None,
 ) -> Work:
     gpu = spec.resources.gpus > 0
     everything = rows * (1 - fraction) * data.sequences_per_row
-    tables = 0 if frozen_embeddings else min(shape.vocabulary, _words_in_use(everything * data.mean)) * shape.hidden
+    words = 0 if training.freeze_embeddings else min(shape.vocabulary, _words_in_use(everything * data.mean))
+    tables = words * shape.hidden
     trainable = shape.parameters - shape.embedding_parameters + tables
     activations = encoders.peak_activation_bytes(
         shape,
         data,
         min(sequences, max(1.0, everything)),
         drawn=everything,
-        dropout=(shape.attention_dropout if dropout is None else dropout) > 0,
+        dropout=(shape.attention_dropout if training.dropout is None else training.dropout) > 0,
         padding_max=padding_max,
         bytes_each=2 if gpu else BYTES_FP32,
     )
     parts = MemoryParts(
-        weights=BYTES_FP32 * (shape.parameters + (0 if frozen_embeddings else tables)),
+        weights=BYTES_FP32 * (shape.parameters + (0 if training.freeze_embeddings else tables)),
         gradients=_gradients_at_peak(BYTES_FP32 * trainable, activations),
         optimizer=_MOMENT_BYTES * trainable,
         activations=activations,
     )
-    tokens = everything * epochs * data.mean
+    tokens = everything * training.epochs_of(rows * (1 - fraction)) * data.mean
     judged = rows * fraction * data.sequences_per_row * data.mean
     operations = 3 * passes * forward_operations(shape, tokens, data.mean) + forward_operations(
         shape, judged, data.mean
@@ -252,9 +246,7 @@ def _plain(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) ->
         known,
         data.rows,
         sequences=sequences,
-        dropout=None,
-        frozen_embeddings=False,
-        epochs=1,
+        training=EncoderTraining(epochs=1),
         fraction=0.1,
     )
 

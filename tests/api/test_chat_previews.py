@@ -35,8 +35,8 @@ def test_a_data_set_is_previewed_as_conversations_with_the_problems_of_its_first
     assert (seen["format"], seen["objective"], seen["unused"], seen["rows_checked"]) == ("alpaca", "sft", ["id"], 4)
     assert [example["row"] for example in seen["examples"]] == [1, 2, 4]
     assert seen["examples"][0]["messages"] == [
-        {"role": "user", "content": "Add.\n\n1 and 2"},
-        {"role": "assistant", "content": "3"},
+        {"role": "user", "content": "Add.\n\n1 and 2", "reasoning": None, "learnt": None},
+        {"role": "assistant", "content": "3", "reasoning": None, "learnt": True},
     ]
     [problem] = seen["problems"]
     assert (problem["row"], problem["file"]) == (3, "chats.json")

@@ -68,7 +68,7 @@ def test_other_formats_are_read_and_previewed(api: Api, file_name: str, content:
 @pytest.mark.parametrize(
     ("content", "row", "words"),
     [
-        (b"headline,quality\ngood one,good\nb\xe4d,bad\n", 2, "not UTF-8"),
+        (b"headline,quality\ng\xc3\xb6\xc3\xb6d one,good\nb\xe4d,bad\n", 2, "not UTF-8"),
         (b"headline,quality\na,good\nb,bad,extra\n", 2, "has 3 fields"),
         (b"headline,quality\n", None, "no rows"),
         (b"", None, ""),

@@ -235,6 +235,14 @@ def test_a_spec_that_is_wrong_in_many_places_is_refused_in_few_words(api: Api) -
         assert 0 < len(answer.json()["error"]["problems"]) <= PROBLEMS_MAX
 
 
+def test_a_query_parameter_that_nothing_reads_is_refused_with_those_that_there_are(api: Api) -> None:
+    answer = api.client.get("/v1/jobs", params={"limt": 3})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (422, "limt")
+    assert "limit" in error["message"]
+    assert api.client.get("/v1/hosts?limit=3").status_code == 422
+
+
 def test_the_schema_of_a_kind_describes_its_spec(api: Api) -> None:
     assert api.client.get("/v1/schemas").json()["data"][0]["kind"] == "train-classifier"
     schema = api.client.get("/v1/schemas/train-classifier").json()

@@ -149,9 +149,13 @@ def turns(*roles: str, content: str = "x") -> list[dict[str, str]]:
         ([*turns("user"), {"role": "bard", "content": "x"}], "messages[1].role", "'bard' is not a role"),
         ([*turns("user"), {"content": "x"}], "messages[1].role", "has no role"),
         ([*turns("user"), "x"], "messages[1]", "not an object but a text"),
-        ([*turns("user"), {**TURNS[1], "weight": 0}], "messages", "every assistant turn has weight 0"),
-        ([*turns("user"), {**TURNS[1], "weight": 2}], "messages[1].weight", "2 is not a weight"),
-        ([*turns("user"), {**TURNS[1], "tool_calls": [{}]}], "messages[1].tool_calls", "calls tools"),
+        ([*turns("user"), {**TURNS[1], "weight": 0}], "messages", "no assistant turn is to be learnt"),
+        (
+            [*turns("user"), {**TURNS[1], "weight": 2}],
+            "messages[1].weight",
+            "2 does not say whether the turn is learnt",
+        ),
+        ([*turns("user"), {**TURNS[1], "tool_calls": [{}]}], "messages[1].tool_calls[0]", "not a call"),
         (
             [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, TURNS[1]],
             "messages[0].content[0]",
@@ -168,7 +172,7 @@ def test_a_conversation_that_cannot_be_is_refused_with_the_turn(messages: Any, f
 @pytest.mark.parametrize(
     ("row", "objective", "field", "words"),
     [
-        ({"messages": TURNS, "tools": [{"type": "function"}]}, "sft", "tools", "offers tools"),
+        ({"messages": TURNS, "tools": [{"type": "function"}]}, "sft", "tools[0]", "not a function with a name"),
         ({"instruction": 5, "output": "x"}, "sft", "instruction", "not a text but a number"),
         ({"instruction": "x", "output": None}, "sft", "output", "is missing"),
         ({"instruction": "x", "output": "x", "history": [["a"]]}, "sft", "history[0]", "question with its answer"),
@@ -265,7 +269,7 @@ def test_the_objective_chooses_what_the_same_columns_mean() -> None:
     ],
 )
 def test_data_that_is_not_recognised_is_refused_with_what_was_found_and_what_is_known(
-    row: dict[str, Any], objective: Objective, source: dict[str, str], words: tuple[str, ...]
+    row: dict[str, Any], objective: Objective, source: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
         recognise(list(row), [row], ChatSource(**source), objective)
@@ -299,7 +303,7 @@ def test_every_format_can_be_declared() -> None:
     ],
 )
 def test_data_sets_that_people_have_are_read_whole(
-    file: str, objective: Objective, source: dict[str, str], examples: int, bad: int
+    file: str, objective: Objective, source: dict[str, Any], examples: int, bad: int
 ) -> None:
     path = data_path(file)
     told: list[Problem] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from corpus.conversations import template_process
@@ -48,10 +50,11 @@ def test_an_answer_that_is_too_long_is_refused_and_the_next_one_written(monkeypa
     template.close()
 
 
-def test_a_process_that_fails_is_said_to_fail() -> None:
+def test_a_process_that_fails_is_said_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     template = ConfinedTemplate("{{ messages[0].content }}", {})
     with pytest.raises(RenderingError, match="this model fails"):
-        template.render([{"role": "user"}])
+        template.render(HI)
     template.close()
 
 

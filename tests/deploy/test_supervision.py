@@ -54,6 +54,24 @@ def test_a_process_that_ran_long_is_restarted_at_once_again() -> None:
     assert starts == [1.0, 3.5, 102.0]
 
 
+def test_a_process_that_can_not_be_forked_is_tried_again_with_a_message(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    starts: list[float] = []
+
+    def start() -> None:
+        starts.append(clock())
+        if len(starts) < 3:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    process = Supervised("p", alive=lambda: len(starts) == 3, start=start, clock=clock)
+    for clock.now_s in range(20):
+        process.tend()
+    assert starts == [1, 3, 7]
+    assert (
+        "p could not be started ([Errno 11] Resource temporarily unavailable); starting it again in 2 s" in caplog.text
+    )
+
+
 def test_what_no_longer_answers_is_ended_and_started_again(tmp_path: Path) -> None:
     clock = Clock()
     events: list[str] = []

@@ -40,6 +40,12 @@ class TokenTable:
         """Tokens per text, shape (N,)."""
         return np.diff(self.offsets)
 
+    def numbered(self) -> Int64s:
+        """Numbers (N,) from 0, equal for texts of equal tokens."""
+        numbers: dict[bytes, int] = {}
+        ids = (self.ids[start:end].tobytes() for start, end in zip(self.offsets, self.offsets[1:], strict=False))
+        return np.array([numbers.setdefault(text, len(numbers)) for text in ids], dtype=np.int64)
+
     def flat(self, rows: Int64s) -> Int32s:
         """The ids of these texts, one after the other."""
         return np.concatenate([self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows])

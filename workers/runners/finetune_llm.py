@@ -158,7 +158,7 @@ def _saved(
     return save_model(
         context.output_dir,
         lambda folder: write_result(folder, start, spec, current.renderer.template.source, base.reference),
-        card=llm_card(spec, verdict, samples, rows, base.reference),
+        card=llm_card(spec, verdict, samples, rows, base.reference, result.sentence),
         task="text-generation",
         metrics=metrics,
         report=report_of(spec, verdict, facts, samples),
@@ -174,7 +174,7 @@ def _prepared(context: RunContext, stages: Stages) -> _Run:
     world = world_of(context.place)
     device = prepare_device()
     split = load_examples(context.data, context.dataset_dialect, spec)
-    renderer = load_renderer(context.base)
+    renderer = load_renderer(context.base, spec)
     start, optimizer = spread(load_start(spec, context.base, context.models, device), spec, world)
 
     stages.enter("tokenize")
@@ -222,10 +222,7 @@ def _metrics(verdict: LlmVerdict, result: TrainingResult) -> dict[str, float]:
 def _training_facts(start: Start, training: Rows, result: TrainingResult) -> dict[str, Any]:
     parameters = list(start.decoder.model.parameters())
     return {
-        "steps": result.steps,
-        "resumed_at_step": result.resumed_at,
-        "best_step": result.best_step,
-        "sequences_per_s": result.sequences_per_s,
+        **result.as_json(),
         "parameters_trained": sum(getattr(p, "ds_numel", p.numel()) for p in parameters if p.requires_grad),
         "tokens": int(training.sequences.lengths.sum()),
         "tokens_supervised": int(training.sequences.supervised.sum()),

@@ -54,7 +54,7 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("save")
     report = _report(split, verdict, result, training_tokens, stages.seconds)
-    card = model_card(spec, split, verdict)
+    card = model_card(spec, split, verdict, result.sentence)
     manifest = save_model(
         context.output_dir,
         lambda folder: write_classifier(folder, loaded, spec.training.max_length),
@@ -98,10 +98,6 @@ def _report(
             "texts_in_both": split.texts_in_both,
         },
         "tokens_per_text": float(tokens.lengths.mean()),
-        "training": {
-            "steps": result.steps,
-            "resumed_at_step": result.resumed_at,
-            "sequences_per_s": result.sequences_per_s,
-        },
+        "training": result.as_json(),
         "seconds": dict(seconds),
     }

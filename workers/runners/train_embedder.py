@@ -72,7 +72,7 @@ def run(context: RunContext) -> Manifest:
     manifest = save_model(
         context.output_dir,
         lambda folder: write_embedder(folder, model),
-        card=embedder_card(spec, model, split, verdict, by_dimensions),
+        card=embedder_card(spec, model, split, verdict, by_dimensions, result.sentence),
         task="sentence-similarity",
         metrics=metrics,
         report=_report(spec, split, mined, verdict, result, data, stages.seconds),
@@ -219,10 +219,6 @@ def _report(
             **negatives,
         },
         "tokens_per_text": float(data.tokens.lengths.mean()),
-        "training": {
-            "steps": result.steps,
-            "resumed_at_step": result.resumed_at,
-            "sequences_per_s": result.sequences_per_s,
-        },
+        "training": result.as_json(),
         "seconds": dict(seconds),
     }

@@ -73,7 +73,7 @@ def run(context: RunContext) -> Manifest:
     manifest = save_model(
         context.output_dir,
         lambda folder: write_reranker(folder, loaded, spec.training.max_length),
-        card=ranking_card(spec, split, verdict),
+        card=ranking_card(spec, split, verdict, result.sentence),
         task="text-ranking",
         metrics=metrics,
         report=_report(split, verdict, result, training_tokens, stages.seconds),
@@ -164,10 +164,6 @@ def _report(
             "passages_in_both": split.passages_in_both,
         },
         "tokens_per_pair": float(tokens.lengths.mean()),
-        "training": {
-            "steps": result.steps,
-            "resumed_at_step": result.resumed_at,
-            "sequences_per_s": result.sequences_per_s,
-        },
+        "training": result.as_json(),
         "seconds": dict(seconds),
     }

@@ -51,6 +51,8 @@ class TrainingState:
     best_step: int | None = None
     worse_evaluations: int = 0
     stopped_early: bool = False
+    #: The moving average after three quarters of all steps.
+    loss_at_three_quarters: float | None = None
 
     def with_(self, **changes: Any) -> TrainingState:
         """The same state with these fields changed."""

@@ -37,6 +37,7 @@ from workers.training.optimization import (
     build_optimizer,
     check_weights,
     learning_rate,
+    learning_rates,
     set_learning_rate,
 )
 from workers.training.progress import Plan, Progress
@@ -48,6 +49,8 @@ _log = logging.getLogger(__name__)
 _CHECKPOINT_EVERY_S = 60.0
 #: Weight of the newest loss in the moving average.
 _LOSS_WEIGHT = 0.05
+#: A moving average below this share of an earlier one has clearly fallen, though the learning rate goes to 0.
+_CLEARLY_BETTER = 0.97
 
 
 class Task(Protocol):
@@ -89,8 +92,47 @@ class TrainingResult:
     seconds: float
     sequences_per_s: float
     resumed_at: int
+    #: Steps that the run would have taken without an early end.
+    steps_planned: int = 0
     #: Whose weights the model has now, where an evaluation kept the best; else the last.
     best_step: int | None = None
+    stopped_early: bool = False
+    #: All steps were taken and it was still getting better: the last evaluation was the best, or without any, the loss
+    #: fell clearly over the last quarter.
+    still_improving: bool = False
+
+    def as_json(self) -> dict[str, object]:
+        """For the report of a job."""
+        return {
+            "steps": self.steps,
+            "resumed_at_step": self.resumed_at,
+            "sequences_per_s": self.sequences_per_s,
+            "best_step": self.best_step,
+            "stopped_early": self.stopped_early,
+            "still_improving": self.still_improving,
+            "sentence": self.sentence,
+        }
+
+    @property
+    def sentence(self) -> str:
+        """How training ended, in plain words; the same for equal runs."""
+        most = f" of at most {self.steps_planned}" if self.stopped_early else ""
+        text = f"Trained for {self.steps}{most} steps."
+        if self.best_step is not None:
+            text += f" The weights are those after step {self.best_step}, where the loss was lowest."
+        if self.still_improving:
+            text += " It was still getting better at the end: more epochs may help."
+        return text
+
+    @property
+    def weights_of_step(self) -> int:
+        """The step after which the model had the weights that it has now."""
+        return self.steps if self.best_step is None else self.best_step
+
+
+def rates_of(result: TrainingResult, settings: Optimization) -> list[float]:
+    """The learning rates of the steps that made the weights that the model has now."""
+    return learning_rates(result.steps_planned, settings)[: result.weights_of_step]
 
 
 def train(
@@ -162,6 +204,8 @@ class _Run:
             before = self.position
             mean = loss if before.step == 0 else before.loss + _LOSS_WEIGHT * (loss - before.loss)
             self.position = before.with_(step=before.step + 1, loss=mean)
+            if self.position.step == self.plan.steps_total * 3 // 4:
+                self.position = self.position.with_(loss_at_three_quarters=mean)
             progress.report(self.position.step, mean, rate)
             self._evaluate()
             if self._checkpoint_due():
@@ -175,8 +219,20 @@ class _Run:
             seconds,
             progress.sequences / max(seconds, 1e-9),
             first_step,
+            self.plan.steps_total,
             self.position.best_step if self.best is not None else None,
+            self.position.stopped_early,
+            self._still_improving(),
         )
+
+    def _still_improving(self) -> bool:
+        position = self.position
+        if position.stopped_early:
+            return False
+        if self.evaluation is not None:
+            return position.best_step == position.step
+        earlier = position.loss_at_three_quarters
+        return earlier is not None and position.loss < _CLEARLY_BETTER * earlier
 
     def _take_step(self, rate: float) -> float:
         self.optimizer.zero_grad()

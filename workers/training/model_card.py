@@ -48,8 +48,8 @@ def settings_table(training: Optimization) -> Table:
     return Table(("setting", "value"), [(name, str(value)) for name, value in settings.items()])
 
 
-def model_card(spec: TrainClassifier, split: Split, verdict: Verdict) -> str:
-    """The card of a classifier."""
+def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, ended: str) -> str:
+    """The card of a classifier; `ended`: how training ended."""
     systems = [_row(system) for system in (verdict.model, *verdict.baselines)]
     classes = [
         (name, f"{entry.precision:.3f}", f"{entry.recall:.3f}", f"{entry.f1:.3f}", str(entry.rows))
@@ -72,7 +72,7 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict) -> str:
                 ),
             ),
             Section("Per class", (Table(("class", "precision", "recall", "F1", "rows"), classes),)),
-            Section("Training", (settings_table(spec.training),)),
+            Section("Training", (settings_table(spec.training), ended)),
             Section(
                 "Use",
                 (

@@ -170,6 +170,7 @@ def test_info_names_the_models_limits(call: Any) -> None:
         ("/v1/completions", {"prompt": [600]}, "validation", "0 to 511"),
         ("/v1/completions", {"prompt": "a", "logit_bias": {"5": 1}}, "validation", "logit_bias"),
         ("/generate", {"inputs": "word " * 600}, "validation", "Input validation error"),
+        ("/generate", {"inputs": "a", "stream": True}, "validation", "/generate_stream"),
         ("/generate", {"inputs": "a", "parameters": {"temperature": 0}}, "validation", "temperature"),
         ("/generate", {"inputs": "a", "parameters": {"grammar": {}}}, "validation", "parameters.grammar: unknown"),
         ("/generate", {"inputs": "a", "parameters": {"max_tokens": 3}}, "validation", "parameters.max_tokens: unknown"),

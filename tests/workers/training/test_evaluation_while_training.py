@@ -48,7 +48,7 @@ class Attempt:
         self.patience, self.keep_best, self.watched = patience, keep_best, watched
 
     def run(self, resume_from: Path | None = None, kill_after: int | None = None) -> TrainingResult:
-        settings = Optimization(epochs=4, batch_size=4, learning_rate=0.05, checkpoint_every_steps=1)
+        settings = Optimization(batch_size=4, learning_rate=0.05, checkpoint_every_steps=1)
         plan = BatchPlan(np.ones(32, dtype=np.int64), 4, 4, seed=1, grouped=False)
         asked = 0
 
@@ -124,3 +124,11 @@ def test_a_run_killed_between_evaluations_ends_with_the_same_best_weights(
     result = resumed.run(resume_from=broken.newest_checkpoint)
     assert resumed.weights == unbroken.weights
     assert (result.steps, result.best_step, result.resumed_at) == (whole.steps, whole.best_step, step)
+
+
+def test_a_run_that_was_still_getting_better_at_its_end_says_so(attempt: Callable[..., Attempt]) -> None:
+    unwatched = attempt("unwatched", watched=False).run()
+    assert unwatched.still_improving and "more epochs may help" in unwatched.sentence
+    best_last = attempt("best last", patience=None).run()
+    assert best_last.best_step is not None and not best_last.still_improving
+    assert not attempt("early").run().still_improving

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -18,9 +20,12 @@ from workers.local_models.packed_encoder import Variant, classify, variant_of
 from workers.local_models.tokens import Int64s, TokenTable, batch_of
 from workers.run.context import RunContext
 from workers.training.batches import BatchPlan
-from workers.training.loop import TrainingResult, train
-from workers.training.optimization import learning_rates
+from workers.training.course import course_of
+from workers.training.loop import TrainingResult, rates_of, train
 from workers.training.word_embeddings import compact, decay_of
+
+#: Natural logarithms of the temperatures that are tried: from 1/20 to 20.
+_LOG_TEMPERATURES = (-3.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,18 @@ def train_classifier(
     if variant == "packed" and not training.freeze_embeddings:
         set_aside, tokens = compact(model, tokens)
     task = _Classification(loaded, variant, tokens, data, training, device)
-    plan = BatchPlan(tokens.lengths, training.batch_size, training.epochs, training.seed, grouped=variant == "padded")
-    result = train(context, task, plan, training, device, judged_later=data.judged_later, clock=clock)
+
+    def batches(rows: Int64s, epochs: float) -> BatchPlan:
+        grouped = variant == "padded"
+        return BatchPlan(tokens.lengths[rows], training.batch_size, epochs, training.seed, grouped=grouped)
+
+    course = course_of(training, data.tokens.numbered(), data.labels)
+    plan = course.plan(batches)
+    evaluation = course.evaluation(task, plan, batches)
+    later = data.judged_later
+    result = train(context, task, plan, training, device, judged_later=later, evaluation=evaluation, clock=clock)
     if set_aside is not None:
-        set_aside.restore(model, decay_of(learning_rates(plan.steps_total, training), training.weight_decay))
+        set_aside.restore(model, decay_of(rates_of(result, training), training.weight_decay))
     return result
 
 
@@ -79,16 +92,35 @@ class _Classification:
     def model(self) -> PreTrainedModel:
         return self._loaded.model
 
+    def measure(self, batches: list[Int64s]) -> float:
+        """The cross-entropy at the temperature that makes it least.
+
+        Plain, it rises as soon as a model becomes too sure of itself, while it still learns to tell classes apart
+        (arXiv:2501.19195).
+        """
+        with torch.no_grad():
+            logits = torch.cat([self._logits(rows) for rows in batches]).cpu()
+        labels = torch.from_numpy(self._data.labels[np.concatenate(batches)])
+        weights = None if self._class_weights is None else self._class_weights.cpu()
+
+        def loss(log_temperature: float) -> float:
+            return float(functional.cross_entropy(logits / math.exp(log_temperature), labels, weight=weights))
+
+        return float(minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded").fun)
+
     def backward(self, rows: Int64s) -> torch.Tensor:
         labels = torch.from_numpy(self._data.labels[rows]).to(self._device, non_blocking=True)
-        batch = batch_of(self._tokens, rows).to(self._device)
-        with autocast(self._device):
-            logits = classify(self.model, batch, self._variant, self._loaded.pad_id)
         loss = functional.cross_entropy(
-            logits.float(), labels, weight=self._class_weights, label_smoothing=self._training.label_smoothing
+            self._logits(rows), labels, weight=self._class_weights, label_smoothing=self._training.label_smoothing
         )
         torch.autograd.backward(loss)
         return loss.detach()
+
+    def _logits(self, rows: Int64s) -> torch.Tensor:
+        batch = batch_of(self._tokens, rows).to(self._device)
+        with autocast(self._device):
+            logits = classify(self.model, batch, self._variant, self._loaded.pad_id)
+        return logits.float()
 
     def terms(self, rows: Int64s) -> float:
         return 1

@@ -17,8 +17,9 @@ def embedder_card(
     split: EmbeddingSplit,
     verdict: RankingVerdict,
     by_dimensions: Mapping[int, float],
+    ended: str,
 ) -> str:
-    """Markdown. `by_dimensions`: the deciding measure of the first so many dimensions."""
+    """Markdown. `by_dimensions`: the deciding measure of the first so many dimensions; `ended`: how training ended."""
     columns = ", ".join(f"`{column}`" for _, column in spec.text_columns)
     value, low, high = verdict.difference
     judged: list[str | Table] = [
@@ -37,7 +38,7 @@ def embedder_card(
         f"`{spec.dataset}` with the loss {spec.loss_name}.",
         [
             Section("Verdict", judged),
-            Section("Training", (settings_table(spec.training),)),
+            Section("Training", (settings_table(spec.training), ended)),
             Section("Use", (_usage(model),)),
         ],
     )

@@ -20,9 +20,9 @@ from workers.local_models.embedding_network import EmbeddingNetwork
 from workers.local_models.tokens import Int64s, TokenTable
 from workers.run.context import RunContext
 from workers.training.batches import BatchPlan, DistinctPlan, TwinPlan
+from workers.training.course import course_of, mean_loss
 from workers.training.embedding.losses import build_loss, cached_gradients
-from workers.training.loop import TrainingResult, train
-from workers.training.optimization import learning_rates
+from workers.training.loop import TrainingResult, rates_of, train
 from workers.training.progress import Plan
 from workers.training.word_embeddings import compact, decay_of
 
@@ -59,23 +59,37 @@ def train_embedder(
         network.encoder.get_input_embeddings().requires_grad_(False)
     elif network.variant == "packed":
         set_aside, tokens = compact(network.encoder, tokens)
-    plan = build_plan(data, spec, grouped=network.variant == "padded")
     task = EmbeddingTask(network, tokens, data, spec, device)
-    result = train(context, task, plan, training, device, judged_later=data.judged_later, clock=clock)
+
+    def batches(rows: Int64s, epochs: float) -> Plan:
+        return build_plan(data, spec, rows, epochs, grouped=network.variant == "padded")
+
+    course = course_of(training, data.contents[:, 0], _classes(data, spec))
+    plan = course.plan(batches)
+    evaluation = course.evaluation(task, plan, batches)
+    later = data.judged_later
+    result = train(context, task, plan, training, device, judged_later=later, evaluation=evaluation, clock=clock)
     if set_aside is not None:
-        set_aside.restore(network.encoder, decay_of(learning_rates(plan.steps_total, training), training.weight_decay))
+        set_aside.restore(network.encoder, decay_of(rates_of(result, training), training.weight_decay))
     return result
 
 
-def build_plan(data: EmbeddingTrainingData, spec: TrainEmbedder, *, grouped: bool) -> Plan:
-    """The rows of each step: distinct texts where a batch's other rows are negatives, twins where classes are."""
+def build_plan(data: EmbeddingTrainingData, spec: TrainEmbedder, rows: Int64s, epochs: float, *, grouped: bool) -> Plan:
+    """The steps over some rows: distinct texts where a batch's other rows are negatives, twins where classes are."""
     training = spec.training
     if spec.no_duplicates:
-        return DistinctPlan(data.contents, training.batch_size, training.epochs, training.seed)
-    if spec.shape == "labelled-texts" and data.targets is not None:
-        return TwinPlan(data.targets.astype(np.int64), training.batch_size, training.epochs, training.seed)
-    lengths = data.tokens.lengths[data.places].sum(axis=1)
-    return BatchPlan(lengths, training.batch_size, training.epochs, training.seed, grouped=grouped)
+        return DistinctPlan(data.contents[rows], training.batch_size, epochs, training.seed)
+    if (classes := _classes(data, spec)) is not None:
+        return TwinPlan(classes[rows], training.batch_size, epochs, training.seed)
+    lengths = data.tokens.lengths[data.places[rows]].sum(axis=1)
+    return BatchPlan(lengths, training.batch_size, epochs, training.seed, grouped=grouped)
+
+
+def _classes(data: EmbeddingTrainingData, spec: TrainEmbedder) -> Int64s | None:
+    """The class (N,) of each row, where rows are texts with classes."""
+    if spec.shape != "labelled-texts" or data.targets is None:
+        return None
+    return data.targets.astype(np.int64)
 
 
 class EmbeddingTask:
@@ -97,13 +111,18 @@ class EmbeddingTask:
     def model(self) -> EmbeddingNetwork:
         return self._network
 
-    def backward(self, rows: Int64s) -> torch.Tensor:
+    def loss(self, rows: Int64s) -> torch.Tensor:
         texts = self._data.places[rows].T.reshape(-1)
-        columns = self._data.places.shape[1]
-        if self._cached:
-            return self._backward_cached(texts, columns)
         embeddings = self._network.embed(self._tokens, texts, self._device)
-        loss = self._loss(embeddings.view(columns, len(rows), -1).unbind(), self._targets(rows))
+        return self._loss(embeddings.view(-1, len(rows), embeddings.shape[1]).unbind(), self._targets(rows))
+
+    def measure(self, batches: list[Int64s]) -> float:
+        return mean_loss(self.loss, batches)
+
+    def backward(self, rows: Int64s) -> torch.Tensor:
+        if self._cached:
+            return self._backward_cached(self._data.places[rows].T.reshape(-1), self._data.places.shape[1])
+        loss = self.loss(rows)
         torch.autograd.backward(loss)
         return loss.detach()
 

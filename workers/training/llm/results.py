@@ -63,9 +63,14 @@ def _write_whole(model: PreTrainedModel, folder: Path) -> None:
 
 
 def llm_card(
-    spec: FinetuneLlm, verdict: LlmVerdict, samples: Sequence[dict[str, str]], rows: dict[str, int], base_reference: str
+    spec: FinetuneLlm,
+    verdict: LlmVerdict,
+    samples: Sequence[dict[str, str]],
+    rows: dict[str, int],
+    base_reference: str,
+    ended: str,
 ) -> str:
-    """README.md. Depends on inputs and results only."""
+    """README.md; `ended`: how training ended. Depends on inputs and results only."""
     systems = [
         (
             system["system"],
@@ -88,7 +93,7 @@ def llm_card(
             ),
         ),
         Section("Samples", tuple(part for sample in samples for part in _sample(sample)) or ("None were asked for.",)),
-        Section("Training", (settings_table(spec.training), *_adapter_part(spec))),
+        Section("Training", (settings_table(spec.training), ended, *_adapter_part(spec))),
         Section("Use", (_usage(spec, base_reference),)),
     ]
     return card(

@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from corpus.conversations.cutting import Part, cut, teaches
 from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, Preference
 from corpus.conversations.formats import ChatSource
 from corpus.conversations.identity import content_and_prompt
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, visible
 from corpus.splits import prompt_split
+from jobspecs.data_report import ROWS_NAMED
 from jobspecs.dialect import Dialect
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format
-from workers.local_models.tokens import Int32s, Int64s
+from workers.local_models.tokens import Int64s
 from workers.run.context import RunFailed
 from workers.training.llm.sequences import Bools, Sequences, sequences_of
 
@@ -40,9 +42,6 @@ _EVERY = 64
 _REPORTED_CHARS = 8000
 #: Rows left out that the log names.
 _SKIPPED_LOGGED = 20
-
-#: Ids and what is learnt of them, as arrays: as lists they take eight times the memory.
-Parts = list[tuple[Int32s, Bools]]
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,13 @@ def load_examples(path: Path, dialect: Dialect | None, spec: FinetuneLlm) -> Spl
     """
     data = spec.data
     skipped: list[Problem] = []
-    source = ChatSource(
-        None if data.format == "auto" else data.format, data.prompt, data.completion, data.text, data.system
-    )
     validation = spec.validation
     try:
         examples = list(
             read_examples(
                 path,
                 detect_format(path.name, dialect),
-                source,
+                ChatSource.of(data),
                 objective=spec.objective,
                 on_problem=skipped.append if data.bad_rows == "skip" else None,
             )
@@ -127,10 +123,10 @@ def _tied(examples: Sequence[Example]) -> Int64s:
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
-def load_renderer(folder: Path) -> Renderer:
+def load_renderer(folder: Path, spec: FinetuneLlm) -> Renderer:
     """The model's own chat template and tokenizer. Raises RunFailed(invalid_model)."""
     try:
-        return Renderer.load(folder, clock=lambda: _STILL)
+        return Renderer.load(folder, clock=lambda: _STILL, treatment=spec.data.control_tokens)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_model, f"base model: {error}") from error
 
@@ -143,27 +139,35 @@ def render(
     between: Callable[[int], None] = lambda done: None,
 ) -> Rows:
     """Token ids of every example, cut to `max_length`. Raises RunFailed(invalid_dataset) when none can be used."""
-    parts: Parts = []
+    parts: list[Part] = []
     desirable: list[bool] = []
-    empty = cut = 0
+    empty: list[int] = []
+    shortened = 0
     for number, example in enumerate(examples):
         rendered = _rendered(example, renderer).values()
-        pieces = [piece for part in rendered for piece in _cut(part, spec, max_length)]
-        cut += any(len(part.ids) > max_length for part in rendered)
+        pieces = [piece for part in rendered for piece in cut(part, spec, max_length)]
+        shortened += any(len(part.ids) > max_length for part in rendered)
         if number % _EVERY == 0:
             between(number)
-        if not pieces or not all(learnt[1:].any() for _, learnt in pieces):
-            empty += 1
+        if not teaches(pieces):
+            empty.append(example.row)
             continue
         parts += pieces
         desirable.append(isinstance(example, Judged) and example.desirable)
     if not parts:
         raise RunFailed(
-            Reason.invalid_dataset, f"no row leaves anything to learn within max_length ({max_length} tokens)."
+            Reason.invalid_dataset,
+            f"no row leaves anything to learn within max_length ({max_length} tokens): {_named(empty)} begin their "
+            "answers behind it.",
         )
     if empty:
-        _log.warning("%d rows left out: their answers begin after max_length (%d tokens)", empty, max_length)
-    return Rows(sequences_of(parts), np.array(desirable, dtype=np.bool_), empty, cut, max_length)
+        _log.warning("left out: %s, whose answers begin after max_length (%d tokens)", _named(empty), max_length)
+    return Rows(sequences_of(parts), np.array(desirable, dtype=np.bool_), len(empty), shortened, max_length)
+
+
+def _named(rows: Sequence[int]) -> str:
+    named = ", ".join(str(row) for row in rows[:ROWS_NAMED])
+    return f"{len(rows):,} rows ({named}{', …' if len(rows) > ROWS_NAMED else ''})"
 
 
 def turn_end(examples: Sequence[Example], renderer: Renderer) -> str | None:
@@ -220,13 +224,14 @@ def prompt_of(example: Example, renderer: Renderer) -> Prompt:
         ids = renderer.text(example.text).ids[:_TEXT_PROMPT_TOKENS]
         return Prompt(example.text[:_TEXT_SHOWN_CHARS], ids, "")
     asked, answer = _asked(example)
-    return Prompt("\n".join(message.content for message in asked), renderer.prompt(asked).ids, answer)
+    ids = renderer.prompt(asked, example.tools).ids
+    return Prompt("\n".join(message.said for message in asked), ids, answer)
 
 
 def _asked(example: Conversation | Judged | Preference) -> tuple[tuple[Message, ...], str]:
     if isinstance(example, Preference):
-        return example.prompt, example.chosen[-1].content
-    return example.messages[:-1], example.messages[-1].content
+        return example.prompt, example.chosen[-1].said
+    return example.messages[:-1], example.messages[-1].said
 
 
 def _rendered(example: Example, renderer: Renderer) -> dict[str, Rendered]:
@@ -234,15 +239,3 @@ def _rendered(example: Example, renderer: Renderer) -> dict[str, Rendered]:
         return renderer.example(example)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, f"row {example.row}: {error}") from error
-
-
-def _cut(part: Rendered, spec: FinetuneLlm, max_length: int) -> Parts:
-    """Conversations lose what is beyond; plain texts become several sequences."""
-    ids = np.array(part.ids, dtype=np.int32)
-    whole = spec.training.loss_on == "all" and spec.objective in ("sft", "pretrain")
-    learnt = np.full(len(ids), True) if whole else np.array(part.mask, dtype=np.bool_)
-    if spec.objective != "pretrain":
-        return [(ids[:max_length], learnt[:max_length])]
-    starts = range(0, len(ids), max_length)
-    pieces = [(ids[start : start + max_length], learnt[start : start + max_length]) for start in starts]
-    return [piece for piece in pieces if len(piece[0]) > 1]

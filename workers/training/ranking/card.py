@@ -15,8 +15,8 @@ model.rank("a query", ["a passage", "another passage"])  # scores from 0 to 1, t
 ```"""
 
 
-def ranking_card(spec: TrainReranker, split: PairSplit, verdict: RankingVerdict) -> str:
-    """Markdown. Depends on inputs and results only, not on when or where it was trained."""
+def ranking_card(spec: TrainReranker, split: PairSplit, verdict: RankingVerdict, ended: str) -> str:
+    """Markdown; `ended`: how training ended. Depends on inputs and results only, not on when or where it ran."""
     columns = ", ".join(f"`{column}`" for column in spec.columns.values())
     held_out = len(split.validation.rows_by_query())
     difference, low, high = verdict.difference
@@ -34,7 +34,7 @@ def ranking_card(spec: TrainReranker, split: PairSplit, verdict: RankingVerdict)
         f"`{spec.dataset}` with the loss `{spec.loss_name}`.{mined}",
         [
             Section("Verdict", (verdict.sentence, Table(*systems_table(verdict)), measured)),
-            Section("Training", (settings_table(spec.training),)),
+            Section("Training", (settings_table(spec.training), ended)),
             Section("Use", (_USE,)),
         ],
     )

@@ -20,8 +20,8 @@ from workers.local_models.packed_encoder import Variant, classify, variant_of
 from workers.local_models.tokens import Int64s, TokenTable, batch_of
 from workers.run.context import RunContext
 from workers.training.batches import BatchPlan, QueryPlan
-from workers.training.loop import TrainingResult, train
-from workers.training.optimization import learning_rates
+from workers.training.course import course_of, mean_loss
+from workers.training.loop import TrainingResult, rates_of, train
 from workers.training.progress import Plan
 from workers.training.ranking.losses import LOSSES
 from workers.training.saving import write_classifier
@@ -58,10 +58,20 @@ def train_reranker(
     if variant == "packed" and not training.freeze_embeddings:
         set_aside, tokens = compact(model, tokens)
     task = _Ranking(loaded, variant, tokens, data, loss, device)
-    plan = _plan(data, loss, training, grouped=variant == "padded")
-    result = train(context, task, plan, training, device, judged_later=data.judged_later, clock=clock)
+
+    def batches(rows: Int64s, epochs: float) -> Plan:
+        if loss in LISTWISE:
+            return QueryPlan(data.queries[rows], training.batch_size, epochs, training.seed)
+        grouped = variant == "padded"
+        return BatchPlan(tokens.lengths[rows], training.batch_size, epochs, training.seed, grouped=grouped)
+
+    course = course_of(training, data.queries)
+    plan = course.plan(batches)
+    evaluation = course.evaluation(task, plan, batches)
+    later = data.judged_later
+    result = train(context, task, plan, training, device, judged_later=later, evaluation=evaluation, clock=clock)
     if set_aside is not None:
-        set_aside.restore(model, decay_of(learning_rates(plan.steps_total, training), training.weight_decay))
+        set_aside.restore(model, decay_of(rates_of(result, training), training.weight_decay))
     return result
 
 
@@ -72,12 +82,6 @@ def write_reranker(output_dir: Path, loaded: LoadedModel, max_length: int) -> No
         "version": version("sentence-transformers"),
     }
     write_classifier(output_dir, loaded, max_length)
-
-
-def _plan(data: RankingTrainingData, loss: str, training: RerankerTraining, *, grouped: bool) -> Plan:
-    if loss in LISTWISE:
-        return QueryPlan(data.queries, training.batch_size, training.epochs, training.seed)
-    return BatchPlan(data.tokens.lengths, training.batch_size, training.epochs, training.seed, grouped=grouped)
 
 
 class _Ranking:
@@ -99,13 +103,19 @@ class _Ranking:
     def model(self) -> PreTrainedModel:
         return self._loaded.model
 
-    def backward(self, rows: Int64s) -> torch.Tensor:
+    def loss(self, rows: Int64s) -> torch.Tensor:
         labels = torch.from_numpy(self._data.labels[rows]).to(self._device, non_blocking=True)
         queries = torch.from_numpy(self._data.queries[rows]).to(self._device, non_blocking=True)
         batch = batch_of(self._tokens, rows).to(self._device)
         with autocast(self._device):
             logits = classify(self.model, batch, self._variant, self._loaded.pad_id)
-        loss = LOSSES[self._loss](logits[:, 0].float(), labels, queries)
+        return LOSSES[self._loss](logits[:, 0].float(), labels, queries)
+
+    def measure(self, batches: list[Int64s]) -> float:
+        return mean_loss(self.loss, batches)
+
+    def backward(self, rows: Int64s) -> torch.Tensor:
+        loss = self.loss(rows)
         torch.autograd.backward(loss)
         return loss.detach()
 

@@ -30,7 +30,7 @@ def test_a_base_models_answers_end_with_what_the_template_ends_turns_with(
 ) -> None:
     folder = write_chat_model(tmp_path / "base", template, eos="<|endoftext|>")
     examples = load_examples(chats, None, spec_of()).train
-    assert turn_end(examples, load_renderer(folder)) == "<|im_end|>"
+    assert turn_end(examples, load_renderer(folder, spec_of())) == "<|im_end|>"
 
 
 def test_the_result_of_a_base_model_stops_where_its_answers_ended(tmp_path: Path, tiny_llm: Path, chats: Path) -> None:
@@ -59,7 +59,7 @@ def test_mismatched_answers_of_kto_are_cut_as_rows_are(tmp_path: Path) -> None:
     ]
     spec = spec_of(objective="kto")
     examples = load_examples(write_jsonl(tmp_path / "judged.jsonl", rows), None, spec).train
-    made = render(examples, load_renderer(write_chat_model(tmp_path / "base", CHATML)), spec, 60)
+    made = render(examples, load_renderer(write_chat_model(tmp_path / "base", CHATML), spec), spec, 60)
     both = scored(made, spec)
     assert len(both) == 2 * len(made) and both.lengths.max() == 60
     assert (both.supervised >= 1).all()

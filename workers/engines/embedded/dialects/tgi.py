@@ -15,7 +15,7 @@ from workers.engines.embedded.dialects.requests import read
 from workers.engines.embedded.dialects.streaming import EventStream, event, nobody_there, while_connected
 from workers.engines.embedded.generation.answers import Answer, End, Finish, Step, whole
 from workers.engines.embedded.generation.generator import Generator
-from workers.engines.embedded.generation.requests import GenerateRequest, TokenizeRequest
+from workers.engines.embedded.generation.requests import GenerateRequest, TokenizeRequest, Unsupported
 
 _PREFIX = "Input validation error: "
 _FINISH_REASONS = {
@@ -41,7 +41,7 @@ class TgiRoutes:
         ]
 
     async def _generate(self, request: Request) -> Response:
-        body, answer = await self._started(request)
+        body, answer = await self._started(request, at_once=True)
         return await self._at_once(request, body, answer, as_list=False)
 
     async def _generate_stream(self, request: Request) -> Response:
@@ -52,9 +52,11 @@ class TgiRoutes:
         body, answer = await self._started(request)
         return self._streamed(body, answer) if body.stream else await self._at_once(request, body, answer, as_list=True)
 
-    async def _started(self, request: Request) -> tuple[GenerateRequest, Answer]:
+    async def _started(self, request: Request, *, at_once: bool = False) -> tuple[GenerateRequest, Answer]:
         with refusing(prefix=_PREFIX):
             body = await read(GenerateRequest, request)
+            if at_once and body.stream:
+                raise Unsupported("stream: this route answers at once. Ask /generate_stream instead.")
             prompt = await self._generator.encode(body.inputs)
             if body.parameters.truncate is not None:
                 prompt = prompt[-body.parameters.truncate :]

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from corpus.conversations.chat_template import RenderingError
+from corpus.conversations.control_tokens import ControlTokens
 from corpus.conversations.template_process import ConfinedTemplate
 from scheduling.estimates.serving import CACHED_TOKENS_MAX
 from workers.local_models.base_model import first_line, invalid_model, load_causal_lm, load_tokenizer, read_json
@@ -119,14 +120,17 @@ class LanguageModel:
         return [(token, start, stop) for token, (start, stop) in zip(encoded["input_ids"], offsets, strict=True)]
 
     def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """A conversation that the model shall answer, as its template writes it.
+        """A conversation that the model shall answer, as its template writes it, for `encode_rendered`.
+
+        Control tokens within messages are marked as the text that they are: nobody can forge a turn.
 
         The template runs confined, in a process of its own. Raises NoChatTemplate and ChatTemplateFailed.
         """
         if self.template is None:
             raise NoChatTemplate("This model has no chat template: it continues texts. Use /v1/completions.")
         try:
-            text = self.template.render(messages)
+            control = self._control_tokens
+            text = self.template.render(control.marked(list(messages)) if control is not None else messages)
         except RenderingError as error:
             [problem] = error.problems
             raise ChatTemplateFailed(
@@ -149,7 +153,20 @@ class LanguageModel:
 
     def encode_rendered(self, text: str) -> list[int]:
         """The tokens of what a template has written; it writes the special tokens itself."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        as_text: frozenset[int] = frozenset()
+        if self._control_tokens is not None:
+            text, as_text = self._control_tokens.unmarked(text)
+        if self._control_tokens is None or not as_text:
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        # Both may stand in a tokenizer.json; transformers sets them anew with each call of its own.
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
+        return self._control_tokens.encoded(text, as_text)[0]
+
+    @cached_property
+    def _control_tokens(self) -> ControlTokens | None:
+        """None for a tokenizer in Python, which has none of the library's."""
+        return ControlTokens(self.tokenizer.backend_tokenizer) if self.tokenizer.is_fast else None
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text without special tokens."""

@@ -225,7 +225,7 @@ class Parameters(Request):
 
 
 class GenerateRequest(Request):
-    """POST /generate, /generate_stream and /. `stream` is read at / only."""
+    """POST /generate, /generate_stream and /, where `stream` chooses between the two."""
 
     dialect = TGI
 

@@ -1,0 +1,110 @@
+"""How long an encoder trains: the passes that its spec gives, or (`epochs: auto`) until rows set aside get no better.
+
+These rows are taken from those that train, never from those that judge: the verdict stays one about unseen rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from corpus.splits import Indices, shares
+from jobspecs.kinds.training import EncoderTraining
+from workers.local_models.tokens import Int64s
+from workers.training.loop import Evaluation
+from workers.training.progress import Plan
+
+#: Rows that train, below which none is set aside: a loss over fewer than 20 rows says nothing.
+_ROWS_MIN = 200
+#: Share of the rows that is set aside, and the most: 500 rows cost about 5 steps of 32 per look.
+_SHARE, _ASIDE_MAX = 0.1, 500
+#: Looks per epoch, and the least number of steps between two.
+_LOOKS_PER_EPOCH, _STEPS_BETWEEN_MIN = 4, 25
+#: Looks in a row without a better figure that end the training: one epoch.
+_PATIENCE = 4
+
+
+class Measured(Protocol):
+    """A task that tells how good its model is without training it."""
+
+    def measure(self, batches: list[Int64s]) -> float:
+        """A figure over the rows of these batches, better when lower."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """Which rows train, which are set aside (perhaps none), and the most passes over the former."""
+
+    fit: Int64s
+    aside: Int64s
+    epochs: float
+
+    def plan(self, build: Callable[[Int64s, float], Plan]) -> Plan:
+        """The steps: `build` makes a plan over some rows for so many epochs, which counts them from 0."""
+        return _Part(self.fit, build(self.fit, self.epochs))
+
+    def evaluation(self, task: Measured, plan: Plan, build: Callable[[Int64s, float], Plan]) -> Evaluation | None:
+        """Looks at the rows set aside during the `plan`; None where there are none."""
+        if not len(self.aside):
+            return None
+        every = max(_STEPS_BETWEEN_MIN, plan.steps_per_epoch // _LOOKS_PER_EPOCH)
+        looks = _Part(self.aside, build(self.aside, 1))
+        batches = [rows for step in range(looks.steps_total) if len(rows := looks.rows(step))]
+        return Evaluation(every, lambda: task.measure(batches), _PATIENCE, keep_best=True, metric="aside/loss")
+
+
+def course_of(training: EncoderTraining, groups: Indices, strata: Indices | None = None) -> Course:
+    """The course over N rows. Rows of one group (N,) are not separated; each stratum (N,) gives its share.
+
+    Depends on the settings and these arrays alone.
+    """
+    rows = np.arange(len(groups), dtype=np.int64)
+    if training.epochs != "auto" or len(rows) < _ROWS_MIN:
+        return Course(rows, rows[:0], training.epochs_of(len(rows)))
+    aside = np.zeros(len(rows), dtype=bool)
+    aside[_set_aside(groups, np.zeros_like(groups) if strata is None else strata, training.seed)] = True
+    return Course(rows[~aside], rows[aside], training.epochs_of(int((~aside).sum())))
+
+
+def _set_aside(groups: Indices, strata: Indices, seed: int) -> Indices:
+    """Whole groups by chance until each stratum has given its share of rows; a group belongs to its first row's."""
+    names, counts = np.unique(strata, return_counts=True)
+    # One row of each stratum stays.
+    total = min(_ASIDE_MAX, int(_SHARE * len(groups)), int((counts - 1).sum()))
+    wanted = dict(zip(names.tolist(), shares((counts - 1).tolist(), total, 0) if total else counts * 0, strict=True))
+    order = np.random.default_rng([seed, len(groups)]).permutation(len(groups))
+    sizes = np.bincount(groups)
+    chosen = set()
+    for row in order.tolist():
+        group, stratum = int(groups[row]), int(strata[row])
+        if group not in chosen and sizes[group] <= wanted[stratum]:
+            chosen.add(group)
+            wanted[stratum] -= int(sizes[group])
+    return np.flatnonzero(np.isin(groups, sorted(chosen)))
+
+
+def mean_loss(loss: Callable[[Int64s], torch.Tensor], batches: list[Int64s]) -> float:
+    """The mean over rows of what `loss` gives for each batch, a scalar per row."""
+    with torch.no_grad():
+        losses = [float(loss(rows)) * len(rows) for rows in batches]
+    return sum(losses) / sum(map(len, batches))
+
+
+class _Part:
+    """A plan over some rows, in numbers of the whole."""
+
+    def __init__(self, rows: Int64s, plan: Plan) -> None:
+        self._rows, self._plan = rows, plan
+        self.batch_size, self.steps_per_epoch, self.steps_total = (
+            plan.batch_size,
+            plan.steps_per_epoch,
+            plan.steps_total,
+        )
+
+    def rows(self, step: int) -> Int64s:
+        """The rows of step `step`, counted from 0."""
+        return self._rows[self._plan.rows(step)]
