@@ -22,7 +22,7 @@ from eigenwerk.resources import (
 )
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import Transport, given
-from jobspecs.manifest import MANIFEST_NAME, write_manifest
+from jobspecs.manifest import MANIFEST_NAME, ManifestFile, sha256_of, write_manifest
 from jobspecs.references import Reference
 
 
@@ -73,9 +73,31 @@ class ArtifactCalls:
         """The newest version of each of your data sets."""
         return [DatasetVersion.model_validate(item) for item in self._transport.call("GET", "/v1/datasets")["data"]]
 
+    def dataset_version(self, reference: str) -> DatasetVersion:
+        """`name`, `name@3` or with an owner."""
+        return DatasetVersion.model_validate(self._transport.call("GET", _version_path(reference)))
+
+    def download_dataset(
+        self, version: DatasetVersion, path: Path = Path(), *, progress: Progress = ignore_progress
+    ) -> Path:
+        """Fetches the version's file, as it was pushed or made, and gives its place: `path`, or below it if a folder.
+
+        Its sha256 is checked; interrupted, it goes on where it stopped when called again. Raises TransferCorrupt, and
+        EigenwerkError where another file lies already.
+        """
+        target = path / version.file_name if path.is_dir() else path
+        file = ManifestFile(path=version.file_name, bytes=version.bytes, sha256=version.sha256)
+        if target.exists() and (target.stat().st_size != file.bytes or sha256_of(target) != file.sha256):
+            raise EigenwerkError(f"{target} is there already and is not {version.reference}. Name another path.")
+        url = f"{_version_path(version.reference)}/file"
+        download_file(self._transport, url, file, target, progress)
+        return target
+
     def preview_dataset(self, reference: str, *, rows: int = 10) -> Preview:
         """The first rows of `name`, `name@version`, or either with an owner: `owner/name`."""
-        return Preview.model_validate(self._transport.call("GET", _preview_path(reference), params={"rows": rows}))
+        return Preview.model_validate(
+            self._transport.call("GET", f"{_version_path(reference)}/preview", params={"rows": rows})
+        )
 
     def preview_chats(self, reference: str, *, rows: int = 3, model: str | None = None, **reading: str) -> ChatPreview:
         """The first rows as conversations, and as the registered model will see them if one is named.
@@ -84,7 +106,9 @@ class ArtifactCalls:
         {column} places, merge_turns (true), unanswered (drop) and control_tokens (keep, refuse).
         """
         params = given(**{"as": "chat", "rows": rows, "model": model, **reading})
-        return ChatPreview.model_validate(self._transport.call("GET", _preview_path(reference), params=params))
+        return ChatPreview.model_validate(
+            self._transport.call("GET", f"{_version_path(reference)}/preview", params=params)
+        )
 
     def models(self) -> list[ModelVersion]:
         """The newest version of each of your models."""
@@ -132,7 +156,7 @@ class ArtifactCalls:
         # A folder with a manifest is complete: until this one is, it has none.
         (folder / MANIFEST_NAME).unlink(missing_ok=True)
         for file in version.manifest.files:
-            download_file(self._transport, path, file, folder, progress)
+            download_file(self._transport, f"{path}/{quote(file.path)}", file, folder / file.path, progress)
         write_manifest(folder, version.manifest)
         return version
 
@@ -167,9 +191,9 @@ class ArtifactCalls:
         return User.model_validate(self._transport.call("GET", "/v1/users/me")).name
 
 
-def _preview_path(reference: str) -> str:
+def _version_path(reference: str) -> str:
     wanted = parsed(reference)
-    return f"{path_of('datasets', wanted)}/versions/{wanted.version or wanted.alias or 'latest'}/preview"
+    return f"{path_of('datasets', wanted)}/versions/{wanted.version or wanted.alias or 'latest'}"
 
 
 def _version_to_delete(wanted: Reference, reference: str) -> str:

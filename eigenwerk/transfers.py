@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 from eigenwerk.errors import EigenwerkError, TransferCorrupt
 from eigenwerk.transport import RETRY_DELAYS_S, BodyMaker, Transport, is_passing
@@ -46,26 +45,24 @@ def upload_headers(path: Path) -> dict[str, str]:
 
 
 def download_file(
-    transport: Transport, path: str, file: ManifestFile, folder: Path, progress: Progress = ignore_progress
-) -> Path:
-    """Fetches one file of a model into `folder`. `path` is the URL of the version's files.
+    transport: Transport, url: str, file: ManifestFile, target: Path, progress: Progress = ignore_progress
+) -> None:
+    """Fetches one stored file to `target`.
 
     What is there already with the right sha256 is kept; an interrupted download goes on where it stopped. Raises
     TransferCorrupt, and EigenwerkError when the connection can't be restored or the disk is full.
     """
-    target = folder / file.path
     if target.is_file() and target.stat().st_size == file.bytes and sha256_of(target) == file.sha256:
         progress(file.bytes)
-        return target
+        return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # The sum in the name: what is left of another version is never continued.
         draft = target.with_name(f".{target.name}.{file.sha256[:16]}.part")
-        _receive(transport, f"{path}/{quote(file.path)}", file, draft, progress)
+        _receive(transport, url, file, draft, progress)
         draft.replace(target)
     except OSError as error:
         raise EigenwerkError(f"{target} can't be written: {error.strerror}.") from error
-    return target
 
 
 def _receive(transport: Transport, url: str, file: ManifestFile, draft: Path, progress: Progress) -> None:

@@ -19,6 +19,7 @@ from api.foreign_files import is_large, table_limits, table_remedy, transferring
 from api.parts import ThePlatform
 from api.references.names import TheNamed
 from api.references.uses import Deleted
+from api.stored_files import FILE_RESPONSES, FileWish, send_stored
 from api.streaming import received_body
 from jobspecs.references import Reference
 
@@ -92,6 +93,29 @@ def get_dataset(platform: ThePlatform, user: TheUser, named: TheNamed) -> Datase
 def get_version(platform: ThePlatform, user: TheUser, named: TheNamed, version: Version) -> DatasetVersionDetail:
     """One version with the profile of its columns."""
     return service.get_version(platform, user, _at(named, version))
+
+
+_FILE = "/v1/datasets/{name:owned}/versions/{version}/file"
+
+
+@router.head(_FILE, response_class=Response, include_in_schema=False)
+@router.get(_FILE, response_class=Response, responses=FILE_RESPONSES)
+@requires("datasets.read")
+async def get_file(
+    platform: ThePlatform,
+    user: TheUser,
+    request: Request,
+    named: TheNamed,
+    version: Version,
+    wish: Annotated[FileWish, Depends()],
+) -> Response:
+    """The stored file as it was pushed, or made by a job. `ETag` and `X-Content-SHA256` are its sha256.
+
+    `Range` (one range) resumes a download; who asks for ranges must check the sum. A whole file is verified while it
+    is sent: a damaged one never arrives complete.
+    """
+    key, file = await run_in_threadpool(service.stored_file, platform, user, _at(named, version))
+    return await send_stored(platform, request, wish, key, file, moves=version == "latest")
 
 
 @router.delete("/v1/datasets/{name:owned}")

@@ -24,6 +24,7 @@ from api.references.names import maker_of
 from api.streaming import Received
 from corpus.confinement.process import Limits
 from jobspecs.dialect import Dialect
+from jobspecs.manifest import ManifestFile
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import Reference
@@ -170,6 +171,12 @@ def get_dataset(parts: Parts, user: Principal, reference: Reference) -> Dataset:
 
 def get_version(parts: Parts, user: Principal, reference: Reference) -> DatasetVersionDetail:
     return detail_of(find_version(parts, user, reference))
+
+
+def stored_file(parts: Parts, user: Principal, reference: Reference) -> tuple[str, ManifestFile]:
+    """The object's key, and the file under the name that it was pushed with. Raises ApiError(404)."""
+    row = find_version(parts, user, reference)
+    return row.key, ManifestFile(path=row.file_name, bytes=row.bytes, sha256=row.sha256)
 
 
 @dataclass(frozen=True)

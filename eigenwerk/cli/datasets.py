@@ -1,4 +1,4 @@
-"""datasets: push, list, preview."""
+"""datasets: push, list, download, preview."""
 
 from __future__ import annotations
 
@@ -111,6 +111,28 @@ def list_datasets(as_json: JsonOption = False) -> None:
         rows,
         "You have no data sets. Push one: eigenwerk datasets push FILE",
     )
+
+
+@commands.command()
+def download(
+    reference: Annotated[str, typer.Argument(metavar="NAME[@V]", help="A data set, or OWNER/NAME; @ takes a version.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="[PATH]", help="A file, or a folder that is there.", show_default="here")
+    ] = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Download the file of a data set as it was pushed, or as a job made it. Interrupted, it goes on where it stopped.
+
+    Example: eigenwerk datasets download newsticker@2 ./data
+    """
+    with platform() as client:
+        version = client.dataset_version(reference)
+        with transfer(version.file_name, version.bytes) as progress:
+            target = client.download_dataset(version, path, progress=progress)
+    if as_json:
+        say_json({"dataset": version.reference, "path": str(target), "sha256": version.sha256, "bytes": version.bytes})
+    else:
+        say(f"{version.reference}  {size(version.bytes)}  its sha256 is right  {target}")
 
 
 @commands.command("rm")

@@ -49,6 +49,23 @@ def test_equal_content_gives_the_version_that_is_there_and_leaves_no_object(api:
     assert [version["version"] for version in api.client.get("/v1/datasets").json()["data"]] == [2]
 
 
+def test_a_version_is_downloaded_as_it_was_pushed_in_parts_too_and_by_its_owner_alone(api: Api) -> None:
+    content = gzipped(HEADLINES)
+    push(api.client, content, "h.csv.gz")
+    url = "/v1/datasets/headlines/versions/latest/file"
+    whole = api.client.get(url, headers={"Accept-Encoding": "identity"})
+    assert (whole.status_code, whole.content) == (200, content)
+    assert whole.headers["X-Content-SHA256"] == sha256(content)
+    assert "h.csv.gz" in whole.headers["Content-Disposition"]
+    rest = api.client.get(url, headers={"Range": "bytes=10-", "If-Range": whole.headers["ETag"]})
+    assert (rest.status_code, rest.content) == (206, content[10:])
+    owned = f"/v1/datasets/{api.user}/headlines/versions/1/file"
+    assert api.client.get(owned).status_code == 200
+    with api.as_user(api.new_user()) as other:
+        assert other.get(owned).status_code == 404
+    assert api.client.get("/v1/datasets/headlines/versions/2/file").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("file_name", "content"),
     [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sys
@@ -33,6 +34,7 @@ from tests.client.stub import Answer, Request, StubPlatform
 Run = Callable[..., Outcome]
 
 JOBS = {"data": [job("running"), job(id=OTHER_ID)], "has_more": False, "next_before": None}
+TABLE = b"headline,quality\na,good\n"
 ENDED = event("1.0-0", "state", state="queued") + event("2.1-0", "end", state="succeeded")
 VECTORS = [{"index": index, "embedding": [0.6, 0.8]} for index in range(2)]
 RANKS = [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.25}]
@@ -61,6 +63,7 @@ CALLS = {
     "retry": ["retry", "3f2a"],
     "datasets": ["datasets"],
     "datasets push": ["datasets", "push", "CSV"],
+    "datasets download": ["datasets", "download", "headlines", "TARGET"],
     "datasets list": ["datasets", "list"],
     "datasets rm": ["datasets", "rm", "headlines@2", "--yes"],
     "datasets preview": ["datasets", "preview", "headlines"],
@@ -129,6 +132,11 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         f"DELETE {models}/admin/newsticker-quality": (200, {"deleted": ["admin/newsticker-quality@1"], "bytes": 2048}),
         "PUT /v1/datasets/headlines": (201, dataset()),
         "GET /v1/datasets": (200, {"data": [dataset()]}),
+        "GET /v1/datasets/headlines/versions/latest": (
+            200,
+            dataset(bytes=len(TABLE), sha256=hashlib.sha256(TABLE).hexdigest()),
+        ),
+        "GET /v1/datasets/admin/headlines/versions/1/file": (200, TABLE),
         "GET /v1/datasets/headlines/versions/latest/preview": (
             200,
             {"columns": ["headline"], "rows": [{"headline": "a"}]},

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from eigenwerk import Client, EigenwerkError, TransferCorrupt
-from eigenwerk.model_folders import check_folder
+from eigenwerk import EigenwerkError
 from eigenwerk.transport import RETRY_DELAYS_S
+from tests.client.answering import Cut, Sleeps, client_of
 from tests.client.documents import (
     JOB_ID,
     OTHER_ID,
@@ -21,22 +20,6 @@ from tests.client.documents import (
     job,
     model_version,
 )
-
-Handler = Callable[[httpx.Request], httpx.Response]
-
-
-class Sleeps(list[float]):
-    def __call__(self, seconds: float) -> None:
-        self.append(seconds)
-
-
-def client_of(handler: Handler, sleep: Sleeps | None = None) -> Client:
-    return Client(
-        "http://platform.test",
-        "ew_secret",
-        http=httpx.MockTransport(handler),
-        sleep=Sleeps() if sleep is None else sleep,
-    )
 
 
 def test_submit_sends_the_token_and_one_key_for_all_attempts() -> None:
@@ -155,17 +138,6 @@ def test_a_prefix_names_a_job_only_when_it_names_one() -> None:
         assert client.find_job_id(their_id) == their_id, "a whole id is nobody else's"
 
 
-class Cut(httpx.SyncByteStream):
-    """A body that breaks off."""
-
-    def __init__(self, *parts: bytes) -> None:
-        self._parts = parts
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._parts
-        raise httpx.ReadError("reset")
-
-
 def test_watching_goes_on_behind_the_last_event_after_a_drop() -> None:
     first = event("1.0-0", "state", state="queued") + event("1.1-1", "stage", stage="train")
     # The last event is cut off: it comes again.
@@ -264,98 +236,6 @@ def test_a_folder_without_safe_weights_is_not_sent(tmp_path: Path) -> None:
         pytest.raises(EigenwerkError, match="save_pretrained"),
     ):
         client.import_model(tmp_path, name="base")
-
-
-WEIGHTS = bytes(range(256)) * 40
-FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS}
-
-
-def registry(request: httpx.Request, files: dict[str, bytes] | None = None) -> httpx.Response:
-    """Serves FILES with Range; `files` replaces what is sent, not what the manifest says."""
-    path = request.url.path
-    if path == "/v1/users/me":
-        return httpx.Response(200, json={"id": "u", "name": "admin"})
-    if "/files/" not in path:
-        return httpx.Response(200, json=model_version(FILES))
-    content = (files or FILES)[path.split("/files/")[1]]
-    if wanted := request.headers.get("Range"):
-        return httpx.Response(206, content=content[int(wanted.removeprefix("bytes=").rstrip("-")) :])
-    return httpx.Response(200, content=content)
-
-
-def test_a_download_is_complete_checked_and_done_once(tmp_path: Path) -> None:
-    fetched: list[str] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        fetched.append(request.url.path)
-        return registry(request)
-
-    counted: list[int] = []
-    with client_of(handler) as client:
-        version = client.download("newsticker-quality@1", tmp_path, progress=counted.append)
-        check_folder(tmp_path, version.manifest)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "manifest.json", "model.safetensors"]
-        assert sum(counted) == version.manifest.bytes_total
-        fetched.clear()
-        client.download("newsticker-quality@1", tmp_path)
-    assert not [path for path in fetched if "/files/" in path]
-
-
-def test_a_broken_download_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    ranges: list[str | None] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        if not request.url.path.endswith("model.safetensors"):
-            return registry(request)
-        ranges.append(request.headers.get("Range"))
-        if len(ranges) == 1:
-            return httpx.Response(200, stream=Cut(WEIGHTS[:5000]))
-        return registry(request)
-
-    counted: list[int] = []
-    with client_of(handler) as client:
-        client.download("newsticker-quality", tmp_path, progress=counted.append)
-    # httpx hands out chunks of a fixed size, so nothing of the first 5,000 bytes may have been written.
-    assert ranges[0] is None
-    assert len(ranges) == 2
-    assert (tmp_path / "model.safetensors").read_bytes() == WEIGHTS
-    assert sum(counted) == len(WEIGHTS) + 2
-
-
-def test_a_server_that_ignores_ranges_starts_the_file_anew(tmp_path: Path) -> None:
-    version = model_version(FILES)
-    part = tmp_path / f".model.safetensors.{version['manifest']['files'][1]['sha256'][:16]}.part"
-    part.write_bytes(WEIGHTS[:100])
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        if request.url.path.endswith("model.safetensors"):
-            assert request.headers["Range"] == "bytes=100-"
-            return httpx.Response(200, content=WEIGHTS)
-        return registry(request)
-
-    counted: list[int] = []
-    with client_of(handler) as client:
-        client.download("newsticker-quality", tmp_path, progress=counted.append)
-    assert (tmp_path / "model.safetensors").read_bytes() == WEIGHTS
-    assert sum(counted) == len(WEIGHTS) + 2
-
-
-def test_a_flipped_bit_never_becomes_a_file(tmp_path: Path) -> None:
-    damaged = {**FILES, "model.safetensors": WEIGHTS[:-1] + b"\x00"}
-    with (
-        client_of(lambda request: registry(request, damaged)) as client,
-        pytest.raises(TransferCorrupt, match=r"model\.safetensors"),
-    ):
-        client.download("newsticker-quality", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
-
-
-def test_a_changed_file_is_found_when_the_folder_is_checked(tmp_path: Path) -> None:
-    with client_of(registry) as client:
-        version = client.download("newsticker-quality", tmp_path)
-    (tmp_path / "config.json").write_bytes(b"[]")
-    with pytest.raises(TransferCorrupt, match=r"config\.json"):
-        check_folder(tmp_path, version.manifest)
 
 
 def test_a_deployment_is_awaited_until_it_is_ready_or_failed() -> None:
