@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from jobspecs.layouts import Layout
 from jobspecs.problems import InvalidInput, Problem
 
 #: Longest physical line of a text file and longest row of JSONL, in bytes.
@@ -15,6 +16,8 @@ FIELD_CHARS_MAX = 1024 * 1024
 #: Columns of a table, and the longest name of one, in characters.
 COLUMNS_MAX = 1000
 COLUMN_NAME_CHARS_MAX = 1000
+#: Rows simply one behind the other.
+PLAIN = Layout()
 #: Decompressed size at which reading stops, in bytes.
 TABLE_BYTES_MAX = 50 * 1024**3
 
@@ -41,6 +44,7 @@ class TableFormat:
     delimiter: str | None = None
     #: Names of the columns of a CSV whose first line is already data.
     header: tuple[str, ...] | None = None
+    layout: Layout = PLAIN
 
 
 def detect_format(filename: str, header: Sequence[str] | None = None) -> TableFormat:
