@@ -127,7 +127,7 @@ def _read(
             bytes_total=dataset.bytes,
             should_stop=lambda: asking.gone() or overdue(),
         )
-        file = CheckedFile(place / name, detect_format(name, dataset.header), dataset.file_name)
+        file = CheckedFile(place / name, detect_format(name, dataset.how_to_read()), dataset.file_name)
         check = partial(check_confined, parts.confinement, spec, file, folder, seconds=seconds, should_stop=asking.gone)
         admitted = partial(parts.checks.run, asking.user_id, check, patience_s=_PATIENCE_S)
         return anyio.from_thread.run(admitted)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import IO
 
 from jobspecs.layouts import Layout
-from storage.tabular.formats import COLUMNS_MAX, refusal
+from storage.tabular.formats import COLUMNS_MAX, PLAIN, refusal
 from storage.tabular.json_text import REMEDY, JsonText
 
 #: Keys of an object that are looked into; one that has more goes row by row.
@@ -39,7 +39,7 @@ def recognise_json(open_file: Callable[[], AbstractContextManager[IO[bytes]]], f
     with open_file() as stream:
         text = JsonText(stream, file)
         if text.next_sign() != "{":
-            return Layout(), None
+            return PLAIN, None
         found = {key: _looked_at(text, key) for key in islice(text.members("the file"), _KEYS_MAX)}
         if len(found) < _KEYS_MAX:
             if text.next_sign() == "{":

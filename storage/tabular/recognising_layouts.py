@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jobspecs.layouts import Layout
 from storage.tabular.content import open_content
-from storage.tabular.formats import TABLE_BYTES_MAX, TableFormat
+from storage.tabular.formats import PLAIN, TABLE_BYTES_MAX, TableFormat
 from storage.tabular.json_text import JsonText
 from storage.tabular.questions import LEFT_OUT, are_questions, question_rows
 from storage.tabular.reading import read_rows
@@ -28,7 +28,7 @@ def recognise_layout(
     notices = []
     if fmt.kind in ("json", "jsonl"):
         layout, notice = _container(path, fmt, file, max_bytes)
-        fmt = replace(fmt, layout=layout)
+        fmt = _with_layout(fmt, layout)
         notices += [notice] if notice else []
     if fmt.kind == "csv" or not _asks(path, fmt, file):
         return fmt, notices
@@ -38,7 +38,12 @@ def recognise_layout(
     asked = f"recognised: questions about paragraphs as SQuAD lays them out, {counts['pairs']:,} pairs of question and "
     left_out = f"; {counts[LEFT_OUT]:,} unanswerable questions are left out" if counts[LEFT_OUT] else ""
     notices.append(f"{asked}context{left_out}")
-    return replace(fmt, layout=replace(fmt.layout, questions=True)), notices
+    return _with_layout(fmt, replace(fmt.layout, questions=True)), notices
+
+
+def _with_layout(fmt: TableFormat, layout: Layout) -> TableFormat:
+    kept = None if layout == PLAIN else str(layout)
+    return replace(fmt, dialect=fmt.dialect.model_copy(update={"layout": kept}))
 
 
 def _container(path: Path, fmt: TableFormat, file: str, max_bytes: int) -> tuple[Layout, str | None]:
@@ -48,7 +53,7 @@ def _container(path: Path, fmt: TableFormat, file: str, max_bytes: int) -> tuple
     with open_file() as stream:
         if JsonText(stream, file).next_sign() == "[":
             return Layout("array"), "recognised: one array, not an object per line"
-    return Layout(), None
+    return PLAIN, None
 
 
 def _asks(path: Path, fmt: TableFormat, file: str) -> bool:

@@ -25,7 +25,12 @@ PARAGRAPHS = [
     {
         "context": "Der Hafen wurde 1912 gebaut.",
         "qas": [
-            {"id": "a", "question": "Wann?", "answers": [{"text": "1912", "answer_start": 16}] * 2, "is_impossible": False},
+            {
+                "id": "a",
+                "question": "Wann?",
+                "answers": [{"text": "1912", "answer_start": 16}] * 2,
+                "is_impossible": False,
+            },
             {"id": "b", "question": "Von wem?", "answers": [], "is_impossible": True, "plausible_answers": []},
         ],
     },
@@ -62,7 +67,10 @@ def pushed(path: Path, told: Dialect | None = None) -> tuple[DatasetProfile, lis
         ({"text": TEXTS, "n": NUMBERS}, "a list per column"),
         (SPLIT, 'orient="split"'),
         ({"schema": {"fields": []}, "data": ROWS}, 'below "data" (not read, beside it: schema)'),
-        ({"version": 1, "examples": ROWS, "info": {"by": "us"}}, 'below "examples" (not read, beside it: version, info)'),
+        (
+            {"version": 1, "examples": ROWS, "info": {"by": "us"}},
+            'below "examples" (not read, beside it: version, info)',
+        ),
         ("\n".join(json.dumps(row) for row in ROWS), "an object per line"),
     ],
 )

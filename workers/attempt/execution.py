@@ -95,7 +95,7 @@ class Journey:
             spec=job.spec,
             work_dir=folders.root,
             dataset_path=placed.dataset,
-            dataset_header=inputs.dataset.header if inputs.dataset else None,
+            dataset_dialect=inputs.dataset.how_to_read() if inputs.dataset else None,
             model_dir=placed.base,
             models={role: folder for role, folder in placed.models.items() if role != BASE_ROLE},
             origins={role: origin_of(model) for role, model in inputs.by_role().items()},

@@ -161,7 +161,7 @@ def _context(
     return RunContext(
         spec=spec,
         dataset_path=task.dataset_path,
-        dataset_header=task.dataset_header,
+        dataset_dialect=task.dataset_dialect,
         model_dir=task.model_dir,
         models=task.models,
         origins=task.origins,

@@ -26,7 +26,7 @@ def check_before_running(context: RunContext) -> None:
         return
     context.emit(StageEvent(stage="check"))
     try:
-        file = CheckedFile(path, detect_format(path.name, context.dataset_header), path.name)
+        file = CheckedFile(path, detect_format(path.name, context.dataset_dialect), path.name)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     report = check_data(context.spec, file, Reader.load(_reading_folder(context)), context.stop_requested)

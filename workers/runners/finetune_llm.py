@@ -173,7 +173,7 @@ def _prepared(context: RunContext, stages: Stages) -> _Run:
     stages.enter("prepare")
     world = world_of(context.place)
     device = prepare_device()
-    split = load_examples(context.data, context.dataset_header, spec)
+    split = load_examples(context.data, context.dataset_dialect, spec)
     renderer = load_renderer(context.base, spec)
     start, optimizer = spread(load_start(spec, context.base, context.models, device), spec, world)
 

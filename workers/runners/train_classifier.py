@@ -27,7 +27,7 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    split = sample_and_split(load_texts(context.data, spec.text, spec.label, context.dataset_header), spec)
+    split = sample_and_split(load_texts(context.data, spec.text, spec.label, context.dataset_dialect), spec)
     loaded = load_base(context.base, split.train.classes, spec.training.seed, spec.training.dropout)
 
     stages.enter("tokenize")

@@ -38,7 +38,7 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    split = split_rows(load_rows(context.data, context.dataset_header, spec), spec)
+    split = split_rows(load_rows(context.data, context.dataset_dialect, spec), spec)
     exam = exam_of(split.validation)
     model = _base(context, spec)
     prompts = _prompts(spec, model)

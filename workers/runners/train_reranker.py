@@ -85,10 +85,10 @@ def run(context: RunContext) -> Manifest:
 
 def _split(context: RunContext, spec: TrainReranker) -> PairSplit:
     """The pairs that train and those that judge, the latter with the labels to judge by; split by query alone."""
-    split = split_by_query(load_pairs(context.data, spec, context.dataset_header), spec)
+    split = split_by_query(load_pairs(context.data, spec, context.dataset_dialect), spec)
     if spec.judge is None:
         return split
-    judging = split_by_query(load_pairs(context.data, spec.judging, context.dataset_header), spec)
+    judging = split_by_query(load_pairs(context.data, spec.judging, context.dataset_dialect), spec)
     return PairSplit(train=split.train, validation=judging.validation)
 
 

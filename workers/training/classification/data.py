@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from corpus.splits import Indices, stratified_split
+from jobspecs.dialect import Dialect
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -47,15 +47,15 @@ class Split:
         return sum(text in known for text in self.validation.texts)
 
 
-def load_texts(path: Path, text_column: str, label_column: str, header: Sequence[str] | None = None) -> LabelledTexts:
+def load_texts(path: Path, text_column: str, label_column: str, dialect: Dialect | None = None) -> LabelledTexts:
     """Reads the two columns. Raises RunFailed(invalid_dataset) with file and row for cells that can't be used.
 
-    `header` names the columns of a file that doesn't do so itself.
+    `dialect` tells how the file is read.
     """
     texts: list[str] = []
     names: list[str] = []
     try:
-        rows = read_rows(path, detect_format(path.name, header), [text_column, label_column])
+        rows = read_rows(path, detect_format(path.name, dialect), [text_column, label_column])
         for number, row in enumerate(rows, start=1):
             texts.append(_cell(row[text_column], text_column, path, number))
             names.append(_cell(row[label_column], label_column, path, number))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corpus.splits import connected_split
+from jobspecs.dialect import Dialect
 from jobspecs.kinds.train_embedder import ROWS_MIN, Prompts, TrainEmbedder
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -68,7 +69,7 @@ class EmbeddingSplit:
         return int(np.isin(self.validation.columns, known).any(axis=1).sum())
 
 
-def load_rows(path: Path, header: Sequence[str] | None, spec: TrainEmbedder) -> EmbeddingRows:
+def load_rows(path: Path, dialect: Dialect | None, spec: TrainEmbedder) -> EmbeddingRows:
     """Reads the columns of the spec. Raises RunFailed(invalid_dataset) with file and row for what can't be used."""
     fields = tuple(field for field, _ in spec.text_columns)
     names = [column for _, column in spec.text_columns]
@@ -77,7 +78,7 @@ def load_rows(path: Path, header: Sequence[str] | None, spec: TrainEmbedder) -> 
     columns: list[list[int]] = []
     values: list[Any] = []
     try:
-        rows = read_rows(path, detect_format(path.name, header), [*names, *targets])
+        rows = read_rows(path, detect_format(path.name, dialect), [*names, *targets])
         for number, row in enumerate(rows, start=1):
             found = [text_cell(row[name], name, path.name, number) for name in names]
             columns.append([numbers.setdefault(text, len(numbers)) for text in found])

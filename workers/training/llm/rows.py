@@ -19,6 +19,7 @@ from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, visible
 from corpus.splits import prompt_split
 from jobspecs.data_report import ROWS_NAMED
+from jobspecs.dialect import Dialect
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -79,7 +80,7 @@ class Prompt:
     reference: str
 
 
-def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm) -> SplitExamples:
+def load_examples(path: Path, dialect: Dialect | None, spec: FinetuneLlm) -> SplitExamples:
     """Reads, samples and splits; depends on `validation.seed` and the data only.
 
     Raises RunFailed(invalid_dataset) with file and row, unless bad rows are skipped.
@@ -91,7 +92,7 @@ def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm)
         examples = list(
             read_examples(
                 path,
-                detect_format(path.name, header),
+                detect_format(path.name, dialect),
                 ChatSource.of(data),
                 objective=spec.objective,
                 on_problem=skipped.append if data.bad_rows == "skip" else None,

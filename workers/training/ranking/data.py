@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corpus.splits import grouped_split
+from jobspecs.dialect import Dialect
 from jobspecs.kinds.train_reranker import TrainReranker
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -81,13 +82,13 @@ class PairSplit:
         return sum(passage in known for passage in self.validation.passages)
 
 
-def load_pairs(path: Path, spec: TrainReranker, header: Sequence[str] | None = None) -> Pairs:
-    """Reads the columns of the spec; `header` names those of a file without one.
+def load_pairs(path: Path, spec: TrainReranker, dialect: Dialect | None = None) -> Pairs:
+    """Reads the columns of the spec; `dialect` tells how the file is read.
 
     Raises RunFailed(invalid_dataset) with file and row for what can't be used.
     """
     try:
-        rows = read_rows(path, detect_format(path.name, header), list(spec.columns.values()))
+        rows = read_rows(path, detect_format(path.name, dialect), list(spec.columns.values()))
         numbered = enumerate(rows, start=1)
         if spec.positive is None:
             return _pairs(_labelled(numbered, spec, path.name))

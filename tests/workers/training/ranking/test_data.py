@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jobspecs.dialect import named_columns
 from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
 from tests.workers.training.ranking.ranking_rows import ranked_rows, write_rows
 from workers.judging.bm25 import Bm25, pair_scores
@@ -92,7 +93,7 @@ def test_positives_and_negatives_become_pairs_without_repetition(tmp_path: Path)
 
 def test_a_file_without_header_is_read_with_names_that_are_given(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.csv", ("first", "second", "1"), [("a", "b", 0)])
-    assert load_pairs(path, spec(), HEADER).queries == ("first", "a")
+    assert load_pairs(path, spec(), named_columns(HEADER)).queries == ("first", "a")
 
 
 def test_a_plan_keeps_the_pairs_of_a_query_together_and_shows_each_once_per_epoch() -> None:
