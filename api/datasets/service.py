@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 _PREVIEW_ROWS = 10
 #: Bytes fetched for a preview: enough rows, whatever the size of the file.
 _PREVIEW_BYTES = 4 * 1024 * 1024
-#: Parquet and workbooks have their index at the end, and JSON by columns its rows all over the file, so a preview needs the whole file; larger ones have none.
+#: Parquet and workbooks have their index at the end, JSON by columns its rows all over the file: a preview needs all
+#: of it, and larger ones have none.
 _PREVIEW_WHOLE_BYTES_MAX = 64 * 1024 * 1024
 #: Seconds that the object store has to give these bytes out.
 PREVIEW_SECONDS_MAX = 30.0

@@ -43,7 +43,7 @@ def recognise_json(open_file: Callable[[], AbstractContextManager[IO[bytes]]], f
         found = {key: _looked_at(text, key) for key in islice(text.members("the file"), _KEYS_MAX)}
         if len(found) < _KEYS_MAX:
             if text.next_sign() == "{":
-                return Layout("lines"), "recognised: an object per line"
+                return Layout("lines"), "Every line holds an object."
             text.end("object")
     return _decide(found, file)
 
@@ -70,16 +70,15 @@ def _decide(found: Mapping[str, _Member], file: str) -> tuple[Layout, str | None
     members = list(found.values())
     split = found.get("columns"), found.get("data")
     if all(member and member.kind == "list" for member in split) and _holds(split[1], "list"):
-        return Layout("split"), 'recognised: "columns" and "data" apart, as pandas writes them (orient="split")'
+        return Layout("split"), 'The names are below "columns", the rows below "data": pandas\' orient="split".'
     same_size = len({member.count for member in members}) == 1 and members[0].count > 0
     candidates = [key for key, member in found.items() if member.rows]
     if same_size and all(member.kind == "list" for member in members) and len(candidates) < len(found):
-        return Layout("columns"), "recognised: a list per column"
+        return Layout("columns"), "Every key is a column, and its list the values."
     if len(candidates) == 1:
         beside = _named([key for key in found if key not in candidates])
-        notice = f'recognised: an array below "{candidates[0]}"' + (
-            f" (not read, beside it: {beside})" if beside else ""
-        )
+        notice = f'The rows are the array below "{candidates[0]}"'
+        notice += f"; not read beside it: {beside}." if beside else "."
         return Layout("below", candidates[0]), notice
     if candidates:
         message = f"the rows may be below any of {_named(candidates)}."
@@ -91,9 +90,9 @@ def _decide(found: Mapping[str, _Member], file: str) -> tuple[Layout, str | None
 
 def _by_orient(found: Mapping[str, _Member], same_size: bool, file: str) -> tuple[Layout, str]:
     if same_size and all(member.numbered for member in found.values()):
-        return Layout("columns"), "recognised: an object per column, as pandas writes it"
+        return Layout("columns"), "Every key is a column, and its object the values, as pandas writes them."
     if all(_is_number(key) for key in found):
-        return Layout("index"), 'recognised: an object per row below its number, which is the column "index"'
+        return Layout("index"), 'Every key is the number of a row, which is the column "index", and its object the row.'
     message = "the file holds an object of objects, which may be its columns or its rows."
     raise refusal(message, file, "Say which: --layout columns, or --layout index when each of them is a row.")
 

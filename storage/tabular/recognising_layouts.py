@@ -35,9 +35,11 @@ def recognise_layout(
     counts: Counter[str] = Counter()
     for _ in question_rows(read_rows(path, fmt, file_name=file, max_bytes=max_bytes), file, counts):
         counts["pairs"] += 1
-    asked = f"recognised: questions about paragraphs as SQuAD lays them out, {counts['pairs']:,} pairs of question and "
-    left_out = f"; {counts[LEFT_OUT]:,} unanswerable questions are left out" if counts[LEFT_OUT] else ""
-    notices.append(f"{asked}context{left_out}")
+    asked = (
+        f"Questions about paragraphs, as SQuAD has them, are read as {counts['pairs']:,} pairs of question and context"
+    )
+    left_out = f"; unanswerable questions are left out: {counts[LEFT_OUT]:,}." if counts[LEFT_OUT] else "."
+    notices.append(asked + left_out)
     return _with_layout(fmt, replace(fmt.layout, questions=True)), notices
 
 
@@ -52,7 +54,7 @@ def _container(path: Path, fmt: TableFormat, file: str, max_bytes: int) -> tuple
         return recognise_json(open_file, file)
     with open_file() as stream:
         if JsonText(stream, file).next_sign() == "[":
-            return Layout("array"), "recognised: one array, not an object per line"
+            return Layout("array"), "The file is one array, not an object per line."
     return PLAIN, None
 
 

@@ -16,11 +16,15 @@ from jobspecs.problems import InvalidInput
 from jobspecs.profile import DatasetProfile
 from storage.tabular import detect_format, profile_table, read_rows
 
-ROWS = [{"text": "eins\nzwei", "n": 1}, {"text": "zwei", "n": None}, {"text": "drei", "n": 2.5}]
+ROWS: list[dict[str, Any]] = [{"text": "eins\nzwei", "n": 1}, {"text": "zwei", "n": None}, {"text": "drei", "n": 2.5}]
 TEXTS = [row["text"] for row in ROWS]
 NUMBERS = [row["n"] for row in ROWS]
 BY_LABEL = {name: {str(number): row[name] for number, row in enumerate(ROWS)} for name in ("text", "n")}
-SPLIT = {"index": [0, 1, 2], "data": [[row["text"], row["n"]] for row in ROWS], "columns": ["text", "n"]}
+SPLIT: dict[str, Any] = {
+    "index": [0, 1, 2],
+    "data": [[row["text"], row["n"]] for row in ROWS],
+    "columns": ["text", "n"],
+}
 PARAGRAPHS = [
     {
         "context": "Der Hafen wurde 1912 gebaut.",
@@ -41,7 +45,8 @@ FLAT = [
      "answers": {"text": ["1912", "1912"], "answer_start": [16, 16]}},
     {"id": "b", "title": "T", "context": "Der Hafen wurde 1912 gebaut.", "question": "Von wem?",
      "answers": {"text": [], "answer_start": []}},
-    {"id": "c", "title": "T", "context": "Um neun.", "question": "Um?", "answers": {"text": ["neun"], "answer_start": [3]}},
+    {"id": "c", "title": "T", "context": "Um neun.", "question": "Um?",
+     "answers": {"text": ["neun"], "answer_start": [3]}},
 ]  # fmt: skip
 
 
@@ -63,15 +68,15 @@ def pushed(path: Path, told: Dialect | None = None) -> tuple[DatasetProfile, lis
 @pytest.mark.parametrize(
     ("document", "notice"),
     [
-        (BY_LABEL, "an object per column"),
-        ({"text": TEXTS, "n": NUMBERS}, "a list per column"),
+        (BY_LABEL, "its object the values"),
+        ({"text": TEXTS, "n": NUMBERS}, "its list the values"),
         (SPLIT, 'orient="split"'),
-        ({"schema": {"fields": []}, "data": ROWS}, 'below "data" (not read, beside it: schema)'),
+        ({"schema": {"fields": []}, "data": ROWS}, 'below "data"; not read beside it: schema'),
         (
             {"version": 1, "examples": ROWS, "info": {"by": "us"}},
-            'below "examples" (not read, beside it: version, info)',
+            'below "examples"; not read beside it: version, info',
         ),
-        ("\n".join(json.dumps(row) for row in ROWS), "an object per line"),
+        ("\n".join(json.dumps(row) for row in ROWS), "line holds an object"),
     ],
 )
 @pytest.mark.parametrize("name", ["t.json", "t.json.gz"])
@@ -148,9 +153,13 @@ def test_questions_about_paragraphs_become_pairs_and_the_unanswerable_are_said_t
     if form == "flat.parquet":
         pq.write_table(pa.Table.from_pylist(FLAT), path)
     else:
-        lines = "\n".join(json.dumps(row) for row in FLAT)
-        written(path, {"squad.json": {"version": "v2.0", "data": articles}, "articles.json": articles, "flat.jsonl": lines,
-                       "flat.json": {"rows": FLAT}}[form])  # fmt: skip
+        documents = {
+            "squad.json": {"version": "v2.0", "data": articles},
+            "articles.json": articles,
+            "flat.jsonl": "\n".join(json.dumps(row) for row in FLAT),
+            "flat.json": {"rows": FLAT},
+        }
+        written(path, documents[form])
     profile, rows = pushed(path)
     assert [(row["question"], row["context"], row["answer"], row["id"]) for row in rows] == [
         ("Wann?", "Der Hafen wurde 1912 gebaut.", "1912", "a"),
@@ -158,7 +167,7 @@ def test_questions_about_paragraphs_become_pairs_and_the_unanswerable_are_said_t
     ]
     assert (rows[0]["answers"], rows[0]["title"]) == (["1912"], "T")
     assert rows[0]["paragraph"] != rows[1]["paragraph"]
-    assert "1 unanswerable" in profile.notices[-1]
+    assert "left out: 1" in profile.notices[-1]
     assert list(read_rows(path, detect_format(form, profile.dialect), ["context"]))[1] == {"context": "Um neun."}
 
 
