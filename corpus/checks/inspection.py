@@ -123,6 +123,7 @@ def _report(
             "problems": tuple(problems_of(report, spec, problems, validator, reader.max_tokens)),
             "warnings": (
                 *warnings_of_settings(spec),
+                *found.warnings,
                 *warnings_of(report, spec, validator, reader.max_tokens),
                 *remarks_of(found),
             ),

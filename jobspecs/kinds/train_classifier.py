@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 from pydantic import Field
 
-from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.base import Section, SpecBase
 from jobspecs.kinds.training import EncoderTraining, Validation
+from jobspecs.labels import same_class
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
@@ -16,6 +18,16 @@ from jobspecs.references import DatasetReference, ModelReference
 CLASSES_MAX = 500
 #: A class needs one row to train on and one to validate on.
 ROWS_PER_CLASS_MIN = 2
+
+
+class LabelData(Section):
+    """How to read the rows."""
+
+    normalize_labels: bool = Field(
+        default=False,
+        description="labels that differ only in case, spaces, Unicode's composition, invisible characters or the way a "
+        "number is written are one class, named as most rows write it",
+    )
 
 
 class StratifiedValidation(Validation):
@@ -41,6 +53,7 @@ class TrainClassifier(SpecBase):
     text: str = Field(min_length=1, description="the column with the texts")
     label: str = Field(min_length=1, description="the column with the classes")
     rows: int | None = Field(default=None, ge=4, description="train on a stratified sample of this many rows")
+    data: LabelData = LabelData()
     validation: StratifiedValidation = StratifiedValidation()
     training: ClassifierTraining = ClassifierTraining()
 
@@ -90,7 +103,8 @@ def _problems_of_label(name: str, column: ColumnProfile) -> list[Problem]:
                 remedy="Add rows of at least one other class.",
             )
         ]
-    if column.distinct_capped or column.distinct > CLASSES_MAX:
+    classes = _classes(column)
+    if column.distinct_capped or len(classes) > CLASSES_MAX:
         return [
             Problem(
                 field="label",
@@ -105,9 +119,17 @@ def _problems_of_label(name: str, column: ColumnProfile) -> list[Problem]:
             f"a class needs {ROWS_PER_CLASS_MIN}, one to train and one to validate.",
             remedy="Add rows of that class or leave it out.",
         )
-        for value, count in column.values.items()
+        for value, count in classes.values()
         if count < ROWS_PER_CLASS_MIN
     ]
+
+
+def _classes(column: ColumnProfile) -> dict[str, tuple[str, int]]:
+    """Class -> one of its spellings and its rows, at most: which spellings are one is for the check of all rows."""
+    rows = Counter[str]()
+    for value, count in column.values.items():
+        rows[same_class(value)] += count
+    return {same_class(value): (value, rows[same_class(value)]) for value in column.values}
 
 
 def _empty_cells(field: str, name: str, column: ColumnProfile) -> Problem:

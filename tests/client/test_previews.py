@@ -131,3 +131,24 @@ def test_how_a_table_is_written_goes_with_it_and_what_was_recognised_is_said(
     assert (query["delimiter"], query["quote"], query["encoding"]) == (["semicolon"], ["none"], ["cp1252"])
     assert 'recognised: semicolon, quotes ", cp1252, CRLF' in result.out
     assert "notice: The file is not UTF-8." in result.out
+
+
+def test_a_problem_that_repeats_is_said_once_with_rows(platform: StubPlatform, run: Run) -> None:
+    empty = [{"message": f"turn {row} is empty.", "field": "messages", "row": row} for row in range(1, 6)]
+    platform.answers[f"GET {URL}"] = (200, chats(problems=[*empty, {"message": "it is missing.", "row": 9}]))
+    shown = run("datasets", "preview", "chats@2", "--as", "chat")
+    assert shown.err.splitlines() == [
+        "6 of the first 4 rows can't be used:",
+        "field messages, row 1: turn 1 is empty. (as 4 more: row 2, 3, …)",
+        "row 9: it is missing.",
+    ]
+
+
+def test_turns_that_are_not_learnt_and_fields_that_are_not_read_are_marked(platform: StubPlatform, run: Run) -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "learnt": False}]
+    example = {"row": 1, "kind": "conversation", "messages": messages, "sequences": []}
+    unread = [{"field": "mood", "rows": 3, "first_row": 1}]
+    platform.answers[f"GET {URL}"] = (200, chats(examples=[example], unread=unread, problems=[]))
+    shown = run("datasets", "preview", "chats@2", "--as", "chat", "--merge-turns")
+    assert shown.out.splitlines()[-2:] == ["user: a", "assistant (not learnt): b"]
+    assert shown.err.splitlines() == ["not read: mood of turns, in 3 of the first rows (row 1)"]

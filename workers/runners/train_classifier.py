@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
+from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.manifest import Manifest
@@ -27,7 +30,14 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    split = sample_and_split(load_texts(context.data, spec.text, spec.label, context.dataset_dialect), spec)
+    texts = load_texts(
+        context.data,
+        spec.text,
+        spec.label,
+        context.dataset_dialect,
+        normalize_labels=spec.data.normalize_labels,
+    )
+    split = sample_and_split(texts, spec)
     loaded = load_base(context.base, split.train.classes, spec.training.seed, spec.training.dropout)
 
     stages.enter("tokenize")
@@ -92,6 +102,7 @@ def _report(
     return {
         "verdict": verdict.as_json(),
         "classes": list(split.train.classes),
+        "renamed_labels": dict(islice(split.train.renamed.items(), CLASSES_SHOWN)),
         "rows": {
             "train": len(split.train),
             "validation": len(split.validation),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from corpus.cells import label_cell, text_cell
+from corpus.checks.findings import text_hash
+from corpus.labels import one_spelling
 from corpus.splits import Indices, stratified_split
 from jobspecs.dialect import Dialect
 from jobspecs.kinds.train_classifier import TrainClassifier
@@ -24,13 +27,15 @@ class LabelledTexts:
     texts: tuple[str, ...]
     labels: Indices
     classes: tuple[str, ...]
+    #: Label in the data set -> the class that it was renamed to.
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def subset(self, rows: Indices) -> LabelledTexts:
         """These rows, in this order, with the same classes."""
-        return LabelledTexts(tuple(self.texts[row] for row in rows), self.labels[rows], self.classes)
+        return LabelledTexts(tuple(self.texts[row] for row in rows), self.labels[rows], self.classes, self.renamed)
 
 
 @dataclass(frozen=True)
@@ -42,25 +47,35 @@ class Split:
 
     @property
     def texts_in_both(self) -> int:
-        """Validation rows whose text is also in the training part: they flatter every system alike."""
-        known = set(self.train.texts)
-        return sum(text in known for text in self.validation.texts)
+        """Validation rows whose text is also in the training part, but for case and spaces."""
+        known = {text_hash(text) for text in self.train.texts}
+        return sum(text_hash(text) in known for text in self.validation.texts)
 
 
-def load_texts(path: Path, text_column: str, label_column: str, dialect: Dialect | None = None) -> LabelledTexts:
+def load_texts(
+    path: Path,
+    text_column: str,
+    label_column: str,
+    dialect: Dialect | None = None,
+    *,
+    normalize_labels: bool = False,
+) -> LabelledTexts:
     """Reads the two columns. Raises RunFailed(invalid_dataset) with file and row for cells that can't be used.
 
-    `dialect` tells how the file is read.
+    `dialect` tells how the file is read. `normalize_labels` gives each class one spelling.
     """
     texts: list[str] = []
     names: list[str] = []
     try:
         rows = read_rows(path, detect_format(path.name, dialect), [text_column, label_column])
         for number, row in enumerate(rows, start=1):
-            texts.append(_cell(row[text_column], text_column, path, number))
-            names.append(_cell(row[label_column], label_column, path, number))
+            texts.append(text_cell(row[text_column], text_column, path.name, number))
+            names.append(label_cell(row[label_column], label_column, path.name, number))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
+    renamed: dict[str, str] = {}
+    if normalize_labels:
+        names, renamed = one_spelling(names)
     classes = tuple(sorted(set(names)))
     if len(classes) < 2:
         found = f"one class only ({classes[0]!r})" if classes else "no rows"
@@ -73,7 +88,7 @@ def load_texts(path: Path, text_column: str, label_column: str, dialect: Dialect
             )
         )
     index = {name: position for position, name in enumerate(classes)}
-    return LabelledTexts(tuple(texts), np.array([index[name] for name in names], dtype=np.int64), classes)
+    return LabelledTexts(tuple(texts), np.array([index[name] for name in names], dtype=np.int64), classes, renamed)
 
 
 def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
@@ -90,26 +105,11 @@ def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
             fraction=validation.fraction,
             seed=validation.seed,
             stratify=validation.stratify,
+            texts=np.array([text_hash(text) for text in texts.texts], dtype=np.uint64).view(np.int64),
         )
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     return Split(train=texts.subset(split.train), validation=texts.subset(split.validation))
-
-
-def _cell(value: Any, column: str, path: Path, row: int) -> str:
-    """The cell as text: numbers and truth values of typed formats become labels such as `3` and `true`."""
-    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value).strip()
-    if not text:
-        raise _invalid(
-            Problem(
-                file=path.name,
-                row=row,
-                field=column,
-                message="the cell is empty.",
-                remedy="Fill it or leave the row out.",
-            )
-        )
-    return text
 
 
 def _invalid(problem: Problem) -> RunFailed:

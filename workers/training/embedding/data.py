@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from corpus.cells import label_cell, score_cell, text_cell
 from corpus.splits import connected_split
 from jobspecs.dialect import Dialect
 from jobspecs.kinds.train_embedder import ROWS_MIN, Prompts, TrainEmbedder
@@ -20,7 +21,6 @@ from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format, read_rows
 from workers.local_models.tokens import Int64s
-from workers.run.cells import score_cell, text_cell
 from workers.run.context import RunFailed
 
 #: Field of the spec -> the prompt that its texts get.
@@ -122,7 +122,7 @@ def prompted(rows: EmbeddingRows, prompts: Prompts) -> tuple[list[str], Int64s]:
 
 def _target(value: Any, spec: TrainEmbedder, file: str, row: int) -> Any:
     if spec.score is None:
-        return text_cell(value, str(spec.label), file, row)
+        return label_cell(value, str(spec.label), file, row)
     score = score_cell(value, spec.score, spec.score_range, file, row)
     if spec.loss_name == "contrastive" and score not in (0.0, 1.0):
         problem = Problem(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from corpus.cells import number_cell, score_cell, text_cell
 from corpus.splits import grouped_split
 from jobspecs.dialect import Dialect
 from jobspecs.kinds.train_reranker import TrainReranker
@@ -18,7 +19,6 @@ from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format, read_rows
 from workers.judging.ranking_verdict import rows_by_query
-from workers.run.cells import number_cell, score_cell, text_cell
 from workers.run.context import RunFailed
 
 _log = logging.getLogger(__name__)
