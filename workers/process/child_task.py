@@ -28,6 +28,9 @@ class ChildTask(BaseModel):
     dataset_path: Path | None
     #: How its file is read; None leaves it to be recognised.
     dataset_dialect: Dialect | None = None
+    #: The data set whose rows judge, where it is one of its own, and how it is read.
+    held_out_path: Path | None = None
+    held_out_dialect: Dialect | None = None
     #: None: the kind starts from no model.
     model_dir: Path | None
     #: Models in other roles, and the bases of adapters: role -> folder.

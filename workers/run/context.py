@@ -65,6 +65,9 @@ class RunContext:
     stop_requested: Callable[[], bool]
     #: How the data set's file is read; None leaves it to be recognised.
     dataset_dialect: Dialect | None = None
+    #: The file of the data set whose rows judge, where it is one of its own, and how it is read.
+    held_out_path: Path | None = None
+    held_out_dialect: Dialect | None = None
     #: Folders of models in other roles, and of the bases of adapters: role -> folder.
     models: Mapping[str, Path] = field(default_factory=dict)
     #: Role -> what each model is in the registry or on a hub, the one that the job starts from included.
