@@ -14,6 +14,9 @@ import numpy.typing as npt
 from jobspecs.kinds.train_classifier import ROWS_PER_CLASS_MIN
 from jobspecs.problems import InvalidInput, Problem
 
+#: Classes that a refusal names.
+CLASSES_NAMED = 10
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -26,11 +29,19 @@ class SplitRows:
 
 
 def stratified_split(
-    labels: Indices, classes: Sequence[str], *, rows: int | None, fraction: float, seed: int, stratify: bool = True
+    labels: Indices,
+    classes: Sequence[str],
+    *,
+    rows: int | None,
+    fraction: float,
+    seed: int,
+    stratify: bool = True,
+    texts: Indices | None = None,
 ) -> SplitRows:
     """A stratified sample of `rows` rows (all when None), then the held-out `fraction`. `labels` (N,): classes of rows.
 
-    Raises InvalidInput when a class has too few rows for both parts.
+    Rows with the same number in `texts` (N,) are on one side, and every class trains. Raises InvalidInput when a class
+    has too few rows for both parts, and when too few texts differ.
     """
     generator = np.random.default_rng(seed)
     chosen = np.arange(len(labels))
@@ -38,9 +49,61 @@ def stratified_split(
         chosen = _sample(labels, classes, rows, generator)
         labels = labels[chosen]
     _check_class_sizes(labels, classes)
-    held_out = np.zeros(len(labels), dtype=bool)
-    held_out[_held_out(labels, len(classes), fraction, stratify, generator)] = True
+    tied = np.arange(len(labels)) if texts is None else np.unique(texts[chosen], return_inverse=True)[1]
+    held_out = _held_out(labels, len(classes), tied, fraction, stratify, generator)
+    if not held_out.any():
+        raise _too_few("too few texts differ: none is left to judge by.")
     return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
+
+
+def given_split(
+    judging: npt.NDArray[np.bool_],
+    *,
+    rows: int | None,
+    seed: int,
+    groups: Indices | None = None,
+    classes: Sequence[str] = (),
+) -> SplitRows:
+    """The rows that judge are given: `judging` (N,). All others train, or a random sample of `rows` of them.
+
+    `groups` (N,): rows of a group are sampled together; with `classes`, their names, in proportion instead. Raises
+    InvalidInput when no row is left to train or to judge, or one that judges has a class that no other row has.
+    """
+    train, validation = np.flatnonzero(~judging), np.flatnonzero(judging)
+    if not len(validation):
+        raise _too_few("no row is left to judge by.")
+    if not len(train):
+        raise _too_few("all rows judge: none is left to train on.")
+    if groups is not None and classes:
+        _check_known(groups[train], groups[validation], classes)
+    if rows is not None and rows < len(train):
+        generator = np.random.default_rng(seed)
+        if groups is None:
+            chosen = generator.permutation(len(train))[:rows]
+        elif classes:
+            chosen = _sample(groups[train], classes, rows, generator)
+        else:
+            order = generator.permutation(len(train))
+            chosen = np.flatnonzero(_whole_groups(np.unique(groups[train], return_inverse=True)[1], order, rows))
+        train = np.sort(train[chosen])
+        if not len(train):
+            raise _too_few(f"a sample of {rows} rows holds no whole query to train on.")
+    return SplitRows(train=train, validation=validation)
+
+
+def _check_known(train: Indices, validation: Indices, classes: Sequence[str]) -> None:
+    unknown = [classes[label] for label in np.setdiff1d(validation, train).tolist()]
+    if unknown:
+        named = ", ".join(map(repr, unknown[:CLASSES_NAMED]))
+        raise InvalidInput(
+            [
+                Problem(
+                    field="label",
+                    message=f"rows that judge have {len(unknown)} classes that no row to train on has: {named}.",
+                    remedy="Correct their spelling, add rows of these classes to train on, or leave them out.",
+                )
+            ]
+        )
 
 
 def prompt_split(
@@ -174,20 +237,45 @@ def _sample(labels: Indices, classes: Sequence[str], rows: int, generator: np.ra
 
 
 def _held_out(
-    labels: Indices, classes: int, fraction: float, stratify: bool, generator: np.random.Generator
-) -> Indices:
+    labels: Indices, classes: int, tied: Indices, fraction: float, stratify: bool, generator: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """(N,) true for held-out rows. Of each class some text trains, and one is held out where it has two."""
     rows = min(len(labels) - 1, max(1, round(len(labels) * fraction)))
     if not stratify:
-        return np.sort(generator.permutation(len(labels))[:rows])
+        return _whole_groups(tied, generator.permutation(len(labels)), rows)
     rows = min(max(rows, classes), len(labels) - classes)
-    return _stratified(labels, classes, rows, 1, generator, leave=1)
+    # A text with several classes counts for the one of its first row.
+    owner = labels[np.unique(tied, return_index=True)[1]][tied]
+    members = [np.flatnonzero(owner == label) for label in range(classes)]
+    bound = [texts[0] for label in range(classes) if len(texts := np.unique(tied[labels == label])) == 1]
+    held_out = np.zeros(len(labels), dtype=bool)
+    dealt = shares([max(0, len(group) - 1) for group in members], rows, 1)
+    for group, share in zip(members, dealt, strict=True):
+        order = generator.permutation(group)
+        free = order[~np.isin(tied[order], bound)]
+        if not len(free):
+            continue
+        texts = np.unique(tied[free], return_inverse=True)[1]
+        taken = _whole_groups(texts, np.arange(len(free)), share)
+        if not taken.any() and len(np.unique(tied[order])) > 1:
+            taken = texts == np.bincount(texts).argmin()
+        held_out[free] = taken
+    return _every_class_trains(held_out, labels, classes, tied)
 
 
-def _stratified(
-    labels: Indices, classes: int, rows: int, least: int, generator: np.random.Generator, leave: int = 0
-) -> Indices:
+def _every_class_trains(
+    held_out: npt.NDArray[np.bool_], labels: Indices, classes: int, tied: Indices
+) -> npt.NDArray[np.bool_]:
+    for label in range(classes):
+        own = labels == label
+        if held_out[own].all():
+            held_out = held_out & ~np.isin(tied, tied[own])
+    return held_out
+
+
+def _stratified(labels: Indices, classes: int, rows: int, least: int, generator: np.random.Generator) -> Indices:
     members = [np.flatnonzero(labels == label) for label in range(classes)]
-    dealt = shares([len(group) - leave for group in members], rows, least)
+    dealt = shares([len(group) for group in members], rows, least)
     chosen = [generator.permutation(group)[:share] for group, share in zip(members, dealt, strict=True)]
     return np.sort(np.concatenate(chosen))
 

@@ -38,10 +38,12 @@ def report_lines(report: DataReport) -> list[str]:
 
 def _refused(report: DataReport) -> Iterator[str]:
     """Each reason once, with how many rows it is for and the first of them."""
-    for kind in report.refused_kinds:
+    # Platforms that are older than the client tell rows only.
+    kinds = report.refused_kinds or [RefusedKind(count=1, rows=(), problem=row) for row in report.refused_rows]
+    for kind in kinds:
         further = f" (as {kind.count - 1:,} more: {_named(kind)})" if kind.count > 1 else ""
         yield f"  {kind.problem}{further}"
-    if others := report.refused - sum(kind.count for kind in report.refused_kinds):
+    if others := report.refused - sum(kind.count for kind in kinds):
         yield f"  … and {others:,} more"
 
 

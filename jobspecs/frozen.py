@@ -29,6 +29,11 @@ class FrozenDataset(BaseModel):
     #: Names of the columns of a file that has no header of its own.
     header: tuple[str, ...] | None = None
 
+    @property
+    def reference(self) -> str:
+        """`owner/name@version`."""
+        return f"{self.owner}/{self.name}@{self.version}"
+
 
 class FrozenRegistryModel(BaseModel):
     """One version of a registered model: its files below `prefix` in the object store."""
@@ -73,6 +78,8 @@ class FrozenInputs(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     dataset: FrozenDataset | None = None
+    #: A data set of its own whose rows judge.
+    held_out: FrozenDataset | None = None
     model: FrozenModel | None = None
     #: Models in other roles, and the bases of adapters: role -> model.
     models: dict[str, FrozenModel] = Field(default_factory=dict)
@@ -80,6 +87,10 @@ class FrozenInputs(BaseModel):
     checked: bool = False
     #: What was estimated from these inputs.
     estimate: Estimate | None = None
+
+    def datasets(self) -> tuple[FrozenDataset, ...]:
+        """All data sets, the one that trains first."""
+        return tuple(dataset for dataset in (self.dataset, self.held_out) if dataset is not None)
 
     def by_role(self) -> dict[str, FrozenModel]:
         """All models, the one that the job starts from in BASE_ROLE."""

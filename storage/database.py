@@ -29,6 +29,7 @@ from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.decisions import DecisionRepository
 from storage.repositories.deployments import DeploymentRepository
+from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.events import EventRepository
 from storage.repositories.garbage import GarbageRepository
 from storage.repositories.handover import HandoverRepository
@@ -132,6 +133,10 @@ class UnitOfWork:
     @cached_property
     def deployments(self) -> DeploymentRepository:
         return DeploymentRepository(self.session)
+
+    @cached_property
+    def engine_holds(self) -> EngineHoldRepository:
+        return EngineHoldRepository(self.session)
 
     @cached_property
     def garbage(self) -> GarbageRepository:

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from corpus.cells import label_cell, text_cell
 from corpus.checks.findings import Findings
-from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows, text_cell
-from corpus.splits import SplitRows, stratified_split
+from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
+from corpus.labels import contradiction_warning, contradictions, spelling_warning
+from corpus.splits import SplitRows, given_split, stratified_split
 from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.labels import normalized
 from jobspecs.problems import InvalidInput, Problem
 
 
@@ -30,6 +33,10 @@ class ClassifierData:
 
     def split(self, found: Findings) -> SplitRows:
         """Raises InvalidInput when there is one class only, or a class with too few rows."""
+        if self._spec.data.normalize_labels:
+            found.rename_groups(normalized(found.class_counts()))
+        elif (warning := spelling_warning(found.class_counts(), found.first_rows())) is not None:
+            found.warnings.append(warning)
         if len(found.groups) < 2:
             message = f"column {self._spec.label!r} has one class only ({next(iter(found.groups))!r})."
             raise InvalidInput([Problem(field="label", message=message, remedy="Add rows of at least two classes.")])
@@ -37,16 +44,25 @@ class ClassifierData:
         classes = sorted(found.groups)
         places = np.empty(len(classes), dtype=np.int64)
         places[[found.groups[name] for name in classes]] = np.arange(len(classes))
+        labels = places[found.group_numbers]
+        if (contradicting := contradictions(found.guarded_texts, labels)) is not None:
+            found.warnings.append(contradiction_warning(contradicting, found.numbers))
         validation = self._spec.validation
+        if validation.given:
+            return given_split(
+                found.judging, rows=self._spec.rows, seed=validation.seed, groups=labels, classes=classes
+            )
         return stratified_split(
-            places[found.group_numbers],
+            labels,
             classes,
             rows=self._spec.rows,
             fraction=validation.fraction,
             seed=validation.seed,
             stratify=validation.stratify,
+            texts=found.guarded_texts,
         )
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
-        text, label = (text_cell(row, column, number) for column in (self._spec.text, self._spec.label))
+        text = text_cell(row[self._spec.text], self._spec.text, None, number)
+        label = label_cell(row[self._spec.label], self._spec.label, None, number)
         return UsableRow(number, (text,), content=f"{text}\0{label}", guarded=text, group=label)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from corpus.cells import label_cell, score_cell, text_cell
 from corpus.checks.findings import Findings
-from corpus.checks.rows import CheckedFile, Rows, UsableRow, number_cell, table_rows, text_cell
-from corpus.splits import SplitRows, connected_split
+from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
+from corpus.splits import SplitRows, connected_split, given_split
 from jobspecs.kinds.train_embedder import TrainEmbedder
 
 
@@ -34,18 +35,20 @@ class EmbedderData:
 
     def split(self, found: Findings) -> SplitRows:
         validation = self._spec.validation
+        if validation.given:
+            return given_split(found.judging, rows=self._spec.rows, seed=validation.seed)
         return connected_split(
             found.tied_texts, rows=self._spec.rows, fraction=validation.fraction, seed=validation.seed
         )
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         spec = self._spec
-        texts = [text_cell(row, column, number) for _, column in spec.text_columns]
+        texts = [text_cell(row[column], column, None, number) for _, column in spec.text_columns]
         target = ""
         if spec.score is not None:
-            target = str(number_cell(row, spec.score, number, *spec.score_range))
+            target = str(score_cell(row[spec.score], spec.score, spec.score_range, None, number))
         elif spec.label is not None:
-            target = text_cell(row, spec.label, number)
+            target = label_cell(row[spec.label], spec.label, None, number)
         # A pair is the same pair the other way round.
         guarded = "\0".join(sorted(texts)) if spec.shape == "scored-pairs" else texts[0]
         own = len(texts) - len(spec.negatives)

@@ -6,9 +6,11 @@ import hashlib
 import re
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from corpus.checks.remarks import Remark
 from corpus.splits import Indices, SplitRows
@@ -67,6 +69,8 @@ class Findings:
     usable: int = 0
     refused: int = 0
     refused_rows: list[Problem] = field(default_factory=list)
+    #: What the kind warns of beyond what is judged for all of them.
+    warnings: list[Problem] = field(default_factory=list)
     #: Reasons to refuse a row, and remarks on rows that can be used, with the rows that they are said of.
     #: Usable rows, counted from 0, of which nothing is learnt, and the tokens that the longest of them needs.
     unlearnable: array[int] = field(default_factory=lambda: array("q"))
@@ -82,6 +86,9 @@ class Findings:
     group_of_row: array[int] = field(default_factory=lambda: array("q"))
     #: Two entries per row, for kinds that tie rows by their texts.
     tied: array[int] = field(default_factory=lambda: array("q"))
+
+    #: One entry per row, 1 where the spec says that it judges.
+    judges: array[int] = field(default_factory=lambda: array("b"))
 
     def refuse(self, problem: Problem) -> None:
         self.refused += 1
@@ -106,10 +113,20 @@ class Findings:
             said = Problem(field=remark.field, message=remark.message, remedy=remark.remedy)
             self.remarks.setdefault(remark, Occurrences(said)).add(row)
 
-    def add(self, number: int, content: str, guarded: str, group: str, tied: tuple[str, str] | None = None) -> None:
+    def add(
+        self,
+        number: int,
+        content: str,
+        guarded: str,
+        group: str,
+        tied: tuple[str, str] | None = None,
+        *,
+        judges: bool = False,
+    ) -> None:
         self.usable += 1
         if len(self.numbers) < ROWS_KEPT_MAX:
             self.numbers.append(number)
+            self.judges.append(judges)
             self.contents.append(text_hash(content))
             self.guarded.append(text_hash(guarded))
             self.group_of_row.append(self.groups.setdefault(group, len(self.groups)))
@@ -118,9 +135,31 @@ class Findings:
     def add_length(self, tokens: int) -> None:
         self.lengths[min(tokens, _TOKENS_MAX)] += 1
 
+    def rename_groups(self, names: Mapping[str, str]) -> None:
+        """Group -> its new name; groups with the same one are merged."""
+        renamed: dict[str, int] = {}
+        numbers = [renamed.setdefault(names[group], len(renamed)) for group in self.groups]
+        self.group_of_row = array("q", np.array(numbers, dtype=np.int64)[self.group_numbers].tobytes())
+        self.groups = renamed
+
+    def first_rows(self) -> dict[str, int]:
+        """Group -> the number of its first row."""
+        places = np.unique(self.group_numbers, return_index=True)[1]
+        return {group: self.numbers[place] for group, place in zip(self.groups, places.tolist(), strict=True)}
+
+    @property
+    def judging(self) -> npt.NDArray[np.bool_]:
+        """(N,) which rows judge, where the spec says so."""
+        return np.array(self.judges, dtype=bool)
+
     @property
     def group_numbers(self) -> Indices:
         return np.frombuffer(self.group_of_row, dtype=np.int64) if self.group_of_row else np.zeros(0, np.int64)
+
+    @property
+    def guarded_texts(self) -> Indices:
+        """(N,) numbers of what must not be on both sides."""
+        return np.frombuffer(self.guarded, dtype=np.int64) if self.guarded else np.zeros(0, np.int64)
 
     @property
     def tied_texts(self) -> Indices:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from corpus.cells import number_cell, text_cell
 from corpus.checks.findings import Findings
-from corpus.checks.rows import CheckedFile, Rows, UsableRow, number_cell, table_rows, text_cell
+from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.splits import SplitRows
 from jobspecs.kinds.score_pairs import ScorePairs
 
@@ -30,8 +31,8 @@ class PairData:
         return None
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
-        first, second = (text_cell(row, column, number) for column in self._spec.pair)
+        first, second = (text_cell(row[column], column, None, number) for column in self._spec.pair)
         if self._spec.label is not None:
-            number_cell(row, self._spec.label, number, float("-inf"), float("inf"))
+            number_cell(row[self._spec.label], self._spec.label, None, number)
         content = f"{first}\0{second}"
         return UsableRow(number, ((first, second),), content=content, guarded=content)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from corpus.cells import number_cell, score_cell, text_cell
 from corpus.checks.findings import Findings, normalised
-from corpus.checks.rows import CheckedFile, Rows, UsableRow, number_cell, table_rows, text_cell
-from corpus.splits import SplitRows, grouped_split
+from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
+from corpus.splits import SplitRows, given_split, grouped_split
 from jobspecs.kinds.train_reranker import TrainReranker
 
 
@@ -30,22 +31,27 @@ class RerankerData:
 
     def split(self, found: Findings) -> SplitRows:
         validation = self._spec.validation
+        if validation.given:
+            return given_split(found.judging, rows=self._spec.rows, seed=validation.seed, groups=found.group_numbers)
         return grouped_split(
             found.group_numbers, rows=self._spec.rows, fraction=validation.fraction, seed=validation.seed
         )
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         spec = self._spec
-        query = text_cell(row, spec.query, number)
+        query = text_cell(row[spec.query], spec.query, None, number)
         passages = [
-            text_cell(row, column, number)
+            text_cell(row[column], column, None, number)
             for column in (spec.passage, spec.positive, spec.negative)
             if column is not None
         ]
         label = ""
         if spec.label is not None:
-            low, high = spec.score_range or (0.0, 1.0)
-            label = str(number_cell(row, spec.label, number, low, high))
+            cell = row[spec.label], spec.label
+            if spec.threshold is None:
+                label = str(score_cell(*cell, spec.score_range, None, number))
+            else:
+                label = str(number_cell(*cell, None, number))
         pairs = [(query, passage) for passage in passages]
         return UsableRow(
             number,

@@ -11,7 +11,7 @@ from corpus.checks.findings import Findings
 from corpus.checks.remarks import Remark
 from corpus.splits import SplitRows
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular import TableFormat, read_rows
+from storage.tabular import TableFormat, detect_format, read_rows
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class CheckedFile:
     path: Path
     fmt: TableFormat
     name: str
+
+    @classmethod
+    def of(cls, path: Path, header: Sequence[str] | None = None) -> CheckedFile:
+        """A local file under its own name. `header` names its columns where it doesn't. Raises InvalidInput."""
+        return cls(path, detect_format(path.name, header), path.name)
 
 
 @dataclass(frozen=True)
@@ -82,33 +87,3 @@ def table_rows(file: CheckedFile, columns: Sequence[str], make: Callable[[int, d
             yield make(number, row)
         except InvalidInput as error:
             yield error.problems[0]
-
-
-def text_cell(row: dict[str, Any], column: str, number: int) -> str:
-    """The cell as text, as the runners read it: numbers and truth values of typed formats are `3` and `true`.
-
-    Raises InvalidInput for an empty one.
-    """
-    value = row[column]
-    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value).strip()
-    if not text:
-        problem = Problem(
-            row=number, field=column, message="the cell is empty.", remedy="Fill it or leave the row out."
-        )
-        raise InvalidInput([problem])
-    return text
-
-
-def number_cell(row: dict[str, Any], column: str, number: int, low: float, high: float) -> float:
-    """The cell as a number from `low` to `high`; truth values are 0 and 1. Raises InvalidInput for anything else."""
-    text = text_cell(row, column, number)
-    try:
-        value = {"true": 1.0, "false": 0.0}[text.lower()] if text.lower() in ("true", "false") else float(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:
-        message = f"{text[:40]!r} is no number from {low:g} to {high:g}."
-        raise InvalidInput(
-            [Problem(row=number, field=column, message=message, remedy="Correct the cell or the range.")]
-        )
-    return value

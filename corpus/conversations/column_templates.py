@@ -43,7 +43,7 @@ class ColumnTemplate:
 
     def _cell(self, row: Mapping[str, Any], column: str) -> str:
         value = row.get(column)
-        if value is None or isinstance(value, list | dict):
+        if value is None or isinstance(value, list | dict | bytes):
             raise BadRow(column, f"{self.field} needs this column, which is {kind_of(value)}.", "Write a text there.")
         return ("true" if value else "false") if isinstance(value, bool) else str(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 
@@ -12,12 +13,16 @@ from rich.text import Text
 from eigenwerk.cli.console import note, say
 from eigenwerk.resources import ChatExample, ChatMessage, ChatPreview, RenderedPiece
 from eigenwerk.watch import printable
+from jobspecs.problems import Problem
 
 ROWS_SHOWN = 10
 CHATS_SHOWN = 3
 #: Characters of a cell, and of a stretch of a conversation, that are shown.
 _CELL_CHARS = 40
 _PIECE_CHARS = 2000
+#: Rows named beside the first one of a problem that repeats.
+_ROWS_NAMED = 2
+_NUMBER = re.compile(r"\d+")
 
 
 def shortened(value: object) -> str:
@@ -41,8 +46,22 @@ def say_chats(preview: ChatPreview) -> None:
         _say_example(example)
     if preview.problems:
         note(f"{len(preview.problems)} of the first {preview.rows_checked} rows can't be used:")
-    for problem in preview.problems:
-        note(str(problem))
+    for problem, others in _by_reason(preview.problems):
+        rows = ", ".join(str(row) for row in others[:_ROWS_NAMED])
+        more = f" (as {len(others)} more: row {rows}{', …' if len(others) > _ROWS_NAMED else ''})" if others else ""
+        note(f"{problem}{more}")
+
+
+def _by_reason(problems: Sequence[Problem]) -> list[tuple[Problem, list[int | None]]]:
+    """The first problem of each reason, with the rows of the others; reasons that differ in numbers only are one."""
+    found: dict[str, tuple[Problem, list[int | None]]] = {}
+    for problem in problems:
+        reason = _NUMBER.sub("#", f"{problem.field}: {problem.message}")
+        if reason in found:
+            found[reason][1].append(problem.row)
+        else:
+            found[reason] = (problem, [])
+    return list(found.values())
 
 
 def _say_example(example: ChatExample) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.base import Section, SpecBase
 from jobspecs.kinds.training import EncoderTraining, Validation
+from jobspecs.labels import same_class
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
@@ -17,6 +19,16 @@ from jobspecs.references import DatasetReference, ModelReference
 CLASSES_MAX = 500
 #: A class needs one row to train on and one to validate on.
 ROWS_PER_CLASS_MIN = 2
+
+
+class LabelData(Section):
+    """How to read the rows."""
+
+    normalize_labels: bool = Field(
+        default=False,
+        description="labels that differ only in case, spaces, Unicode's composition, invisible characters or the way a "
+        "number is written are one class, named as most rows write it",
+    )
 
 
 class StratifiedValidation(Validation):
@@ -56,6 +68,7 @@ class TrainClassifier(SpecBase):
     text: str = Field(min_length=1, description="the column with the texts")
     label: str = Field(min_length=1, description="the column with the classes")
     rows: int | None = Field(default=None, ge=4, description="train on a stratified sample of this many rows")
+    data: LabelData = LabelData()
     validation: StratifiedValidation = StratifiedValidation()
     training: ClassifierTraining = ClassifierTraining()
 
@@ -73,7 +86,11 @@ class TrainClassifier(SpecBase):
             return [
                 Problem(field="label", message="text and label are the same column.", remedy=f"Choose two of: {known}.")
             ]
-        return [*_problems_of_text(self.text, profile), *_problems_of_label(self.label, profile.columns[self.label])]
+        least = 1 if self.validation.given else ROWS_PER_CLASS_MIN
+        return [
+            *_problems_of_text(self.text, profile),
+            *_problems_of_label(self.label, profile.columns[self.label], least),
+        ]
 
     def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
         longest_chars = profile.columns[self.text].longest_chars if profile else 0
@@ -93,7 +110,7 @@ def _problems_of_text(name: str, profile: DatasetProfile) -> list[Problem]:
     return [_empty_cells("text", name, column)] if column.empty else []
 
 
-def _problems_of_label(name: str, column: ColumnProfile) -> list[Problem]:
+def _problems_of_label(name: str, column: ColumnProfile, least: int) -> list[Problem]:
     if column.empty:
         return [_empty_cells("label", name, column)]
     if column.distinct < 2:
@@ -105,7 +122,8 @@ def _problems_of_label(name: str, column: ColumnProfile) -> list[Problem]:
                 remedy="Add rows of at least one other class.",
             )
         ]
-    if column.distinct_capped or column.distinct > CLASSES_MAX:
+    classes = _classes(column)
+    if column.distinct_capped or len(classes) > CLASSES_MAX:
         return [
             Problem(
                 field="label",
@@ -120,9 +138,17 @@ def _problems_of_label(name: str, column: ColumnProfile) -> list[Problem]:
             f"a class needs {ROWS_PER_CLASS_MIN}, one to train and one to validate.",
             remedy="Add rows of that class or leave it out.",
         )
-        for value, count in column.values.items()
-        if count < ROWS_PER_CLASS_MIN
+        for value, count in classes.values()
+        if count < least
     ]
+
+
+def _classes(column: ColumnProfile) -> dict[str, tuple[str, int]]:
+    """Class -> one of its spellings and its rows, at most: which spellings are one is for the check of all rows."""
+    rows = Counter[str]()
+    for value, count in column.values.items():
+        rows[same_class(value)] += count
+    return {same_class(value): (value, rows[same_class(value)]) for value in column.values}
 
 
 def _empty_cells(field: str, name: str, column: ColumnProfile) -> Problem:

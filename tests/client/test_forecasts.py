@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from eigenwerk.forecasts import estimate_lines, report_lines, use_lines
-from jobspecs.data_report import DataReport
+from jobspecs.data_report import DataReport, RefusedKind
 from jobspecs.estimate import Estimate
+from jobspecs.problems import Problem
 from tests.client.conftest import Outcome
 from tests.client.documents import data_report, estimate, job
 from tests.client.stub import StubPlatform
@@ -68,3 +69,12 @@ def test_submit_shows_warnings_and_the_job_is_queued(
     assert outcome.code == 0
     assert "warning: " in outcome.err
     assert "30% of the texts are cut." in outcome.err
+
+
+def test_a_reason_to_refuse_rows_is_said_once_with_their_number() -> None:
+    problem = Problem(message="turn 3 is empty.", row=4)
+    kind = RefusedKind(count=30, rows=(4, 5, 9), problem=problem)
+    report = DataReport(
+        kind="k", file="f", rows=40, usable=10, refused=30, refused_rows=(problem,) * 20, refused_kinds=(kind,)
+    )
+    assert report_lines(report)[-1] == "  row 4: turn 3 is empty. (as 29 more: row 5, 9, …)"

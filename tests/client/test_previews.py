@@ -116,3 +116,24 @@ def test_names_of_columns_go_with_the_file(platform: StubPlatform, run: Run, tmp
     run("datasets", "push", str(tmp_path / "pairs.csv"), "--columns", "sentence1, sentence2,score")
     [request] = platform.requests
     assert parse_qs(request.query)["columns"] == ["sentence1", "sentence2", "score"]
+
+
+def test_a_problem_that_repeats_is_said_once_with_rows(platform: StubPlatform, run: Run) -> None:
+    empty = [{"message": f"turn {row} is empty.", "field": "messages", "row": row} for row in range(1, 6)]
+    platform.answers[f"GET {URL}"] = (200, chats(problems=[*empty, {"message": "it is missing.", "row": 9}]))
+    shown = run("datasets", "preview", "chats@2", "--as", "chat")
+    assert shown.err.splitlines() == [
+        "6 of the first 4 rows can't be used:",
+        "field messages, row 1: turn 1 is empty. (as 4 more: row 2, 3, …)",
+        "row 9: it is missing.",
+    ]
+
+
+def test_turns_that_are_not_learnt_and_fields_that_are_not_read_are_marked(platform: StubPlatform, run: Run) -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "learnt": False}]
+    example = {"row": 1, "kind": "conversation", "messages": messages, "sequences": []}
+    unread = [{"field": "mood", "rows": 3, "first_row": 1}]
+    platform.answers[f"GET {URL}"] = (200, chats(examples=[example], unread=unread, problems=[]))
+    shown = run("datasets", "preview", "chats@2", "--as", "chat", "--merge-turns")
+    assert shown.out.splitlines()[-2:] == ["user: a", "assistant (not learnt): b"]
+    assert shown.err.splitlines() == ["not read: mood of turns, in 3 of the first rows (row 1)"]

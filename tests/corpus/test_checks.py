@@ -13,6 +13,7 @@ from corpus.checks.findings import text_hash
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
+from corpus.held_out import parts_of
 from jobspecs.data_report import REFUSED_ROWS_SHOWN, DataReport
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
@@ -136,11 +137,11 @@ def test_advice_is_not_what_the_spec_does_already(tmp_path: Path, reader: Reader
 def test_the_check_deals_the_rows_exactly_as_the_runner_does(tmp_path: Path, reader: Reader) -> None:
     rows = [*labelled(150), *({"text": f"the town {n}", "label": "odd"} for n in range(20))]
     path, spec = write(tmp_path / "rows.jsonl", rows), classifier(rows=90, validation={"fraction": 0.3, "seed": 5})
-    split = sample_and_split(load_texts(path, "text", "label"), spec)
+    split = sample_and_split(load_texts(parts_of(CheckedFile.of(path)), "text", "label"), spec)
     held = check(spec, path, reader).held_out
     assert held is not None
     assert (held.train, held.validation) == (len(split.train), len(split.validation))
-    assert held.leaked == split.texts_in_both > 0
+    assert held.leaked == split.texts_in_both == 0
 
 
 def test_case_and_spaces_do_not_hide_a_duplicate_or_a_leak(tmp_path: Path, reader: Reader) -> None:
@@ -150,11 +151,14 @@ def test_case_and_spaces_do_not_hide_a_duplicate_or_a_leak(tmp_path: Path, reade
     ]
     report = check(classifier(), write(tmp_path / "rows.jsonl", rows), reader)
     assert report.duplicates == 40
-    assert report.held_out is not None
-    assert report.held_out.leaked > 0
-    found = [warning.message for warning in report.warnings]
-    assert any("repeat an earlier one" in message for message in found)
-    assert any("the verdict will flatter" in message for message in found)
+    assert report.held_out is not None and report.held_out.leaked == 0
+    assert any("repeat an earlier one" in warning.message for warning in report.warnings)
+    pairs = TrainEmbedder.model_validate(
+        {"kind": "train-embedder", "name": "n", "model": "m", "dataset": "d", "text": "text", "label": "label"}
+    )
+    report = check(pairs, tmp_path / "rows.jsonl", reader)
+    assert report.held_out is not None and report.held_out.leaked > 0
+    assert any("the verdict will flatter" in warning.message for warning in report.warnings)
 
 
 def test_refused_rows_have_a_number_and_a_reason_and_the_first_twenty_are_shown(tmp_path: Path, reader: Reader) -> None:
@@ -284,10 +288,12 @@ def test_bad_rows_may_be_left_out_and_are_warned_of(tmp_path: Path, reader: Read
     lenient = check(FinetuneLlm.model_validate({**document, "data": {"bad_rows": "skip"}}), path, Reader())
     assert (lenient.problems, lenient.usable, lenient.refused) == ((), 59, 1)
     assert lenient.warnings[0].row == 8 and "1 row can't be used" in lenient.warnings[0].message
-    split = load_examples(path, None, FinetuneLlm.model_validate({**document, "data": {"bad_rows": "skip"}}))
+    split = load_examples(
+        parts_of(CheckedFile.of(path)), FinetuneLlm.model_validate({**document, "data": {"bad_rows": "skip"}})
+    )
     assert (len(split.train) + len(split.validation), split.skipped) == (59, 1)
     with pytest.raises(RunFailed, match="row 8"):
-        load_examples(path, None, FinetuneLlm.model_validate(document))
+        load_examples(parts_of(CheckedFile.of(path)), FinetuneLlm.model_validate(document))
 
 
 def test_memory_does_not_grow_with_the_length_of_the_texts(tmp_path: Path) -> None:

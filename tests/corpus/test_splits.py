@@ -43,6 +43,47 @@ def test_strata_have_their_share_on_both_sides(seed: int, fraction: float, count
     assert len(loose.validation) == min(total - 1, max(1, round(total * fraction)))
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=SEEDS, fraction=FRACTIONS, texts=st.lists(st.integers(0, 12), min_size=12, max_size=60), stratify=st.booleans()
+)
+def test_rows_with_one_text_are_on_one_side_and_every_class_trains(
+    seed: int, fraction: float, texts: list[int], stratify: bool
+) -> None:
+    numbers = np.array([*texts, 100, 101, 102, 103, 100, 101])
+    labels = (numbers % 2).astype(np.int64)
+    labels[0] = 1 - labels[0]
+    split = stratified_split(
+        labels, "ab", rows=None, fraction=fraction, seed=seed, stratify=stratify, texts=numbers * 7
+    )
+    check_sides(split, len(numbers))
+    assert not set(numbers[split.train]) & set(numbers[split.validation])
+    wanted = min(max(round(len(numbers) * fraction), 2), len(numbers) - 2)
+    assert len(split.validation) <= wanted + 4
+    if stratify:
+        assert set(labels[split.train]) == {0, 1}
+        assert set(labels[split.validation]) == {0, 1}
+
+
+def test_texts_that_all_differ_change_nothing_and_equal_ones_leave_none_to_judge_by() -> None:
+    labels = np.random.default_rng(1).integers(0, 3, 200)
+    plain = stratified_split(labels, "abc", rows=150, fraction=0.3, seed=4)
+    distinct = stratified_split(labels, "abc", rows=150, fraction=0.3, seed=4, texts=np.arange(200)[::-1] * 3)
+    assert np.array_equal(plain.validation, distinct.validation) and np.array_equal(plain.train, distinct.train)
+    for stratify in (True, False):
+        with pytest.raises(InvalidInput, match="too few texts differ"):
+            stratified_split(
+                labels, "abc", rows=None, fraction=0.3, seed=4, stratify=stratify, texts=np.zeros(200, np.int64)
+            )
+
+
+def test_a_class_whose_only_text_stands_with_another_class_still_trains() -> None:
+    texts, labels = np.array([0, 0, 0, 0, 1, 2, 3, 4]), np.array([0, 1, 1, 0, 0, 0, 0, 0])
+    for seed in range(20):
+        split = stratified_split(labels, "ab", rows=None, fraction=0.5, seed=seed, texts=texts)
+        assert set(labels[split.train]) == {0, 1} and len(split.validation)
+
+
 def test_a_sample_keeps_its_strata_and_says_when_it_can_not() -> None:
     labels = np.repeat([0, 1, 2], [60, 30, 10])
     split = stratified_split(labels, "abc", rows=20, fraction=0.5, seed=1)

@@ -96,6 +96,8 @@ class Journey:
             work_dir=folders.root,
             dataset_path=placed.dataset,
             dataset_header=inputs.dataset.header if inputs.dataset else None,
+            held_out_path=placed.held_out,
+            held_out_header=inputs.held_out.header if inputs.held_out else None,
             model_dir=placed.base,
             models={role: folder for role, folder in placed.models.items() if role != BASE_ROLE},
             origins={role: origin_of(model) for role, model in inputs.by_role().items()},

@@ -42,6 +42,8 @@ class PlacedInputs:
 
     #: The data set's one file; None when the job reads none.
     dataset: Path | None
+    #: The file of the data set whose rows judge, where it is one of its own.
+    held_out: Path | None = None
     #: Role -> folder of the model.
     models: dict[str, Path] = field(default_factory=dict)
 
@@ -76,13 +78,14 @@ class HostCache:
         Raises ObjectNotFound, ObjectCorrupt, ObjectStoreUnavailable, ObjectStoreRefused, HubUnavailable, RunFailed
         (the hub's model is unusable), TransferStopped, OSError (ENOSPC: disk full).
         """
-        dataset = None
-        if inputs.dataset is not None:
-            dataset = self.place_dataset(inputs.dataset, folder / "dataset", should_stop=should_stop)
+        dataset, held_out = (
+            self.place_dataset(given, folder / room, should_stop=should_stop) if given is not None else None
+            for given, room in ((inputs.dataset, "dataset"), (inputs.held_out, "held_out"))
+        )
         models = {role: folder / role for role in inputs.by_role()}
         for role, model in inputs.by_role().items():
             self.place_any_model(model, models[role], should_stop=should_stop)
-        return PlacedInputs(dataset, models)
+        return PlacedInputs(dataset, held_out, models)
 
     def place_any_model(self, model: FrozenModel, folder: Path, *, should_stop: ShouldStop) -> None:
         """A model of the registry or of a hub."""

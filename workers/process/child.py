@@ -162,6 +162,8 @@ def _context(
         spec=spec,
         dataset_path=task.dataset_path,
         dataset_header=task.dataset_header,
+        held_out_path=task.held_out_path,
+        held_out_header=task.held_out_header,
         model_dir=task.model_dir,
         models=task.models,
         origins=task.origins,

@@ -27,6 +27,9 @@ class ChildTask(BaseModel):
     dataset_path: Path | None
     #: Names of the columns, for a file without a header of its own.
     dataset_header: tuple[str, ...] | None = None
+    #: The data set whose rows judge, where it is one of its own, and the names of its columns likewise.
+    held_out_path: Path | None = None
+    held_out_header: tuple[str, ...] | None = None
     #: None: the kind starts from no model.
     model_dir: Path | None
     #: Models in other roles, and the bases of adapters: role -> folder.

@@ -64,6 +64,9 @@ class RunContext:
     stop_requested: Callable[[], bool]
     #: Names of the columns, for a data set file that has no header of its own.
     dataset_header: tuple[str, ...] | None = None
+    #: The file of the data set whose rows judge, where it is one of its own, and its columns likewise.
+    held_out_path: Path | None = None
+    held_out_header: tuple[str, ...] | None = None
     #: Folders of models in other roles, and of the bases of adapters: role -> folder.
     models: Mapping[str, Path] = field(default_factory=dict)
     #: Role -> what each model is in the registry or on a hub, the one that the job starts from included.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
+from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.manifest import Manifest
@@ -14,6 +17,7 @@ from workers.local_models.devices import prepare_device
 from workers.local_models.prediction import probabilities
 from workers.local_models.tokens import TokenTable, tokenize
 from workers.run.context import RunContext
+from workers.run.data_parts import data_parts
 from workers.run.stages import Stages, progress_of
 from workers.training.classification.data import Split, load_texts, sample_and_split
 from workers.training.classification.training import TrainingData, train_classifier
@@ -29,7 +33,8 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    texts = load_texts(context.data, spec.text, spec.label, context.dataset_header)
+    parts = data_parts(context, spec.validation)
+    texts = load_texts(parts, spec.text, spec.label, normalize_labels=spec.data.normalize_labels)
     # By the whole data set, so that the seed of the split has no say in it.
     balanced = spec.training.balances(np.bincount(texts.labels).tolist())
     split = sample_and_split(texts, spec)
@@ -101,6 +106,7 @@ def _report(
     return {
         "verdict": verdict.as_json(),
         "classes": list(split.train.classes),
+        "renamed_labels": dict(islice(split.train.renamed.items(), CLASSES_SHOWN)),
         "rows": {
             "train": len(split.train),
             "validation": len(split.validation),

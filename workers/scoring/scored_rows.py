@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from corpus.cells import number_cell, text_cell
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format, read_rows
 from workers.local_models.ranking_model import Pair, Scores
-from workers.run.cells import number_cell, text_cell
 from workers.run.context import RunFailed
 
 Floats = npt.NDArray[np.float64]
+Cell = TypeVar("Cell")
 
 #: Bars of a histogram.
 _BINS = 20
@@ -47,8 +49,9 @@ class PairTable:
 
     def pairs(self) -> Iterator[Pair]:
         """The pair of every row. Raises RunFailed(invalid_dataset) with the row for an empty cell."""
+        first, second = self.spec.pair
         for number, row in enumerate(self.rows(), start=1):
-            yield self._text(row, self.spec.pair[0], number), self._text(row, self.spec.pair[1], number)
+            yield self._cell(text_cell, row, first, number), self._cell(text_cell, row, second, number)
 
     def check(self) -> tuple[int, Floats | None]:
         """Reads every row once: their number, and their labels (N,) where the spec names a column of them.
@@ -59,18 +62,21 @@ class PairTable:
         number = 0
         for number, row in enumerate(self.rows(), start=1):
             for column in self.spec.pair:
-                self._text(row, column, number)
+                self._cell(text_cell, row, column, number)
             if self.spec.score in row:
                 message, remedy = "the data set already has this column.", "Choose another name for score."
                 raise self._invalid(self.spec.score, number, message, remedy)
             if self.spec.label is not None:
-                labels.append(number_cell(row.get(self.spec.label), self.spec.label, self.path.name, number))
+                labels.append(self._cell(number_cell, row, self.spec.label, number))
         if number == 0:
             raise self._invalid(None, None, "the data set has no rows.", "Push a file with rows.")
         return number, np.array(labels) if self.spec.label is not None else None
 
-    def _text(self, row: dict[str, Any], column: str, number: int) -> str:
-        return text_cell(row.get(column), column, self.path.name, number)
+    def _cell(self, read: Callable[[Any, str, str, int], Cell], row: dict[str, Any], column: str, number: int) -> Cell:
+        try:
+            return read(row.get(column), column, self.path.name, number)
+        except InvalidInput as error:
+            raise RunFailed(Reason.invalid_dataset, str(error)) from error
 
     def _invalid(self, field: str | None, row: int | None, message: str, remedy: str) -> RunFailed:
         problem = Problem(file=self.path.name, row=row, field=field, message=message, remedy=remedy)
@@ -123,11 +129,13 @@ def _write_json(stream: TextIO, rows: Iterator[dict[str, Any]]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON has it: a missing number is null, and what JSON doesn't know, such as a date, is its text."""
+    """The value as JSON has it: a missing number is null, bytes are base64, and other things, such as dates, a text."""
     if isinstance(value, dict):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [_plain(part) for part in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | bool | int) else str(value)

@@ -28,6 +28,7 @@ class Attempt:
     def __init__(self, root: Path, model: Path, data: Path) -> None:
         self.root, self.model, self.data = root, model, data
         self.header: tuple[str, ...] | None = None
+        self.held_out: Path | None = None
         self.events: list[ChildEvent] = []
 
     def run(
@@ -55,6 +56,7 @@ class Attempt:
             spec=parse_spec(self.document(**changes)),
             dataset_path=self.data,
             dataset_header=self.header,
+            held_out_path=self.held_out,
             model_dir=self.model,
             output_dir=self.root / "out",
             checkpoints_dir=self.root / "checkpoints",

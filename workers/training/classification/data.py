@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from corpus.splits import Indices, stratified_split
+from corpus.cells import label_cell, text_cell
+from corpus.checks.findings import text_hash
+from corpus.held_out import DataPart
+from corpus.labels import one_spelling
+from corpus.splits import Indices, given_split, stratified_split
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular import detect_format, read_rows
 from workers.run.context import RunFailed
 
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """Texts with their classes. `classes` is sorted; `labels` (N,) are positions in it."""
+    """Texts with their classes. `classes` is sorted; `labels` (N,) are positions in it.
+
+    `numbers` (N,): each text's row in its file, counted from 1. `judging` (N,): which judge, where the spec says so.
+    """
 
     texts: tuple[str, ...]
     labels: Indices
     classes: tuple[str, ...]
+    numbers: Indices
+    judging: npt.NDArray[np.bool_]
+    #: Label in the data set -> the class that it was renamed to.
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def subset(self, rows: Indices) -> LabelledTexts:
         """These rows, in this order, with the same classes."""
-        return LabelledTexts(tuple(self.texts[row] for row in rows), self.labels[rows], self.classes)
+        texts = tuple(self.texts[row] for row in rows)
+        return replace(
+            self, texts=texts, labels=self.labels[rows], numbers=self.numbers[rows], judging=self.judging[rows]
+        )
 
 
 @dataclass(frozen=True)
@@ -42,74 +54,80 @@ class Split:
 
     @property
     def texts_in_both(self) -> int:
-        """Validation rows whose text is also in the training part: they flatter every system alike."""
-        known = set(self.train.texts)
-        return sum(text in known for text in self.validation.texts)
+        """Validation rows whose text is also in the training part, but for case and spaces."""
+        known = {text_hash(text) for text in self.train.texts}
+        return sum(text_hash(text) in known for text in self.validation.texts)
 
 
-def load_texts(path: Path, text_column: str, label_column: str, header: Sequence[str] | None = None) -> LabelledTexts:
+def load_texts(
+    parts: Sequence[DataPart], text_column: str, label_column: str, *, normalize_labels: bool = False
+) -> LabelledTexts:
     """Reads the two columns. Raises RunFailed(invalid_dataset) with file and row for cells that can't be used.
 
-    `header` names the columns of a file that doesn't do so itself.
+    `normalize_labels` gives each class one spelling.
     """
     texts: list[str] = []
     names: list[str] = []
+    numbers: list[int] = []
+    judging: list[bool] = []
     try:
-        rows = read_rows(path, detect_format(path.name, header), [text_column, label_column])
-        for number, row in enumerate(rows, start=1):
-            texts.append(_cell(row[text_column], text_column, path, number))
-            names.append(_cell(row[label_column], label_column, path, number))
+        for part in parts:
+            file = part.file.name
+            for number, row in part.rows([text_column, label_column]):
+                texts.append(text_cell(row[text_column], text_column, file, number))
+                names.append(label_cell(row[label_column], label_column, file, number))
+                numbers.append(number)
+                judging.append(part.judges(number))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
+    renamed: dict[str, str] = {}
+    if normalize_labels:
+        names, renamed = one_spelling(names)
     classes = tuple(sorted(set(names)))
     if len(classes) < 2:
         found = f"one class only ({classes[0]!r})" if classes else "no rows"
         raise _invalid(
             Problem(
-                file=path.name,
+                file=parts[0].file.name,
                 field="label",
                 message=f"column {label_column!r} has {found}.",
                 remedy="Add rows of at least two classes.",
             )
         )
     index = {name: position for position, name in enumerate(classes)}
-    return LabelledTexts(tuple(texts), np.array([index[name] for name in names], dtype=np.int64), classes)
+    return LabelledTexts(
+        texts=tuple(texts),
+        labels=np.array([index[name] for name in names], dtype=np.int64),
+        classes=classes,
+        numbers=np.array(numbers, dtype=np.int64),
+        judging=np.array(judging, dtype=bool),
+        renamed=renamed,
+    )
 
 
 def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
     """A stratified sample of `spec.rows` rows, then the held-out part. Depends on `validation.seed` and the data only.
 
-    Raises RunFailed(invalid_dataset) when a class has too few rows for both parts.
+    Where the spec says which rows judge, the others are sampled. Raises RunFailed(invalid_dataset) when a class has too
+    few rows for both parts.
     """
-    validation = spec.validation
+    validation, labels, classes = spec.validation, texts.labels, texts.classes
     try:
-        split = stratified_split(
-            texts.labels,
-            texts.classes,
-            rows=spec.rows,
-            fraction=validation.fraction,
-            seed=validation.seed,
-            stratify=validation.stratify,
-        )
+        if validation.given:
+            split = given_split(texts.judging, rows=spec.rows, seed=validation.seed, groups=labels, classes=classes)
+        else:
+            split = stratified_split(
+                labels,
+                classes,
+                rows=spec.rows,
+                fraction=validation.fraction,
+                seed=validation.seed,
+                stratify=validation.stratify,
+                texts=np.array([text_hash(text) for text in texts.texts], dtype=np.uint64).view(np.int64),
+            )
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     return Split(train=texts.subset(split.train), validation=texts.subset(split.validation))
-
-
-def _cell(value: Any, column: str, path: Path, row: int) -> str:
-    """The cell as text: numbers and truth values of typed formats become labels such as `3` and `true`."""
-    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value).strip()
-    if not text:
-        raise _invalid(
-            Problem(
-                file=path.name,
-                row=row,
-                field=column,
-                message="the cell is empty.",
-                remedy="Fill it or leave the row out.",
-            )
-        )
-    return text
 
 
 def _invalid(problem: Problem) -> RunFailed:
