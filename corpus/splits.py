@@ -14,6 +14,9 @@ import numpy.typing as npt
 from jobspecs.kinds.train_classifier import ROWS_PER_CLASS_MIN
 from jobspecs.problems import InvalidInput, Problem
 
+#: Classes that a refusal names.
+CLASSES_NAMED = 10
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -51,6 +54,56 @@ def stratified_split(
     if not held_out.any():
         raise _too_few("too few texts differ: none is left to judge by.")
     return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
+
+
+def given_split(
+    judging: npt.NDArray[np.bool_],
+    *,
+    rows: int | None,
+    seed: int,
+    groups: Indices | None = None,
+    classes: Sequence[str] = (),
+) -> SplitRows:
+    """The rows that judge are given: `judging` (N,). All others train, or a random sample of `rows` of them.
+
+    `groups` (N,): rows of a group are sampled together; with `classes`, their names, in proportion instead. Raises
+    InvalidInput when no row is left to train or to judge, or one that judges has a class that no other row has.
+    """
+    train, validation = np.flatnonzero(~judging), np.flatnonzero(judging)
+    if not len(validation):
+        raise _too_few("no row is left to judge by.")
+    if not len(train):
+        raise _too_few("all rows judge: none is left to train on.")
+    if groups is not None and classes:
+        _check_known(groups[train], groups[validation], classes)
+    if rows is not None and rows < len(train):
+        generator = np.random.default_rng(seed)
+        if groups is None:
+            chosen = generator.permutation(len(train))[:rows]
+        elif classes:
+            chosen = _sample(groups[train], classes, rows, generator)
+        else:
+            order = generator.permutation(len(train))
+            chosen = np.flatnonzero(_whole_groups(np.unique(groups[train], return_inverse=True)[1], order, rows))
+        train = np.sort(train[chosen])
+        if not len(train):
+            raise _too_few(f"a sample of {rows} rows holds no whole query to train on.")
+    return SplitRows(train=train, validation=validation)
+
+
+def _check_known(train: Indices, validation: Indices, classes: Sequence[str]) -> None:
+    unknown = [classes[label] for label in np.setdiff1d(validation, train).tolist()]
+    if unknown:
+        named = ", ".join(map(repr, unknown[:CLASSES_NAMED]))
+        raise InvalidInput(
+            [
+                Problem(
+                    field="label",
+                    message=f"rows that judge have {len(unknown)} classes that no row to train on has: {named}.",
+                    remedy="Correct their spelling, add rows of these classes to train on, or leave them out.",
+                )
+            ]
+        )
 
 
 def prompt_split(

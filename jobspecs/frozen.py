@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobspecs.dialect import Dialect, named_columns
 from jobspecs.estimate import Estimate
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import ManifestFile, ModelOrigin
@@ -26,8 +27,19 @@ class FrozenDataset(BaseModel):
     key: str
     bytes: int
     sha256: str
-    #: Names of the columns of a file that has no header of its own.
+    #: Names of the columns of a file that has no header of its own, for jobs from before `dialect` was kept.
     header: tuple[str, ...] | None = None
+    #: How the file is read: what was told and recognised when it was pushed.
+    dialect: Dialect | None = None
+
+    def how_to_read(self) -> Dialect | None:
+        """What is known of its text; the rest has to be recognised."""
+        return self.dialect or named_columns(self.header)
+
+    @property
+    def reference(self) -> str:
+        """`owner/name@version`."""
+        return f"{self.owner}/{self.name}@{self.version}"
 
 
 class FrozenRegistryModel(BaseModel):
@@ -73,6 +85,8 @@ class FrozenInputs(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     dataset: FrozenDataset | None = None
+    #: A data set of its own whose rows judge.
+    held_out: FrozenDataset | None = None
     model: FrozenModel | None = None
     #: Models in other roles, and the bases of adapters: role -> model.
     models: dict[str, FrozenModel] = Field(default_factory=dict)
@@ -80,6 +94,10 @@ class FrozenInputs(BaseModel):
     checked: bool = False
     #: What was estimated from these inputs.
     estimate: Estimate | None = None
+
+    def datasets(self) -> tuple[FrozenDataset, ...]:
+        """All data sets, the one that trains first."""
+        return tuple(dataset for dataset in (self.dataset, self.held_out) if dataset is not None)
 
     def by_role(self) -> dict[str, FrozenModel]:
         """All models, the one that the job starts from in BASE_ROLE."""

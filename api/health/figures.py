@@ -88,7 +88,7 @@ def _hosts(work: UnitOfWork) -> list[HostFigures]:
     for place in work.queue.places():
         slots[place.host] += place.slots
         gpus[place.host] += place.gpus
-    for host, taken in work.deployments.taken_by_host().items():
+    for host, taken in work.engine_holds.taken_by_host().items():
         gpus[host] += taken.gpus
     now = work.hosts.clock()
     return [

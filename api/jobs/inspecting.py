@@ -31,7 +31,7 @@ from corpus.confinement.confinement import ConfinementUnavailable, Stopped
 from corpus.confinement.process import Overran, TaskFailed
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
-from jobspecs.frozen import FrozenDataset
+from jobspecs.frozen import FrozenDataset, FrozenInputs
 from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
 from jobspecs.problems import Problem
 from jobspecs.registry import JobSpec
@@ -82,13 +82,13 @@ def _report(
     dataset = frozen.inputs.dataset
     if dataset is None:
         return None
-    if dataset.bytes > parts.settings.check_bytes_max:
+    if sum(given.bytes for given in frozen.inputs.datasets()) > parts.settings.check_bytes_max:
         return _later(spec, frozen, dataset, "the data set is large")
     key = _key(spec, frozen)
     if (known := parts.inspections.report(key)) is not None:
         return known
     try:
-        report = _read(parts, asking, objects, spec, dataset, folder)
+        report = _read(parts, asking, objects, spec, frozen.inputs, folder)
     except ApiError as error:
         log.info("data set %s is not checked now: %s", dataset.version_id, error.detail)
         return _later(spec, frozen, dataset, "other data sets are being checked")
@@ -112,23 +112,26 @@ def _report(
 
 
 def _read(
-    parts: Parts, asking: Asking, objects: ObjectStore, spec: JobSpec, dataset: FrozenDataset, folder: Path | None
+    parts: Parts, asking: Asking, objects: ObjectStore, spec: JobSpec, inputs: FrozenInputs, folder: Path | None
 ) -> DataReport | None:
-    """Fetches the file, then waits for a place to read it: nobody holds one while a store is slow."""
+    """Fetches the files, then waits for a place to read it: nobody holds one while a store is slow."""
     seconds = parts.settings.check_seconds_max
     overdue = _overdue_after(seconds)
     place = new_folder(parts.spool.folder)
     try:
-        name = Path(dataset.file_name).name
-        objects.download_file(
-            dataset.key,
-            place / name,
-            sha256=dataset.sha256,
-            bytes_total=dataset.bytes,
-            should_stop=lambda: asking.gone() or overdue(),
+        file, *others = [
+            _fetched(objects, given, place, lambda: asking.gone() or overdue()) for given in inputs.datasets()
+        ]
+        check = partial(
+            check_confined,
+            parts.confinement,
+            spec,
+            file,
+            folder,
+            seconds=seconds,
+            should_stop=asking.gone,
+            held_out=next(iter(others), None),
         )
-        file = CheckedFile(place / name, detect_format(name, dataset.header), dataset.file_name)
-        check = partial(check_confined, parts.confinement, spec, file, folder, seconds=seconds, should_stop=asking.gone)
         admitted = partial(parts.checks.run, asking.user_id, check, patience_s=_PATIENCE_S)
         return anyio.from_thread.run(admitted)
     except (TransferStopped, Stopped) as error:
@@ -137,6 +140,17 @@ def _read(
         raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _fetched(objects: ObjectStore, dataset: FrozenDataset, place: Path, should_stop: Callable[[], bool]) -> CheckedFile:
+    """In a folder of its own: two data sets may have been pushed under one file name."""
+    folder = place / str(dataset.version_id)
+    folder.mkdir(exist_ok=True)
+    name = Path(dataset.file_name).name
+    objects.download_file(
+        dataset.key, folder / name, sha256=dataset.sha256, bytes_total=dataset.bytes, should_stop=should_stop
+    )
+    return CheckedFile(folder / name, detect_format(name, dataset.how_to_read()), dataset.file_name)
 
 
 def _overdue_after(seconds: float) -> Callable[[], bool]:
@@ -191,7 +205,7 @@ def _estimate(
 
 
 def _key(spec: JobSpec, frozen: Frozen) -> str:
-    dataset = frozen.inputs.dataset
+    datasets = [dataset.model_dump_json() for dataset in frozen.inputs.datasets()]
     models = [model.model_dump_json() for model in frozen.inputs.by_role().values()]
-    told = [dataset.model_dump_json() if dataset else "", *models, spec.model_dump_json(exclude=_IRRELEVANT)]
+    told = [*datasets, *models, spec.model_dump_json(exclude=_IRRELEVANT)]
     return hashlib.sha256("\0".join(told).encode()).hexdigest()

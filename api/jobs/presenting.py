@@ -75,9 +75,10 @@ def state_change(row: JobTransitionRow) -> StateChange:
 
 
 def _inputs(frozen: FrozenInputs) -> JobInputs:
-    dataset, models = frozen.dataset, {role: origin_of(model).reference for role, model in frozen.by_role().items()}
+    models = {role: origin_of(model).reference for role, model in frozen.by_role().items()}
     return JobInputs(
-        dataset=f"{dataset.owner}/{dataset.name}@{dataset.version}" if dataset else None,
+        dataset=frozen.dataset.reference if frozen.dataset else None,
+        held_out=frozen.held_out.reference if frozen.held_out else None,
         model=models.pop(BASE_ROLE, None),
         models=models,
     )

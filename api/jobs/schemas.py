@@ -19,6 +19,8 @@ class JobInputs(BaseModel):
     """What the references of the spec meant at submit."""
 
     dataset: str | None
+    #: A data set of its own whose rows judge.
+    held_out: str | None = None
     model: str | None
     #: Models in other roles: role -> reference.
     models: dict[str, str] = Field(default_factory=dict)

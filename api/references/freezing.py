@@ -40,6 +40,8 @@ def freeze(work: UnitOfWork, user: Principal, spec: JobSpec, hub_models: Mapping
     """`hub_models`: role -> what the hub said of it. Raises InvalidInput for whatever the user does not have."""
     dataset_reference = spec.dataset_reference()
     dataset = freeze_dataset(work, user, parse_reference(dataset_reference)) if dataset_reference else None
+    judging = spec.held_out_reference()
+    held_out = freeze_dataset(work, user, parse_reference(judging), "validation.dataset") if judging else None
     models: dict[str, FrozenModel] = {}
     for role, text in spec.model_references().items():
         if role in hub_models:
@@ -53,15 +55,20 @@ def freeze(work: UnitOfWork, user: Principal, spec: JobSpec, hub_models: Mapping
         for role, model in models.items()
         if role in hub_models or isinstance(model, FrozenRegistryModel)
     }
-    inputs = FrozenInputs(dataset=dataset.frozen if dataset else None, model=models.pop(BASE_ROLE, None), models=models)
+    inputs = FrozenInputs(
+        dataset=dataset.frozen if dataset else None,
+        held_out=held_out.frozen if held_out else None,
+        model=models.pop(BASE_ROLE, None),
+        models=models,
+    )
     return Frozen(inputs, dataset.profile if dataset else None, weights)
 
 
-def freeze_dataset(work: UnitOfWork, user: Principal, reference: Reference) -> PinnedDataset:
-    """Raises InvalidInput when the user has no such data set or version."""
+def freeze_dataset(work: UnitOfWork, user: Principal, reference: Reference, field: str = "dataset") -> PinnedDataset:
+    """Raises InvalidInput, naming the field, when the user has no such data set or version."""
     row = work.datasets.find(user.reach("datasets.read"), reference)
     if row is None:
-        raise _unknown("dataset", f"you have no data set {reference}.", "Push it: eigenwerk datasets push FILE")
+        raise _unknown(field, f"you have no data set {reference}.", "Push it: eigenwerk datasets push FILE")
     frozen = FrozenDataset(
         version_id=row.id,
         owner=row.dataset.owner.name,
@@ -72,6 +79,7 @@ def freeze_dataset(work: UnitOfWork, user: Principal, reference: Reference) -> P
         bytes=row.bytes,
         sha256=row.sha256,
         header=tuple(row.header) if row.header is not None else None,
+        dialect=row.how_to_read(),
     )
     return PinnedDataset(frozen, DatasetProfile.model_validate(row.profile))
 

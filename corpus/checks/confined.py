@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,14 @@ def check_confined(
     *,
     seconds: float,
     should_stop: Callable[[], bool] = lambda: False,
+    held_out: CheckedFile | None = None,
 ) -> DataReport | None:
     """As `check_data` for at most `seconds`. Raises what it and `Confinement.run` raise."""
     request = {
         # What was told: a warning may hang on whether a default was chosen.
         "spec": spec.model_dump(mode="json", exclude_unset=True),
-        "file": CheckedFile(file.path.resolve(), file.fmt, file.name),
+        "file": replace(file, path=file.path.resolve()),
+        "held_out": replace(held_out, path=held_out.path.resolve()) if held_out is not None else None,
         "folder": folder.resolve() if folder is not None else None,
         "seconds": seconds,
     }
@@ -48,8 +51,10 @@ def check_confined(
     return DataReport.model_validate(answer) if answer is not None else None
 
 
-def check(spec: dict[str, Any], file: CheckedFile, folder: Path | None, seconds: float) -> DataReport | None:
+def check(
+    spec: dict[str, Any], file: CheckedFile, held_out: CheckedFile | None, folder: Path | None, seconds: float
+) -> DataReport | None:
     """The task. Raises InvalidInput."""
     reader = Reader.load(folder)
     deadline_s = time.monotonic() + seconds
-    return check_data(parse_spec(spec), file, reader, lambda: time.monotonic() > deadline_s)
+    return check_data(parse_spec(spec), file, reader, lambda: time.monotonic() > deadline_s, held_out)

@@ -7,7 +7,7 @@ from typing import Any
 from corpus.cells import label_cell, score_cell, text_cell
 from corpus.checks.findings import Findings
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
-from corpus.splits import SplitRows, connected_split
+from corpus.splits import SplitRows, connected_split, given_split
 from jobspecs.kinds.train_embedder import TrainEmbedder
 
 
@@ -35,6 +35,8 @@ class EmbedderData:
 
     def split(self, found: Findings) -> SplitRows:
         validation = self._spec.validation
+        if validation.given:
+            return given_split(found.judging, rows=self._spec.rows, seed=validation.seed)
         return connected_split(
             found.tied_texts, rows=self._spec.rows, fraction=validation.fraction, seed=validation.seed
         )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from corpus.checks.remarks import Remark
 from corpus.splits import Indices, SplitRows
@@ -86,6 +87,9 @@ class Findings:
     #: Two entries per row, for kinds that tie rows by their texts.
     tied: array[int] = field(default_factory=lambda: array("q"))
 
+    #: One entry per row, 1 where the spec says that it judges.
+    judges: array[int] = field(default_factory=lambda: array("b"))
+
     def refuse(self, problem: Problem) -> None:
         self.refused += 1
         if len(self.refused_rows) < REFUSED_ROWS_SHOWN:
@@ -109,10 +113,20 @@ class Findings:
             said = Problem(field=remark.field, message=remark.message, remedy=remark.remedy)
             self.remarks.setdefault(remark, Occurrences(said)).add(row)
 
-    def add(self, number: int, content: str, guarded: str, group: str, tied: tuple[str, str] | None = None) -> None:
+    def add(
+        self,
+        number: int,
+        content: str,
+        guarded: str,
+        group: str,
+        tied: tuple[str, str] | None = None,
+        *,
+        judges: bool = False,
+    ) -> None:
         self.usable += 1
         if len(self.numbers) < ROWS_KEPT_MAX:
             self.numbers.append(number)
+            self.judges.append(judges)
             self.contents.append(text_hash(content))
             self.guarded.append(text_hash(guarded))
             self.group_of_row.append(self.groups.setdefault(group, len(self.groups)))
@@ -132,6 +146,11 @@ class Findings:
         """Group -> the number of its first row."""
         places = np.unique(self.group_numbers, return_index=True)[1]
         return {group: self.numbers[place] for group, place in zip(self.groups, places.tolist(), strict=True)}
+
+    @property
+    def judging(self) -> npt.NDArray[np.bool_]:
+        """(N,) which rows judge, where the spec says so."""
+        return np.array(self.judges, dtype=bool)
 
     @property
     def group_numbers(self) -> Indices:

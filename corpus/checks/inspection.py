@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from corpus.checks.findings import Findings
@@ -11,6 +11,7 @@ from corpus.checks.reader import Reader
 from corpus.checks.registry import validator_of
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, Validator
 from corpus.checks.settings import settings_of, warnings_of_settings
+from corpus.held_out import DataPart, parts_of
 from corpus.splits import SplitRows
 from jobspecs.data_report import CLASSES_SHOWN, DataReport, RefusedKind
 from jobspecs.kinds.base import SpecBase
@@ -21,31 +22,49 @@ _CHUNK_ROWS = 1024
 
 
 def check_data(
-    spec: SpecBase, file: CheckedFile, reader: Reader, should_stop: Callable[[], bool] = lambda: False
+    spec: SpecBase,
+    file: CheckedFile,
+    reader: Reader,
+    should_stop: Callable[[], bool] = lambda: False,
+    held_out: CheckedFile | None = None,
 ) -> DataReport | None:
     """Reads the whole data set once; memory grows by 48 bytes per row at most. None: this kind has no check.
 
-    When `should_stop` says so, the report is of the rows read so far, and `complete` is false.
+    `held_out`: the data set whose rows judge, where it is one of its own. When `should_stop` says so, the report is of
+    the rows read so far, and `complete` is false.
     """
     validator = validator_of(spec, reader)
     if validator is None:
         return None
     found, unreadable = Findings(), list[Problem]()
     complete = True
-    for chunk in _chunks(validator.rows(file), unreadable):
-        _take(chunk, found, reader)
+    for part, chunk in _chunks(validator, _parts(spec, file, held_out, unreadable), unreadable):
+        _take(chunk, part, found, reader)
         if should_stop():
             complete = False
             break
-    split, impossible = _split(validator, found) if complete else (None, [])
+    split, impossible = _split(validator, found) if complete and not unreadable else (None, [])
     return _report(spec, file, reader, validator, found, split, [*unreadable, *impossible], complete)
 
 
-def _chunks(rows: Rows, unreadable: list[Problem]) -> Iterator[list[UsableRow | Problem]]:
-    """A file that can't be read any further ends the rows, and says why in `unreadable`."""
-    readable = _until_unreadable(rows, unreadable)
-    while chunk := list(islice(readable, _CHUNK_ROWS)):
-        yield chunk
+def _parts(
+    spec: SpecBase, file: CheckedFile, held_out: CheckedFile | None, unreadable: list[Problem]
+) -> tuple[DataPart, ...]:
+    try:
+        return parts_of(file, held_out, getattr(spec, "validation", None))
+    except InvalidInput as error:
+        unreadable.extend(error.problems)
+        return (DataPart(file),)
+
+
+def _chunks(
+    validator: Validator, parts: Sequence[DataPart], unreadable: list[Problem]
+) -> Iterator[tuple[DataPart, list[UsableRow | Problem]]]:
+    """A file that can't be read any further ends its rows, and says why in `unreadable`."""
+    for part in parts:
+        readable = _until_unreadable(validator.rows(part.file), unreadable)
+        while chunk := list(islice(readable, _CHUNK_ROWS)):
+            yield part, chunk
 
 
 def _until_unreadable(rows: Rows, unreadable: list[Problem]) -> Rows:
@@ -55,13 +74,13 @@ def _until_unreadable(rows: Rows, unreadable: list[Problem]) -> Rows:
         unreadable.extend(error.problems)
 
 
-def _take(chunk: list[UsableRow | Problem], found: Findings, reader: Reader) -> None:
+def _take(chunk: list[UsableRow | Problem], part: DataPart, found: Findings, reader: Reader) -> None:
     texts: list[str | tuple[str, str]] = []
     for row in chunk:
         if isinstance(row, Problem):
-            found.refuse(row)
+            found.refuse(row.model_copy(update={"file": part.file.name}) if part.all_judge else row)
             continue
-        found.add(row.number, row.content, row.guarded, row.group, row.tied)
+        found.add(row.number, row.content, row.guarded, row.group, row.tied, judges=part.judges(row.number))
         if row.tokens_needed is not None:
             found.leave_out(row.tokens_needed)
         for remark in row.remarks:

@@ -95,7 +95,7 @@ def _of_refused(report: DataReport) -> Problem:
     first = report.refused_rows[0]
     return Problem(
         field="dataset",
-        file=report.file,
+        file=first.file or report.file,
         row=first.row,
         message=f"{_rows(report.refused)} can't be used, the first of them: {_reason(first)}",
         remedy=first.remedy or "Mend these rows or leave them out.",

@@ -17,7 +17,7 @@ from corpus.conversations.identity import content_and_prompt, sequences_of
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, Treatment
 from corpus.conversations.unread import unread_fields
-from corpus.splits import SplitRows, prompt_split
+from corpus.splits import SplitRows, given_split, prompt_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.problems import InvalidInput, Problem
 
@@ -62,6 +62,8 @@ class LlmData:
 
     def split(self, found: Findings) -> SplitRows:
         validation = self._spec.validation
+        if validation.given:
+            return given_split(found.judging, rows=self._spec.rows, seed=validation.seed)
         return prompt_split(
             found.tied_texts,
             rows=self._spec.rows,

@@ -7,7 +7,7 @@ from typing import Any
 from corpus.cells import number_cell, score_cell, text_cell
 from corpus.checks.findings import Findings, normalised
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
-from corpus.splits import SplitRows, grouped_split
+from corpus.splits import SplitRows, given_split, grouped_split
 from jobspecs.kinds.train_reranker import TrainReranker
 
 
@@ -31,6 +31,8 @@ class RerankerData:
 
     def split(self, found: Findings) -> SplitRows:
         validation = self._spec.validation
+        if validation.given:
+            return given_split(found.judging, rows=self._spec.rows, seed=validation.seed, groups=found.group_numbers)
         return grouped_split(
             found.group_numbers, rows=self._spec.rows, fraction=validation.fraction, seed=validation.seed
         )

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from corpus.checks.findings import Findings
 from corpus.checks.remarks import Remark
 from corpus.splits import SplitRows
+from jobspecs.dialect import Dialect
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular import TableFormat, read_rows
+from storage.tabular import TableFormat, detect_format, read_rows
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class CheckedFile:
     path: Path
     fmt: TableFormat
     name: str
+
+    @classmethod
+    def of(cls, path: Path, dialect: Dialect | None = None) -> CheckedFile:
+        """A local file under its own name. `dialect` tells how it is read. Raises InvalidInput."""
+        return cls(path, detect_format(path.name, dialect), path.name)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,11 @@ class SpecBase(Section):
         reference: str | None = getattr(self, "dataset", None)
         return reference
 
+    def held_out_reference(self) -> str | None:
+        """The data set whose rows judge, where it is one of its own."""
+        reference: str | None = getattr(getattr(self, "validation", None), "dataset", None)
+        return reference
+
     def model_references(self) -> dict[str, str]:
         """Role -> reference of each model that the job reads. BASE_ROLE is the one it starts from."""
         reference: str | None = getattr(self, "model", None)

@@ -71,7 +71,11 @@ class TrainClassifier(SpecBase):
             return [
                 Problem(field="label", message="text and label are the same column.", remedy=f"Choose two of: {known}.")
             ]
-        return [*_problems_of_text(self.text, profile), *_problems_of_label(self.label, profile.columns[self.label])]
+        least = 1 if self.validation.given else ROWS_PER_CLASS_MIN
+        return [
+            *_problems_of_text(self.text, profile),
+            *_problems_of_label(self.label, profile.columns[self.label], least),
+        ]
 
     def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
         longest_chars = profile.columns[self.text].longest_chars if profile else 0
@@ -91,7 +95,7 @@ def _problems_of_text(name: str, profile: DatasetProfile) -> list[Problem]:
     return [_empty_cells("text", name, column)] if column.empty else []
 
 
-def _problems_of_label(name: str, column: ColumnProfile) -> list[Problem]:
+def _problems_of_label(name: str, column: ColumnProfile, least: int) -> list[Problem]:
     if column.empty:
         return [_empty_cells("label", name, column)]
     if column.distinct < 2:
@@ -120,7 +124,7 @@ def _problems_of_label(name: str, column: ColumnProfile) -> list[Problem]:
             remedy="Add rows of that class or leave it out.",
         )
         for value, count in classes.values()
-        if count < ROWS_PER_CLASS_MIN
+        if count < least
     ]
 
 

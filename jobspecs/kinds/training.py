@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from jobspecs.kinds.base import Section
+from jobspecs.references import DatasetReference
+
+#: What says which rows are drawn; means nothing where the rows are given.
+_OF_DRAWN = ("fraction", "stratify", "rows_max")
 
 
 class Validation(Section):
-    """The held-out split. The same rows score the trained model and the baselines."""
+    """The rows that judge the trained model and the baselines: a share drawn by chance, or rows of one's own."""
 
-    fraction: float = Field(default=0.25, gt=0, lt=1)
+    fraction: float = Field(default=0.25, gt=0, lt=1, description="share of the rows, drawn by the seed")
     seed: int = Field(default=42, ge=0, lt=2**32)
+    dataset: DatasetReference | None = Field(
+        default=None, description="a data set with the same columns: all of its rows judge, and none of them trains"
+    )
+    column: str | None = Field(
+        default=None, min_length=1, description="the column that says which rows judge; all others train"
+    )
+    values: list[str] = Field(default=[], max_length=64, description="what that column holds in rows that judge")
+
+    @property
+    def given(self) -> bool:
+        """Whether the spec says which rows judge; otherwise they are drawn."""
+        return self.dataset is not None or self.column is not None
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> Self:
+        if self.dataset is not None and self.column is not None:
+            raise ValueError("name a data set or a column with the rows that judge, not both")
+        if (self.column is not None) != bool(self.values):
+            raise ValueError("column and values belong together: {column: split, values: [test]}")
+        drawn = [name for name in _OF_DRAWN if name in self.model_fields_set]
+        if self.given and drawn:
+            raise ValueError(f"{drawn[0]} is about rows that are drawn, and here they are given: leave {drawn[0]} out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_means_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        return {name: value for name, value in document.items() if not (self.given and name in _OF_DRAWN)}
 
 
 #: `epochs: auto`: passes over the rows that train, at most; on few rows as many as give so many steps, up to a limit.

@@ -15,7 +15,7 @@ from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
-from jobspecs.kinds.training import EncoderTraining
+from jobspecs.kinds.training import EncoderTraining, Validation
 from scheduling.estimates import causal, encoders
 from scheduling.estimates.causal import Adapter, MicroBatch
 from scheduling.estimates.data import DataFacts
@@ -65,7 +65,7 @@ def _classifier(spec: TrainClassifier, shapes: Mapping[str, ModelShape], data: D
         _of_rows(data, spec.rows),
         sequences=training.batch_size,
         training=training,
-        fraction=spec.validation.fraction,
+        fraction=_held_out_share(spec.validation, data),
     )
 
 
@@ -84,7 +84,7 @@ def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataF
         _of_rows(data, spec.rows),
         sequences=sequences,
         training=training,
-        fraction=spec.validation.fraction,
+        fraction=_held_out_share(spec.validation, data),
         # The cached loss embeds every text twice, the first time without gradients (arXiv:2101.06983).
         padding_max=_EMBEDDER_PADDING_MAX,
         passes=4 / 3 if spec.loss_name == "cached-multiple-negatives-ranking" else 1.0,
@@ -102,7 +102,7 @@ def _reranker(spec: TrainReranker, shapes: Mapping[str, ModelShape], data: DataF
         _of_rows(data, spec.rows),
         sequences=training.batch_size,
         training=training,
-        fraction=spec.validation.fraction,
+        fraction=_held_out_share(spec.validation, data),
     )
 
 
@@ -184,7 +184,9 @@ def _llm(spec: FinetuneLlm, shapes: Mapping[str, ModelShape], data: DataFacts) -
         lm_head=causal.lm_head_bytes(shape, batch, trained=head_trained, bytes_each=bytes_each),
     )
     rows = _of_rows(data, spec.rows)
-    held_out = min(rows * spec.validation.fraction, spec.validation.rows_max)
+    held_out = rows * _held_out_share(spec.validation, data)
+    if not spec.validation.given:
+        held_out = min(held_out, spec.validation.rows_max)
     per_row = data.sequences_per_row * data.mean
     tokens = (rows - held_out) * training.epochs * per_row
     operations = causal.step_operations(
@@ -249,6 +251,13 @@ def _plain(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) ->
         training=EncoderTraining(epochs=1),
         fraction=0.1,
     )
+
+
+def _held_out_share(validation: Validation, data: DataFacts) -> float:
+    """Of all rows; the default where the spec says which rows judge and nobody has counted them."""
+    if not validation.given or data.held_out is None:
+        return validation.fraction
+    return data.held_out / data.rows
 
 
 def _of_rows(data: DataFacts, rows: int | None) -> float:

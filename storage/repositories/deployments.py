@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobspecs.rights import Reach
+from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.owners import named, within
 from storage.tables import DeploymentRow
 
@@ -24,19 +24,12 @@ def _lease_end(lease_s: float) -> object:
 _UNSERVED: dict[str, Any] = {"endpoint": None, "endpoint_key": None, "gpu_ids": [], "state": "pending"}
 
 
-@dataclass(frozen=True)
-class Taken:
-    """Main memory in bytes, and whole GPUs."""
-
-    memory_bytes: int = 0
-    gpus: int = 0
-
-
 class DeploymentRepository:
     """The deployments table."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._holds = EngineHoldRepository(session)
 
     def want(
         self,
@@ -57,6 +50,8 @@ class DeploymentRepository:
             **{"model_version_id": model_version_id, "engine": engine, "replicas": replicas, "gpus": gpus},
             **{"memory_bytes": memory_bytes, "wanted": True, "state": "pending", "reason": None, "message": None},
         }
+        if (present := self.find(Reach.of(owner_id), name)) is not None:
+            self._holds.keep(DeploymentRow.id == present.id)
         # In one statement: somebody else may be creating it at this moment.
         statement = (
             insert(DeploymentRow)
@@ -105,6 +100,8 @@ class DeploymentRepository:
             .with_for_update(of=DeploymentRow, skip_locked=True)
         ).first()
         if row is not None:
+            # The worker that was silent for a lease may only hang, and its engines serve on.
+            self._holds.keep(DeploymentRow.id == row.id, DeploymentRow.host != host)
             self._session.execute(
                 update(DeploymentRow)
                 .where(DeploymentRow.id == row.id)
@@ -161,12 +158,14 @@ class DeploymentRepository:
 
     def release(self, host: str) -> None:
         """The worker goes: others may claim what it served."""
+        self._holds.keep(DeploymentRow.host == host)
         self._session.execute(
             update(DeploymentRow).where(DeploymentRow.host == host).values(**_UNSERVED, host=None, lease_until=None)
         )
 
     def place_anew(self, row: DeploymentRow) -> None:
         """Takes the deployment from its host: it goes where it fits."""
+        self._holds.keep(DeploymentRow.id == row.id)
         self._session.execute(
             update(DeploymentRow).where(DeploymentRow.id == row.id).values(**_UNSERVED, host=None, lease_until=None)
         )
@@ -198,12 +197,3 @@ class DeploymentRepository:
         state = case((lost, "lost"), else_=DeploymentRow.state)
         rows = self._session.execute(select(state, func.count()).where(DeploymentRow.wanted).group_by(state))
         return {name: count for name, count in rows}
-
-    def taken_by_host(self) -> dict[str, Taken]:
-        """What deployments take of each host; the scheduler counts it as no part of what it has."""
-        rows = self._session.execute(
-            select(DeploymentRow.host, func.sum(DeploymentRow.memory_bytes), func.sum(DeploymentRow.gpus))
-            .where(DeploymentRow.host.is_not(None))
-            .group_by(DeploymentRow.host)
-        )
-        return {host: Taken(int(memory_bytes), int(gpus)) for host, memory_bytes, gpus in rows if host is not None}

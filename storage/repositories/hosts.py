@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobspecs.hosts import HostReason
-from storage.tables import DeploymentRow, HostInstanceRow, HostRow, JobRow
+from storage.repositories.engine_holds import taken as served_by_deployments
+from storage.tables import HostInstanceRow, HostRow, JobRow
 
 #: Seconds without an announcement after which a host gets no new jobs.
 HOST_SILENT_S = 30.0
@@ -97,8 +98,9 @@ class HostRepository:
         jobs = select(JobRow.memory_bytes, JobRow.gpus, JobRow.gpu_ids).where(
             JobRow.host == name, JobRow.id.is_distinct_from(beside)
         )
-        deployments = select(DeploymentRow.memory_bytes, DeploymentRow.gpus, DeploymentRow.gpu_ids).where(
-            DeploymentRow.host == name, DeploymentRow.id.is_distinct_from(beside)
+        served = served_by_deployments()
+        deployments = select(served.c.memory_bytes, served.c.gpus, served.c.gpu_ids).where(
+            served.c.host == name, served.c.deployment_id.is_distinct_from(beside)
         )
         for holders in (jobs, deployments):
             for row in self._session.execute(holders):

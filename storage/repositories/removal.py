@@ -54,7 +54,7 @@ class RemovalRepository:
     def hold(self, inputs: FrozenInputs) -> bool:
         """Keeps a job's inputs from being deleted until this transaction has ended. False when one is gone already."""
         models = {model.version_id for model in inputs.by_role().values() if isinstance(model, FrozenRegistryModel)}
-        datasets = {inputs.dataset.version_id} if inputs.dataset is not None else set()
+        datasets = {dataset.version_id for dataset in inputs.datasets()}
         return self._held(ModelVersionRow, models) and self._held(DatasetVersionRow, datasets)
 
     def uses_of_models(self, versions: Sequence[ModelVersionRow]) -> list[Use]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from storage.tables.base import Base
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
-from storage.tables.deployments import DeploymentRow
+from storage.tables.deployments import DeploymentRow, EngineHoldRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
@@ -23,6 +23,7 @@ __all__ = [
     "DatasetVersionRow",
     "DecisionRow",
     "DeploymentRow",
+    "EngineHoldRow",
     "GarbageRow",
     "HostInstanceRow",
     "HostRow",

@@ -49,3 +49,21 @@ class DeploymentRow(Base):
 
     owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
     model_version: Mapped[ModelVersionRow] = relationship(lazy="joined", innerjoin=True)
+
+
+class EngineHoldRow(Base):
+    """What engines of a deployment may still use on a host, though less, or nothing there, is wanted of it by now.
+
+    The ledger counts the larger of this and of what is wanted, until the host's inference worker says that they have
+    ended, or has been silent for a lease: engines die with their worker.
+    """
+
+    __tablename__ = "engine_holds"
+
+    host: Mapped[str] = mapped_column(primary_key=True)
+    #: No foreign key: the engines may outlive the row.
+    deployment_id: Mapped[UUID] = mapped_column(primary_key=True)
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    gpus: Mapped[int]
+    gpu_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
+    lease_until: Mapped[datetime]

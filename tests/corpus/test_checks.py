@@ -13,7 +13,9 @@ from corpus.checks.findings import text_hash
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
+from corpus.held_out import parts_of
 from jobspecs.data_report import REFUSED_ROWS_SHOWN, DataReport
+from jobspecs.dialect import named_columns
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.score_pairs import ScorePairs
@@ -45,7 +47,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
 
 def check(spec: SpecBase, path: Path, reader: Reader, header: Sequence[str] | None = None, **rest: Any) -> DataReport:
-    report = check_data(spec, CheckedFile(path, detect_format(path.name, header), path.name), reader, **rest)
+    report = check_data(
+        spec, CheckedFile(path, detect_format(path.name, named_columns(header)), path.name), reader, **rest
+    )
     assert report is not None
     return report
 
@@ -136,7 +140,7 @@ def test_advice_is_not_what_the_spec_does_already(tmp_path: Path, reader: Reader
 def test_the_check_deals_the_rows_exactly_as_the_runner_does(tmp_path: Path, reader: Reader) -> None:
     rows = [*labelled(150), *({"text": f"the town {n}", "label": "odd"} for n in range(20))]
     path, spec = write(tmp_path / "rows.jsonl", rows), classifier(rows=90, validation={"fraction": 0.3, "seed": 5})
-    split = sample_and_split(load_texts(path, "text", "label"), spec)
+    split = sample_and_split(load_texts(parts_of(CheckedFile.of(path)), "text", "label"), spec)
     held = check(spec, path, reader).held_out
     assert held is not None
     assert (held.train, held.validation) == (len(split.train), len(split.validation))
@@ -287,10 +291,12 @@ def test_bad_rows_may_be_left_out_and_are_warned_of(tmp_path: Path, reader: Read
     lenient = check(FinetuneLlm.model_validate({**document, "data": {"bad_rows": "skip"}}), path, Reader())
     assert (lenient.problems, lenient.usable, lenient.refused) == ((), 59, 1)
     assert lenient.warnings[0].row == 8 and "1 row can't be used" in lenient.warnings[0].message
-    split = load_examples(path, None, FinetuneLlm.model_validate({**document, "data": {"bad_rows": "skip"}}))
+    split = load_examples(
+        parts_of(CheckedFile.of(path)), FinetuneLlm.model_validate({**document, "data": {"bad_rows": "skip"}})
+    )
     assert (len(split.train) + len(split.validation), split.skipped) == (59, 1)
     with pytest.raises(RunFailed, match="row 8"):
-        load_examples(path, None, FinetuneLlm.model_validate(document))
+        load_examples(parts_of(CheckedFile.of(path)), FinetuneLlm.model_validate(document))
 
 
 def test_memory_does_not_grow_with_the_length_of_the_texts(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from corpus.cells import label_cell, number_cell, score_cell, text_cell
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
+from corpus.held_out import parts_of
 from corpus.labels import contradictions
 from jobspecs.data_report import DataReport
 from jobspecs.kinds.train_classifier import TrainClassifier
@@ -48,7 +49,7 @@ def check(path: Path, normalize: bool = False) -> DataReport:
 
 
 def load(path: Path, normalize: bool = False) -> LabelledTexts:
-    return load_texts(path, "text", "label", normalize_labels=normalize)
+    return load_texts(parts_of(CheckedFile.of(path)), "text", "label", normalize_labels=normalize)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from jobspecs.manifest import Manifest
 from jobspecs.rights import Reach
 from storage.database import Database, UnitOfWork
-from storage.repositories.deployments import Taken
+from storage.repositories.engine_holds import Taken
 from storage.tables import DeploymentRow
 
 
@@ -154,14 +154,18 @@ def test_a_host_that_goes_gives_back_its_own_and_no_others(database: Database) -
         third = want(work, "third")
         for host in ("one", "two", "two"):
             claim(work, host)
-        assert work.deployments.taken_by_host() == {"one": Taken(8), "two": Taken(16)}
+        assert work.engine_holds.taken_by_host() == {"one": Taken(8), "two": Taken(16)}
         work.deployments.release("one")
         work.deployments.place_anew(second)
         for row in (first, third):
             work.session.refresh(row)
         assert [(row.host, row.lease_until) for row in (first, second)] == [(None, None)] * 2
         assert third.host == "two"
-        assert work.deployments.taken_by_host() == {"two": Taken(8)}
+        assert work.engine_holds.taken_by_host() == {"one": Taken(8), "two": Taken(16)}, "their engines still run"
+        work.engine_holds.settle("one", [])
+        assert work.engine_holds.taken_by_host() == {"two": Taken(16)}
+        work.engine_holds.settle("two", [])
+        assert work.engine_holds.taken_by_host() == {"two": Taken(8)}
 
 
 def test_gpus_of_deployments_are_counted_and_named(database: Database) -> None:
@@ -169,7 +173,7 @@ def test_gpus_of_deployments_are_counted_and_named(database: Database) -> None:
         rows = [want(work, name, gpus=gpus) for name, gpus in (("a", 1), ("b", 2))]
         for _ in rows:
             claim(work, gpus=2)
-        assert work.deployments.taken_by_host() == {"one": Taken(16, 3)}
+        assert work.engine_holds.taken_by_host() == {"one": Taken(16, 3)}
         work.deployments.hold_gpus(rows[1].id, ["1", "2"])
         for row in rows:
             work.session.refresh(row)

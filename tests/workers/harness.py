@@ -90,8 +90,12 @@ class Harness:
         memory_bytes: int = 1 << 20,
         gpus: int = 0,
         checked: bool = True,
+        judged: bool = False,
     ) -> UUID:
-        """Queues a job as the API does; its data set counts as checked, as a small one is."""
+        """Queues a job as the API does; its data set counts as checked, as a small one is.
+
+        `judged`: the data set is named a second time, as the one whose rows judge.
+        """
         if self.model is None or self.dataset is None:
             self.prepare_inputs()
         assert self.model and self.dataset
@@ -104,16 +108,19 @@ class Harness:
             "label": "label",
             "training": training or {},
             "resources": resources or {},
+            "validation": {"dataset": "rows@1"} if judged else {},
         }
         parsed = parse_spec(document)
         spec = parsed.model_dump(mode="json")
+        held_out = self.dataset.model_copy(update={"header": ("a", "b")}) if judged else None
+        inputs = FrozenInputs(dataset=self.dataset, held_out=held_out, model=self.model, checked=checked)
         with self.database.unit_of_work() as work:
             owner = work.users.ensure("tester")
             row, _ = work.jobs.submit(
                 owner.id,
                 actor=f"user:{owner.name}",
                 spec=spec,
-                inputs=FrozenInputs(dataset=self.dataset, model=self.model, checked=checked).model_dump(mode="json"),
+                inputs=inputs.model_dump(mode="json"),
                 slots=1,
                 memory_bytes=memory_bytes,
                 gpus=gpus,

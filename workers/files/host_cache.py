@@ -32,6 +32,8 @@ ShouldStop = Callable[[], bool]
 
 #: Seconds between two questions to `should_stop` while somebody else fetches the same thing.
 _LOOK_S = 0.2
+#: Seconds for which one that makes room is waited for: it takes milliseconds, unless it hangs.
+_TRIM_WAIT_S = 5.0
 #: Files of a model that are fetched, or hashed, side by side: twelve of 0.1 s each come in 0.3 s instead of 1.2 s.
 _FILES_AT_ONCE = 4
 
@@ -42,6 +44,8 @@ class PlacedInputs:
 
     #: The data set's one file; None when the job reads none.
     dataset: Path | None
+    #: The file of the data set whose rows judge, where it is one of its own.
+    held_out: Path | None = None
     #: Role -> folder of the model.
     models: dict[str, Path] = field(default_factory=dict)
 
@@ -76,13 +80,14 @@ class HostCache:
         Raises ObjectNotFound, ObjectCorrupt, ObjectStoreUnavailable, ObjectStoreRefused, HubUnavailable, RunFailed
         (the hub's model is unusable), TransferStopped, OSError (ENOSPC: disk full).
         """
-        dataset = None
-        if inputs.dataset is not None:
-            dataset = self.place_dataset(inputs.dataset, folder / "dataset", should_stop=should_stop)
+        dataset, held_out = (
+            self.place_dataset(given, folder / room, should_stop=should_stop) if given is not None else None
+            for given, room in ((inputs.dataset, "dataset"), (inputs.held_out, "held_out"))
+        )
         models = {role: folder / role for role in inputs.by_role()}
         for role, model in inputs.by_role().items():
             self.place_any_model(model, models[role], should_stop=should_stop)
-        return PlacedInputs(dataset, models)
+        return PlacedInputs(dataset, held_out, models)
 
     def place_any_model(self, model: FrozenModel, folder: Path, *, should_stop: ShouldStop) -> None:
         """A model of the registry or of a hub."""
@@ -229,7 +234,12 @@ class HostCache:
     def trim(self, needed_bytes: int = 0) -> None:
         """Deletes the files unused for longest until `needed_bytes` more fit; what is in use stays."""
         with (self._locks / "trim").open("w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            waits_until_s = time.monotonic() + _TRIM_WAIT_S
+            while not _locked(lock):
+                if time.monotonic() >= waits_until_s:
+                    log.warning("cache: somebody else has made room for %.0f s; it grows meanwhile", _TRIM_WAIT_S)
+                    return
+                time.sleep(_LOOK_S)
             files = sorted(self._entries(), key=lambda entry: entry[1].st_mtime)
             total = sum(status.st_size for _, status in files) + needed_bytes
             for path, status in files:

@@ -69,6 +69,7 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
         while not reconciler.stopped:
             reconciler.tick_services(time.monotonic())
             wakeup.wait(POLL_S / 10)
+        reconciler.close()
     store.close()
     database.close()
     wakeup.close()

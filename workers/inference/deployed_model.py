@@ -129,6 +129,11 @@ class Service:
     def ended(self) -> bool:
         return self.ending and not self._leaving
 
+    def uses_only(self, generation: int | None) -> bool:
+        """Whether no engine runs that this generation has not asked for; None: nothing is asked for."""
+        as_wanted = self._current is None or self._serves_wanted()
+        return self.wanted.generation == generation and as_wanted and not self._leaving
+
     @property
     def settled(self) -> bool:
         """Whether nothing is being fetched or started."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -77,11 +77,17 @@ class Reconciler:
         """Hands the deployments back, so that others may serve them, and asks all engines to end."""
         with self._tolerating_absence(), self.database.unit_of_work() as work:
             work.deployments.release(self.host)
-            work.hosts.release(self.host, "serving", self.instance)
         for engine in self.means.engines.values():
             engine.close()
         for service in self.services.values():
             service.end(now_s)
+
+    def close(self) -> None:
+        """Once it has stopped: nothing is used here any more, and another worker may have the host's name."""
+        with self._tolerating_absence(), self.database.unit_of_work() as work:
+            work.hosts.lock(self.host)
+            work.engine_holds.settle(self.host, [])
+            work.hosts.release(self.host, "serving", self.instance)
 
     @property
     def stopped(self) -> bool:
@@ -103,6 +109,7 @@ class Reconciler:
                 )
                 work.deployments.renew(self.host, lease_s=self.lease.lease_s)
             work.hosts.lock(self.host)
+            work.engine_holds.settle(self.host, self._outlived(work.deployments.held(self.host)))
             while (room := work.hosts.room(self.host)) and (
                 row := work.deployments.claim(
                     self.host, memory_bytes_free=room.memory_bytes, gpus_free=room.gpus, lease_s=self.lease.lease_s
@@ -119,6 +126,15 @@ class Reconciler:
             self._database_away = False
         return rows
 
+    def _outlived(self, rows: Iterable[DeploymentRow]) -> list[UUID]:
+        """Deployments of which engines still run that are wanted no more, or with less."""
+        generations = {row.id: row.generation for row in rows if row.wanted}
+        return [
+            deployment_id
+            for deployment_id, service in self.services.items()
+            if not service.uses_only(generations.get(deployment_id))
+        ]
+
     def _give_gpus(self, work: UnitOfWork) -> None:
         """Chooses by name what is counted already; the last ones first, as jobs take the first ones."""
         for row in work.deployments.held(self.host):
@@ -126,8 +142,9 @@ class Reconciler:
             if room is None:
                 continue
             free = [gpu for gpu in reversed(self.gpu_ids) if gpu not in room.gpu_ids_taken]
-            # Those that it works on already stay.
-            chosen = [*(gpu for gpu in row.gpu_ids if gpu in free), *(gpu for gpu in free if gpu not in row.gpu_ids)]
+            # Those that it works on already stay, and before others those that engines of it still use.
+            own = [*row.gpu_ids, *work.engine_holds.gpu_ids(self.host, row.id)]
+            chosen = list(dict.fromkeys([*(gpu for gpu in own if gpu in free), *free]))
             if len(chosen) < row.gpus:
                 log.warning("deployment %s waits for %d GPUs; %d are free", row.name, row.gpus, len(chosen))
                 continue

@@ -6,13 +6,11 @@ from pathlib import Path
 
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
-from corpus.checks.rows import CheckedFile
 from jobspecs.events import LOG_LINE_CHARS_MAX, LogEvent, StageEvent
 from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
 from jobspecs.lifecycle import Reason
-from jobspecs.problems import InvalidInput
-from storage.tabular import detect_format
 from workers.run.context import RunContext, RunFailed, RunStopped
+from workers.run.data_parts import data_files
 
 
 def check_before_running(context: RunContext) -> None:
@@ -20,16 +18,12 @@ def check_before_running(context: RunContext) -> None:
 
     Raises RunFailed(invalid_dataset) when the job can't work with it, and RunStopped when asked to stop.
     """
-    path = context.dataset_path
     # A checkpoint means that an earlier attempt got past this stage.
-    if path is None or context.resume_from is not None:
+    if context.dataset_path is None or context.resume_from is not None:
         return
     context.emit(StageEvent(stage="check"))
-    try:
-        file = CheckedFile(path, detect_format(path.name, context.dataset_header), path.name)
-    except InvalidInput as error:
-        raise RunFailed(Reason.invalid_dataset, str(error)) from error
-    report = check_data(context.spec, file, Reader.load(_reading_folder(context)), context.stop_requested)
+    file, held_out = data_files(context)
+    report = check_data(context.spec, file, Reader.load(_reading_folder(context)), context.stop_requested, held_out)
     if report is None:
         return
     if not report.complete:

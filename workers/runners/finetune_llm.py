@@ -17,6 +17,7 @@ from jobspecs.manifest import Manifest, ModelOrigin, read_manifest
 from workers.judging.llm_verdict import LlmVerdict, judge
 from workers.local_models.devices import prepare_device
 from workers.run.context import RunContext
+from workers.run.data_parts import data_parts
 from workers.run.stages import Stages, progress_of
 from workers.training.batches import BatchPlan
 from workers.training.joining import world_of
@@ -173,7 +174,7 @@ def _prepared(context: RunContext, stages: Stages) -> _Run:
     stages.enter("prepare")
     world = world_of(context.place)
     device = prepare_device()
-    split = load_examples(context.data, context.dataset_header, spec)
+    split = load_examples(data_parts(context, spec.validation), spec)
     renderer = load_renderer(context.base, spec)
     start, optimizer = spread(load_start(spec, context.base, context.models, device), spec, world)
 

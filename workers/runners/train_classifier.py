@@ -15,6 +15,7 @@ from workers.local_models.devices import prepare_device
 from workers.local_models.prediction import probabilities
 from workers.local_models.tokens import TokenTable, tokenize
 from workers.run.context import RunContext
+from workers.run.data_parts import data_parts
 from workers.run.stages import Stages, progress_of
 from workers.training.classification.data import Split, load_texts, sample_and_split
 from workers.training.classification.training import TrainingData, train_classifier
@@ -30,13 +31,8 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    texts = load_texts(
-        context.data,
-        spec.text,
-        spec.label,
-        context.dataset_header,
-        normalize_labels=spec.data.normalize_labels,
-    )
+    parts = data_parts(context, spec.validation)
+    texts = load_texts(parts, spec.text, spec.label, normalize_labels=spec.data.normalize_labels)
     split = sample_and_split(texts, spec)
     loaded = load_base(context.base, split.train.classes, spec.training.seed, spec.training.dropout)
 

@@ -18,6 +18,7 @@ from workers.judging.ranking_verdict import RankingVerdict
 from workers.local_models.devices import move_to, prepare_device
 from workers.local_models.embedding_model import EmbeddingModel, load_embedder, write_embedder
 from workers.run.context import RunContext, RunFailed
+from workers.run.data_parts import data_parts
 from workers.run.stages import Stages, progress_of
 from workers.training.embedding.card import embedder_card
 from workers.training.embedding.data import PROMPT_OF, EmbeddingSplit, load_rows, prompted, split_rows
@@ -38,7 +39,7 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    split = split_rows(load_rows(context.data, context.dataset_header, spec), spec)
+    split = split_rows(load_rows(data_parts(context, spec.validation), spec), spec)
     exam = exam_of(split.validation)
     model = _base(context, spec)
     prompts = _prompts(spec, model)

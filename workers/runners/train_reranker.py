@@ -18,6 +18,7 @@ from workers.local_models.embedding_model import load_embedder
 from workers.local_models.ranking_model import RankingModel
 from workers.local_models.tokens import TokenTable, tokenize_pairs
 from workers.run.context import RunContext
+from workers.run.data_parts import data_parts
 from workers.run.stages import Stages, progress_of
 from workers.training.hard_negatives import Embed, Floats, Side
 from workers.training.loop import TrainingResult
@@ -85,10 +86,11 @@ def run(context: RunContext) -> Manifest:
 
 def _split(context: RunContext, spec: TrainReranker) -> PairSplit:
     """The pairs that train and those that judge, the latter with the labels to judge by; split by query alone."""
-    split = split_by_query(load_pairs(context.data, spec, context.dataset_header), spec)
+    parts = data_parts(context, spec.validation)
+    split = split_by_query(load_pairs(parts, spec), spec)
     if spec.judge is None:
         return split
-    judging = split_by_query(load_pairs(context.data, spec.judging, context.dataset_header), spec)
+    judging = split_by_query(load_pairs(parts, spec.judging), spec)
     return PairSplit(train=split.train, validation=judging.validation)
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from scheduling.decisions import Host, Resources, Running, Snapshot, Waiting
 from storage.database import UnitOfWork
-from storage.repositories.deployments import Taken
+from storage.repositories.engine_holds import Taken
 from storage.repositories.queue import Place, QueuedJob
 from storage.tables import HostRow
 
@@ -40,7 +40,7 @@ def _hosts(work: UnitOfWork, places: Iterable[Place], rows: Iterable[HostRow]) -
         running[place.host].append(Running(Resources(place.slots, place.memory_bytes, place.gpus), _ends_in_s(place)))
     # A deployment does not end by waiting for it, so what it takes is no part of the capacity that a large job may
     # wait for: counted as merely in use, it would let such a job hold back the whole queue for ever.
-    served = work.deployments.taken_by_host()
+    served = work.engine_holds.taken_by_host()
     return [
         Host(
             name=row.name,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobspecs.kinds.train_classifier import TrainClassifier
-from jobspecs.kinds.training import Optimization
+from jobspecs.kinds.train_classifier import StratifiedValidation, TrainClassifier
+from jobspecs.kinds.training import Optimization, Validation
 from workers.judging.verdict import Score, Verdict
 from workers.training.classification.data import Split
 
@@ -48,6 +48,16 @@ def settings_table(training: Optimization) -> Table:
     return Table(("setting", "value"), [(name, str(value)) for name, value in settings.items()])
 
 
+def how_held_out(validation: Validation) -> str:
+    """Where the rows that judge come from, for brackets behind their number."""
+    if validation.dataset is not None:
+        return f"all of `{validation.dataset}`"
+    if validation.column is not None:
+        return f"`{validation.column}` is {' or '.join(f'`{value}`' for value in validation.values)}"
+    stratified = isinstance(validation, StratifiedValidation) and validation.stratify
+    return f"seed {validation.seed}{', stratified' if stratified else ''}"
+
+
 def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, ended: str) -> str:
     """The card of a classifier; `ended`: how training ended."""
     systems = [_row(system) for system in (verdict.model, *verdict.baselines)]
@@ -65,10 +75,9 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, ended: str
                 (
                     verdict.sentence,
                     Table(("system", "accuracy", "95 % interval", "macro F1"), systems),
-                    f"Measured on {len(split.validation)} held-out rows (seed {spec.validation.seed}"
-                    f"{', stratified' if spec.validation.stratify else ''}), trained on {len(split.train)}. "
-                    f"{split.texts_in_both} of the held-out texts also occur in the training part. Difference to the "
-                    f"best baseline: McNemar p = {verdict.p_value:.3g}.",
+                    f"Measured on {len(split.validation)} held-out rows ({how_held_out(spec.validation)}), trained on "
+                    f"{len(split.train)}. {split.texts_in_both} of the held-out texts also occur in the training part. "
+                    f"Difference to the best baseline: McNemar p = {verdict.p_value:.3g}.",
                 ),
             ),
             Section("Per class", (Table(("class", "precision", "recall", "F1", "rows"), classes),)),

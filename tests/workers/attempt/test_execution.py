@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -15,7 +16,7 @@ import redis
 from deploy.embedded.stack import EmbeddedServices
 from jobspecs.lifecycle import LOSSES_MAX, JobState, Loss, Reason
 from storage.progress import stream_name
-from tests.workers.harness import Harness, signal_tree
+from tests.workers.harness import DATASET, Harness, signal_tree
 
 
 def test_a_job_goes_all_the_way(platform: Harness) -> None:
@@ -28,6 +29,15 @@ def test_a_job_goes_all_the_way(platform: Harness) -> None:
     folders = platform.folder / "scratch-one" / "attempts"
     platform.until(lambda: not list(folders.iterdir()), 5, "the attempt's folder to be removed")
     platform.check_promise()
+
+
+def test_the_data_set_that_judges_is_fetched_beside_the_one_that_trains(platform: Harness) -> None:
+    job_id = platform.submit("plain", judged=True)
+    assert platform.wait(job_id, seconds=30).state == JobState.succeeded
+    version = platform.result(job_id)
+    assert version is not None
+    text, header = json.loads(platform.store.get_bytes(f"{version.prefix}/held_out.json"))
+    assert (text.encode(), header) == (DATASET, ["a", "b"])
 
 
 def test_every_event_is_in_redis_and_in_postgresql_under_the_same_number(platform: Harness) -> None:

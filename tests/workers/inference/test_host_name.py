@@ -33,4 +33,5 @@ def test_a_second_inference_worker_of_the_same_name_refuses_to_serve_until_the_f
         second.tick(0.0)
     first.tick(100.0)
     first.stop(101.0)
+    first.close()
     second.tick(200.0)

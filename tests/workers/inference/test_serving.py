@@ -42,6 +42,9 @@ class FakeCache:
     def free_bytes(self) -> int:
         return 5
 
+    def prune(self, in_use: set[str]) -> None:
+        pass
+
 
 class AtOnce(Executor):
     """Runs what is submitted there and then."""

@@ -126,3 +126,22 @@ def test_more_jobs_than_one_look_shows_start_one_look_after_the_other(
     jobs = [submit(database, memory_gib=1) for _ in range(6)]
     assert [tick(database, lease_s=60) for _ in range(4)] == [2, 2, 1, 0]
     assert [state(database, job) for job in jobs] == ["assigned"] * 5 + ["queued"]
+
+
+def test_what_a_deployment_has_given_up_is_no_room_for_a_job_while_its_engine_may_use_it(database: Database) -> None:
+    serve(database, memory_gib=6)
+    with database.unit_of_work() as work:
+        row = work.deployments.held("laptop")[0]
+        work.deployments.want(
+            row.owner_id,
+            row.name,
+            model_version_id=row.model_version_id,
+            engine="embedded",
+            replicas=1,
+            memory_bytes=GIB,
+        )
+    job = submit(database, memory_gib=6)
+    assert tick(database, lease_s=60) == 0
+    with database.unit_of_work() as work:
+        work.engine_holds.settle("laptop", [])
+    assert (tick(database, lease_s=60), state(database, job)) == (1, "assigned")

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from corpus.cells import label_cell, text_cell
 from corpus.checks.findings import text_hash
+from corpus.held_out import DataPart
 from corpus.labels import one_spelling
-from corpus.splits import Indices, stratified_split
+from corpus.splits import Indices, given_split, stratified_split
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular import detect_format, read_rows
 from workers.run.context import RunFailed
 
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """Texts with their classes. `classes` is sorted; `labels` (N,) are positions in it."""
+    """Texts with their classes. `classes` is sorted; `labels` (N,) are positions in it.
+
+    `numbers` (N,): each text's row in its file, counted from 1. `judging` (N,): which judge, where the spec says so.
+    """
 
     texts: tuple[str, ...]
     labels: Indices
     classes: tuple[str, ...]
+    numbers: Indices
+    judging: npt.NDArray[np.bool_]
     #: Label in the data set -> the class that it was renamed to.
     renamed: Mapping[str, str] = field(default_factory=dict)
 
@@ -34,7 +39,10 @@ class LabelledTexts:
 
     def subset(self, rows: Indices) -> LabelledTexts:
         """These rows, in this order, with the same classes."""
-        return LabelledTexts(tuple(self.texts[row] for row in rows), self.labels[rows], self.classes, self.renamed)
+        texts = tuple(self.texts[row] for row in rows)
+        return replace(
+            self, texts=texts, labels=self.labels[rows], numbers=self.numbers[rows], judging=self.judging[rows]
+        )
 
 
 @dataclass(frozen=True)
@@ -52,24 +60,24 @@ class Split:
 
 
 def load_texts(
-    path: Path,
-    text_column: str,
-    label_column: str,
-    header: Sequence[str] | None = None,
-    *,
-    normalize_labels: bool = False,
+    parts: Sequence[DataPart], text_column: str, label_column: str, *, normalize_labels: bool = False
 ) -> LabelledTexts:
     """Reads the two columns. Raises RunFailed(invalid_dataset) with file and row for cells that can't be used.
 
-    `header` names the columns of a file that doesn't do so itself. `normalize_labels` gives each class one spelling.
+    `normalize_labels` gives each class one spelling.
     """
     texts: list[str] = []
     names: list[str] = []
+    numbers: list[int] = []
+    judging: list[bool] = []
     try:
-        rows = read_rows(path, detect_format(path.name, header), [text_column, label_column])
-        for number, row in enumerate(rows, start=1):
-            texts.append(text_cell(row[text_column], text_column, path.name, number))
-            names.append(label_cell(row[label_column], label_column, path.name, number))
+        for part in parts:
+            file = part.file.name
+            for number, row in part.rows([text_column, label_column]):
+                texts.append(text_cell(row[text_column], text_column, file, number))
+                names.append(label_cell(row[label_column], label_column, file, number))
+                numbers.append(number)
+                judging.append(part.judges(number))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     renamed: dict[str, str] = {}
@@ -80,32 +88,43 @@ def load_texts(
         found = f"one class only ({classes[0]!r})" if classes else "no rows"
         raise _invalid(
             Problem(
-                file=path.name,
+                file=parts[0].file.name,
                 field="label",
                 message=f"column {label_column!r} has {found}.",
                 remedy="Add rows of at least two classes.",
             )
         )
     index = {name: position for position, name in enumerate(classes)}
-    return LabelledTexts(tuple(texts), np.array([index[name] for name in names], dtype=np.int64), classes, renamed)
+    return LabelledTexts(
+        texts=tuple(texts),
+        labels=np.array([index[name] for name in names], dtype=np.int64),
+        classes=classes,
+        numbers=np.array(numbers, dtype=np.int64),
+        judging=np.array(judging, dtype=bool),
+        renamed=renamed,
+    )
 
 
 def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
     """A stratified sample of `spec.rows` rows, then the held-out part. Depends on `validation.seed` and the data only.
 
-    Raises RunFailed(invalid_dataset) when a class has too few rows for both parts.
+    Where the spec says which rows judge, the others are sampled. Raises RunFailed(invalid_dataset) when a class has too
+    few rows for both parts.
     """
-    validation = spec.validation
+    validation, labels, classes = spec.validation, texts.labels, texts.classes
     try:
-        split = stratified_split(
-            texts.labels,
-            texts.classes,
-            rows=spec.rows,
-            fraction=validation.fraction,
-            seed=validation.seed,
-            stratify=validation.stratify,
-            texts=np.array([text_hash(text) for text in texts.texts], dtype=np.uint64).view(np.int64),
-        )
+        if validation.given:
+            split = given_split(texts.judging, rows=spec.rows, seed=validation.seed, groups=labels, classes=classes)
+        else:
+            split = stratified_split(
+                labels,
+                classes,
+                rows=spec.rows,
+                fraction=validation.fraction,
+                seed=validation.seed,
+                stratify=validation.stratify,
+                texts=np.array([text_hash(text) for text in texts.texts], dtype=np.uint64).view(np.int64),
+            )
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     return Split(train=texts.subset(split.train), validation=texts.subset(split.validation))

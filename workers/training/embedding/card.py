@@ -8,7 +8,7 @@ from jobspecs.kinds.train_embedder import TrainEmbedder
 from workers.judging.ranking_verdict import RankingVerdict, systems_table
 from workers.local_models.embedding_model import EmbeddingModel
 from workers.training.embedding.data import EmbeddingSplit
-from workers.training.model_card import Section, Table, card, settings_table
+from workers.training.model_card import Section, Table, card, how_held_out, settings_table
 
 
 def embedder_card(
@@ -25,8 +25,8 @@ def embedder_card(
     judged: list[str | Table] = [
         verdict.sentence,
         Table(*systems_table(verdict)),
-        f"Measured on {len(split.validation)} held-out rows (seed {spec.validation.seed}), trained on "
-        f"{len(split.train)}. Rows that share a text are on the same side. Difference to the best other system: "
+        f"Measured on {len(split.validation)} held-out rows ({how_held_out(spec.validation)}), trained on "
+        f"{len(split.train)}. {_on_both_sides(spec, split)} Difference to the best other system: "
         f"{value:+.3f} ({low:+.3f} to {high:+.3f}).",
     ]
     if by_dimensions:
@@ -42,6 +42,12 @@ def embedder_card(
             Section("Use", (_usage(model),)),
         ],
     )
+
+
+def _on_both_sides(spec: TrainEmbedder, split: EmbeddingSplit) -> str:
+    if spec.validation.given:
+        return f"{split.rows_in_both} of the held-out rows have a text that is also trained on."
+    return "Rows that share a text are on the same side."
 
 
 def _usage(model: EmbeddingModel) -> str:

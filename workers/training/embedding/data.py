@@ -6,19 +6,18 @@ Notation: N rows, C texts per row, U distinct texts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from corpus.cells import label_cell, score_cell, text_cell
-from corpus.splits import connected_split
+from corpus.held_out import DataPart
+from corpus.splits import connected_split, given_split
 from jobspecs.kinds.train_embedder import ROWS_MIN, Prompts, TrainEmbedder
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular import detect_format, read_rows
 from workers.local_models.tokens import Int64s
 from workers.run.context import RunFailed
 
@@ -28,11 +27,16 @@ PROMPT_OF = {"anchor": "query", "positive": "passage", "negative": "passage"}
 
 @dataclass(frozen=True)
 class EmbeddingRows:
-    """N rows. Text c of row n is `texts[columns[n, c]]`; `fields` (C) names each column as the spec does."""
+    """N rows. Text c of row n is `texts[columns[n, c]]`; `fields` (C) names each column as the spec does.
+
+    `numbers` (N,): where each row is in its file, counted from 1. `judging` (N,): which judge, where the spec says so.
+    """
 
     texts: tuple[str, ...]
     columns: Int64s
     fields: tuple[str, ...]
+    numbers: Int64s
+    judging: npt.NDArray[np.bool_]
     #: (N,) scores from 0 to 1, or numbers of classes; None for anchors with positives.
     targets: npt.NDArray[np.float32] | None = None
 
@@ -42,7 +46,9 @@ class EmbeddingRows:
     def subset(self, rows: Int64s) -> EmbeddingRows:
         """These rows, in this order, over the same texts."""
         targets = None if self.targets is None else self.targets[rows]
-        return EmbeddingRows(self.texts, self.columns[rows], self.fields, targets)
+        return replace(
+            self, columns=self.columns[rows], numbers=self.numbers[rows], judging=self.judging[rows], targets=targets
+        )
 
     def column(self, position: int) -> list[str]:
         """The texts (N) of one column."""
@@ -51,7 +57,7 @@ class EmbeddingRows:
     def with_negatives(self, texts: Sequence[str], columns: Int64s) -> EmbeddingRows:
         """Also these columns (N, K), numbers in `texts`, which begins with this data's own."""
         fields = self.fields + ("negative",) * columns.shape[1]
-        return EmbeddingRows(tuple(texts), np.hstack([self.columns, columns]), fields, self.targets)
+        return replace(self, texts=tuple(texts), columns=np.hstack([self.columns, columns]), fields=fields)
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class EmbeddingSplit:
         return int(np.isin(self.validation.columns, known).any(axis=1).sum())
 
 
-def load_rows(path: Path, header: Sequence[str] | None, spec: TrainEmbedder) -> EmbeddingRows:
+def load_rows(parts: Sequence[DataPart], spec: TrainEmbedder) -> EmbeddingRows:
     """Reads the columns of the spec. Raises RunFailed(invalid_dataset) with file and row for what can't be used."""
     fields = tuple(field for field, _ in spec.text_columns)
     names = [column for _, column in spec.text_columns]
@@ -76,20 +82,29 @@ def load_rows(path: Path, header: Sequence[str] | None, spec: TrainEmbedder) -> 
     numbers: dict[str, int] = {}
     columns: list[list[int]] = []
     values: list[Any] = []
+    places: list[tuple[int, bool]] = []
     try:
-        rows = read_rows(path, detect_format(path.name, header), [*names, *targets])
-        for number, row in enumerate(rows, start=1):
-            found = [text_cell(row[name], name, path.name, number) for name in names]
-            columns.append([numbers.setdefault(text, len(numbers)) for text in found])
-            values += [_target(row[name], spec, path.name, number) for name in targets]
+        for part in parts:
+            file = part.file.name
+            for number, row in part.rows([*names, *targets]):
+                found = [text_cell(row[name], name, file, number) for name in names]
+                columns.append([numbers.setdefault(text, len(numbers)) for text in found])
+                values += [_target(row[name], spec, file, number) for name in targets]
+                places.append((number, part.judges(number)))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     if len(columns) < ROWS_MIN:
         raise _invalid(f"the data set has {len(columns)} rows; {ROWS_MIN} are needed.", "Add rows.")
     if spec.label is not None:
         values = _numbered(values)
-    column_array = np.array(columns, dtype=np.int64)
-    return EmbeddingRows(tuple(numbers), column_array, fields, np.array(values, dtype=np.float32) if targets else None)
+    return EmbeddingRows(
+        texts=tuple(numbers),
+        columns=np.array(columns, dtype=np.int64),
+        fields=fields,
+        numbers=np.array([number for number, _ in places], dtype=np.int64),
+        judging=np.array([judges for _, judges in places], dtype=bool),
+        targets=np.array(values, dtype=np.float32) if targets else None,
+    )
 
 
 def split_rows(rows: EmbeddingRows, spec: TrainEmbedder) -> EmbeddingSplit:
@@ -98,11 +113,14 @@ def split_rows(rows: EmbeddingRows, spec: TrainEmbedder) -> EmbeddingSplit:
     Rows that share a text, directly or through other rows, go to the same side; negatives don't count, they are no
     statement about a text. Where that ties most rows together, only rows with the same first text do.
     """
-    own = [position for position, field in enumerate(rows.fields) if field != "negative"]
     validation = spec.validation
+    own = [position for position, field in enumerate(rows.fields) if field != "negative"]
+    texts = rows.columns[:, [own[0], own[-1]]]
     try:
-        split = connected_split(
-            rows.columns[:, [own[0], own[-1]]], rows=spec.rows, fraction=validation.fraction, seed=validation.seed
+        split = (
+            given_split(rows.judging, rows=spec.rows, seed=validation.seed)
+            if validation.given
+            else connected_split(texts, rows=spec.rows, fraction=validation.fraction, seed=validation.seed)
         )
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error

@@ -15,7 +15,7 @@ from workers.judging.llm_verdict import LlmVerdict
 from workers.local_models.adapters import CONFIG_NAME, load_adapter, merged, write_adapter
 from workers.local_models.base_model import load_causal_lm
 from workers.training.llm.starting import Start
-from workers.training.model_card import Section, Table, card, settings_table
+from workers.training.model_card import Section, Table, card, how_held_out, settings_table
 
 #: Folder of the adapter beside a merged model.
 ADAPTER_FOLDER = "adapter"
@@ -87,7 +87,7 @@ def llm_card(
             (
                 verdict.sentence,
                 Table(("system", "loss (nats per token)", "95 % interval", "perplexity"), systems),
-                f"Measured on {rows['validation']} held-out rows (seed {spec.validation.seed}), trained on "
+                f"Measured on {rows['validation']} held-out rows ({how_held_out(spec.validation)}), trained on "
                 f"{rows['train']}. {rows['in_both']} of the held-out rows also occur in the training part."
                 + _chosen_by_them(spec),
             ),

@@ -17,12 +17,12 @@ from corpus.conversations.formats import ChatSource
 from corpus.conversations.identity import content_and_prompt
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, visible
-from corpus.splits import prompt_split
+from corpus.held_out import DataPart
+from corpus.splits import given_split, prompt_split
 from jobspecs.data_report import ROWS_NAMED
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular import detect_format
 from workers.local_models.tokens import Int64s
 from workers.run.context import RunFailed
 from workers.training.llm.sequences import Bools, Sequences, sequences_of
@@ -79,7 +79,7 @@ class Prompt:
     reference: str
 
 
-def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm) -> SplitExamples:
+def load_examples(parts: Sequence[DataPart], spec: FinetuneLlm) -> SplitExamples:
     """Reads, samples and splits; depends on `validation.seed` and the data only.
 
     Raises RunFailed(invalid_dataset) with file and row, unless bad rows are skipped.
@@ -88,22 +88,30 @@ def load_examples(path: Path, header: tuple[str, ...] | None, spec: FinetuneLlm)
     skipped: list[Problem] = []
     validation = spec.validation
     try:
-        examples = list(
-            read_examples(
-                path,
-                detect_format(path.name, header),
+        on_problem = skipped.append if data.bad_rows == "skip" else None
+        examples, judging = list[Example](), list[bool]()
+        for part in parts:
+            file = part.file
+            for example in read_examples(
+                file.path,
+                file.fmt,
                 ChatSource.of(data),
                 objective=spec.objective,
-                on_problem=skipped.append if data.bad_rows == "skip" else None,
+                file_name=file.name,
+                on_problem=on_problem,
+            ):
+                examples.append(example)
+                judging.append(part.judges(example.row))
+        if validation.given:
+            split = given_split(np.array(judging, dtype=bool), rows=spec.rows, seed=validation.seed)
+        else:
+            split = prompt_split(
+                _tied(examples),
+                rows=spec.rows,
+                fraction=validation.fraction,
+                seed=validation.seed,
+                validation_max=validation.rows_max,
             )
-        )
-        split = prompt_split(
-            _tied(examples),
-            rows=spec.rows,
-            fraction=validation.fraction,
-            seed=validation.seed,
-            validation_max=validation.rows_max,
-        )
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     train, held_out = (tuple(examples[row] for row in part) for part in (split.train, split.validation))

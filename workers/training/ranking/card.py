@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobspecs.kinds.train_reranker import TrainReranker
 from workers.judging.ranking_verdict import RankingVerdict, systems_table
-from workers.training.model_card import Section, Table, card, settings_table
+from workers.training.model_card import Section, Table, card, how_held_out, settings_table
 from workers.training.ranking.data import PairSplit
 
 _USE = """```python
@@ -22,10 +22,12 @@ def ranking_card(spec: TrainReranker, split: PairSplit, verdict: RankingVerdict,
     difference, low, high = verdict.difference
     mined = " Negatives were mined with an embedder." if spec.mines_negatives else ""
     judged = "" if spec.judge is None else f", by the labels in `{spec.judge.label}`"
+    both = split.queries_in_both
     measured = (
-        f"Measured on {len(split.validation)} pairs of {held_out} held-out queries (seed {spec.validation.seed})"
-        f"{judged}, trained on {len(split.train)}; no query is on both sides. {split.passages_in_both} of the held-out "
-        "pairs have a passage that the training part has seen. Difference to the best other system: "
+        f"Measured on {len(split.validation)} pairs of {held_out} held-out queries "
+        f"({how_held_out(spec.validation)}){judged}, trained on {len(split.train)}; "
+        f"{both or 'no'} {'queries are' if both > 1 else 'query is'} on both sides. {split.passages_in_both} of the "
+        "held-out pairs have a passage that the training part has seen. Difference to the best other system: "
         f"{difference:+.3f} ({low:+.3f} to {high:+.3f}). Intervals are of 95 %, from a bootstrap."
     )
     return card(

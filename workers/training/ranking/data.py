@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from corpus.cells import number_cell, score_cell, text_cell
-from corpus.splits import grouped_split
+from corpus.held_out import DataPart
+from corpus.splits import given_split, grouped_split
 from jobspecs.kinds.train_reranker import TrainReranker
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular import detect_format, read_rows
 from workers.judging.ranking_verdict import rows_by_query
 from workers.run.context import RunFailed
 
@@ -28,12 +27,18 @@ Labels = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Pairs:
-    """N pairs. `groups` (N,) numbers their queries: equal, but for case and spaces, means the same number."""
+    """N pairs. `groups` (N,) numbers their queries: equal, but for case and spaces, means the same number.
+
+    `numbers` (N,): the row of each in its file, counted from 1, and 0 for pairs that no row holds. `judging` (N,):
+    which judge, where the spec says so.
+    """
 
     queries: tuple[str, ...]
     passages: tuple[str, ...]
     labels: Labels
     groups: Indices
+    numbers: Indices
+    judging: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -50,6 +55,8 @@ class Pairs:
             tuple(self.passages[row] for row in rows),
             self.labels[rows],
             self.groups[rows],
+            self.numbers[rows],
+            self.judging[rows],
         )
 
     def rows_by_query(self) -> list[Indices]:
@@ -64,6 +71,8 @@ class Pairs:
             self.passages + tuple(passage for passages in negatives.values() for passage in passages),
             np.concatenate([self.labels, np.zeros(len(rows), dtype=np.float32)]),
             np.concatenate([self.groups, self.groups[rows]]) if rows else self.groups,
+            np.concatenate([self.numbers, np.zeros(len(rows), dtype=np.int64)]),
+            np.concatenate([self.judging, self.judging[rows]]) if rows else self.judging,
         )
 
 
@@ -75,23 +84,23 @@ class PairSplit:
     validation: Pairs
 
     @property
+    def queries_in_both(self) -> int:
+        """Held-out queries that are trained on; none where the split draws them."""
+        return len(np.intersect1d(self.train.groups, self.validation.groups))
+
+    @property
     def passages_in_both(self) -> int:
         """Held-out pairs whose passage the training part has seen, as passage or as query."""
         known = set(self.train.passages) | set(self.train.queries)
         return sum(passage in known for passage in self.validation.passages)
 
 
-def load_pairs(path: Path, spec: TrainReranker, header: Sequence[str] | None = None) -> Pairs:
-    """Reads the columns of the spec; `header` names those of a file without one.
-
-    Raises RunFailed(invalid_dataset) with file and row for what can't be used.
-    """
+def load_pairs(parts: Sequence[DataPart], spec: TrainReranker) -> Pairs:
+    """Reads the columns of the spec. Raises RunFailed(invalid_dataset) with file and row for what can't be used."""
     try:
-        rows = read_rows(path, detect_format(path.name, header), list(spec.columns.values()))
-        numbered = enumerate(rows, start=1)
         if spec.positive is None:
-            return _pairs(_labelled(numbered, spec, path.name))
-        return _pairs(_positives_first(_contrasted(numbered, spec, path.name)))
+            return _pairs(_labelled(parts, spec))
+        return _pairs(_positives_first(_contrasted(parts, spec)))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
 
@@ -101,9 +110,13 @@ def split_by_query(pairs: Pairs, spec: TrainReranker) -> PairSplit:
 
     Raises RunFailed(invalid_dataset) when there is one query only.
     """
-    validation = spec.validation
+    validation, groups = spec.validation, pairs.groups
     try:
-        split = grouped_split(pairs.groups, rows=spec.rows, fraction=validation.fraction, seed=validation.seed)
+        split = (
+            given_split(pairs.judging, rows=spec.rows, seed=validation.seed, groups=groups)
+            if validation.given
+            else grouped_split(groups, rows=spec.rows, fraction=validation.fraction, seed=validation.seed)
+        )
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     return PairSplit(train=pairs.subset(split.train), validation=pairs.subset(split.validation))
@@ -118,53 +131,68 @@ def check_comparable(pairs: Pairs) -> None:
         raise _invalid(Problem(field="loss", message=message, remedy="Use bce, or add passages to the queries."))
 
 
-_Row = tuple[str, str, float]
+class _Row(NamedTuple):
+    """One pair of a row of a file."""
+
+    query: str
+    passage: str
+    label: float
+    number: int
+    judges: bool
 
 
-def _labelled(rows: Iterator[tuple[int, dict[str, Any]]], spec: TrainReranker, file: str) -> Iterator[_Row]:
+def _labelled(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row]:
     query, passage, label = (spec.columns[field] for field in ("query", "passage", "label"))
-    for number, row in rows:
-        value = _label(row[label], label, spec, file, number)
-        yield text_cell(row[query], query, file, number), text_cell(row[passage], passage, file, number), value
+    for part in parts:
+        file = part.file.name
+        for number, row in part.rows(list(spec.columns.values())):
+            value = _label(row[label], label, spec, file, number)
+            first, second = (text_cell(row[column], column, file, number) for column in (query, passage))
+            yield _Row(first, second, value, number, part.judges(number))
 
 
-def _contrasted(rows: Iterator[tuple[int, dict[str, Any]]], spec: TrainReranker, file: str) -> Iterator[_Row]:
+def _contrasted(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row]:
     columns = [
         (spec.columns[field], label)
         for field, label in (("positive", 1.0), ("negative", 0.0))
         if spec.columns.get(field)
     ]
-    for number, row in rows:
-        query = text_cell(row[spec.query], spec.query, file, number)
-        for column, label in columns:
-            yield query, text_cell(row[column], column, file, number), label
+    for part in parts:
+        file = part.file.name
+        for number, row in part.rows(list(spec.columns.values())):
+            query = text_cell(row[spec.query], spec.query, file, number)
+            for column, label in columns:
+                passage = text_cell(row[column], column, file, number)
+                yield _Row(query, passage, label, number, part.judges(number))
 
 
 def _positives_first(rows: Iterator[_Row]) -> list[_Row]:
-    """Each pair once: a row repeats its query's positive beside every negative."""
-    labels: dict[tuple[str, str], float] = {}
+    """Each pair once among those that judge and once among the others: a row repeats its query's positive beside every
+    negative."""
+    pairs: dict[tuple[str, str, bool], _Row] = {}
     contradictions = 0
-    for query, passage, label in rows:
-        known = labels.get((query, passage))
-        contradictions += known is not None and known != label
-        labels[query, passage] = max(label, known or 0.0)
+    for row in rows:
+        known = pairs.setdefault((row.query, row.passage, row.judges), row)
+        contradictions += known.label != row.label
+        if row.label > known.label:
+            pairs[row.query, row.passage, row.judges] = known._replace(label=row.label)
     if contradictions:
         _log.warning("%d passages are both positive and negative for a query; they count as positive", contradictions)
-    return [(query, passage, label) for (query, passage), label in labels.items()]
+    return list(pairs.values())
 
 
-def _pairs(rows: Iterator[_Row] | Sequence[_Row]) -> Pairs:
-    queries: list[str] = []
-    passages: list[str] = []
-    labels: list[float] = []
+def _pairs(rows: Iterable[_Row]) -> Pairs:
+    found = list(rows)
     numbers: dict[str, int] = {}
-    groups: list[int] = []
-    for query, passage, label in rows:
-        queries.append(query)
-        passages.append(passage)
-        labels.append(label)
-        groups.append(numbers.setdefault(" ".join(query.split()).casefold(), len(numbers)))
-    return Pairs(tuple(queries), tuple(passages), np.array(labels, dtype=np.float32), np.array(groups, dtype=np.int64))
+    groups = [numbers.setdefault(" ".join(row.query.split()).casefold(), len(numbers)) for row in found]
+    return Pairs(
+        queries=tuple(row.query for row in found),
+        passages=tuple(row.passage for row in found),
+        labels=np.array([row.label for row in found], dtype=np.float32),
+        groups=np.array(groups, dtype=np.int64),
+        numbers=np.array([row.number for row in found], dtype=np.int64),
+        judging=np.array([row.judges for row in found], dtype=bool),
+    )
 
 
 def _label(value: Any, column: str, spec: TrainReranker, file: str, row: int) -> float:

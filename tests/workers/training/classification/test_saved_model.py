@@ -8,6 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from corpus.checks.rows import CheckedFile
+from corpus.held_out import parts_of
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.manifest import describe_files, read_manifest
 from tests.models import labelled_texts
@@ -86,10 +88,22 @@ def test_a_table_without_a_header_trains_the_same_model(attempt: Callable[[str],
     assert weights[0] == weights[1]
 
 
+def test_a_data_set_of_its_own_judges_all_of_its_rows_and_the_card_names_it(
+    attempt: Callable[[str], Attempt], tmp_path: Path
+) -> None:
+    judged = attempt("judged")
+    judged.held_out = tmp_path / "official.csv"
+    write_csv(judged.held_out, labelled_texts(40, seed=9))
+    manifest = judged.run(validation={"dataset": "official@2"})
+    assert (manifest.report["rows"]["train"], manifest.report["rows"]["validation"]) == (130, 40)
+    card = (judged.root / "out" / "README.md").read_text(encoding="utf-8")
+    assert "Measured on 40 held-out rows (all of `official@2`), trained on 130." in card
+
+
 def test_sample_and_split_depend_on_the_seed_alone_and_keep_the_shares(tmp_path: Path) -> None:
     path = tmp_path / "uneven.csv"
     write_csv(path, [(f"text {row}", "rare" if row % 10 == 0 else "usual") for row in range(1000)])
-    texts = load_texts(path, "headline", "quality")
+    texts = load_texts(parts_of(CheckedFile.of(path)), "headline", "quality")
     spec = TrainClassifier.model_validate(spec_document(rows=200))
     first, second = sample_and_split(texts, spec), sample_and_split(texts, spec)
     assert first.train.texts == second.train.texts and texts.classes == ("rare", "usual")

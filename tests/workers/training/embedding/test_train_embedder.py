@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from corpus.checks.rows import CheckedFile
+from corpus.held_out import parts_of
+from jobspecs.dialect import named_columns
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, describe_files, read_manifest
@@ -144,7 +147,7 @@ def test_rows_that_share_a_text_are_on_one_side_and_the_split_depends_on_the_see
     rows = [(f"the {row // 3}", f"a {row // 2}", row % 5) for row in range(0, 120)]
     rows += [(f"chain {row}", f"chain {row + 1}", 1) for row in range(30)]
     path = write_table(tmp_path / "chain.csv", ("a", "b", "likeness"), rows)
-    loaded = load_rows(path, None, spec_of(**PAIRS))
+    loaded = load_rows(parts_of(CheckedFile.of(path)), spec_of(**PAIRS))
     split, again = (split_rows(loaded, spec_of(**PAIRS)) for _ in range(2))
     assert split.rows_in_both == 0 and len(split.train) + len(split.validation) == 150
     assert 20 <= len(split.validation) <= 38
@@ -156,7 +159,7 @@ def test_rows_that_share_a_text_are_on_one_side_and_the_split_depends_on_the_see
 def test_where_one_text_ties_all_rows_together_anchors_keep_the_sides_apart(tmp_path: Path) -> None:
     rows = [(f"the {row // 2}", f"answer {row % 3}") for row in range(60)]
     path = write_table(tmp_path / "tied.csv", ("question", "answer"), rows)
-    split = split_rows(load_rows(path, None, spec_of(**SEARCH)), spec_of(**SEARCH))
+    split = split_rows(load_rows(parts_of(CheckedFile.of(path)), spec_of(**SEARCH)), spec_of(**SEARCH))
     anchors = [set(part.column(0)) for part in (split.train, split.validation)]
     assert not anchors[0] & anchors[1] and 10 <= len(split.validation) <= 15
 
@@ -164,7 +167,7 @@ def test_where_one_text_ties_all_rows_together_anchors_keep_the_sides_apart(tmp_
 def test_the_same_text_gets_the_prompt_of_its_column(tmp_path: Path) -> None:
     path = write_table(tmp_path / "same.csv", ("question", "answer"), [("a", "b"), ("b", "a"), ("c", "a"), ("d", "b")])
     spec = spec_of(**SEARCH, prompts={"query": "ask: "})
-    texts, places = prompted(load_rows(path, None, spec), spec.prompts)
+    texts, places = prompted(load_rows(parts_of(CheckedFile.of(path)), spec), spec.prompts)
     assert [[texts[place] for place in row] for row in places[:2]] == [["ask: a", "b"], ["ask: b", "a"]]
     assert len(texts) == 6
 
@@ -172,7 +175,7 @@ def test_the_same_text_gets_the_prompt_of_its_column(tmp_path: Path) -> None:
 def test_a_file_without_a_header_takes_the_names_it_was_pushed_with(tmp_path: Path) -> None:
     path = tmp_path / "plain.csv.gz"
     path.write_bytes(gzip.compress(b"one,two,1\nthree,four,5\nfive,six,0\nseven,eight,2.5\n"))
-    rows = load_rows(path, ("a", "b", "likeness"), spec_of(**PAIRS))
+    rows = load_rows(parts_of(CheckedFile.of(path, named_columns(("a", "b", "likeness")))), spec_of(**PAIRS))
     assert rows.column(0)[0] == "one" and rows.targets is not None
     assert rows.targets.tolist() == pytest.approx([0.2, 1.0, 0.0, 0.5])
 
@@ -186,7 +189,8 @@ def test_mined_negatives_keep_their_distance_and_never_answer(tmp_path: Path) ->
     def embed(texts: Any, prompt: str) -> np.ndarray[Any, Any]:
         return np.array([[np.cos(angles[text]), np.sin(angles[text])] for text in texts], dtype=np.float32)
 
-    mined = mine_negatives(load_rows(path, None, spec), embed, spec.hard_negatives or pytest.fail(), seed=1)
+    loaded = load_rows(parts_of(CheckedFile.of(path)), spec)
+    mined = mine_negatives(loaded, embed, spec.hard_negatives or pytest.fail(), seed=1)
     assert mined.rows.fields == ("anchor", "positive", "negative")
     # z is too close to q1's first answer, x and y are answers and q1 is the anchor: w is what is left.
     assert (mined.rows.column(2)[0], mined.rows.column(2)[4]) == ("w", "z")
@@ -228,7 +232,7 @@ def test_more_dimensions_than_the_base_model_has_are_refused(tmp_path: Path, tin
 def test_held_out_classes_without_a_mate_can_judge_nothing(tmp_path: Path) -> None:
     path = write_table(tmp_path / "c.csv", ("text", "topic"), [(f"t{row}", f"c{row // 2}") for row in range(40)])
     spec = spec_of(**CLASSES)
-    rows = load_rows(path, None, spec)
+    rows = load_rows(parts_of(CheckedFile.of(path)), spec)
     with pytest.raises(RunFailed, match="no class has two"):
         exam_of(rows.subset(np.arange(0, 40, 2)))
 

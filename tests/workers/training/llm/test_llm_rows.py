@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from corpus.checks.rows import CheckedFile
+from corpus.held_out import parts_of
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.registry import parse_spec
 from tests.chat_models import CHATML, write_chat_model
@@ -29,7 +31,7 @@ def test_a_base_models_answers_end_with_what_the_template_ends_turns_with(
     template: str | None, tmp_path: Path, chats: Path
 ) -> None:
     folder = write_chat_model(tmp_path / "base", template, eos="<|endoftext|>")
-    examples = load_examples(chats, None, spec_of()).train
+    examples = load_examples(parts_of(CheckedFile.of(chats)), spec_of()).train
     assert turn_end(examples, load_renderer(folder, spec_of())) == "<|im_end|>"
 
 
@@ -58,7 +60,7 @@ def test_mismatched_answers_of_kto_are_cut_as_rows_are(tmp_path: Path) -> None:
         for row in range(12)
     ]
     spec = spec_of(objective="kto")
-    examples = load_examples(write_jsonl(tmp_path / "judged.jsonl", rows), None, spec).train
+    examples = load_examples(parts_of(CheckedFile.of(write_jsonl(tmp_path / "judged.jsonl", rows))), spec).train
     made = render(examples, load_renderer(write_chat_model(tmp_path / "base", CHATML), spec), spec, 60)
     both = scored(made, spec)
     assert len(both) == 2 * len(made) and both.lengths.max() == 60

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from corpus.checks.rows import CheckedFile
+from corpus.held_out import parts_of
+from jobspecs.dialect import named_columns
 from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
 from tests.workers.training.ranking.ranking_rows import ranked_rows, write_rows
 from workers.judging.bm25 import Bm25, pair_scores
@@ -28,7 +31,7 @@ def spec(**changes: Any) -> TrainReranker:
 
 
 def read(folder: Path, rows: list[Any], header: tuple[str, ...] = HEADER, **changes: Any) -> Pairs:
-    return load_pairs(write_rows(folder / "rows.csv", header, rows), spec(**changes))
+    return load_pairs(parts_of(CheckedFile.of(write_rows(folder / "rows.csv", header, rows))), spec(**changes))
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.3, 0.9])
@@ -92,7 +95,7 @@ def test_positives_and_negatives_become_pairs_without_repetition(tmp_path: Path)
 
 def test_a_file_without_header_is_read_with_names_that_are_given(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.csv", ("first", "second", "1"), [("a", "b", 0)])
-    assert load_pairs(path, spec(), HEADER).queries == ("first", "a")
+    assert load_pairs(parts_of(CheckedFile.of(path, named_columns(HEADER))), spec()).queries == ("first", "a")
 
 
 def test_a_plan_keeps_the_pairs_of_a_query_together_and_shows_each_once_per_epoch() -> None:
@@ -118,7 +121,9 @@ def by_letter(texts: Any, prompt: str) -> Floats:
 
 
 CORPUS = ["1 answer", "0.99 almost", "0.9 near", "0.8 far", "0.5 farther"]
-PAIRS = Pairs(("1 query",), ("1 answer",), np.ones(1, np.float32), np.zeros(1, np.int64))
+PAIRS = Pairs(
+    ("1 query",), ("1 answer",), np.ones(1, np.float32), np.zeros(1, np.int64), np.ones(1, np.int64), np.zeros(1, bool)
+)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,14 @@ def test_the_margins_keep_out_what_is_probably_an_answer(settings: dict[str, Any
 
 
 def test_a_margin_lies_below_an_answer_that_the_embedder_thinks_unlike() -> None:
-    pairs = Pairs(("1 query",), ("-0.5 answer",), np.ones(1, np.float32), np.zeros(1, np.int64))
+    pairs = Pairs(
+        ("1 query",),
+        ("-0.5 answer",),
+        np.ones(1, np.float32),
+        np.zeros(1, np.int64),
+        np.ones(1, np.int64),
+        np.zeros(1, bool),
+    )
     corpus = ["-0.5 answer", "-0.51 almost", "-0.6 far"]
     mined = mine_negatives(pairs, corpus, by_letter, RerankerNegatives(relative_margin=0.1), seed=1)
     assert list(mined.passages[1:]) == ["-0.6 far"]
@@ -161,7 +173,14 @@ def test_random_negatives_are_drawn_by_the_seed_from_those_that_pass() -> None:
 
 
 def test_a_passage_paired_with_the_query_is_never_mined_or_pooled() -> None:
-    pairs = Pairs(("1 query", "1 query"), ("1 answer", "0.9 near"), np.array([1, 0], np.float32), np.zeros(2, np.int64))
+    pairs = Pairs(
+        ("1 query", "1 query"),
+        ("1 answer", "0.9 near"),
+        np.array([1, 0], np.float32),
+        np.zeros(2, np.int64),
+        np.ones(2, np.int64),
+        np.zeros(2, bool),
+    )
     mined = mine_negatives(pairs, CORPUS, by_letter, RerankerNegatives(), seed=1)
     assert list(mined.passages[2:]) == ["0.8 far", "0.5 farther"]
     pooled = pool_candidates(pairs, CORPUS, by_letter, 2)
@@ -175,7 +194,14 @@ def test_pooling_stops_while_words_are_indexed(monkeypatch: pytest.MonkeyPatch) 
     def stop() -> None:
         raise RunStopped
 
-    pairs = Pairs(("1 query",), ("1 answer",), np.array([1], np.float32), np.zeros(1, np.int64))
+    pairs = Pairs(
+        ("1 query",),
+        ("1 answer",),
+        np.array([1], np.float32),
+        np.zeros(1, np.int64),
+        np.ones(1, np.int64),
+        np.zeros(1, bool),
+    )
     try:
         with pytest.raises(RunStopped):
             pool_candidates(pairs, CORPUS, by_letter, 2, stop)

@@ -1,0 +1,151 @@
+"""Rows that the spec says judge: the check and the runner deal them alike, for every kind that trains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corpus.checks.inspection import check_data
+from corpus.checks.reader import Reader
+from corpus.checks.rows import CheckedFile
+from corpus.conversations.identity import content_and_prompt
+from corpus.held_out import DataPart, parts_of
+from jobspecs.data_report import DataReport
+from jobspecs.problems import InvalidInput
+from jobspecs.registry import JobSpec, parse_spec
+from workers.training.classification.data import load_texts, sample_and_split
+from workers.training.embedding.data import load_rows, split_rows
+from workers.training.llm.rows import load_examples
+from workers.training.ranking.data import load_pairs, split_by_query
+
+#: Kind -> the spec's own fields, and how the runner deals the rows: those to train on, the judging ones, as texts.
+
+ROW = {"text": "text {n}", "label": "class {c}", "a": "question {n}", "b": "answer {n}", "prompt": "say {n}"}
+
+
+def _classifier(parts: Sequence[DataPart], spec: Any) -> tuple[int, list[str]]:
+    split = sample_and_split(load_texts(parts, spec.text, spec.label), spec)
+    return len(split.train), list(split.validation.texts)
+
+
+def _embedder(parts: Sequence[DataPart], spec: Any) -> tuple[int, list[str]]:
+    split = split_rows(load_rows(parts, spec), spec)
+    return len(split.train), split.validation.column(0)
+
+
+def _reranker(parts: Sequence[DataPart], spec: Any) -> tuple[int, list[str]]:
+    split = split_by_query(load_pairs(parts, spec), spec)
+    return len(split.train), list(split.validation.queries)
+
+
+def _llm(parts: Sequence[DataPart], spec: Any) -> tuple[int, list[str]]:
+    split = load_examples(parts, spec)
+    return len(split.train), [content_and_prompt(example)[1] for example in split.validation]
+
+
+KINDS: dict[str, tuple[dict[str, Any], Callable[[Sequence[DataPart], Any], tuple[int, list[str]]]]] = {
+    "train-classifier": ({"text": "text", "label": "label"}, _classifier),
+    "train-embedder": ({"anchor": "a", "positive": "b"}, _embedder),
+    "train-reranker": ({"query": "a", "positive": "b"}, _reranker),
+    "finetune-llm": ({"data": {"prompt": "{prompt}", "completion": "{b}"}}, _llm),
+}
+
+
+def spec_of(kind: str, validation: dict[str, Any], **changes: Any) -> Any:
+    fields: dict[str, Any] = KINDS[kind][0]
+    return parse_spec(
+        {"kind": kind, "name": "n", "model": "m", "dataset": "d", **fields, "validation": validation, **changes}
+    )
+
+
+def write(path: Path, numbers: Sequence[int], **cells: Callable[[int], str]) -> CheckedFile:
+    rows = [{name: text.format(n=n, c=n % 3) for name, text in ROW.items()} for n in numbers]
+    for n, row in zip(numbers, rows, strict=True):
+        row.update({name: of(n) for name, of in cells.items()})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return CheckedFile.of(path)
+
+
+def check(spec: JobSpec, file: CheckedFile, held_out: CheckedFile | None = None) -> DataReport:
+    report = check_data(spec, file, Reader(), held_out=held_out)
+    assert report is not None
+    return report
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_rows_of_a_held_out_data_set_judge_and_none_of_them_trains(kind: str, tmp_path: Path) -> None:
+    data, official = write(tmp_path / "data.jsonl", range(30)), write(tmp_path / "test.jsonl", range(100, 112))
+    spec = spec_of(kind, {"dataset": "official"})
+    trained, judging = KINDS[kind][1](parts_of(data, official, spec.validation), spec)
+    held = check(spec, data, official).held_out
+    assert held is not None and (held.train, held.validation, held.leaked) == (30, 12, 0)
+    assert (trained, [text.rpartition(" ")[2] for text in judging]) == (30, [str(n) for n in range(100, 112)])
+    # The job reads the spec as it was stored.
+    assert parse_spec(spec.model_dump(mode="json")) == spec
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_column_says_which_rows_judge_and_a_sample_is_taken_of_the_others(kind: str, tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", range(40), part=lambda n: ("train", "dev", "test", "train")[n % 4])
+    spec = spec_of(kind, {"column": "part", "values": ["dev", "test"]}, rows=10)
+    trained, judging = KINDS[kind][1](parts_of(data, None, spec.validation), spec)
+    assert (trained, sorted(int(text.rpartition(" ")[2]) for text in judging)) == (
+        10,
+        [n for n in range(40) if n % 4 in (1, 2)],
+    )
+    held = check(spec, data).held_out
+    assert held is not None and (held.train, held.validation) == (10, 20)
+
+
+def test_rows_that_both_train_and_judge_are_told(tmp_path: Path) -> None:
+    data, official = write(tmp_path / "data.jsonl", range(60)), write(tmp_path / "test.jsonl", range(50, 90))
+    report = check(spec_of("train-classifier", {"dataset": "official"}), data, official)
+    assert report.held_out is not None and report.held_out.leaked == 10
+    assert any("10 of 40 held-out rows are also trained on" in warning.message for warning in report.warnings)
+
+
+def test_classes_that_only_rows_that_judge_have_are_refused_by_name(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", range(30))
+    official = write(tmp_path / "test.jsonl", range(9), label=lambda n: "Sport" if n == 4 else f"class {n % 3}")
+    report = check(spec_of("train-classifier", {"dataset": "official"}), data, official)
+    assert [(problem.field, "'Sport'" in problem.message) for problem in report.problems] == [("label", True)]
+
+
+def test_what_the_held_out_data_lack_is_refused_with_their_files_name(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", range(30))
+    bare, empty = tmp_path / "bare.csv", tmp_path / "empty.csv"
+    bare.write_text("text,topic\na,b\n", encoding="utf-8")
+    empty.write_text("text,label\na,class 1\nb,\n", encoding="utf-8")
+    spec = spec_of("train-classifier", {"dataset": "official"})
+    (lacking,) = check(spec, data, CheckedFile.of(bare)).problems
+    assert lacking.file == "bare.csv" and "label" in lacking.message
+    (hole,) = check(spec, data, CheckedFile.of(empty)).problems
+    assert (hole.file, hole.row) == ("empty.csv", 2)
+
+
+@pytest.mark.parametrize(
+    ("column", "said"), [("part", "holds 'test' in no row"), ("split", "empty"), ("label", "holds 'test' in no row")]
+)
+def test_a_column_that_names_no_row_to_judge_is_refused(column: str, said: str, tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", range(30), part=lambda n: "train")
+    (problem,) = check(spec_of("train-classifier", {"column": column, "values": ["test"]}), data).problems
+    assert said in problem.message and problem.file == "data.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("kind", "validation", "said"),
+    [
+        ("train-classifier", {"dataset": "x", "fraction": 0.2}, "leave fraction out"),
+        ("train-classifier", {"dataset": "x", "stratify": True}, "leave stratify out"),
+        ("finetune-llm", {"column": "split", "values": ["test"], "rows_max": 10}, "leave rows_max out"),
+        ("train-embedder", {"dataset": "x", "column": "split", "values": ["test"]}, "not both"),
+        ("train-reranker", {"column": "split"}, "belong together"),
+    ],
+)
+def test_ways_to_hold_out_are_not_mixed(kind: str, validation: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        spec_of(kind, validation)
