@@ -33,6 +33,7 @@ from bench.encoder_training import sequences_per_s
 from bench.measuring import report
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
+from jobspecs.dialect import named_columns
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from workers.local_models import linear
 from workers.local_models.devices import THREADS_VARIABLE, prepare_device
@@ -127,7 +128,7 @@ def load() -> EmbeddingRows:
     path = Path(os.environ.get("EIGENWERK_DATA_DIR", "")) / DATA
     if not path.is_file():
         sys.exit(f"{DATA} is needed: set EIGENWERK_DATA_DIR to the folder that holds it.")
-    return load_rows(parts_of(CheckedFile.of(path, ("sentence1", "sentence2", "score"))), spec())
+    return load_rows(parts_of(CheckedFile.of(path, named_columns(("sentence1", "sentence2", "score")))), spec())
 
 
 def minilm(scratch: Path) -> Path:

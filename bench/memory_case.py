@@ -19,6 +19,7 @@ import sklearn.svm
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
+from jobspecs.dialect import named_columns
 from jobspecs.events import ChildEvent
 from jobspecs.kinds.base import SpecBase
 from jobspecs.manifest import ModelOrigin
@@ -52,7 +53,9 @@ def main(case: dict[str, Any]) -> None:
 
 def _estimate(spec: SpecBase, data: Path, header: tuple[str, ...] | None, model: Path) -> dict[str, Any]:
     """In a list of its own so that the check's arrays are gone before memory is counted."""
-    report = check_data(spec, CheckedFile(data, detect_format(data.name, header), data.name), Reader.load(model))
+    report = check_data(
+        spec, CheckedFile(data, detect_format(data.name, named_columns(header)), data.name), Reader.load(model)
+    )
     facts = facts_of_report(report) if report is not None else None
     if report is None or facts is None or report.problems:
         raise SystemExit(f"the data can't be used: {report.problems if report else 'no check'}")
@@ -78,7 +81,7 @@ def _run(spec: SpecBase, data: Path, header: tuple[str, ...] | None, model: Path
         resume_from=None,
         emit=emit,
         stop_requested=lambda: False,
-        dataset_header=header,
+        dataset_dialect=named_columns(header),
         models=roles,
         origins={role: ModelOrigin(reference="bench/model@1", digest="0" * 64) for role in spec.model_references()},
     )

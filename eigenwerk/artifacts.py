@@ -37,11 +37,17 @@ class ArtifactCalls:
         *,
         name: str | None = None,
         columns: Sequence[str] | None = None,
+        delimiter: str | None = None,
+        quote: str | None = None,
+        encoding: str | None = None,
+        sheet: str | None = None,
         progress: Progress = ignore_progress,
     ) -> DatasetVersion:
         """Sends a CSV, TSV, JSONL, JSON (each also .gz or .xz) or Parquet file as the next version of `name`.
 
-        `columns` names those of a CSV or TSV file that has no header.
+        `columns` names those of a file that has no header. The rest tells how its text is read, where it should not be
+        recognised: `delimiter` (comma, semicolon, tab, pipe or a character), `quote` (", ' or none), `encoding`; and
+        `sheet`, the name of a workbook's sheet or its number. The version's `recognised` and `notices` tell how it was.
         The name is the file's, up to its first dot, when there is none; it may carry an owner: `owner/name`.
         Equal content gives its version again.
         """
@@ -50,7 +56,14 @@ class ArtifactCalls:
             self._transport.call(
                 "PUT",
                 path_of("datasets", name),
-                params=given(file_name=file.name, columns=None if columns is None else list(columns)),
+                params=given(
+                    file_name=file.name,
+                    columns=None if columns is None else list(columns),
+                    delimiter=delimiter,
+                    quote=quote,
+                    encoding=encoding,
+                    sheet=sheet,
+                ),
                 headers=upload_headers(file),
                 body=file_body(file, progress),
             )

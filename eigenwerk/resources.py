@@ -91,6 +91,10 @@ class DatasetVersion(Resource):
     sha256: str
     rows: int
     columns: list[str]
+    #: How the file is read, in a line. None: nothing had to be recognised.
+    recognised: str | None = None
+    #: What was taken for granted when it was pushed and may not be meant.
+    notices: list[str] = []
     created_at: datetime
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobspecs.dialect import Dialect, named_columns
 from jobspecs.estimate import Estimate
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import ManifestFile, ModelOrigin
@@ -26,8 +27,14 @@ class FrozenDataset(BaseModel):
     key: str
     bytes: int
     sha256: str
-    #: Names of the columns of a file that has no header of its own.
+    #: Names of the columns of a file that has no header of its own, for jobs from before `dialect` was kept.
     header: tuple[str, ...] | None = None
+    #: How the file is read: what was told and recognised when it was pushed.
+    dialect: Dialect | None = None
+
+    def how_to_read(self) -> Dialect | None:
+        """What is known of its text; the rest has to be recognised."""
+        return self.dialect or named_columns(self.header)
 
     @property
     def reference(self) -> str:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobspecs.dialect import Dialect
+
 #: Distinct values are counted exactly up to this many; beyond it `distinct_capped` is true and `values` is empty.
 DISTINCT_VALUES_MAX = 1000
 #: Fewest characters per token that texts show as a whole: it gives an upper bound of tokens, not their usual number.
@@ -41,6 +43,10 @@ class DatasetProfile(BaseModel):
 
     rows: int = Field(ge=0)
     columns: dict[str, ColumnProfile]
+    #: How the file was read, and is read ever after; None for formats that leave nothing to be recognised.
+    dialect: Dialect | None = None
+    #: What was taken for granted that may not be meant, in words for the one who pushed it.
+    notices: tuple[str, ...] = ()
 
 
 def tokens_at_most(longest_chars: int, max_length: int) -> int:

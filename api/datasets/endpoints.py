@@ -14,6 +14,7 @@ from api.authentication import TheUser, guarded_router, requires
 from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
+from api.datasets.telling import ToldDialect
 from api.foreign_files import is_large, table_limits, table_remedy, transferring
 from api.parts import ThePlatform
 from api.references.names import TheNamed
@@ -21,7 +22,6 @@ from api.references.uses import Deleted
 from api.stored_files import FILE_RESPONSES, FileWish, send_stored
 from api.streaming import received_body
 from jobspecs.references import Reference
-from storage.tabular.formats import COLUMNS_MAX
 
 router = guarded_router("datasets")
 
@@ -48,15 +48,13 @@ async def push_dataset(
     response: Response,
     named: TheNamed,
     file_name: Annotated[str, Query(min_length=1, description="its suffix tells the format: headlines.csv.gz")],
-    columns: Annotated[
-        list[str] | None, Query(max_length=COLUMNS_MAX, description="names for a CSV or TSV without a header")
-    ] = None,
+    told: ToldDialect,
 ) -> DatasetVersionDetail:
     """The body is the file: CSV, TSV, JSONL, JSON (each also .gz or .xz) or Parquet.
 
     Content that is there already gives its version with status 200. `X-Content-SHA256` is checked when given.
     """
-    file_name, table = service.checked_file_name(file_name, columns)
+    file_name, table = service.checked_file_name(file_name, told)
     maker = await run_in_threadpool(service.maker, platform, user, named)
     async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
         profile = await platform.readings.read(

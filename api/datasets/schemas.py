@@ -25,6 +25,10 @@ class DatasetVersion(BaseModel):
     sha256: str
     rows: int
     columns: list[str]
+    #: How the file is read, as a line for people; `profile.dialect` has its parts. None: nothing had to be recognised.
+    recognised: str | None = None
+    #: What was taken for granted when it was pushed and may not be meant.
+    notices: list[str] = []
     created_at: datetime
 
 
@@ -65,6 +69,7 @@ def detail_of(row: DatasetVersionRow) -> DatasetVersionDetail:
 
 def _fields(row: DatasetVersionRow) -> dict[str, Any]:
     owner, name = row.dataset.owner.name, row.dataset.name
+    dialect = row.how_to_read()
     return {
         "reference": f"{owner}/{name}@{row.version}",
         "owner": owner,
@@ -75,5 +80,7 @@ def _fields(row: DatasetVersionRow) -> dict[str, Any]:
         "sha256": row.sha256,
         "rows": row.rows,
         "columns": list(row.profile["columns"]),
+        "recognised": str(dialect) if dialect is not None else None,
+        "notices": list(row.profile.get("notices", ())),
         "created_at": row.created_at,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from api.parts import Parts
 from api.references.names import maker_of
 from api.streaming import Received
 from corpus.confinement.process import Limits
+from jobspecs.dialect import Dialect
 from jobspecs.manifest import ManifestFile
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
@@ -31,14 +32,15 @@ from jobspecs.rights import Principal, Reach
 from storage.objects import ObjectStore
 from storage.tables import DatasetVersionRow
 from storage.tabular import TableFormat, detect_format
+from storage.tabular.formats import WHOLE_KINDS
 
 log = logging.getLogger(__name__)
 
 _PREVIEW_ROWS = 10
 #: Bytes fetched for a preview: enough rows, whatever the size of the file.
 _PREVIEW_BYTES = 4 * 1024 * 1024
-#: Parquet has its index at the end, so a preview needs the whole file; larger ones have none.
-_PREVIEW_PARQUET_BYTES_MAX = 64 * 1024 * 1024
+#: Parquet and workbooks have their index at the end, so a preview needs the whole file; larger ones have none.
+_PREVIEW_WHOLE_BYTES_MAX = 64 * 1024 * 1024
 #: Seconds that the object store has to give these bytes out.
 PREVIEW_SECONDS_MAX = 30.0
 _FILE_NAME_CHARS_MAX = 255
@@ -46,7 +48,7 @@ _FILE_NAME_CHARS_MAX = 255
 _PUSH_SECONDS_MAX = 24 * 3600.0
 
 
-def checked_file_name(file_name: str, columns: Sequence[str] | None = None) -> tuple[str, TableFormat]:
+def checked_file_name(file_name: str, told: Dialect | None = None) -> tuple[str, TableFormat]:
     """The name and the format that it tells. Raises InvalidInput before a byte of the body is read."""
     if (
         len(file_name) > _FILE_NAME_CHARS_MAX
@@ -58,7 +60,7 @@ def checked_file_name(file_name: str, columns: Sequence[str] | None = None) -> t
             field="file_name", message=f"{file_name!r} is not a file name.", remedy="Give a name such as headlines.csv."
         )
         raise InvalidInput([problem])
-    return file_name, detect_format(file_name, columns)
+    return file_name, detect_format(file_name, told)
 
 
 def profiled(
@@ -90,8 +92,7 @@ def push(
 
     Pushed again, content heals a version whose stored object is missing or damaged. Raises TransferStopped.
     """
-    header = list(table.header) if table.header is not None else None
-    earlier = _same_content(parts, owner_id, name, file_name, header, received)
+    earlier = _same_content(parts, owner_id, name, file_name, profile, received)
     if earlier is not None:
         _heal(parts, earlier, received, should_stop)
         return detail_of(earlier), False
@@ -115,7 +116,6 @@ def push(
                 bytes_total=received.bytes,
                 sha256=received.sha256,
                 profile=profile,
-                header=header,
             )
             created = row.id == version_id
             if not created:
@@ -143,11 +143,11 @@ def _heal(parts: Parts, row: DatasetVersionRow, received: Received, should_stop:
 
 
 def _same_content(
-    parts: Parts, owner_id: UUID, name: str, file_name: str, header: list[str] | None, received: Received
+    parts: Parts, owner_id: UUID, name: str, file_name: str, profile: DatasetProfile, received: Received
 ) -> DatasetVersionRow | None:
     with parts.database.unit_of_work() as work:
         for row in work.datasets.list_versions(Reach.of(owner_id), Reference(name=name)):
-            if (row.sha256, row.file_name, row.header) == (received.sha256, file_name, header):
+            if row.holds(received.sha256, file_name, profile.dialect):
                 return row
     return None
 
@@ -189,7 +189,7 @@ class Beginning:
 
     @property
     def format(self) -> TableFormat:
-        return detect_format(self.row.file_name, self.row.header)
+        return detect_format(self.row.file_name, self.row.how_to_read())
 
     @property
     def limits(self) -> Limits:
@@ -219,10 +219,12 @@ def fetch_beginning(
 ) -> Beginning:
     """Fetches it into `folder`, before there is a place to read it. Raises ApiError(404), (422) for large Parquet."""
     row = find_version(parts, user, reference)
-    table = detect_format(row.file_name, row.header)
-    wanted = row.bytes if table.kind == "parquet" else min(row.bytes, _PREVIEW_BYTES)
-    if table.kind == "parquet" and row.bytes > _PREVIEW_PARQUET_BYTES_MAX:
-        raise ApiError(422, "Parquet files of this size have no preview; their profile has columns and values.")
+    table = detect_format(row.file_name, row.how_to_read())
+    wanted = row.bytes if table.kind in WHOLE_KINDS else min(row.bytes, _PREVIEW_BYTES)
+    if table.kind in WHOLE_KINDS and row.bytes > _PREVIEW_WHOLE_BYTES_MAX:
+        raise ApiError(
+            422, "Parquet files and workbooks of this size have no preview; their profile has columns and values."
+        )
     path = folder / "beginning"
     with path.open("wb") as file, objects.open_range(row.key, 0, wanted) as chunks:
         for chunk in chunks:

@@ -150,7 +150,7 @@ def _fetched(objects: ObjectStore, dataset: FrozenDataset, place: Path, should_s
     objects.download_file(
         dataset.key, folder / name, sha256=dataset.sha256, bytes_total=dataset.bytes, should_stop=should_stop
     )
-    return CheckedFile(folder / name, detect_format(name, dataset.header), dataset.file_name)
+    return CheckedFile(folder / name, detect_format(name, dataset.how_to_read()), dataset.file_name)
 
 
 def _overdue_after(seconds: float) -> Callable[[], bool]:

@@ -79,6 +79,7 @@ def freeze_dataset(work: UnitOfWork, user: Principal, reference: Reference, fiel
         bytes=row.bytes,
         sha256=row.sha256,
         header=tuple(row.header) if row.header is not None else None,
+        dialect=row.how_to_read(),
     )
     return PinnedDataset(frozen, DatasetProfile.model_validate(row.profile))
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from corpus.checks.findings import Findings
 from corpus.checks.remarks import Remark
 from corpus.splits import SplitRows
+from jobspecs.dialect import Dialect
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import TableFormat, detect_format, read_rows
 
@@ -23,9 +24,9 @@ class CheckedFile:
     name: str
 
     @classmethod
-    def of(cls, path: Path, header: Sequence[str] | None = None) -> CheckedFile:
-        """A local file under its own name. `header` names its columns where it doesn't. Raises InvalidInput."""
-        return cls(path, detect_format(path.name, header), path.name)
+    def of(cls, path: Path, dialect: Dialect | None = None) -> CheckedFile:
+        """A local file under its own name. `dialect` tells how it is read. Raises InvalidInput."""
+        return cls(path, detect_format(path.name, dialect), path.name)
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,20 @@ def push(
     columns: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Names of the columns of a CSV or TSV without a header.")
     ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="What separates fields: comma, semicolon, tab, pipe or a character.")
+    ] = None,
+    quote: Annotated[
+        str | None, typer.Option(metavar="none|\"|'", help="What quotes fields; none where quotes are text.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="How the text is encoded: utf-8, cp1252, utf-16 and so on.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a file as the next version of a data set. It is checked before anything is stored.
+
+    What is not told of a text table is recognised, and said.
 
     Example: eigenwerk datasets push newsticker.csv.gz --name newsticker
     """
@@ -61,11 +72,17 @@ def push(
         raise EigenwerkError(f"{file} is no file. Name a CSV, TSV, JSONL, JSON or Parquet file.")
     with platform() as client, transfer(file.name, file.stat().st_size) as progress:
         names = None if columns is None else [column.strip() for column in columns.split(",")]
-        version = client.push_dataset(file, name=name, columns=names, progress=progress)
+        version = client.push_dataset(
+            file, name=name, columns=names, delimiter=delimiter, quote=quote, encoding=encoding, progress=progress
+        )
     if as_json:
         say_json(version)
     else:
         say(f"{version.name}@{version.version}  {version.rows:,} rows  columns: {', '.join(version.columns)}")
+        if version.recognised:
+            say(f"recognised: {version.recognised}")
+        for notice in version.notices:
+            say(f"notice: {notice}")
 
 
 @commands.command("list")

@@ -9,12 +9,18 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobspecs.dialect import Dialect
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import Reference
 from jobspecs.rights import Reach
 from storage.repositories.owners import named, within
 from storage.tables import DatasetRow, DatasetVersionRow
+
+
+def _given_names(dialect: Dialect | None) -> list[str] | None:
+    """Names of columns that the file itself does not have: for code from before dialects were kept."""
+    return None if dialect is None or dialect.has_header or dialect.columns is None else list(dialect.columns)
 
 
 class DatasetRepository:
@@ -34,21 +40,18 @@ class DatasetRepository:
         bytes_total: int,
         sha256: str,
         profile: DatasetProfile,
-        header: Sequence[str] | None = None,
     ) -> DatasetVersionRow:
-        """Adds the next version; equal content gives the version that already has it (`key` is then not used)."""
+        """Adds the next version; equal content, read alike, gives the version that has it (`key` is not used)."""
         dataset = self._locked(owner_id, name)
-        columns = list(header) if header is not None else None
         same = [
             row
             for row in self._session.scalars(
                 select(DatasetVersionRow).where(
                     DatasetVersionRow.dataset_id == dataset.id,
                     DatasetVersionRow.sha256 == sha256,
-                    DatasetVersionRow.file_name == file_name,
                 )
             )
-            if row.header == columns
+            if row.holds(sha256, file_name, profile.dialect)
         ]
         if same:
             return same[0]
@@ -60,7 +63,7 @@ class DatasetRepository:
             sha256=sha256,
             rows=profile.rows,
             profile=profile.model_dump(mode="json"),
-            header=columns,
+            header=_given_names(profile.dialect),
         )
         return self._append(dataset, row)
 

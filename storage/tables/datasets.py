@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from jobspecs.dialect import Dialect, named_columns
 from storage.tables.base import Base, CreatedAt, UuidKey
 from storage.tables.owners import OwnerRow
 
@@ -40,7 +41,7 @@ class DatasetVersionRow(Base):
     rows: Mapped[int] = mapped_column(BigInteger)
     #: A `jobspecs.profile.DatasetProfile`. JSON, not JSONB, which would forget the order of the columns.
     profile: Mapped[dict[str, Any]] = mapped_column(JSON)
-    #: Names of the columns of a file that has no header of its own.
+    #: Names of the columns of a file that has no header of its own. Read for versions whose profile has no dialect.
     header: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     #: The job that made it, and the fence of the attempt; null for what was pushed.
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"), unique=True)
@@ -50,3 +51,12 @@ class DatasetVersionRow(Base):
     created_at: Mapped[CreatedAt]
 
     dataset: Mapped[DatasetRow] = relationship(lazy="joined", innerjoin=True)
+
+    def how_to_read(self) -> Dialect | None:
+        """What is known of the file's text. Versions from before it was kept leave the rest to be recognised."""
+        kept = self.profile.get("dialect")
+        return Dialect.model_validate(kept) if kept is not None else named_columns(self.header)
+
+    def holds(self, sha256: str, file_name: str, dialect: Dialect | None) -> bool:
+        """Whether this is a version of the same content, read in the same way."""
+        return (self.sha256, self.file_name, self.how_to_read()) == (sha256, file_name, dialect)

@@ -1,40 +1,41 @@
-"""Rows of a CSV file: strict, with a header, in the file or given with it."""
+"""Rows of a text table whose dialect is known: strict, with a header, in the file or given with it."""
 
 from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
+from jobspecs.dialect import Dialect
 from storage.tabular.formats import FIELD_CHARS_MAX, checked_columns, refusal
 from storage.tabular.lines import BadLine, Line
-
-#: Tried in this order; the first wins if several fit.
-DELIMITERS = (",", ";", "\t")
-#: The delimiter is judged by this many lines.
-SNIFF_LINES = 50
-#: And by this many characters at most: each delimiter splits them all.
-SNIFF_CHARS = 1024 * 1024
-_QUOTES = 'Put fields that hold the delimiter or a line end in double quotes, and write a quote inside as "".'
 
 # The csv module has one limit per process; its default, 131,072 characters, is less than a long document.
 csv.field_size_limit(FIELD_CHARS_MAX)
 
 Record = list[str]
+#: What the csv module says, and what it means. It never says where in the row.
+_CSV_ERRORS = {
+    "field larger than field limit": f"a field is longer than {FIELD_CHARS_MAX:,} characters",
+    "new-line character seen": "a carriage return (CR) stands outside quotes",
+    "unexpected end of data": "a quote that opens a field is never closed",
+    "expected after": "something follows the quote that closes a field",
+    "line contains NUL": "it holds a NUL character",
+}
 
 
-def csv_rows(
-    lines: Iterator[Line], file: str, delimiter: str | None, given: Sequence[str] | None = None
-) -> Iterator[dict[str, str]]:
-    """Yields each data row as {column: text}. Raises InvalidInput: header, ragged or blank row, quotes, UTF-8.
+def csv_rows(lines: Iterator[Line], file: str, dialect: Dialect) -> Iterator[dict[str, str]]:
+    """Yields each data row as {column: text}. Raises InvalidInput: header, ragged or blank row, quotes, encoding.
 
-    `given` are the names of the columns of a file whose first line is already a row.
+    The dialect is whole: `recognised` makes it so.
     """
-    if delimiter is None:
-        delimiter, lines = _sniffed(lines)
-    records = _records(lines, file, delimiter, first_row=0 if given is None else 1)
-    header = _checked_header(next(records, None) if given is None else list(given), file)
-    known = "the header has" if given is None else "the names given are"
+    records = _records(lines, file, dialect)
+    if dialect.has_header:
+        next(records, None)
+    if not dialect.columns:
+        raise refusal("there is no header.", file, "Put the names of the columns in the first line.")
+    header = checked_columns(dialect.columns, file)
+    known = "the header has" if dialect.has_header else "the names given are"
     blank: int | None = None
     for row, record in enumerate(records, start=1):
         if not record:
@@ -43,25 +44,51 @@ def csv_rows(
         if blank is not None:
             # Blank lines at the end are harmless; one between rows may be a row whose only field got lost.
             raise refusal("the row is blank.", file, 'Remove the line, or write an empty field as "".', blank)
-        if row == 1 and record == header and given is not None:
+        if row == 1 and not dialect.has_header and record == header:
             remedy = "Leave the names of the columns out when the file has them."
             raise refusal("the first line holds the names of the columns.", file, remedy, row)
         if len(record) != len(header):
-            message = f"the row has {len(record)} fields, {known} {len(header)}."
-            raise refusal(message, file, _QUOTES, row)
+            message = f"the row has {len(record)} fields, {known} {len(header)}"
+            raise refusal(f"{message} (read as {dialect}).", file, _remedy(dialect), row)
         yield dict(zip(header, record, strict=True))
 
 
-def _records(lines: Iterator[Line], file: str, delimiter: str, first_row: int) -> Iterator[Record]:
-    """The csv module's records; a header is number 0. Errors get the row and the physical line it starts on."""
-    reader = csv.reader((line.text for line in lines), delimiter=delimiter, strict=True)
-    for row in itertools.count(first_row):
-        first_line = reader.line_num + 1
+def split_records(lines: Iterable[str], dialect: Dialect, *, strict: bool = True) -> Iterator[Record]:
+    """The fields of each record, none for a blank line. Raises csv.Error."""
+    delimiter = dialect.delimiter or ","
+    if dialect.quote != "none":
+        return csv.reader(lines, delimiter=delimiter, quotechar=dialect.quote or '"', strict=strict)
+    return (_unquoted(line, delimiter) for line in lines)
+
+
+def _unquoted(line: str, delimiter: str) -> Record:
+    text = line.removesuffix("\n").removesuffix("\r")
+    fields = text.split(delimiter) if text else []
+    if len(line) > FIELD_CHARS_MAX and max(map(len, fields)) > FIELD_CHARS_MAX:
+        raise csv.Error("field larger than field limit")
+    return fields
+
+
+def _records(lines: Iterator[Line], file: str, dialect: Dialect) -> Iterator[Record]:
+    """The records; a header is number 0. Errors get the row and the physical line it starts on."""
+    line_number = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal line_number
+        for line in lines:
+            line_number = line.number
+            if line_number > dialect.skip_lines:
+                yield line.text
+
+    records = split_records(texts(), dialect)
+    for row in itertools.count(0 if dialect.has_header else 1):
+        first_line = max(line_number, dialect.skip_lines) + 1
         try:
-            record = next(reader, None)
+            record = next(records, None)
         except csv.Error as error:
-            message = f"the row that starts on line {first_line} can't be read: {error}."
-            raise refusal(message, file, _QUOTES, row or None) from error
+            why = next((ours for theirs, ours in _CSV_ERRORS.items() if theirs in str(error)), "its fields are unclear")
+            message = f"the row that starts on line {first_line} can't be read: {why} (read as {dialect})."
+            raise refusal(message, file, _remedy(dialect), row or None) from error
         except BadLine as error:
             raise refusal(error.message, file, error.remedy, row or None) from error
         if record is None:
@@ -69,49 +96,12 @@ def _records(lines: Iterator[Line], file: str, delimiter: str, first_row: int) -
         yield record
 
 
-def _checked_header(header: Record | None, file: str) -> Record:
-    if not header or not any(name.strip() for name in header):
-        raise refusal("there is no header.", file, "Put the names of the columns in the first line.")
-    return checked_columns(header, file)
-
-
-def _sniffed(lines: Iterator[Line]) -> tuple[str, Iterator[Line]]:
-    """The delimiter that fits the first records best, and all the lines again from the first."""
-    sample: list[Line] = []
-    bad: list[BadLine] = []
-    chars = 0
-    try:
-        for line in itertools.islice(lines, SNIFF_LINES):
-            sample.append(line)
-            chars += len(line.text)
-            if chars > SNIFF_CHARS:
-                break
-    except BadLine as error:
-        bad.append(error)
-
-    def again() -> Iterator[Line]:
-        yield from sample
-        # The reader of rows meets the bad line in its place and tells the row.
-        if bad:
-            raise bad[0]
-        yield from lines
-
-    cut = len(sample) == SNIFF_LINES or chars > SNIFF_CHARS
-    return max(DELIMITERS, key=lambda delimiter: _fit(sample, delimiter, cut)), again()
-
-
-def _fit(sample: list[Line], delimiter: str, cut: bool) -> tuple[bool, int]:
-    """How well a delimiter explains the sample: first that all records have equally many fields, then how many.
-
-    One field each explains nothing: any unused character does that, also for a ragged table.
-    """
-    try:
-        records = list(csv.reader((line.text for line in sample), delimiter=delimiter))
-    except csv.Error:
-        return False, 0
-    if cut and len(records) > 1:
-        # The sample may end within a quoted field.
-        records = records[:-1]
-    widths = [len(record) for record in records if record]
-    columns = widths[0] if widths else 0
-    return columns > 1 and len(set(widths)) == 1, columns
+def _remedy(dialect: Dialect) -> str:
+    if dialect.quote == "none":
+        return (
+            "Say how the file is written if that is wrong: --delimiter, --quote. Without quotes no field holds either."
+        )
+    return (
+        "Say how the file is written if that is wrong: --delimiter, --quote (none where quotes are text). Else put "
+        f"fields that hold the delimiter or a line end in {dialect.quote} and write a quote inside twice."
+    )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from jobspecs.dialect import Dialect
 from jobspecs.problems import InvalidInput, Problem
 
 #: Longest physical line of a text file and longest row of JSONL, in bytes.
@@ -29,37 +30,59 @@ _SUFFIXES: dict[str, Kind] = {
     ".json": "json",
     ".parquet": "parquet",
 }
+#: What may be told of which kinds.
+_TOLD: dict[str, tuple[Kind, ...]] = {
+    "columns": ("csv",),
+    "delimiter": ("csv",),
+    "quote": ("csv",),
+    "encoding": ("csv",),
+    "sheet": (),
+}
+#: Kinds with an index at the end of the file, so that its beginning alone can't be read. They compress themselves.
+WHOLE_KINDS: tuple[Kind, ...] = ("parquet",)
 _COMPRESSIONS: tuple[Compression, ...] = ("gz", "xz")
+
+
+#: Nothing is told.
+OPEN = Dialect()
 
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a file is to be read. `delimiter` of a CSV is found out from its first lines unless given."""
+    """How a file is to be read. What its dialect leaves open is recognised from the file."""
 
     kind: Kind
     compression: Compression | None = None
-    delimiter: str | None = None
-    #: Names of the columns of a CSV whose first line is already data.
-    header: tuple[str, ...] | None = None
+    dialect: Dialect = OPEN
 
 
-def detect_format(filename: str, header: Sequence[str] | None = None) -> TableFormat:
+def detect_format(filename: str, told: Dialect | None = None) -> TableFormat:
     """The format that the name's ending says. Raises InvalidInput for any other ending.
 
-    `header` names the columns of a CSV that has no header of its own; other formats name theirs themselves.
+    `told` is what is known of the file's text; what a format does not have is refused with its name as the field.
     """
     stem = filename.lower()
     compression = next((ending for ending in _COMPRESSIONS if stem.endswith(f".{ending}")), None)
     stem = stem.removesuffix(f".{compression}")
     for suffix, kind in _SUFFIXES.items():
-        if stem.endswith(suffix) and not (compression and kind == "parquet"):
-            if header is not None and kind != "csv":
-                remedy = "Give names of columns for CSV and TSV only."
-                raise refusal("this format names its columns itself.", filename, remedy, field="columns")
-            delimiter = "\t" if suffix == ".tsv" else None
-            return TableFormat(kind, compression, delimiter, None if header is None else tuple(header))
+        if stem.endswith(suffix) and not (compression and kind in WHOLE_KINDS):
+            dialect = told or OPEN
+            _check_told(kind, dialect, filename)
+            if suffix == ".tsv" and dialect.delimiter is None:
+                dialect = dialect.model_copy(update={"delimiter": "\t"})
+            return TableFormat(kind, compression, dialect)
     remedy = "Use .csv, .tsv, .jsonl, .json (each also with .gz or .xz) or .parquet."
     raise refusal("the ending of the file name doesn't tell a table format.", filename, remedy)
+
+
+def _check_told(kind: Kind, told: Dialect, file: str) -> None:
+    for field in ("columns", "delimiter", "quote", "encoding", "sheet"):
+        if getattr(told, field) is not None and kind not in _TOLD[field]:
+            if field == "columns":
+                message, remedy = "this format names its columns itself.", "Give names of columns for CSV and TSV only."
+            else:
+                message, remedy = f"this format has no {field}.", f"Leave {field} out for it."
+            raise refusal(message, file, remedy, field=field)
 
 
 def checked_columns(names: Sequence[str], file: str) -> list[str]:

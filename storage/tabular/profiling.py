@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from jobspecs.profile import DISTINCT_VALUES_MAX, ColumnProfile, DatasetProfile
-from storage.tabular.formats import COLUMN_NAME_CHARS_MAX, COLUMNS_MAX, TABLE_BYTES_MAX, TableFormat, refusal
+from storage.tabular.formats import COLUMN_NAME_CHARS_MAX, COLUMNS_MAX, OPEN, TABLE_BYTES_MAX, TableFormat, refusal
 from storage.tabular.reading import read_rows
+from storage.tabular.recognition import recognised
 
 #: A column's distinct values are kept while they have at most this many characters in all: labels do, texts don't.
 KEPT_CHARS_MAX = 256 * 1024
@@ -27,6 +28,7 @@ def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: in
 
     The values of a CSV column count as numbers or booleans if all of them look so.
     """
+    fmt, notices = recognised(path, fmt, file_name, max_bytes)
     columns: dict[str, _Column] = {}
     row = 0
     for row, values in enumerate(read_rows(path, fmt, file_name=file_name, max_bytes=max_bytes), start=1):
@@ -38,7 +40,12 @@ def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: in
     if row == 0:
         raise refusal("the table has no rows.", file_name, "Send a file with at least one row of data.")
     as_text = fmt.kind == "csv"
-    return DatasetProfile(rows=row, columns={name: column.profile(row, as_text) for name, column in columns.items()})
+    return DatasetProfile(
+        rows=row,
+        columns={name: column.profile(row, as_text) for name, column in columns.items()},
+        dialect=fmt.dialect if fmt.dialect != OPEN else None,
+        notices=tuple(notices),
+    )
 
 
 def _new_column(name: str, row: int, count: int, file: str) -> _Column:

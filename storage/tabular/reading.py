@@ -14,6 +14,7 @@ from storage.tabular.json_array import array_rows
 from storage.tabular.json_rows import json_rows
 from storage.tabular.lines import read_lines
 from storage.tabular.parquet_rows import parquet_columns, parquet_rows
+from storage.tabular.recognition import recognised
 
 
 def read_rows(
@@ -37,8 +38,16 @@ def read_rows(
     elif fmt.kind == "json":
         rows = array_rows(path, file, compression=fmt.compression, max_bytes=max_bytes)
     else:
-        lines = read_lines(path, file, compression=fmt.compression, max_bytes=max_bytes)
-        rows = csv_rows(lines, file, fmt.delimiter, fmt.header) if fmt.kind == "csv" else json_rows(lines, file)
+        fmt, _ = recognised(path, fmt, file, max_bytes)
+        lines = read_lines(
+            path,
+            file,
+            compression=fmt.compression,
+            max_bytes=max_bytes,
+            encoding=fmt.dialect.encoding or "utf-8",
+            line_end=fmt.dialect.line_end or "LF",
+        )
+        rows = csv_rows(lines, file, fmt.dialect) if fmt.kind == "csv" else json_rows(lines, file)
     if columns is None:
         yield from rows
         return
@@ -74,8 +83,13 @@ def first_rows(path: Path, fmt: TableFormat, file_name: str, count: int, cut: bo
     return found
 
 
+def _spelled(name: str) -> str:
+    """In quotes where it begins or ends with a space, which nobody would see."""
+    return name if name == name.strip() else repr(name)
+
+
 def _check_columns(wanted: Sequence[str], present: Sequence[str] | dict[str, Any], file: str) -> None:
     for name in wanted:
         if name not in present:
-            message = f"there is no column {name!r}; the columns are {', '.join(present)}."
+            message = f"there is no column {name!r}; the columns are {', '.join(map(_spelled, present))}."
             raise refusal(message, file, "Use one of these names.", field=name)

@@ -85,7 +85,7 @@ def test_other_formats_are_read_and_previewed(api: Api, file_name: str, content:
 @pytest.mark.parametrize(
     ("content", "row", "words"),
     [
-        (b"headline,quality\ngood one,good\nb\xe4d,bad\n", 2, "not UTF-8"),
+        (b"headline,quality\ng\xc3\xb6\xc3\xb6d one,good\nb\xe4d,bad\n", 2, "not UTF-8"),
         (b"headline,quality\na,good\nb,bad,extra\n", 2, "has 3 fields"),
         (b"headline,quality\n", None, "no rows"),
         (b"", None, ""),
@@ -269,3 +269,32 @@ def test_pushing_again_heals_a_data_set_whose_object_is_missing_or_damaged(api: 
             store.put_bytes(row.key, content)
         assert push(api.client, HEADLINES.encode()).status_code == 200
         assert store.get_bytes(row.key) == HEADLINES.encode()
+
+
+def test_a_table_as_excel_writes_it_is_taken_and_read_alike_ever_after(api: Api) -> None:
+    content = "Text;Klasse\r\n" + "".join(f"Der Akku hält {n}; oder nicht\r\n" for n in range(4))
+    url = "/v1/datasets/excel"
+    answer = api.client.put(url, params={"file_name": "excel.csv"}, content=content.encode("cp1252"))
+    version = answer.json()
+    assert (answer.status_code, version["columns"]) == (201, ["Text", "Klasse"])
+    assert version["recognised"] == 'semicolon, quotes ", cp1252, CRLF'
+    assert "cp1252" in version["notices"][0]
+    assert version["profile"]["dialect"]["encoding"] == "cp1252"
+    assert api.client.get(f"{url}/versions/1/preview").json()["rows"][0]["Text"] == "Der Akku hält 0"
+    # The same bytes read in another way are another version; read in the same way they are there already.
+    told = {"file_name": "excel.csv", "encoding": "latin-1", "quote": "none"}
+    again = [api.client.put(url, params=told, content=content.encode("cp1252")) for _ in range(2)]
+    assert [(each.status_code, each.json()["version"]) for each in again] == [(201, 2), (200, 2)]
+
+
+@pytest.mark.parametrize(
+    ("told", "field"),
+    [({"delimiter": "||"}, "delimiter"), ({"encoding": "rot13"}, "encoding"), ({"sheet": "1"}, "sheet")],
+)
+def test_what_is_told_and_makes_no_sense_is_refused(api: Api, told: dict[str, str], field: str) -> None:
+    answer = api.client.put(
+        "/v1/datasets/headlines", params={"file_name": "headlines.csv", **told}, content=HEADLINES.encode()
+    )
+    assert answer.status_code == 422
+    assert field in answer.text
+    assert api.client.get("/v1/datasets/headlines").status_code == 404

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from tests.client.conftest import Outcome
+from tests.client.documents import dataset
 from tests.client.stub import StubPlatform
 
 Run = Callable[..., Outcome]
@@ -116,6 +117,20 @@ def test_names_of_columns_go_with_the_file(platform: StubPlatform, run: Run, tmp
     run("datasets", "push", str(tmp_path / "pairs.csv"), "--columns", "sentence1, sentence2,score")
     [request] = platform.requests
     assert parse_qs(request.query)["columns"] == ["sentence1", "sentence2", "score"]
+
+
+def test_how_a_table_is_written_goes_with_it_and_what_was_recognised_is_said(
+    platform: StubPlatform, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "pairs.csv").write_text("a;b\n")
+    version = {"recognised": 'semicolon, quotes ", cp1252, CRLF', "notices": ["The file is not UTF-8."]}
+    platform.answers["PUT /v1/datasets/pairs"] = (201, dataset(**version))
+    told = ["--delimiter", "semicolon", "--quote", "none", "--encoding", "cp1252"]
+    result = run("datasets", "push", str(tmp_path / "pairs.csv"), *told)
+    query = parse_qs(platform.requests[-1].query)
+    assert (query["delimiter"], query["quote"], query["encoding"]) == (["semicolon"], ["none"], ["cp1252"])
+    assert 'recognised: semicolon, quotes ", cp1252, CRLF' in result.out
+    assert "notice: The file is not UTF-8." in result.out
 
 
 def test_a_problem_that_repeats_is_said_once_with_rows(platform: StubPlatform, run: Run) -> None:

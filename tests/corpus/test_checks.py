@@ -15,6 +15,7 @@ from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
 from jobspecs.data_report import REFUSED_ROWS_SHOWN, DataReport
+from jobspecs.dialect import named_columns
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.score_pairs import ScorePairs
@@ -46,7 +47,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
 
 def check(spec: SpecBase, path: Path, reader: Reader, header: Sequence[str] | None = None, **rest: Any) -> DataReport:
-    report = check_data(spec, CheckedFile(path, detect_format(path.name, header), path.name), reader, **rest)
+    report = check_data(
+        spec, CheckedFile(path, detect_format(path.name, named_columns(header)), path.name), reader, **rest
+    )
     assert report is not None
     return report
 

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobspecs.dialect import Dialect, named_columns
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import TableFormat, detect_format, profile_table, read_rows
 
@@ -66,7 +67,7 @@ def test_any_table_that_the_csv_module_writes_is_read_back_the_same(
         path = written(Path(folder) / "table", gzip.compress(content) if gzipped else content)
         # One column is ambiguous without its delimiter: the writer leaves the other delimiters in texts unquoted.
         told = delimiter if len(header) == 1 else None
-        read = list(read_rows(path, TableFormat("csv", "gz" if gzipped else None, told)))
+        read = list(read_rows(path, TableFormat("csv", "gz" if gzipped else None, Dialect(delimiter=told, quote='"'))))
     assert read == [dict(zip(header, row, strict=True)) for row in rows]
 
 
@@ -143,7 +144,7 @@ def test_xz_files_one_behind_the_other_are_read_and_damaged_ones_refused(tmp_pat
 
 def test_a_csv_without_a_header_is_read_with_the_names_that_are_given(tmp_path: Path) -> None:
     path = written(tmp_path / "t.csv", "A plane takes off.,A plane is taking off.,5.0\na,b,0.5\n")
-    fmt = detect_format(path.name, ["sentence1", "sentence2", "score"])
+    fmt = detect_format(path.name, named_columns(["sentence1", "sentence2", "score"]))
     assert list(read_rows(path, fmt, ["score", "sentence1"])) == [
         {"score": "5.0", "sentence1": "A plane takes off."},
         {"score": "0.5", "sentence1": "a"},
@@ -165,7 +166,7 @@ def test_names_that_do_not_fit_the_file_are_refused(
 ) -> None:
     path = written(tmp_path / "t.csv", content)
     with pytest.raises(InvalidInput) as refused:
-        list(read_rows(path, detect_format(path.name, header)))
+        list(read_rows(path, detect_format(path.name, named_columns(header))))
     assert message in str(refused.value)
     assert refused.value.problems[0].row == row
 
@@ -183,7 +184,7 @@ def test_parquet_is_read_back_the_same(tmp_path: Path) -> None:
     [
         ("a.csv", TableFormat("csv")),
         ("A.CSV.GZ", TableFormat("csv", compression="gz")),
-        ("a.tsv", TableFormat("csv", delimiter="\t")),
+        ("a.tsv", TableFormat("csv", dialect=Dialect(delimiter="\t"))),
         ("a.b.jsonl.gz", TableFormat("jsonl", compression="gz")),
         ("a.json.xz", TableFormat("json", compression="xz")),
         ("a.parquet", TableFormat("parquet")),
@@ -218,19 +219,23 @@ def test_the_delimiter_is_found_out(tmp_path: Path, content: str) -> None:
     ("content", "row", "message"),
     [
         (b"", None, "no header"),
-        (b"\n1,2\n", None, "no header"),
-        (b"text,,label\n1,2,3\n", None, "column 2 has no name"),
+        (b"\n\n", None, "no header"),
+        (b",,\n1,2,3\n", None, "no header"),
         (b"text,label,text\n1,2,3\n", None, "'text' appears twice"),
         (b"text,label\na,b\nc\n", 2, "1 fields, the header has 2"),
         (b'text,label\n"a\nb",c\nd,e,f\n', 2, "3 fields, the header has 2"),
         (b"text,label\na,b\n\nc,d\n", 2, "blank"),
-        (b"text,label\na,b\nc,\xe4\n", 2, "line 3 is not UTF-8: byte 3 is 0xe4"),
-        (b"te\xfft,label\na,b\n", None, "line 1 is not UTF-8"),
+        (b"text,label\na,\xc3\xbc\nc,\xe4\n", 2, "line 3 is not UTF-8: byte 3 is 0xe4"),
+        (b"te\xfft,label\na,\xc3\xbc\n", None, "line 1 is not UTF-8"),
         (b"text,label\na,b\0\n", 1, "NUL byte at byte 4"),
-        ("text,label\na,b\n".encode("utf-16"), None, "NUL byte"),
-        (b'text,label\na,b\n"c,d\ne,f\n', 2, "starts on line 3 can't be read: unexpected end of data"),
+        ("text,label\na,b\n".encode("utf-16-le"), None, "NUL byte"),
+        (
+            b'text,label\na,b\n"c,d\ne,f\n',
+            2,
+            "starts on line 3 can't be read: a quote that opens a field is never closed",
+        ),
         (b'text,label\na,"b"x\n', 1, "starts on line 2"),
-        (b"text,label\n" + b"a" * (MIB + 1) + b",b\n", 1, "field larger than field limit"),
+        (b"text,label\n" + b"a" * (MIB + 1) + b",b\n", 1, "a field is longer than 1,048,576 characters"),
         (b"text,label\n" + b"a" * (16 * MIB + 1), 1, "longer than 16 MiB"),
     ],
 )

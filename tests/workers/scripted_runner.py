@@ -31,9 +31,9 @@ def run(context: RunContext) -> Manifest:
         _steps(context, start)
     (context.output_dir / "model.safetensors").write_bytes(context.data.read_bytes())
     if context.held_out_path is not None:
-        (context.output_dir / "held_out.json").write_text(
-            json.dumps([context.held_out_path.read_text("utf-8"), context.held_out_header]), encoding="utf-8"
-        )
+        columns = context.held_out_dialect and context.held_out_dialect.columns
+        held_out = json.dumps([context.held_out_path.read_text("utf-8"), columns])
+        (context.output_dir / "held_out.json").write_text(held_out, encoding="utf-8")
     (context.output_dir / "started_at.json").write_text(str(start), encoding="ascii")
     manifest = Manifest(artifact="model", task="text-classification", files=describe_files(context.output_dir))
     write_manifest(context.output_dir, manifest)

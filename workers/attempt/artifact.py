@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
+from jobspecs.dialect import WRITTEN_CSV
 from jobspecs.lifecycle import JobState
 from jobspecs.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from jobspecs.profile import DatasetProfile
@@ -39,7 +40,9 @@ class Artifact:
         if manifest.artifact != "dataset":
             return cls(job_id, fence, root, manifest)
         (file,) = manifest.files
-        profile = profile_table(root / file.path, detect_format(file.path), file.path)
+        fmt = detect_format(file.path)
+        fmt = replace(fmt, dialect=WRITTEN_CSV) if fmt.kind == "csv" else fmt
+        profile = profile_table(root / file.path, fmt, file.path)
         return cls(job_id, fence, root, manifest, profile)
 
     @property

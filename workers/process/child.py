@@ -161,9 +161,9 @@ def _context(
     return RunContext(
         spec=spec,
         dataset_path=task.dataset_path,
-        dataset_header=task.dataset_header,
+        dataset_dialect=task.dataset_dialect,
         held_out_path=task.held_out_path,
-        held_out_header=task.held_out_header,
+        held_out_dialect=task.held_out_dialect,
         model_dir=task.model_dir,
         models=task.models,
         origins=task.origins,

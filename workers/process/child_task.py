@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobspecs.dialect import Dialect
 from jobspecs.estimate import Estimate
 from jobspecs.manifest import ModelOrigin
 
@@ -25,11 +26,11 @@ class ChildTask(BaseModel):
     work_dir: Path
     #: None: the kind reads no data set.
     dataset_path: Path | None
-    #: Names of the columns, for a file without a header of its own.
-    dataset_header: tuple[str, ...] | None = None
-    #: The data set whose rows judge, where it is one of its own, and the names of its columns likewise.
+    #: How its file is read; None leaves it to be recognised.
+    dataset_dialect: Dialect | None = None
+    #: The data set whose rows judge, where it is one of its own, and how it is read.
     held_out_path: Path | None = None
-    held_out_header: tuple[str, ...] | None = None
+    held_out_dialect: Dialect | None = None
     #: None: the kind starts from no model.
     model_dir: Path | None
     #: Models in other roles, and the bases of adapters: role -> folder.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from jobspecs.dialect import Dialect
 from jobspecs.events import ChildEvent
 from jobspecs.kinds.base import SpecBase
 from jobspecs.lifecycle import Reason
@@ -62,11 +63,11 @@ class RunContext:
     emit: Callable[[ChildEvent], None]
     #: True once the run should write a checkpoint and raise RunStopped. Ask at every step.
     stop_requested: Callable[[], bool]
-    #: Names of the columns, for a data set file that has no header of its own.
-    dataset_header: tuple[str, ...] | None = None
-    #: The file of the data set whose rows judge, where it is one of its own, and its columns likewise.
+    #: How the data set's file is read; None leaves it to be recognised.
+    dataset_dialect: Dialect | None = None
+    #: The file of the data set whose rows judge, where it is one of its own, and how it is read.
     held_out_path: Path | None = None
-    held_out_header: tuple[str, ...] | None = None
+    held_out_dialect: Dialect | None = None
     #: Folders of models in other roles, and of the bases of adapters: role -> folder.
     models: Mapping[str, Path] = field(default_factory=dict)
     #: Role -> what each model is in the registry or on a hub, the one that the job starts from included.

@@ -15,8 +15,8 @@ def data_files(context: RunContext) -> tuple[CheckedFile, CheckedFile | None]:
     try:
         held_out = context.held_out_path
         return (
-            CheckedFile.of(context.data, context.dataset_header),
-            CheckedFile.of(held_out, context.held_out_header) if held_out is not None else None,
+            CheckedFile.of(context.data, context.dataset_dialect),
+            CheckedFile.of(held_out, context.held_out_dialect) if held_out is not None else None,
         )
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error

@@ -32,7 +32,7 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    table = PairTable(context.data, context.dataset_header, spec)
+    table = PairTable(context.data, context.dataset_dialect, spec)
     rows, labels = table.check()
     teacher = load_teacher(context, spec, device)
 

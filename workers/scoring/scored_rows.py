@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corpus.cells import number_cell, text_cell
+from jobspecs.dialect import Dialect
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -37,13 +38,13 @@ class PairTable:
     """The rows of a data set with the pairs in two of its columns; read anew each time, never held as a whole."""
 
     path: Path
-    header: tuple[str, ...] | None
+    dialect: Dialect | None
     spec: ScorePairs
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row with all its columns. Raises RunFailed(invalid_dataset)."""
         try:
-            yield from read_rows(self.path, detect_format(self.path.name, self.header))
+            yield from read_rows(self.path, detect_format(self.path.name, self.dialect))
         except InvalidInput as error:
             raise RunFailed(Reason.invalid_dataset, str(error)) from error
 
@@ -85,7 +86,7 @@ class PairTable:
 
 def write_scored(table: PairTable, scores: Scores, folder: Path) -> Path:
     """`<name>.csv.gz` for CSV, else `<name>.jsonl.gz`: equal rows and scores give equal bytes. Returns the path."""
-    as_csv = detect_format(table.path.name, table.header).kind == "csv"
+    as_csv = detect_format(table.path.name, table.dialect).kind == "csv"
     path = folder / f"{table.spec.name}.{'csv' if as_csv else 'jsonl'}.gz"
     # The shortest decimal that is this float32: no digit is noise, none is missing.
     decimals = (float(str(score)) for score in scores)

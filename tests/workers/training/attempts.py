@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from jobspecs.dialect import named_columns
 from jobspecs.events import ChildEvent, StageEvent
 from jobspecs.manifest import Manifest
 from jobspecs.registry import parse_spec
@@ -55,7 +56,7 @@ class Attempt:
         context = RunContext(
             spec=parse_spec(self.document(**changes)),
             dataset_path=self.data,
-            dataset_header=self.header,
+            dataset_dialect=named_columns(self.header),
             held_out_path=self.held_out,
             model_dir=self.model,
             output_dir=self.root / "out",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jobspecs.dialect import named_columns
 from jobspecs.events import ChildEvent, StageEvent
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import Manifest, ModelOrigin
@@ -47,7 +48,7 @@ class JobAttempt:
         context = RunContext(
             spec=parse_spec(dict(self.document)),
             dataset_path=self.data,
-            dataset_header=header,
+            dataset_dialect=named_columns(header),
             model_dir=self.models.get(BASE_ROLE),
             models=self.models,
             origins={role: ModelOrigin(reference=f"tests/{role}@1", digest="0" * 64) for role in self.models},

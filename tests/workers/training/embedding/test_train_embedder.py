@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
+from jobspecs.dialect import named_columns
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, describe_files, read_manifest
@@ -174,7 +175,7 @@ def test_the_same_text_gets_the_prompt_of_its_column(tmp_path: Path) -> None:
 def test_a_file_without_a_header_takes_the_names_it_was_pushed_with(tmp_path: Path) -> None:
     path = tmp_path / "plain.csv.gz"
     path.write_bytes(gzip.compress(b"one,two,1\nthree,four,5\nfive,six,0\nseven,eight,2.5\n"))
-    rows = load_rows(parts_of(CheckedFile.of(path, ("a", "b", "likeness"))), spec_of(**PAIRS))
+    rows = load_rows(parts_of(CheckedFile.of(path, named_columns(("a", "b", "likeness")))), spec_of(**PAIRS))
     assert rows.column(0)[0] == "one" and rows.targets is not None
     assert rows.targets.tolist() == pytest.approx([0.2, 1.0, 0.0, 0.5])
 

@@ -11,6 +11,7 @@ import pytest
 
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
+from jobspecs.dialect import named_columns
 from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
 from tests.workers.training.ranking.ranking_rows import ranked_rows, write_rows
 from workers.judging.bm25 import Bm25, pair_scores
@@ -94,7 +95,7 @@ def test_positives_and_negatives_become_pairs_without_repetition(tmp_path: Path)
 
 def test_a_file_without_header_is_read_with_names_that_are_given(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.csv", ("first", "second", "1"), [("a", "b", 0)])
-    assert load_pairs(parts_of(CheckedFile.of(path, HEADER)), spec()).queries == ("first", "a")
+    assert load_pairs(parts_of(CheckedFile.of(path, named_columns(HEADER))), spec()).queries == ("first", "a")
 
 
 def test_a_plan_keeps_the_pairs_of_a_query_together_and_shows_each_once_per_epoch() -> None:

@@ -1,0 +1,49 @@
+"""What whoever pushes a file tells of how its text is to be read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Query
+from pydantic import ValidationError
+
+from jobspecs.dialect import ENCODINGS, Dialect, Quote
+from jobspecs.problems import InvalidInput, Problem
+from storage.tabular.formats import COLUMNS_MAX
+
+
+def told_dialect(
+    columns: Annotated[
+        list[str] | None,
+        Query(max_length=COLUMNS_MAX, description="names for a CSV, a TSV or a sheet without a header"),
+    ] = None,
+    delimiter: Annotated[
+        str | None, Query(max_length=20, description="comma, semicolon, tab, pipe or a single character")
+    ] = None,
+    quote: Annotated[Quote | None, Query(description="what quotes fields; none where quotes are text")] = None,
+    encoding: Annotated[str | None, Query(max_length=40, description=f"one of {', '.join(ENCODINGS)}")] = None,
+    sheet: Annotated[
+        str | None, Query(min_length=1, max_length=255, description="the name of a sheet, or its number from 1 on")
+    ] = None,
+) -> Dialect:
+    """What is not told is recognised. Raises InvalidInput."""
+    names = None if columns is None else tuple(columns)
+    try:
+        return Dialect(
+            columns=names,
+            has_header=columns is None,
+            delimiter=delimiter,
+            quote=quote,
+            encoding=encoding,
+            sheet=sheet,
+        )
+    except ValidationError as error:
+        raise InvalidInput([_problem(str(each["loc"][0]), each["msg"]) for each in error.errors()]) from error
+
+
+ToldDialect = Annotated[Dialect, Depends(told_dialect)]
+
+
+def _problem(field: str, message: str) -> Problem:
+    what, _, remedy = message.removeprefix("Value error, ").partition(". ")
+    return Problem(field=field, message=f"it {what}.", remedy=remedy or None)
