@@ -67,7 +67,7 @@ _SERVER_PATIENCE = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=15000"
 )
 #: What the server allows a transaction, in milliseconds: a frozen client must not keep a job locked against the reaper.
-_LIMITS = "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000 -c statement_timeout=30000"
+_LIMITS = "-c idle_in_transaction_session_timeout=30000 -c statement_timeout=30000"
 #: Seconds after which a connection is made anew, and with it looked again whether the schema is still ours.
 _CONNECTION_AGE_MAX_S = 300
 
@@ -160,9 +160,15 @@ class UnitOfWork:
 
 
 class Database:
-    """A pool of connections to one PostgreSQL database. Safe to share between threads, not between processes."""
+    """A pool of connections to one PostgreSQL database. Safe to share between threads, not between processes.
 
-    def __init__(self, url: str, *, connections_max: int = 20, application: str = "eigenwerk") -> None:
+    A transaction that waits for a lock for `lock_timeout_s` seconds ends with DatabaseUnavailable.
+    """
+
+    def __init__(
+        self, url: str, *, connections_max: int = 20, application: str = "eigenwerk", lock_timeout_s: float = 10.0
+    ) -> None:
+        options = f"{_LIMITS} -c lock_timeout={round(lock_timeout_s * 1000)} {_SERVER_PATIENCE}"
         self._url = url
         self._engine = create_engine(
             url,
@@ -172,7 +178,7 @@ class Database:
             # One round trip per checkout, 0.1 ms on a socket: a restarted server is noticed before the work starts.
             pool_pre_ping=True,
             pool_recycle=_CONNECTION_AGE_MAX_S,
-            connect_args={**_PATIENCE, "application_name": application, "options": f"{_LIMITS} {_SERVER_PATIENCE}"},
+            connect_args={**_PATIENCE, "application_name": application, "options": options},
         )
         event.listen(self._engine, "connect", _refuse_foreign_schema)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)

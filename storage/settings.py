@@ -44,6 +44,11 @@ class Settings:
     checkpoints_kept_s: float = 7 * 24 * 3600.0
     lease: LeaseTimes = LeaseTimes()
 
+    @property
+    def scheduler_lock_timeout_s(self) -> float:
+        """How long a scheduler waits for a lock: one that waits must not look like one that hangs."""
+        return self.leader_silent_s / 4
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Raises RuntimeError naming every variable that is missing."""

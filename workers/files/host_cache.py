@@ -32,6 +32,8 @@ ShouldStop = Callable[[], bool]
 
 #: Seconds between two questions to `should_stop` while somebody else fetches the same thing.
 _LOOK_S = 0.2
+#: Seconds for which one that makes room is waited for: it takes milliseconds, unless it hangs.
+_TRIM_WAIT_S = 5.0
 #: Files of a model that are fetched, or hashed, side by side: twelve of 0.1 s each come in 0.3 s instead of 1.2 s.
 _FILES_AT_ONCE = 4
 
@@ -232,7 +234,12 @@ class HostCache:
     def trim(self, needed_bytes: int = 0) -> None:
         """Deletes the files unused for longest until `needed_bytes` more fit; what is in use stays."""
         with (self._locks / "trim").open("w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            waits_until_s = time.monotonic() + _TRIM_WAIT_S
+            while not _locked(lock):
+                if time.monotonic() >= waits_until_s:
+                    log.warning("cache: somebody else has made room for %.0f s; it grows meanwhile", _TRIM_WAIT_S)
+                    return
+                time.sleep(_LOOK_S)
             files = sorted(self._entries(), key=lambda entry: entry[1].st_mtime)
             total = sum(status.st_size for _, status in files) + needed_bytes
             for path, status in files:

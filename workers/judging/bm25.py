@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import bm25s
 import numpy as np
 import numpy.typing as npt
 
 from workers.judging.bootstrap import Between, no_stop
 from workers.judging.waiting import waited_for
+
+
+@contextmanager
+def _without_jax() -> Iterator[None]:
+    """Where jax is installed, bm25s computes with it while it is imported, and has no setting against that (0.3.16).
+
+    jax would start threads in the zygote before it forks, and take three quarters of a GPU's memory by default. It is
+    only used for `retrieve`, which nothing here calls. A module that is None can't be imported.
+    """
+    hidden = sys.modules.setdefault("jax", None)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if hidden is None:
+            del sys.modules["jax"]
+
+
+with _without_jax():
+    import bm25s
 
 Scores = npt.NDArray[np.float32]
 

@@ -14,10 +14,19 @@ from workers.scheduler.relay import CelerySender, Relay
 log = logging.getLogger(__name__)
 
 
+def open_database(settings: Settings) -> Database:
+    return Database(
+        settings.database_url,
+        connections_max=5,
+        application="eigenwerk-scheduler",
+        lock_timeout_s=settings.scheduler_lock_timeout_s,
+    )
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.from_environment()
-    database = Database(settings.database_url, connections_max=5, application="eigenwerk-scheduler")
+    database = open_database(settings)
     try:
         database.verify_schema()
     except SchemaMismatch as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from jobspecs.frozen import FrozenDataset, FrozenRegistryModel
 from jobspecs.manifest import ManifestFile
 from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectSettings, ObjectStore, TransferStopped
+from workers.files import host_cache
 from workers.files.host_cache import HostCache
 
 
@@ -112,6 +114,16 @@ def test_what_one_worker_uses_is_not_trimmed_by_the_other(cache: HostCache, stor
     store.delete(used.key)
     again = other.place_dataset(used, tmp_path / "again", should_stop=never)
     assert again.samefile(tmp_path / "used" / "rows.csv") and placed.read_bytes() == b"c" * 400
+
+
+def test_one_that_hangs_while_it_makes_room_does_not_stop_the_other(
+    cache: HostCache, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_cache, "_TRIM_WAIT_S", 0.0)
+    with (tmp_path / "cache" / "locks" / "trim").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        placed = cache.place_dataset(stored_dataset(store, b"content"), tmp_path / "new", should_stop=never)
+    assert placed.read_bytes() == b"content"
 
 
 def test_two_workers_that_need_the_same_fetch_it_once(cache: HostCache, store: ObjectStore, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from contextlib import closing
+from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import text
@@ -10,7 +12,9 @@ from sqlalchemy import text
 from jobspecs.lifecycle import LOSSES_MAX, JobState, Loss, Reason
 from jobspecs.manifest import Manifest, ManifestFile
 from scheduling.decisions import Resources
+from storage.settings import Settings
 from tests.workers.harness import Harness
+from workers.scheduler.__main__ import open_database
 from workers.scheduler.loop import tick
 from workers.scheduler.snapshot import take_snapshot
 
@@ -168,3 +172,13 @@ def _leader(harness: Harness) -> str:
         leader = work.leader.newest()
     assert leader is not None
     return leader.name
+
+
+def test_a_leader_that_waits_for_a_lock_gives_up_before_it_counts_as_silent(harness: Harness) -> None:
+    settings = Settings.from_environment(harness.environment)
+    for silent_s in (settings.leader_silent_s, 2.0):
+        opened = open_database(replace(settings, leader_silent_s=silent_s))
+        with closing(opened), opened.unit_of_work() as work:
+            query = text("SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'")
+            limit_ms = work.session.execute(query).scalar_one()
+        assert 0 < limit_ms < silent_s * 1000 / 3
