@@ -72,8 +72,11 @@ def check_reachable(given: Given, settings: Mapping[str, str], project: Path) ->
 
 def without_secrets(text: str, settings: Mapping[str, str]) -> str:
     """The text without the passwords that the services' addresses hold, and without the object store's key."""
-    urls = [settings.get(name, "") for name in ("EIGENWERK_DATABASE_URL", "EIGENWERK_REDIS_URL")]
-    passwords = [password for url in urls for password in (urlsplit(url).password,) if password]
+    urls = [urlsplit(settings.get(name, "")) for name in ("EIGENWERK_DATABASE_URL", "EIGENWERK_REDIS_URL")]
+    # Drivers read a password from the query too.
+    queries = [pair.partition("=") for url in urls for pair in url.query.split("&")]
+    passwords = [value for name, _, value in queries if name == "password"]
+    passwords += [url.password for url in urls if url.password]
     secrets = {*passwords, *map(unquote, passwords), settings.get("EIGENWERK_S3_SECRET_KEY", "")}
     for secret in sorted(secrets - {""}, key=len, reverse=True):
         text = text.replace(secret, "***")

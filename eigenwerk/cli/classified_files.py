@@ -75,13 +75,19 @@ def _new_columns(table: TextTable, top_k: int) -> list[str]:
 
 
 def _csv_writer(stream: TextIO, table: TextTable, new: Sequence[str]) -> Write:
-    writer = csv.writer(stream, delimiter=table.delimiter or ",", lineterminator="\n")
-    writer.writerow([*table.columns, *new])
+    delimiter = table.delimiter or ","
+    plain = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    # Python 3.11 leaves a lone \r without quotes, and every reader takes it for the row's end.
+    quoted = csv.writer(stream, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write_cells(cells: Sequence[str]) -> None:
+        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
 
     def write(row: Sequence[str], labels: Sequence[LabelScore]) -> None:
         cells = [cell for label in labels for cell in (label.label, f"{label.score:.{_DIGITS}f}")]
-        writer.writerow([*row, *cells, *[""] * (len(new) - len(cells))])
+        write_cells([*row, *cells, *[""] * (len(new) - len(cells))])
 
+    write_cells([*table.columns, *new])
     return write
 
 

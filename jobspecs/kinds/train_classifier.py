@@ -23,8 +23,6 @@ ROWS_PER_CLASS_MIN = 2
 
 #: What a verdict can be about.
 ClassMetric = Literal["accuracy", "macro_f1", "balanced_accuracy", "mcc", "roc_auc"]
-#: Classes are uneven when the largest has at least so many times the rows of the smallest.
-UNEVEN_RATIO = 2
 
 
 class LabelData(Section):
@@ -47,8 +45,22 @@ class ClassifierTraining(EncoderTraining):
     """Hyperparameters. The defaults are the usual ones for BERT on short texts."""
 
     max_length: int = Field(default=128, ge=8, le=8192, description="tokens per text; longer texts are cut")
+    learning_rate: float = Field(default=5.0e-5, gt=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: Literal["auto", "none", "balanced"] = Field(
+        default="auto",
+        description="balanced: every class has the same say. auto: balanced where the smallest class has less than "
+        "half of an even share of the rows",
+    )
+
+    def balances(self, counts: Sequence[int]) -> bool:
+        """Whether classes of so many rows in the whole data set have the same say."""
+        return self.class_weights == "balanced" or (self.class_weights == "auto" and are_uneven(counts))
+
+
+def are_uneven(counts: Sequence[int]) -> bool:
+    """Whether the smallest class has less than half of what it had if all had equally many rows."""
+    return 2 * len(counts) * min(counts) < sum(counts)
 
 
 class TrainClassifier(SpecBase):
@@ -63,8 +75,8 @@ class TrainClassifier(SpecBase):
     data: LabelData = LabelData()
     metric: Literal["auto"] | ClassMetric = Field(
         default="auto",
-        description="what decides whether training helped. auto: macro F1 where the largest class of the data set has "
-        f"at least {UNEVEN_RATIO} times the rows of the smallest, or class_weights are balanced; else accuracy",
+        description="what decides whether training helped. auto: macro F1 where the smallest class of the data set has "
+        "less than half of an even share of the rows, or classes have the same say; else accuracy",
     )
     validation: StratifiedValidation = StratifiedValidation()
     training: ClassifierTraining = ClassifierTraining()
@@ -99,8 +111,7 @@ class TrainClassifier(SpecBase):
             raise InvalidInput([Problem(field="metric", message=message, remedy="Use macro_f1, or mcc.")])
         if self.metric != "auto":
             return self.metric
-        uneven = max(class_rows) >= UNEVEN_RATIO * min(class_rows)
-        return "macro_f1" if uneven or self.training.class_weights == "balanced" else "accuracy"
+        return "macro_f1" if are_uneven(class_rows) or self.training.balances(class_rows) else "accuracy"
 
     def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
         longest_chars = profile.columns[self.text].longest_chars if profile else 0

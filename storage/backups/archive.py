@@ -13,13 +13,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 FORMAT = 1
 DUMP, MANIFEST, SECRETS = "database.dump", "manifest.json", "secrets.json"
+_NAME = "%Y-%m-%dT%H-%M-%S.%fZ"
 
 
 class BackupError(Exception):
@@ -73,10 +74,17 @@ class Archive:
         return self.folder / "objects" / sha256[:2] / sha256
 
     def begin(self) -> Path:
-        """An empty folder for a new backup; unfinished ones are removed."""
+        """An empty folder for a new backup; unfinished ones are removed.
+
+        Its name comes behind those of the finished ones, whatever the clock says: the newest is restored, and stays.
+        Raises BackupError when the name of the last one is no time.
+        """
         for left in self.folder.glob(".*.part"):
             shutil.rmtree(left)
-        draft = self.folder / f".{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%fZ}.part"
+        name = datetime.now(UTC).strftime(_NAME)
+        if (finished := self._finished()) and finished[-1].name >= name:
+            name = _name_behind(finished[-1])
+        draft = self.folder / f".{name}.part"
         draft.mkdir(mode=0o700)
         return draft
 
@@ -100,8 +108,9 @@ class Archive:
     def prune(self, keep: int) -> list[Path]:
         """Removes all but the newest `keep` backups, then the objects that none of those names; returns the backups.
 
-        The caller holds the lock. Raises BackupError, and removes nothing, when the manifest of a kept one is damaged:
-        nobody knows which objects it needs. Broken off, it leaves too much, which the next one removes.
+        The caller holds the lock. Raises BackupError, and removes nothing, when the manifest of a kept one is damaged,
+        or of a newer version: nobody knows which objects it needs. Broken off, it leaves too much, which the next one
+        removes.
         """
         finished = self._finished()
         removed, kept = finished[:-keep], finished[-keep:]
@@ -124,8 +133,6 @@ class Archive:
 def read_manifest(backup: Path) -> BackupManifest:
     """Raises BackupError unless the manifest can be understood and the dump is the one that it describes."""
     manifest = _manifest_of(backup)
-    if manifest.format != FORMAT:
-        raise BackupError(f"{backup} is of a newer version of Eigenwerk; restore it with that version")
     if sha256_of(backup / DUMP) != manifest.dump_sha256:
         raise BackupError(f"{backup / DUMP} is damaged: it has not the sha256 of the manifest; use an older backup")
     return manifest
@@ -133,11 +140,22 @@ def read_manifest(backup: Path) -> BackupManifest:
 
 def _manifest_of(backup: Path) -> BackupManifest:
     try:
-        return BackupManifest.model_validate_json((backup / MANIFEST).read_bytes())
+        manifest = BackupManifest.model_validate_json((backup / MANIFEST).read_bytes())
     except ValidationError as error:
         raise BackupError(
             f"{backup / MANIFEST} is damaged ({error.error_count()} errors); remove that folder to use an older backup"
         ) from error
+    if manifest.format != FORMAT:
+        raise BackupError(f"{backup} is of a newer version of Eigenwerk; use that version")
+    return manifest
+
+
+def _name_behind(backup: Path) -> str:
+    try:
+        return (datetime.strptime(backup.name, _NAME).replace(tzinfo=UTC) + timedelta(microseconds=1)).strftime(_NAME)
+    except ValueError as error:
+        message = f"{backup} would be taken for the newest backup for ever: its name is no time. Move it elsewhere"
+        raise BackupError(message) from error
 
 
 def sha256_of(path: Path) -> str:

@@ -50,6 +50,10 @@ class UserRepository:
             self._session.execute(insert(_USERS).values(id=made))
         return self._session.scalars(select(UserRow).where(UserRow.name == name)).one()
 
+    def oldest_made_at(self) -> datetime | None:
+        """When the oldest of today's users was made; None without users."""
+        return self._session.scalar(select(func.min(UserRow.created_at)))
+
     def find(self, reach: Reach, name: str | None) -> UserRow | None:
         """The user of that name in the reach; None: the one at home."""
         query = select(UserRow).where(named(reach, UserRow.id, name))

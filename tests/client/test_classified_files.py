@@ -61,6 +61,15 @@ def test_a_csv_column_is_classified_in_portions_and_every_row_stays_in_its_place
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_lone_carriage_return_in_a_cell_ends_no_row(platform: StubPlatform, run: Run, tmp_path: Path) -> None:
+    platform.answers["POST /v1/classify"] = classes
+    path, out = tmp_path / "old.csv", tmp_path / "out.csv"
+    path.write_bytes(b'id,text\n1,"a\rb"\n2,c\n')
+    assert run("classify", "m", "--file", str(path), "--csv", "--out", str(out)).code == 0
+    with out.open(encoding="utf-8", newline="") as stream:
+        assert [row["text"] for row in csv.DictReader(stream)] == ["a\rb", "c"]
+
+
 def test_with_json_there_is_a_line_per_row(table: Path, run: Run) -> None:
     outcome = run("classify", "m", "--file", str(table), "--csv", "--column", "headline", "--top-k", "2", "--json")
     lines = [json.loads(line) for line in outcome.out.splitlines()]

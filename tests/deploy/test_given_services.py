@@ -89,3 +89,5 @@ def test_a_migration_that_fails_shows_no_password() -> None:
         "EIGENWERK_S3_SECRET_KEY": "s3cret",
     }
     assert without_secrets(f"{PASSWORD} {ENCODED} s3cret ada", settings) == "*** *** *** ada"
+    in_query = {"EIGENWERK_DATABASE_URL": f"postgresql+psycopg://h/name?user=ada&password={ENCODED}"}
+    assert without_secrets(f"{PASSWORD} {ENCODED} ada", in_query) == "*** *** ada"

@@ -300,6 +300,23 @@ def test_of_older_backups_as_many_are_kept_as_asked_for_and_the_oldest_of_them_i
     }
 
 
+def test_a_backup_is_the_newest_and_stays_though_the_clock_was_set_back(
+    database_url: str, database: Database, store: ObjectStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backups"
+    places: dict[str, Any] = {"database_url": database_url, "store": store, "programs": PROGRAMS}
+    register(database, store, tmp_path / "one", b"one")
+    save(folder, **places)[0].rename(folder / "2999-12-31T23-59-59.999999Z")
+    register(database, store, tmp_path / "two", b"two")
+    made, manifest = save(folder, **places, keep=1)
+    assert Archive(folder).newest() == made
+    assert [path.parent for path in folder.glob("*/manifest.json")] == [made]
+    assert all(Archive(folder).object_path(entry.sha256).exists() for entry in manifest.objects)
+    made.rename(folder / "3-last")
+    with pytest.raises(BackupError, match=r"3-last .* its name is no time"):
+        save(folder, **places, keep=1)
+
+
 def test_nothing_is_removed_while_a_kept_backup_can_not_be_read(
     database_url: str, database: Database, store: ObjectStore, tmp_path: Path
 ) -> None:
@@ -307,7 +324,10 @@ def test_nothing_is_removed_while_a_kept_backup_can_not_be_read(
     places: dict[str, Any] = {"database_url": database_url, "store": store, "programs": PROGRAMS}
     register(database, store, tmp_path / "one", b"one")
     made = [save(folder, **places)[0] for _ in range(2)]
-    (made[1] / "manifest.json").write_text("{}")
-    with pytest.raises(BackupError, match="damaged"):
-        save(folder, **places, keep=2)
+    newer = json.loads((made[1] / "manifest.json").read_text()) | {"format": 2}
+    for text_there, said in (("{}", "damaged"), (json.dumps(newer), "newer version")):
+        (made[1] / "manifest.json").write_text(text_there)
+        with pytest.raises(BackupError, match=said):
+            save(folder, **places, keep=2)
+        made[1] = max(path.parent for path in folder.glob("*/manifest.json"))
     assert made[0].exists() and len(list((folder / "objects").glob("*/*"))) == 1

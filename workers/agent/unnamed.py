@@ -2,7 +2,8 @@
 
 Safe beside transfers: a push is written down as garbage before it sends a byte, what a running job or an open import
 sends is named by it, and nothing younger than UNNAMED_FOR is looked at. Safe beside a restore: it sends the objects
-first, before the database has tables, and names all of them in one transaction. A bucket belongs to one platform.
+first, before the database has tables, and names all of them in one transaction. Safe for what was in the bucket before
+the platform: a new home on the bucket of a lost one touches nothing. Otherwise a bucket belongs to one platform.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: Twice the longest that a push may take.
 UNNAMED_FOR = timedelta(hours=48)
+#: How far the clocks of the database and of the object store may be apart.
+_CLOCKS_APART = timedelta(minutes=10)
 #: Objects that one pass lists, in ten requests; the next pass goes on behind them.
 OBJECTS_PER_PASS = 10_000
 #: How many parts the prefix of one thing has: what lies below one is named, or goes, as a whole.
@@ -52,14 +55,22 @@ class UnnamedSweep:
 
         Raises DatabaseUnavailable and ObjectStoreError.
         """
-        found = 0
+        with self._database.unit_of_work() as work:
+            born_at = work.users.oldest_made_at()
+        if born_at is None:
+            return 0
+        found, older = 0, 0
         things: list[_Thing] = []
         for thing in self._stretch():
-            if thing.stored_at < now - UNNAMED_FOR:
+            if thing.stored_at < born_at - _CLOCKS_APART:
+                older += 1
+            elif thing.stored_at < now - UNNAMED_FOR:
                 things.append(thing)
             if len(things) == _COMPARED_AT_ONCE:
                 found += self._write_down(things)
                 things.clear()
+        if older:
+            log.info("%d things in the bucket are older than this platform, and stay", older)
         return found + self._write_down(things)
 
     def _stretch(self) -> Iterator[_Thing]:

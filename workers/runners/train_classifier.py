@@ -38,6 +38,8 @@ def run(context: RunContext) -> Manifest:
     device = prepare_device()
     parts = data_parts(context, spec.validation)
     texts = load_texts(parts, spec.text, spec.label, normalize_labels=spec.data.normalize_labels)
+    # By the whole data set, so that the seed of the split has no say in it.
+    balanced = spec.training.balances(np.bincount(texts.labels).tolist())
     split = sample_and_split(texts, spec)
     loaded = load_base(context.base, split.train.classes, spec.training.seed, spec.training.dropout)
 
@@ -46,22 +48,23 @@ def run(context: RunContext) -> Manifest:
     validation_tokens = _tokenize(context, loaded, spec, split.validation.texts)
 
     stages.enter("train")
-    data = TrainingData(training_tokens, split.train.labels, len(split.train.classes), len(split.validation))
+    data = TrainingData(training_tokens, split.train.labels, len(split.train.classes), balanced, len(split.validation))
     result = train_classifier(context, loaded, data, spec.training, device)
 
     stages.enter("validate")
     scores = probabilities(loaded, validation_tokens, device, progress_of(context, "validate", len(split.validation)))
 
     stages.enter("baseline")
-    verdict = _judged(context, spec, split, scores)
+    verdict = _judged(context, split, scores, balanced)
     errors = Errors.of(split.validation.texts, split.validation.labels, scores, split.validation.classes)
     metrics = _metrics(verdict, result)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
 
     stages.enter("save")
-    report = _report(split, verdict, errors, result, training_tokens, stages.seconds)
-    card = model_card(spec, split, verdict, errors, result.sentence)
+    report = _report(split, verdict, errors, result, training_tokens, balanced, stages.seconds)
+    ended = result.sentence + (" Classes had the same say." if balanced else "")
+    card = model_card(spec, split, verdict, errors, ended)
     manifest = save_model(
         context.output_dir,
         lambda folder: write_classifier(folder, loaded, spec.training.max_length),
@@ -78,10 +81,9 @@ def _tokenize(context: RunContext, loaded: LoadedModel, spec: TrainClassifier, t
     return tokenize(loaded.tokenizer, texts, min(spec.training.max_length, loaded.max_tokens), context.check_stop)
 
 
-def _judged(context: RunContext, spec: TrainClassifier, split: Split, scores: npt.NDArray[np.float32]) -> Verdict:
+def _judged(context: RunContext, split: Split, scores: npt.NDArray[np.float32], balanced: bool) -> Verdict:
     """`scores` (N, C): probabilities of the held-out rows. The baselines learn from the rows that trained."""
     train, held_out = split.train, split.validation
-    balanced = spec.training.class_weights == "balanced"
     baselines = baseline_predictions(
         train.texts, train.labels, held_out.texts, balanced=balanced, between=context.check_stop
     )
@@ -122,6 +124,7 @@ def _report(
     errors: Errors,
     result: TrainingResult,
     tokens: TokenTable,
+    balanced: bool,
     seconds: dict[str, float],
 ) -> dict[str, object]:
     return {
@@ -136,6 +139,6 @@ def _report(
             "texts_in_both": split.texts_in_both,
         },
         "tokens_per_text": float(tokens.lengths.mean()),
-        "training": result.as_json(),
+        "training": {**result.as_json(), "balanced": balanced},
         "seconds": dict(seconds),
     }

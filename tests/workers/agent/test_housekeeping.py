@@ -259,3 +259,19 @@ def test_what_nothing_names_is_found_in_the_store_and_what_is_or_may_yet_be_name
     Housekeeper(harness.database, store).sweep_garbage()
     assert {item.key for item in store.list()} == {*named, *foreign, f"datasets/{pushed}/data.csv"}
     store.close()
+
+
+def test_what_was_in_the_bucket_before_the_platform_stays(harness: Harness) -> None:
+    """A new home on the bucket of one whose database was lost must not delete what a restore needs."""
+    store = ObjectStore(replace(harness.store.settings, bucket=f"older-{uuid4().hex[:12]}"))
+    store.ensure_bucket()
+    store.put_bytes(f"models/{uuid4()}/model.safetensors", b"x")
+    with harness.database.unit_of_work() as work:
+        work.users.ensure("first")
+        work.session.execute(text("UPDATE users SET created_at = now() + interval '1 hour'"))
+    sweep, later = UnnamedSweep(harness.database, store), datetime.now(UTC) + 2 * UNNAMED_FOR
+    assert sweep.run(later) == 0
+    with harness.database.unit_of_work() as work:
+        work.session.execute(text("UPDATE users SET created_at = now()"))
+    assert sweep.run(later) == 1
+    store.close()

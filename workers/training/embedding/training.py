@@ -113,7 +113,13 @@ class EmbeddingTask:
 
     def loss(self, rows: Int64s) -> torch.Tensor:
         texts = self._data.places[rows].T.reshape(-1)
-        embeddings = self._network.embed(self._tokens, texts, self._device)
+        if self._cached:
+            # As in training only so many texts are in memory at once.
+            embeddings = torch.zeros(len(texts), self._network.dimensions, device=self._device)
+            for part in self._mini_batches(texts):
+                embeddings[torch.from_numpy(part)] = self._network.embed(self._tokens, texts[part], self._device)
+        else:
+            embeddings = self._network.embed(self._tokens, texts, self._device)
         return self._loss(embeddings.view(-1, len(rows), embeddings.shape[1]).unbind(), self._targets(rows))
 
     def measure(self, batches: list[Int64s]) -> float:
@@ -139,9 +145,7 @@ class EmbeddingTask:
         return choices.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
     def _backward_cached(self, texts: Int64s, columns: int) -> torch.Tensor:
-        size = self._spec.training.mini_batch_size or MINI_BATCH_TEXTS
-        order = np.argsort(-self._tokens.lengths[texts], kind="stable")
-        parts = [order[start : start + size] for start in range(0, len(order), size)]
+        parts = self._mini_batches(texts)
         generators = []
         embeddings = torch.zeros(len(texts), self._network.dimensions, device=self._device)
         for part in parts:
@@ -156,6 +160,12 @@ class EmbeddingTask:
             again = self._network.embed(self._tokens, texts[part], self._device)
             torch.autograd.backward(again, flat[torch.from_numpy(part)])
         return loss
+
+    def _mini_batches(self, texts: Int64s) -> list[Int64s]:
+        """Positions in `texts`, longest first, as many together as may be in memory at once with the cached loss."""
+        size = self._spec.training.mini_batch_size or MINI_BATCH_TEXTS
+        order = np.argsort(-self._tokens.lengths[texts], kind="stable")
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     def _targets(self, rows: Int64s) -> torch.Tensor | None:
         if self._data.targets is None:

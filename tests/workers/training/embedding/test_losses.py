@@ -127,6 +127,23 @@ def test_the_second_pass_of_cached_gradients_drops_what_the_first_dropped(
     assert not torch.equal(passes[8], first[0])  # dropout was at work, and other numbers were drawn since
 
 
+def test_rows_set_aside_are_measured_in_mini_batches_where_training_goes_in_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = task_of(load_embedder(folder), spec_of(**SEARCH), 2).measure([np.arange(ROWS)])
+    model = load_embedder(folder)
+    embed, texts = model.network.embed, []
+
+    def counted(tokens: Any, rows: Any, device: Any) -> torch.Tensor:
+        texts.append(len(rows))
+        return embed(tokens, rows, device)
+
+    monkeypatch.setattr(model.network, "embed", counted)
+    task = task_of(model, spec_of(**SEARCH, training={"mini_batch_size": 6}), 2)
+    assert task.measure([np.arange(ROWS)]) == pytest.approx(expected, abs=1e-5)
+    assert max(texts) == 6 and sum(texts) == 2 * ROWS
+
+
 def test_no_batch_holds_a_text_twice_and_steps_do_not_depend_on_each_other() -> None:
     generator = np.random.default_rng(2)
     contents = np.stack([np.arange(200), 200 + generator.integers(0, 60, 200)], axis=1)
