@@ -60,11 +60,14 @@ def push(
     encoding: Annotated[
         str | None, typer.Option(help="How the text is encoded: utf-8, cp1252, utf-16 and so on.")
     ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Where JSON has its rows: columns, index, split, array, lines or below:KEY.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a file as the next version of a data set. It is checked before anything is stored.
 
-    What is not told of a text table is recognised, and said.
+    What is not told of a text table or a JSON file is recognised, and said.
 
     Example: eigenwerk datasets push newsticker.csv.gz --name newsticker
     """
@@ -73,7 +76,14 @@ def push(
     with platform() as client, transfer(file.name, file.stat().st_size) as progress:
         names = None if columns is None else [column.strip() for column in columns.split(",")]
         version = client.push_dataset(
-            file, name=name, columns=names, delimiter=delimiter, quote=quote, encoding=encoding, progress=progress
+            file,
+            name=name,
+            columns=names,
+            delimiter=delimiter,
+            quote=quote,
+            encoding=encoding,
+            layout=layout,
+            progress=progress,
         )
     if as_json:
         say_json(version)

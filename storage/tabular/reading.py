@@ -10,10 +10,11 @@ from typing import Any
 from jobspecs.problems import InvalidInput
 from storage.tabular.csv_rows import csv_rows
 from storage.tabular.formats import TABLE_BYTES_MAX, TableFormat, refusal
-from storage.tabular.json_array import array_rows
+from storage.tabular.json_document import document_rows
 from storage.tabular.json_rows import json_rows
 from storage.tabular.lines import read_lines
 from storage.tabular.parquet_rows import parquet_columns, parquet_rows
+from storage.tabular.questions import question_rows
 from storage.tabular.recognition import recognised
 
 
@@ -31,12 +32,14 @@ def read_rows(
     `file_name` is what errors call the file. Raises InvalidInput, with the 1-based data row, at the row that is wrong.
     """
     file = file_name or path.name
+    layout = fmt.layout
     if fmt.kind == "parquet":
-        if columns is not None:
-            _check_columns(columns, parquet_columns(path, file), file)
-        rows: Iterator[dict[str, Any]] = parquet_rows(path, file, columns, max_bytes)
-    elif fmt.kind == "json":
-        rows = array_rows(path, file, compression=fmt.compression, max_bytes=max_bytes)
+        stored = None if layout.questions else columns
+        if stored is not None:
+            _check_columns(stored, parquet_columns(path, file), file)
+        rows: Iterator[dict[str, Any]] = parquet_rows(path, file, stored, max_bytes)
+    elif fmt.kind == "json" or (fmt.kind == "jsonl" and layout.container != "plain"):
+        rows = document_rows(path, file, layout, compression=fmt.compression, max_bytes=max_bytes)
     else:
         fmt, _ = recognised(path, fmt, file, max_bytes)
         lines = read_lines(
@@ -48,6 +51,8 @@ def read_rows(
             line_end=fmt.dialect.line_end or "LF",
         )
         rows = csv_rows(lines, file, fmt.dialect) if fmt.kind == "csv" else json_rows(lines, file)
+    if layout.questions:
+        rows = question_rows(rows, file)
     if columns is None:
         yield from rows
         return
