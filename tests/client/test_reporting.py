@@ -86,3 +86,13 @@ def test_a_classifiers_report_shows_the_deciding_metric_its_confusion_and_its_su
     assert len(shown) == 5 and all(line.endswith("…") for line in shown)
     many = [str(number) for number in range(11)]
     assert not any("predicted (column)" in line for line in lines_of(confusion={"classes": many, "rows": []}))
+
+
+def test_a_verdict_over_preferences_shows_what_it_is_about_before_the_losses() -> None:
+    figure = {"value": 0.682, "low": 0.526, "high": 0.84}
+    systems = [{"system": name, "value": 1.5, "low": 1.4, "high": 1.6} for name in ("fine-tuned", "base model")]
+    lines = lines_of(verdict={"metric": "loss", "systems": systems, "rewards": {"margin": figure, "accuracy": figure}})
+    (margin,) = [line for line in lines if line.startswith("reward margin")]
+    assert margin.split()[2:] == ["+0.682", "+0.526", "to", "+0.840"]
+    (kept,) = [line for line in lines if line.startswith("kept better")]
+    assert "68.2%" in kept and lines.index(kept) < next(n for n, line in enumerate(lines) if "fine-tuned" in line)
