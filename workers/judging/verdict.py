@@ -171,7 +171,9 @@ def judge(
     difference = Difference(own.value - best.value, *interval(resampled[0] - resampled[1 + place]))
     right, right_best = model.labels == truth, baselines[best.system].labels == truth
     p_value = mcnemar_p(int((right & ~right_best).sum()), int((~right & right_best).sum()))
-    helped = _helped(metric, difference, p_value, len(truth))
+    # Whatever the others do: what always says the largest class is no better than saying so.
+    nothing_learnt = largest is not None and bool((model.labels == largest).all())
+    helped = "no" if nothing_learnt else _helped(metric, difference, p_value, len(truth))
     sentence = " ".join([_sentence(metric, own, best, difference, helped), *remarks(truth, model, classes, largest)])
     return Verdict(metric, own, tuple(others), difference, helped, p_value, sentence)
 
@@ -210,7 +212,8 @@ def _sentence(metric: ClassMetric, own: Score, best: Score, difference: Differen
     if helped == "yes":
         return f"Fine-tuning helped: {figures}."
     if helped == "no":
-        return f"Fine-tuning did not help: {figures}. The simpler system is better on these data."
+        compared = "better" if own.value < best.value else "as good"
+        return f"Fine-tuning did not help: {figures}. The simpler system is {compared} on these data."
     return f"It is unclear whether fine-tuning helped: {figures}. {_why_unclear(difference, own.rows)}"
 
 

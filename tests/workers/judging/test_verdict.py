@@ -117,6 +117,8 @@ def test_on_uneven_classes_macro_f1_decides_against_a_model_that_predicts_one_cl
     assert "macro F1 0.200 on 1000 held-out rows, svm" in verdict.sentence and "66.4% right against" in verdict.sentence
     assert verdict.sentence.endswith("It predicts 'a' for every row: it has learnt nothing beyond the majority.")
     assert verdict.as_json()["difference"]["high"] == verdict.difference.high
+    alone = judge(truth, names, model, {"svm": model, "majority": model}, "macro_f1", largest=0)
+    assert alone.helped == "no" and "The simpler system is as good on these data." in alone.sentence
 
 
 def test_a_model_that_never_predicts_some_classes_is_told() -> None:
