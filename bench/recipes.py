@@ -124,7 +124,8 @@ def train(headlines: Headlines, rows: Int64s, judged: Int64s, settings: Classifi
             emit=lambda event: None,
             stop_requested=lambda: False,
         )
-        data = TrainingData(tokens(rows), headlines.labels[rows], len(CLASSES), len(judged))
+        balanced = settings.balances(np.bincount(headlines.labels[rows]).tolist())
+        data = TrainingData(tokens(rows), headlines.labels[rows], len(CLASSES), balanced, len(judged))
         settings = settings.model_copy(update={"seed": seed, "checkpoint_every_steps": 10**9})
         began = time.process_time()
         result = train_classifier(context, loaded, data, settings, device)

@@ -31,6 +31,8 @@ def _judged_lines(result: JobResult) -> list[str]:
     verdict = result.report.get("verdict")
     if not isinstance(verdict, Mapping):
         return lines + [f"{name} = {value:.4g}" for name, value in sorted(result.metrics.items())]
+    if isinstance(rewards := verdict.get("rewards"), Mapping):
+        lines += ["", *columns(["what decides", "value", "95 % interval"], reward_rows(rewards))]
     if "systems" in verdict:
         lines += ["", *columns(["system", str(verdict["metric"]), "95 % interval"], system_rows(verdict))]
     else:
@@ -91,6 +93,16 @@ def score_rows(verdict: Mapping[str, Any]) -> list[list[str]]:
         ]
         for score in (verdict["model"], *verdict["baselines"])
     ]
+
+
+def reward_rows(rewards: Mapping[str, Any]) -> list[list[str]]:
+    """What a verdict over preferences is about: how far the result moved towards what is preferred, and how often."""
+    named = {"margin": ("reward margin", "{:+.3f}"), "accuracy": ("kept better than by the base", "{:.1%}")}
+    rows = []
+    for key, (name, form) in named.items():
+        value, low, high = (form.format(rewards[key][part]) for part in ("value", "low", "high"))
+        rows.append([name, value, f"{low} to {high}"])
+    return rows
 
 
 def system_rows(verdict: Mapping[str, Any]) -> list[list[str]]:

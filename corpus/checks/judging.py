@@ -167,7 +167,7 @@ def _of_classes(report: DataReport, spec: SpecBase) -> Iterator[Problem]:
             message=f"the classes are very uneven: {name!r} has {most:,} of {report.usable:,} rows, "
             f"the smallest of those shown {least:,}.",
             remedy="Add rows of the small classes"
-            + (", or set class_weights: balanced." if settings_of(spec).get("class_weights") == "none" else "."),
+            + (", or leave class_weights out." if settings_of(spec).get("class_weights") == "none" else "."),
         )
 
 

@@ -66,11 +66,14 @@ def push(
     encoding: Annotated[
         str | None, typer.Option(help="How the text is encoded: utf-8, cp1252, utf-16 and so on.")
     ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Where JSON has its rows: columns, index, split, array, lines or below:KEY.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a file as the next version of a data set. It is checked before anything is stored.
 
-    What is not told of a text table is recognised, and said.
+    What is not told of a text table or a JSON file is recognised, and said.
 
     Example: eigenwerk datasets push newsticker.csv.gz --name newsticker
     """
@@ -86,6 +89,7 @@ def push(
             quote=quote,
             encoding=encoding,
             sheet=sheet,
+            layout=layout,
             progress=progress,
         )
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -40,8 +41,22 @@ class ClassifierTraining(EncoderTraining):
     """Hyperparameters. The defaults are the usual ones for BERT on short texts."""
 
     max_length: int = Field(default=128, ge=8, le=8192, description="tokens per text; longer texts are cut")
+    learning_rate: float = Field(default=5.0e-5, gt=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: Literal["auto", "none", "balanced"] = Field(
+        default="auto",
+        description="balanced: every class has the same say. auto: balanced where the smallest class has less than "
+        "half of an even share of the rows",
+    )
+
+    def balances(self, counts: Sequence[int]) -> bool:
+        """Whether classes of so many rows in the whole data set have the same say."""
+        return self.class_weights == "balanced" or (self.class_weights == "auto" and are_uneven(counts))
+
+
+def are_uneven(counts: Sequence[int]) -> bool:
+    """Whether the smallest class has less than half of what it had if all had equally many rows."""
+    return 2 * len(counts) * min(counts) < sum(counts)
 
 
 class TrainClassifier(SpecBase):

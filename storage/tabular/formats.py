@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jobspecs.dialect import Dialect
+from jobspecs.layouts import Layout, parse_layout
 from jobspecs.problems import InvalidInput, Problem
 
 #: Longest physical line of a text file and longest row of JSONL, in bytes.
@@ -16,6 +17,8 @@ FIELD_CHARS_MAX = 1024 * 1024
 #: Columns of a table, and the longest name of one, in characters.
 COLUMNS_MAX = 1000
 COLUMN_NAME_CHARS_MAX = 1000
+#: Rows simply one behind the other.
+PLAIN = Layout()
 #: Decompressed size at which reading stops, in bytes.
 TABLE_BYTES_MAX = 50 * 1024**3
 
@@ -43,6 +46,7 @@ _TOLD: dict[str, tuple[Kind, ...]] = {
     "quote": ("csv",),
     "encoding": ("csv", "text", "conll"),
     "sheet": ("sheet",),
+    "layout": ("json", "jsonl", "parquet"),
 }
 #: Kinds with an index at the end of the file, so that its beginning alone can't be read. They compress themselves.
 WHOLE_KINDS: tuple[Kind, ...] = ("parquet", "sheet")
@@ -62,6 +66,16 @@ class TableFormat:
     kind: Kind
     compression: Compression | None = None
     dialect: Dialect = OPEN
+
+    @property
+    def layout(self) -> Layout:
+        """Where the rows are in it."""
+        return PLAIN if self.dialect.layout is None else parse_layout(self.dialect.layout)
+
+    @property
+    def whole(self) -> bool:
+        """Whether even the first row needs the whole file."""
+        return self.kind in WHOLE_KINDS or self.layout.whole
 
 
 def detect_format(filename: str, told: Dialect | None = None) -> TableFormat:
@@ -84,7 +98,7 @@ def detect_format(filename: str, told: Dialect | None = None) -> TableFormat:
 
 
 def _check_told(kind: Kind, told: Dialect, file: str) -> None:
-    for field in ("columns", "delimiter", "quote", "encoding", "sheet"):
+    for field in ("columns", "delimiter", "quote", "encoding", "sheet", "layout"):
         if getattr(told, field) is not None and kind not in _TOLD[field]:
             if field == "columns":
                 message, remedy = (

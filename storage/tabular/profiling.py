@@ -21,6 +21,7 @@ from storage.tabular.formats import (
     refusal,
 )
 from storage.tabular.reading import read_rows
+from storage.tabular.recognising_layouts import recognise_layout
 from storage.tabular.recognition import recognised
 
 #: A column's distinct values are kept while they have at most this many characters in all: labels do, texts don't.
@@ -37,6 +38,9 @@ def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: in
     The values of a CSV column count as numbers or booleans if all of them look so.
     """
     fmt, notices = recognised(path, fmt, file_name, max_bytes)
+    if fmt.dialect.layout is None:
+        fmt, laid_out = recognise_layout(path, fmt, file_name, max_bytes=max_bytes)
+        notices = [*notices, *laid_out]
     columns: dict[str, _Column] = {}
     row = 0
     for row, values in enumerate(read_rows(path, fmt, file_name=file_name, max_bytes=max_bytes), start=1):

@@ -10,10 +10,11 @@ from typing import Any
 from jobspecs.problems import InvalidInput
 from storage.tabular.csv_rows import csv_rows
 from storage.tabular.formats import TABLE_BYTES_MAX, Kind, TableFormat, refusal
-from storage.tabular.json_array import array_rows
+from storage.tabular.json_document import document_rows
 from storage.tabular.json_rows import json_rows
 from storage.tabular.lines import Line, read_lines
 from storage.tabular.parquet_rows import parquet_columns, parquet_rows
+from storage.tabular.questions import question_rows
 from storage.tabular.recognition import recognised
 from storage.tabular.sheet_rows import sheet_rows
 from storage.tabular.text_rows import conll_rows, text_rows
@@ -41,12 +42,14 @@ def read_rows(
     `file_name` is what errors call the file. Raises InvalidInput, with the 1-based data row, at the row that is wrong.
     """
     file = file_name or path.name
+    layout = fmt.layout
     if fmt.kind == "parquet":
-        if columns is not None:
-            _check_columns(columns, parquet_columns(path, file), file)
-        rows: Iterator[dict[str, Any]] = parquet_rows(path, file, columns, max_bytes)
-    elif fmt.kind == "json":
-        rows = array_rows(path, file, compression=fmt.compression, max_bytes=max_bytes)
+        stored = None if layout.questions else columns
+        if stored is not None:
+            _check_columns(stored, parquet_columns(path, file), file)
+        rows: Iterator[dict[str, Any]] = parquet_rows(path, file, stored, max_bytes)
+    elif fmt.kind == "json" or (fmt.kind == "jsonl" and layout.container != "plain"):
+        rows = document_rows(path, file, layout, compression=fmt.compression, max_bytes=max_bytes)
     elif fmt.kind == "sheet":
         rows = sheet_rows(path, file, recognised(path, fmt, file, max_bytes)[0].dialect, max_bytes)
     else:
@@ -60,6 +63,8 @@ def read_rows(
             line_end=fmt.dialect.line_end or "LF",
         )
         rows = csv_rows(lines, file, fmt.dialect) if fmt.kind == "csv" else _OF_LINES[fmt.kind](lines, file)
+    if layout.questions:
+        rows = question_rows(rows, file)
     if columns is None:
         yield from rows
         return

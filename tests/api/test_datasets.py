@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,25 @@ def test_equal_content_gives_the_version_that_is_there_and_leaves_no_object(api:
     versions = api.client.get("/v1/datasets/headlines").json()["versions"]
     assert [version["version"] for version in versions] == [2, 1]
     assert [version["version"] for version in api.client.get("/v1/datasets").json()["data"]] == [2]
+
+
+def test_a_layout_is_recognised_said_kept_with_the_version_and_told_where_it_is_unclear(api: Api) -> None:
+    asked = {"question": "Wann?", "answers": [{"text": "1912", "answer_start": 16}]}
+    article = {"title": "T", "paragraphs": [{"context": "Der Hafen wurde 1912 gebaut.", "qas": [asked]}]}
+    version = push(api.client, json.dumps({"version": "1.1", "data": [article]}).encode(), "squad.json").json()
+    assert version["columns"][:3] == ["question", "context", "answer"]
+    assert version["profile"]["dialect"]["layout"] == "questions/below:data"
+    assert "not read beside it: version" in version["notices"][0]
+    shown = api.client.get("/v1/datasets/headlines/versions/1/preview").json()
+    assert shown["rows"][0]["context"] == "Der Hafen wurde 1912 gebaut."
+    several = json.dumps({"train": [{"a": "x"}], "test": [{"a": "y"}, {"a": "z"}]}).encode()
+    refused = push(api.client, several, "t.json")
+    assert refused.status_code == 422
+    assert "train, test" in refused.json()["error"]["message"]
+    told = {"file_name": "t.json", "layout": "below:test"}
+    assert api.client.put("/v1/datasets/headlines", params=told, content=several).json()["rows"] == 2
+    wrong = api.client.put("/v1/datasets/headlines", params={**told, "layout": "upwards"}, content=several)
+    assert (wrong.status_code, wrong.json()["error"]["problems"][0]["field"]) == (422, "layout")
 
 
 def test_a_version_is_downloaded_as_it_was_pushed_in_parts_too_and_by_its_owner_alone(api: Api) -> None:

@@ -54,3 +54,13 @@ def test_long_texts_are_cut_with_what_is_missing() -> None:
 
 def test_a_report_of_another_shape_shows_nothing_more() -> None:
     assert lines_of(examples=7, samples=["one"]) == ["model     ada/tuned@1"]
+
+
+def test_a_verdict_over_preferences_shows_what_it_is_about_before_the_losses() -> None:
+    figure = {"value": 0.682, "low": 0.526, "high": 0.84}
+    systems = [{"system": name, "value": 1.5, "low": 1.4, "high": 1.6} for name in ("fine-tuned", "base model")]
+    lines = lines_of(verdict={"metric": "loss", "systems": systems, "rewards": {"margin": figure, "accuracy": figure}})
+    (margin,) = [line for line in lines if line.startswith("reward margin")]
+    assert margin.split()[2:] == ["+0.682", "+0.526", "to", "+0.840"]
+    (kept,) = [line for line in lines if line.startswith("kept better")]
+    assert "68.2%" in kept and lines.index(kept) < next(n for n, line in enumerate(lines) if "fine-tuned" in line)

@@ -32,7 +32,7 @@ def embedder(**changes: Any) -> TrainEmbedder:
 @pytest.mark.parametrize(
     ("spec", "usual"),
     [
-        (classifier, "train-classifier: 1e-05 to 5e-05"),
+        (classifier, "train-classifier: 2.5e-05 to 0.000125"),
         (partial(embedder, static=True), "a static train-embedder: 0.005 to 0.025"),
         (partial(llm, objective="dpo", tuning="full"), "dpo with full tuning: 5e-07 to 2.5e-06"),
         (partial(llm, tuning="lora"), "sft with lora: 0.0001 to 0.0005"),

@@ -168,3 +168,21 @@ def test_every_kind_has_a_schema_whose_fields_are_described_or_typed(kind: str) 
     schema = SPECS[kind].model_json_schema()
     assert schema["additionalProperties"] is False
     assert schema["properties"]["kind"] == {"const": kind, "title": "Kind", "type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "counts", "balanced"),
+    [
+        ("auto", [75, 25], False),
+        ("auto", [76, 24], True),
+        ("auto", [50, 50, 20], False),
+        ("auto", [50, 50, 19], True),
+        ("none", [99, 1], False),
+        ("balanced", [50, 50], True),
+    ],
+)
+def test_classes_are_balanced_where_the_smallest_has_less_than_half_its_share(
+    weights: str, counts: list[int], balanced: bool
+) -> None:
+    spec = TrainClassifier.model_validate({**SPEC, "training": {"class_weights": weights}})
+    assert spec.training.balances(counts) is balanced

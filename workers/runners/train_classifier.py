@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import islice
 
+import numpy as np
+
 from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.train_classifier import TrainClassifier
@@ -33,6 +35,8 @@ def run(context: RunContext) -> Manifest:
     device = prepare_device()
     parts = data_parts(context, spec.validation)
     texts = load_texts(parts, spec.text, spec.label, normalize_labels=spec.data.normalize_labels)
+    # By the whole data set, so that the seed of the split has no say in it.
+    balanced = spec.training.balances(np.bincount(texts.labels).tolist())
     split = sample_and_split(texts, spec)
     loaded = load_base(context.base, split.train.classes, spec.training.seed, spec.training.dropout)
 
@@ -41,7 +45,7 @@ def run(context: RunContext) -> Manifest:
     validation_tokens = _tokenize(context, loaded, spec, split.validation.texts)
 
     stages.enter("train")
-    data = TrainingData(training_tokens, split.train.labels, len(split.train.classes), len(split.validation))
+    data = TrainingData(training_tokens, split.train.labels, len(split.train.classes), balanced, len(split.validation))
     result = train_classifier(context, loaded, data, spec.training, device)
 
     stages.enter("validate")
@@ -49,7 +53,6 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("baseline")
     train, held_out = split.train, split.validation
-    balanced = spec.training.class_weights == "balanced"
     baselines = baseline_predictions(
         train.texts, train.labels, held_out.texts, balanced=balanced, between=context.check_stop
     )
@@ -59,8 +62,8 @@ def run(context: RunContext) -> Manifest:
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
 
     stages.enter("save")
-    report = _report(split, verdict, result, training_tokens, stages.seconds)
-    card = model_card(spec, split, verdict, result.sentence)
+    report = _report(split, verdict, result, training_tokens, balanced, stages.seconds)
+    card = model_card(spec, split, verdict, result.sentence + (" Classes had the same say." if balanced else ""))
     manifest = save_model(
         context.output_dir,
         lambda folder: write_classifier(folder, loaded, spec.training.max_length),
@@ -93,7 +96,12 @@ def _metrics(verdict: Verdict, result: TrainingResult) -> dict[str, float]:
 
 
 def _report(
-    split: Split, verdict: Verdict, result: TrainingResult, tokens: TokenTable, seconds: dict[str, float]
+    split: Split,
+    verdict: Verdict,
+    result: TrainingResult,
+    tokens: TokenTable,
+    balanced: bool,
+    seconds: dict[str, float],
 ) -> dict[str, object]:
     return {
         "verdict": verdict.as_json(),
@@ -105,6 +113,6 @@ def _report(
             "texts_in_both": split.texts_in_both,
         },
         "tokens_per_text": float(tokens.lengths.mean()),
-        "training": result.as_json(),
+        "training": {**result.as_json(), "balanced": balanced},
         "seconds": dict(seconds),
     }

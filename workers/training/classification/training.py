@@ -38,6 +38,8 @@ class TrainingData:
     tokens: TokenTable
     labels: Int64s
     classes: int
+    #: Every class has the same say in the loss, however few its rows.
+    balanced: bool = False
     judged_later: int = 0
 
 
@@ -86,7 +88,7 @@ class _Classification:
     ) -> None:
         self._loaded, self._variant, self._tokens, self._data = loaded, variant, tokens, data
         self._training, self._device = training, device
-        self._class_weights = _class_weights(data, training, device)
+        self._class_weights = _class_weights(data, device)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -130,9 +132,9 @@ class _Classification:
         return str(self._data.classes).encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
-def _class_weights(data: TrainingData, training: ClassifierTraining, device: torch.device) -> torch.Tensor | None:
+def _class_weights(data: TrainingData, device: torch.device) -> torch.Tensor | None:
     """Weights (classes,) that give every class the same say; None when all rows count alike."""
-    if training.class_weights == "none":
+    if not data.balanced:
         return None
     counts = np.bincount(data.labels, minlength=data.classes).clip(min=1)
     return torch.from_numpy(len(data.labels) / (data.classes * counts)).float().to(device)

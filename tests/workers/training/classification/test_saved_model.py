@@ -76,6 +76,21 @@ def test_balanced_classes_label_smoothing_and_cosine_run(attempt: Callable[[str]
     assert manifest.report["rows"]["train"] + manifest.report["rows"]["validation"] == 40
 
 
+def test_uneven_classes_have_the_same_say_unless_the_spec_says_otherwise(
+    attempt: Callable[[str], Attempt], tmp_path: Path
+) -> None:
+    rows = [(f"text {row}", "rare" if row % 10 == 0 else "usual") for row in range(80)]
+    digests = {}
+    for weights in ("auto", "balanced", "none"):
+        one = attempt(weights)
+        one.data = tmp_path / "uneven.csv"
+        write_csv(one.data, rows)
+        manifest = one.run(training={"class_weights": weights, "epochs": 1})
+        digests[weights] = next(file.sha256 for file in manifest.files if file.path == "model.safetensors")
+        assert manifest.report["training"]["balanced"] == (weights != "none")
+    assert digests["auto"] == digests["balanced"] != digests["none"]
+
+
 def test_a_table_without_a_header_trains_the_same_model(attempt: Callable[[str], Attempt], tmp_path: Path) -> None:
     named, bare = attempt("named"), attempt("bare")
     text = named.data.read_text(encoding="utf-8")

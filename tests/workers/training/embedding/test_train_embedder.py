@@ -66,9 +66,35 @@ def systems_of(manifest: Manifest) -> dict[str, float]:
 def test_sentence_transformers_loads_the_result_and_gives_the_same_embeddings(trained: Path) -> None:
     texts = ["spring in the garden", "", "storm " * 100]
     reference, model = SentenceTransformer(str(trained), device="cpu"), load_embedder(trained)
-    assert model.prompts == {"text": "a report "} and model.dimensions == 16 and model.max_tokens == 32
+    # The default prompt stands under the library's names too: it would put nothing before queries and documents else.
+    assert set(model.prompts) == {"text", "query", "document"} and set(model.prompts.values()) == {"a report "}
+    assert model.dimensions == 16 and model.max_tokens == 32
     assert reference.encode(texts).shape == (3, 16)
     assert np.allclose(reference.encode(texts, normalize_embeddings=True), model.encode(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"query": "a storm ", "passage": "the garden "},
+        {"query": "a storm "},
+        {"text": "a report "},
+        {"passage": "a "},
+    ],
+)
+def test_the_librarys_own_methods_put_the_same_prompts_before_queries_and_documents(
+    prompts: dict[str, str], tmp_path: Path, tiny_bert: Path
+) -> None:
+    model = load_embedder(tiny_bert)
+    model.prompts, model.default_prompt_name = prompts, "text" if "text" in prompts else None
+    write_embedder(tmp_path, model)
+    library, again = SentenceTransformer(str(tmp_path), device="cpu"), load_embedder(tmp_path)
+    texts = ["spring in the garden", "storm"]
+    for encode, side in ((library.encode_query, "query"), (library.encode_document, "passage")):
+        before = model.prompt_before(side)  # type: ignore[arg-type]
+        expected = model.encode_tokens(model.tokenize([before + text for text in texts]))
+        assert np.allclose(encode(texts, normalize_embeddings=True), expected, atol=1e-5)
+        assert again.prompt_before(side) == before  # type: ignore[arg-type]
 
 
 def test_a_base_with_prompts_of_its_own_is_trained_and_judged_with_them(
