@@ -44,7 +44,7 @@ class ArtifactCalls:
         layout: str | None = None,
         progress: Progress = ignore_progress,
     ) -> DatasetVersion:
-        """Sends a CSV, TSV, JSONL, JSON (each also .gz or .xz) or Parquet file as the next version of `name`.
+        """Sends a table (CSV, TSV, TXT, CoNLL, JSONL, JSON, XLSX, ODS, Parquet) as the next version of `name`.
 
         `columns` names those of a file that has no header. The rest tells how its text is read, where it should not be
         recognised: `delimiter` (comma, semicolon, tab, pipe or a character), `quote` (", ' or none), `encoding`; and

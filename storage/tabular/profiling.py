@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Literal
 
 from jobspecs.profile import DISTINCT_VALUES_MAX, ColumnProfile, DatasetProfile
-from storage.tabular.formats import COLUMN_NAME_CHARS_MAX, COLUMNS_MAX, OPEN, TABLE_BYTES_MAX, TableFormat, refusal
+from storage.tabular.formats import (
+    COLUMN_NAME_CHARS_MAX,
+    COLUMNS_MAX,
+    OPEN,
+    TABLE_BYTES_MAX,
+    TEXT_KINDS,
+    TableFormat,
+    refusal,
+)
 from storage.tabular.reading import read_rows
 from storage.tabular.recognising_layouts import recognise_layout
 from storage.tabular.recognition import recognised
@@ -43,7 +51,7 @@ def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: in
             _add(column, value, row, file_name, name)
     if row == 0:
         raise refusal("the table has no rows.", file_name, "Send a file with at least one row of data.")
-    as_text = fmt.kind == "csv"
+    as_text = fmt.kind in TEXT_KINDS
     return DatasetProfile(
         rows=row,
         columns={name: column.profile(row, as_text) for name, column in columns.items()},
