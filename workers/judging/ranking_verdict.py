@@ -189,9 +189,17 @@ def _by_order(
 
 
 def compare_systems(
-    metric: str, values: Mapping[str, dict[str, float]], resampled: Floats, judged: int, what: str
+    metric: str,
+    values: Mapping[str, dict[str, float]],
+    resampled: Floats,
+    judged: int,
+    what: str,
+    independent: int | None = None,
 ) -> RankingVerdict:
-    """The verdict by `metric` over all measures by system and its values (V, R) in the resamples; the first is ours."""
+    """The verdict by `metric` over all measures by system and its values (V, R) in the resamples; the first is ours.
+
+    `independent`: how many of the judged are, where not all; too few of them prove nothing.
+    """
     systems = tuple(
         _score(system, metric, measures, own) for (system, measures), own in zip(values.items(), resampled, strict=True)
     )
@@ -199,7 +207,8 @@ def compare_systems(
     place = 1 + max(range(len(others)), key=lambda other: others[other].value)
     best = systems[place]
     low, high = interval(resampled[0] - resampled[place])
-    helped: Helped = "unclear" if judged < JUDGED_MIN else "yes" if low > 0 else "no" if high < 0 else "unclear"
+    few = (independent or judged) < JUDGED_MIN
+    helped: Helped = "unclear" if few else "yes" if low > 0 else "no" if high < 0 else "unclear"
     difference = (own.value - best.value, low, high)
     return RankingVerdict(
         metric, systems, helped, difference, judged, _sentence(metric, own, best, helped, judged, what)
