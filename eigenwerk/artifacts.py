@@ -41,13 +41,15 @@ class ArtifactCalls:
         quote: str | None = None,
         encoding: str | None = None,
         sheet: str | None = None,
+        layout: str | None = None,
         progress: Progress = ignore_progress,
     ) -> DatasetVersion:
-        """Sends a CSV, TSV, JSONL, JSON (each also .gz or .xz) or Parquet file as the next version of `name`.
+        """Sends a table (CSV, TSV, TXT, CoNLL, JSONL, JSON, XLSX, ODS, Parquet) as the next version of `name`.
 
         `columns` names those of a file that has no header. The rest tells how its text is read, where it should not be
         recognised: `delimiter` (comma, semicolon, tab, pipe or a character), `quote` (", ' or none), `encoding`; and
-        `sheet`, the name of a workbook's sheet or its number. The version's `recognised` and `notices` tell how it was.
+        `sheet`, the name of a workbook's sheet or its number; `layout`, where a JSON file has its rows: columns, index,
+        split, array, lines or below:KEY. The version's `recognised` and `notices` tell how it was.
         The name is the file's, up to its first dot, when there is none; it may carry an owner: `owner/name`.
         Equal content gives its version again.
         """
@@ -63,6 +65,7 @@ class ArtifactCalls:
                     quote=quote,
                     encoding=encoding,
                     sheet=sheet,
+                    layout=layout,
                 ),
                 headers=upload_headers(file),
                 body=file_body(file, progress),

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from jobspecs.layouts import parse_layout
+
 #: Names that people use for delimiters, and the delimiters that are recognised, in the order of preference.
 DELIMITER_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _NAMES_OF_DELIMITERS = {delimiter: name for name, delimiter in DELIMITER_NAMES.items()}
@@ -39,6 +41,14 @@ class Dialect(BaseModel):
     #: The sheet of a workbook, by its name, or by its number from 1 on.
     sheet: str | None = Field(default=None, min_length=1, max_length=255)
 
+    #: Where the rows of a JSON file are, and whether they are questions about paragraphs: a `jobspecs.layouts.Layout`.
+    layout: str | None = Field(default=None, max_length=1000)
+
+    @field_validator("layout")
+    @classmethod
+    def _a_layout(cls, value: str | None) -> str | None:
+        return None if value is None else str(parse_layout(value))
+
     @field_validator("delimiter")
     @classmethod
     def _one_character(cls, value: str | None) -> str | None:
@@ -63,6 +73,8 @@ class Dialect(BaseModel):
         if self.quote is not None:
             parts.append("no quoting" if self.quote == "none" else f"quotes {self.quote}")
         parts += [part for part in (self.encoding, self.line_end) if part is not None]
+        if self.layout is not None:
+            parts.append(f"layout {self.layout}")
         if not self.has_header:
             parts.append("no header")
         return ", ".join(parts)

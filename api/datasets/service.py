@@ -32,14 +32,14 @@ from jobspecs.rights import Principal, Reach
 from storage.objects import ObjectStore
 from storage.tables import DatasetVersionRow
 from storage.tabular import TableFormat, detect_format
-from storage.tabular.formats import WHOLE_KINDS
 
 log = logging.getLogger(__name__)
 
 _PREVIEW_ROWS = 10
 #: Bytes fetched for a preview: enough rows, whatever the size of the file.
 _PREVIEW_BYTES = 4 * 1024 * 1024
-#: Parquet and workbooks have their index at the end, so a preview needs the whole file; larger ones have none.
+#: Parquet and workbooks have their index at the end, JSON by columns its rows all over the file: a preview needs all
+#: of it, and larger ones have none.
 _PREVIEW_WHOLE_BYTES_MAX = 64 * 1024 * 1024
 #: Seconds that the object store has to give these bytes out.
 PREVIEW_SECONDS_MAX = 30.0
@@ -220,10 +220,10 @@ def fetch_beginning(
     """Fetches it into `folder`, before there is a place to read it. Raises ApiError(404), (422) for large Parquet."""
     row = find_version(parts, user, reference)
     table = detect_format(row.file_name, row.how_to_read())
-    wanted = row.bytes if table.kind in WHOLE_KINDS else min(row.bytes, _PREVIEW_BYTES)
-    if table.kind in WHOLE_KINDS and row.bytes > _PREVIEW_WHOLE_BYTES_MAX:
+    wanted = row.bytes if table.whole else min(row.bytes, _PREVIEW_BYTES)
+    if table.whole and row.bytes > _PREVIEW_WHOLE_BYTES_MAX:
         raise ApiError(
-            422, "Parquet files and workbooks of this size have no preview; their profile has columns and values."
+            422, "Parquet files, workbooks and JSON by columns of this size have no preview; their profile has columns."
         )
     path = folder / "beginning"
     with path.open("wb") as file, objects.open_range(row.key, 0, wanted) as chunks:

@@ -25,6 +25,10 @@ def told_dialect(
     sheet: Annotated[
         str | None, Query(min_length=1, max_length=255, description="the name of a sheet, or its number from 1 on")
     ] = None,
+    layout: Annotated[
+        str | None,
+        Query(max_length=1000, description="of JSON: columns, index, split, array, lines, or below:KEY with its rows"),
+    ] = None,
 ) -> Dialect:
     """What is not told is recognised. Raises InvalidInput."""
     names = None if columns is None else tuple(columns)
@@ -36,6 +40,7 @@ def told_dialect(
             quote=quote,
             encoding=encoding,
             sheet=sheet,
+            layout=layout,
         )
     except ValidationError as error:
         raise InvalidInput([_problem(str(each["loc"][0]), each["msg"]) for each in error.errors()]) from error

@@ -47,6 +47,7 @@ class ClassifierData:
         labels = places[found.group_numbers]
         if (contradicting := contradictions(found.guarded_texts, labels)) is not None:
             found.warnings.append(contradiction_warning(contradicting, found.numbers))
+        found.settings["metric"] = self._spec.deciding_metric(np.bincount(labels).tolist())
         validation = self._spec.validation
         if validation.given:
             return given_split(

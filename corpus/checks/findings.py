@@ -14,7 +14,15 @@ import numpy.typing as npt
 
 from corpus.checks.remarks import Remark
 from corpus.splits import Indices, SplitRows
-from jobspecs.data_report import LONGEST_SHOWN, REFUSED_ROWS_SHOWN, ROWS_NAMED, HeldOut, LengthBin, TokenLengths
+from jobspecs.data_report import (
+    LONGEST_SHOWN,
+    REFUSED_ROWS_SHOWN,
+    ROWS_NAMED,
+    HeldOut,
+    LengthBin,
+    Setting,
+    TokenLengths,
+)
 from jobspecs.problems import Problem
 
 #: Rows among which duplicates and leaks are looked for: 320 MB at most.
@@ -71,6 +79,8 @@ class Findings:
     refused_rows: list[Problem] = field(default_factory=list)
     #: What the kind warns of beyond what is judged for all of them.
     warnings: list[Problem] = field(default_factory=list)
+    #: Settings that the data decide.
+    settings: dict[str, Setting] = field(default_factory=dict)
     #: Reasons to refuse a row, and remarks on rows that can be used, with the rows that they are said of.
     #: Usable rows, counted from 0, of which nothing is learnt, and the tokens that the longest of them needs.
     unlearnable: array[int] = field(default_factory=lambda: array("q"))

@@ -135,7 +135,7 @@ def _report(
         held_out=found.held_out(split, validator.split_unit) if split is not None else None,
         classes=dict(islice(classes.items(), CLASSES_SHOWN)) if classes is not None else None,
         classes_total=len(classes) if classes is not None else None,
-        settings=settings_of(spec),
+        settings={**settings_of(spec), **found.settings},
     )
     return report.model_copy(
         update={

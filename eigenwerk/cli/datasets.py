@@ -43,13 +43,16 @@ def datasets(context: typer.Context, as_json: JsonOption = False) -> None:
 @commands.command()
 def push(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL or JSON (each also .gz or .xz), or Parquet.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="CSV, TSV, TXT, CoNLL, JSONL or JSON (each also .gz or .xz), XLSX, ODS or Parquet."
+        ),
     ],
     name: Annotated[
         str | None, typer.Option(help="The data set's name, or OWNER/NAME; the file's up to its first dot if absent.")
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Names of the columns of a CSV or TSV without a header.")
+        str | None, typer.Option(metavar="A,B,C", help="Names of the columns of a CSV, TSV or sheet without a header.")
     ] = None,
     delimiter: Annotated[
         str | None, typer.Option(help="What separates fields: comma, semicolon, tab, pipe or a character.")
@@ -57,23 +60,37 @@ def push(
     quote: Annotated[
         str | None, typer.Option(metavar="none|\"|'", help="What quotes fields; none where quotes are text.")
     ] = None,
+    sheet: Annotated[
+        str | None, typer.Option(metavar="NAME|N", help="The sheet of a workbook; the first if absent.")
+    ] = None,
     encoding: Annotated[
         str | None, typer.Option(help="How the text is encoded: utf-8, cp1252, utf-16 and so on.")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Where JSON has its rows: columns, index, split, array, lines or below:KEY.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a file as the next version of a data set. It is checked before anything is stored.
 
-    What is not told of a text table is recognised, and said.
+    What is not told of a text table or a JSON file is recognised, and said.
 
     Example: eigenwerk datasets push newsticker.csv.gz --name newsticker
     """
     if not file.is_file():
-        raise EigenwerkError(f"{file} is no file. Name a CSV, TSV, JSONL, JSON or Parquet file.")
+        raise EigenwerkError(f"{file} is no file. Name one of a table: .csv, .xlsx, .jsonl, .parquet and so on.")
     with platform() as client, transfer(file.name, file.stat().st_size) as progress:
         names = None if columns is None else [column.strip() for column in columns.split(",")]
         version = client.push_dataset(
-            file, name=name, columns=names, delimiter=delimiter, quote=quote, encoding=encoding, progress=progress
+            file,
+            name=name,
+            columns=names,
+            delimiter=delimiter,
+            quote=quote,
+            encoding=encoding,
+            sheet=sheet,
+            layout=layout,
+            progress=progress,
         )
     if as_json:
         say_json(version)

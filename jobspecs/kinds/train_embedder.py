@@ -19,6 +19,8 @@ from jobspecs.references import DatasetReference, ModelReference
 ROWS_MIN = 4
 #: Columns with negatives; as many as can be mined.
 NEGATIVES_MAX = 100
+#: Passages of the data set that held-out queries are searched among; embedding them twice takes minutes on a CPU.
+PASSAGES_MAX = 20_000
 #: An embedding table without layers takes steps that a transformer would not survive.
 STATIC_LEARNING_RATE = 1.0e-2
 

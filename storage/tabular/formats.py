@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jobspecs.dialect import Dialect
+from jobspecs.layouts import Layout, parse_layout
 from jobspecs.problems import InvalidInput, Problem
 
 #: Longest physical line of a text file and longest row of JSONL, in bytes.
@@ -16,15 +17,23 @@ FIELD_CHARS_MAX = 1024 * 1024
 #: Columns of a table, and the longest name of one, in characters.
 COLUMNS_MAX = 1000
 COLUMN_NAME_CHARS_MAX = 1000
+#: Rows simply one behind the other.
+PLAIN = Layout()
 #: Decompressed size at which reading stops, in bytes.
 TABLE_BYTES_MAX = 50 * 1024**3
 
-Kind = Literal["csv", "jsonl", "json", "parquet"]
+Kind = Literal["csv", "sheet", "text", "conll", "jsonl", "json", "parquet"]
 Compression = Literal["gz", "xz"]
 
 _SUFFIXES: dict[str, Kind] = {
     ".csv": "csv",
     ".tsv": "csv",
+    ".txt": "text",
+    ".conll": "conll",
+    ".conllu": "conll",
+    ".xlsx": "sheet",
+    ".xlsm": "sheet",
+    ".ods": "sheet",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
@@ -32,14 +41,17 @@ _SUFFIXES: dict[str, Kind] = {
 }
 #: What may be told of which kinds.
 _TOLD: dict[str, tuple[Kind, ...]] = {
-    "columns": ("csv",),
+    "columns": ("csv", "sheet"),
     "delimiter": ("csv",),
     "quote": ("csv",),
-    "encoding": ("csv",),
-    "sheet": (),
+    "encoding": ("csv", "text", "conll"),
+    "sheet": ("sheet",),
+    "layout": ("json", "jsonl", "parquet"),
 }
 #: Kinds with an index at the end of the file, so that its beginning alone can't be read. They compress themselves.
-WHOLE_KINDS: tuple[Kind, ...] = ("parquet",)
+WHOLE_KINDS: tuple[Kind, ...] = ("parquet", "sheet")
+#: Kinds whose cells are all texts, which may look like numbers.
+TEXT_KINDS: tuple[Kind, ...] = ("csv", "sheet", "text")
 _COMPRESSIONS: tuple[Compression, ...] = ("gz", "xz")
 
 
@@ -54,6 +66,16 @@ class TableFormat:
     kind: Kind
     compression: Compression | None = None
     dialect: Dialect = OPEN
+
+    @property
+    def layout(self) -> Layout:
+        """Where the rows are in it."""
+        return PLAIN if self.dialect.layout is None else parse_layout(self.dialect.layout)
+
+    @property
+    def whole(self) -> bool:
+        """Whether even the first row needs the whole file."""
+        return self.kind in WHOLE_KINDS or self.layout.whole
 
 
 def detect_format(filename: str, told: Dialect | None = None) -> TableFormat:
@@ -71,15 +93,18 @@ def detect_format(filename: str, told: Dialect | None = None) -> TableFormat:
             if suffix == ".tsv" and dialect.delimiter is None:
                 dialect = dialect.model_copy(update={"delimiter": "\t"})
             return TableFormat(kind, compression, dialect)
-    remedy = "Use .csv, .tsv, .jsonl, .json (each also with .gz or .xz) or .parquet."
+    remedy = "Use .csv, .tsv, .txt, .conll, .jsonl, .json (each also with .gz or .xz), .xlsx, .ods or .parquet."
     raise refusal("the ending of the file name doesn't tell a table format.", filename, remedy)
 
 
 def _check_told(kind: Kind, told: Dialect, file: str) -> None:
-    for field in ("columns", "delimiter", "quote", "encoding", "sheet"):
+    for field in ("columns", "delimiter", "quote", "encoding", "sheet", "layout"):
         if getattr(told, field) is not None and kind not in _TOLD[field]:
             if field == "columns":
-                message, remedy = "this format names its columns itself.", "Give names of columns for CSV and TSV only."
+                message, remedy = (
+                    "this format names its columns itself.",
+                    "Give names of columns for CSV, TSV and sheets only.",
+                )
             else:
                 message, remedy = f"this format has no {field}.", f"Leave {field} out for it."
             raise refusal(message, file, remedy, field=field)

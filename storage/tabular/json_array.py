@@ -1,110 +1,77 @@
-"""Rows of a JSON file that is one array: `[{...}, {...}]`, or `["...", "..."]`. Read element by element."""
+"""Rows of a JSON file whose elements are rows: an array, lines, an array below one key, or an object of rows."""
 
 from __future__ import annotations
 
-import codecs
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Any
 
-from storage.tabular.content import open_content
-from storage.tabular.formats import LINE_BYTES_MAX, Compression, refusal
-from storage.tabular.json_rows import DECODER, checked_row, unusable
+from jobspecs.layouts import Layout
+from storage.tabular.formats import refusal
+from storage.tabular.json_rows import checked_row
+from storage.tabular.json_text import REMEDY, JsonText
 
-#: Characters decoded at once; doubled as long as an element doesn't fit.
-_CHUNK_CHARS = 256 * 1024
-#: An error so near the end of what was read, in characters, may only mean that the element goes on behind it.
-_NEAR_CHARS = 32
-_SPACE = " \t\r\n"
-_REMEDY = 'Write one array of objects, such as [{"text": "..."}, {"text": "..."}], or one object per line as .jsonl.'
+#: The column that takes what pandas calls the index, and its name where there is such a column already.
+INDEX = "index"
+INDEX_BESIDE = "level_0"
 
 
-def array_rows(path: Path, file: str, *, compression: Compression | None, max_bytes: int) -> Iterator[dict[str, Any]]:
-    """Yields each object of the array; a text alone counts as {"text": ...}. Raises InvalidInput with the row."""
-    with open_content(path, file, compression=compression, max_bytes=max_bytes) as stream:
-        text = _Text(stream, file)
-        if text.next_sign() != "[":
-            raise refusal("the file doesn't hold an array.", file, _REMEDY)
-        text.skip()
-        row = 0
-        empty = text.next_sign() == "]"
-        while not empty:
-            row += 1
-            value = text.element(row)
-            yield checked_row({"text": value} if isinstance(value, str) else value, f"element {row}", file, row)
-            sign = text.next_sign()
-            if sign not in (",", "]"):
-                raise refusal(f"behind element {row} comes neither a comma nor a bracket.", file, _REMEDY, row)
-            if sign == "]":
-                break
-            text.skip()
-        text.skip()
-        if text.next_sign():
-            raise refusal("something comes behind the array.", file, _REMEDY)
+def element_rows(stream: IO[bytes], file: str, layout: Layout) -> Iterator[dict[str, Any]]:
+    """Yields each object; a text alone counts as {"text": ...}. Raises InvalidInput with the row."""
+    text = JsonText(stream, file)
+    match layout.container:
+        case "lines":
+            yield from _lines(text, file)
+        case "below":
+            yield from _below(text, file, str(layout.key))
+        case "index":
+            yield from _by_index(text, file)
+        case _:
+            yield from _array(text, file)
+            text.end("array")
 
 
-class _Text:
-    """The content as text that is read as far as the next element needs."""
+def skip_value(text: JsonText, place: str) -> None:
+    """Passes a value of any size."""
+    if text.next_sign() == "[":
+        for number in text.elements():
+            text.value(f"element {number} of {place}")
+    elif text.next_sign() == "{":
+        for key in text.members(place):
+            text.value(f"{key!r} of {place}")
+    else:
+        text.value(place)
 
-    def __init__(self, stream: IO[bytes], file: str) -> None:
-        self._stream = stream
-        self._file = file
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._text = ""
-        self._at = 0
-        self._ended = False
 
-    def next_sign(self) -> str:
-        """The next character that is not white space; empty at the end."""
-        while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in _SPACE:
-                    return self._text[self._at]
-                self._at += 1
-            if self._ended:
-                return ""
-            self._read(_CHUNK_CHARS)
+def _array(text: JsonText, file: str) -> Iterator[dict[str, Any]]:
+    if text.next_sign() != "[":
+        raise refusal("the file doesn't hold an array.", file, REMEDY)
+    for row in text.elements():
+        value = text.value(f"element {row}", row)
+        yield checked_row({"text": value} if isinstance(value, str) else value, f"element {row}", file, row)
 
-    def skip(self) -> None:
-        """Passes the character that `next_sign` gave."""
-        self._at += 1
 
-    def element(self, row: int) -> Any:
-        """The next value."""
-        self.next_sign()
-        while True:
-            try:
-                value, end = DECODER.raw_decode(self._text, self._at)
-            except json.JSONDecodeError as error:
-                if not self._may_go_on(error, row):
-                    raise refusal(f"element {row} is not JSON: {error.msg}.", self._file, _REMEDY, row) from error
-                self._read(max(_CHUNK_CHARS, len(self._text) - self._at))
-            except (ValueError, RecursionError) as error:
-                raise unusable(error, f"element {row}", self._file, row) from error
-            else:
-                self._check_length(end - self._at, row)
-                self._at = end
-                return value
+def _lines(text: JsonText, file: str) -> Iterator[dict[str, Any]]:
+    row = 0
+    while text.next_sign():
+        row += 1
+        yield checked_row(text.value(f"object {row}", row), f"object {row}", file, row)
 
-    def _check_length(self, chars: int, row: int) -> None:
-        if chars > LINE_BYTES_MAX:
-            limit = f"element {row} is longer than {LINE_BYTES_MAX // 1024**2} MiB."
-            raise refusal(limit, self._file, "Check that every bracket and quote is closed.", row)
 
-    def _may_go_on(self, error: json.JSONDecodeError, row: int) -> bool:
-        if self._ended:
-            return False
-        self._check_length(len(self._text) - self._at, row)
-        return error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _NEAR_CHARS
+def _below(text: JsonText, file: str, wanted: str) -> Iterator[dict[str, Any]]:
+    found = False
+    for key in text.members("the file"):
+        if key == wanted:
+            found = True
+            yield from _array(text, file)
+        else:
+            skip_value(text, repr(key))
+    if not found:
+        raise refusal(f"there is no key {wanted!r}.", file, "Name the key below which the rows are: below:KEY.")
+    text.end("object")
 
-    def _read(self, size: int) -> None:
-        data = self._stream.read(size)
-        self._ended = not data
-        try:
-            text = self._decoder.decode(data, final=self._ended)
-        except UnicodeDecodeError as error:
-            remedy = "Save the file as UTF-8 (for instance: iconv -f WINDOWS-1252 -t UTF-8)."
-            raise refusal("the file is not UTF-8.", self._file, remedy) from error
-        self._text = self._text[self._at :] + text
-        self._at = 0
+
+def _by_index(text: JsonText, file: str) -> Iterator[dict[str, Any]]:
+    for row, key in enumerate(text.members("the file"), start=1):
+        values = checked_row(text.value(f"the object of {key!r}", row), f"the object of {key!r}", file, row)
+        yield {INDEX if INDEX not in values else INDEX_BESIDE: key, **values}
+    text.end("object")

@@ -54,7 +54,7 @@ def checked_row(value: object, place: str, file: str, row: int) -> dict[str, Any
     return value
 
 
-def unusable(error: ValueError | RecursionError, place: str, file: str, row: int) -> InvalidInput:
+def unusable(error: ValueError | RecursionError, place: str, file: str, row: int | None) -> InvalidInput:
     """For what DECODER refuses although it is JSON."""
     reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
     return refusal(f"{place} can't be used: {reason}.", file, _REMEDY, row)

@@ -11,8 +11,17 @@ from pathlib import Path
 from typing import Literal
 
 from jobspecs.profile import DISTINCT_VALUES_MAX, ColumnProfile, DatasetProfile
-from storage.tabular.formats import COLUMN_NAME_CHARS_MAX, COLUMNS_MAX, OPEN, TABLE_BYTES_MAX, TableFormat, refusal
+from storage.tabular.formats import (
+    COLUMN_NAME_CHARS_MAX,
+    COLUMNS_MAX,
+    OPEN,
+    TABLE_BYTES_MAX,
+    TEXT_KINDS,
+    TableFormat,
+    refusal,
+)
 from storage.tabular.reading import read_rows
+from storage.tabular.recognising_layouts import recognise_layout
 from storage.tabular.recognition import recognised
 
 #: A column's distinct values are kept while they have at most this many characters in all: labels do, texts don't.
@@ -29,6 +38,9 @@ def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: in
     The values of a CSV column count as numbers or booleans if all of them look so.
     """
     fmt, notices = recognised(path, fmt, file_name, max_bytes)
+    if fmt.dialect.layout is None:
+        fmt, laid_out = recognise_layout(path, fmt, file_name, max_bytes=max_bytes)
+        notices = [*notices, *laid_out]
     columns: dict[str, _Column] = {}
     row = 0
     for row, values in enumerate(read_rows(path, fmt, file_name=file_name, max_bytes=max_bytes), start=1):
@@ -39,7 +51,7 @@ def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: in
             _add(column, value, row, file_name, name)
     if row == 0:
         raise refusal("the table has no rows.", file_name, "Send a file with at least one row of data.")
-    as_text = fmt.kind == "csv"
+    as_text = fmt.kind in TEXT_KINDS
     return DatasetProfile(
         rows=row,
         columns={name: column.profile(row, as_text) for name, column in columns.items()},

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jobspecs.problems import InvalidInput
 from storage.tabular.csv_rows import csv_rows
-from storage.tabular.formats import TABLE_BYTES_MAX, TableFormat, refusal
-from storage.tabular.json_array import array_rows
+from storage.tabular.formats import TABLE_BYTES_MAX, Kind, TableFormat, refusal
+from storage.tabular.json_document import document_rows
 from storage.tabular.json_rows import json_rows
-from storage.tabular.lines import read_lines
+from storage.tabular.lines import Line, read_lines
 from storage.tabular.parquet_rows import parquet_columns, parquet_rows
+from storage.tabular.questions import question_rows
 from storage.tabular.recognition import recognised
+from storage.tabular.sheet_rows import sheet_rows
+from storage.tabular.text_rows import conll_rows, text_rows
+
+_OF_LINES: dict[Kind, Callable[[Iterator[Line], str], Iterator[dict[str, Any]]]] = {
+    "jsonl": json_rows,
+    "text": text_rows,
+    "conll": conll_rows,
+}
+#: Kinds whose rows need not have the same fields, or whose columns are checked before.
+_UNEVEN_KINDS: tuple[Kind, ...] = ("jsonl", "json", "parquet")
 
 
 def read_rows(
@@ -31,12 +42,16 @@ def read_rows(
     `file_name` is what errors call the file. Raises InvalidInput, with the 1-based data row, at the row that is wrong.
     """
     file = file_name or path.name
+    layout = fmt.layout
     if fmt.kind == "parquet":
-        if columns is not None:
-            _check_columns(columns, parquet_columns(path, file), file)
-        rows: Iterator[dict[str, Any]] = parquet_rows(path, file, columns, max_bytes)
-    elif fmt.kind == "json":
-        rows = array_rows(path, file, compression=fmt.compression, max_bytes=max_bytes)
+        stored = None if layout.questions else columns
+        if stored is not None:
+            _check_columns(stored, parquet_columns(path, file), file)
+        rows: Iterator[dict[str, Any]] = parquet_rows(path, file, stored, max_bytes)
+    elif fmt.kind == "json" or (fmt.kind == "jsonl" and layout.container != "plain"):
+        rows = document_rows(path, file, layout, compression=fmt.compression, max_bytes=max_bytes)
+    elif fmt.kind == "sheet":
+        rows = sheet_rows(path, file, recognised(path, fmt, file, max_bytes)[0].dialect, max_bytes)
     else:
         fmt, _ = recognised(path, fmt, file, max_bytes)
         lines = read_lines(
@@ -47,12 +62,14 @@ def read_rows(
             encoding=fmt.dialect.encoding or "utf-8",
             line_end=fmt.dialect.line_end or "LF",
         )
-        rows = csv_rows(lines, file, fmt.dialect) if fmt.kind == "csv" else json_rows(lines, file)
+        rows = csv_rows(lines, file, fmt.dialect) if fmt.kind == "csv" else _OF_LINES[fmt.kind](lines, file)
+    if layout.questions:
+        rows = question_rows(rows, file)
     if columns is None:
         yield from rows
         return
     for number, row in enumerate(rows):
-        if number == 0 and fmt.kind == "csv":
+        if number == 0 and fmt.kind not in _UNEVEN_KINDS:
             _check_columns(columns, row, file)
         yield {name: row.get(name) for name in columns}
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -11,6 +13,7 @@ from sqlalchemy import text
 from jobspecs.references import Reference
 from tests.api.conftest import HEADLINES, Api, RunApi, gzipped, sha256
 from tests.lost_answers import losing_answers
+from tests.storage.workbooks import ods, xlsx
 from workers.agent.housekeeping import Housekeeper
 
 
@@ -47,6 +50,25 @@ def test_equal_content_gives_the_version_that_is_there_and_leaves_no_object(api:
     versions = api.client.get("/v1/datasets/headlines").json()["versions"]
     assert [version["version"] for version in versions] == [2, 1]
     assert [version["version"] for version in api.client.get("/v1/datasets").json()["data"]] == [2]
+
+
+def test_a_layout_is_recognised_said_kept_with_the_version_and_told_where_it_is_unclear(api: Api) -> None:
+    asked = {"question": "Wann?", "answers": [{"text": "1912", "answer_start": 16}]}
+    article = {"title": "T", "paragraphs": [{"context": "Der Hafen wurde 1912 gebaut.", "qas": [asked]}]}
+    version = push(api.client, json.dumps({"version": "1.1", "data": [article]}).encode(), "squad.json").json()
+    assert version["columns"][:3] == ["question", "context", "answer"]
+    assert version["profile"]["dialect"]["layout"] == "questions/below:data"
+    assert "not read beside it: version" in version["notices"][0]
+    shown = api.client.get("/v1/datasets/headlines/versions/1/preview").json()
+    assert shown["rows"][0]["context"] == "Der Hafen wurde 1912 gebaut."
+    several = json.dumps({"train": [{"a": "x"}], "test": [{"a": "y"}, {"a": "z"}]}).encode()
+    refused = push(api.client, several, "t.json")
+    assert refused.status_code == 422
+    assert "train, test" in refused.json()["error"]["message"]
+    told = {"file_name": "t.json", "layout": "below:test"}
+    assert api.client.put("/v1/datasets/headlines", params=told, content=several).json()["rows"] == 2
+    wrong = api.client.put("/v1/datasets/headlines", params={**told, "layout": "upwards"}, content=several)
+    assert (wrong.status_code, wrong.json()["error"]["problems"][0]["field"]) == (422, "layout")
 
 
 def test_a_version_is_downloaded_as_it_was_pushed_in_parts_too_and_by_its_owner_alone(api: Api) -> None:
@@ -298,3 +320,23 @@ def test_what_is_told_and_makes_no_sense_is_refused(api: Api, told: dict[str, st
     assert answer.status_code == 422
     assert field in answer.text
     assert api.client.get("/v1/datasets/headlines").status_code == 404
+
+
+def test_a_sheet_of_a_workbook_is_a_data_set_and_one_that_takes_too_much_is_refused(api: Api, tmp_path: Path) -> None:
+    path = xlsx(tmp_path / "t.xlsx", {"Daten": [["text", "n"], ["hält", 3]], "Notizen": [["x"], ["y"]]})
+    url = "/v1/datasets/workbook"
+    version = api.client.put(url, params={"file_name": "t.xlsx", "sheet": "1"}, content=path.read_bytes()).json()
+    assert (version["recognised"], version["rows"]) == ("sheet Daten", 1)
+    assert api.client.get(f"{url}/versions/1/preview").json()["rows"] == [{"text": "hält", "n": "3"}]
+    cells = '<table:table-cell office:value-type="float" office:value="1" table:number-columns-repeated="900"/>'
+    rows = f'<table:table-row table:number-rows-repeated="1000000">{cells}</table:table-row>'
+    growing = ods(tmp_path / "g.ods", [["text"]], rows)
+    refused = api.client.put(url, params={"file_name": "g.ods"}, content=growing.read_bytes())
+    assert (refused.status_code, "save the sheet as CSV" in refused.text) == (422, True)
+    far = xlsx(tmp_path / "far.xlsx", {"A": [["text"], ["a"]]}, last="XFD1048576")
+    refused = api.client.put(url, params={"file_name": "far.xlsx"}, content=far.read_bytes())
+    assert (refused.status_code, "too much memory" in refused.text, "far from the table" in refused.text) == (
+        422,
+        True,
+        True,
+    )

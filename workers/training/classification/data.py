@@ -13,7 +13,7 @@ from corpus.checks.findings import text_hash
 from corpus.held_out import DataPart
 from corpus.labels import one_spelling
 from corpus.splits import Indices, given_split, stratified_split
-from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.kinds.train_classifier import ClassMetric, TrainClassifier
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from workers.run.context import RunFailed
@@ -47,10 +47,11 @@ class LabelledTexts:
 
 @dataclass(frozen=True)
 class Split:
-    """The rows that train and the rows that judge."""
+    """The rows that train, the rows that judge, and by which metric."""
 
     train: LabelledTexts
     validation: LabelledTexts
+    metric: ClassMetric = "accuracy"
 
     @property
     def texts_in_both(self) -> int:
@@ -113,6 +114,7 @@ def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
     """
     validation, labels, classes = spec.validation, texts.labels, texts.classes
     try:
+        metric = spec.deciding_metric(np.bincount(labels).tolist())
         if validation.given:
             split = given_split(texts.judging, rows=spec.rows, seed=validation.seed, groups=labels, classes=classes)
         else:
@@ -127,7 +129,7 @@ def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
             )
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
-    return Split(train=texts.subset(split.train), validation=texts.subset(split.validation))
+    return Split(train=texts.subset(split.train), validation=texts.subset(split.validation), metric=metric)
 
 
 def _invalid(problem: Problem) -> RunFailed:

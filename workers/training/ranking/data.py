@@ -13,10 +13,10 @@ import numpy.typing as npt
 from corpus.cells import number_cell, score_cell, text_cell
 from corpus.held_out import DataPart
 from corpus.splits import given_split, grouped_split
-from jobspecs.kinds.train_reranker import TrainReranker
+from jobspecs.kinds.train_reranker import RankingMetric, TrainReranker
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
-from workers.judging.ranking_verdict import rows_by_query
+from workers.judging.ranking_verdict import ranked_queries, rows_by_query
 from workers.run.context import RunFailed
 
 _log = logging.getLogger(__name__)
@@ -129,6 +129,14 @@ def check_comparable(pairs: Pairs) -> None:
             "the loss compares the passages of a query, and no query of the training part has two with unlike labels."
         )
         raise _invalid(Problem(field="loss", message=message, remedy="Use bce, or add passages to the queries."))
+
+
+def check_judged(pairs: Pairs, metric: RankingMetric) -> None:
+    """Raises RunFailed(invalid_dataset) when the metric can't be had of these held-out pairs."""
+    if metric == "ndcg_at_10" and not ranked_queries(pairs.labels, pairs.groups):
+        message = "no held-out query has unlike labels, one of them at least 0.5: there is no order to judge."
+        remedy = "Hold out more queries (validation.fraction), or write metric: spearman."
+        raise _invalid(Problem(field="metric", message=message, remedy=remedy))
 
 
 class _Row(NamedTuple):

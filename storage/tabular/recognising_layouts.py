@@ -1,0 +1,63 @@
+"""Which layout a file has whose ending does not say it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from jobspecs.layouts import Layout
+from storage.tabular.content import open_content
+from storage.tabular.formats import PLAIN, TABLE_BYTES_MAX, TableFormat
+from storage.tabular.json_text import JsonText
+from storage.tabular.questions import LEFT_OUT, are_questions, question_rows
+from storage.tabular.reading import read_rows
+from storage.tabular.recognising_json import recognise_json
+
+#: Rows that are looked at for questions: the first article may have no paragraphs.
+_LOOKED_AT = 20
+
+
+def recognise_layout(
+    path: Path, fmt: TableFormat, file: str, *, max_bytes: int = TABLE_BYTES_MAX
+) -> tuple[TableFormat, list[str]]:
+    """The format with its layout, and what was recognised, in words. Raises InvalidInput as `read_rows` does."""
+    notices = []
+    if fmt.kind in ("json", "jsonl"):
+        layout, notice = _container(path, fmt, file, max_bytes)
+        fmt = _with_layout(fmt, layout)
+        notices += [notice] if notice else []
+    if fmt.kind == "csv" or not _asks(path, fmt, file):
+        return fmt, notices
+    counts: Counter[str] = Counter()
+    for _ in question_rows(read_rows(path, fmt, file_name=file, max_bytes=max_bytes), file, counts):
+        counts["pairs"] += 1
+    asked = (
+        f"Questions about paragraphs, as SQuAD has them, are read as {counts['pairs']:,} pairs of question and context"
+    )
+    left_out = f"; unanswerable questions are left out: {counts[LEFT_OUT]:,}." if counts[LEFT_OUT] else "."
+    notices.append(asked + left_out)
+    return _with_layout(fmt, replace(fmt.layout, questions=True)), notices
+
+
+def _with_layout(fmt: TableFormat, layout: Layout) -> TableFormat:
+    kept = None if layout == PLAIN else str(layout)
+    return replace(fmt, dialect=fmt.dialect.model_copy(update={"layout": kept}))
+
+
+def _container(path: Path, fmt: TableFormat, file: str, max_bytes: int) -> tuple[Layout, str | None]:
+    open_file = partial(open_content, path, file, compression=fmt.compression, max_bytes=max_bytes)
+    if fmt.kind == "json":
+        return recognise_json(open_file, file)
+    with open_file() as stream:
+        if JsonText(stream, file).next_sign() == "[":
+            return Layout("array"), "The file is one array, not an object per line."
+    return PLAIN, None
+
+
+def _asks(path: Path, fmt: TableFormat, file: str) -> bool:
+    rows: Iterator[dict[str, object]] = read_rows(path, fmt, file_name=file)
+    return any(are_questions(row) for row in islice(rows, _LOOKED_AT))
