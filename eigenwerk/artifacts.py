@@ -155,9 +155,12 @@ class ArtifactCalls:
         """
         version = self.model_version(reference)
         path = f"/v1/registry/models/{version.owner}/{version.name}/versions/{version.version}/files"
-        folder.mkdir(parents=True, exist_ok=True)
-        # A folder with a manifest is complete: until this one is, it has none.
-        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # A folder with a manifest is complete: until this one is, it has none.
+            (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        except OSError as error:
+            raise EigenwerkError(f"{folder} can't be a folder for the files: {error.strerror}.") from error
         for file in version.manifest.files:
             download_file(self._transport, f"{path}/{quote(file.path)}", file, folder / file.path, progress)
         write_manifest(folder, version.manifest)

@@ -47,8 +47,8 @@ def _judged_lines(result: JobResult) -> list[str]:
     if sentence := verdict.get("sentence"):
         lines += ["", str(sentence)]
     training = result.report.get("training")
-    if isinstance(training, Mapping) and training.get("still_improving"):
-        lines += ["", str(training["sentence"])]
+    if isinstance(training, Mapping) and (ended := training.get("sentence")):
+        lines += ["", str(ended)]
     return lines
 
 

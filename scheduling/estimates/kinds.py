@@ -135,8 +135,10 @@ def _trained_encoder(
         padding_max=padding_max,
         bytes_each=2 if gpu else BYTES_FP32,
     )
+    # The weights that were best so far stand beside those that train.
+    best = trainable if training.epochs == "auto" else 0
     parts = MemoryParts(
-        weights=BYTES_FP32 * (shape.parameters + (0 if training.freeze_embeddings else tables)),
+        weights=BYTES_FP32 * (shape.parameters + (0 if training.freeze_embeddings else tables) + best),
         gradients=_gradients_at_peak(BYTES_FP32 * trainable, activations),
         optimizer=_MOMENT_BYTES * trainable,
         activations=activations,
