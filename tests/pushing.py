@@ -53,7 +53,7 @@ class Pushed:
         return list(read_examples(self.file.path, self.file.fmt, told, objective=read, file_name=self.file.name))
 
     def check(self, kind: str, model: Path | None = None, **spec: Any) -> DataReport:
-        """What `check` says of a spec; with the small files of a `model`, as its tokenizer and template see the data."""
+        """What `check` says of a spec; with a `model`, as its tokenizer and template see the data."""
         about = spec if set(spec) & set(SPECS[kind]) else {**SPECS[kind], **spec}
         document = {"kind": kind, "name": "n", "model": "m", "dataset": "d", **about}
         report = check_data(parse_spec(document), self.file, Reader.load(model))
