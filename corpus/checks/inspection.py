@@ -124,7 +124,8 @@ def _report(
         refused=found.refused,
         refused_rows=tuple(found.refused_rows),
         refused_kinds=tuple(
-            RefusedKind(count=kind.count, rows=tuple(kind.rows), problem=kind.problem) for kind in found.refusals.kinds
+            RefusedKind(count=kind.count, rows=tuple(kind.rows), problem=kind.problem)
+            for kind in sorted(found.refusals.values(), key=lambda kind: -kind.count)
         ),
         duplicates=found.duplicates,
         unlearnable=len(found.unlearnable),
