@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from jobspecs.manifest import read_manifest
 from workers.judging import llm_verdict, verdict
+from workers.judging.bootstrap import no_stop
 from workers.judging.class_metrics import Predictions, predictions_of
 from workers.judging.embedding_verdict import Exam, Search
 from workers.judging.llm_verdict import HeldOut, LlmVerdict
@@ -62,7 +63,8 @@ def _classified(kept: Kept) -> verdict.Verdict:
 def _embedded(kept: Kept) -> RankingVerdict:
     if kept.facts["metric"] == "spearman":
         names = {"trained": "trained", "base model": "base", "TF-IDF cosine": "tf_idf"}
-        return judge_correlations(kept["score"].astype(np.float64), {name: kept[key] for name, key in names.items()})
+        scores = {name: kept[key] for name, key in names.items()}
+        return judge_correlations(kept["score"].astype(np.float64), scores, no_stop, kept["cluster"])
     names = {"trained": "trained", "base model": "base", "BM25": "bm25"}
     answers = {
         name: np.stack([kept[f"{key}_{measure}"] for measure in MEASURES], axis=1) for name, key in names.items()
@@ -76,7 +78,7 @@ def _embedded(kept: Kept) -> RankingVerdict:
 def _ranked(kept: Kept) -> RankingVerdict:
     names = {"fine-tuned": "trained", "untouched base": "base", "bi-encoder": "bi_encoder", "BM25": "bm25"}
     scores = {name: kept[key] for name, key in names.items() if key in kept.table.column_names}
-    return judge_rankings(kept["label"], kept["query"], scores, kept.facts["metric"])
+    return judge_rankings(kept["label"], kept["query"], kept["passage"], scores, kept.facts["metric"])
 
 
 def _spoken(kept: Kept) -> LlmVerdict:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from jobspecs.manifest import DatasetOrigin
 from workers.judging.embedding_verdict import BASE, BM25, TF_IDF, TRAINED, Exam, Search
 from workers.judging.held_out_file import Column, Judged, digests
+from workers.judging.ranking_verdict import numbered
 from workers.judging.search import MEASURES
 
 Answers = npt.NDArray[Any]
@@ -29,15 +30,16 @@ def judged(
     search = exam.truth if isinstance(exam.truth, Search) else None
     pairs = zip(exam.queries, exam.candidates, strict=search is None)
     texts = exam.queries if search is not None else ["\0".join(sorted(pair)) for pair in pairs]
+    clusters = numbered(exam.queries) if search is None else search.clusters
     columns = [Column("score", exam.truth, "in the data set, 0 to 1")] if search is None else []
-    if search is not None and search.clusters is not None:
-        columns.append(Column("cluster", search.clusters, "the same for questions that look for the same text"))
+    if clusters is not None:
+        shared = "pairs with the same first text" if search is None else "questions that look for the same text"
+        columns.append(Column("cluster", clusters, f"the same for {shared}, which are drawn together"))
     for system, found in answers.items():
         columns += _columns(KEYS[system], system, found)
     for dimensions, found in by_dimensions.items():
         columns += _columns(f"{KEYS[TRAINED]}_dim{dimensions}", f"{TRAINED}, first {dimensions} dimensions", found)
     facts = {"metric": metric} if search is None else {"metric": metric, "candidates": len(exam.candidates)}
-    clusters = None if search is None else search.clusters
     return Judged(
         "train-embedder", "validation", dataset, exam.numbers, digests(texts), columns, facts, groups=clusters
     )
