@@ -44,6 +44,9 @@ class Dialect(BaseModel):
     #: Where the rows of a JSON file are, and whether they are questions about paragraphs: a `jobspecs.layouts.Layout`.
     layout: str | None = Field(default=None, max_length=1000)
 
+    #: Of a tar: its files, which together are the table.
+    files: tuple[PartFile, ...] = ()
+
     @field_validator("layout")
     @classmethod
     def _a_layout(cls, value: str | None) -> str | None:
@@ -67,7 +70,8 @@ class Dialect(BaseModel):
 
     def __str__(self) -> str:
         """One line for people: `semicolon, quotes ", cp1252, CRLF`."""
-        parts = [f"sheet {self.sheet}"] if self.sheet is not None else []
+        parts = [f"files {len(self.files)}"] if self.files else []
+        parts += [f"sheet {self.sheet}"] if self.sheet is not None else []
         if self.delimiter is not None:
             parts.append(delimiter_name(self.delimiter))
         if self.quote is not None:
@@ -78,6 +82,19 @@ class Dialect(BaseModel):
         if not self.has_header:
             parts.append("no header")
         return ", ".join(parts)
+
+
+class PartFile(BaseModel):
+    """One of several files that are a table together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    rows: int = Field(ge=0)
+    dialect: Dialect | None = None
+
+
+Dialect.model_rebuild()
 
 
 def named_columns(names: Sequence[str] | None) -> Dialect | None:

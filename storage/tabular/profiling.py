@@ -13,8 +13,7 @@ from typing import Literal
 from jobspecs.profile import DISTINCT_VALUES_MAX, ColumnProfile, DatasetProfile
 from storage.tabular.formats import COLUMN_NAME_CHARS_MAX, COLUMNS_MAX, OPEN, TABLE_BYTES_MAX, TableFormat, refusal
 from storage.tabular.reading import read_rows
-from storage.tabular.recognising_layouts import recognise_layout
-from storage.tabular.recognition import recognised
+from storage.tabular.recognising import recognise
 
 #: A column's distinct values are kept while they have at most this many characters in all: labels do, texts don't.
 KEPT_CHARS_MAX = 256 * 1024
@@ -29,10 +28,7 @@ def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: in
 
     The values of a CSV column count as numbers or booleans if all of them look so.
     """
-    fmt, notices = recognised(path, fmt, file_name, max_bytes)
-    if fmt.dialect.layout is None:
-        fmt, laid_out = recognise_layout(path, fmt, file_name, max_bytes=max_bytes)
-        notices = [*notices, *laid_out]
+    fmt, notices = recognise(path, fmt, file_name, max_bytes=max_bytes)
     columns: dict[str, _Column] = {}
     row = 0
     for row, values in enumerate(read_rows(path, fmt, file_name=file_name, max_bytes=max_bytes), start=1):
@@ -43,7 +39,7 @@ def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: in
             _add(column, value, row, file_name, name)
     if row == 0:
         raise refusal("the table has no rows.", file_name, "Send a file with at least one row of data.")
-    as_text = fmt.kind == "csv"
+    as_text = fmt.kind == "csv" or (fmt.kind == "tar" and all(fmt.of(p.name).kind == "csv" for p in fmt.dialect.files))
     return DatasetProfile(
         rows=row,
         columns={name: column.profile(row, as_text) for name, column in columns.items()},

@@ -16,10 +16,14 @@ from storage.tabular.lines import read_lines
 from storage.tabular.parquet_rows import parquet_columns, parquet_rows
 from storage.tabular.questions import question_rows
 from storage.tabular.recognition import recognised
+from storage.tabular.stored import HeldFile, Stored, held_files
+
+#: The column that says to which part of a split a file of several belongs.
+SPLIT = "split"
 
 
 def read_rows(
-    path: Path,
+    path: Stored,
     fmt: TableFormat,
     columns: Sequence[str] | None = None,
     *,
@@ -32,6 +36,10 @@ def read_rows(
     `file_name` is what errors call the file. Raises InvalidInput, with the 1-based data row, at the row that is wrong.
     """
     file = file_name or path.name
+    if fmt.kind == "tar":
+        for held in held_files(Path(str(path)), file):
+            yield from _rows_of_held(held, fmt, columns, max_bytes)
+        return
     layout = fmt.layout
     if fmt.kind == "parquet":
         stored = None if layout.questions else columns
@@ -60,6 +68,22 @@ def read_rows(
         if number == 0 and fmt.kind == "csv":
             _check_columns(columns, row, file)
         yield {name: row.get(name) for name in columns}
+
+
+def _rows_of_held(
+    held: HeldFile, fmt: TableFormat, columns: Sequence[str] | None, max_bytes: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of one of several files; the column SPLIT says to which part it belongs, if to any."""
+    own = columns if columns is None or held.split is None else [name for name in columns if name != SPLIT]
+    for number, row in enumerate(read_rows(held, fmt.of(held.name), own, max_bytes=max_bytes), start=1):
+        if held.split is None:
+            yield row
+            continue
+        if columns is None and SPLIT in row:
+            remedy = "Rename the column, or give the files without --split."
+            raise refusal(f"there is a column {SPLIT!r} already.", held.name, remedy, number, SPLIT)
+        whole = {SPLIT: held.split, **row}
+        yield whole if columns is None else {name: whole[name] for name in columns}
 
 
 #: Characters of the rows that `first_rows` gives, beyond a single row's.
