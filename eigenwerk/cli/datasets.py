@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -21,8 +22,8 @@ from eigenwerk.cli.console import (
     transfer,
 )
 from eigenwerk.cli.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, shortened
-from eigenwerk.errors import EigenwerkError
 from eigenwerk.reporting import size
+from eigenwerk.several_files import bundled, named_files
 
 commands = typer.Typer(
     help="Push, list and look into data sets.\n\nExample: eigenwerk datasets push headlines.csv.gz",
@@ -42,9 +43,10 @@ def datasets(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @commands.command()
 def push(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL or JSON (each also .gz or .xz), or Parquet.")
-    ],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE...", help="CSV, TSV, JSONL, JSON (also .gz, .xz), Parquet; several: one table."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="The data set's name, or OWNER/NAME; the file's up to its first dot if absent.")
     ] = None,
@@ -63,21 +65,32 @@ def push(
     layout: Annotated[
         str | None, typer.Option(help="Where JSON has its rows: columns, index, split, array, lines or below:KEY.")
     ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(metavar="PART=FILE", help="A file of a split; the column split names its part.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a file as the next version of a data set. It is checked before anything is stored.
 
     What is not told of a text table or a JSON file is recognised, and said.
 
+    Several files, with the same columns, are one table.
+
     Example: eigenwerk datasets push newsticker.csv.gz --name newsticker
     """
-    if not file.is_file():
-        raise EigenwerkError(f"{file} is no file. Name a CSV, TSV, JSONL, JSON or Parquet file.")
-    with platform() as client, transfer(file.name, file.stat().st_size) as progress:
+    given = named_files(files or [], split or [])
+    first = next(iter(given.values()))
+    alone = len(given) == 1 and not split
+    title = name or first.name.split(".")[0]
+    with (
+        nullcontext(first) if alone else bundled(given, title) as file,
+        platform() as client,
+        transfer(file.name, file.stat().st_size) as progress,
+    ):
         names = None if columns is None else [column.strip() for column in columns.split(",")]
         version = client.push_dataset(
             file,
-            name=name,
+            name=title,
             columns=names,
             delimiter=delimiter,
             quote=quote,

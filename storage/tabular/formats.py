@@ -98,7 +98,7 @@ def detect_format(filename: str, told: Dialect | None = None) -> TableFormat:
             if suffix == ".tsv" and dialect.delimiter is None:
                 dialect = dialect.model_copy(update={"delimiter": "\t"})
             return TableFormat(kind, compression, dialect)
-    remedy = "Use .csv, .tsv, .jsonl, .json (each also with .gz or .xz) or .parquet."
+    remedy = "Use .csv, .tsv, .jsonl, .json (each also with .gz or .xz), .parquet, or a .tar of such files."
     raise refusal("the ending of the file name doesn't tell a table format.", filename, remedy)
 
 
