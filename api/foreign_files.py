@@ -25,6 +25,7 @@ from corpus.confinement.process import Limits, Overran
 from jobspecs.problems import InvalidInput, Problem
 from storage.objects import TransferStopped
 from storage.tabular import TableFormat
+from storage.tabular.formats import WHOLE_KINDS
 
 #: Files that are read at once, each with memory of its own; those of one user, and the large ones among them. So two
 #: users who send large tables leave room for somebody else's small one.
@@ -157,12 +158,14 @@ class Readings:
 
 def table_remedy(table: TableFormat) -> str:
     """What to do when a table of this format takes too much."""
+    if table.kind == "sheet":
+        return "Remove cells far from the table and empty repeated rows, or save the sheet as CSV."
     return "Send it uncompressed, or in several parts." if table.compression else "Send it in several parts."
 
 
 def table_limits(stored_bytes: int, table: TableFormat) -> Limits:
     """For a pass over a table of this size as it was sent."""
-    compressed = table.compression is not None or table.kind in ("parquet", "tar")
+    compressed = table.compression is not None or table.kind in (*WHOLE_KINDS, "tar")
     cpu_s_per_mb = _CPU_S_PER_COMPRESSED_MB if compressed else _CPU_S_PER_PLAIN_MB
     return _limits(max(_CPU_S, stored_bytes * cpu_s_per_mb // 1_000_000))
 

@@ -84,15 +84,7 @@ class Parts:
             settings=settings,
             database=Database(storage.database_url, application="eigenwerk-api"),
             objects=ObjectStore(
-                ObjectSettings(
-                    endpoint_url=storage.s3_endpoint,
-                    access_key=storage.s3_access_key,
-                    secret_key=storage.s3_secret_key,
-                    bucket=storage.s3_bucket,
-                    region=storage.s3_region,
-                    read_timeout_s=_OBJECTS_READ_TIMEOUT_S,
-                    attempts=_OBJECTS_ATTEMPTS,
-                )
+                ObjectSettings.of(storage, read_timeout_s=_OBJECTS_READ_TIMEOUT_S, attempts=_OBJECTS_ATTEMPTS)
             ),
             watcher=ProgressWatcher(storage.redis_url),
             inference=httpx.AsyncClient(

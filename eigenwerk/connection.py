@@ -32,9 +32,13 @@ def default_home(environment: Mapping[str, str] | None = None) -> Path:
 def find_connection(environment: Mapping[str, str] | None = None) -> Connection:
     """`EIGENWERK_URL` and `EIGENWERK_TOKEN`; what isn't set comes from the platform that runs on this machine.
 
-    A token on file belongs to the address beside it and is never sent to another one. Raises EigenwerkError.
+    A token on file belongs to the address beside it and is never sent to another one. One that is set but empty is
+    refused: whoever lost a token must not become the administrator of this machine's platform. Raises EigenwerkError.
     """
     values = os.environ if environment is None else environment
+    for name in ("EIGENWERK_URL", "EIGENWERK_TOKEN"):
+        if not values.get(name, "unset").strip():
+            raise EigenwerkError(f"{name} is set but empty. Give it a value, or unset it.")
     url, token = values.get("EIGENWERK_URL"), values.get("EIGENWERK_TOKEN")
     if url and token:
         return Connection(url.rstrip("/"), token)

@@ -10,6 +10,8 @@ from eigenwerk.resources import JobResult
 #: Rendered examples and samples that are shown, and of each text of theirs so many characters and lines.
 _SHOWN_MAX = 3
 _TEXT_CHARS, _TEXT_LINES = 600, 12
+#: Classes that fit a terminal, mistakes that are shown, and characters of a class's name and of a mistake's text.
+_CLASSES_MAX, _MISTAKES_MAX, _NAME_CHARS, _MISTAKE_CHARS = 10, 5, 14, 90
 #: A sample's texts, as a report and as people name them.
 _SAMPLE_TEXTS = {"prompt": "prompt", "reference": "data set", "base": "base", "result": "result"}
 
@@ -23,7 +25,12 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def result_lines(result: JobResult) -> list[str]:
     """The registered model, how good it is beside the baselines on the same held-out rows, and what shows it."""
-    return [*_judged_lines(result), *_example_lines(result.report), *_sample_lines(result.report)]
+    return [
+        *_judged_lines(result),
+        *_error_lines(result.report),
+        *_example_lines(result.report),
+        *_sample_lines(result.report),
+    ]
 
 
 def _judged_lines(result: JobResult) -> list[str]:
@@ -31,15 +38,17 @@ def _judged_lines(result: JobResult) -> list[str]:
     verdict = result.report.get("verdict")
     if not isinstance(verdict, Mapping):
         return lines + [f"{name} = {value:.4g}" for name, value in sorted(result.metrics.items())]
+    if isinstance(rewards := verdict.get("rewards"), Mapping):
+        lines += ["", *columns(["what decides", "value", "95 % interval"], reward_rows(rewards))]
     if "systems" in verdict:
         lines += ["", *columns(["system", str(verdict["metric"]), "95 % interval"], system_rows(verdict))]
     else:
-        lines += ["", *columns(["system", "accuracy", "95 % interval", "macro F1"], score_rows(verdict))]
+        lines += ["", *score_lines(verdict)]
     if sentence := verdict.get("sentence"):
         lines += ["", str(sentence)]
     training = result.report.get("training")
-    if isinstance(training, Mapping) and training.get("still_improving"):
-        lines += ["", str(training["sentence"])]
+    if isinstance(training, Mapping) and (ended := training.get("sentence")):
+        lines += ["", str(ended)]
     return lines
 
 
@@ -80,17 +89,64 @@ def _indented(text: str) -> list[str]:
     return [*(f"    {line}" for line in kept.split("\n")), *note]
 
 
-def score_rows(verdict: Mapping[str, Any]) -> list[list[str]]:
-    """One row per system: the model first, then the baselines."""
-    return [
+def score_lines(verdict: Mapping[str, Any]) -> list[str]:
+    """A classifier's systems, the model first: the metric that decides, and accuracy or macro F1 beside it."""
+    scores = (verdict["model"], *verdict["baselines"])
+    metric = verdict.get("metric", "accuracy")
+    if metric == "accuracy":
+        rows = [
+            [
+                str(score["system"]),
+                f"{score['accuracy']:.1%}",
+                f"{score['accuracy_low']:.1%} to {score['accuracy_high']:.1%}",
+                f"{score['macro_f1']:.3f}",
+            ]
+            for score in scores
+        ]
+        return columns(["system", "accuracy", "95 % interval", "macro F1"], rows)
+    rows = [
         [
             str(score["system"]),
+            f"{score['value']:.3f}",
+            f"{score['low']:.3f} to {score['high']:.3f}",
             f"{score['accuracy']:.1%}",
-            f"{score['accuracy_low']:.1%} to {score['accuracy_high']:.1%}",
-            f"{score['macro_f1']:.3f}",
         ]
-        for score in (verdict["model"], *verdict["baselines"])
+        for score in scores
     ]
+    return columns(["system", str(metric), "95 % interval", "accuracy"], rows)
+
+
+def _error_lines(report: Mapping[str, Any]) -> list[str]:
+    """Which classes a classifier takes for which, and rows that it was sure and wrong of."""
+    lines = []
+    confusion = report.get("confusion")
+    if isinstance(confusion, Mapping) and len(confusion["classes"]) <= _CLASSES_MAX:
+        names = [_shortened(str(name), _NAME_CHARS) for name in confusion["classes"]]
+        rows = [[name, *map(str, counts)] for name, counts in zip(names, confusion["rows"], strict=True)]
+        lines += ["", "Held-out rows of each class (line) by the class that was predicted (column):", ""]
+        lines += columns(["", *names], rows)
+    if mistakes := _mappings(report.get("mistakes"))[:_MISTAKES_MAX]:
+        lines += ["", "Wrong, and most sure of it:", ""]
+        lines += [
+            f"{one['probability']:.2f}  {one['predicted']} instead of {one['true']}: "
+            + _shortened(" ".join(str(one["text"]).split()), _MISTAKE_CHARS)
+            for one in mistakes
+        ]
+    return lines
+
+
+def _shortened(text: str, chars: int) -> str:
+    return text if len(text) <= chars else text[: chars - 1] + "…"
+
+
+def reward_rows(rewards: Mapping[str, Any]) -> list[list[str]]:
+    """What a verdict over preferences is about: how far the result moved towards what is preferred, and how often."""
+    named = {"margin": ("reward margin", "{:+.3f}"), "accuracy": ("kept better than by the base", "{:.1%}")}
+    rows = []
+    for key, (name, form) in named.items():
+        value, low, high = (form.format(rewards[key][part]) for part in ("value", "low", "high"))
+        rows.append([name, value, f"{low} to {high}"])
+    return rows
 
 
 def system_rows(verdict: Mapping[str, Any]) -> list[list[str]]:

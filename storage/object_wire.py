@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 from xml.etree import ElementTree
 
@@ -36,6 +37,7 @@ from storage.object_errors import (
     TransferStopped,
     checked_key,
 )
+from storage.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,18 @@ class ObjectSettings:
             raise ValueError(f"endpoint_url must look like http://host:port, not {self.endpoint_url!r}.")
         if self.attempts < 1 or self.parallel_parts < 1 or self.part_bytes < 5 * 1024 * 1024:
             raise ValueError("attempts and parallel_parts must be at least 1, part_bytes at least 5 MiB (an S3 rule).")
+
+    @classmethod
+    def of(cls, settings: Settings, **patience: Any) -> ObjectSettings:
+        """The object store of the platform's settings; `patience`: what is unlike the defaults."""
+        return cls(
+            endpoint_url=settings.s3_endpoint,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key,
+            bucket=settings.s3_bucket,
+            region=settings.s3_region,
+            **patience,
+        )
 
 
 class S3Wire:

@@ -70,15 +70,7 @@ def redis_problem(url: str) -> str | None:
 def objects_problem(settings: Settings) -> str | None:
     """Why this object store can't be used; None: it works, or lacks only the bucket, which the API makes."""
     try:
-        store = ObjectStore(
-            ObjectSettings(
-                settings.s3_endpoint,
-                settings.s3_access_key,
-                settings.s3_secret_key,
-                bucket=settings.s3_bucket,
-                region=settings.s3_region,
-            )
-        )
+        store = ObjectStore(ObjectSettings.of(settings))
     except ValueError:
         return "EIGENWERK_S3_ENDPOINT can't be read as an address; it looks like https://host:port, without a path."
     try:

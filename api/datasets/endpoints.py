@@ -50,7 +50,7 @@ async def push_dataset(
     file_name: Annotated[str, Query(min_length=1, description="its suffix tells the format: headlines.csv.gz")],
     told: ToldDialect,
 ) -> DatasetVersionDetail:
-    """The body is the file: CSV, TSV, JSONL, JSON (each also .gz or .xz) or Parquet.
+    """The body is the file: CSV, TSV, TXT, CoNLL, JSONL, JSON (each also .gz or .xz), XLSX, ODS or Parquet.
 
     Content that is there already gives its version with status 200. `X-Content-SHA256` is checked when given.
     """

@@ -4,7 +4,7 @@ alerts and dashboards use them."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,6 +21,7 @@ from api.health.figures import Figures, HostFigures
 from api.health.service import SCHEDULER_SILENT_S
 from jobspecs.hosts import HostReason
 from jobspecs.lifecycle import REASONS, JobState
+from jobspecs.tasks import SERVED_TASKS, TEXT_GENERATION
 from storage.repositories.tallies import DURATION_BUCKETS_S, Total
 
 _DEPLOYMENT_STATES = ("pending", "starting", "ready", "failed", "lost")
@@ -149,6 +150,19 @@ def _counted(totals: Iterable[Total]) -> Iterator[Metric]:
     )
     text = "Attempts whose worker did not renew the lease."
     yield _counter("eigenwerk_lease_expiries", text, by_event["lease_expired"])
+    yield _tokens(by_event)
+
+
+def _tokens(by_event: Mapping[str, Iterable[Total]]) -> CounterMetricFamily:
+    text = "Tokens that deployed models have read and written, by the model's task."
+    counts = {("prompt", task): 0 for task in SERVED_TASKS} | {("generated", TEXT_GENERATION.name): 0}
+    for direction in ("prompt", "generated"):
+        for total in by_event.get(f"{direction}_tokens", ()):
+            counts[direction, total.kind] = counts.get((direction, total.kind), 0) + total.count
+    family = CounterMetricFamily("eigenwerk_tokens", text, labels=("direction", "task"))
+    for key, count in counts.items():
+        family.add_metric(key, count)
+    return family
 
 
 def _counter(

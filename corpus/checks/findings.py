@@ -6,7 +6,7 @@ import hashlib
 import re
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,15 @@ import numpy.typing as npt
 
 from corpus.checks.remarks import Remark
 from corpus.splits import Indices, SplitRows
-from jobspecs.data_report import LONGEST_SHOWN, REFUSED_ROWS_SHOWN, ROWS_NAMED, HeldOut, LengthBin, TokenLengths
+from jobspecs.data_report import (
+    LONGEST_SHOWN,
+    REFUSED_ROWS_SHOWN,
+    ROWS_NAMED,
+    HeldOut,
+    LengthBin,
+    Setting,
+    TokenLengths,
+)
 from jobspecs.problems import Problem
 
 #: Rows among which duplicates and leaks are looked for: 320 MB at most.
@@ -66,11 +74,15 @@ def _without_numbers(text: str) -> str:
 class Findings:
     """Filled row by row; the arrays hold one entry per usable row, in file order."""
 
+    #: What people call a row, of its number.
+    row_name: Callable[[int], str] = str
     usable: int = 0
     refused: int = 0
     refused_rows: list[Problem] = field(default_factory=list)
     #: What the kind warns of beyond what is judged for all of them.
     warnings: list[Problem] = field(default_factory=list)
+    #: Settings that the data decide.
+    settings: dict[str, Setting] = field(default_factory=dict)
     #: Reasons to refuse a row, and remarks on rows that can be used, with the rows that they are said of.
     #: Usable rows, counted from 0, of which nothing is learnt, and the tokens that the longest of them needs.
     unlearnable: array[int] = field(default_factory=lambda: array("q"))
@@ -90,13 +102,14 @@ class Findings:
     #: One entry per row, 1 where the spec says that it judges.
     judges: array[int] = field(default_factory=lambda: array("b"))
 
-    def refuse(self, problem: Problem) -> None:
+    def refuse(self, problem: Problem, row: int | None = None) -> None:
+        """`row`: its number in the whole data set."""
         self.refused += 1
         if len(self.refused_rows) < REFUSED_ROWS_SHOWN:
             self.refused_rows.append(problem)
         kind = (_without_numbers(problem.field or ""), _without_numbers(problem.message))
         if kind in self.refusals or len(self.refusals) < _KINDS_MAX:
-            self.refusals.setdefault(kind, Occurrences(problem)).add(problem.row)
+            self.refusals.setdefault(kind, Occurrences(problem)).add(row)
 
     def leave_out(self, tokens_needed: int) -> None:
         """The row that was added last teaches nothing within the job's length."""

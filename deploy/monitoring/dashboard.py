@@ -60,6 +60,11 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ),
     ("Deployments", "short", {"{{state}}": "max by (state) (eigenwerk_deployments)"}),
     (
+        "Tokens per second",
+        "short",
+        {"{{direction}} {{task}}": "max by (direction, task) (rate(eigenwerk_tokens_total[5m])) > 0"},
+    ),
+    (
         "Requests per second",
         "reqps",
         {"{{route}} {{status}}": "sum by (route, status) (rate(eigenwerk_http_request_seconds_count[5m])) > 0"},

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-from eigenwerk.cli.console import note
+from eigenwerk.cli.console import note, progress_bar
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.resources import Classification, LabelScore
 from eigenwerk.text_tables import TextTable, portions
@@ -34,7 +33,7 @@ def classify_table(
     """Reads the file once before anything is asked. Raises EigenwerkError; then there is no file `out`."""
     total = _checked(table)
     new = [] if as_json else _new_columns(table, top_k)
-    with _target(out) as stream, _progress(total) as advance:
+    with _target(out) as stream, progress_bar("rows", total, MofNCompleteColumn(), TimeRemainingColumn()) as advance:
         write = _json_writer(stream, table) if as_json else _csv_writer(stream, table, new)
         version, cut = None, 0
         for rows in portions(table.rows(), table.text):
@@ -118,21 +117,3 @@ def _target(out: Path | None) -> Iterator[TextIO]:
         raise EigenwerkError(f"{out} can't be written: {error.strerror or error}. Choose another --out.") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, when that is a terminal; yields what is to be told the rows that are done."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("rows"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("rows", total=total)
-        yield lambda count: bar.advance(task, count)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TransferSpeedColumn
 
 from eigenwerk.client import Client, connect
 from eigenwerk.errors import EigenwerkError
@@ -112,16 +112,22 @@ def platform() -> Iterator[Client]:
 @contextmanager
 def transfer(label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
     """A progress bar for bytes on stderr, when that is a terminal. Yields what is to be told the bytes that went by."""
+    with progress_bar(label, total_bytes, DownloadColumn(), TransferSpeedColumn()) as advance:
+        yield advance
+
+
+@contextmanager
+def progress_bar(label: str, total: int, *told: ProgressColumn) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, when that is a terminal, with `told` beside it. Yields what is to be told how much was done."""
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        *told,
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
     with bar:
-        task = bar.add_task(printable(label), total=total_bytes)
+        task = bar.add_task(printable(label), total=total)
         yield lambda count: bar.advance(task, count)

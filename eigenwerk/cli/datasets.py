@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -22,8 +21,9 @@ from eigenwerk.cli.console import (
     transfer,
 )
 from eigenwerk.cli.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, shortened
+from eigenwerk.errors import EigenwerkError
 from eigenwerk.reporting import size
-from eigenwerk.several_files import bundled, named_files
+from eigenwerk.several_files import Files, named_files
 
 commands = typer.Typer(
     help="Push, list and look into data sets.\n\nExample: eigenwerk datasets push headlines.csv.gz",
@@ -45,19 +45,25 @@ def datasets(context: typer.Context, as_json: JsonOption = False) -> None:
 def push(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILE...", help="CSV, TSV, JSONL, JSON (also .gz, .xz), Parquet; several: one table."),
+        typer.Argument(
+            metavar="FILE...",
+            help="CSV, TSV, TXT, CoNLL, JSONL, JSON (also .gz, .xz), XLSX, ODS or Parquet; several are one table.",
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="The data set's name, or OWNER/NAME; the file's up to its first dot if absent.")
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Names of the columns of a CSV or TSV without a header.")
+        str | None, typer.Option(metavar="A,B,C", help="Names of the columns of a CSV, TSV or sheet without a header.")
     ] = None,
     delimiter: Annotated[
         str | None, typer.Option(help="What separates fields: comma, semicolon, tab, pipe or a character.")
     ] = None,
     quote: Annotated[
         str | None, typer.Option(metavar="none|\"|'", help="What quotes fields; none where quotes are text.")
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option(metavar="NAME|N", help="The sheet of a workbook; the first if absent.")
     ] = None,
     encoding: Annotated[
         str | None, typer.Option(help="How the text is encoded: utf-8, cp1252, utf-16 and so on.")
@@ -74,27 +80,22 @@ def push(
 
     What is not told of a text table or a JSON file is recognised, and said.
 
-    Several files, with the same columns, are one table.
+    Several files with the same columns, or those of a folder, are one table.
 
     Example: eigenwerk datasets push newsticker.csv.gz --name newsticker
     """
-    given = named_files(files or [], split or [])
-    first = next(iter(given.values()))
-    alone = len(given) == 1 and not split
-    title = name or first.name.split(".")[0]
-    with (
-        nullcontext(first) if alone else bundled(given, title) as file,
-        platform() as client,
-        transfer(file.name, file.stat().st_size) as progress,
-    ):
+    given = _given(files or [], split or [])
+    sizes = {path.name: path.stat().st_size for path in named_files(given).values()}
+    with platform() as client, transfer(name or next(iter(sizes)), sum(sizes.values())) as progress:
         names = None if columns is None else [column.strip() for column in columns.split(",")]
         version = client.push_dataset(
-            file,
-            name=title,
+            given,
+            name=name,
             columns=names,
             delimiter=delimiter,
             quote=quote,
             encoding=encoding,
+            sheet=sheet,
             layout=layout,
             progress=progress,
         )
@@ -106,6 +107,20 @@ def push(
             say(f"recognised: {version.recognised}")
         for notice in version.notices:
             say(f"notice: {notice}")
+
+
+def _given(files: list[Path], splits: list[str]) -> Files:
+    if not splits:
+        return files
+    if files:
+        raise EigenwerkError(f"{files[0]} belongs to no part of the split. Write --split train={files[0]}.")
+    parts: dict[str, list[Path]] = {}
+    for text in splits:
+        part, _, path = text.partition("=")
+        if not path:
+            raise EigenwerkError(f"{text!r} is no part of a split. Write --split train=FILE.")
+        parts.setdefault(part, []).append(Path(path))
+    return parts
 
 
 @commands.command("list")

@@ -11,7 +11,7 @@ from pydantic import Field
 from jobspecs.kinds.base import Section, SpecBase
 from jobspecs.kinds.training import EncoderTraining, Validation
 from jobspecs.labels import same_class
-from jobspecs.problems import Problem
+from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
 
@@ -19,6 +19,10 @@ from jobspecs.references import DatasetReference, ModelReference
 CLASSES_MAX = 500
 #: A class needs one row to train on and one to validate on.
 ROWS_PER_CLASS_MIN = 2
+
+
+#: What a verdict can be about.
+ClassMetric = Literal["accuracy", "macro_f1", "balanced_accuracy", "mcc", "roc_auc"]
 
 
 class LabelData(Section):
@@ -69,6 +73,11 @@ class TrainClassifier(SpecBase):
     label: str = Field(min_length=1, description="the column with the classes")
     rows: int | None = Field(default=None, ge=4, description="train on a stratified sample of this many rows")
     data: LabelData = LabelData()
+    metric: Literal["auto"] | ClassMetric = Field(
+        default="auto",
+        description="what decides whether training helped. auto: macro F1 where the smallest class of the data set has "
+        "less than half of an even share of the rows, or classes have the same say; else accuracy",
+    )
     validation: StratifiedValidation = StratifiedValidation()
     training: ClassifierTraining = ClassifierTraining()
 
@@ -91,6 +100,18 @@ class TrainClassifier(SpecBase):
             *_problems_of_text(self.text, profile),
             *_problems_of_label(self.label, profile.columns[self.label], least),
         ]
+
+    def deciding_metric(self, class_rows: Sequence[int]) -> ClassMetric:
+        """The metric that decides, given the data set's rows of each class.
+
+        Raises InvalidInput for one that needs another number of classes.
+        """
+        if self.metric == "roc_auc" and len(class_rows) != 2:
+            message = f"roc_auc is of two classes; there are {len(class_rows)}."
+            raise InvalidInput([Problem(field="metric", message=message, remedy="Use macro_f1, or mcc.")])
+        if self.metric != "auto":
+            return self.metric
+        return "macro_f1" if are_uneven(class_rows) or self.training.balances(class_rows) else "accuracy"
 
     def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
         longest_chars = profile.columns[self.text].longest_chars if profile else 0
@@ -155,6 +176,6 @@ def _empty_cells(field: str, name: str, column: ColumnProfile) -> Problem:
     return Problem(
         field=field,
         row=column.first_empty_row,
-        message=f"column {name!r} is empty in {column.empty} rows, the first of them row {column.first_empty_row}.",
+        message=f"column {name!r} is empty in {column.empty} rows, and this is the first of them.",
         remedy="Fill these cells or leave the rows out.",
     )

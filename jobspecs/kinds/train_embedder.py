@@ -19,6 +19,8 @@ from jobspecs.references import DatasetReference, ModelReference
 ROWS_MIN = 4
 #: Columns with negatives; as many as can be mined.
 NEGATIVES_MAX = 100
+#: Passages of the data set that held-out queries are searched among; embedding them twice takes minutes on a CPU.
+PASSAGES_MAX = 20_000
 #: An embedding table without layers takes steps that a transformer would not survive.
 STATIC_LEARNING_RATE = 1.0e-2
 
@@ -261,6 +263,6 @@ def _empty_cells(field: str, name: str, column: ColumnProfile) -> Problem:
     return Problem(
         field=field,
         row=column.first_empty_row,
-        message=f"column {name!r} is empty in {column.empty} rows, the first of them row {column.first_empty_row}.",
+        message=f"column {name!r} is empty in {column.empty} rows, and this is the first of them.",
         remedy="Fill these cells or leave the rows out.",
     )

@@ -16,6 +16,8 @@ from jobspecs.references import DatasetReference, ModelReference
 #: `bce` and `mse` look at one pair at a time, the others at all passages of a query.
 Loss = Literal["auto", "bce", "mse", "ranknet", "listnet", "listmle", "lambdaloss"]
 LISTWISE = frozenset({"ranknet", "listnet", "listmle", "lambdaloss"})
+#: What decides the verdict: the order of a query's passages, or how scores follow the labels over all pairs.
+RankingMetric = Literal["ndcg_at_10", "spearman"]
 #: The role of the embedder whose order is to be beaten.
 BI_ENCODER_ROLE = "bi_encoder"
 #: One query to train on and one to judge by; with fewer than this the figures mean nothing.
@@ -65,6 +67,11 @@ class TrainReranker(SpecBase):
         default=None, description="labels from here on become 1, those below 0; for coarse labels made of fine ones"
     )
     judge: Judge | None = Field(default=None, description="judge by another column than the one that trains")
+    metric: Literal["auto"] | RankingMetric = Field(
+        default="auto",
+        description="what decides the verdict; auto: nDCG@10 where most pairs of the whole data set belong to a query "
+        "with passages of unlike labels, else Spearman",
+    )
     loss: Loss = Field(default="auto", description="bce when absent: right for both binary and graded labels")
     hard_negatives: RerankerNegatives | None = Field(default=None, description="add mined negatives to the positives")
     bi_encoder: ModelReference | None = Field(
@@ -169,7 +176,7 @@ def _problems_of_cells(field: str, name: str, column: ColumnProfile) -> list[Pro
         Problem(
             field=field,
             row=column.first_empty_row,
-            message=f"column {name!r} is empty in {column.empty} rows, the first of them row {column.first_empty_row}.",
+            message=f"column {name!r} is empty in {column.empty} rows, and this is the first of them.",
             remedy="Fill these cells or leave the rows out.",
         )
     ]

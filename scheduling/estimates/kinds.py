@@ -13,7 +13,7 @@ from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
-from jobspecs.kinds.train_embedder import TrainEmbedder
+from jobspecs.kinds.train_embedder import PASSAGES_MAX, TrainEmbedder
 from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
 from jobspecs.kinds.training import EncoderTraining, Validation
 from scheduling.estimates import causal, encoders
@@ -85,6 +85,8 @@ def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataF
         sequences=sequences,
         training=training,
         fraction=_held_out_share(spec.validation, data),
+        # Held-out queries are searched among the passages of the whole data set.
+        judged_beside=PASSAGES_MAX if spec.shape == "triplets" else 0,
         # The cached loss embeds every text twice, the first time without gradients (arXiv:2101.06983).
         padding_max=_EMBEDDER_PADDING_MAX,
         passes=4 / 3 if spec.loss_name == "cached-multiple-negatives-ranking" else 1.0,
@@ -117,6 +119,7 @@ def _trained_encoder(
     fraction: float,
     passes: float = 1.0,
     padding_max: float | None = None,
+    judged_beside: int = 0,
 ) -> Work:
     gpu = spec.resources.gpus > 0
     everything = rows * (1 - fraction) * data.sequences_per_row
@@ -132,14 +135,16 @@ def _trained_encoder(
         padding_max=padding_max,
         bytes_each=2 if gpu else BYTES_FP32,
     )
+    # The weights that were best so far stand beside those that train.
+    best = trainable if training.epochs == "auto" else 0
     parts = MemoryParts(
-        weights=BYTES_FP32 * (shape.parameters + (0 if training.freeze_embeddings else tables)),
+        weights=BYTES_FP32 * (shape.parameters + (0 if training.freeze_embeddings else tables) + best),
         gradients=_gradients_at_peak(BYTES_FP32 * trainable, activations),
         optimizer=_MOMENT_BYTES * trainable,
         activations=activations,
     )
     tokens = everything * training.epochs_of(rows * (1 - fraction)) * data.mean
-    judged = rows * fraction * data.sequences_per_row * data.mean
+    judged = (rows * fraction * data.sequences_per_row + min(rows * (1 - fraction), judged_beside)) * data.mean
     operations = 3 * passes * forward_operations(shape, tokens, data.mean) + forward_operations(
         shape, judged, data.mean
     )

@@ -28,15 +28,7 @@ def main() -> int:
         parser.error("--keep must be 1 or more")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     settings = Settings.from_environment()
-    store = ObjectStore(
-        ObjectSettings(
-            settings.s3_endpoint,
-            settings.s3_access_key,
-            settings.s3_secret_key,
-            bucket=settings.s3_bucket,
-            region=settings.s3_region,
-        )
-    )
+    store = ObjectStore(ObjectSettings.of(settings))
     places = {"database_url": settings.database_url, "programs": arguments.programs}
     try:
         if arguments.action == "save":

@@ -13,7 +13,15 @@ from sqlalchemy.orm import Session
 from jobspecs.lifecycle import ACTIVE, TERMINAL, JobState, Reason
 from storage.tables import JobRow, TallyRow
 
-Event = Literal["job_submitted", "job_ended", "attempt_started", "attempt_ended", "lease_expired"]
+Event = Literal[
+    "job_submitted",
+    "job_ended",
+    "attempt_started",
+    "attempt_ended",
+    "lease_expired",
+    "prompt_tokens",
+    "generated_tokens",
+]
 
 #: Upper bounds, in seconds, of the buckets in which durations of jobs are counted: from ten seconds to a day.
 DURATION_BUCKETS_S = (10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0, 86400.0, float("inf"))

@@ -19,7 +19,8 @@ class TallyRow(Base):
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     #: A `storage.repositories.tallies.Event`.
     event: Mapped[str]
-    #: The job's kind, the state that it went to, and the reason; empty where the event has none.
+    #: The job's kind (of tokens: the model's task), the state that it went to, and the reason; empty where the event
+    #: has none.
     kind: Mapped[str] = mapped_column(default="", server_default="")
     state: Mapped[str] = mapped_column(default="", server_default="")
     reason: Mapped[str] = mapped_column(default="", server_default="")

@@ -22,12 +22,18 @@ PLAIN = Layout()
 #: Decompressed size at which reading stops, in bytes.
 TABLE_BYTES_MAX = 50 * 1024**3
 
-Kind = Literal["csv", "jsonl", "json", "parquet", "tar"]
+Kind = Literal["csv", "sheet", "text", "conll", "jsonl", "json", "parquet", "tar"]
 Compression = Literal["gz", "xz"]
 
 _SUFFIXES: dict[str, Kind] = {
     ".csv": "csv",
     ".tsv": "csv",
+    ".txt": "text",
+    ".conll": "conll",
+    ".conllu": "conll",
+    ".xlsx": "sheet",
+    ".xlsm": "sheet",
+    ".ods": "sheet",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
@@ -36,15 +42,17 @@ _SUFFIXES: dict[str, Kind] = {
 }
 #: What may be told of which kinds.
 _TOLD: dict[str, tuple[Kind, ...]] = {
-    "columns": ("csv",),
+    "columns": ("csv", "sheet"),
     "delimiter": ("csv",),
     "quote": ("csv",),
-    "encoding": ("csv",),
-    "sheet": (),
+    "encoding": ("csv", "text", "conll"),
+    "sheet": ("sheet",),
     "layout": ("json", "jsonl", "parquet"),
 }
 #: Kinds with an index at the end of the file, so that its beginning alone can't be read. They compress themselves.
-WHOLE_KINDS: tuple[Kind, ...] = ("parquet",)
+WHOLE_KINDS: tuple[Kind, ...] = ("parquet", "sheet")
+#: Kinds whose cells are all texts, which may look like numbers.
+TEXT_KINDS: tuple[Kind, ...] = ("csv", "sheet", "text")
 _COMPRESSIONS: tuple[Compression, ...] = ("gz", "xz")
 
 
@@ -98,7 +106,10 @@ def detect_format(filename: str, told: Dialect | None = None) -> TableFormat:
             if suffix == ".tsv" and dialect.delimiter is None:
                 dialect = dialect.model_copy(update={"delimiter": "\t"})
             return TableFormat(kind, compression, dialect)
-    remedy = "Use .csv, .tsv, .jsonl, .json (each also with .gz or .xz), .parquet, or a .tar of such files."
+    remedy = (
+        "Use .csv, .tsv, .txt, .conll, .jsonl, .json (each also with .gz or .xz), .xlsx, .ods, .parquet, or a .tar of "
+        "such files."
+    )
     raise refusal("the ending of the file name doesn't tell a table format.", filename, remedy)
 
 
@@ -106,7 +117,10 @@ def _check_told(kind: Kind, told: Dialect, file: str) -> None:
     for field in ("columns", "delimiter", "quote", "encoding", "sheet", "layout"):
         if getattr(told, field) is not None and kind not in (*_TOLD[field], "tar"):
             if field == "columns":
-                message, remedy = "this format names its columns itself.", "Give names of columns for CSV and TSV only."
+                message, remedy = (
+                    "this format names its columns itself.",
+                    "Give names of columns for CSV, TSV and sheets only.",
+                )
             else:
                 message, remedy = f"this format has no {field}.", f"Leave {field} out for it."
             raise refusal(message, file, remedy, field=field)

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jobspecs.problems import InvalidInput
 from storage.tabular.csv_rows import csv_rows
-from storage.tabular.formats import TABLE_BYTES_MAX, TableFormat, refusal
+from storage.tabular.formats import TABLE_BYTES_MAX, Kind, TableFormat, refusal
 from storage.tabular.json_document import document_rows
 from storage.tabular.json_rows import json_rows
-from storage.tabular.lines import read_lines
+from storage.tabular.lines import Line, read_lines
 from storage.tabular.parquet_rows import parquet_columns, parquet_rows
 from storage.tabular.questions import question_rows
 from storage.tabular.recognition import recognised
+from storage.tabular.sheet_rows import sheet_rows
 from storage.tabular.stored import HeldFile, Stored, held_files
+from storage.tabular.text_rows import conll_rows, text_rows
 
 #: The column that says to which part of a split a file of several belongs.
 SPLIT = "split"
+_OF_LINES: dict[Kind, Callable[[Iterator[Line], str], Iterator[dict[str, Any]]]] = {
+    "jsonl": json_rows,
+    "text": text_rows,
+    "conll": conll_rows,
+}
+#: Kinds whose rows need not have the same fields, or whose columns are checked before.
+_UNEVEN_KINDS: tuple[Kind, ...] = ("jsonl", "json", "parquet")
 
 
 def read_rows(
@@ -36,10 +45,24 @@ def read_rows(
     `file_name` is what errors call the file. Raises InvalidInput, with the 1-based data row, at the row that is wrong.
     """
     file = file_name or path.name
-    if fmt.kind == "tar":
-        for held in held_files(Path(str(path)), file):
+    if fmt.kind == "tar" and isinstance(path, Path):
+        for held in held_files(path, file):
             yield from _rows_of_held(held, fmt, columns, max_bytes)
         return
+    rows = _rows_of_one(path, fmt, columns, file, max_bytes)
+    if columns is None:
+        yield from rows
+        return
+    for number, row in enumerate(rows):
+        if number == 0 and fmt.kind not in _UNEVEN_KINDS:
+            _check_columns(columns, row, file)
+        yield {name: row.get(name) for name in columns}
+
+
+def _rows_of_one(
+    path: Stored, fmt: TableFormat, columns: Sequence[str] | None, file: str, max_bytes: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of a file with all their columns, or fewer where `columns` need no others."""
     layout = fmt.layout
     if fmt.kind == "parquet":
         stored = None if layout.questions else columns
@@ -48,26 +71,24 @@ def read_rows(
         rows: Iterator[dict[str, Any]] = parquet_rows(path, file, stored, max_bytes)
     elif fmt.kind == "json" or (fmt.kind == "jsonl" and layout.container != "plain"):
         rows = document_rows(path, file, layout, compression=fmt.compression, max_bytes=max_bytes)
+    elif fmt.kind == "sheet":
+        rows = sheet_rows(path, file, recognised(path, fmt, file, max_bytes)[0].dialect, max_bytes)
     else:
-        fmt, _ = recognised(path, fmt, file, max_bytes)
-        lines = read_lines(
-            path,
-            file,
-            compression=fmt.compression,
-            max_bytes=max_bytes,
-            encoding=fmt.dialect.encoding or "utf-8",
-            line_end=fmt.dialect.line_end or "LF",
-        )
-        rows = csv_rows(lines, file, fmt.dialect) if fmt.kind == "csv" else json_rows(lines, file)
-    if layout.questions:
-        rows = question_rows(rows, file)
-    if columns is None:
-        yield from rows
-        return
-    for number, row in enumerate(rows):
-        if number == 0 and fmt.kind == "csv":
-            _check_columns(columns, row, file)
-        yield {name: row.get(name) for name in columns}
+        rows = _rows_of_lines(path, fmt, file, max_bytes)
+    return question_rows(rows, file) if layout.questions else rows
+
+
+def _rows_of_lines(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> Iterator[dict[str, Any]]:
+    fmt, _ = recognised(path, fmt, file, max_bytes)
+    lines = read_lines(
+        path,
+        file,
+        compression=fmt.compression,
+        max_bytes=max_bytes,
+        encoding=fmt.dialect.encoding or "utf-8",
+        line_end=fmt.dialect.line_end or "LF",
+    )
+    return csv_rows(lines, file, fmt.dialect) if fmt.kind == "csv" else _OF_LINES[fmt.kind](lines, file)
 
 
 def _rows_of_held(

@@ -15,10 +15,11 @@ from jobspecs.dialect import Dialect, LineEnd
 from jobspecs.problems import InvalidInput
 from storage.tabular.content import open_content
 from storage.tabular.encodings import recognised_encoding
-from storage.tabular.formats import TableFormat
+from storage.tabular.formats import Kind, TableFormat
 from storage.tabular.headers import named_columns
 from storage.tabular.lines import BadLine, read_lines
 from storage.tabular.quoting import sample_records, with_delimiter, with_quote
+from storage.tabular.sheet_rows import sheet_dialect
 from storage.tabular.stored import Stored
 
 #: The delimiter is judged by this many lines, and by this many characters at most: each delimiter splits them all.
@@ -26,6 +27,13 @@ SNIFF_LINES = 50
 SNIFF_CHARS = 1024 * 1024
 #: Bytes in which the first line end is looked for.
 _LINE_END_BYTES = 64 * 1024
+#: What has to be known of a file of each kind before its rows can be read.
+_NEEDED: dict[Kind, tuple[str, ...]] = {
+    "csv": ("delimiter", "quote", "encoding", "line_end", "columns"),
+    "text": ("encoding", "line_end"),
+    "conll": ("encoding", "line_end"),
+    "sheet": ("sheet", "columns"),
+}
 _SEPARATOR_LINE = re.compile(r"sep=([^\r\n])\r?\n?", re.IGNORECASE)
 _QUOTED = re.compile('"[^"]*"')
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -39,8 +47,12 @@ def recognised(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> tup
     reads the rows: only there the row is known.
     """
     told = fmt.dialect
-    if fmt.kind != "csv" or None not in (told.delimiter, told.quote, told.encoding, told.line_end, told.columns):
+    needed = _NEEDED.get(fmt.kind, ())
+    if all(getattr(told, name) is not None for name in needed):
         return fmt, []
+    if fmt.kind == "sheet":
+        notices: list[str] = []
+        return replace(fmt, dialect=sheet_dialect(path, file, told, max_bytes, notices)), notices
     recognition = _Recognition(path, fmt, file, max_bytes, told)
     recognition.run()
     return replace(fmt, dialect=recognition.dialect), recognition.notices
@@ -61,6 +73,8 @@ class _Recognition:
             self._learn(encoding=self._encoding())
         if self.dialect.line_end is None:
             self._learn(line_end=self._line_end())
+        if self.fmt.kind != "csv":
+            return
         if not self.dialect.skip_lines:
             self._skip()
         sample, cut = self._sample()

@@ -3,15 +3,18 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import httpx
 import pytest
 from sqlalchemy import text
 
+from eigenwerk import Client, EigenwerkError
 from jobspecs.references import Reference
 from tests.api.conftest import HEADLINES, Api, RunApi, gzipped, sha256
 from tests.lost_answers import losing_answers
+from tests.storage.workbooks import ods, xlsx
 from workers.agent.housekeeping import Housekeeper
 
 
@@ -318,3 +321,45 @@ def test_what_is_told_and_makes_no_sense_is_refused(api: Api, told: dict[str, st
     assert answer.status_code == 422
     assert field in answer.text
     assert api.client.get("/v1/datasets/headlines").status_code == 404
+
+
+def test_a_sheet_of_a_workbook_is_a_data_set_and_one_that_takes_too_much_is_refused(api: Api, tmp_path: Path) -> None:
+    path = xlsx(tmp_path / "t.xlsx", {"Daten": [["text", "n"], ["hält", 3]], "Notizen": [["x"], ["y"]]})
+    url = "/v1/datasets/workbook"
+    version = api.client.put(url, params={"file_name": "t.xlsx", "sheet": "1"}, content=path.read_bytes()).json()
+    assert (version["recognised"], version["rows"]) == ("sheet Daten", 1)
+    assert api.client.get(f"{url}/versions/1/preview").json()["rows"] == [{"text": "hält", "n": "3"}]
+    cells = '<table:table-cell office:value-type="float" office:value="1" table:number-columns-repeated="900"/>'
+    rows = f'<table:table-row table:number-rows-repeated="1000000">{cells}</table:table-row>'
+    growing = ods(tmp_path / "g.ods", [["text"]], rows)
+    refused = api.client.put(url, params={"file_name": "g.ods"}, content=growing.read_bytes())
+    assert (refused.status_code, "save the sheet as CSV" in refused.text) == (422, True)
+    far = xlsx(tmp_path / "far.xlsx", {"A": [["text"], ["a"]]}, last="XFD1048576")
+    refused = api.client.put(url, params={"file_name": "far.xlsx"}, content=far.read_bytes())
+    assert (refused.status_code, "too much memory" in refused.text, "far from the table" in refused.text) == (
+        422,
+        True,
+        True,
+    )
+
+
+def test_several_files_are_pushed_as_one_data_set_and_refused_with_the_file_and_its_row(
+    api: Api, tmp_path: Path
+) -> None:
+    token = api.client.headers["Authorization"].removeprefix("Bearer ")
+    for name, content in {"a.csv": HEADLINES, "b.csv": "quality,headline\ngood,one\n", "c.csv": "headline\n"}.items():
+        (tmp_path / name).write_text(content)
+    train, test, wrong = (tmp_path / name for name in ("a.csv", "b.csv", "c.csv"))
+    with Client(api.url, token) as client:
+        version = client.push_dataset({"train": train, "test": [test]}, name="several")
+        assert (version.rows, version.columns) == (21, ["split", "headline", "quality"])
+        assert client.push_dataset({"train": train, "test": [test]}, name="several") == version
+        assert client.preview_dataset("several", rows=1).rows[0]["split"] == "train"
+        with pytest.raises(EigenwerkError, match=r"c\.csv"):
+            client.push_dataset([train, wrong], name="several")
+        test.write_text("quality,headline\ngood,one\ngood\n")
+        with pytest.raises(EigenwerkError, match=r"file b\.csv, row 2"):
+            client.push_dataset([train, test], name="several")
+        train = train.rename(tmp_path / "Überschriften (1).csv")
+        with pytest.raises(EigenwerkError, match="--name"):
+            client.push_dataset(train)

@@ -16,7 +16,13 @@ def test_a_submitted_job_is_queued_and_its_references_are_frozen(ready: Api) -> 
     assert answer.status_code == 201
     assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert job["state"] == "queued"
-    assert job["inputs"] == {"dataset": f"{ready.user}/headlines@1", "model": f"{ready.user}/tiny@1", "models": {}}
+    inputs: dict[str, object] = {
+        "dataset": f"{ready.user}/headlines@1",
+        "model": f"{ready.user}/tiny@1",
+        "models": {},
+        "held_out": None,
+    }
+    assert job["inputs"] == inputs
     assert job["slots"] == 1
     assert job["memory_bytes"] > 2**30
     assert [step["state"] for step in job["transitions"]] == ["queued"]

@@ -86,6 +86,9 @@ def test_figures_tell_of_hosts_jobs_attempts_and_the_scheduler(alone: Api) -> No
     run_to_the_end(alone.database, done)
     with alone.database.unit_of_work() as work:
         work.jobs.assign(waiting, "one", lease_s=600)
+        work.tallies.add("prompt_tokens", kind="text-generation", count=30)
+        work.tallies.add("generated_tokens", kind="text-generation", count=7)
+        work.tallies.add("generated_tokens", kind="text-generation", count=5)
     with alone.database.leadership("leader:1", silent_s=10) as leadership:
         assert leadership.acquire()
         leadership.beat(ticks=2, ticks_s=0.5)
@@ -119,6 +122,9 @@ def test_figures_tell_of_hosts_jobs_attempts_and_the_scheduler(alone: Api) -> No
         "eigenwerk_scheduler_tick_seconds_count{}": 3,
         "eigenwerk_scheduler_tick_seconds_sum{}": 0.75,
         "eigenwerk_deployments{state=ready}": 0,
+        "eigenwerk_tokens_total{direction=prompt,task=text-generation}": 30,
+        "eigenwerk_tokens_total{direction=generated,task=text-generation}": 12,
+        "eigenwerk_tokens_total{direction=prompt,task=sentence-similarity}": 0,
     }
     assert {name: seen.get(name) for name in expected} == expected
     assert seen["eigenwerk_host_silent_seconds{host=gone}"] >= 3600

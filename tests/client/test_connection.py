@@ -37,6 +37,15 @@ def test_the_token_of_this_machine_is_never_sent_to_another_address(home: Path) 
     assert local.token == "ew_local"
 
 
+@pytest.mark.parametrize("name", ["EIGENWERK_TOKEN", "EIGENWERK_URL"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_a_variable_that_is_set_but_empty_is_refused_and_does_not_mean_the_administrator(
+    home: Path, name: str, value: str
+) -> None:
+    with pytest.raises(EigenwerkError, match=f"{name} is set but empty"):
+        find_connection({name: value, "EIGENWERK_HOME": str(home)})
+
+
 def test_without_any_platform_the_error_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(EigenwerkError, match="eigenwerk up"):
         find_connection({"EIGENWERK_HOME": str(tmp_path)})

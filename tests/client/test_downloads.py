@@ -88,6 +88,17 @@ def test_a_server_that_ignores_ranges_starts_the_file_anew(tmp_path: Path) -> No
     assert sum(counted) == len(WEIGHTS) + 2
 
 
+def test_a_file_in_the_place_of_the_folder_is_said_in_one_line(tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    with (
+        client_of(registry) as client,
+        pytest.raises(EigenwerkError, match=r"taken can't be a folder .*: File exists\."),
+    ):
+        client.download("newsticker-quality@1", taken)
+    assert taken.read_text() == "mine"
+
+
 def test_a_flipped_bit_never_becomes_a_file(tmp_path: Path) -> None:
     damaged = {**FILES, "model.safetensors": WEIGHTS[:-1] + b"\x00"}
     with (

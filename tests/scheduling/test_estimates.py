@@ -224,3 +224,8 @@ def test_on_a_gpu_keys_and_values_take_no_main_memory() -> None:
     shape = shape_of(SMOLLM2)
     assert shape is not None
     assert language_model_bytes(shape, on_gpu=True) < encoder_bytes(4 * shape.parameters)
+
+
+def test_passes_left_open_need_room_for_the_best_weights_too() -> None:
+    fixed, left_open = (of(classifier(epochs=epochs), MINILM, HEADLINES) for epochs in (4, "auto"))
+    assert left_open.main_memory.weights - fixed.main_memory.weights == 4 * fixed.trainable_parameters

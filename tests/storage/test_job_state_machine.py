@@ -20,6 +20,8 @@ from jobspecs.manifest import Manifest, ManifestFile
 from storage.database import Database
 
 HOSTS = ("one", "two")
+#: Longer than all histories take on the slowest machine: a lease ends only where a rule says so.
+LEASE_S = 24 * 3600.0
 FAILURES = [reason for reason in Reason if reason not in (Reason.poisoned, Reason.hosts_lost, Reason.cancelled_by_user)]
 MANIFEST = Manifest(artifact="model", files=(ManifestFile(path="model.safetensors", bytes=1, sha256="0" * 64),))
 NEXT = {
@@ -70,7 +72,7 @@ class JobHistories(RuleBasedStateMachine):
     def assign(self, job: UUID, host: str) -> None:
         expected = self.expected[job]
         with self.database.unit_of_work() as work:
-            row = work.jobs.assign(job, host, lease_s=60)
+            row = work.jobs.assign(job, host, lease_s=LEASE_S)
         assert (row is not None) == (expected.state is JobState.queued)
         if row is not None:
             expected.state, expected.fence, expected.host = JobState.assigned, expected.fence + 1, host
@@ -153,7 +155,7 @@ class JobHistories(RuleBasedStateMachine):
     def the_host_renews_its_lease(self, job: UUID, stale: bool) -> None:
         expected = self.expected[job]
         with self.database.unit_of_work() as work:
-            state = work.jobs.renew_lease(job, expected.fence - stale, lease_s=60)
+            state = work.jobs.renew_lease(job, expected.fence - stale, lease_s=LEASE_S)
         held = not stale and expected.state in ACTIVE
         assert state == (expected.state if held else None)
 
@@ -274,7 +276,7 @@ def test_of_many_claimants_at_once_one_gets_the_job(
 
     def claim(host: int) -> int | None:
         with database.unit_of_work() as work:
-            row = work.jobs.assign(job.id, f"host-{host}", lease_s=60)
+            row = work.jobs.assign(job.id, f"host-{host}", lease_s=LEASE_S)
             return None if row is None else row.fence
 
     fences = in_parallel(claim, 16)

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from eigenwerk import EigenwerkError
-from eigenwerk.several_files import bundled, named_files
+from eigenwerk.several_files import Files, as_one, named_files
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular import detect_format, profile_table, read_rows
+from storage.tabular import detect_format, first_rows, profile_table, read_rows
+from tests.storage.workbooks import xlsx
 
 
 def written(folder: Path, **contents: bytes) -> list[Path]:
@@ -23,8 +24,8 @@ def written(folder: Path, **contents: bytes) -> list[Path]:
     return paths
 
 
-def refused(files: dict[str, Path]) -> Problem:
-    with bundled(files, "t") as path, pytest.raises(InvalidInput) as error:
+def refused(files: Files) -> Problem:
+    with as_one(named_files(files), "t") as path, pytest.raises(InvalidInput) as error:
         profile_table(path, detect_format(path.name), path.name)
     return error.value.problems[0]
 
@@ -37,37 +38,46 @@ def test_files_of_any_format_are_one_table_that_a_worker_reads_the_same(tmp_path
         c_json=json.dumps({"data": [{"text": "acht", "label": "gut"}]}).encode(),
     )
     pq.write_table(pa.Table.from_pylist([{"text": "neun", "label": "gut"}]), tmp_path / "d.parquet")
-    files = named_files([*paths, tmp_path / "d.parquet"], [])
-    with bundled(files, "own/t") as path, bundled(files, "own/t") as again:
+    xlsx(tmp_path / "e.xlsx", {"Alt": [["nichts"]], "Daten": [["text", "label"], ["zehn", "gut"]]}, hidden="Alt")
+    names = {path: path.name for path in [*paths, tmp_path / "d.parquet", tmp_path / "e.xlsx"]}
+    with as_one(named_files(tmp_path), "t") as path, as_one(named_files(list(names)), "t") as again:
         assert path.read_bytes() == again.read_bytes()
         profile = profile_table(path, detect_format(path.name), path.name)
         assert profile.dialect is not None
-        assert [(part.name, part.rows) for part in profile.dialect.files] == [
-            ("a.csv", 2),
-            ("b.jsonl.gz", 1),
-            ("c.json", 1),
-            ("d.parquet", 1),
-        ]
-        rows = list(read_rows(path, detect_format("t.tar", profile.dialect), ["text"]))
-    assert [row["text"] for row in rows] == ["zwei, drei", "groß", "vier", "acht", "neun"]
+        assert [part.name for part in profile.dialect.files] == list(names.values())
+        assert [part.rows for part in profile.dialect.files] == [2, 1, 1, 1, 1]
+        table = detect_format("t.tar", profile.dialect)
+        rows = list(read_rows(path, table, ["text"]))
+        assert (table.whole, len(first_rows(path, table, "t.tar", 3, cut=False))) == (True, 3)
+    assert [row["text"] for row in rows] == ["zwei, drei", "groß", "vier", "acht", "neun", "zehn"]
 
 
-def test_a_split_of_the_files_becomes_a_column(tmp_path: Path) -> None:
-    train, test = written(tmp_path, a_csv=b"text,label\na,x\n", b_csv=b"text,label\nb,y\n")
-    with bundled(named_files([], [f"train={train}", f"test={test}"]), "t") as path:
+def test_a_part_per_file_becomes_the_column_split(tmp_path: Path) -> None:
+    train, more, test = written(
+        tmp_path, a_csv=b"text,label\na,x\n", b_csv=b"text,label\nb,y\n", c_csv=b"text,label\nc,y\n"
+    )
+    with as_one(named_files({"train": [train, more], "test": test}), "t") as path:
         profile = profile_table(path, detect_format(path.name), path.name)
         rows = list(read_rows(path, detect_format("t.tar", profile.dialect), ["split", "text"]))
-    assert rows == [{"split": "train", "text": "a"}, {"split": "test", "text": "b"}]
+    assert [list(row.values()) for row in rows] == [["train", "a"], ["train", "b"], ["test", "c"]]
+    assert profile.columns["split"].values == {"train": 2, "test": 1}
 
 
-def test_what_is_wrong_is_named_with_its_file(tmp_path: Path) -> None:
-    a, b, c = written(
-        tmp_path, a_csv=b"text,label\na,x\n", b_csv=b"text,class\nb,y\n", c_csv=b"text,label\na,x\nb,y,z\n"
+def test_what_is_wrong_is_named_with_its_file_and_the_row_there(tmp_path: Path) -> None:
+    a, b, c, d = written(
+        tmp_path,
+        a_csv=b"text,label\na,x\nb,y\n",
+        b_csv=b"text,class\nb,y\n",
+        c_csv=b"text,label\na,x\nb,y,z\n",
+        d_jsonl=b'{"text": "a", "label": "x"}\n{"text": "\\u0000", "label": "x"}\n',
     )
-    problem = refused(named_files([a, b], []))
+    problem = refused([a, b])
     assert (problem.file, problem.field) == ("b.csv", "label")
-    problem = refused(named_files([a, c], []))
+    problem = refused([a, c])
     assert (problem.file, problem.row) == ("c.csv", 2)
-    assert refused(named_files([a], [f"test={c}"])).file == "test/c.csv"
-    with pytest.raises(EigenwerkError, match="same name"):
-        named_files([a, a], [])
+    problem = refused([a, d])
+    assert (problem.file, problem.row, problem.field) == ("d.jsonl", 2, "text")
+    assert refused({"test": c}).file == "test/c.csv"
+    for files in ([a, a], {"../up": a}, tmp_path / "absent.csv", []):
+        with pytest.raises(EigenwerkError):
+            named_files(files)

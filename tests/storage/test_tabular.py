@@ -194,7 +194,7 @@ def test_the_ending_tells_the_format(name: str, expected: TableFormat) -> None:
     assert detect_format(name) == expected
 
 
-@pytest.mark.parametrize("name", ["a.xlsx", "csv", "a.parquet.gz", "a.csv.zip", ""])
+@pytest.mark.parametrize("name", ["a.xlsx.gz", "a.doc", "csv", "a.parquet.gz", "a.csv.zip", ""])
 def test_other_endings_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match=r"Use \.csv"):
         detect_format(name)

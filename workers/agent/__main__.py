@@ -34,7 +34,7 @@ def run(settings: Settings, config: HostConfig) -> None:
         scratch.remove_orphans()
         database = Database(settings.database_url, application="eigenwerk-worker")
         database.verify_schema()
-        store = ObjectStore(object_settings(settings))
+        store = ObjectStore(ObjectSettings.of(settings))
         publisher = ProgressPublisher(settings.redis_url)
         zygote = ZygoteKeeper(config.runners)
         clock = PlatformClock()
@@ -69,17 +69,6 @@ def run(settings: Settings, config: HostConfig) -> None:
             publisher.close()
             store.close()
             database.close()
-
-
-def object_settings(settings: Settings) -> ObjectSettings:
-    """The object store of the platform's settings."""
-    return ObjectSettings(
-        endpoint_url=settings.s3_endpoint,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key,
-        bucket=settings.s3_bucket,
-        region=settings.s3_region,
-    )
 
 
 def main() -> int:

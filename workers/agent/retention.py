@@ -38,10 +38,12 @@ class Retention:
     events_s: float | None = None
     models: VersionsKept = VersionsKept()
     datasets: VersionsKept = VersionsKept()
+    #: Of all jobs together; those of the jobs that ended first go.
+    events_bytes_max: float | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Retention:
-        """Reads EIGENWERK_KEEP_EVENTS_DAYS, and _DAYS and _GIB of EIGENWERK_KEEP_MODELS and EIGENWERK_KEEP_DATASETS.
+        """Reads _DAYS and _GIB of EIGENWERK_KEEP_EVENTS, EIGENWERK_KEEP_MODELS and EIGENWERK_KEEP_DATASETS.
 
         Raises RuntimeError for what is no positive number.
         """
@@ -50,6 +52,7 @@ class Retention:
             events_s=_scaled(values, "EIGENWERK_KEEP_EVENTS_DAYS", _DAY_S),
             models=_versions(values, "EIGENWERK_KEEP_MODELS"),
             datasets=_versions(values, "EIGENWERK_KEEP_DATASETS"),
+            events_bytes_max=_scaled(values, "EIGENWERK_KEEP_EVENTS_GIB", _GIB),
         )
 
 
@@ -99,6 +102,21 @@ def _forget_events(database: Database, retention: Retention) -> int:
         forgotten += jobs
         if not jobs:
             break
+    return forgotten + _forget_too_many_events(database, retention.events_bytes_max)
+
+
+def _forget_too_many_events(database: Database, bytes_max: float | None) -> int:
+    if bytes_max is None:
+        return 0
+    with database.unit_of_work() as work:
+        beyond = work.stored.events_beyond(bytes_max)
+    forgotten = 0
+    while beyond > 0:
+        with database.unit_of_work() as work:
+            jobs, events = work.stored.forget_oldest_events()
+        if not jobs:
+            break
+        forgotten, beyond = forgotten + jobs, beyond - events
     return forgotten
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from jobspecs.lifecycle import Reason
 
@@ -40,6 +40,13 @@ class EngineFailure:
 
     reason: Reason
     message: str
+
+
+class Tokens(NamedTuple):
+    """How many tokens have gone through a model, and how many it has written, since its process started."""
+
+    prompt: int = 0
+    generated: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,9 @@ class EngineProcess(Protocol):
 
     def failure(self) -> EngineFailure | None:
         """Set when it has given up for good. A process that simply died has none: starting it again may help."""
+
+    def tokens(self) -> Tokens:
+        """As of the last `state`. They never fall; an engine that does not tell leaves them at 0."""
 
     def terminate(self) -> None:
         """Asks it to end after the requests in hand (SIGTERM). Call `state` until it has exited."""

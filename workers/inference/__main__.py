@@ -36,15 +36,7 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
     wakeup.catch_signals()
     database = Database(settings.database_url, connections_max=2, application="eigenwerk-inference")
     database.verify_schema()
-    store = ObjectStore(
-        ObjectSettings(
-            settings.s3_endpoint,
-            settings.s3_access_key,
-            settings.s3_secret_key,
-            bucket=settings.s3_bucket,
-            region=settings.s3_region,
-        )
-    )
+    store = ObjectStore(ObjectSettings.of(settings))
     scratch_dir = config.scratch_dir / "inference"
     cache = HostCache(config.cache_dir, store, bytes_max=config.cache_bytes_max)
     with folder_instance(scratch_dir) as instance, ThreadPoolExecutor(PULLS_MAX, thread_name_prefix="pull") as pool:

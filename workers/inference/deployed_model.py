@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import Engine, EngineFailure, EngineOrder
 from workers.inference.model_folders import ModelFolders
 from workers.inference.pulls import Base, Pulled, StoredModel, cached_name, failure_of, is_passing, pull
-from workers.inference.replicas import ReplicaSet, RestartPolicy
+from workers.inference.replicas import ReplicaSet, RestartPolicy, TokenCounts
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ class Means:
     wakeup: Wakeup
     threads: int = 1
     policy: RestartPolicy = field(default_factory=RestartPolicy)
+    #: What engines have told of and the database does not know yet.
+    tokens: TokenCounts = field(default_factory=Counter)
 
 
 class Service:
@@ -231,7 +234,7 @@ class Service:
             gpu_ids=self.wanted.gpu_ids,
         )
         engine = self._means.engines[self.wanted.engine]
-        self._next = ReplicaSet(engine, order, self.wanted.replicas, self._means.policy)
+        self._next = ReplicaSet(engine, order, self.wanted.replicas, self._means.policy, self._means.tokens)
         self._next.tick(now_s)
 
     def _look_at_next(self, replicas: ReplicaSet, now_s: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -84,7 +85,7 @@ class Reconciler:
 
     def close(self) -> None:
         """Once it has stopped: nothing is used here any more, and another worker may have the host's name."""
-        with self._tolerating_absence(), self.database.unit_of_work() as work:
+        with self._tolerating_absence(), self._counting_tokens() as work:
             work.hosts.lock(self.host)
             work.engine_holds.settle(self.host, [])
             work.hosts.release(self.host, "serving", self.instance)
@@ -98,7 +99,7 @@ class Reconciler:
 
     def _read(self, now_s: float) -> Sequence[DeploymentRow]:
         """Renews what is due, claims what is free, and returns all that this host holds."""
-        with self.database.unit_of_work() as work:
+        with self._counting_tokens() as work:
             if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
                 hold_name(work, self.host, "serving", self.instance, silent_s=self.lease.lease_s)
                 work.hosts.announce_serving(
@@ -125,6 +126,19 @@ class Reconciler:
             log.info("the database is back")
             self._database_away = False
         return rows
+
+    @contextlib.contextmanager
+    def _counting_tokens(self) -> Iterator[UnitOfWork]:
+        """A transaction that also counts what engines have told of; until it has committed that stays to be counted.
+
+        After a commit whose answer is lost on the way it is counted twice.
+        """
+        counted = Counter({key: count for key, count in self.means.tokens.items() if count})
+        with self.database.unit_of_work() as work:
+            for (event, task), count in counted.items():
+                work.tallies.add(event, kind=task, count=count)
+            yield work
+        self.means.tokens.subtract(counted)
 
     def _outlived(self, rows: Iterable[DeploymentRow]) -> list[UUID]:
         """Deployments of which engines still run that are wanted no more, or with less."""

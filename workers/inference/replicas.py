@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from jobspecs.lifecycle import Reason
-from workers.engines.interface import Engine, EngineFailure, EngineOrder, EngineProcess, EngineState
+from storage.repositories.tallies import Event
+from workers.engines.interface import Engine, EngineFailure, EngineOrder, EngineProcess, EngineState, Tokens
 
 log = logging.getLogger(__name__)
+
+#: Tokens, by what became of them and the model's task.
+TokenCounts = Counter[tuple[Event, str]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class _Replica:
     started_at_s: float = 0.0
     start_again_at_s: float = 0.0
     quick_deaths: int = 0
+    #: Those of the present process that were added already.
+    tokens: Tokens = field(default_factory=Tokens)
 
 
 @dataclass
@@ -51,6 +58,8 @@ class ReplicaSet:
     order: EngineOrder
     replicas: int
     policy: RestartPolicy = field(default_factory=RestartPolicy)
+    #: What processes tell of is added here, whatever becomes of them.
+    tokens: TokenCounts = field(default_factory=Counter)
     failure: EngineFailure | None = None
 
     def __post_init__(self) -> None:
@@ -126,13 +135,14 @@ class ReplicaSet:
 
     def _start(self, member: _Replica, order: EngineOrder, now_s: float) -> None:
         member.started_at_s = now_s
+        member.tokens = Tokens()
         try:
             member.process = self.engine.start(order)
         except OSError as error:
             self._count_death(member, f"could not be started: {error}", "", now_s)
 
     def _look_at(self, member: _Replica, process: EngineProcess, now_s: float) -> None:
-        state, age_s = process.state(), now_s - member.started_at_s
+        state, age_s = self._state(member, process), now_s - member.started_at_s
         if state is EngineState.starting and age_s > self.policy.start_timeout_s:
             log.warning("engine %d for %s is not ready after %.0f s: killed", process.pid, self.order.model, age_s)
             process.kill()
@@ -140,6 +150,14 @@ class ReplicaSet:
             member.quick_deaths = 0
         elif state is EngineState.exited:
             self._bury(member, process, now_s)
+
+    def _state(self, member: _Replica, process: EngineProcess) -> EngineState:
+        """The process's state now; the tokens that it has told of since the last look are added."""
+        state, told, known = process.state(), process.tokens(), member.tokens
+        self.tokens["prompt_tokens", self.order.task] += told.prompt - known.prompt
+        self.tokens["generated_tokens", self.order.task] += told.generated - known.generated
+        member.tokens = told
+        return state
 
     def _bury(self, member: _Replica, process: EngineProcess, now_s: float) -> None:
         text, tail = process.exit_text(), process.log_tail()
@@ -161,7 +179,7 @@ class ReplicaSet:
         for member in self._members:
             if member.process is None:
                 continue
-            if member.process.state() is EngineState.exited:
+            if self._state(member, member.process) is EngineState.exited:
                 member.process.close()
                 member.process = None
             elif now_s - stopping_since_s > self.policy.stop_grace_s:

@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
 from workers.judging.bootstrap import Between, no_stop
+from workers.judging.class_metrics import Predictions
 from workers.judging.waiting import waited_for
 from workers.local_models.tokens import Int64s
 
@@ -20,7 +21,7 @@ MAJORITY = "majority class"
 
 def baseline_predictions(
     texts: Sequence[str], labels: Int64s, held_out: Sequence[str], *, balanced: bool, between: Between = no_stop
-) -> dict[str, Int64s]:
+) -> dict[str, Predictions]:
     """Predictions (M,) for M held-out texts by name of system, which learns from N texts with labels (N,) from 0.
 
     `balanced` weighs classes as the training does. `between` is called all the time, and may raise to stop: 20,000 rows
@@ -30,12 +31,12 @@ def baseline_predictions(
     # Constant predictions where the training texts hold no word at all.
     learnable = len(np.unique(labels)) > 1 and any(any(map(str.isalnum, text)) for text in texts)
     if not learnable:
-        return {SVM: majority, MAJORITY: majority}
+        return {SVM: Predictions(majority), MAJORITY: Predictions(majority)}
     svm = waited_for(lambda: _svm(texts, labels, held_out, balanced=balanced), between)
-    return {SVM: svm, MAJORITY: majority}
+    return {SVM: svm, MAJORITY: Predictions(majority)}
 
 
-def _svm(texts: Sequence[str], labels: Int64s, held_out: Sequence[str], *, balanced: bool) -> Int64s:
+def _svm(texts: Sequence[str], labels: Int64s, held_out: Sequence[str], *, balanced: bool) -> Predictions:
     """Words and pairs of words."""
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")  # noqa: S106
     features = vectorizer.fit_transform(texts)
@@ -44,4 +45,7 @@ def _svm(texts: Sequence[str], labels: Int64s, held_out: Sequence[str], *, balan
         # A baseline that stops at its 1,000 iterations is still a fair one.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, labels)
-    return np.asarray(model.predict(vectorizer.transform(held_out)), dtype=np.int64)
+    read = vectorizer.transform(held_out)
+    # One number per row for two classes, else one per class.
+    scores = model.decision_function(read)
+    return Predictions(np.asarray(model.predict(read), dtype=np.int64), scores if scores.ndim == 1 else None)

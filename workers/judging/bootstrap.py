@@ -37,9 +37,17 @@ def bootstrap(statistic: Callable[[Int64s], npt.ArrayLike], rows: int, between: 
     return np.stack(found, axis=1)
 
 
-def bootstrapped_means(table: Floats, between: Between = no_stop) -> Floats:
-    """Means (V, R) of V figures each of N rows, (V, N), over resamples of the rows."""
-    return bootstrap(lambda drawn: table[:, drawn].mean(axis=1), table.shape[1], between)
+def bootstrapped_means(table: Floats, between: Between = no_stop, clusters: Int64s | None = None) -> Floats:
+    """Means (V, R) of V figures each of N rows, (V, N), over resamples of the rows.
+
+    `clusters` (N,), numbered from 0 without gaps: rows of a cluster are no independent witnesses, so whole clusters
+    are drawn (C. A. Field, A. H. Welsh 2007).
+    """
+    if clusters is None:
+        return bootstrap(lambda drawn: table[:, drawn].mean(axis=1), table.shape[1], between)
+    sizes = np.bincount(clusters)
+    sums = np.stack([np.bincount(clusters, weights=values) for values in table])
+    return bootstrap(lambda drawn: sums[:, drawn].sum(axis=1) / sizes[drawn].sum(), len(sizes), between)
 
 
 def interval(resampled: Floats) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Was the training worth it? The same held-out texts for the trained embedder, the untouched base and a word-based one.
 
 Pairs with scores are judged by Spearman between score and cosine. Anchors with positives are judged as a search: each
-anchor looks for its positives among all held-out passages. Texts with classes likewise: each looks for its own class.
+anchor looks for its positives among the passages of the data set. Texts with classes likewise, each for its class.
 
 Notation: Q queries, P candidates.
 """
@@ -31,10 +31,14 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Search:
-    """Of searches: what each query should find, and its own place (Q,) among the candidates, -1 where it has none."""
+    """Of searches: what each query should find, and its own place (Q,) among the candidates, -1 where it has none.
+
+    `clusters` (Q,), from 0 without gaps: queries that look for the same text share a number; None: each is on its own.
+    """
 
     relevance: Relevance
     own: Int64s
+    clusters: Int64s | None = None
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,11 @@ class Exam:
             system: dict(zip(MEASURES, measured.mean(axis=0).tolist(), strict=True))
             for system, measured in answers.items()
         }
-        resampled = bootstrapped_means(np.stack([measured[:, 0] for measured in answers.values()]), between)
+        clusters = self.truth.clusters
+        resampled = bootstrapped_means(np.stack([measured[:, 0] for measured in answers.values()]), between, clusters)
         what = f"held-out queries over {len(self.candidates)} texts"
-        return compare_systems(NDCG, means, resampled, len(self.queries), what)
+        independent = len(self.queries) if clusters is None else int(clusters.max()) + 1
+        return compare_systems(NDCG, means, resampled, len(self.queries), what, independent)
 
     def _search(self, search: Search, scores: Scores, between: Between) -> npt.NDArray[np.float64]:
         return search_measures(scores, search.relevance, search.own, len(self.candidates), between)

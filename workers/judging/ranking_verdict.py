@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from jobspecs.kinds.train_reranker import RankingMetric
 from workers.judging.bootstrap import Between, Floats, bootstrap, bootstrapped_means, interval, no_stop
 from workers.judging.search import CUTOFF, NDCG
 from workers.local_models.tokens import Int64s
@@ -80,29 +81,38 @@ class RankingVerdict:
 
 
 def judge_rankings(
-    labels: npt.NDArray[Any], groups: Int64s, scores: Mapping[str, npt.NDArray[Any]], between: Between = no_stop
+    labels: npt.NDArray[Any],
+    groups: Int64s,
+    scores: Mapping[str, npt.NDArray[Any]],
+    metric: RankingMetric,
+    between: Between = no_stop,
 ) -> RankingVerdict:
     """The verdict over scores (N,) of held-out pairs by system; the first system is the trained one.
 
-    `labels` (N,) go from 0 to 1; `groups` (N,) number the pairs' queries. By nDCG@10 where most pairs belong to a query
-    with passages of unlike labels, else by Spearman over all pairs.
+    `labels` (N,) go from 0 to 1; `groups` (N,) number the pairs' queries. nDCG needs one of `ranked_queries` at least.
     """
     labels = labels.astype(np.float64)
-    if has_rankings(labels, groups):
+    if metric == NDCG:
         return _by_order(labels, groups, scores, between)
     return judge_correlations(labels, scores, between)
+
+
+def metric_of(labels: npt.NDArray[Any], groups: Int64s) -> RankingMetric:
+    """What the shape of a whole data set calls for: nDCG where most pairs belong to a query with unlike labels."""
+    unlike = [len(rows) for rows in rows_by_query(groups) if np.ptp(labels[rows]) > 0]
+    ordered = 2 * sum(unlike) > len(labels) and ranked_queries(labels, groups)
+    return "ndcg_at_10" if ordered else "spearman"
+
+
+def ranked_queries(labels: npt.NDArray[Any], groups: Int64s) -> list[Int64s]:
+    """The rows of each query whose order can be judged: unlike labels, one of them at least relevant."""
+    return [rows for rows in rows_by_query(groups) if np.ptp(labels[rows]) > 0 and labels[rows].max() >= RELEVANT_MIN]
 
 
 def rows_by_query(groups: Int64s) -> list[Int64s]:
     """The rows of each query, ascending; the queries in the order of their numbers."""
     order = np.argsort(groups, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(order) else []
-
-
-def has_rankings(labels: npt.NDArray[Any], groups: Int64s) -> bool:
-    """Whether most pairs belong to a query with passages of unlike labels, so that an order can be judged."""
-    ranked = [len(rows) for rows in rows_by_query(groups) if np.ptp(labels[rows]) > 0]
-    return 2 * sum(ranked) > len(labels)
 
 
 def ranking_measures(labels: Floats, scores: Floats) -> tuple[float, float, float]:
@@ -163,12 +173,7 @@ def _spearmans(labels: Floats, systems: Sequence[Floats], between: Between) -> F
 def _by_order(
     labels: Floats, groups: Int64s, scores: Mapping[str, npt.NDArray[Any]], between: Between
 ) -> RankingVerdict:
-    queries = [
-        rows for rows in rows_by_query(groups) if np.ptp(labels[rows]) > 0 and labels[rows].max() >= RELEVANT_MIN
-    ]
-    if not queries:
-        # Labels differ, but none counts as relevant: only their order can be judged.
-        return judge_correlations(labels, scores, between)
+    queries = ranked_queries(labels, groups)
     measured = {}
     for system, given in scores.items():
         between()
@@ -184,9 +189,17 @@ def _by_order(
 
 
 def compare_systems(
-    metric: str, values: Mapping[str, dict[str, float]], resampled: Floats, judged: int, what: str
+    metric: str,
+    values: Mapping[str, dict[str, float]],
+    resampled: Floats,
+    judged: int,
+    what: str,
+    independent: int | None = None,
 ) -> RankingVerdict:
-    """The verdict by `metric` over all measures by system and its values (V, R) in the resamples; the first is ours."""
+    """The verdict by `metric` over all measures by system and its values (V, R) in the resamples; the first is ours.
+
+    `independent`: how many of the judged are, where not all; too few of them prove nothing.
+    """
     systems = tuple(
         _score(system, metric, measures, own) for (system, measures), own in zip(values.items(), resampled, strict=True)
     )
@@ -194,7 +207,8 @@ def compare_systems(
     place = 1 + max(range(len(others)), key=lambda other: others[other].value)
     best = systems[place]
     low, high = interval(resampled[0] - resampled[place])
-    helped: Helped = "unclear" if judged < JUDGED_MIN else "yes" if low > 0 else "no" if high < 0 else "unclear"
+    few = (independent or judged) < JUDGED_MIN
+    helped: Helped = "unclear" if few else "yes" if low > 0 else "no" if high < 0 else "unclear"
     difference = (own.value - best.value, low, high)
     return RankingVerdict(
         metric, systems, helped, difference, judged, _sentence(metric, own, best, helped, judged, what)

@@ -1,7 +1,8 @@
-"""Was the fine-tuning worth it? Accuracy with its uncertainty, beside cheap systems on the same held-out rows.
+"""Was the fine-tuning worth it? One metric with its uncertainty, beside cheap systems on the same held-out rows.
 
-The interval is Wilson's score interval (E. B. Wilson 1927); the comparison is McNemar's test on the rows where two
-systems disagree (Q. McNemar 1947), exact for up to 1,000 of them, with continuity correction beyond.
+Accuracy has Wilson's score interval (E. B. Wilson 1927) and is compared by McNemar's test on the rows where two systems
+disagree (Q. McNemar 1947), exact for up to 1,000 of them, with continuity correction beyond. Other metrics and every
+difference have intervals of a bootstrap over rows, the same resamples for all systems.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jobspecs.kinds.train_classifier import ClassMetric
+from workers.judging.bootstrap import Between, bootstrap, interval, no_stop
+from workers.judging.class_metrics import NAMES, Predictions, drawn, figure
+from workers.judging.ranking_verdict import JUDGED_MIN
 from workers.local_models.tokens import Int64s
 
 #: Two-sided 95 % of the normal distribution.
@@ -20,6 +25,11 @@ _Z_95 = 1.959963984540054
 #: A difference that chance alone brings about more often than this proves nothing.
 _P_MAX = 0.05
 _EXACT_MAX = 1000
+#: Times the rows that were held out, beyond which it makes no sense to name how many are needed.
+_ROWS_NEEDED_MAX = 100
+_IGNORED_SHOWN = 5
+
+MODEL = "fine-tuned"
 
 Helped = Literal["yes", "no", "unclear"]
 
@@ -36,7 +46,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Score:
-    """How one system did. Accuracy with its 95 % interval, macro F1; all 0 to 1."""
+    """How one system did. Accuracy with its 95 % interval, macro F1, all 0 to 1; `value`: the metric that decides."""
 
     system: str
     correct: int
@@ -45,17 +55,31 @@ class Score:
     accuracy_low: float
     accuracy_high: float
     macro_f1: float
+    value: float
+    low: float
+    high: float
     per_class: dict[str, ClassScore]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much the model is better than the best baseline, in the metric that decides, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The fine-tuned model beside the baselines. `sentence` says it in plain words."""
 
+    metric: ClassMetric
     model: Score
     baselines: tuple[Score, ...]
+    difference: Difference
     helped: Helped
-    #: Chance of a difference at least this large between equally good systems.
+    #: Chance of a difference in accuracy at least this large between equally good systems.
     p_value: float
     sentence: str
 
@@ -75,20 +99,33 @@ def wilson_interval(correct: int, rows: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-def score(system: str, truth: Int64s, predicted: Int64s, classes: Sequence[str]) -> Score:
-    """Judges predictions (N,) against the truth (N,). A class that is never predicted has precision 0."""
-    per_class = {name: _class_score(truth == index, predicted == index) for index, name in enumerate(classes)}
-    correct = int((truth == predicted).sum())
-    low, high = wilson_interval(correct, len(truth))
-    present = [entry.f1 for entry in per_class.values() if entry.rows]
+def score(
+    system: str,
+    truth: Int64s,
+    found: Predictions,
+    classes: Sequence[str],
+    metric: ClassMetric = "accuracy",
+    ends: tuple[float, float] | None = None,
+) -> Score:
+    """Judges predictions for rows with the classes `truth` (N,). A class that is never predicted has precision 0.
+
+    `ends`: the interval of the metric, where it isn't the accuracy's.
+    """
+    per_class = {name: _class_score(truth == index, found.labels == index) for index, name in enumerate(classes)}
+    correct = int((truth == found.labels).sum())
+    accuracy_ends = wilson_interval(correct, len(truth))
+    low, high = ends or accuracy_ends
     return Score(
         system=system,
         correct=correct,
         rows=len(truth),
         accuracy=correct / len(truth),
-        accuracy_low=low,
-        accuracy_high=high,
-        macro_f1=sum(present) / len(present),
+        accuracy_low=accuracy_ends[0],
+        accuracy_high=accuracy_ends[1],
+        macro_f1=figure("macro_f1", truth, found, len(classes)),
+        value=figure(metric, truth, found, len(classes)),
+        low=low,
+        high=high,
         per_class=per_class,
     )
 
@@ -106,25 +143,97 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
 
 
 def judge(
-    truth: Int64s, classes: Sequence[str], model: Int64s, baselines: dict[str, Int64s], name: str = "fine-tuned"
+    truth: Int64s,
+    classes: Sequence[str],
+    model: Predictions,
+    baselines: dict[str, Predictions],
+    metric: ClassMetric = "accuracy",
+    *,
+    largest: int | None = None,
+    between: Between = no_stop,
 ) -> Verdict:
-    """The verdict over predictions (N,) of the model and of each baseline; the best baseline is what it must beat."""
-    own = score(name, truth, model, classes)
-    others = tuple(score(system, truth, predicted, classes) for system, predicted in baselines.items())
-    best = max(others, key=lambda other: other.correct)
-    right, right_best = model == truth, baselines[best.system] == truth
+    """The verdict over predictions of the model and of each baseline; the one with the best metric must be beaten.
+
+    `largest`: the largest class of the rows that trained. `between` is called between resamples, and may raise to stop.
+    """
+    systems = {MODEL: model, **baselines}
+    resampled = bootstrap(
+        lambda rows: [figure(metric, truth[rows], drawn(found, rows), len(classes)) for found in systems.values()],
+        len(truth),
+        between,
+    )
+    own, *others = (
+        score(name, truth, found, classes, metric, None if metric == "accuracy" else interval(values))
+        for (name, found), values in zip(systems.items(), resampled, strict=True)
+    )
+    place = max(range(len(others)), key=lambda position: (others[position].value, others[position].correct))
+    best = others[place]
+    difference = Difference(own.value - best.value, *interval(resampled[0] - resampled[1 + place]))
+    right, right_best = model.labels == truth, baselines[best.system].labels == truth
     p_value = mcnemar_p(int((right & ~right_best).sum()), int((~right & right_best).sum()))
-    helped: Helped = "unclear" if p_value >= _P_MAX else "yes" if own.correct > best.correct else "no"
-    return Verdict(own, others, helped, p_value, _sentence(own, best, helped))
+    # Whatever the others do: what always says the largest class is no better than saying so.
+    nothing_learnt = largest is not None and bool((model.labels == largest).all())
+    helped = "no" if nothing_learnt else _helped(metric, difference, p_value, len(truth))
+    sentence = " ".join([_sentence(metric, own, best, difference, helped), *remarks(truth, model, classes, largest)])
+    return Verdict(metric, own, tuple(others), difference, helped, p_value, sentence)
 
 
-def _sentence(own: Score, best: Score, helped: Helped) -> str:
+def remarks(truth: Int64s, model: Predictions, classes: Sequence[str], largest: int | None) -> list[str]:
+    """What the figures alone don't say of a model that predicts one class, or never some that are there."""
+    rows = np.bincount(truth, minlength=len(classes))
+    claimed = np.bincount(model.labels, minlength=len(classes))
+    if (claimed > 0).sum() == 1:
+        only = int(claimed.argmax())
+        nothing = ": it has learnt nothing beyond the majority" if only == largest else ""
+        return [f"It predicts {classes[only]!r} for every row{nothing}."]
+    ignored = [f"{classes[place]!r} ({rows[place]})" for place in np.flatnonzero((claimed == 0) & (rows > 0)).tolist()]
+    if not ignored:
+        return []
+    more = f" and {len(ignored) - _IGNORED_SHOWN} more" if len(ignored) > _IGNORED_SHOWN else ""
+    return [f"It never predicts (held-out rows in brackets) {', '.join(ignored[:_IGNORED_SHOWN])}{more}."]
+
+
+def _helped(metric: ClassMetric, difference: Difference, p_value: float, rows: int) -> Helped:
+    """A difference that may be chance proves nothing, and neither do very few rows."""
+    chance = p_value >= _P_MAX if metric == "accuracy" else difference.low <= 0 <= difference.high
+    if chance or rows < JUDGED_MIN:
+        return "unclear"
+    return "yes" if difference.value > 0 else "no"
+
+
+def _sentence(metric: ClassMetric, own: Score, best: Score, difference: Difference, helped: Helped) -> str:
     figures = f"{own.accuracy:.1%} of {own.rows} held-out rows right, {best.system} {best.accuracy:.1%}"
+    if metric != "accuracy":
+        figures = (
+            f"{NAMES[metric]} {own.value:.3f} on {own.rows} held-out rows, {best.system} {best.value:.3f} (difference "
+            f"{difference.value:+.3f}, {difference.low:+.3f} to {difference.high:+.3f}); "
+            f"{own.accuracy:.1%} right against {best.accuracy:.1%}"
+        )
     if helped == "yes":
         return f"Fine-tuning helped: {figures}."
     if helped == "no":
-        return f"Fine-tuning did not help: {figures}. The simpler system is better on these data."
-    return f"It is unclear whether fine-tuning helped: {figures}. The difference may be chance."
+        compared = "better" if own.value < best.value else "as good"
+        return f"Fine-tuning did not help: {figures}. The simpler system is {compared} on these data."
+    return f"It is unclear whether fine-tuning helped: {figures}. {_why_unclear(difference, own.rows)}"
+
+
+def _why_unclear(difference: Difference, rows: int) -> str:
+    """Intervals narrow with the root of the rows: how many would tell a difference of this size from none."""
+    if rows < JUDGED_MIN:
+        return f"So few rows prove nothing: at least {JUDGED_MIN} are needed."
+    if difference.value == 0:
+        return "The two are equally good on these rows."
+    needed = rows * ((difference.high - difference.low) / 2 / difference.value) ** 2
+    if needed > _ROWS_NEEDED_MAX * rows:
+        return f"The difference may be chance: {_ROWS_NEEDED_MAX} times as many rows would not tell one so small."
+    enough = _rounded(max(needed, rows + 1))
+    return f"The difference may be chance: to tell one of this size takes about {enough:,} held-out rows."
+
+
+def _rounded(rows: float) -> int:
+    """Up, to two digits."""
+    unit: int = 10 ** max(0, len(str(int(rows))) - 2)
+    return math.ceil(rows / unit) * unit
 
 
 def _class_score(truth: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> ClassScore:

@@ -85,6 +85,12 @@ def load_scorer(model_dir: Path, seed: int, dropout: float | None = None) -> Loa
 
 
 def _assemble_with_head(model_dir: Path, config: PretrainedConfig, seed: int, dropout: float | None) -> LoadedModel:
+    made_for = next(iter(config.architectures or ()), "")
+    if made_for.endswith("ForCausalLM") and config.pad_token_id is None:
+        # Its head would look for a text's last token in front of the padding.
+        raise invalid_model(
+            f"{made_for} is a language model without a padding token: choose an encoder, or take finetune-llm."
+        )
     _set_dropout(config, dropout)
     torch.manual_seed(seed)
     return _assemble(model_dir, config, AutoModelForSequenceClassification, headless=True)

@@ -193,7 +193,7 @@ def write_embedder(root: Path, model: EmbeddingModel) -> None:
     layout = Layout(
         max_tokens=model.max_tokens,
         lowercase=model.lowercase,
-        prompts=model.prompts,
+        prompts=_library_prompts(model),
         default_prompt_name=model.default_prompt_name,
         truncate_dim=model.truncate_dim,
     )
@@ -238,3 +238,12 @@ def _folded(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     if mapping is not None:
         weight = weight[mapping.long()]
     return weight if weights is None else weight * weights.float()[:, None]
+
+
+def _library_prompts(model: EmbeddingModel) -> dict[str, str]:
+    """The prompts under the names that sentence-transformers' encode_query and encode_document look for as well.
+
+    It has an empty one of either name for a model that brings none, and takes that before `passage` or the default.
+    """
+    sides = {"query": model.prompt_before("query"), "document": model.prompt_before("passage")}
+    return {name: prompt for name, prompt in sides.items() if prompt} | dict(model.prompts)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.manifest import Manifest
 from workers.judging.baselines import baseline_predictions
+from workers.judging.class_metrics import predictions_of
+from workers.judging.errors_shown import Errors
 from workers.judging.verdict import Verdict, judge
 from workers.local_models.base_model import LoadedModel, load_base
 from workers.local_models.devices import prepare_device
@@ -52,18 +55,16 @@ def run(context: RunContext) -> Manifest:
     scores = probabilities(loaded, validation_tokens, device, progress_of(context, "validate", len(split.validation)))
 
     stages.enter("baseline")
-    train, held_out = split.train, split.validation
-    baselines = baseline_predictions(
-        train.texts, train.labels, held_out.texts, balanced=balanced, between=context.check_stop
-    )
-    verdict = judge(held_out.labels, held_out.classes, scores.argmax(axis=1), baselines)
+    verdict = _judged(context, split, scores, balanced)
+    errors = Errors.of(split.validation.texts, split.validation.labels, scores, split.validation.classes)
     metrics = _metrics(verdict, result)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
 
     stages.enter("save")
-    report = _report(split, verdict, result, training_tokens, balanced, stages.seconds)
-    card = model_card(spec, split, verdict, result.sentence + (" Classes had the same say." if balanced else ""))
+    report = _report(split, verdict, errors, result, training_tokens, balanced, stages.seconds)
+    ended = result.sentence + (" Classes had the same say." if balanced else "")
+    card = model_card(spec, split, verdict, errors, ended)
     manifest = save_model(
         context.output_dir,
         lambda folder: write_classifier(folder, loaded, spec.training.max_length),
@@ -80,6 +81,23 @@ def _tokenize(context: RunContext, loaded: LoadedModel, spec: TrainClassifier, t
     return tokenize(loaded.tokenizer, texts, min(spec.training.max_length, loaded.max_tokens), context.check_stop)
 
 
+def _judged(context: RunContext, split: Split, scores: npt.NDArray[np.float32], balanced: bool) -> Verdict:
+    """`scores` (N, C): probabilities of the held-out rows. The baselines learn from the rows that trained."""
+    train, held_out = split.train, split.validation
+    baselines = baseline_predictions(
+        train.texts, train.labels, held_out.texts, balanced=balanced, between=context.check_stop
+    )
+    return judge(
+        held_out.labels,
+        held_out.classes,
+        predictions_of(scores),
+        baselines,
+        split.metric,
+        largest=int(np.bincount(train.labels).argmax()),
+        between=context.check_stop,
+    )
+
+
 def _metrics(verdict: Verdict, result: TrainingResult) -> dict[str, float]:
     """Figures that an interrupted run repeats exactly; times belong to the report."""
     metrics = {
@@ -89,15 +107,21 @@ def _metrics(verdict: Verdict, result: TrainingResult) -> dict[str, float]:
         "validation/accuracy_high": verdict.model.accuracy_high,
         "validation/macro_f1": verdict.model.macro_f1,
     }
+    if verdict.metric != "accuracy":
+        metrics[f"validation/{verdict.metric}"] = verdict.model.value
+        metrics[f"validation/{verdict.metric}_low"] = verdict.model.low
+        metrics[f"validation/{verdict.metric}_high"] = verdict.model.high
     for key, baseline in zip(("svm", "majority"), verdict.baselines, strict=True):
         metrics[f"baseline/{key}_accuracy"] = baseline.accuracy
         metrics[f"baseline/{key}_macro_f1"] = baseline.macro_f1
+        metrics[f"baseline/{key}_{verdict.metric}"] = baseline.value
     return metrics
 
 
 def _report(
     split: Split,
     verdict: Verdict,
+    errors: Errors,
     result: TrainingResult,
     tokens: TokenTable,
     balanced: bool,
@@ -105,6 +129,8 @@ def _report(
 ) -> dict[str, object]:
     return {
         "verdict": verdict.as_json(),
+        "confusion": errors.confusion,
+        "mistakes": errors.mistakes,
         "classes": list(split.train.classes),
         "renamed_labels": dict(islice(split.train.renamed.items(), CLASSES_SHOWN)),
         "rows": {

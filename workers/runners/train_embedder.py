@@ -40,7 +40,7 @@ def run(context: RunContext) -> Manifest:
     stages.enter("prepare")
     device = prepare_device()
     split = split_rows(load_rows(data_parts(context, spec.validation), spec), spec)
-    exam = exam_of(split.validation)
+    exam = exam_of(split, spec.validation.seed)
     model = _base(context, spec)
     prompts = _prompts(spec, model)
     split, mined = _with_negatives(context, spec, split, model, prompts, device)

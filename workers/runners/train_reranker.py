@@ -8,10 +8,10 @@ import torch
 
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
-from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, LISTWISE, RerankerNegatives, TrainReranker
+from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, LISTWISE, RankingMetric, RerankerNegatives, TrainReranker
 from jobspecs.manifest import Manifest
 from workers.judging.bm25 import pair_scores
-from workers.judging.ranking_verdict import RELEVANT_MIN, RankingVerdict, judge_rankings
+from workers.judging.ranking_verdict import RELEVANT_MIN, RankingVerdict, judge_rankings, metric_of
 from workers.local_models.base_model import LoadedModel, load_scorer
 from workers.local_models.devices import move_to, prepare_device
 from workers.local_models.embedding_model import load_embedder
@@ -23,7 +23,7 @@ from workers.run.stages import Stages, progress_of
 from workers.training.hard_negatives import Embed, Floats, Side
 from workers.training.loop import TrainingResult
 from workers.training.ranking.card import ranking_card
-from workers.training.ranking.data import Pairs, PairSplit, check_comparable, load_pairs, split_by_query
+from workers.training.ranking.data import Pairs, PairSplit, check_comparable, check_judged, load_pairs, split_by_query
 from workers.training.ranking.negatives import mine_negatives, pair_cosines, pool_candidates
 from workers.training.ranking.training import RankingTrainingData, train_reranker, write_reranker
 from workers.training.saving import save_model
@@ -40,13 +40,14 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    split = _split(context, spec)
+    split, metric = _split(context, spec)
     loaded = load_scorer(context.base, spec.training.seed, spec.training.dropout)
 
     if spec.mines_negatives:
         stages.enter("mine")
         split = _mined(context, spec, split, device)
 
+    check_judged(split.validation, metric)
     if spec.loss_name in LISTWISE:
         check_comparable(split.train)
 
@@ -65,7 +66,7 @@ def run(context: RunContext) -> Manifest:
     stages.enter("baseline")
     scores |= _baselines(context, spec, split.validation, validation_tokens, device)
     held_out = split.validation
-    verdict = judge_rankings(held_out.labels, held_out.groups, scores, context.check_stop)
+    verdict = judge_rankings(held_out.labels, held_out.groups, scores, metric, context.check_stop)
     metrics = _metrics(verdict, result)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
@@ -84,14 +85,21 @@ def run(context: RunContext) -> Manifest:
     return manifest
 
 
-def _split(context: RunContext, spec: TrainReranker) -> PairSplit:
-    """The pairs that train and those that judge, the latter with the labels to judge by; split by query alone."""
+def _split(context: RunContext, spec: TrainReranker) -> tuple[PairSplit, RankingMetric]:
+    """The pairs that train and those that judge, the latter with the labels to judge by; split by query alone.
+
+    And what decides the verdict: the spec, or the whole data set's shape, never what the seed happens to hold out.
+    """
     parts = data_parts(context, spec.validation)
-    split = split_by_query(load_pairs(parts, spec), spec)
-    if spec.judge is None:
-        return split
-    judging = split_by_query(load_pairs(parts, spec.judging), spec)
-    return PairSplit(train=split.train, validation=judging.validation)
+    pairs = judging = load_pairs(parts, spec)
+    split = split_by_query(pairs, spec)
+    if spec.judge is not None:
+        judging = load_pairs(parts, spec.judging)
+        split = PairSplit(train=split.train, validation=split_by_query(judging, spec.judging).validation)
+    if spec.metric != "auto":
+        return split, spec.metric
+    # Where the data hold positives alone, other passages are judged beside them.
+    return split, "ndcg_at_10" if spec.positive is not None else metric_of(judging.labels, judging.groups)
 
 
 def _mined(context: RunContext, spec: TrainReranker, split: PairSplit, device: torch.device) -> PairSplit:

@@ -17,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from corpus.cells import number_cell, text_cell
+from corpus.checks.rows import CheckedFile
 from jobspecs.dialect import Dialect
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format, read_rows
+from storage.tabular.formats import TEXT_KINDS
 from workers.local_models.ranking_model import Pair, Scores
 from workers.run.context import RunFailed
 
@@ -75,7 +77,8 @@ class PairTable:
 
     def _cell(self, read: Callable[[Any, str, str, int], Cell], row: dict[str, Any], column: str, number: int) -> Cell:
         try:
-            return read(row.get(column), column, self.path.name, number)
+            with CheckedFile.of(self.path, self.dialect).locating():
+                return read(row.get(column), column, self.path.name, number)
         except InvalidInput as error:
             raise RunFailed(Reason.invalid_dataset, str(error)) from error
 
@@ -85,8 +88,8 @@ class PairTable:
 
 
 def write_scored(table: PairTable, scores: Scores, folder: Path) -> Path:
-    """`<name>.csv.gz` for CSV, else `<name>.jsonl.gz`: equal rows and scores give equal bytes. Returns the path."""
-    as_csv = detect_format(table.path.name, table.dialect).kind == "csv"
+    """`<name>.csv.gz` for cells that are texts, else `<name>.jsonl.gz`: equal rows and scores give equal bytes."""
+    as_csv = detect_format(table.path.name, table.dialect).kind in TEXT_KINDS
     path = folder / f"{table.spec.name}.{'csv' if as_csv else 'jsonl'}.gz"
     # The shortest decimal that is this float32: no digit is noise, none is missing.
     decimals = (float(str(score)) for score in scores)

@@ -54,7 +54,8 @@ class Course:
         every = max(_STEPS_BETWEEN_MIN, plan.steps_per_epoch // _LOOKS_PER_EPOCH)
         looks = _Part(self.aside, build(self.aside, 1))
         batches = [rows for step in range(looks.steps_total) if len(rows := looks.rows(step))]
-        return Evaluation(every, lambda: task.measure(batches), _PATIENCE, keep_best=True, metric="aside/loss")
+        aside = len(self.aside)
+        return Evaluation(every, lambda: task.measure(batches), _PATIENCE, True, "aside/loss", aside)
 
 
 def course_of(training: EncoderTraining, groups: Indices, strata: Indices | None = None) -> Course:

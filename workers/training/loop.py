@@ -81,6 +81,8 @@ class Evaluation:
     #: End with the weights of the best evaluation, not the last step.
     keep_best: bool = False
     metric: str = "validation/loss"
+    #: Rows of the training part that only this looks at.
+    rows_aside: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class TrainingResult:
     #: Whose weights the model has now, where an evaluation kept the best; else the last.
     best_step: int | None = None
     stopped_early: bool = False
+    #: Rows of the training part that did not train: they decided when to end.
+    rows_aside: int = 0
     #: All steps were taken and it was still getting better: the last evaluation was the best, or without any, the loss
     #: fell clearly over the last quarter.
     still_improving: bool = False
@@ -109,6 +113,7 @@ class TrainingResult:
             "sequences_per_s": self.sequences_per_s,
             "best_step": self.best_step,
             "stopped_early": self.stopped_early,
+            "rows_aside": self.rows_aside,
             "still_improving": self.still_improving,
             "sentence": self.sentence,
         }
@@ -118,6 +123,8 @@ class TrainingResult:
         """How training ended, in plain words; the same for equal runs."""
         most = f" of at most {self.steps_planned}" if self.stopped_early else ""
         text = f"Trained for {self.steps}{most} steps."
+        if self.rows_aside:
+            text += f" {self.rows_aside} of the training rows were set aside to decide when to end."
         if self.best_step is not None:
             text += f" The weights are those after step {self.best_step}, where the loss was lowest."
         if self.still_improving:
@@ -222,6 +229,7 @@ class _Run:
             self.plan.steps_total,
             self.position.best_step if self.best is not None else None,
             self.position.stopped_early,
+            self.evaluation.rows_aside if self.evaluation else 0,
             self._still_improving(),
         )
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from jobspecs.kinds.train_classifier import StratifiedValidation, TrainClassifier
 from jobspecs.kinds.training import Optimization, Validation
-from workers.judging.verdict import Score, Verdict
+from workers.judging.class_metrics import NAMES
+from workers.judging.errors_shown import Errors
+from workers.judging.verdict import Verdict
 from workers.training.classification.data import Split
 
 
@@ -58,9 +60,8 @@ def how_held_out(validation: Validation) -> str:
     return f"seed {validation.seed}{', stratified' if stratified else ''}"
 
 
-def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, ended: str) -> str:
+def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Errors, ended: str) -> str:
     """The card of a classifier; `ended`: how training ended."""
-    systems = [_row(system) for system in (verdict.model, *verdict.baselines)]
     classes = [
         (name, f"{entry.precision:.3f}", f"{entry.recall:.3f}", f"{entry.f1:.3f}", str(entry.rows))
         for name, entry in verdict.model.per_class.items()
@@ -74,13 +75,14 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, ended: str
                 "Verdict",
                 (
                     verdict.sentence,
-                    Table(("system", "accuracy", "95 % interval", "macro F1"), systems),
+                    _systems(verdict),
                     f"Measured on {len(split.validation)} held-out rows ({how_held_out(spec.validation)}), trained on "
                     f"{len(split.train)}. {split.texts_in_both} of the held-out texts also occur in the training part. "
                     f"Difference to the best baseline: McNemar p = {verdict.p_value:.3g}.",
                 ),
             ),
             Section("Per class", (Table(("class", "precision", "recall", "F1", "rows"), classes),)),
+            *_error_sections(errors),
             Section("Training", (settings_table(spec.training), ended)),
             Section(
                 "Use",
@@ -93,9 +95,33 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, ended: str
     )
 
 
-def _row(system: Score) -> tuple[str, ...]:
-    interval = f"{system.accuracy_low:.1%} to {system.accuracy_high:.1%}"
-    return system.system, f"{system.accuracy:.1%}", interval, f"{system.macro_f1:.3f}"
+def _systems(verdict: Verdict) -> Table:
+    """The metric that decides, and accuracy or macro F1 beside it."""
+    systems = (verdict.model, *verdict.baselines)
+    if verdict.metric == "accuracy":
+        rows = [
+            (one.system, f"{one.accuracy:.1%}", f"{one.low:.1%} to {one.high:.1%}", f"{one.macro_f1:.3f}")
+            for one in systems
+        ]
+        return Table(("system", "accuracy", "95 % interval", "macro F1"), rows)
+    rows = [
+        (one.system, f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}", f"{one.accuracy:.1%}") for one in systems
+    ]
+    return Table(("system", NAMES[verdict.metric], "95 % interval", "accuracy"), rows)
+
+
+def _error_sections(errors: Errors) -> list[Section]:
+    found = []
+    if errors.confusion is not None:
+        classes = errors.confusion["classes"]
+        rows = [(name, *map(str, counts)) for name, counts in zip(classes, errors.confusion["rows"], strict=True)]
+        table = Table(("true class", *(f"as {name}" for name in classes)), rows)
+        found.append(Section("Confusion", ("Held-out rows by the class that was predicted.", table)))
+    if errors.mistakes:
+        rows = [(one["text"], one["true"], one["predicted"], f"{one['probability']:.2f}") for one in errors.mistakes]
+        table = Table(("text", "class", "predicted", "probability"), rows)
+        found.append(Section("Mistakes", ("Held-out rows that it got wrong, the surest first.", table)))
+    return found
 
 
 def _cell(text: str) -> str:

@@ -81,9 +81,32 @@ def test_events_of_jobs_that_ended_long_ago_go(harness: Harness) -> None:
         assert work.jobs.get(jobs[0]) is not None
 
 
+def test_events_beyond_a_size_go_with_the_jobs_that_ended_first_and_never_with_one_that_runs(harness: Harness) -> None:
+    jobs = [harness.submit(f"job-{number}") for number in range(24)]
+    with harness.database.unit_of_work() as work:
+        now = work.hosts.clock()
+        for job_id in jobs:
+            work.jobs.assign(job_id, "gone", lease_s=60)
+            said = LogEvent(level="info", message="m" * 1000)
+            events = [RecordedEvent(fence=1, number=number, at=now, event=said) for number in range(10)]
+            assert work.events.add(job_id, 1, events)
+        for job_id in jobs[1:]:
+            work.jobs.transition(job_id, JobState.failed, actor="reaper")
+    with harness.database.unit_of_work() as work:
+        work.session.execute(text("ANALYZE job_events"))
+        assert work.stored.events_beyond(GIB) == 0
+        assert 110 < work.stored.events_beyond(120 * 1100) < 150
+    assert sweep(harness, Retention(events_bytes_max=GIB)) == 0
+    assert sweep(harness, Retention(events_bytes_max=200 * 1100)) == 20
+    with harness.database.unit_of_work() as work:
+        left = [len(work.events.after(job_id)) for job_id in jobs]
+    assert left == [10, *[0] * 20, 10, 10, 10]
+
+
 def test_the_settings_are_days_and_gibibytes_and_nothing_else() -> None:
     settings = {"EIGENWERK_KEEP_EVENTS_DAYS": "30", "EIGENWERK_KEEP_MODELS_GIB": "0.5"}
     assert Retention.from_environment(settings) == Retention(30 * DAY_S, VersionsKept(bytes_max=GIB // 2))
+    assert Retention.from_environment({"EIGENWERK_KEEP_EVENTS_GIB": "2"}) == Retention(events_bytes_max=2.0 * GIB)
     assert Retention.from_environment({}) == Retention()
     for wrong in ("0", "-1", "a month", "nan", "inf"):
         with pytest.raises(RuntimeError, match="above 0"):

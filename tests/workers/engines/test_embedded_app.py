@@ -79,6 +79,16 @@ def test_texts_that_were_cut_are_counted(call: Any) -> None:
     assert call("POST", "/classify", json={"inputs": ["far too long"], "truncate": False}).status_code == 422
 
 
+def test_tokens_that_went_through_the_model_are_counted_up_to_its_length() -> None:
+    served = ServedClassifier(Lengths(), TokenizeRoute(Path("nowhere")))
+    asyncio.run(served.batcher.submit(["far too long", "a"]))
+    with pytest.raises(RuntimeError):
+        asyncio.run(served.batcher.submit(["crash"]))
+    asyncio.run(served.batcher.submit(["ab"]))
+    served.close()
+    assert served.tokens() == (8 + 1 + 2, 0)
+
+
 @pytest.mark.parametrize(
     ("body", "word"),
     [

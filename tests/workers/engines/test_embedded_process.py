@@ -8,7 +8,7 @@ import pytest
 
 from jobspecs.lifecycle import Reason
 from workers.engines.embedded.engine import LOG_BYTES_MAX, EmbeddedEngine, EmbeddedProcess
-from workers.engines.interface import EngineFailure
+from workers.engines.interface import EngineFailure, Tokens
 
 
 @pytest.fixture
@@ -24,6 +24,13 @@ def test_what_a_library_prints_is_not_taken_for_a_status(process: EmbeddedProces
     assert process.failure() is None
     process._take(b'{"state": "failed", "reason": "invalid_model", "message": "why"}')
     assert process.failure() == EngineFailure(Reason.invalid_model, "why")
+
+
+def test_the_newest_status_says_how_many_tokens_there_were(process: EmbeddedProcess) -> None:
+    assert process.tokens() == Tokens()
+    for line in (b'{"state": "served", "prompt_tokens": 3, "generated_tokens": 1}', b'{"state": "served"}'):
+        process._take(line)
+    assert process.tokens() == Tokens(3, 1)
 
 
 def test_the_log_of_a_long_life_stays_within_its_bound_and_none_is_left_by_a_killed_worker(

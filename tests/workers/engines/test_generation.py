@@ -50,7 +50,9 @@ def test_greedy_text_is_the_one_that_transformers_generates(generator: Generator
     model = generator.model
     prompt = model.encode("Once upon a time")
     expected = model.model.generate(torch.tensor([prompt]), max_new_tokens=40, do_sample=False)[0].tolist()
+    before = generator.tokens
     [written] = write(generator, "Once upon a time", GREEDY)
+    assert generator.tokens == (before.prompt + len(prompt), before.generated + 40)
     assert [choice.token for choice in written.choices] == expected[len(prompt) :]
     assert model.decode(prompt) + written.text == model.decode(expected)
     assert (written.end.reason, written.end.new_tokens) == (Finish.length, 40)

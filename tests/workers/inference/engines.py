@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from workers.engines.interface import EngineFailure, EngineOrder, EngineState
+from workers.engines.interface import EngineFailure, EngineOrder, EngineState, Tokens
 
 
 @dataclass
@@ -14,12 +14,16 @@ class Process:
     given_up: EngineFailure | None = None
     deaf: bool = False
     closed: bool = False
+    told: Tokens = field(default_factory=Tokens)
 
     def state(self) -> EngineState:
         return self.now
 
     def failure(self) -> EngineFailure | None:
         return self.given_up
+
+    def tokens(self) -> Tokens:
+        return self.told
 
     def terminate(self) -> None:
         if not self.deaf:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def reconciler(database: Database) -> Reconciler:
-    means: Any = SimpleNamespace(engines={}, folders=SimpleNamespace(free_bytes=lambda: 1 << 30))
+    means: Any = SimpleNamespace(engines={}, tokens=Counter(), folders=SimpleNamespace(free_bytes=lambda: 1 << 30))
     return Reconciler(database, "one", 1 << 30, LeaseTimes(), means, warm=False)
 
 

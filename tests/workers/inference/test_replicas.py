@@ -9,7 +9,7 @@ import pytest
 
 from jobspecs.lifecycle import Reason
 from tests.workers.inference.engines import FakeEngine
-from workers.engines.interface import EngineFailure, EngineOrder, EngineState
+from workers.engines.interface import EngineFailure, EngineOrder, EngineState, Tokens
 from workers.inference.replicas import ReplicaSet, RestartPolicy
 
 ORDER = EngineOrder("alice/model@1", "text-classification", Path("model"), "d" * 64, 0, "key")
@@ -133,3 +133,23 @@ def test_each_replica_sees_one_gpu_of_the_deployment(
     replicas.tick(0)
     assert [order.gpu_ids for order in engine.orders] == seen
     replicas.stop(1)
+
+
+def test_tokens_of_replicas_and_of_those_that_are_started_again_add_up(engine: FakeEngine) -> None:
+    replicas = ReplicaSet(engine, ORDER, 2, POLICY)
+    replicas.tick(0)
+    first, second = engine.started
+    first.told, second.told = Tokens(10, 1), Tokens(100, 20)
+    for now_s in (1, 2):
+        replicas.tick(now_s)
+    first.told, first.now = Tokens(15, 2), EngineState.exited
+    replicas.tick(3)
+    replicas.tick(10)
+    engine.started[2].told = Tokens(3, 1)
+    replicas.tick(11)
+    second.told = Tokens(101, 20)
+    replicas.stop(12)
+    assert replicas.tokens == {
+        ("prompt_tokens", "text-classification"): 15 + 3 + 101,
+        ("generated_tokens", "text-classification"): 2 + 1 + 20,
+    }

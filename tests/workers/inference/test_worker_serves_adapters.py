@@ -13,7 +13,7 @@ from corpus.conversations.examples import Message
 from corpus.conversations.rendering import Renderer
 from jobspecs.manifest import Manifest, ModelOrigin, describe_files, write_manifest
 from tests.weights import stories260k
-from tests.workers.inference.conftest import Place, Worker
+from tests.workers.inference.conftest import Place, Worker, eventually
 from tests.workers.training.llm.attempts import LlmAttempt, conversations, write_jsonl
 from workers.local_models.base_model import load_causal_lm
 
@@ -42,8 +42,15 @@ def test_a_trained_adapter_chats_over_its_registered_base(place: Place, worker: 
     prompt = Renderer.load(base).prompt([Message("user", ASKED)]).ids
     assert answer.headers["x-model"] == "alice/teller@1"
     assert document["usage"]["prompt_tokens"] == len(prompt)
+    told = {"prompt_tokens": len(prompt), "generated_tokens": document["usage"]["completion_tokens"]}
+    eventually(lambda: counted_tokens(place) == told, f"the engine's tokens are counted: {told}")
     own, bases = continuations(base, adapter, prompt)
     assert document["choices"][0]["message"]["content"] == own != bases
+
+
+def counted_tokens(place: Place) -> dict[str, int]:
+    with place.database.unit_of_work() as work:
+        return {total.event: total.count for total in work.tallies.totals() if total.kind == "text-generation"}
 
 
 def trained_adapter(root: Path, origin: ModelOrigin) -> Path:

@@ -43,8 +43,8 @@ def test_the_baseline_stops_while_the_support_vector_machine_is_fitted(monkeypat
 
 def test_a_baseline_that_nobody_stops_tells_the_classes_apart() -> None:
     found = baseline_predictions(TEXTS, LABELS, TEXTS, balanced=True)
-    assert (found[SVM] == LABELS).all()
-    assert len(set(found[MAJORITY].tolist())) == 1
+    assert (found[SVM].labels == LABELS).all()
+    assert len(set(found[MAJORITY].labels.tolist())) == 1
 
 
 def test_what_goes_wrong_in_a_computation_is_raised_where_it_is_waited_for() -> None:

@@ -84,3 +84,14 @@ def test_preferences_are_judged_by_their_rewards(shift: float, helped: str) -> N
     assert f"reward margin {rewards.mean():+.3f}" in document["sentence"]
     assert [system["system"] for system in document["systems"]] == ["fine-tuned", "base model"]
     assert document["systems"][1]["perplexity"] == pytest.approx(np.exp(verdict.before.value))
+
+
+def test_rows_of_a_cluster_are_drawn_together_and_know_less_than_as_many_rows_alone() -> None:
+    own, clusters = np.random.default_rng(3).normal(size=40), np.repeat(np.arange(40), 5)
+    table = own[clusters][None]
+    (low, high), (narrow_low, narrow_high) = (
+        interval(bootstrapped_means(table, clusters=given)[0]) for given in (clusters, None)
+    )
+    # Five copies of a row say what the row says.
+    assert (low, high) == pytest.approx(interval(bootstrapped_means(own[None])[0]))
+    assert high - low > 1.8 * (narrow_high - narrow_low)

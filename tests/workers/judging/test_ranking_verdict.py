@@ -7,13 +7,24 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, ndcg_score
 
-from workers.judging.ranking_verdict import has_rankings, judge_rankings, pearson, ranking_measures, spearman
+from workers.judging.ranking_verdict import (
+    RankingVerdict,
+    judge_rankings,
+    metric_of,
+    pearson,
+    ranking_measures,
+    spearman,
+)
 
 
 def some_pairs(queries: int, passages: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels and numbers of queries, whose first passage is the relevant one."""
     labels = np.tile(np.eye(1, passages, dtype=np.float32)[0], queries)
     return labels, np.repeat(np.arange(queries), passages)
+
+
+def judged(labels: np.ndarray, groups: np.ndarray, scores: dict[str, np.ndarray]) -> RankingVerdict:
+    return judge_rankings(labels, groups, scores, metric_of(labels, groups))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -45,9 +56,9 @@ def test_a_clear_difference_is_called_one_and_a_small_one_is_not() -> None:
     labels, groups = some_pairs(60, 8)
     noise = np.random.default_rng(2).normal(size=len(labels))
     good, bad = labels * 4 + noise, noise
-    helped = judge_rankings(labels, groups, {"fine-tuned": good, "BM25": bad})
-    harmed = judge_rankings(labels, groups, {"fine-tuned": bad, "BM25": good})
-    unclear = judge_rankings(labels, groups, {"fine-tuned": good, "BM25": good + 0.05 * noise[::-1]})
+    helped = judged(labels, groups, {"fine-tuned": good, "BM25": bad})
+    harmed = judged(labels, groups, {"fine-tuned": bad, "BM25": good})
+    unclear = judged(labels, groups, {"fine-tuned": good, "BM25": good + 0.05 * noise[::-1]})
     assert (helped.helped, harmed.helped, unclear.helped) == ("yes", "no", "unclear")
     assert helped.difference[1] > 0 > harmed.difference[2]
     assert helped.metric == "ndcg_at_10" and helped.judged == 60
@@ -57,7 +68,7 @@ def test_a_clear_difference_is_called_one_and_a_small_one_is_not() -> None:
 def test_a_handful_of_queries_proves_nothing_however_far_apart_the_systems_are() -> None:
     for queries, expected in ((1, "unclear"), (5, "unclear"), (6, "yes")):
         labels, groups = some_pairs(queries, 8)
-        verdict = judge_rankings(labels, groups, {"fine-tuned": labels, "BM25": -labels})
+        verdict = judged(labels, groups, {"fine-tuned": labels, "BM25": -labels})
         assert verdict.helped == expected and verdict.judged == queries
 
 
@@ -65,14 +76,14 @@ def test_the_best_of_the_others_is_what_must_be_beaten() -> None:
     labels, groups = some_pairs(60, 8)
     noise = np.random.default_rng(2).normal(size=len(labels))
     middling, best = labels + noise, labels * 4 + noise
-    verdict = judge_rankings(labels, groups, {"fine-tuned": middling, "BM25": noise, "bi-encoder": best})
+    verdict = judged(labels, groups, {"fine-tuned": middling, "BM25": noise, "bi-encoder": best})
     assert verdict.helped == "no" and "bi-encoder" in verdict.sentence
 
 
 def test_an_interval_covers_its_value_and_the_json_is_plain() -> None:
     labels, groups = some_pairs(40, 5)
     noise = np.random.default_rng(4).normal(size=len(labels))
-    verdict = judge_rankings(labels, groups, {"fine-tuned": labels + noise, "BM25": noise}).as_json()
+    verdict = judged(labels, groups, {"fine-tuned": labels + noise, "BM25": noise}).as_json()
     for system in verdict["systems"]:
         assert system["low"] <= system["value"] <= system["high"]
         assert system["value"] == system["ndcg_at_10"]
@@ -83,39 +94,39 @@ def test_queries_without_an_answer_are_not_judged_by_order() -> None:
     labels, groups = some_pairs(30, 4)
     labels[:4] = 0
     noise = np.random.default_rng(4).normal(size=len(labels))
-    assert judge_rankings(labels, groups, {"fine-tuned": labels + noise, "BM25": noise}).judged == 29
+    assert judged(labels, groups, {"fine-tuned": labels + noise, "BM25": noise}).judged == 29
 
 
 def test_rankings_are_told_from_pairs_with_a_score() -> None:
-    assert has_rankings(*some_pairs(9, 4))
-    assert not has_rankings(np.arange(9) % 2, np.arange(9))
+    assert metric_of(*some_pairs(9, 4)) == "ndcg_at_10"
+    assert metric_of(np.arange(9) % 2, np.arange(9)) == "spearman"
     half_alone = np.array([1, 0, 0.5, 0.5]), np.array([0, 0, 1, 2])
-    assert not has_rankings(*half_alone)
+    assert metric_of(*half_alone) == "spearman"
 
 
 def test_scores_without_rankings_are_judged_by_their_correlation() -> None:
     generator = np.random.default_rng(3)
     labels = generator.random(40)
     good, bad = labels + 0.1 * generator.normal(size=40), generator.normal(size=40)
-    alone = judge_rankings(labels, np.arange(40), {"fine-tuned": good, "BM25": bad})
+    alone = judged(labels, np.arange(40), {"fine-tuned": good, "BM25": bad})
     assert (alone.metric, alone.judged, alone.helped) == ("spearman", 40, "yes")
     assert alone.systems[0].value == pytest.approx(spearmanr(labels, good).statistic)
     # Unlike labels within the queries, none of which counts as relevant.
-    weak = judge_rankings(labels * 0.4, np.arange(40) // 4, {"fine-tuned": good, "BM25": bad})
+    weak = judged(labels * 0.4, np.arange(40) // 4, {"fine-tuned": good, "BM25": bad})
     assert weak.metric == "spearman"
     assert [own.low for own in weak.systems] == pytest.approx([own.low for own in alone.systems])
 
 
 def test_a_label_of_one_half_is_relevant_and_equal_labels_are_no_order() -> None:
     labels = np.array([0.5, 0, 0, 1, 1, 1, 0.4, 0, 0.0])
-    verdict = judge_rankings(labels, np.arange(9) // 3, {"fine-tuned": labels, "BM25": -labels})
+    verdict = judged(labels, np.arange(9) // 3, {"fine-tuned": labels, "BM25": -labels})
     assert verdict.judged == 1 and verdict.systems[0].value == 1
 
 
 def test_the_json_tells_the_difference_to_the_best_other_system() -> None:
     labels, groups = some_pairs(40, 5)
     noise = np.random.default_rng(4).normal(size=len(labels))
-    verdict = judge_rankings(labels, groups, {"fine-tuned": 4 * labels + noise, "BM25": noise, "bi": -labels})
+    verdict = judged(labels, groups, {"fine-tuned": 4 * labels + noise, "BM25": noise, "bi": -labels})
     document = verdict.as_json()
     own, best = document["systems"][0], max(document["systems"][1:], key=lambda system: system["value"])
     assert document["difference"]["value"] == pytest.approx(own["value"] - best["value"])

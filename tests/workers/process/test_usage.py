@@ -98,7 +98,7 @@ def test_bad_rows_are_found_before_a_model_is_loaded(
 
 
 def test_warnings_go_to_the_log(context: Callable[..., tuple[RunContext, list[ChildEvent]]]) -> None:
-    checked, events = context("one,good\ntwo,bad\n" * 10)
+    checked, events = context("one,good\ntwo,bad\nthree,good\nfour,bad\n" * 5)
     check_before_running(checked)
     found = [event.message for event in events if isinstance(event, LogEvent) and event.level == "warning"]
     assert any("repeat an earlier one" in message for message in found)

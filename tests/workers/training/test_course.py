@@ -67,6 +67,7 @@ def test_training_ends_when_rows_set_aside_get_no_better_and_keeps_the_best(
     assert training["stopped_early"] and training["best_step"] == best[0]
     assert training["steps"] == best[0] + 4 * LOOK < STEPS_MOST
     assert f"after step {best[0]}" in training["sentence"]
+    assert training["rows_aside"] == 30 and "30 of the training rows were set aside" in training["sentence"]
     assert training["sentence"] in (attempt.root / "out" / "README.md").read_text()
 
 

@@ -3,15 +3,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from jobspecs.lifecycle import Reason
+from tests.language_models import build_tiny_llm
 from tests.models import labelled_texts
 from tests.workers.training.attempts import Attempt, write_csv
-from workers.local_models.base_model import load_base, load_classifier
+from workers.local_models.base_model import load_base, load_classifier, load_scorer
 from workers.run.context import RunFailed
 
 Attempts = Callable[[str], Attempt]
@@ -128,3 +130,15 @@ def test_a_classifier_of_other_classes_can_be_trained_on(attempt: Attempts, tmp_
     write_csv(second.data, [(text, f"class {row % 3}") for row, (text, _) in enumerate(labelled_texts(60))])
     manifest = second.run()
     assert manifest.report["classes"] == ["class 0", "class 1", "class 2"]
+
+
+@pytest.mark.parametrize("load", [partial(load_base, classes=("bad", "good"), seed=1), partial(load_scorer, seed=1)])
+def test_a_language_model_without_padding_is_refused_as_the_base_of_an_encoder(
+    load: Callable[[Path], object], tmp_path: Path
+) -> None:
+    folder = build_tiny_llm(tmp_path / "llm")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+    with pytest.raises(RunFailed, match="choose an encoder, or take finetune-llm") as refused:
+        load(folder)
+    assert refused.value.reason is Reason.invalid_model

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from jobspecs.lifecycle import Reason
-from workers.engines.interface import EngineFailure, EngineOrder, EngineState
+from workers.engines.interface import EngineFailure, EngineOrder, EngineState, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class EmbeddedProcess:
         self._unread = b""
         self._ready = False
         self._failure: EngineFailure | None = None
+        self._tokens = Tokens()
 
     @property
     def pid(self) -> int:
@@ -112,6 +113,9 @@ class EmbeddedProcess:
 
     def failure(self) -> EngineFailure | None:
         return self._failure
+
+    def tokens(self) -> Tokens:
+        return self._tokens
 
     def terminate(self) -> None:
         # The process itself only; `poll` has reaped it or it still owns its pid, so no other process is hit.
@@ -169,6 +173,8 @@ class EmbeddedProcess:
                 self._ready = True
             elif status["state"] == "failed":
                 self._failure = EngineFailure(Reason(status["reason"]), str(status["message"]))
+            elif status["state"] == "served":
+                self._tokens = Tokens(int(status["prompt_tokens"]), int(status["generated_tokens"]))
         except (ValueError, KeyError, TypeError):
             # A library may print; only the worker would be harmed by taking it for a status.
             log.warning("engine %d wrote to its status pipe: %r", self.pid, line[:LOG_TAIL_BYTES])

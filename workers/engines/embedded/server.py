@@ -7,6 +7,7 @@ loopback, and says how it goes in JSON lines on stdout. It ends when stdin close
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from workers.engines.embedded.app import STUCK_S, create_app
 from workers.engines.embedded.tasks.registry import LOADERS
 from workers.engines.embedded.tasks.served import ServedModel
 from workers.engines.embedded.verification import check_files
-from workers.engines.interface import EngineOrder
+from workers.engines.interface import EngineOrder, Tokens
 from workers.run.context import RunFailed
 from workers.run.failures import reason_of
 
@@ -39,6 +40,7 @@ EXIT_HUNG = 70
 KEEP_ALIVE_S = 75
 #: Seconds that requests in hand get at the end.
 DRAIN_S = 10
+#: Seconds between two looks at the inference thread: whether it hangs, and how many tokens it has seen.
 WATCH_S = 5.0
 
 
@@ -48,9 +50,30 @@ class Status:
     def __init__(self) -> None:
         self._stream = os.fdopen(os.dup(1), "wb", buffering=0)
         os.dup2(2, 1)
+        self._said = Tokens()
 
-    def say(self, **status: str) -> None:
+    def say(self, **status: str | int) -> None:
         self._stream.write(json.dumps(status).encode() + b"\n")
+
+    def say_tokens(self, tokens: Tokens) -> None:
+        """Says how many they are by now, if they have become more."""
+        if tokens != self._said:
+            self._said = tokens
+            # Nobody may be there to read it any more: then the process ends anyway.
+            with contextlib.suppress(BrokenPipeError):
+                self.say(state="served", prompt_tokens=tokens.prompt, generated_tokens=tokens.generated)
+
+
+class Server(uvicorn.Server):
+    """Says at its end what has gone through the model: behind `serve` SIGTERM ends the process at once."""
+
+    def __init__(self, config: uvicorn.Config, served: ServedModel, status: Status) -> None:
+        super().__init__(config)
+        self._served, self._status = served, status
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        self._status.say_tokens(self._served.tokens())
 
 
 def read_order(stream: BinaryIO) -> EngineOrder | None:
@@ -90,9 +113,9 @@ async def serve(order: EngineOrder, served: ServedModel, status: Status) -> int:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
     )
-    server = uvicorn.Server(config)
+    server = Server(config, served, status)
     end_with_stdin(server)
-    hung = asyncio.create_task(watch(served))
+    hung = asyncio.create_task(watch(served, status))
     serving = asyncio.create_task(server.serve(sockets=[listening_socket(order.port)]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
@@ -126,9 +149,10 @@ def end_with_stdin(server: uvicorn.Server) -> None:
     loop.add_reader(0, look)
 
 
-async def watch(served: ServedModel) -> None:
-    """Returns once the inference thread is dead or hangs."""
+async def watch(served: ServedModel, status: Status) -> None:
+    """Returns once the inference thread is dead or hangs; says on the way how many tokens it has seen."""
     while served.stuck_s() < STUCK_S:
+        status.say_tokens(served.tokens())
         await asyncio.sleep(WATCH_S)
     log.error("the inference thread is dead or has not answered for %.0f s", STUCK_S)
 

@@ -13,7 +13,7 @@ from corpus.checks.findings import text_hash
 from corpus.held_out import DataPart
 from corpus.labels import one_spelling
 from corpus.splits import Indices, given_split, stratified_split
-from jobspecs.kinds.train_classifier import TrainClassifier
+from jobspecs.kinds.train_classifier import ClassMetric, TrainClassifier
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from workers.run.context import RunFailed
@@ -47,10 +47,11 @@ class LabelledTexts:
 
 @dataclass(frozen=True)
 class Split:
-    """The rows that train and the rows that judge."""
+    """The rows that train, the rows that judge, and by which metric."""
 
     train: LabelledTexts
     validation: LabelledTexts
+    metric: ClassMetric = "accuracy"
 
     @property
     def texts_in_both(self) -> int:
@@ -73,11 +74,12 @@ def load_texts(
     try:
         for part in parts:
             file = part.file.name
-            for number, row in part.rows([text_column, label_column]):
-                texts.append(text_cell(row[text_column], text_column, file, number))
-                names.append(label_cell(row[label_column], label_column, file, number))
-                numbers.append(number)
-                judging.append(part.judges(number))
+            with part.file.locating():
+                for number, row in part.rows([text_column, label_column]):
+                    texts.append(text_cell(row[text_column], text_column, file, number))
+                    names.append(label_cell(row[label_column], label_column, file, number))
+                    numbers.append(number)
+                    judging.append(part.judges(number))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     renamed: dict[str, str] = {}
@@ -113,6 +115,7 @@ def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
     """
     validation, labels, classes = spec.validation, texts.labels, texts.classes
     try:
+        metric = spec.deciding_metric(np.bincount(labels).tolist())
         if validation.given:
             split = given_split(texts.judging, rows=spec.rows, seed=validation.seed, groups=labels, classes=classes)
         else:
@@ -127,7 +130,7 @@ def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
             )
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
-    return Split(train=texts.subset(split.train), validation=texts.subset(split.validation))
+    return Split(train=texts.subset(split.train), validation=texts.subset(split.validation), metric=metric)
 
 
 def _invalid(problem: Problem) -> RunFailed:

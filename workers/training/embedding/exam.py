@@ -2,43 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
+from jobspecs.kinds.train_embedder import PASSAGES_MAX
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import Problem
 from workers.judging.embedding_verdict import Exam, Search
 from workers.judging.search import Listed, SameClass
 from workers.local_models.tokens import Int64s
 from workers.run.context import RunFailed
-from workers.training.embedding.data import EmbeddingRows
+from workers.training.embedding.data import EmbeddingRows, EmbeddingSplit
 
 
-def exam_of(rows: EmbeddingRows) -> Exam:
-    """What the held-out rows ask. Raises RunFailed(invalid_dataset) when no class has two texts there."""
+def exam_of(split: EmbeddingSplit, seed: int) -> Exam:
+    """What the held-out rows ask; `seed` draws the passages of a large data set.
+
+    Raises RunFailed(invalid_dataset) when no class has two texts there.
+    """
+    rows = split.validation
     if rows.fields[0] != "sentence1":
-        return _by_positives(rows) if rows.targets is None else _by_class(rows, rows.targets)
+        return _by_positives(split, seed) if rows.targets is None else _by_class(rows, rows.targets)
     if rows.targets is None:
         raise RunFailed(Reason.internal_error, "pairs without scores ask nothing.")
     return Exam(rows.column(0), rows.column(1), ("sentence1", "sentence2"), rows.targets)
 
 
-def _by_positives(rows: EmbeddingRows) -> Exam:
-    """Each anchor looks for its positives."""
-    candidates = np.unique(rows.columns[:, 1:])
+def _by_positives(split: EmbeddingSplit, seed: int) -> Exam:
+    """Each held-out anchor looks for its positives among the passages of the whole data set, as it will in use.
+
+    Among the held-out ones alone every system finds nearly everything. Of more than PASSAGES_MAX, others than the
+    held-out ones are drawn.
+    """
+    rows = split.validation
+    anchors = list(dict.fromkeys(rows.columns[:, 0].tolist()))
+    relevant: dict[int, set[int]] = {anchor: set() for anchor in anchors}
+    for anchor, positive in np.concatenate([rows.columns[:, :2], split.train.columns[:, :2]]).tolist():
+        if anchor in relevant:
+            relevant[anchor].add(positive)
+    needed = np.unique([*np.unique(rows.columns[:, 1:]), *(text for found in relevant.values() for text in found)])
+    others = np.setdiff1d(split.train.columns[:, 1:], needed)
+    room = max(0, PASSAGES_MAX - len(needed))
+    if len(others) > room:
+        others = np.random.default_rng(seed).permutation(others)[:room]
+    candidates = np.union1d(needed, others)
     place_of = {text: place for place, text in enumerate(candidates.tolist())}
-    relevant: dict[int, set[int]] = {}
-    for anchor, positive in rows.columns[:, :2].tolist():
-        relevant.setdefault(anchor, set()).add(place_of[positive])
-    own = [place_of.get(anchor, -1) for anchor in relevant]
     # A text that is its own positive should be found.
-    own = [-1 if place in found else place for place, found in zip(own, relevant.values(), strict=True)]
+    own = [-1 if anchor in relevant[anchor] else place_of.get(anchor, -1) for anchor in anchors]
+    places = tuple(np.array(sorted(place_of[text] for text in relevant[a]), dtype=np.int64) for a in anchors)
     return Exam(
-        [rows.texts[anchor] for anchor in relevant],
+        [rows.texts[anchor] for anchor in anchors],
         [rows.texts[text] for text in candidates],
         ("anchor", "positive"),
-        Search(Listed(tuple(_places(found) for found in relevant.values())), np.array(own, dtype=np.int64)),
+        Search(Listed(places), np.array(own, dtype=np.int64), _clusters(places)),
     )
+
+
+def _clusters(places: Sequence[Int64s]) -> Int64s:
+    """(Q,) the cluster of each query: the same for those whose first answer is the same text."""
+    return np.unique([int(found[0]) for found in places], return_inverse=True)[1].astype(np.int64)
 
 
 def _by_class(rows: EmbeddingRows, classes: npt.NDArray[np.float32]) -> Exam:
@@ -55,7 +79,3 @@ def _by_class(rows: EmbeddingRows, classes: npt.NDArray[np.float32]) -> Exam:
         raise RunFailed(Reason.invalid_dataset, str(problem))
     search = Search(SameClass(asking, classes), asking)
     return Exam([texts[row] for row in asking], texts, ("text", "text"), search)
-
-
-def _places(found: set[int]) -> Int64s:
-    return np.array(sorted(found), dtype=np.int64)

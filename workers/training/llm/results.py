@@ -86,6 +86,7 @@ def llm_card(
             "Verdict",
             (
                 verdict.sentence,
+                *_rewards(verdict),
                 Table(("system", "loss (nats per token)", "95 % interval", "perplexity"), systems),
                 f"Measured on {rows['validation']} held-out rows ({how_held_out(spec.validation)}), trained on "
                 f"{rows['train']}. {rows['in_both']} of the held-out rows also occur in the training part."
@@ -101,6 +102,18 @@ def llm_card(
         f"A language model trained with {spec.objective} ({tuning}) from `{spec.model}` on `{spec.dataset}`.",
         sections,
     )
+
+
+def _rewards(verdict: LlmVerdict) -> list[Table]:
+    """What the verdict over preferences is about; nothing for other objectives."""
+    margin, accuracy = verdict.reward_margin, verdict.reward_accuracy
+    if margin is None or accuracy is None:
+        return []
+    rows = [
+        ("reward margin", f"{margin.value:+.3f}", f"{margin.low:+.3f} to {margin.high:+.3f}"),
+        ("kept better than by the base model", f"{accuracy.value:.1%}", f"{accuracy.low:.1%} to {accuracy.high:.1%}"),
+    ]
+    return [Table(("held-out preferences", "value", "95 % interval"), rows)]
 
 
 def _chosen_by_them(spec: FinetuneLlm) -> str:

@@ -88,20 +88,21 @@ def load_examples(parts: Sequence[DataPart], spec: FinetuneLlm) -> SplitExamples
     skipped: list[Problem] = []
     validation = spec.validation
     try:
-        on_problem = skipped.append if data.bad_rows == "skip" else None
         examples, judging = list[Example](), list[bool]()
         for part in parts:
-            file = part.file
-            for example in read_examples(
-                file.path,
-                file.fmt,
-                ChatSource.of(data),
-                objective=spec.objective,
-                file_name=file.name,
-                on_problem=on_problem,
-            ):
-                examples.append(example)
-                judging.append(part.judges(example.row))
+            file, problems = part.file, list[Problem]()
+            with file.locating():
+                for example in read_examples(
+                    file.path,
+                    file.fmt,
+                    ChatSource.of(data),
+                    objective=spec.objective,
+                    file_name=file.name,
+                    on_problem=problems.append if data.bad_rows == "skip" else None,
+                ):
+                    examples.append(example)
+                    judging.append(part.judges(example.row))
+            skipped += map(file.located, problems)
         if validation.given:
             split = given_split(np.array(judging, dtype=bool), rows=spec.rows, seed=validation.seed)
         else:

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from corpus.cells import number_cell, score_cell, text_cell
 from corpus.held_out import DataPart
 from corpus.splits import given_split, grouped_split
-from jobspecs.kinds.train_reranker import TrainReranker
+from jobspecs.kinds.train_reranker import RankingMetric, TrainReranker
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
-from workers.judging.ranking_verdict import rows_by_query
+from workers.judging.ranking_verdict import ranked_queries, rows_by_query
 from workers.run.context import RunFailed
 
 _log = logging.getLogger(__name__)
@@ -131,6 +131,14 @@ def check_comparable(pairs: Pairs) -> None:
         raise _invalid(Problem(field="loss", message=message, remedy="Use bce, or add passages to the queries."))
 
 
+def check_judged(pairs: Pairs, metric: RankingMetric) -> None:
+    """Raises RunFailed(invalid_dataset) when the metric can't be had of these held-out pairs."""
+    if metric == "ndcg_at_10" and not ranked_queries(pairs.labels, pairs.groups):
+        message = "no held-out query has unlike labels, one of them at least 0.5: there is no order to judge."
+        remedy = "Hold out more queries (validation.fraction), or write metric: spearman."
+        raise _invalid(Problem(field="metric", message=message, remedy=remedy))
+
+
 class _Row(NamedTuple):
     """One pair of a row of a file."""
 
@@ -145,10 +153,11 @@ def _labelled(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row]:
     query, passage, label = (spec.columns[field] for field in ("query", "passage", "label"))
     for part in parts:
         file = part.file.name
-        for number, row in part.rows(list(spec.columns.values())):
-            value = _label(row[label], label, spec, file, number)
-            first, second = (text_cell(row[column], column, file, number) for column in (query, passage))
-            yield _Row(first, second, value, number, part.judges(number))
+        with part.file.locating():
+            for number, row in part.rows(list(spec.columns.values())):
+                value = _label(row[label], label, spec, file, number)
+                first, second = (text_cell(row[column], column, file, number) for column in (query, passage))
+                yield _Row(first, second, value, number, part.judges(number))
 
 
 def _contrasted(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row]:
@@ -159,11 +168,12 @@ def _contrasted(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row
     ]
     for part in parts:
         file = part.file.name
-        for number, row in part.rows(list(spec.columns.values())):
-            query = text_cell(row[spec.query], spec.query, file, number)
-            for column, label in columns:
-                passage = text_cell(row[column], column, file, number)
-                yield _Row(query, passage, label, number, part.judges(number))
+        with part.file.locating():
+            for number, row in part.rows(list(spec.columns.values())):
+                query = text_cell(row[spec.query], spec.query, file, number)
+                for column, label in columns:
+                    passage = text_cell(row[column], column, file, number)
+                    yield _Row(query, passage, label, number, part.judges(number))
 
 
 def _positives_first(rows: Iterator[_Row]) -> list[_Row]:

@@ -74,6 +74,12 @@ def test_balanced_classes_label_smoothing_and_cosine_run(attempt: Callable[[str]
     settings = {"class_weights": "balanced", "label_smoothing": 0.1, "schedule": "cosine", "dropout": 0.2}
     manifest = whole.run(training=settings, validation={"fraction": 0.3, "seed": 1, "stratify": False})
     assert manifest.report["rows"]["train"] + manifest.report["rows"]["validation"] == 40
+    verdict, card = manifest.report["verdict"], (whole.root / "out" / "README.md").read_text(encoding="utf-8")
+    assert verdict["metric"] == "macro_f1" and "| system | macro F1 | 95 % interval | accuracy |" in card
+    assert manifest.metrics["validation/macro_f1_low"] <= verdict["model"]["value"] == verdict["model"]["macro_f1"]
+    counts = np.array(manifest.report["confusion"]["rows"])
+    assert counts.sum() == manifest.report["rows"]["validation"] and "## Confusion" in card
+    assert len(manifest.report["mistakes"]) == min(10, counts.sum() - np.trace(counts))
 
 
 def test_uneven_classes_have_the_same_say_unless_the_spec_says_otherwise(

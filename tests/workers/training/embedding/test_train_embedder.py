@@ -28,9 +28,10 @@ from tests.workers.training.embedding.embedder_attempts import (
     scored_pairs,
     write_table,
 )
+from workers.judging.embedding_verdict import Search
 from workers.local_models.embedding_model import load_embedder, write_embedder
 from workers.run.context import RunFailed
-from workers.training.embedding.data import load_rows, prompted, split_rows
+from workers.training.embedding.data import EmbeddingSplit, load_rows, prompted, split_rows
 from workers.training.embedding.exam import exam_of
 from workers.training.embedding.negatives import mine_negatives
 
@@ -66,9 +67,35 @@ def systems_of(manifest: Manifest) -> dict[str, float]:
 def test_sentence_transformers_loads_the_result_and_gives_the_same_embeddings(trained: Path) -> None:
     texts = ["spring in the garden", "", "storm " * 100]
     reference, model = SentenceTransformer(str(trained), device="cpu"), load_embedder(trained)
-    assert model.prompts == {"text": "a report "} and model.dimensions == 16 and model.max_tokens == 32
+    # The default prompt stands under the library's names too: it would put nothing before queries and documents else.
+    assert set(model.prompts) == {"text", "query", "document"} and set(model.prompts.values()) == {"a report "}
+    assert model.dimensions == 16 and model.max_tokens == 32
     assert reference.encode(texts).shape == (3, 16)
     assert np.allclose(reference.encode(texts, normalize_embeddings=True), model.encode(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"query": "a storm ", "passage": "the garden "},
+        {"query": "a storm "},
+        {"text": "a report "},
+        {"passage": "a "},
+    ],
+)
+def test_the_librarys_own_methods_put_the_same_prompts_before_queries_and_documents(
+    prompts: dict[str, str], tmp_path: Path, tiny_bert: Path
+) -> None:
+    model = load_embedder(tiny_bert)
+    model.prompts, model.default_prompt_name = prompts, "text" if "text" in prompts else None
+    write_embedder(tmp_path, model)
+    library, again = SentenceTransformer(str(tmp_path), device="cpu"), load_embedder(tmp_path)
+    texts = ["spring in the garden", "storm"]
+    for encode, side in ((library.encode_query, "query"), (library.encode_document, "passage")):
+        before = model.prompt_before(side)  # type: ignore[arg-type]
+        expected = model.encode_tokens(model.tokenize([before + text for text in texts]))
+        assert np.allclose(encode(texts, normalize_embeddings=True), expected, atol=1e-5)
+        assert again.prompt_before(side) == before  # type: ignore[arg-type]
 
 
 def test_a_base_with_prompts_of_its_own_is_trained_and_judged_with_them(
@@ -164,6 +191,20 @@ def test_where_one_text_ties_all_rows_together_anchors_keep_the_sides_apart(tmp_
     assert not anchors[0] & anchors[1] and 10 <= len(split.validation) <= 15
 
 
+def test_held_out_questions_look_among_all_passages_and_those_of_one_answer_are_one_witness(tmp_path: Path) -> None:
+    rows = [(f"question {n}", f"answer {n // 4}") for n in range(40)]
+    path = write_table(tmp_path / "shared.csv", ("question", "answer"), rows)
+    split = split_rows(load_rows(parts_of(CheckedFile.of(path)), spec_of(**SEARCH)), spec_of(**SEARCH))
+    exam = exam_of(split, seed=1)
+    assert len(set(split.validation.column(1))) < len(exam.candidates) == 10
+    assert isinstance(exam.truth, Search) and exam.truth.clusters is not None
+    assert len(exam.queries) == 4 * (exam.truth.clusters.max() + 1) == len(split.validation)
+    vectors = np.eye(10, dtype=np.float32)[[exam.candidates.index(text) for text in split.validation.column(1)]]
+    perfect, blind = exam.answers(vectors, np.eye(10, dtype=np.float32)), np.zeros((len(exam.queries), 4))
+    # Eight questions over two answers prove nothing, however sure.
+    assert exam.judge({"trained": perfect, "BM25": blind}).helped == "unclear"
+
+
 def test_the_same_text_gets_the_prompt_of_its_column(tmp_path: Path) -> None:
     path = write_table(tmp_path / "same.csv", ("question", "answer"), [("a", "b"), ("b", "a"), ("c", "a"), ("d", "b")])
     spec = spec_of(**SEARCH, prompts={"query": "ask: "})
@@ -234,7 +275,7 @@ def test_held_out_classes_without_a_mate_can_judge_nothing(tmp_path: Path) -> No
     spec = spec_of(**CLASSES)
     rows = load_rows(parts_of(CheckedFile.of(path)), spec)
     with pytest.raises(RunFailed, match="no class has two"):
-        exam_of(rows.subset(np.arange(0, 40, 2)))
+        exam_of(EmbeddingSplit(rows, rows.subset(np.arange(0, 40, 2))), seed=1)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,9 @@ def test_preferences_are_judged_by_their_margin(tmp_path: Path, tiny_llm: Path, 
     rewards = manifest.report["verdict"]["rewards"]
     assert rewards["margin"]["low"] > 0 and manifest.report["verdict"]["helped"] == "yes"
     assert manifest.metrics["validation/reward_accuracy"] == rewards["accuracy"]["value"] > 0.5
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"| reward margin | {rewards['margin']['value']:+.3f} |" in card
+    assert f"| kept better than by the base model | {rewards['accuracy']['value']:.1%} |" in card
 
 
 def test_only_what_the_assistant_says_is_learnt_unless_all_is_wanted(

@@ -144,6 +144,26 @@ def test_graded_pairs_are_judged_by_their_correlation(attempt: Attempts, tmp_pat
     assert verdict["systems"][0]["value"] > 0.5
 
 
+def test_the_data_sets_shape_decides_the_metric_and_never_the_draw(attempt: Attempts, tmp_path: Path) -> None:
+    """Ten queries with an order have most pairs; the seed holds out one of them, with five pairs that stand alone."""
+    rows = ranked_rows(queries=10) + [(f"storm {n}", f"town {n}", n % 2) for n in range(14)]
+    data = write_rows(tmp_path / "mixed.csv", ("query", "passage", "label"), rows)
+    drawn = {"validation": {"fraction": 0.25, "seed": 3}, "training": {"epochs": 1, "checkpoint_every_steps": 1000}}
+    report = attempt("shape", data, **drawn).run().report
+    assert (report["rows"]["queries_validation"], report["rows"]["validation"]) == (6, 9)
+    assert (report["verdict"]["metric"], report["verdict"]["judged"]) == ("ndcg_at_10", 1)
+    assert attempt("spec", data, **drawn, metric="spearman").run().report["verdict"]["metric"] == "spearman"
+
+
+def test_held_out_queries_without_an_order_are_refused_before_training(attempt: Attempts, tmp_path: Path) -> None:
+    rows = [(f"storm {n}", f"town {n}", n % 2) for n in range(24)]
+    data = write_rows(tmp_path / "pairs.csv", ("query", "passage", "label"), rows)
+    asked = attempt("asked", data, metric="ndcg_at_10")
+    with pytest.raises(RunFailed, match="there is no order to judge"):
+        asked.run()
+    assert [event.stage for event in asked.events if isinstance(event, StageEvent)] == ["prepare"]
+
+
 def test_a_listwise_loss_refuses_data_in_which_there_is_nothing_to_order(attempt: Attempts, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "sts.csv", ("sentence1", "sentence2", "score"), graded_rows(20))
     columns = {"query": "sentence1", "passage": "sentence2", "label": "score", "score_range": [0, 5]}

@@ -25,6 +25,7 @@ from workers.engines.embedded.generation.answers import Answer, End, Finish, Pie
 from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.engines.embedded.generation.sampling import Choice, Sampler, Sampling
 from workers.engines.embedded.generation.text_stream import TextStream
+from workers.engines.interface import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class Generator:
         """`tokens_max`: of all growing answers together, prompts included: it bounds keys and values."""
         self.model = replace(model, context_tokens=min(model.context_tokens, tokens_max))
         self._active_max, self._waiting_max, self._tokens_max = active_max, waiting_max, tokens_max
+        #: Of all answers so far, cancelled ones included. A prompt counts for each answer that has read it.
+        self.tokens = Tokens()
         self._waiting: deque[_Task] = deque()
         self._active: list[_Task] = []
         self._closed = False
@@ -200,11 +203,14 @@ class Generator:
         logits = self._forward(task, tokens)
         if reading and task.sampling.echo:
             task.answer.put(_echoed(task, tokens, logits))
-        task.read += len(tokens) if reading else 0
+        if reading:
+            task.read += len(tokens)
+            self.tokens = self.tokens._replace(prompt=self.tokens.prompt + len(tokens))
         if task.read < len(task.prompt):
             return True
         choice = task.sampler.choose(logits[-1])
         task.written.append(choice.token)
+        self.tokens = self.tokens._replace(generated=self.tokens.generated + 1)
         step = self._judged(task, choice)
         task.answer.put(step)
         return step.end is None

@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jobspecs.dialects import Request as Asked
-from workers.engines.embedded.batching import Batcher
 from workers.engines.embedded.dialects.lengths import Lengths
 from workers.engines.embedded.dialects.requests import Truncation, invalid, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
@@ -86,7 +85,7 @@ class ServedClassifier(Batched[str, Classified]):
     def __init__(self, model: ClassifyingModel, tokenize: TokenizeRoute) -> None:
         self._model = model
         self._tokenize = tokenize
-        super().__init__(Batcher(self._classify_batch))
+        super().__init__(self._classify_batch, model.max_tokens)
 
     @classmethod
     def load(cls, order: EngineOrder) -> ServedClassifier:

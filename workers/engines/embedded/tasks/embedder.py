@@ -14,7 +14,6 @@ from starlette.routing import Route
 
 from jobspecs.dialects import TEI
 from jobspecs.dialects import Request as Asked
-from workers.engines.embedded.batching import Batcher
 from workers.engines.embedded.device import take_device
 from workers.engines.embedded.dialects.lengths import Lengths
 from workers.engines.embedded.dialects.refusals import CONTEXT_LENGTH
@@ -130,7 +129,7 @@ class ServedEmbedder(Batched[tuple[Wish, str], Embedding]):
     def __init__(self, model: EmbeddingModel, tokenize: TokenizeRoute) -> None:
         self._model = model
         self._tokenize = tokenize
-        super().__init__(Batcher(self._embed_batch))
+        super().__init__(self._embed_batch, model.max_tokens)
 
     @classmethod
     def load(cls, order: EngineOrder) -> ServedEmbedder:

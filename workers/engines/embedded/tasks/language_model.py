@@ -14,7 +14,7 @@ from workers.engines.embedded.dialects.tgi import TgiRoutes
 from workers.engines.embedded.generation.generator import NEW_TOKENS_MAX, WAITING_MAX, Generator
 from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.engines.embedded.generation.requests import STOPS_MAX
-from workers.engines.interface import EngineOrder
+from workers.engines.interface import EngineOrder, Tokens
 from workers.run.context import RunFailed
 
 #: Tokens of a conversation that is worth having.
@@ -54,6 +54,9 @@ class ServedLanguageModel:
 
     def stuck_s(self) -> float:
         return self._generator.stuck_s()
+
+    def tokens(self) -> Tokens:
+        return self._generator.tokens
 
     def close(self) -> None:
         self._generator.close()

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from workers.engines.embedded.batching import Batcher
 from workers.engines.embedded.device import take_device
 from workers.engines.embedded.dialects.lengths import Lengths
 from workers.engines.embedded.dialects.requests import Truncation, read
@@ -76,7 +75,7 @@ class ServedReranker(Batched[tuple[Wish, Pair], Relevance]):
     def __init__(self, model: RankingModel, tokenize: TokenizeRoute) -> None:
         self._model = model
         self._tokenize = tokenize
-        super().__init__(Batcher(self._score_batch))
+        super().__init__(self._score_batch, model.max_tokens)
 
     @classmethod
     def load(cls, order: EngineOrder) -> ServedReranker:

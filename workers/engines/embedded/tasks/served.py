@@ -7,11 +7,23 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from starlette.routing import BaseRoute
 
-from workers.engines.embedded.batching import Batcher, Item, Result
+from workers.engines.embedded.batching import Batcher, Item
+from workers.engines.interface import Tokens
 
 Wish = TypeVar("Wish", bound=Hashable)
 Wished = TypeVar("Wished")
 Answer = TypeVar("Answer")
+
+
+class Measured(Protocol):
+    """What a model has found of a text."""
+
+    @property
+    def tokens(self) -> int:
+        """Of the text, before any cut."""
+
+
+Found = TypeVar("Found", bound=Measured)
 
 
 class ServedModel(Protocol):
@@ -26,21 +38,34 @@ class ServedModel(Protocol):
     def stuck_s(self) -> float:
         """For how many seconds it has been busy with the same thing; infinite when it will never answer again."""
 
+    def tokens(self) -> Tokens:
+        """How many have gone through it so far, also for requests that failed or whose clients have left."""
+
     def close(self) -> None:
         """Ends its threads after what they have in hand."""
 
 
-class Batched(Generic[Item, Result]):
+class Batched(Generic[Item, Found]):
     """The half of a ServedModel that its batcher is."""
 
-    def __init__(self, batcher: Batcher[Item, Result]) -> None:
-        self.batcher = batcher
+    def __init__(self, infer: Callable[[Sequence[Item]], Sequence[Found]], max_tokens: int) -> None:
+        """`infer(items) -> one result per item`; of each, the model sees `max_tokens` tokens at most."""
+        self._infer, self._tokens_seen_max, self._prompt_tokens = infer, max_tokens, 0
+        self.batcher: Batcher[Item, Found] = Batcher(self._counted)
 
     def stuck_s(self) -> float:
         return self.batcher.stuck_s()
 
+    def tokens(self) -> Tokens:
+        return Tokens(prompt=self._prompt_tokens)
+
     def close(self) -> None:
         self.batcher.close()
+
+    def _counted(self, items: Sequence[Item]) -> Sequence[Found]:
+        found = self._infer(items)
+        self._prompt_tokens += sum(min(one.tokens, self._tokens_seen_max) for one in found)
+        return found
 
 
 def in_groups(
