@@ -24,7 +24,7 @@ from eigenwerk.resources import (
 from eigenwerk.several_files import Files, as_one, named_files
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import Transport, given
-from jobspecs.manifest import MANIFEST_NAME, ManifestFile, sha256_of, write_manifest
+from jobspecs.manifest import MANIFEST_NAME, PREDICTIONS_PATH, ManifestFile, sha256_of, write_manifest
 from jobspecs.references import NAME_PATTERN, Reference
 
 _NAME = re.compile(NAME_PATTERN)
@@ -99,10 +99,7 @@ class ArtifactCalls:
         """
         target = path / version.file_name if path.is_dir() else path
         file = ManifestFile(path=version.file_name, bytes=version.bytes, sha256=version.sha256)
-        if target.exists() and (target.stat().st_size != file.bytes or sha256_of(target) != file.sha256):
-            raise EigenwerkError(f"{target} is there already and is not {version.reference}. Name another path.")
-        url = f"{_version_path(version.reference)}/file"
-        download_file(self._transport, url, file, target, progress)
+        self._fetch(f"{_version_path(version.reference)}/file", file, target, version.reference, progress)
         return target
 
     def preview_dataset(self, reference: str, *, rows: int = 10) -> Preview:
@@ -174,6 +171,32 @@ class ArtifactCalls:
             download_file(self._transport, f"{path}/{quote(file.path)}", file, folder / file.path, progress)
         write_manifest(folder, version.manifest)
         return version
+
+    def download_predictions(
+        self, reference: str, path: Path = Path(), *, progress: Progress = ignore_progress
+    ) -> Path:
+        """Fetches what a model version predicted for the rows that judged it: one Parquet file, without their texts.
+
+        Gives its place: `path`, or NAME-VERSION-held-out.parquet below it if that is a folder. Raises EigenwerkError
+        for models that keep none, and where another file lies already.
+        """
+        version = self.model_version(reference)
+        file = version.manifest.file(PREDICTIONS_PATH)
+        if file is None:
+            raise EigenwerkError(
+                f"{version.reference} keeps no predictions: only models that a job of this release or a later one "
+                "trained do. Train it again."
+            )
+        target = path / f"{version.name}-{version.version}-{Path(file.path).name}" if path.is_dir() else path
+        model = f"/v1/registry/models/{version.owner}/{version.name}/versions/{version.version}"
+        self._fetch(f"{model}/files/{file.path}", file, target, f"the file of {version.reference}", progress)
+        return target
+
+    def _fetch(self, url: str, file: ManifestFile, target: Path, what: str, progress: Progress) -> None:
+        """One file to `target`. Raises EigenwerkError where another one lies."""
+        if target.exists() and (target.stat().st_size != file.bytes or sha256_of(target) != file.sha256):
+            raise EigenwerkError(f"{target} is there already and is not {what}. Name another path.")
+        download_file(self._transport, url, file, target, progress)
 
     def set_alias(self, reference: str, alias: str) -> None:
         """Points an alias at a version: `set_alias("newsticker@3", "production")`."""

@@ -84,7 +84,7 @@ def _take(chunk: list[UsableRow | Problem], part: DataPart, found: Findings, rea
     for row in chunk:
         if isinstance(row, Problem):
             row = row.model_copy(update={"file": part.file.name}) if part.all_judge else row
-            found.refuse(part.file.located(row), row.row)
+            found.refuse(row, part.file.fmt.dialect)
             continue
         found.add(row.number, row.content, row.guarded, row.group, row.tied, judges=part.judges(row.number))
         if row.tokens_needed is not None:
@@ -130,13 +130,8 @@ def _report(
         refused=found.refused,
         refused_rows=tuple(found.refused_rows),
         refused_kinds=tuple(
-            RefusedKind(
-                count=kind.count,
-                rows=tuple(kind.rows),
-                row_names=tuple(map(found.row_name, kind.rows)),
-                problem=kind.problem,
-            )
-            for kind in sorted(found.refusals.values(), key=lambda kind: -kind.count)
+            RefusedKind(count=kind.count, rows=tuple(kind.rows), row_names=tuple(kind.row_names), problem=kind.problem)
+            for kind in found.refusals.kinds
         ),
         duplicates=found.duplicates,
         unlearnable=len(found.unlearnable),
