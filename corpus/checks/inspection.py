@@ -124,8 +124,7 @@ def _report(
         refused=found.refused,
         refused_rows=tuple(found.refused_rows),
         refused_kinds=tuple(
-            RefusedKind(count=kind.count, rows=tuple(kind.rows), problem=kind.problem)
-            for kind in sorted(found.refusals.values(), key=lambda kind: -kind.count)
+            RefusedKind(count=kind.count, rows=tuple(kind.rows), problem=kind.problem) for kind in found.refusals.kinds
         ),
         duplicates=found.duplicates,
         unlearnable=len(found.unlearnable),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from corpus.checks.findings import Findings, Occurrences
+from corpus.checks.findings import Findings
 from corpus.checks.rows import Validator
 from corpus.checks.settings import largest, settings_of
 from jobspecs.data_report import DataReport, TokenLengths
@@ -79,16 +79,9 @@ def _of_unlearnable(
 def remarks_of(found: Findings) -> list[Problem]:
     """What is said of rows that can be used: once, with how many they are and the first of them."""
     return [
-        kind.problem.model_copy(update={"row": kind.rows[0], "message": f"{_rows_named(kind)}: {kind.problem.message}"})
+        kind.problem.model_copy(update={"row": kind.rows[0], "message": f"{kind.named}: {kind.problem.message}"})
         for kind in found.remarks.values()
     ]
-
-
-def _rows_named(kind: Occurrences) -> str:
-    if kind.count == 1:
-        return "1 row"
-    named = ", ".join(str(row) for row in kind.rows)
-    return f"{kind.count:,} rows ({named}{', …' if kind.count > len(kind.rows) else ''})"
 
 
 def _of_refused(report: DataReport) -> Problem:
