@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -20,10 +21,13 @@ from eigenwerk.resources import (
     StorageUsage,
     User,
 )
+from eigenwerk.several_files import Files, as_one, named_files
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import Transport, given
 from jobspecs.manifest import MANIFEST_NAME, PREDICTIONS_PATH, ManifestFile, sha256_of, write_manifest
-from jobspecs.references import Reference
+from jobspecs.references import NAME_PATTERN, Reference
+
+_NAME = re.compile(NAME_PATTERN)
 
 
 class ArtifactCalls:
@@ -33,7 +37,7 @@ class ArtifactCalls:
 
     def push_dataset(
         self,
-        file: Path,
+        files: Files,
         *,
         name: str | None = None,
         columns: Sequence[str] | None = None,
@@ -46,31 +50,36 @@ class ArtifactCalls:
     ) -> DatasetVersion:
         """Sends a table (CSV, TSV, TXT, CoNLL, JSONL, JSON, XLSX, ODS, Parquet) as the next version of `name`.
 
+        Several files with the same columns, or those of a folder, are one table; of `{"train": paths, "test": path}`
+        the column `split` says where each row belongs.
+
         `columns` names those of a file that has no header. The rest tells how its text is read, where it should not be
         recognised: `delimiter` (comma, semicolon, tab, pipe or a character), `quote` (", ' or none), `encoding`; and
         `sheet`, the name of a workbook's sheet or its number; `layout`, where a JSON file has its rows: columns, index,
         split, array, lines or below:KEY. The version's `recognised` and `notices` tell how it was.
-        The name is the file's, up to its first dot, when there is none; it may carry an owner: `owner/name`.
-        Equal content gives its version again.
+        The name is the first file's, up to its first dot, when there is none; it may carry an owner: `owner/name`.
+        Equal content gives its version again. Raises EigenwerkError, before anything is sent, for what is no file.
         """
-        name = name or file.name.split(".")[0]
-        return DatasetVersion.model_validate(
-            self._transport.call(
-                "PUT",
-                path_of("datasets", name),
-                params=given(
-                    file_name=file.name,
-                    columns=None if columns is None else list(columns),
-                    delimiter=delimiter,
-                    quote=quote,
-                    encoding=encoding,
-                    sheet=sheet,
-                    layout=layout,
-                ),
-                headers=upload_headers(file),
-                body=file_body(file, progress),
+        found = named_files(files)
+        url = path_of("datasets", name or _name_of(next(iter(found.values()))))
+        with as_one(found, url.rpartition("/")[2]) as file:
+            return DatasetVersion.model_validate(
+                self._transport.call(
+                    "PUT",
+                    url,
+                    params=given(
+                        file_name=file.name,
+                        columns=None if columns is None else list(columns),
+                        delimiter=delimiter,
+                        quote=quote,
+                        encoding=encoding,
+                        sheet=sheet,
+                        layout=layout,
+                    ),
+                    headers=upload_headers(file),
+                    body=file_body(file, progress),
+                )
             )
-        )
 
     def datasets(self) -> list[DatasetVersion]:
         """The newest version of each of your data sets."""
@@ -218,6 +227,17 @@ class ArtifactCalls:
     def _owner(self) -> str:
         """Whose token it is."""
         return User.model_validate(self._transport.call("GET", "/v1/users/me")).name
+
+
+def _name_of(file: Path) -> str:
+    """What the data set of a file is called. Raises EigenwerkError when that can't be a name."""
+    name = file.name.split(".")[0]
+    if not _NAME.fullmatch(name):
+        raise EigenwerkError(
+            f"{name!r}, as the file is called, can't be a data set's name: those have letters a to z, digits, dots, "
+            "hyphens and underscores. Give one: --name NAME, in Python name=."
+        )
+    return name
 
 
 def _version_path(reference: str) -> str:
