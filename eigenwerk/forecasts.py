@@ -48,7 +48,7 @@ def _refused(report: DataReport) -> Iterator[str]:
 
 
 def _named(kind: RefusedKind) -> str:
-    named = ", ".join(str(row) for row in kind.rows[1:])
+    named = ", ".join(map(str, (kind.row_names or kind.rows)[1:]))
     return f"row {named}{', …' if kind.count > len(kind.rows) else ''}"
 
 

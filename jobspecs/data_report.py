@@ -85,6 +85,8 @@ class RefusedKind(_Report):
 
     count: int
     rows: tuple[int, ...]
+    #: What people call these rows.
+    row_names: tuple[str, ...] = ()
     problem: Problem
 
 

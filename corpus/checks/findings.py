@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from corpus.checks.occurrences import KINDS_MAX, Occurrences, Refusals
 from corpus.checks.remarks import Remark
 from corpus.splits import Indices, SplitRows
 from jobspecs.data_report import (
@@ -23,6 +23,7 @@ from jobspecs.data_report import (
     Setting,
     TokenLengths,
 )
+from jobspecs.dialect import Dialect
 from jobspecs.problems import Problem
 
 #: Rows among which duplicates and leaks are looked for: 320 MB at most.
@@ -30,9 +31,6 @@ ROWS_KEPT_MAX = 10_000_000
 #: Longer sequences count as this long.
 _TOKENS_MAX = 1 << 20
 _BINS = 12
-#: Different things that are said of rows.
-_KINDS_MAX = 50
-_NUMBER = re.compile(r"\d+")
 
 
 def normalised(text: str) -> str:
@@ -52,30 +50,12 @@ def _exact_hash(text: str) -> int:
 
 
 @dataclass
-class Occurrences:
-    """One thing that is said of several rows: of how many, and the first of them."""
-
-    problem: Problem
-    count: int = 0
-    rows: list[int] = field(default_factory=list)
-
-    def add(self, row: int | None) -> None:
-        self.count += 1
-        if row is not None and len(self.rows) < ROWS_NAMED:
-            self.rows.append(row)
-
-
-def _without_numbers(text: str) -> str:
-    """What is the same of "turn 3 is empty" and "turn 5 is empty"."""
-    return _NUMBER.sub("#", text)
-
-
-@dataclass
 class Findings:
     """Filled row by row; the arrays hold one entry per usable row, in file order."""
 
+    #: What people call a row, of its number.
+    row_name: Callable[[int], str] = str
     usable: int = 0
-    refused: int = 0
     refused_rows: list[Problem] = field(default_factory=list)
     #: What the kind warns of beyond what is judged for all of them.
     warnings: list[Problem] = field(default_factory=list)
@@ -85,7 +65,7 @@ class Findings:
     #: Usable rows, counted from 0, of which nothing is learnt, and the tokens that the longest of them needs.
     unlearnable: array[int] = field(default_factory=lambda: array("q"))
     tokens_needed: int = 0
-    refusals: dict[tuple[str, str], Occurrences] = field(default_factory=dict)
+    refusals: Refusals = field(default_factory=Refusals)
     remarks: dict[Remark, Occurrences] = field(default_factory=dict)
     lengths: Counter[int] = field(default_factory=Counter)
     #: Group -> its number, counted from 0 in order of appearance.
@@ -100,13 +80,15 @@ class Findings:
     #: One entry per row, 1 where the spec says that it judges.
     judges: array[int] = field(default_factory=lambda: array("b"))
 
-    def refuse(self, problem: Problem) -> None:
-        self.refused += 1
+    @property
+    def refused(self) -> int:
+        return self.refusals.count
+
+    def refuse(self, problem: Problem, read_as: Dialect) -> None:
+        """`problem` is of a row of a file that is `read_as` this."""
         if len(self.refused_rows) < REFUSED_ROWS_SHOWN:
-            self.refused_rows.append(problem)
-        kind = (_without_numbers(problem.field or ""), _without_numbers(problem.message))
-        if kind in self.refusals or len(self.refusals) < _KINDS_MAX:
-            self.refusals.setdefault(kind, Occurrences(problem)).add(problem.row)
+            self.refused_rows.append(read_as.located(problem))
+        self.refusals.add(problem, read_as)
 
     def leave_out(self, tokens_needed: int) -> None:
         """The row that was added last teaches nothing within the job's length."""
@@ -119,9 +101,9 @@ class Findings:
         return tuple(self.numbers[at] for at in self.unlearnable[:ROWS_NAMED])
 
     def remark(self, remark: Remark, row: int) -> None:
-        if remark in self.remarks or len(self.remarks) < _KINDS_MAX:
+        if remark in self.remarks or len(self.remarks) < KINDS_MAX:
             said = Problem(field=remark.field, message=remark.message, remedy=remark.remedy)
-            self.remarks.setdefault(remark, Occurrences(said)).add(row)
+            self.remarks.setdefault(remark, Occurrences(said)).add(row, self.row_name(row))
 
     def add(
         self,

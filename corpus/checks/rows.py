@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,18 @@ class CheckedFile:
     def of(cls, path: Path, dialect: Dialect | None = None) -> CheckedFile:
         """A local file under its own name. `dialect` tells how it is read. Raises InvalidInput."""
         return cls(path, detect_format(path.name, dialect), path.name)
+
+    def located(self, problem: Problem) -> Problem:
+        """The problem of one of its rows, said of the file that holds it where it is several."""
+        return self.fmt.dialect.located(problem) if problem.file in (None, self.name) else problem
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """What is raised inside of its rows is `located`. Raises InvalidInput."""
+        try:
+            yield
+        except InvalidInput as error:
+            raise InvalidInput([self.located(problem) for problem in error.problems]) from error
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ DEFAULT_CONFIG = "default"
 #: The part of a set that does not say which.
 TRAIN = "train"
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+_LICENSE_CHARS_MAX = 200
 #: What a card says beside which files there are, and is not about how they are read.
 _NOT_READING = frozenset({"config_name", "data_files", "data_dir", "default", "description", "version", "drop_labels"})
 
@@ -54,13 +55,21 @@ def read_card(text: str) -> tuple[Card, list[str]]:
         return Card(), []
     configs = tuple(_config(item) for item in _items(head.get("configs")))
     infos = {str(item.get("config_name") or DEFAULT_CONFIG): item for item in _items(head.get("dataset_info"))}
-    license_ = head.get("license")
     card = Card(
-        license=", ".join(license_) if isinstance(license_, list) else license_ or None,
+        license=_license(head),
         configs=configs,
         class_names={name: _class_names(item) for name, item in infos.items()},
     )
     return card, []
+
+
+def _license(head: dict[str, Any]) -> str | None:
+    """As one line; one of the owner's own by the name that it has."""
+    said = head.get("license")
+    if said == "other" and isinstance(head.get("license_name"), str):
+        said = head["license_name"] or said
+    names = [name for name in (said if isinstance(said, list) else [said]) if isinstance(name, str)]
+    return " ".join(", ".join(names).split())[:_LICENSE_CHARS_MAX] or None
 
 
 def _items(value: Any) -> list[dict[str, Any]]:
@@ -83,7 +92,7 @@ def _config(item: dict[str, Any]) -> Config:
 def _patterns(config: str, files: Any) -> dict[str, tuple[str, ...]]:
     """The ways in which cards write it: a glob, globs, part -> globs, or a list of `split` and `path`."""
     if isinstance(files, list) and all(isinstance(item, dict) and {"split", "path"} <= set(item) for item in files):
-        files = {item["split"]: item["path"] for item in files}
+        files = {str(item["split"]): item["path"] for item in files}
     elif not isinstance(files, dict):
         files = {TRAIN: files}
     found = {str(split): (path,) if isinstance(path, str) else tuple(path) for split, path in files.items()}
@@ -103,7 +112,8 @@ def _class_names(info: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     found = {}
     for feature in _items(info.get("features")):
         kind = feature.get("dtype")
-        names = kind.get("class_label", {}).get("names") if isinstance(kind, dict) else None
+        label = kind.get("class_label") if isinstance(kind, dict) else None
+        names = label.get("names") if isinstance(label, dict) else None
         if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
             names = [names[key] for key in sorted(names, key=int)]
         if isinstance(names, list) and all(isinstance(name, str) for name in names):

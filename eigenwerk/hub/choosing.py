@@ -50,6 +50,7 @@ def kind_of(path: str) -> str | None:
 
 def chosen(files: Sequence[HubFile], config: Config) -> tuple[Splits, list[str]]:
     """The files of each part, and what was left out, in words. Raises EigenwerkError when there are none."""
+    notices: list[str] = []
     if config.patterns is not None:
         splits = {
             split: _matching(files, [_join(config.folder, pattern) for pattern in patterns])
@@ -61,8 +62,13 @@ def chosen(files: Sequence[HubFile], config: Config) -> tuple[Splits, list[str]]
                 raise EigenwerkError(f"The card says that {split} is {globs}, and the repository has no such file.")
     else:
         inside = [file for file in files if PurePosixPath(file.path).is_relative_to(config.folder or ".")]
-        splits = by_names([file for file in inside if _is_shown(file.path)], config.folder)
-    return _of_one_kind(splits, _named(file.path for file in files if file.path.lower().endswith(_UNREAD)))
+        inside = [file for file in inside if kind_of(file.path) and _is_shown(file.path)]
+        splits = by_names(inside, config.folder)
+        taken = {file for found in splits.values() for file in found}
+        if beside := [file.path for file in inside if file not in taken]:
+            notices.append(f"left out, because their names tell no split as others' do: {_named(beside)}")
+    splits, left_out = _of_one_kind(splits, _named(file.path for file in files if file.path.lower().endswith(_UNREAD)))
+    return splits, [*notices, *left_out]
 
 
 def by_names(files: Sequence[HubFile], folder: str = "") -> Splits:
@@ -130,13 +136,14 @@ def _glob(pattern: str) -> re.Pattern[str]:
     """`*` stays within a folder, `**` does not."""
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
     known = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return re.compile(
-        "".join(
-            known.get(part) or (f"[{part[1:-1].replace('!', '^', 1)}]" if part.startswith("[") else re.escape(part))
-            for part in parts
-        ),
-        re.DOTALL,
+    found = "".join(
+        known.get(part) or (f"[{part[1:-1].replace('!', '^', 1)}]" if part.startswith("[") else re.escape(part))
+        for part in parts
     )
+    try:
+        return re.compile(found, re.DOTALL)
+    except re.error as error:
+        raise EigenwerkError(f"The card names files by {pattern!r}, which is no pattern: {error}.") from error
 
 
 def _join(folder: str, pattern: str) -> str:

@@ -51,7 +51,7 @@ def with_class_names(path: Path, target: Path, known: Names) -> tuple[Path, dict
                     rows = rows.set_column(place, column, _names_of(rows.column(place), names, path.name, column))
                 writer.write_table(rows.replace_schema_metadata(metadata or None))
     except (arrow.ArrowException, OSError) as error:
-        raise EigenwerkError(f"{path.name} can't be read as Parquet: {error}") from error
+        raise EigenwerkError(f"{path.name} can't be read, or written with names, as Parquet: {error}") from error
     return target, wanted
 
 

@@ -72,6 +72,7 @@ CALLS = {
     "models rm": ["models", "rm", "newsticker-quality", "--yes"],
     "models show": ["models", "show", "newsticker-quality"],
     "models import": ["models", "import", "MODEL", "--name", "base"],
+    "models predictions": ["models", "predictions", "newsticker-quality", "--out", "TARGET"],
     "models alias": ["models", "alias", "newsticker-quality@1", "production"],
     "download": ["download", "newsticker-quality", "TARGET"],
     "deploy": ["deploy", "newsticker-quality"],
@@ -99,7 +100,7 @@ LINES = {"watch", "logs"}
 @pytest.fixture
 def full_platform(platform: StubPlatform) -> StubPlatform:
     """Answers everything with success."""
-    files = {"config.json": b"{}", "model.safetensors": b"weights"}
+    files = {"config.json": b"{}", "evaluation/held-out.parquet": b"PAR1", "model.safetensors": b"weights"}
     models = "/v1/registry/models"
     version = f"{models}/admin/newsticker-quality/versions"
     log = {

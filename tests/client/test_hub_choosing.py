@@ -93,6 +93,32 @@ def test_what_a_card_says_of_files_that_are_not_there_or_lie_elsewhere_is_refuse
         read_card(elsewhere)
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        "license: other\nlicense_name: ours\nlicense_link: LICENSE",
+        "configs: all\ndataset_info: [1, {features: [a, {name: b, dtype: {class_label: c}}]}]\nlicense: [ours]",
+        "license: 'ours\n\n '\ndataset_info: {features: {name: x, dtype: {class_label: {names: [[]]}}}}",
+    ],
+)
+def test_cards_of_odd_shapes_tell_what_they_can(head: str) -> None:
+    card, said = read_card(f"---\n{head}\n---\n")
+    assert (card.license, card.configs, said) == ("ours", (), [])
+    assert not any(card.class_names.values())
+
+
+def test_a_card_whose_yaml_is_broken_is_said_to_be_so() -> None:
+    assert read_card("---\nlicense: [\n---\n")[1] == [
+        "the YAML of the card can't be read; the names of the files tell the parts"
+    ]
+
+
+def test_tables_beside_those_whose_names_tell_a_split_are_named() -> None:
+    splits, said = chosen(files("data/train-00000-of-00001.csv", "raw.csv"), Config())
+    assert paths(splits) == {"train": ["data/train-00000-of-00001.csv"]}
+    assert said == ["left out, because their names tell no split as others' do: raw.csv"]
+
+
 def test_only_the_kind_that_most_files_have_is_taken_and_the_rest_is_named() -> None:
     splits, said = chosen(files("a.parquet", "b.parquet", "LICENSE.txt", "notes.csv"), Config())
     assert paths(splits) == {"train": ["a.parquet", "b.parquet"]}

@@ -174,8 +174,8 @@ def _prepared(context: RunContext, stages: Stages) -> _Run:
     stages.enter("prepare")
     world = world_of(context.place)
     device = prepare_device()
-    split = load_examples(data_parts(context, spec.validation), spec)
     renderer = load_renderer(context.base, spec)
+    split = load_examples(data_parts(context, spec.validation), spec, renderer, context.check_stop)
     start, optimizer = spread(load_start(spec, context.base, context.models, device), spec, world)
 
     stages.enter("tokenize")

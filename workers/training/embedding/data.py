@@ -86,11 +86,12 @@ def load_rows(parts: Sequence[DataPart], spec: TrainEmbedder) -> EmbeddingRows:
     try:
         for part in parts:
             file = part.file.name
-            for number, row in part.rows([*names, *targets]):
-                found = [text_cell(row[name], name, file, number) for name in names]
-                columns.append([numbers.setdefault(text, len(numbers)) for text in found])
-                values += [_target(row[name], spec, file, number) for name in targets]
-                places.append((number, part.judges(number)))
+            with part.file.locating():
+                for number, row in part.rows([*names, *targets]):
+                    found = [text_cell(row[name], name, file, number) for name in names]
+                    columns.append([numbers.setdefault(text, len(numbers)) for text in found])
+                    values += [_target(row[name], spec, file, number) for name in targets]
+                    places.append((number, part.judges(number)))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     if len(columns) < ROWS_MIN:
@@ -149,7 +150,7 @@ def _target(value: Any, spec: TrainEmbedder, file: str, row: int) -> Any:
             message=f"{value} is neither end of score_range, and contrastive knows only alike and different.",
             remedy="Use cosent for scores in between.",
         )
-        raise RunFailed(Reason.invalid_dataset, str(problem))
+        raise InvalidInput([problem])
     return score
 
 

@@ -153,10 +153,11 @@ def _labelled(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row]:
     query, passage, label = (spec.columns[field] for field in ("query", "passage", "label"))
     for part in parts:
         file = part.file.name
-        for number, row in part.rows(list(spec.columns.values())):
-            value = _label(row[label], label, spec, file, number)
-            first, second = (text_cell(row[column], column, file, number) for column in (query, passage))
-            yield _Row(first, second, value, number, part.judges(number))
+        with part.file.locating():
+            for number, row in part.rows(list(spec.columns.values())):
+                value = _label(row[label], label, spec, file, number)
+                first, second = (text_cell(row[column], column, file, number) for column in (query, passage))
+                yield _Row(first, second, value, number, part.judges(number))
 
 
 def _contrasted(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row]:
@@ -167,11 +168,12 @@ def _contrasted(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row
     ]
     for part in parts:
         file = part.file.name
-        for number, row in part.rows(list(spec.columns.values())):
-            query = text_cell(row[spec.query], spec.query, file, number)
-            for column, label in columns:
-                passage = text_cell(row[column], column, file, number)
-                yield _Row(query, passage, label, number, part.judges(number))
+        with part.file.locating():
+            for number, row in part.rows(list(spec.columns.values())):
+                query = text_cell(row[spec.query], spec.query, file, number)
+                for column, label in columns:
+                    passage = text_cell(row[column], column, file, number)
+                    yield _Row(query, passage, label, number, part.judges(number))
 
 
 def _positives_first(rows: Iterator[_Row]) -> list[_Row]:
