@@ -88,7 +88,8 @@ def _held_out(held: HeldOut | None) -> str:
     if held is None:
         return ""
     leaked = f"; {held.leaked:,} of these are also trained on" if held.leaked else ""
-    return f"{held.validation:,} rows, {held.train:,} to train on{leaked}"
+    overlap = f"; {held.overlap.sentence.removesuffix('.')}" if held.overlap.fields else ""
+    return f"{held.validation:,} rows, {held.train:,} to train on{leaked}{overlap}"
 
 
 def _classes(report: DataReport) -> str:

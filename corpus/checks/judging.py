@@ -12,7 +12,7 @@ from jobspecs.kinds.base import SpecBase
 from jobspecs.problems import Problem
 
 #: Shares above which a warning is due.
-TRUNCATED_SHARE, DUPLICATE_SHARE, LEAKED_SHARE = 0.20, 0.10, 0.01
+TRUNCATED_SHARE, DUPLICATE_SHARE, LEAKED_SHARE, OVERLAP_SHARE = 0.20, 0.10, 0.01, 0.20
 #: Fewer rows than these teach, or prove, little.
 TRAIN_ROWS_FEW, VALIDATION_ROWS_FEW = 50, 30
 #: The largest class has more than this share, or more than so many times the rows of the smallest.
@@ -132,7 +132,8 @@ def _of_split(report: DataReport, spec: SpecBase, validator: Validator) -> Itera
     held = report.held_out
     if held is None:
         return
-    sampled = getattr(spec, "rows", None) is not None and held.train + held.validation < report.usable
+    dealt = held.train + held.validation + held.overlap.left_out
+    sampled = getattr(spec, "rows", None) is not None and dealt < report.usable
     more_rows = "Raise rows, which takes a sample of the data set" if sampled else "Push more rows"
     if held.leaked > LEAKED_SHARE * held.validation:
         yield Problem(
@@ -141,6 +142,13 @@ def _of_split(report: DataReport, spec: SpecBase, validator: Validator) -> Itera
             message=f"{held.leaked:,} of {held.validation:,} held-out rows are also trained on: "
             "the verdict will flatter the result.",
             remedy="Leave the repetitions out.",
+        )
+    known = max((of.trained_on / of.held_out for of in held.overlap.fields), default=0.0)
+    if known > OVERLAP_SHARE:
+        yield Problem(
+            field="validation.by",
+            message=f"{held.overlap.sentence} The verdict is not about texts that are new.",
+            remedy="Write validation: {by: both} to judge by new texts alone; what joins the sides is then left out.",
         )
     if held.train < TRAIN_ROWS_FEW:
         yield Problem(

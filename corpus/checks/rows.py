@@ -56,8 +56,8 @@ class UsableRow:
     guarded: str
     #: The class, or the query whose rows stay together.
     group: str = ""
-    #: The first and the last text by which the split ties rows together, exactly as they are.
-    tied: tuple[str, str] | None = None
+    #: The texts by which the split ties rows together, as many for each row.
+    tied: Sequence[str] = ()
     remarks: Sequence[Remark] = ()
     #: Tokens from which on something of it is learnt, where the job's length leaves nothing; such rows are left out.
     tokens_needed: int | None = None

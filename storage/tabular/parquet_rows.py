@@ -63,7 +63,15 @@ def _rows_of(batch: pa.RecordBatch, file: str, rows_before: int) -> list[dict[st
         rows: list[dict[str, Any]] = batch.to_pylist()
     except (UnicodeDecodeError, ValueError, OverflowError):
         rows = [_row_of(batch, index, file, rows_before + index + 1) for index in range(batch.num_rows)]
-    return rows
+    nested = [field.name for field in batch.schema if pa.types.is_nested(field.type)]
+    return [row | {name: _given(row[name]) for name in nested} for row in rows] if nested else rows
+
+
+def _given(value: Any) -> Any:
+    """A value without the fields of its objects that are null: Parquet writes so what only other objects have."""
+    if isinstance(value, dict):
+        return {key: _given(part) for key, part in value.items() if part is not None}
+    return [_given(part) for part in value] if isinstance(value, list) else value
 
 
 def _row_of(batch: pa.RecordBatch, index: int, file: str, row: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -140,7 +141,7 @@ def _with_negatives(
         return finder.encode_tokens(tokens, after_batch=progress_of(context, "prepare", len(texts)))
 
     mined = mine_negatives(split.train, embed, spec.hard_negatives, spec.training.seed)
-    return EmbeddingSplit(mined.rows, split.validation), mined
+    return replace(split, train=mined.rows), mined
 
 
 def _tokenized(
@@ -217,6 +218,7 @@ def _report(
             "train": len(split.train),
             "validation": len(split.validation),
             "rows_in_both": split.rows_in_both,
+            "overlap": split.overlap.model_dump(mode="json"),
             **negatives,
         },
         "tokens_per_text": float(data.tokens.lengths.mean()),

@@ -11,6 +11,7 @@ from jobspecs.kinds.train_embedder import PASSAGES_MAX
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import Problem
 from workers.judging.embedding_verdict import Exam, Search
+from workers.judging.ranking_verdict import numbered
 from workers.judging.search import Listed, SameClass
 from workers.local_models.tokens import Int64s
 from workers.run.context import RunFailed
@@ -62,7 +63,7 @@ def _by_positives(split: EmbeddingSplit, seed: int) -> Exam:
 
 def _clusters(places: Sequence[Int64s]) -> Int64s:
     """(Q,) the cluster of each query: the same for those whose first answer is the same text."""
-    return np.unique([int(found[0]) for found in places], return_inverse=True)[1].astype(np.int64)
+    return numbered([int(found[0]) for found in places])
 
 
 def _by_class(rows: EmbeddingRows, classes: npt.NDArray[np.float32]) -> Exam:

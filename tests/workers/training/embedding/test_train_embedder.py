@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
+from jobspecs.data_report import Overlap
 from jobspecs.dialect import named_columns
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.lifecycle import Reason
@@ -275,7 +276,7 @@ def test_held_out_classes_without_a_mate_can_judge_nothing(tmp_path: Path) -> No
     spec = spec_of(**CLASSES)
     rows = load_rows(parts_of(CheckedFile.of(path)), spec)
     with pytest.raises(RunFailed, match="no class has two"):
-        exam_of(EmbeddingSplit(rows, rows.subset(np.arange(0, 40, 2))), seed=1)
+        exam_of(EmbeddingSplit(rows, rows.subset(np.arange(0, 40, 2)), Overlap()), seed=1)
 
 
 @pytest.mark.parametrize(

@@ -126,10 +126,17 @@ def test_ranked_data_are_judged_by_the_order_of_held_out_queries(unbroken: JobAt
         "validation": 24,
         "queries_train": 18,
         "queries_validation": 6,
-        "passages_in_both": 0,
+        "overlap": {
+            "fields": [
+                {"field": "query", "held_out": 6, "trained_on": 0},
+                {"field": "passage", "held_out": 24, "trained_on": 0},
+            ],
+            "left_out": 0,
+        },
     }
     card = (unbroken.output / "README.md").read_text(encoding="utf-8")
     assert verdict["sentence"] in card and "CrossEncoder" in card
+    assert "0 of 6 held-out queries and 0 of 24 held-out passages are trained on too." in card
     stages = [event.stage for event in unbroken.events if isinstance(event, StageEvent)]
     assert stages == ["prepare", "tokenize", "train", "validate", "baseline", "save"]
 
