@@ -28,7 +28,7 @@ def exam_of(split: EmbeddingSplit, seed: int) -> Exam:
         return _by_positives(split, seed) if rows.targets is None else _by_class(rows, rows.targets)
     if rows.targets is None:
         raise RunFailed(Reason.internal_error, "pairs without scores ask nothing.")
-    return Exam(rows.column(0), rows.column(1), ("sentence1", "sentence2"), rows.targets)
+    return Exam(rows.column(0), rows.column(1), ("sentence1", "sentence2"), rows.targets, rows.numbers)
 
 
 def _by_positives(split: EmbeddingSplit, seed: int) -> Exam:
@@ -58,6 +58,7 @@ def _by_positives(split: EmbeddingSplit, seed: int) -> Exam:
         [rows.texts[text] for text in candidates],
         ("anchor", "positive"),
         Search(Listed(places), np.array(own, dtype=np.int64), _clusters(places)),
+        rows.numbers[np.sort(np.unique(rows.columns[:, 0], return_index=True)[1])],
     )
 
 
@@ -79,4 +80,4 @@ def _by_class(rows: EmbeddingRows, classes: npt.NDArray[np.float32]) -> Exam:
         )
         raise RunFailed(Reason.invalid_dataset, str(problem))
     search = Search(SameClass(asking, classes), asking)
-    return Exam([texts[row] for row in asking], texts, ("text", "text"), search)
+    return Exam([texts[row] for row in asking], texts, ("text", "text"), search, rows.numbers[asking])

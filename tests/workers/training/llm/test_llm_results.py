@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import read_manifest
+from tests.workers.training.kept import Kept, assert_told_again
 from tests.workers.training.llm.attempts import BASE, LlmAttempt, conversations, write_jsonl
 from workers.run.context import RunFailed
 
@@ -94,6 +95,7 @@ def test_the_report_says_whether_it_helped_and_shows_answers_side_by_side(
     assert len(report["examples"]) == 3
     assert "«" in report["examples"][0]["conversation"] and report["examples"][0]["conversation"] in caplog.text
     assert verdict["sentence"] in (attempt.out / "README.md").read_text()
+    assert_told_again(attempt.out)
 
 
 def test_preferences_are_judged_by_their_margin(tmp_path: Path, tiny_llm: Path, pairs: Path) -> None:
@@ -103,6 +105,7 @@ def test_preferences_are_judged_by_their_margin(tmp_path: Path, tiny_llm: Path, 
     rewards = manifest.report["verdict"]["rewards"]
     assert rewards["margin"]["low"] > 0 and manifest.report["verdict"]["helped"] == "yes"
     assert manifest.metrics["validation/reward_accuracy"] == rewards["accuracy"]["value"] > 0.5
+    assert_told_again(tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert f"| reward margin | {rewards['margin']['value']:+.3f} |" in card
     assert f"| kept better than by the base model | {rewards['accuracy']['value']:.1%} |" in card
@@ -123,7 +126,11 @@ def test_only_what_the_assistant_says_is_learnt_unless_all_is_wanted(
 
 def test_long_texts_are_cut_into_pieces_for_continued_training(tmp_path: Path, tiny_llm: Path) -> None:
     data = write_jsonl(tmp_path / "texts.jsonl", [{"text": f"{n} of many words " * 9} for n in range(6)])
-    manifest = LlmAttempt(tmp_path / "run", tiny_llm, data).run(objective="pretrain", data={"text": "{text}"})
+    attempt = LlmAttempt(tmp_path / "run", tiny_llm, data)
+    manifest = attempt.run(objective="pretrain", data={"text": "{text}"})
+    assert_told_again(attempt.out)
+    kept = Kept(attempt.out)
+    assert len(set(kept["row"])) == 1 and kept["piece"].tolist() == list(range(kept.table.num_rows)) != [0]
     assert manifest.report["rows"]["train"] == 5
     assert manifest.report["training"]["tokens"] > 5 * 140
 

@@ -16,6 +16,7 @@ from jobspecs.manifest import Manifest
 from tests.models import build_tiny_encoder
 from tests.workers.training.attempts import Killed
 from tests.workers.training.job_attempts import JobAttempt
+from tests.workers.training.kept import Kept, assert_told_again
 from tests.workers.training.ranking.ranking_rows import graded_rows, ranked_rows, write_rows
 from workers.local_models.ranking_model import load_reranker
 from workers.run.context import RunFailed, RunStopped
@@ -136,6 +137,9 @@ def test_ranked_data_are_judged_by_the_order_of_held_out_queries(unbroken: JobAt
     }
     card = (unbroken.output / "README.md").read_text(encoding="utf-8")
     assert verdict["sentence"] in card and "CrossEncoder" in card
+    assert_told_again(unbroken.output)
+    kept, rows = Kept(unbroken.output), ranked_rows()
+    assert kept["label"].tolist() == [rows[row - 1][2] for row in kept["row"]]
     assert "0 of 6 held-out queries and 0 of 24 held-out passages are trained on too." in card
     stages = [event.stage for event in unbroken.events if isinstance(event, StageEvent)]
     assert stages == ["prepare", "tokenize", "train", "validate", "baseline", "save"]
@@ -145,7 +149,9 @@ def test_graded_pairs_are_judged_by_their_correlation(attempt: Attempts, tmp_pat
     data = write_rows(tmp_path / "sts.csv", ("sentence1", "sentence2", "score"), graded_rows())
     columns = {"query": "sentence1", "passage": "sentence2", "label": "score", "score_range": [0, 5]}
     training = {"epochs": 6, "learning_rate": 5e-3}
-    manifest = attempt("graded", data, **columns, training=training).run()
+    graded = attempt("graded", data, **columns, training=training)
+    manifest = graded.run()
+    assert_told_again(graded.output)
     verdict = manifest.report["verdict"]
     assert verdict["metric"] == "spearman"
     assert verdict["systems"][0]["value"] > 0.5
@@ -204,6 +210,7 @@ def test_positives_alone_get_mined_negatives_and_pooled_candidates(attempt: Atte
         "tokenize",
     ]
     assert manifest.report["verdict"]["metric"] == "ndcg_at_10"
+    assert_told_again(whole.output)
     again = attempt("again", data, {"negatives": finder}, **settings).run()
     assert same_result(again, manifest)
 
