@@ -3,6 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Each has servers of its own. More than cores only waits; 0 runs everything in one, for a debugger.
+TEST_PROCESSES ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -24,8 +26,8 @@ demo: $(INSTALLED) ## a spec becomes a served, downloaded model; FULL=1 takes al
 example: $(INSTALLED) ## NAME=… runs examples/NAME.yaml from data to served model; MODEL=… a model of yours
 	@$(BIN)/python -m deploy.examples $(if $(NAME),$(NAME),--help) $(if $(MODEL),--model "$(MODEL)")
 
-test: $(INSTALLED) ## all tests, on real PostgreSQL, Redis and S3
-	$(BIN)/python -m pytest $(TESTS)
+test: $(INSTALLED) ## all tests, on real PostgreSQL, Redis and S3, in two processes; TESTS=path runs some
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
 
 check: $(INSTALLED) ## formatting, lint, types, imports
 	$(BIN)/ruff format --check .

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from eigenwerk.answers import ChatAnswer, Classification, Embeddings, Ranking
 from eigenwerk.chat_stream import pieces_of_chat
-from eigenwerk.resources import ChatAnswer, Classification, Embeddings, Ranking
 from eigenwerk.transport import Transport, given
 
 

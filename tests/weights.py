@@ -32,6 +32,12 @@ def data_path(name: str) -> Path:
     return path
 
 
+def case_path(name: str) -> Path:
+    """A small input that failed once, in `cases`: beside the data, or beside the clone where no data are pointed to."""
+    beside = Path(__file__).parents[2] / "shared" / "cases" / name
+    return beside if "EIGENWERK_DATA_DIR" not in os.environ and beside.exists() else data_path(f"../cases/{name}")
+
+
 def stories260k() -> Path:
     """A real Llama of 260,000 parameters that writes little stories."""
     return data_path("../models/stories260k")

@@ -44,10 +44,7 @@ class LlmData:
         self.skips_bad_rows = spec.data.bad_rows == "skip"
 
     def rows(self, file: CheckedFile) -> Rows:
-        """Raises InvalidInput as well when the model's chat template can't be used.
-
-        Bad rows may be skipped; turns that the template refuses still stop the job, as they stop the runner.
-        """
+        """Raises InvalidInput as well when the model has no chat template that can be used."""
         self._renderer = _renderer(self._reader, self._spec.data.control_tokens)
         refused: deque[Problem] = deque()
         examples = read_examples(
@@ -58,14 +55,14 @@ class LlmData:
             file_name=file.name,
             on_problem=refused.append,
         )
-        yield from _in_order(examples, refused, self._row, keep_going=not self.skips_bad_rows)
+        yield from _in_order(examples, refused, self._row)
 
     def split(self, found: Findings) -> SplitRows:
         validation = self._spec.validation
         if validation.given:
             return given_split(found.judging, rows=self._spec.rows, seed=validation.seed)
         return prompt_split(
-            found.tied_texts,
+            found.tied_texts(),
             rows=self._spec.rows,
             fraction=validation.fraction,
             seed=validation.seed,
@@ -120,10 +117,8 @@ class LlmData:
         ]
 
 
-def _in_order(
-    examples: Iterator[Example], refused: deque[Problem], make: Callable[[Example], UsableRow], *, keep_going: bool
-) -> Rows:
-    """Usable and refused rows in the order of the file; what `make` raises is one of them, if it is to `keep_going`."""
+def _in_order(examples: Iterator[Example], refused: deque[Problem], make: Callable[[Example], UsableRow]) -> Rows:
+    """Usable and refused rows in the order of the file; what `make` raises refuses one too."""
     for example in examples:
         while refused:
             yield refused.popleft()
@@ -131,10 +126,7 @@ def _in_order(
             yield make(example)
         except InvalidInput as error:
             problem = error.problems[0]
-            problem = problem if problem.row is not None else problem.model_copy(update={"row": example.row})
-            if not keep_going:
-                raise InvalidInput([problem]) from error
-            yield problem
+            yield problem if problem.row is not None else problem.model_copy(update={"row": example.row})
     yield from refused
 
 

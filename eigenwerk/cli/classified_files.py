@@ -12,9 +12,9 @@ from typing import TextIO
 
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
+from eigenwerk.answers import Classification, LabelScore
 from eigenwerk.cli.console import note, progress_bar
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.resources import Classification, LabelScore
 from eigenwerk.text_tables import TextTable, portions
 from jobspecs.file_errors import why_not
 

@@ -10,10 +10,10 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from eigenwerk.answers import Classification, Embedding, Embeddings, Ranking
 from eigenwerk.cli.classified_files import classify_table
 from eigenwerk.cli.console import DeploymentName, JsonOption, note, platform, say, say_json
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.resources import Classification, Embedding, Embeddings, Ranking
 from eigenwerk.text_tables import column_of, lines_of, portions, readable
 
 commands = typer.Typer()

@@ -24,7 +24,7 @@ from storage.tabular import TableFormat, detect_format, read_rows
 from tests.chat_models import CHATML, write_chat_model
 from tests.corpus.test_recognising import examples_of, problem_of
 from tests.corpus.test_rendering import trained
-from tests.weights import data_path
+from tests.weights import case_path
 
 USER: dict[str, Any] = {"role": "user", "content": "a"}
 GOOD: dict[str, Any] = {"role": "assistant", "content": "good"}
@@ -57,7 +57,7 @@ CALLING: list[dict[str, Any]] = [
 
 
 def case(name: str) -> list[dict[str, Any]]:
-    text = data_path(f"../cases/{name}").read_text(encoding="utf-8")
+    text = case_path(name).read_text(encoding="utf-8")
     found: list[dict[str, Any]] = (
         json.loads(text) if name.endswith(".json") else list(map(json.loads, text.splitlines()))
     )

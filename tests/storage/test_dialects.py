@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -204,26 +203,3 @@ def test_a_format_without_a_dialect_refuses_to_be_told_one() -> None:
     with pytest.raises(InvalidInput) as error:
         detect_format("rows.jsonl", Dialect(delimiter=";"))
     assert error.value.problems[0].field == "delimiter"
-
-
-CASES = (
-    Path(os.environ.get("EIGENWERK_DATA_DIR", Path(__file__).parents[2].parent / "shared" / "data")).parent / "cases"
-)
-
-
-@pytest.mark.skipif(not CASES.is_dir(), reason="the files of ../shared are not beside this clone")
-@pytest.mark.parametrize(
-    ("name", "rows", "columns", "line"),
-    [
-        ("excel_de.csv", 120, ["Text", "Klasse"], 'semicolon, quotes ", cp1252, CRLF'),
-        ("pandas_index.csv", 120, ["index", "text", "label"], 'comma, quotes ", utf-8, LF'),
-        ("csv-as-people-have-them/cr.csv", 40, ["text", "label"], 'semicolon, quotes ", utf-8, CR'),
-        ("csv-as-people-have-them/hdrspace.csv", 40, ["text", "label"], 'comma, quotes ", utf-8, CRLF'),
-        ("csv-as-people-have-them/pipe.csv", 40, ["text", "label"], 'pipe, quotes ", utf-8, CRLF'),
-        ("csv-as-people-have-them/sepline.csv", 40, ["text", "label"], 'semicolon, quotes ", utf-8, CRLF'),
-        ("csv-as-people-have-them/unnamed.csv", 40, ["index", "text", "label"], 'comma, quotes ", utf-8, CRLF'),
-    ],
-)
-def test_files_that_people_could_not_push_are_taken(name: str, rows: int, columns: list[str], line: str) -> None:
-    profile = profile_table(CASES / name, detect_format(name), name)
-    assert (profile.rows, list(profile.columns), str(profile.dialect)) == (rows, columns, line)

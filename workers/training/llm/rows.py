@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from corpus.checks.occurrences import Refusals
 from corpus.conversations.cutting import Part, cut, teaches
 from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, Preference
 from corpus.conversations.formats import ChatSource
@@ -22,7 +24,7 @@ from corpus.splits import given_split, prompt_split
 from jobspecs.data_report import ROWS_NAMED
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
-from jobspecs.problems import InvalidInput, Problem
+from jobspecs.problems import InvalidInput
 from workers.local_models.tokens import Int64s
 from workers.run.context import RunFailed
 from workers.training.llm.sequences import Bools, Sequences, sequences_of
@@ -39,8 +41,6 @@ _TEXT_SHOWN_CHARS = 200
 _EVERY = 64
 #: Characters of a rendered example, a prompt or an answer that a report holds.
 _REPORTED_CHARS = 8000
-#: Rows left out that the log names.
-_SKIPPED_LOGGED = 20
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class Rows:
     cut: int
     #: Tokens of the longest sequence that may be made of them.
     max_length: int
+    #: (N,) the place of each sequence's example among those that were rendered.
+    examples: Int64s
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -79,29 +81,30 @@ class Prompt:
     reference: str
 
 
-def load_examples(parts: Sequence[DataPart], spec: FinetuneLlm) -> SplitExamples:
-    """Reads, samples and splits; depends on `validation.seed` and the data only.
+def load_examples(
+    parts: Sequence[DataPart],
+    spec: FinetuneLlm,
+    renderer: Renderer | None = None,
+    between: Callable[[int], None] = lambda done: None,
+) -> SplitExamples:
+    """Reads, samples and splits; depends on `validation.seed`, the data and, where bad rows are skipped, the template.
 
-    Raises RunFailed(invalid_dataset) with file and row, unless bad rows are skipped.
+    `renderer`: rows that it refuses are bad rows too. Raises RunFailed(invalid_dataset) with file and row, unless bad
+    rows are skipped.
     """
-    data = spec.data
-    skipped: list[Problem] = []
+    skipped = Refusals()
     validation = spec.validation
     try:
-        on_problem = skipped.append if data.bad_rows == "skip" else None
         examples, judging = list[Example](), list[bool]()
         for part in parts:
-            file = part.file
-            for example in read_examples(
-                file.path,
-                file.fmt,
-                ChatSource.of(data),
-                objective=spec.objective,
-                file_name=file.name,
-                on_problem=on_problem,
-            ):
-                examples.append(example)
-                judging.append(part.judges(example.row))
+            with part.file.locating():
+                for example in _examples(part, spec, renderer, skipped):
+                    if len(examples) % _EVERY == 0:
+                        between(len(examples))
+                    examples.append(example)
+                    judging.append(part.judges(example.row))
+        for kind in skipped.kinds:
+            _log.warning("left out: %s: %s", kind.named, kind.problem)
         if validation.given:
             split = given_split(np.array(judging, dtype=bool), rows=spec.rows, seed=validation.seed)
         else:
@@ -115,9 +118,28 @@ def load_examples(parts: Sequence[DataPart], spec: FinetuneLlm) -> SplitExamples
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     train, held_out = (tuple(examples[row] for row in part) for part in (split.train, split.validation))
-    for problem in skipped[:_SKIPPED_LOGGED]:
-        _log.warning("left out: %s", problem)
-    return SplitExamples(train, held_out, len(skipped))
+    return SplitExamples(train, held_out, skipped.count)
+
+
+def _examples(part: DataPart, spec: FinetuneLlm, renderer: Renderer | None, skipped: Refusals) -> Iterator[Example]:
+    file, skips = part.file, spec.data.bad_rows == "skip"
+    skip = partial(skipped.add, read_as=file.fmt.dialect)
+    for example in read_examples(
+        file.path,
+        file.fmt,
+        ChatSource.of(spec.data),
+        objective=spec.objective,
+        file_name=file.name,
+        on_problem=skip if skips else None,
+    ):
+        try:
+            # Split before they are refused, rows would be dealt otherwise than the check says.
+            if skips and renderer is not None:
+                renderer.example(example)
+        except InvalidInput as error:
+            skip(error.problems[0].model_copy(update={"file": file.name, "row": example.row}))
+        else:
+            yield example
 
 
 def _tied(examples: Sequence[Example]) -> Int64s:
@@ -148,6 +170,7 @@ def render(
     """Token ids of every example, cut to `max_length`. Raises RunFailed(invalid_dataset) when none can be used."""
     parts: list[Part] = []
     desirable: list[bool] = []
+    places: list[int] = []
     empty: list[int] = []
     shortened = 0
     for number, example in enumerate(examples):
@@ -160,6 +183,7 @@ def render(
             empty.append(example.row)
             continue
         parts += pieces
+        places += [number] * len(pieces)
         desirable.append(isinstance(example, Judged) and example.desirable)
     if not parts:
         raise RunFailed(
@@ -169,7 +193,14 @@ def render(
         )
     if empty:
         _log.warning("left out: %s, whose answers begin after max_length (%d tokens)", _named(empty), max_length)
-    return Rows(sequences_of(parts), np.array(desirable, dtype=np.bool_), len(empty), shortened, max_length)
+    return Rows(
+        sequences_of(parts),
+        np.array(desirable, dtype=np.bool_),
+        len(empty),
+        shortened,
+        max_length,
+        np.array(places, dtype=np.int64),
+    )
 
 
 def _named(rows: Sequence[int]) -> str:

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from corpus.checks.inspection import check_data
+from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.registry import parse_spec
 from tests.chat_models import CHATML, write_chat_model
 from tests.language_models import build_tiny_chat_tokenizer
+from tests.workers.training.kept import assert_told_again
 from tests.workers.training.llm.attempts import LlmAttempt, llm_document, write_jsonl
 from workers.training.llm.preparing import scored
 from workers.training.llm.rows import load_examples, load_renderer, mismatched, render, turn_end
@@ -97,6 +100,7 @@ def test_a_model_with_few_positions_is_never_asked_for_more(objective: str, tmp_
     }
     manifest = attempt.run(objective=objective, tuning="full", **changes)
     assert manifest.metrics["train/loss"] > 0
+    assert_told_again(attempt.out)
 
 
 def test_a_card_says_that_held_out_rows_chose_the_weights(tmp_path: Path, tiny_llm: Path, chats: Path) -> None:
@@ -106,3 +110,40 @@ def test_a_card_says_that_held_out_rows_chose_the_weights(tmp_path: Path, tiny_l
         attempt.run(training={"epochs": 0.4, "keep_best": keep_best})
         cards.append((attempt.out / "README.md").read_text(encoding="utf-8"))
     assert ["flatter" in card for card in cards] == [False, True]
+
+
+REFUSING = CHATML.replace(
+    "{{ '<|im_start|>'",
+    "{% if message.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{{ '<|im_start|>'",
+    1,
+)
+
+
+def test_rows_that_the_template_refuses_are_bad_rows_and_the_log_counts_them_by_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Check and job leave the same rows out before they deal the others."""
+    rows = []
+    for number in range(40):
+        turns = [{"role": "user", "content": f"ask {number}"}, {"role": "assistant", "content": "a"}]
+        system = [{"role": "system", "content": "Be kind."}] if number % 4 == 0 else []
+        rows.append({"messages": [*system, *turns, *([turns[0]] if number % 10 == 1 else [])]})
+    file = CheckedFile.of(write_jsonl(tmp_path / "rows.jsonl", rows))
+    folder = write_chat_model(tmp_path / "model", REFUSING)
+    lenient = spec_of(data={"bad_rows": "skip"})
+    report = check_data(lenient, file, Reader.load(folder))
+    assert report is not None and report.held_out is not None
+    assert (report.problems, report.refused, report.usable) == ((), 14, 26)
+    assert [kind.count for kind in report.refused_kinds] == [10, 4]
+    with caplog.at_level("WARNING", logger="workers.training.llm.rows"):
+        split = load_examples(parts_of(file), lenient, load_renderer(folder, lenient))
+    assert (len(split.train), len(split.validation)) == (report.held_out.train, report.held_out.validation)
+    assert split.skipped == 14
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith("left out: 10 rows (1, 5, 9, …): ") and "System role not supported" in first
+    assert second.startswith("left out: 4 rows (2, 12, 22, …): ") and "nothing answers it" in second
+    # Without skipping, the first of either kind refuses the job, in check and job.
+    strict = check_data(spec_of(), file, Reader.load(folder))
+    assert strict is not None
+    assert [problem.row for problem in strict.problems] == [1]
+    assert "14 rows can't be used" in strict.problems[0].message
