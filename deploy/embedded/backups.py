@@ -66,8 +66,8 @@ def restore(home_path: Path | None, folder: Path) -> dict[str, object]:
     new = not path.exists()
     home = open_home(path)
     try:
-        with _services(home) as settings:
-            result = _run("restore", folder, settings)
+        with _services(home) as running:
+            result = _run("restore", folder, running)
     except BaseException:
         if new:
             EmbeddedServices(path).remove_data()

@@ -56,7 +56,8 @@ def test_a_platform_that_does_not_answer_is_a_failure(
 def test_a_file_that_cannot_be_read_is_one_line_in_words(
     platform: StubPlatform, path: str, run: Run, tmp_path: Path
 ) -> None:
-    for wrong in (tmp_path / "absent", tmp_path):
+    (tmp_path / "empty").mkdir()
+    for wrong in (tmp_path / "absent", tmp_path / "empty"):
         outcome = run(*(str(wrong) if word in ("SPEC", "CSV", "MODEL") else word for word in CALLS[path]))
         assert (outcome.code, outcome.out) == (1, "")
         assert str(wrong) in words_of(outcome.err)

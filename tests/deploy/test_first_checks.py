@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
+import sysconfig
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from deploy.embedded import objects, postgres_placement
+from deploy.embedded import postgres_placement, redis
 from deploy.embedded.backups import backup, restore
 from deploy.embedded.errors import EmbeddedError
 from deploy.embedded.first_checks import check_folder, check_start
@@ -83,8 +85,9 @@ def test_a_program_that_is_missing_is_named_before_a_home_is_made(
     with pytest.raises(EmbeddedError, match="no PostgreSQL found"):
         check_start(home, Given(), {}, project_root())
     monkeypatch.undo()
-    monkeypatch.setattr(objects.sysconfig, "get_path", lambda name: str(tmp_path))
-    monkeypatch.setattr(objects.shutil, "which", lambda name: None)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(redis, "binary", lambda: Path("redis-server"))
     with pytest.raises(EmbeddedError, match="no SeaweedFS"):
         check_start(home, Given(), {}, project_root())
     assert not home.parent.exists()
