@@ -6,6 +6,8 @@ from typing import Any
 
 from corpus.cells import number_cell, score_cell, text_cell
 from corpus.checks.findings import Findings, normalised
+from corpus.checks.identifiers import Identifiers
+from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.splits import SplitRows, given_split, grouped_split
 from jobspecs.kinds.train_reranker import TrainReranker
@@ -22,6 +24,7 @@ class RerankerData:
 
     def __init__(self, spec: TrainReranker) -> None:
         self._spec = spec
+        self._identifiers = Identifiers()
         self.max_length = spec.training.max_length
         self.max_length_chosen = "max_length" in spec.training.model_fields_set
         self.batch_size: int | None = spec.training.batch_size
@@ -30,6 +33,7 @@ class RerankerData:
         return table_rows(file, list(self._spec.columns.values()), self._row)
 
     def split(self, found: Findings) -> SplitRows:
+        found.warnings += self._identifiers.warnings()
         validation = self._spec.validation
         if validation.given:
             return given_split(found.judging, rows=self._spec.rows, seed=validation.seed, groups=found.group_numbers)
@@ -40,11 +44,10 @@ class RerankerData:
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         spec = self._spec
         query = text_cell(row[spec.query], spec.query, None, number)
-        passages = [
-            text_cell(row[column], column, None, number)
-            for column in (spec.passage, spec.positive, spec.negative)
-            if column is not None
-        ]
+        columns = [column for column in (spec.passage, spec.positive, spec.negative) if column is not None]
+        passages = [text_cell(row[column], column, None, number) for column in columns]
+        texts = {spec.query: query, **dict(zip(columns, passages, strict=True))}
+        self._identifiers.add(texts)
         label = ""
         if spec.label is not None:
             cell = row[spec.label], spec.label
@@ -59,4 +62,5 @@ class RerankerData:
             content="\0".join((query, *passages, label)),
             guarded="\0".join(pairs[0]),
             group=normalised(query),
+            remarks=[remark for column, text in texts.items() for remark in remarks_of_text(text, column)],
         )
