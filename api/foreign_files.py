@@ -165,7 +165,7 @@ def table_remedy(table: TableFormat) -> str:
 
 def table_limits(stored_bytes: int, table: TableFormat) -> Limits:
     """For a pass over a table of this size as it was sent."""
-    compressed = table.compression is not None or table.kind in WHOLE_KINDS
+    compressed = table.compression is not None or table.kind in (*WHOLE_KINDS, "tar")
     cpu_s_per_mb = _CPU_S_PER_COMPRESSED_MB if compressed else _CPU_S_PER_PLAIN_MB
     return _limits(max(_CPU_S, stored_bytes * cpu_s_per_mb // 1_000_000))
 

@@ -6,8 +6,9 @@ weights. Ours: `ClassifierTraining` as it is when a spec says nothing. Three set
 smallest of the three means.
 
 Both train by the loop of this project, for its losses equal the notebook's (`encoder_training`). Equal time means that
-ours may take as long as the notebook's own loop would for the recipe's steps: its seconds per step are measured here,
-in turns with ours, in CPU time. `time_share` says how much of that ours took; above 1 the run ends with an error.
+the recipe trains for at least the time that ours took, at the speed of the notebook's own loop: its CPU seconds per
+step are measured here, in turns with ours. Where its 4 epochs would take less, it gets as many as fit, and its learning
+rate falls over them. `time_share` says how much of the time of 4 epochs ours took.
 
 Some sets alone: `EIGENWERK_BENCH_SETS=few,uneven`; the figure says which were measured.
 """
@@ -42,7 +43,10 @@ from workers.run.context import RunContext
 from workers.training.batches import BatchPlan
 from workers.training.classification.training import TrainingData, train_classifier
 
-RECIPE = ClassifierTraining(epochs=4, batch_size=32, learning_rate=2e-5, warmup_fraction=0, class_weights="none")
+EPOCHS, BATCH_SIZE = 4, 32
+RECIPE = ClassifierTraining(
+    epochs=EPOCHS, batch_size=BATCH_SIZE, learning_rate=2e-5, warmup_fraction=0, class_weights="none"
+)
 SEEDS = (1, 2, 3)
 CLASSES = ("bad", "good")
 #: Rows that judge where not a quarter of all does.
@@ -136,7 +140,7 @@ def train(headlines: Headlines, rows: Int64s, judged: Int64s, settings: Classifi
 
 def notebook_step_s(headlines: Headlines) -> float:
     """CPU seconds of a step of the notebook's own loop."""
-    rows = np.arange(32 * TIMED_STEPS)
+    rows = np.arange(BATCH_SIZE * TIMED_STEPS)
     loaded = load_base(MODEL_DIR, CLASSES, 1, 0.0)
     loaded.model.train()
     table = tokenize(loaded.tokenizer, [headlines.texts[row] for row in rows], PADDED_TOKENS)
@@ -144,7 +148,7 @@ def notebook_step_s(headlines: Headlines) -> float:
         notebook(copy.deepcopy(loaded.model), table, headlines.labels[rows], PADDED_TOKENS, TIMED_STEPS),
         ours("ours", copy.deepcopy(loaded.model), table, headlines.labels[rows], TIMED_STEPS, onednn=True),
     ]
-    plan = BatchPlan(table.lengths, 32, 1, seed=1, grouped=False)
+    plan = BatchPlan(table.lengths, BATCH_SIZE, 1, seed=1, grouped=False)
     for step in range(TIMED_STEPS):
         for contender in contenders:
             contender.take(plan.rows(step))
@@ -152,7 +156,7 @@ def notebook_step_s(headlines: Headlines) -> float:
 
 
 def main() -> int:
-    """Prints the figure; exit code 1 when ours took longer than the recipe would have."""
+    """Prints the figure."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault(THREADS_VARIABLE, "1")
     headlines = load()
@@ -165,18 +169,20 @@ def main() -> int:
         for seed in SEEDS:
             order = np.random.default_rng(seed).permutation(len(headlines.labels)).astype(np.int64)
             rows, judged = SETS[name](headlines, order)
-            by_recipe = train(headlines, rows, judged, RECIPE, seed)
             by_default = train(headlines, rows, judged, ClassifierTraining(), seed)
-            share = by_default.seconds / (by_recipe.steps * step_s)
+            share = by_default.seconds / (step_s * EPOCHS * len(rows) / BATCH_SIZE)
+            as_long = RECIPE.model_copy(update={"epochs": EPOCHS * max(1.0, share)})
+            by_recipe = train(headlines, rows, judged, as_long, seed)
             for key, value in (("ours", by_default.macro_f1), ("recipe", by_recipe.macro_f1), ("time_share", share)):
                 figures[name][key].append(value)
             _log.info(
                 "%s, seed %d: ours %s, recipe %s, share of its time %.2f", name, seed, by_default, by_recipe, share
             )
-    return _report(figures, step_s)
+    _report(figures, step_s)
+    return 0
 
 
-def _report(figures: dict[str, dict[str, list[float]]], step_s: float) -> int:
+def _report(figures: dict[str, dict[str, list[float]]], step_s: float) -> None:
     means = {name: {key: statistics.fmean(values) for key, values in of.items()} for name, of in figures.items()}
     ratios = {name: mean["ours"] / mean["recipe"] for name, mean in means.items()}
     worst = min(ratios, key=lambda name: ratios[name])
@@ -198,7 +204,6 @@ def _report(figures: dict[str, dict[str, list[float]]], step_s: float) -> int:
             "model": "MiniLM-L6",
         },
     )
-    return 0 if all(mean["time_share"] <= 1 for mean in means.values()) else 1
 
 
 if __name__ == "__main__":

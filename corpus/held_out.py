@@ -51,11 +51,12 @@ def parts_of(
 
 def _judging(file: CheckedFile, column: str, values: Sequence[str]) -> bytes:
     judging, others = bytearray(), dict[str, None]()
-    for number, row in DataPart(file).rows([column]):
-        value = text_cell(row[column], column, file.name, number)
-        judging.append(value in values)
-        if value not in values and len(others) < _NAMED_MAX:
-            others[value] = None
+    with file.locating():
+        for number, row in DataPart(file).rows([column]):
+            value = text_cell(row[column], column, file.name, number)
+            judging.append(value in values)
+            if value not in values and len(others) < _NAMED_MAX:
+                others[value] = None
     if not any(judging):
         problem = Problem(
             field="validation.values",

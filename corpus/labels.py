@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,12 +43,16 @@ def one_spelling(labels: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return [names[label] for label in labels], {label: name for label, name in names.items() if label != name}
 
 
-def spelling_warning(counts: Mapping[str, int], first_rows: Mapping[str, int]) -> Problem | None:
+def spelling_warning(
+    counts: Mapping[str, int], first_rows: Mapping[str, int], row_name: Callable[[int], str] = str
+) -> Problem | None:
     """Classes that are written in several ways. `counts` and `first_rows`: rows of each label, and its first row."""
     several = spellings(counts)
     if not several:
         return None
-    named = [" = ".join(f"{_shown(label)} (row {first_rows[label]})" for label in labels) for labels in several]
+    named = [
+        " = ".join(f"{_shown(label)} (row {row_name(first_rows[label])})" for label in labels) for labels in several
+    ]
     more = f" and {len(several) - _NAMED_MAX} more classes" if len(several) > _NAMED_MAX else ""
     return Problem(
         field="label",
@@ -58,13 +62,16 @@ def spelling_warning(counts: Mapping[str, int], first_rows: Mapping[str, int]) -
     )
 
 
-def contradiction_warning(found: Contradictions, numbers: Sequence[int]) -> Problem:
+def contradiction_warning(
+    found: Contradictions, numbers: Sequence[int], row_name: Callable[[int], str] = str
+) -> Problem:
     """`numbers`: of the data rows at the positions."""
-    first, second = (numbers[position] for position in found.rows)
+    rows = [numbers[position] for position in found.rows]
+    first, second = map(row_name, rows)
     texts = "1 text stands" if found.texts == 1 else f"{found.texts:,} texts stand"
     return Problem(
         field="label",
-        row=second,
+        row=rows[1],
         message=f"{texts} with several classes, the first in rows {first} and {second}: no model can get both right.",
         remedy="Correct the labels, or leave these rows out.",
     )

@@ -26,6 +26,8 @@ class SplitRows:
 
     train: Indices
     validation: Indices
+    #: Rows that do neither, because they would join the sides.
+    left_out: int = 0
 
 
 def stratified_split(
@@ -52,7 +54,7 @@ def stratified_split(
     tied = np.arange(len(labels)) if texts is None else np.unique(texts[chosen], return_inverse=True)[1]
     held_out = _held_out(labels, len(classes), tied, fraction, stratify, generator)
     if not held_out.any():
-        raise _too_few("too few texts differ: none is left to judge by.")
+        raise too_few("too few texts differ: none is left to judge by.")
     return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
 
 
@@ -71,9 +73,9 @@ def given_split(
     """
     train, validation = np.flatnonzero(~judging), np.flatnonzero(judging)
     if not len(validation):
-        raise _too_few("no row is left to judge by.")
+        raise too_few("no row is left to judge by.")
     if not len(train):
-        raise _too_few("all rows judge: none is left to train on.")
+        raise too_few("all rows judge: none is left to train on.")
     if groups is not None and classes:
         _check_known(groups[train], groups[validation], classes)
     if rows is not None and rows < len(train):
@@ -84,10 +86,10 @@ def given_split(
             chosen = _sample(groups[train], classes, rows, generator)
         else:
             order = generator.permutation(len(train))
-            chosen = np.flatnonzero(_whole_groups(np.unique(groups[train], return_inverse=True)[1], order, rows))
+            chosen = np.flatnonzero(whole_groups(np.unique(groups[train], return_inverse=True)[1], order, rows))
         train = np.sort(train[chosen])
         if not len(train):
-            raise _too_few(f"a sample of {rows} rows holds no whole query to train on.")
+            raise too_few(f"a sample of {rows} rows holds no whole query to train on.")
     return SplitRows(train=train, validation=validation)
 
 
@@ -117,14 +119,14 @@ def prompt_split(
     """
     order = np.random.default_rng(seed).permutation(len(tied))[:rows]
     if len(order) < 2:
-        raise _too_few(f"{len(order)} row can be used; two are needed, to train and to judge.")
+        raise too_few(f"{len(order)} row can be used; two are needed, to train and to judge.")
     wanted = min(max(1, round(len(order) * fraction)), len(order) - 1, validation_max or len(order))
     contents, places = np.unique(tied[order, 0], return_inverse=True)[1], np.arange(len(order))
-    held_out = _whole_groups(_connected(tied[order]), places, wanted)
+    held_out = whole_groups(connected(tied[order]), places, wanted)
     if 2 * held_out.sum() < wanted:
-        held_out = _whole_groups(contents, places, wanted)
+        held_out = whole_groups(contents, places, wanted)
     if not held_out.any():
-        raise _too_few("all rows are equal: none is left to judge by.")
+        raise too_few("all rows are equal: none is left to judge by.")
     return SplitRows(train=np.sort(order[~held_out]), validation=np.sort(order[held_out]))
 
 
@@ -166,19 +168,19 @@ def connected_split(texts: Indices, *, rows: int | None, fraction: float, seed: 
         chosen = np.sort(generator.permutation(len(texts))[:rows])
         texts = texts[chosen]
     if len(texts) < 2:
-        raise _too_few(f"{len(texts)} row can be used; two are needed, to train and to judge.")
+        raise too_few(f"{len(texts)} row can be used; two are needed, to train and to judge.")
     wanted = min(len(texts) - 1, max(1, round(len(texts) * fraction)))
     order = generator.permutation(len(texts))
-    held_out = _whole_groups(_connected(texts), order, wanted)
+    held_out = whole_groups(connected(texts), order, wanted)
     if 2 * held_out.sum() < wanted:
-        held_out = _whole_groups(np.unique(texts[:, 0], return_inverse=True)[1], order, wanted)
+        held_out = whole_groups(np.unique(texts[:, 0], return_inverse=True)[1], order, wanted)
     if not held_out.any():
-        raise _too_few("all rows share their first text: none is left to judge by.")
+        raise too_few("all rows share their first text: none is left to judge by.")
     return SplitRows(train=chosen[~held_out], validation=chosen[held_out])
 
 
-def _connected(texts: Indices) -> Indices:
-    """(N,) the group of each row, counted from 0: equal for rows that share a text, directly or through others."""
+def connected(texts: Indices) -> Indices:
+    """(N,) the group of each row of `texts` (N, K), counted from 0: equal for rows that share one, also by others."""
     parents: dict[int, int] = {}
 
     def root(text: int) -> int:
@@ -186,13 +188,14 @@ def _connected(texts: Indices) -> Indices:
             parents[text] = text = parents[parent]
         return text
 
-    for first, last in texts.tolist():
-        parents[root(first)] = root(last)
+    for first, *others in texts.tolist():
+        for other in others:
+            parents[root(first)] = root(other)
     roots = np.array([root(first) for first in texts[:, 0].tolist()], dtype=np.int64)
     return np.unique(roots, return_inverse=True)[1].astype(np.int64)
 
 
-def _whole_groups(groups: Indices, order: Indices, wanted: int) -> npt.NDArray[np.bool_]:
+def whole_groups(groups: Indices, order: Indices, wanted: int) -> npt.NDArray[np.bool_]:
     """(N,) true for whole groups, by chance, up to `wanted` rows."""
     sizes = np.bincount(groups)
     chosen: set[int] = set()
@@ -218,7 +221,7 @@ def shares(counts: Sequence[int], total: int, least: int) -> list[int]:
     return dealt
 
 
-def _too_few(message: str) -> InvalidInput:
+def too_few(message: str) -> InvalidInput:
     return InvalidInput([Problem(field="dataset", message=message, remedy="Push more rows.")])
 
 
@@ -242,7 +245,7 @@ def _held_out(
     """(N,) true for held-out rows. Of each class some text trains, and one is held out where it has two."""
     rows = min(len(labels) - 1, max(1, round(len(labels) * fraction)))
     if not stratify:
-        return _whole_groups(tied, generator.permutation(len(labels)), rows)
+        return whole_groups(tied, generator.permutation(len(labels)), rows)
     rows = min(max(rows, classes), len(labels) - classes)
     # A text with several classes counts for the one of its first row.
     owner = labels[np.unique(tied, return_index=True)[1]][tied]
@@ -256,7 +259,7 @@ def _held_out(
         if not len(free):
             continue
         texts = np.unique(tied[free], return_inverse=True)[1]
-        taken = _whole_groups(texts, np.arange(len(free)), share)
+        taken = whole_groups(texts, np.arange(len(free)), share)
         if not taken.any() and len(np.unique(tied[order])) > 1:
             taken = texts == np.bincount(texts).argmin()
         held_out[free] = taken

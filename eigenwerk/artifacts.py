@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from eigenwerk.errors import EigenwerkError
+from eigenwerk.hub import HubDataset, Transferring, find_hub_dataset, ready_to_push, unseen
 from eigenwerk.model_folders import model_files
 from eigenwerk.references import parsed, path_of
 from eigenwerk.resources import (
@@ -20,10 +22,13 @@ from eigenwerk.resources import (
     StorageUsage,
     User,
 )
+from eigenwerk.several_files import Files, as_one, named_files
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import Transport, given
-from jobspecs.manifest import MANIFEST_NAME, ManifestFile, sha256_of, write_manifest
-from jobspecs.references import Reference
+from jobspecs.manifest import MANIFEST_NAME, PREDICTIONS_PATH, ManifestFile, sha256_of, write_manifest
+from jobspecs.references import NAME_PATTERN, Reference
+
+_NAME = re.compile(NAME_PATTERN)
 
 
 class ArtifactCalls:
@@ -33,7 +38,7 @@ class ArtifactCalls:
 
     def push_dataset(
         self,
-        file: Path,
+        files: Files,
         *,
         name: str | None = None,
         columns: Sequence[str] | None = None,
@@ -42,35 +47,80 @@ class ArtifactCalls:
         encoding: str | None = None,
         sheet: str | None = None,
         layout: str | None = None,
+        origin: str | None = None,
+        license: str | None = None,
         progress: Progress = ignore_progress,
     ) -> DatasetVersion:
         """Sends a table (CSV, TSV, TXT, CoNLL, JSONL, JSON, XLSX, ODS, Parquet) as the next version of `name`.
+
+        Several files with the same columns, or those of a folder, are one table; of `{"train": paths, "test": path}`
+        the column `split` says where each row belongs.
 
         `columns` names those of a file that has no header. The rest tells how its text is read, where it should not be
         recognised: `delimiter` (comma, semicolon, tab, pipe or a character), `quote` (", ' or none), `encoding`; and
         `sheet`, the name of a workbook's sheet or its number; `layout`, where a JSON file has its rows: columns, index,
         split, array, lines or below:KEY. The version's `recognised` and `notices` tell how it was.
-        The name is the file's, up to its first dot, when there is none; it may carry an owner: `owner/name`.
-        Equal content gives its version again.
+        The name is the first file's, up to its first dot, when there is none; it may carry an owner: `owner/name`.
+        `origin` and `license` are kept and shown. Equal content gives its version again. Raises EigenwerkError, before
+        anything is sent, for what is no file.
         """
-        name = name or file.name.split(".")[0]
-        return DatasetVersion.model_validate(
-            self._transport.call(
-                "PUT",
-                path_of("datasets", name),
-                params=given(
-                    file_name=file.name,
-                    columns=None if columns is None else list(columns),
-                    delimiter=delimiter,
-                    quote=quote,
-                    encoding=encoding,
-                    sheet=sheet,
-                    layout=layout,
-                ),
-                headers=upload_headers(file),
-                body=file_body(file, progress),
+        found = named_files(files)
+        url = path_of("datasets", name or _name_of(next(iter(found.values()))))
+        with as_one(found, url.rpartition("/")[2]) as file:
+            return DatasetVersion.model_validate(
+                self._transport.call(
+                    "PUT",
+                    url,
+                    params=given(
+                        file_name=file.name,
+                        columns=None if columns is None else list(columns),
+                        delimiter=delimiter,
+                        quote=quote,
+                        encoding=encoding,
+                        sheet=sheet,
+                        layout=layout,
+                        origin=origin,
+                        license=license,
+                    ),
+                    headers=upload_headers(file),
+                    body=file_body(file, progress),
+                )
             )
-        )
+
+    def pull_dataset(
+        self,
+        source: str | HubDataset,
+        *,
+        name: str | None = None,
+        config: str | None = None,
+        splits: Sequence[str] = (),
+        class_names: bool = True,
+        transferring: Transferring = unseen,
+    ) -> DatasetVersion:
+        """Makes a data set of a model hub, `hub:org/name` or `hub:org/name@revision`, the next version of `name`.
+
+        It is fetched to this machine with your token, at one commit, which is kept as `origin`, and sent from here.
+        Several parts are one data set with the column `split`; `splits` takes only some. `class_names` puts the names
+        of classes in place of their numbers. The source may also be what `find_hub_dataset` gave.
+        Needs eigenwerk[hub].
+        """
+        found = source if isinstance(source, HubDataset) else find_hub_dataset(source, config=config, splits=splits)
+        target = path_of("datasets", name or found.name)
+        # Nothing is fetched for a platform that isn't there, or a token that doesn't hold.
+        self._owner()
+        with (
+            ready_to_push(found, class_names=class_names, transferring=transferring) as (file, said),
+            transferring(file.name, file.stat().st_size) as progress,
+        ):
+            version = self.push_dataset(
+                file,
+                name=target.removeprefix("/v1/datasets/"),
+                origin=found.origin,
+                license=found.license,
+                progress=progress,
+                **found.reading,
+            )
+        return version.model_copy(update={"notices": [*found.notices, *said, *version.notices]})
 
     def datasets(self) -> list[DatasetVersion]:
         """The newest version of each of your data sets."""
@@ -90,10 +140,7 @@ class ArtifactCalls:
         """
         target = path / version.file_name if path.is_dir() else path
         file = ManifestFile(path=version.file_name, bytes=version.bytes, sha256=version.sha256)
-        if target.exists() and (target.stat().st_size != file.bytes or sha256_of(target) != file.sha256):
-            raise EigenwerkError(f"{target} is there already and is not {version.reference}. Name another path.")
-        url = f"{_version_path(version.reference)}/file"
-        download_file(self._transport, url, file, target, progress)
+        self._fetch(f"{_version_path(version.reference)}/file", file, target, version.reference, progress)
         return target
 
     def preview_dataset(self, reference: str, *, rows: int = 10) -> Preview:
@@ -166,6 +213,32 @@ class ArtifactCalls:
         write_manifest(folder, version.manifest)
         return version
 
+    def download_predictions(
+        self, reference: str, path: Path = Path(), *, progress: Progress = ignore_progress
+    ) -> Path:
+        """Fetches what a model version predicted for the rows that judged it: one Parquet file, without their texts.
+
+        Gives its place: `path`, or NAME-VERSION-held-out.parquet below it if that is a folder. Raises EigenwerkError
+        for models that keep none, and where another file lies already.
+        """
+        version = self.model_version(reference)
+        file = version.manifest.file(PREDICTIONS_PATH)
+        if file is None:
+            raise EigenwerkError(
+                f"{version.reference} keeps no predictions: only models that a job of this release or a later one "
+                "trained do. Train it again."
+            )
+        target = path / f"{version.name}-{version.version}-{Path(file.path).name}" if path.is_dir() else path
+        model = f"/v1/registry/models/{version.owner}/{version.name}/versions/{version.version}"
+        self._fetch(f"{model}/files/{file.path}", file, target, f"the file of {version.reference}", progress)
+        return target
+
+    def _fetch(self, url: str, file: ManifestFile, target: Path, what: str, progress: Progress) -> None:
+        """One file to `target`. Raises EigenwerkError where another one lies."""
+        if target.exists() and (target.stat().st_size != file.bytes or sha256_of(target) != file.sha256):
+            raise EigenwerkError(f"{target} is there already and is not {what}. Name another path.")
+        download_file(self._transport, url, file, target, progress)
+
     def set_alias(self, reference: str, alias: str) -> None:
         """Points an alias at a version: `set_alias("newsticker@3", "production")`."""
         version = self.model_version(reference)
@@ -195,6 +268,17 @@ class ArtifactCalls:
     def _owner(self) -> str:
         """Whose token it is."""
         return User.model_validate(self._transport.call("GET", "/v1/users/me")).name
+
+
+def _name_of(file: Path) -> str:
+    """What the data set of a file is called. Raises EigenwerkError when that can't be a name."""
+    name = file.name.split(".")[0]
+    if not _NAME.fullmatch(name):
+        raise EigenwerkError(
+            f"{name!r}, as the file is called, can't be a data set's name: those have letters a to z, digits, dots, "
+            "hyphens and underscores. Give one: --name NAME, in Python name=."
+        )
+    return name
 
 
 def _version_path(reference: str) -> str:

@@ -48,7 +48,7 @@ def _refused(report: DataReport) -> Iterator[str]:
 
 
 def _named(kind: RefusedKind) -> str:
-    named = ", ".join(str(row) for row in kind.rows[1:])
+    named = ", ".join(map(str, (kind.row_names or kind.rows)[1:]))
     return f"row {named}{', …' if kind.count > len(kind.rows) else ''}"
 
 
@@ -88,7 +88,8 @@ def _held_out(held: HeldOut | None) -> str:
     if held is None:
         return ""
     leaked = f"; {held.leaked:,} of these are also trained on" if held.leaked else ""
-    return f"{held.validation:,} rows, {held.train:,} to train on{leaked}"
+    overlap = f"; {held.overlap.sentence.removesuffix('.')}" if held.overlap.fields else ""
+    return f"{held.validation:,} rows, {held.train:,} to train on{leaked}{overlap}"
 
 
 def _classes(report: DataReport) -> str:

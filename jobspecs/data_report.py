@@ -64,6 +64,38 @@ class TokenLengths(_Report):
         return self.truncated / self.sequences if self.sequences else 0.0
 
 
+class FieldOverlap(_Report):
+    """The different held-out texts of one field of the spec, and how many of them are trained on in any field."""
+
+    field: str
+    held_out: int
+    trained_on: int
+
+
+#: Fields whose texts are not just called by them.
+_TEXTS_OF = {"query": "queries", "sentence1": "first sentences", "sentence2": "second sentences"}
+
+
+class Overlap(_Report):
+    """Which texts are on both sides of a split; the same in a check, a job's report and a model's card."""
+
+    fields: tuple[FieldOverlap, ...] = ()
+    #: Rows, or pairs of them, that neither train nor judge, because they would join the sides.
+    left_out: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """In plain words; empty where nothing is known."""
+        parts = [
+            f"{of.trained_on:,} of {of.held_out:,} held-out {_TEXTS_OF.get(of.field, of.field + 's')}"
+            for of in self.fields
+        ]
+        said = f"{' and '.join(parts)} are trained on too." if parts else ""
+        if self.left_out:
+            said += f" {self.left_out:,} rows that would join the two sides are left out."
+        return said
+
+
 class HeldOut(_Report):
     """The split that the job will make."""
 
@@ -74,6 +106,8 @@ class HeldOut(_Report):
     #: Held-out rows whose text, but for case and spaces, is also trained on: they flatter the result.
     leaked: int
     first_leaked_row: int | None = None
+    #: Texts on both sides, for rows of two texts and more.
+    overlap: Overlap = Overlap()
 
     @property
     def leaked_share(self) -> float:
@@ -85,6 +119,8 @@ class RefusedKind(_Report):
 
     count: int
     rows: tuple[int, ...]
+    #: What people call these rows.
+    row_names: tuple[str, ...] = ()
     problem: Problem
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jobspecs.layouts import parse_layout
+from jobspecs.problems import Problem
 
 #: Names that people use for delimiters, and the delimiters that are recognised, in the order of preference.
 DELIMITER_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
@@ -44,6 +45,9 @@ class Dialect(BaseModel):
     #: Where the rows of a JSON file are, and whether they are questions about paragraphs: a `jobspecs.layouts.Layout`.
     layout: str | None = Field(default=None, max_length=1000)
 
+    #: Of a tar: its files, which together are the table.
+    files: tuple[PartFile, ...] = ()
+
     @field_validator("layout")
     @classmethod
     def _a_layout(cls, value: str | None) -> str | None:
@@ -65,9 +69,30 @@ class Dialect(BaseModel):
             raise ValueError(f"is not known. Use one of: {', '.join(ENCODINGS)}.")
         return known
 
+    def place(self, row: int) -> tuple[str | None, int]:
+        """Which of several files holds a row of the whole table, and its number there; None: there is one file."""
+        for part in self.files:
+            if row <= part.rows:
+                return part.name, row
+            row -= part.rows
+        return None, row
+
+    def row_name(self, row: int) -> str:
+        """The row for people: `7`, or `2 of b.csv`."""
+        file, own = self.place(row)
+        return str(row) if file is None else f"{own} of {file}"
+
+    def located(self, problem: Problem) -> Problem:
+        """What is said of a row of the whole table, said of the file that holds it and its row there."""
+        if problem.row is None or not self.files or problem.file in {part.name for part in self.files}:
+            return problem
+        file, row = self.place(problem.row)
+        return problem.model_copy(update={"file": file or problem.file, "row": row})
+
     def __str__(self) -> str:
         """One line for people: `semicolon, quotes ", cp1252, CRLF`."""
-        parts = [f"sheet {self.sheet}"] if self.sheet is not None else []
+        parts = [f"files {len(self.files)}"] if self.files else []
+        parts += [f"sheet {self.sheet}"] if self.sheet is not None else []
         if self.delimiter is not None:
             parts.append(delimiter_name(self.delimiter))
         if self.quote is not None:
@@ -78,6 +103,19 @@ class Dialect(BaseModel):
         if not self.has_header:
             parts.append("no header")
         return ", ".join(parts)
+
+
+class PartFile(BaseModel):
+    """One of several files that are a table together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    rows: int = Field(ge=0)
+    dialect: Dialect | None = None
+
+
+Dialect.model_rebuild()
 
 
 def named_columns(names: Sequence[str] | None) -> Dialect | None:

@@ -6,11 +6,13 @@ refused would change answers elsewhere; nobody gets another answer than was aske
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,14 @@ class Dialect:
     def passes_over(self, name: str, value: Any) -> bool:
         return name in self.harmless or (name in self.idle and (value is None or value in self.idle[name]))
 
+    def not_served(self, name: str, value: Any) -> InitErrorDetails:
+        """The refusal of a field that stands in `idle` and asks for something else."""
+        or_say = "".join(f", or say {json.dumps(said)}" for said in self.idle[name])
+        words = PydanticCustomError(
+            "not_served", "{words}", {"words": f"this field is known, but it isn't served here: leave it out{or_say}"}
+        )
+        return InitErrorDetails(type=words, loc=(name,), input=value)
+
 
 class Request(BaseModel):
     """A body of which every field is read, or known to its dialect; any other one is refused."""
@@ -36,14 +46,19 @@ class Request(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def what_is_read(cls, document: Any) -> Any:
-        """The document without what its dialect passes over."""
+        """The document without what its dialect passes over. Raises ValidationError for what it knows and can't do."""
         if not isinstance(document, Mapping):
             return document
-        return {
+        read = {
             name: value
             for name, value in document.items()
             if name in cls.model_fields or not cls.dialect.passes_over(name, value)
         }
+        asked = [name for name in cls.dialect.idle if name in read and name not in cls.model_fields]
+        if asked:
+            refusals = [cls.dialect.not_served(name, read[name]) for name in asked]
+            raise ValidationError.from_exception_data(cls.__name__, refusals)
+        return read
 
 
 #: Accounts, caches and queues of other services.
@@ -53,6 +68,7 @@ _OPENAI_HARMLESS = _BOOKKEEPING | {
     "service_tier",
     "prompt_cache_key",
     "prompt_cache_retention",
+    "prompt_cache_options",
     "prediction",
     "parallel_tool_calls",
     "cache_salt",
@@ -108,6 +124,7 @@ OPENAI_CHAT = Dialect(
         "function_call": ("none", "auto"),
         "modalities": (["text"],),
         "audio": (),
+        "moderation": (),
         "reasoning_effort": (),
         "reasoning": (),
         "verbosity": (),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobspecs.dialect import Dialect, named_columns
 from jobspecs.estimate import Estimate
 from jobspecs.kinds.base import BASE_ROLE
-from jobspecs.manifest import ManifestFile, ModelOrigin
+from jobspecs.manifest import DatasetOrigin, ManifestFile, ModelOrigin
 
 
 class FrozenDataset(BaseModel):
@@ -40,6 +40,11 @@ class FrozenDataset(BaseModel):
     def reference(self) -> str:
         """`owner/name@version`."""
         return f"{self.owner}/{self.name}@{self.version}"
+
+    @property
+    def origin(self) -> DatasetOrigin:
+        """How an artifact names the data set that it was made from."""
+        return DatasetOrigin(reference=self.reference, sha256=self.sha256)
 
 
 class FrozenRegistryModel(BaseModel):
@@ -97,7 +102,12 @@ class FrozenInputs(BaseModel):
 
     def datasets(self) -> tuple[FrozenDataset, ...]:
         """All data sets, the one that trains first."""
-        return tuple(dataset for dataset in (self.dataset, self.held_out) if dataset is not None)
+        return tuple(self.datasets_by_role().values())
+
+    def datasets_by_role(self) -> dict[str, FrozenDataset]:
+        """All data sets, by the fields of this document that have one."""
+        found = {"dataset": self.dataset, "held_out": self.held_out}
+        return {role: dataset for role, dataset in found.items() if dataset is not None}
 
     def by_role(self) -> dict[str, FrozenModel]:
         """All models, the one that the job starts from in BASE_ROLE."""

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MANIFEST_NAME = "manifest.json"
+#: The file of a trained model with what was predicted for each row that judged it.
+PREDICTIONS_PATH = "evaluation/held-out.parquet"
 #: Bytes read at once when hashing.
 _CHUNK_BYTES = 1 << 20
 
@@ -50,6 +52,17 @@ class ModelOrigin(BaseModel):
     reference: str
     #: Its manifest's digest; None for a hub's model, whose commit is in the reference.
     digest: str | None = None
+
+
+class DatasetOrigin(BaseModel):
+    """A data set that a job read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    #: `owner/name@version`.
+    reference: str
+    #: Of its file; None where the job was not told.
+    sha256: str | None = None
 
 
 class Manifest(BaseModel):

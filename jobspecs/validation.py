@@ -18,7 +18,26 @@ _WORDS = {
     "model_type": "Input should be an object with fields",
     "model_attributes_type": "Input should be an object with fields",
     "dict_type": "Input should be an object with fields",
+    "mapping_type": "Input should be an object with fields",
+    "dataclass_type": "Input should be an object with fields",
+    "list_type": "Input should be a list",
+    "tuple_type": "Input should be a list",
+    "set_type": "Input should be a list",
+    "frozen_set_type": "Input should be a list",
+    "string_type": "Input should be a text",
+    "int_type": "Input should be a whole number",
+    "int_parsing": "Input should be a whole number",
+    "int_from_float": "Input should be a whole number",
+    "float_type": "Input should be a number",
+    "float_parsing": "Input should be a number",
+    "bool_type": "Input should be true or false",
+    "bool_parsing": "Input should be true or false",
+    "none_required": "Input should be null",
+    "union_tag_not_found": "the field that says which kind it is is missing",
 }
+EMPTY_TEXT = "the text is empty; send one with a character at least"
+#: As pydantic says it.
+_EMPTY = "String should have at least 1 character"
 
 
 def problems_of(error: ValidationError, document: Any) -> list[Problem]:
@@ -67,4 +86,6 @@ def _together(errors: Sequence[tuple[str, str]]) -> str:
 
 
 def _in_words(error_type: str, message: str) -> str:
+    if message == _EMPTY:
+        return EMPTY_TEXT
     return _WORDS.get(error_type, message.removeprefix("Value error, ").rstrip("."))

@@ -79,7 +79,7 @@ def preview(
         examples=[_described(example, outcome) for example, outcome in zip(examples, outcomes, strict=True)],
         unread=list(unread.values()),
         rows_checked=len(rows),
-        problems=problems,
+        problems=[beginning.format.dialect.located(problem) for problem in problems],
     )
 
 

@@ -196,17 +196,20 @@ def _refusal(name: str, response: httpx.Response) -> ApiError:
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
     if status == _REFUSED:
-        kind, message = _words_of(response)
-        return ApiError(400, message, code=kind) if kind == _CONTEXT_LENGTH else ApiError(422, message)
+        kind, message, param = _words_of(response)
+        if kind == _CONTEXT_LENGTH:
+            return ApiError(400, message, code=kind, param=param)
+        return ApiError(422, message, param=param)
     return unavailable(f"The deployment {name} can't answer now.", "engine_error", RETRY_AFTER_S)
 
 
-def _words_of(response: httpx.Response) -> tuple[str, str]:
-    """The kind of error and the message."""
+def _words_of(response: httpx.Response) -> tuple[str, str, str | None]:
+    """The kind of error, the message, and the field that it is about."""
     try:
         document = response.json()
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        return "", "The model refuses this request."
-    return str(document.get("error_type", "")), str(document.get("error") or "The model refuses this request.")
+        return "", "The model refuses this request.", None
+    message = str(document.get("error") or "The model refuses this request.")
+    return str(document.get("error_type", "")), message, document.get("param")

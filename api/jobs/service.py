@@ -18,6 +18,7 @@ from api.references.freezing import Frozen, freeze
 from api.references.hub import GgufChoice, HubModel, resolve
 from api.references.uses import Deleted, check_unused
 from jobspecs.data_report import DataReport
+from jobspecs.dialect import Dialect
 from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent
 from jobspecs.frozen import FrozenRegistryModel
@@ -245,7 +246,8 @@ def _frozen(parts: Parts, user: Principal, spec: JobSpec) -> Frozen:
 def _refuse_by_profile(spec: JobSpec, frozen: Frozen) -> None:
     """Raises InvalidInput when the data set's profile tells already that the spec can't work."""
     if frozen.profile is not None and (problems := spec.problems_with(frozen.profile)):
-        raise InvalidInput(problems)
+        read_as = frozen.profile.dialect or Dialect()
+        raise InvalidInput([read_as.located(problem) for problem in problems])
 
 
 def _inspected(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen) -> Inspected:

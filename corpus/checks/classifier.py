@@ -36,7 +36,7 @@ class ClassifierData:
         """Raises InvalidInput when there is one class only, or a class with too few rows."""
         if self._spec.data.normalize_labels:
             found.rename_groups(normalized(found.class_counts()))
-        elif (warning := spelling_warning(found.class_counts(), found.first_rows())) is not None:
+        elif (warning := spelling_warning(found.class_counts(), found.first_rows(), found.row_name)) is not None:
             found.warnings.append(warning)
         if len(found.groups) < 2:
             message = f"column {self._spec.label!r} has one class only ({next(iter(found.groups))!r})."
@@ -47,7 +47,7 @@ class ClassifierData:
         places[[found.groups[name] for name in classes]] = np.arange(len(classes))
         labels = places[found.group_numbers]
         if (contradicting := contradictions(found.guarded_texts, labels)) is not None:
-            found.warnings.append(contradiction_warning(contradicting, found.numbers))
+            found.warnings.append(contradiction_warning(contradicting, found.numbers, found.row_name))
         found.settings["metric"] = self._spec.deciding_metric(np.bincount(labels).tolist())
         validation = self._spec.validation
         if validation.given:

@@ -9,7 +9,8 @@ from corpus.checks.findings import Findings
 from corpus.checks.identifiers import Identifiers
 from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
-from corpus.splits import SplitRows, connected_split, given_split
+from corpus.pair_splits import overlap_of, tied_split
+from corpus.splits import SplitRows
 from jobspecs.kinds.train_embedder import TrainEmbedder
 
 
@@ -38,12 +39,13 @@ class EmbedderData:
 
     def split(self, found: Findings) -> SplitRows:
         found.warnings += self._identifiers.warnings()
-        validation = self._spec.validation
-        if validation.given:
-            return given_split(found.judging, rows=self._spec.rows, seed=validation.seed)
-        return connected_split(
-            found.tied_texts, rows=self._spec.rows, fraction=validation.fraction, seed=validation.seed
-        )
+        spec = self._spec
+        fields = [field for field, _ in spec.text_columns]
+        texts = found.tied_texts(len(fields))
+        own = texts[:, [0, len(fields) - len(spec.negatives) - 1]]
+        split = tied_split(spec.validation, rows=spec.rows, judging=found.judging, texts=texts, own=own)
+        found.overlap = overlap_of(split, texts, fields)
+        return split
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         spec = self._spec
@@ -56,7 +58,6 @@ class EmbedderData:
             target = label_cell(row[spec.label], spec.label, None, number)
         # A pair is the same pair the other way round.
         guarded = "\0".join(sorted(texts)) if spec.shape == "scored-pairs" else texts[0]
-        own = len(texts) - len(spec.negatives)
         group = target if spec.label is not None else ""
         return UsableRow(
             number,
@@ -64,7 +65,7 @@ class EmbedderData:
             content="\0".join((*texts, target)),
             guarded=guarded,
             group=group,
-            tied=(texts[0], texts[own - 1]),
+            tied=texts,
             remarks=[
                 remark
                 for (_, column), text in zip(spec.text_columns, texts, strict=True)

@@ -1,11 +1,11 @@
-"""What one pass over a data set keeps: counts, and 32 to 48 bytes per row, never a text."""
+"""What one pass over a data set keeps: counts, 33 bytes per row and 8 per text that ties rows, never a text."""
 
 from __future__ import annotations
 
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,9 +20,11 @@ from jobspecs.data_report import (
     ROWS_NAMED,
     HeldOut,
     LengthBin,
+    Overlap,
     Setting,
     TokenLengths,
 )
+from jobspecs.dialect import Dialect
 from jobspecs.problems import Problem
 
 #: Rows among which duplicates and leaks are looked for: 320 MB at most.
@@ -52,6 +54,8 @@ def _exact_hash(text: str) -> int:
 class Findings:
     """Filled row by row; the arrays hold one entry per usable row, in file order."""
 
+    #: What people call a row, of its number.
+    row_name: Callable[[int], str] = str
     usable: int = 0
     refused_rows: list[Problem] = field(default_factory=list)
     #: What the kind warns of beyond what is judged for all of them.
@@ -71,9 +75,12 @@ class Findings:
     contents: array[int] = field(default_factory=lambda: array("Q"))
     guarded: array[int] = field(default_factory=lambda: array("Q"))
     group_of_row: array[int] = field(default_factory=lambda: array("q"))
-    #: Two entries per row, for kinds that tie rows by their texts.
+    #: As many entries of each row, for kinds that tie rows by their texts.
     tied: array[int] = field(default_factory=lambda: array("q"))
-
+    #: What the split deals where that is not rows: the row of each, counted from 0, and what must be on one side.
+    dealt: tuple[Indices, Indices] | None = None
+    #: Texts on both sides of the split.
+    overlap: Overlap = field(default_factory=Overlap)
     #: One entry per row, 1 where the spec says that it judges.
     judges: array[int] = field(default_factory=lambda: array("b"))
 
@@ -81,10 +88,11 @@ class Findings:
     def refused(self) -> int:
         return self.refusals.count
 
-    def refuse(self, problem: Problem) -> None:
+    def refuse(self, problem: Problem, read_as: Dialect) -> None:
+        """`problem` is of a row of a file that is `read_as` this."""
         if len(self.refused_rows) < REFUSED_ROWS_SHOWN:
-            self.refused_rows.append(problem)
-        self.refusals.add(problem)
+            self.refused_rows.append(read_as.located(problem))
+        self.refusals.add(problem, read_as)
 
     def leave_out(self, tokens_needed: int) -> None:
         """The row that was added last teaches nothing within the job's length."""
@@ -99,7 +107,7 @@ class Findings:
     def remark(self, remark: Remark, row: int) -> None:
         if remark in self.remarks or len(self.remarks) < KINDS_MAX:
             said = Problem(field=remark.field, message=remark.message, remedy=remark.remedy)
-            self.remarks.setdefault(remark, Occurrences(said)).add(row)
+            self.remarks.setdefault(remark, Occurrences(said)).add(row, self.row_name(row))
 
     def add(
         self,
@@ -107,7 +115,7 @@ class Findings:
         content: str,
         guarded: str,
         group: str,
-        tied: tuple[str, str] | None = None,
+        tied: Sequence[str] = (),
         *,
         judges: bool = False,
     ) -> None:
@@ -118,7 +126,7 @@ class Findings:
             self.contents.append(text_hash(content))
             self.guarded.append(text_hash(guarded))
             self.group_of_row.append(self.groups.setdefault(group, len(self.groups)))
-            self.tied.extend(_exact_hash(text) for text in tied or ())
+            self.tied.extend(_exact_hash(text) for text in tied)
 
     def add_length(self, tokens: int) -> None:
         self.lengths[min(tokens, _TOKENS_MAX)] += 1
@@ -149,11 +157,10 @@ class Findings:
         """(N,) numbers of what must not be on both sides."""
         return np.frombuffer(self.guarded, dtype=np.int64) if self.guarded else np.zeros(0, np.int64)
 
-    @property
-    def tied_texts(self) -> Indices:
-        """(N, 2) numbers of the texts by which rows are tied."""
+    def tied_texts(self, width: int = 2) -> Indices:
+        """(N, width) numbers of the texts by which rows are tied; more rows than there are where each has several."""
         hashes = np.frombuffer(self.tied, dtype=np.int64) if self.tied else np.zeros(0, np.int64)
-        return hashes.reshape(-1, 2)
+        return hashes.reshape(-1, width)
 
     @property
     def duplicates(self) -> int:
@@ -169,16 +176,17 @@ class Findings:
 
     def held_out(self, split: SplitRows, unit: str) -> HeldOut:
         """The split's sizes without rows that teach nothing, and which held-out rows are known from training."""
-        guarded = np.frombuffer(self.guarded, dtype=np.uint64)
+        rows, guarded = self.dealt or (np.arange(len(self.guarded)), self.guarded_texts)
         leaked = split.validation[np.isin(guarded[split.validation], guarded[split.train])]
         left_out = np.array(self.unlearnable, dtype=np.int64)
-        train, validation = (int((~np.isin(side, left_out)).sum()) for side in (split.train, split.validation))
+        train, validation = (int((~np.isin(rows[side], left_out)).sum()) for side in (split.train, split.validation))
         return HeldOut(
             unit=unit,
             train=train,
             validation=validation,
             leaked=len(leaked),
-            first_leaked_row=self.numbers[int(leaked[0])] if len(leaked) else None,
+            first_leaked_row=self.numbers[int(rows[leaked[0]])] if len(leaked) else None,
+            overlap=self.overlap,
         )
 
     def token_lengths(self, unit: str, counted_by_tokenizer: bool, max_length: int) -> TokenLengths | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from corpus.checks.findings import Findings
 from corpus.checks.rows import Validator
@@ -12,7 +12,7 @@ from jobspecs.kinds.base import SpecBase
 from jobspecs.problems import Problem
 
 #: Shares above which a warning is due.
-TRUNCATED_SHARE, DUPLICATE_SHARE, LEAKED_SHARE = 0.20, 0.10, 0.01
+TRUNCATED_SHARE, DUPLICATE_SHARE, LEAKED_SHARE, OVERLAP_SHARE = 0.20, 0.10, 0.01, 0.20
 #: Fewer rows than these teach, or prove, little.
 TRAIN_ROWS_FEW, VALIDATION_ROWS_FEW = 50, 30
 #: The largest class has more than this share, or more than so many times the rows of the smallest.
@@ -22,14 +22,20 @@ MAX_LENGTH_RATIO = 4
 
 
 def problems_of(
-    report: DataReport, spec: SpecBase, found: Sequence[Problem], validator: Validator, base_tokens_max: int | None
+    report: DataReport,
+    spec: SpecBase,
+    found: Sequence[Problem],
+    validator: Validator,
+    base_tokens_max: int | None,
+    row_name: Callable[[int], str] = str,
 ) -> list[Problem]:
     """Why the job can't work: what stopped the reading or the split, and rows that the runner would stop at."""
     problems = list(found)
     if report.refused and not validator.skips_bad_rows:
         problems.append(_of_refused(report))
     if _nothing_to_learn(report):
-        problems.append(_of_unlearnable(report, validator, base_tokens_max, largest(spec, validator.max_length_field)))
+        field_max = largest(spec, validator.max_length_field)
+        problems.append(_of_unlearnable(report, validator, base_tokens_max, field_max, row_name))
     if not report.usable and not problems:
         problems.append(
             Problem(
@@ -39,14 +45,20 @@ def problems_of(
     return problems
 
 
-def warnings_of(report: DataReport, spec: SpecBase, validator: Validator, base_tokens_max: int | None) -> list[Problem]:
+def warnings_of(
+    report: DataReport,
+    spec: SpecBase,
+    validator: Validator,
+    base_tokens_max: int | None,
+    row_name: Callable[[int], str] = str,
+) -> list[Problem]:
     """What the job can do, but should perhaps not. `base_tokens_max`: what the base model reads, if that is known."""
     found = [_of_refused(report)] if report.refused and validator.skips_bad_rows else []
     found += [*_of_completeness(report), *_of_duplicates(report), *_of_split(report, spec, validator)]
     found += _of_classes(report, spec)
     field_max = largest(spec, validator.max_length_field)
     if report.unlearnable and not _nothing_to_learn(report):
-        found.append(_of_unlearnable(report, validator, base_tokens_max, field_max))
+        found.append(_of_unlearnable(report, validator, base_tokens_max, field_max, row_name))
     if report.tokens is not None:
         found += _of_lengths(report.tokens, validator, base_tokens_max, field_max)
     return found
@@ -61,10 +73,14 @@ def _nothing_to_learn(report: DataReport) -> bool:
 
 
 def _of_unlearnable(
-    report: DataReport, validator: Validator, base_tokens_max: int | None, field_max: int | None
+    report: DataReport,
+    validator: Validator,
+    base_tokens_max: int | None,
+    field_max: int | None,
+    row_name: Callable[[int], str],
 ) -> Problem:
     length = report.tokens.max_length if report.tokens is not None else validator.max_length
-    named = ", ".join(str(row) for row in report.unlearnable_rows)
+    named = ", ".join(map(row_name, report.unlearnable_rows))
     more = ", …" if report.unlearnable > len(report.unlearnable_rows) else ""
     left = ", and too few others are left to train on and to judge by" if _nothing_to_learn(report) else ""
     return Problem(
@@ -116,7 +132,8 @@ def _of_split(report: DataReport, spec: SpecBase, validator: Validator) -> Itera
     held = report.held_out
     if held is None:
         return
-    sampled = getattr(spec, "rows", None) is not None and held.train + held.validation < report.usable
+    dealt = held.train + held.validation + held.overlap.left_out
+    sampled = getattr(spec, "rows", None) is not None and dealt < report.usable
     more_rows = "Raise rows, which takes a sample of the data set" if sampled else "Push more rows"
     if held.leaked > LEAKED_SHARE * held.validation:
         yield Problem(
@@ -125,6 +142,13 @@ def _of_split(report: DataReport, spec: SpecBase, validator: Validator) -> Itera
             message=f"{held.leaked:,} of {held.validation:,} held-out rows are also trained on: "
             "the verdict will flatter the result.",
             remedy="Leave the repetitions out.",
+        )
+    known = max((of.trained_on / of.held_out for of in held.overlap.fields), default=0.0)
+    if known > OVERLAP_SHARE:
+        yield Problem(
+            field="validation.by",
+            message=f"{held.overlap.sentence} The verdict is not about texts that are new.",
+            remedy="Write validation: {by: both} to judge by new texts alone; what joins the sides is then left out.",
         )
     if held.train < TRAIN_ROWS_FEW:
         yield Problem(

@@ -74,7 +74,7 @@ class LlmData:
         if validation.given:
             return given_split(found.judging, rows=self._spec.rows, seed=validation.seed)
         return prompt_split(
-            found.tied_texts,
+            found.tied_texts(),
             rows=self._spec.rows,
             fraction=validation.fraction,
             seed=validation.seed,

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from jobspecs.data_report import ROWS_NAMED
+from jobspecs.dialect import Dialect
 from jobspecs.problems import Problem
 
 #: Different things that are said of rows.
@@ -20,18 +21,21 @@ class Occurrences:
     problem: Problem
     count: int = 0
     rows: list[int] = field(default_factory=list)
+    #: What people call these rows.
+    row_names: list[str] = field(default_factory=list)
 
-    def add(self, row: int | None) -> None:
+    def add(self, row: int | None, name: str) -> None:
         self.count += 1
         if row is not None and len(self.rows) < ROWS_NAMED:
             self.rows.append(row)
+            self.row_names.append(name)
 
     @property
     def named(self) -> str:
         """`1 row`, `40 rows (1, 2, 3, …)`."""
         if self.count == 1:
             return "1 row"
-        named = ", ".join(str(row) for row in self.rows)
+        named = ", ".join(self.row_names)
         return f"{self.count:,} rows ({named}{', …' if self.count > len(self.rows) else ''})"
 
 
@@ -42,12 +46,14 @@ class Refusals:
         self.count = 0
         self._kinds: dict[tuple[str, ...], Occurrences] = {}
 
-    def add(self, problem: Problem) -> None:
+    def add(self, problem: Problem, read_as: Dialect) -> None:
+        """`problem` is of a row of a file that is `read_as` this."""
         self.count += 1
         texts = (problem.file, problem.field, problem.message)
         kind = tuple(_NUMBER.sub("#", text or "") for text in texts)
         if kind in self._kinds or len(self._kinds) < KINDS_MAX:
-            self._kinds.setdefault(kind, Occurrences(problem)).add(problem.row)
+            name = read_as.row_name(problem.row) if problem.row is not None else ""
+            self._kinds.setdefault(kind, Occurrences(read_as.located(problem))).add(problem.row, name)
 
     @property
     def kinds(self) -> list[Occurrences]:

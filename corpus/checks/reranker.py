@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from corpus.cells import number_cell, score_cell, text_cell
 from corpus.checks.findings import Findings, normalised
 from corpus.checks.identifiers import Identifiers
 from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
-from corpus.splits import SplitRows, given_split, grouped_split
+from corpus.pair_splits import overlap_of, query_split
+from corpus.splits import SplitRows
 from jobspecs.kinds.train_reranker import TrainReranker
 
 
@@ -30,16 +33,24 @@ class RerankerData:
         self.batch_size: int | None = spec.training.batch_size
 
     def rows(self, file: CheckedFile) -> Rows:
-        return table_rows(file, list(self._spec.columns.values()), self._row)
+        judged = [self._spec.judge.label] if self._spec.judge is not None else []
+        return table_rows(file, [*self._spec.columns.values(), *judged], self._row)
 
     def split(self, found: Findings) -> SplitRows:
+        """Deals pairs, as the runner does: a row with a negative has two, and its first may be that of another row."""
         found.warnings += self._identifiers.warnings()
-        validation = self._spec.validation
-        if validation.given:
-            return given_split(found.judging, rows=self._spec.rows, seed=validation.seed, groups=found.group_numbers)
-        return grouped_split(
-            found.group_numbers, rows=self._spec.rows, fraction=validation.fraction, seed=validation.seed
-        )
+        spec, pairs = self._spec, found.tied_texts()
+        rows = np.repeat(np.arange(len(found.numbers)), len(pairs) // len(found.numbers))
+        judging = found.judging[rows]
+        if spec.positive is not None:
+            once = np.unique(np.column_stack([pairs, judging]), axis=0, return_index=True)[1]
+            kept = np.sort(once)
+            pairs, rows, judging = pairs[kept], rows[kept], judging[kept]
+        found.dealt = rows, np.unique(pairs, axis=0, return_inverse=True)[1].astype(np.int64)
+        queries = found.group_numbers[rows]
+        split = query_split(spec.validation, rows=spec.rows, judging=judging, queries=queries, texts=pairs)
+        found.overlap = overlap_of(split, pairs, ("query", "passage"))
+        return split
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         spec = self._spec
@@ -55,6 +66,8 @@ class RerankerData:
                 label = str(score_cell(*cell, spec.score_range, None, number))
             else:
                 label = str(number_cell(*cell, None, number))
+        if spec.judge is not None:
+            score_cell(row[spec.judge.label], spec.judge.label, spec.judge.score_range, None, number)
         pairs = [(query, passage) for passage in passages]
         return UsableRow(
             number,
@@ -62,5 +75,6 @@ class RerankerData:
             content="\0".join((query, *passages, label)),
             guarded="\0".join(pairs[0]),
             group=normalised(query),
+            tied=[normalised(text) for pair in pairs for text in pair],
             remarks=[remark for column, text in texts.items() for remark in remarks_of_text(text, column)],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,18 @@ class CheckedFile:
         """A local file under its own name. `dialect` tells how it is read. Raises InvalidInput."""
         return cls(path, detect_format(path.name, dialect), path.name)
 
+    def located(self, problem: Problem) -> Problem:
+        """The problem of one of its rows, said of the file that holds it where it is several."""
+        return self.fmt.dialect.located(problem) if problem.file in (None, self.name) else problem
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """What is raised inside of its rows is `located`. Raises InvalidInput."""
+        try:
+            yield
+        except InvalidInput as error:
+            raise InvalidInput([self.located(problem) for problem in error.problems]) from error
+
 
 @dataclass(frozen=True)
 class UsableRow:
@@ -43,8 +56,8 @@ class UsableRow:
     guarded: str
     #: The class, or the query whose rows stay together.
     group: str = ""
-    #: The first and the last text by which the split ties rows together, exactly as they are.
-    tied: tuple[str, str] | None = None
+    #: The texts by which the split ties rows together, as many for each row.
+    tied: Sequence[str] = ()
     remarks: Sequence[Remark] = ()
     #: Tokens from which on something of it is learnt, where the job's length leaves nothing; such rows are left out.
     tokens_needed: int | None = None

@@ -87,10 +87,7 @@ def _call(call: Any, field: str) -> ToolCall:
 def _arguments(value: Any, field: str) -> dict[str, Any]:
     if value is None or (isinstance(value, str) and not value.strip()):
         return {}
-    if isinstance(value, dict):
-        # Parquet fills the arguments that only other calls have with null.
-        return {name: given for name, given in value.items() if given is not None}
-    found = _json(value, field, _CALL) if isinstance(value, str) else None
+    found = _json(value, field, _CALL) if isinstance(value, str) else value
     if not isinstance(found, dict):
         raise BadRow(field, "they are neither an object nor one written as JSON.", _CALL)
     return found

@@ -21,8 +21,10 @@ from eigenwerk.cli.console import (
     transfer,
 )
 from eigenwerk.cli.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, shortened
+from eigenwerk.cli.pulling import pull, told_origin
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.reporting import size
+from eigenwerk.several_files import Files, named_files
 
 commands = typer.Typer(
     help="Push, list and look into data sets.\n\nExample: eigenwerk datasets push headlines.csv.gz",
@@ -42,12 +44,13 @@ def datasets(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @commands.command()
 def push(
-    file: Annotated[
-        Path,
+    files: Annotated[
+        list[Path] | None,
         typer.Argument(
-            metavar="FILE", help="CSV, TSV, TXT, CoNLL, JSONL or JSON (each also .gz or .xz), XLSX, ODS or Parquet."
+            metavar="FILE...",
+            help="CSV, TSV, TXT, CoNLL, JSONL, JSON (also .gz, .xz), XLSX, ODS or Parquet; several are one table.",
         ),
-    ],
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="The data set's name, or OWNER/NAME; the file's up to its first dot if absent.")
     ] = None,
@@ -69,20 +72,25 @@ def push(
     layout: Annotated[
         str | None, typer.Option(help="Where JSON has its rows: columns, index, split, array, lines or below:KEY.")
     ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(metavar="PART=FILE", help="A file of a split; the column split names its part.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a file as the next version of a data set. It is checked before anything is stored.
 
     What is not told of a text table or a JSON file is recognised, and said.
 
+    Several files with the same columns, or those of a folder, are one table.
+
     Example: eigenwerk datasets push newsticker.csv.gz --name newsticker
     """
-    if not file.is_file():
-        raise EigenwerkError(f"{file} is no file. Name one of a table: .csv, .xlsx, .jsonl, .parquet and so on.")
-    with platform() as client, transfer(file.name, file.stat().st_size) as progress:
+    given = _given(files or [], split or [])
+    sizes = {path.name: path.stat().st_size for path in named_files(given).values()}
+    with platform() as client, transfer(name or next(iter(sizes)), sum(sizes.values())) as progress:
         names = None if columns is None else [column.strip() for column in columns.split(",")]
         version = client.push_dataset(
-            file,
+            given,
             name=name,
             columns=names,
             delimiter=delimiter,
@@ -100,6 +108,23 @@ def push(
             say(f"recognised: {version.recognised}")
         for notice in version.notices:
             say(f"notice: {notice}")
+
+
+commands.command()(pull)
+
+
+def _given(files: list[Path], splits: list[str]) -> Files:
+    if not splits:
+        return files
+    if files:
+        raise EigenwerkError(f"{files[0]} belongs to no part of the split. Write --split train={files[0]}.")
+    parts: dict[str, list[Path]] = {}
+    for text in splits:
+        part, _, path = text.partition("=")
+        if not path:
+            raise EigenwerkError(f"{text!r} is no part of a split. Write --split train=FILE.")
+        parts.setdefault(part, []).append(Path(path))
+    return parts
 
 
 @commands.command("list")
@@ -120,14 +145,14 @@ def list_datasets(as_json: JsonOption = False) -> None:
             size(item.bytes),
             ", ".join(item.columns),
             age(item.created_at),
+            told_origin(item),
         ]
         for item in found
     ]
-    say_table(
-        ["NAME", "ROWS", "SIZE", "COLUMNS", "AGE"],
-        rows,
-        "You have no data sets. Push one: eigenwerk datasets push FILE",
-    )
+    headers = ["NAME", "ROWS", "SIZE", "COLUMNS", "AGE", "ORIGIN"]
+    if not any(item.origin for item in found):
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    say_table(headers, rows, "You have no data sets. Push one: eigenwerk datasets push FILE")
 
 
 @commands.command()

@@ -191,6 +191,24 @@ def alias(
         say(f"{version.name}@{alias} is {version.name}@{version.version}")
 
 
+@commands.command()
+def predictions(
+    reference: Reference,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A file, or a folder that is there.")] = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Download what a model version predicted for each row that judged it: a Parquet file, without the texts.
+
+    Example: eigenwerk models predictions newsticker-quality@1 --out held-out.parquet
+    """
+    with platform() as client:
+        target = client.download_predictions(reference, out)
+    if as_json:
+        say_json({"model": reference, "path": str(target)})
+    else:
+        say(f"{reference}  {size(target.stat().st_size)}  its sha256 is right  {target}")
+
+
 @top_commands.command()
 def download(
     reference: Reference,

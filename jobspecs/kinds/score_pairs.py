@@ -105,8 +105,7 @@ class ScorePairs(SpecBase):
             Problem(
                 field="pair",
                 row=column.first_empty_row,
-                message=f"column {name!r} is empty in {column.empty} rows, "
-                f"the first of them row {column.first_empty_row}.",
+                message=f"column {name!r} is empty in {column.empty} rows, and this is the first of them.",
                 remedy="Fill these cells or leave the rows out.",
             )
             for name, column in columns.items()

@@ -176,6 +176,6 @@ def _empty_cells(field: str, name: str, column: ColumnProfile) -> Problem:
     return Problem(
         field=field,
         row=column.first_empty_row,
-        message=f"column {name!r} is empty in {column.empty} rows, the first of them row {column.first_empty_row}.",
+        message=f"column {name!r} is empty in {column.empty} rows, and this is the first of them.",
         remedy="Fill these cells or leave the rows out.",
     )

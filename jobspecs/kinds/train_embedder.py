@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
 from jobspecs.kinds.embedder_data import COLUMNS, IN_BATCH, LOSSES, DataShape, LossChoice, LossName
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE, HardNegatives
-from jobspecs.kinds.training import EncoderTraining, Validation
+from jobspecs.kinds.training import EncoderTraining, PairValidation
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
@@ -81,7 +81,7 @@ class TrainEmbedder(SpecBase):
     hard_negatives: HardNegatives | None = Field(
         default=None, description="add positives of other rows that the base or hard_negatives.model ranks high"
     )
-    validation: Validation = Validation()
+    validation: PairValidation = PairValidation()
     training: EmbedderTraining = EmbedderTraining()
 
     @model_validator(mode="before")
@@ -105,6 +105,8 @@ class TrainEmbedder(SpecBase):
             raise ValueError("the loss triplet needs a negative: name its column or add hard_negatives: {}")
         if self.hard_negatives is not None and shape != "triplets":
             raise ValueError("hard_negatives are mined for anchor and positive; these data have neither")
+        if self.validation.by == "both" and shape == "labelled-texts":
+            raise ValueError("validation.by is about rows of two texts, and these have one: leave it out")
         if self.score_range[0] >= self.score_range[1]:
             raise ValueError("score_range goes from the least score to the greatest, such as [0, 5]")
         if self.static and self.loss_name == "cached-multiple-negatives-ranking":
@@ -263,6 +265,6 @@ def _empty_cells(field: str, name: str, column: ColumnProfile) -> Problem:
     return Problem(
         field=field,
         row=column.first_empty_row,
-        message=f"column {name!r} is empty in {column.empty} rows, the first of them row {column.first_empty_row}.",
+        message=f"column {name!r} is empty in {column.empty} rows, and this is the first of them.",
         remedy="Fill these cells or leave the rows out.",
     )

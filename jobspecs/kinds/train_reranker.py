@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE, HardNegatives
-from jobspecs.kinds.training import EncoderTraining, Validation
+from jobspecs.kinds.training import EncoderTraining, PairValidation
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
@@ -24,7 +24,7 @@ BI_ENCODER_ROLE = "bi_encoder"
 ROWS_MIN = 8
 
 
-class RerankerValidation(Validation):
+class RerankerValidation(PairValidation):
     """Queries held out: all rows of a query are on one side."""
 
     fraction: float = Field(default=0.2, gt=0, lt=1, description="share of the queries")
@@ -176,7 +176,7 @@ def _problems_of_cells(field: str, name: str, column: ColumnProfile) -> list[Pro
         Problem(
             field=field,
             row=column.first_empty_row,
-            message=f"column {name!r} is empty in {column.empty} rows, the first of them row {column.first_empty_row}.",
+            message=f"column {name!r} is empty in {column.empty} rows, and this is the first of them.",
             remedy="Fill these cells or leave the rows out.",
         )
     ]

@@ -48,6 +48,16 @@ class Validation(Section):
         return {name: value for name, value in document.items() if not (self.given and name in _OF_DRAWN)}
 
 
+class PairValidation(Validation):
+    """Held-out rows of two texts and more."""
+
+    by: Literal["first", "both"] = Field(
+        default="first",
+        description="first: rows with the same first text (query, anchor) are on one side. both: so is every other "
+        "text; rows that would join the two sides are left out, counted and told",
+    )
+
+
 #: `epochs: auto`: passes over the rows that train, at most; on few rows as many as give so many steps, up to a limit.
 AUTO_EPOCHS, AUTO_STEPS_MIN, AUTO_EPOCHS_MAX = 4, 300, 40
 

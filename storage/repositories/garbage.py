@@ -79,8 +79,13 @@ class GarbageRepository:
 
     def named(self, prefixes: Collection[str]) -> set[str]:
         """Those of `prefixes` that a row names, or that a running job or import may yet name."""
-        found = self.named_by_versions(prefixes)
+        # Jobs and imports first: one that ends meanwhile is found by what it made. The other way round it would be
+        # found by neither, because each statement sees what was committed before itself.
+        found = self._maybe_named(prefixes)
         found |= set(self._session.scalars(select(CheckpointRow.prefix).where(CheckpointRow.prefix.in_(prefixes))))
+        return found | self.named_by_versions(prefixes)
+
+    def _maybe_named(self, prefixes: Collection[str]) -> set[str]:
         imports, artifacts, checkpoints = (
             self._by_id(prefixes, room) for room in ("models", "artifacts", "checkpoints")
         )
@@ -88,7 +93,7 @@ class GarbageRepository:
         # One job may have both.
         jobs = {job_id: artifacts.get(job_id, []) + checkpoints.get(job_id, []) for job_id in artifacts | checkpoints}
         active = select(JobRow.id).where(JobRow.id.in_(jobs), JobRow.state.not_in([str(state) for state in TERMINAL]))
-        found |= {prefix for import_id in known for prefix in imports[import_id]}
+        found = {prefix for import_id in known for prefix in imports[import_id]}
         return found | {prefix for job_id in self._session.scalars(active) for prefix in jobs[job_id]}
 
     def _by_id(self, prefixes: Collection[str], room: str) -> dict[UUID, list[str]]:

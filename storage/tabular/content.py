@@ -7,10 +7,10 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Protocol
 
 from storage.tabular.formats import Compression, refusal
+from storage.tabular.stored import Stored
 
 #: A file may grow by this factor when it is read; judged only after GRACE_BYTES, since short texts compress oddly.
 #: Tables of labels and texts grow by 3 to 50; deflate can reach 1,032 and xz 7,000.
@@ -25,7 +25,7 @@ _PIECE_BYTES = 4096
 
 
 @contextmanager
-def open_content(path: Path, file: str, *, compression: Compression | None, max_bytes: int) -> Iterator[IO[bytes]]:
+def open_content(path: Stored, file: str, *, compression: Compression | None, max_bytes: int) -> Iterator[IO[bytes]]:
     """The content as a stream.
 
     Reading raises InvalidInput for a damaged or exploding file and beyond `max_bytes` of (decompressed) content.

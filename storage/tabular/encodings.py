@@ -5,10 +5,10 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from storage.tabular.content import open_content
 from storage.tabular.formats import Compression
+from storage.tabular.stored import Stored
 
 _CHUNK_BYTES = 128 * 1024
 #: Longest first: the mark of UTF-32 begins as that of UTF-16 does.
@@ -46,7 +46,7 @@ class _Tally:
         return "cp1252" if western else "utf-8"
 
 
-def recognised_encoding(path: Path, file: str, *, compression: Compression | None, max_bytes: int) -> str:
+def recognised_encoding(path: Stored, file: str, *, compression: Compression | None, max_bytes: int) -> str:
     """Reads the whole file: the first byte that is not UTF-8 may be its last. Raises what `open_content` does."""
     tally = _Tally()
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")

@@ -22,7 +22,7 @@ PLAIN = Layout()
 #: Decompressed size at which reading stops, in bytes.
 TABLE_BYTES_MAX = 50 * 1024**3
 
-Kind = Literal["csv", "sheet", "text", "conll", "jsonl", "json", "parquet"]
+Kind = Literal["csv", "sheet", "text", "conll", "jsonl", "json", "parquet", "tar"]
 Compression = Literal["gz", "xz"]
 
 _SUFFIXES: dict[str, Kind] = {
@@ -38,6 +38,7 @@ _SUFFIXES: dict[str, Kind] = {
     ".ndjson": "jsonl",
     ".json": "json",
     ".parquet": "parquet",
+    ".tar": "tar",
 }
 #: What may be told of which kinds.
 _TOLD: dict[str, tuple[Kind, ...]] = {
@@ -75,7 +76,19 @@ class TableFormat:
     @property
     def whole(self) -> bool:
         """Whether even the first row needs the whole file."""
-        return self.kind in WHOLE_KINDS or self.layout.whole
+        return (
+            self.kind in WHOLE_KINDS
+            or self.layout.whole
+            or any(self.of(part.name).whole for part in self.dialect.files)
+        )
+
+    def of(self, name: str) -> TableFormat:
+        """How the file `name` of several is read. Raises InvalidInput when its ending tells no format."""
+        kept = next((part.dialect for part in self.dialect.files if part.name == name), None)
+        fmt = detect_format(name, kept or self.dialect.model_copy(update={"files": ()}))
+        if fmt.kind == "tar":
+            raise refusal("a tar can't hold another one.", name, "Name its files themselves.")
+        return fmt
 
 
 def detect_format(filename: str, told: Dialect | None = None) -> TableFormat:
@@ -87,19 +100,22 @@ def detect_format(filename: str, told: Dialect | None = None) -> TableFormat:
     compression = next((ending for ending in _COMPRESSIONS if stem.endswith(f".{ending}")), None)
     stem = stem.removesuffix(f".{compression}")
     for suffix, kind in _SUFFIXES.items():
-        if stem.endswith(suffix) and not (compression and kind in WHOLE_KINDS):
+        if stem.endswith(suffix) and not (compression and kind in (*WHOLE_KINDS, "tar")):
             dialect = told or OPEN
             _check_told(kind, dialect, filename)
             if suffix == ".tsv" and dialect.delimiter is None:
                 dialect = dialect.model_copy(update={"delimiter": "\t"})
             return TableFormat(kind, compression, dialect)
-    remedy = "Use .csv, .tsv, .txt, .conll, .jsonl, .json (each also with .gz or .xz), .xlsx, .ods or .parquet."
+    remedy = (
+        "Use .csv, .tsv, .txt, .conll, .jsonl, .json (each also with .gz or .xz), .xlsx, .ods, .parquet, or a .tar of "
+        "such files."
+    )
     raise refusal("the ending of the file name doesn't tell a table format.", filename, remedy)
 
 
 def _check_told(kind: Kind, told: Dialect, file: str) -> None:
     for field in ("columns", "delimiter", "quote", "encoding", "sheet", "layout"):
-        if getattr(told, field) is not None and kind not in _TOLD[field]:
+        if getattr(told, field) is not None and kind not in (*_TOLD[field], "tar"):
             if field == "columns":
                 message, remedy = (
                     "this format names its columns itself.",

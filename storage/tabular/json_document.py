@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from jobspecs.layouts import Layout
@@ -12,10 +11,11 @@ from storage.tabular.content import open_content
 from storage.tabular.formats import Compression
 from storage.tabular.json_array import element_rows
 from storage.tabular.json_columns import HELD_BYTES_MAX, column_rows, split_rows
+from storage.tabular.stored import Stored
 
 
 def document_rows(
-    path: Path, file: str, layout: Layout, *, compression: Compression | None, max_bytes: int
+    path: Stored, file: str, layout: Layout, *, compression: Compression | None, max_bytes: int
 ) -> Iterator[dict[str, Any]]:
     """Yields each row. Raises InvalidInput with the row for what is wrong, and when the file has another layout."""
     if layout.container == "columns":

@@ -6,12 +6,12 @@ import codecs
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from jobspecs.dialect import LineEnd
 from storage.tabular.content import open_content
 from storage.tabular.formats import LINE_BYTES_MAX, Compression, refusal
+from storage.tabular.stored import Stored
 
 _CHUNK_BYTES = 256 * 1024
 
@@ -35,7 +35,7 @@ class BadLine(Exception):
 
 
 def read_lines(
-    path: Path,
+    path: Stored,
     file: str,
     *,
     compression: Compression | None,

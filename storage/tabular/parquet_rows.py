@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from storage.tabular.content import check_growth
 from storage.tabular.formats import checked_columns, refusal
+from storage.tabular.stored import Stored
 
 #: Rows decoded at once. A dictionary lets each of them be large though the file is small: a text of 1 MB, 20,000 times,
 #: takes 47 KB. So few rows are decoded before their bytes are counted; 512 at once would be a fifth quicker.
@@ -20,11 +20,11 @@ ROW_GROUP_BYTES_MAX = 2 * 1024**3
 _REMEDY = "Write it again, for instance with pandas: frame.to_parquet(path)."
 
 
-def parquet_rows(path: Path, file: str, columns: Sequence[str] | None, max_bytes: int) -> Iterator[dict[str, Any]]:
+def parquet_rows(path: Stored, file: str, columns: Sequence[str] | None, max_bytes: int) -> Iterator[dict[str, Any]]:
     """Yields each row as {column: value}. Raises InvalidInput for a damaged file and above the limits."""
     row = content_bytes = 0
     try:
-        with pq.ParquetFile(path) as table:
+        with path.open("rb") as stream, pq.ParquetFile(stream) as table:
             _check_size(table.metadata, file, max_bytes)
             names = checked_columns(table.schema_arrow.names, file)
             wanted = [name for name in names if columns is None or name in columns]
@@ -39,10 +39,11 @@ def parquet_rows(path: Path, file: str, columns: Sequence[str] | None, max_bytes
         raise refusal(f"the Parquet file can't be read ({reason}).", file, _REMEDY, row + 1 if row else None) from error
 
 
-def parquet_columns(path: Path, file: str) -> list[str]:
+def parquet_columns(path: Stored, file: str) -> list[str]:
     """The names of the columns. Raises InvalidInput for a damaged file."""
     try:
-        return checked_columns(pq.read_schema(path).names, file)
+        with path.open("rb") as stream:
+            return checked_columns(pq.read_schema(stream).names, file)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise refusal(f"the Parquet file can't be read ({reason}).", file, _REMEDY) from error
@@ -62,7 +63,15 @@ def _rows_of(batch: pa.RecordBatch, file: str, rows_before: int) -> list[dict[st
         rows: list[dict[str, Any]] = batch.to_pylist()
     except (UnicodeDecodeError, ValueError, OverflowError):
         rows = [_row_of(batch, index, file, rows_before + index + 1) for index in range(batch.num_rows)]
-    return rows
+    nested = [field.name for field in batch.schema if pa.types.is_nested(field.type)]
+    return [row | {name: _given(row[name]) for name in nested} for row in rows] if nested else rows
+
+
+def _given(value: Any) -> Any:
+    """A value without the fields of its objects that are null: Parquet writes so what only other objects have."""
+    if isinstance(value, dict):
+        return {key: _given(part) for key, part in value.items() if part is not None}
+    return [_given(part) for part in value] if isinstance(value, list) else value
 
 
 def _row_of(batch: pa.RecordBatch, index: int, file: str, row: int) -> dict[str, Any]:

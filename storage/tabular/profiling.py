@@ -8,8 +8,9 @@ import math
 import re
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from jobspecs.problems import InvalidInput
 from jobspecs.profile import DISTINCT_VALUES_MAX, ColumnProfile, DatasetProfile
 from storage.tabular.formats import (
     COLUMN_NAME_CHARS_MAX,
@@ -21,8 +22,7 @@ from storage.tabular.formats import (
     refusal,
 )
 from storage.tabular.reading import read_rows
-from storage.tabular.recognising_layouts import recognise_layout
-from storage.tabular.recognition import recognised
+from storage.tabular.recognising import recognise
 
 #: A column's distinct values are kept while they have at most this many characters in all: labels do, texts don't.
 KEPT_CHARS_MAX = 256 * 1024
@@ -37,27 +37,32 @@ def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: in
 
     The values of a CSV column count as numbers or booleans if all of them look so.
     """
-    fmt, notices = recognised(path, fmt, file_name, max_bytes)
-    if fmt.dialect.layout is None:
-        fmt, laid_out = recognise_layout(path, fmt, file_name, max_bytes=max_bytes)
-        notices = [*notices, *laid_out]
+    fmt, notices = recognise(path, fmt, file_name, max_bytes=max_bytes)
     columns: dict[str, _Column] = {}
     row = 0
     for row, values in enumerate(read_rows(path, fmt, file_name=file_name, max_bytes=max_bytes), start=1):
-        for name, value in values.items():
-            column = columns.get(name)
-            if column is None:
-                column = columns[name] = _new_column(name, row, len(columns), file_name)
-            _add(column, value, row, file_name, name)
+        try:
+            _take(values, columns, row, file_name)
+        except InvalidInput as error:
+            raise InvalidInput([fmt.dialect.located(problem) for problem in error.problems]) from error
     if row == 0:
         raise refusal("the table has no rows.", file_name, "Send a file with at least one row of data.")
-    as_text = fmt.kind in TEXT_KINDS
+    kinds = [fmt.of(part.name).kind for part in fmt.dialect.files] if fmt.kind == "tar" else [fmt.kind]
+    as_text = all(kind in TEXT_KINDS for kind in kinds)
     return DatasetProfile(
         rows=row,
         columns={name: column.profile(row, as_text) for name, column in columns.items()},
         dialect=fmt.dialect if fmt.dialect != OPEN else None,
         notices=tuple(notices),
     )
+
+
+def _take(values: dict[str, Any], columns: dict[str, _Column], row: int, file: str) -> None:
+    for name, value in values.items():
+        column = columns.get(name)
+        if column is None:
+            column = columns[name] = _new_column(name, row, len(columns), file)
+        _add(column, value, row, file, name)
 
 
 def _new_column(name: str, row: int, count: int, file: str) -> _Column:

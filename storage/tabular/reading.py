@@ -17,8 +17,11 @@ from storage.tabular.parquet_rows import parquet_columns, parquet_rows
 from storage.tabular.questions import question_rows
 from storage.tabular.recognition import recognised
 from storage.tabular.sheet_rows import sheet_rows
+from storage.tabular.stored import HeldFile, Stored, held_files
 from storage.tabular.text_rows import conll_rows, text_rows
 
+#: The column that says to which part of a split a file of several belongs.
+SPLIT = "split"
 _OF_LINES: dict[Kind, Callable[[Iterator[Line], str], Iterator[dict[str, Any]]]] = {
     "jsonl": json_rows,
     "text": text_rows,
@@ -29,7 +32,7 @@ _UNEVEN_KINDS: tuple[Kind, ...] = ("jsonl", "json", "parquet")
 
 
 def read_rows(
-    path: Path,
+    path: Stored,
     fmt: TableFormat,
     columns: Sequence[str] | None = None,
     *,
@@ -42,6 +45,24 @@ def read_rows(
     `file_name` is what errors call the file. Raises InvalidInput, with the 1-based data row, at the row that is wrong.
     """
     file = file_name or path.name
+    if fmt.kind == "tar" and isinstance(path, Path):
+        for held in held_files(path, file):
+            yield from _rows_of_held(held, fmt, columns, max_bytes)
+        return
+    rows = _rows_of_one(path, fmt, columns, file, max_bytes)
+    if columns is None:
+        yield from rows
+        return
+    for number, row in enumerate(rows):
+        if number == 0 and fmt.kind not in _UNEVEN_KINDS:
+            _check_columns(columns, row, file)
+        yield {name: row.get(name) for name in columns}
+
+
+def _rows_of_one(
+    path: Stored, fmt: TableFormat, columns: Sequence[str] | None, file: str, max_bytes: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of a file with all their columns, or fewer where `columns` need no others."""
     layout = fmt.layout
     if fmt.kind == "parquet":
         stored = None if layout.questions else columns
@@ -53,25 +74,37 @@ def read_rows(
     elif fmt.kind == "sheet":
         rows = sheet_rows(path, file, recognised(path, fmt, file, max_bytes)[0].dialect, max_bytes)
     else:
-        fmt, _ = recognised(path, fmt, file, max_bytes)
-        lines = read_lines(
-            path,
-            file,
-            compression=fmt.compression,
-            max_bytes=max_bytes,
-            encoding=fmt.dialect.encoding or "utf-8",
-            line_end=fmt.dialect.line_end or "LF",
-        )
-        rows = csv_rows(lines, file, fmt.dialect) if fmt.kind == "csv" else _OF_LINES[fmt.kind](lines, file)
-    if layout.questions:
-        rows = question_rows(rows, file)
-    if columns is None:
-        yield from rows
-        return
-    for number, row in enumerate(rows):
-        if number == 0 and fmt.kind not in _UNEVEN_KINDS:
-            _check_columns(columns, row, file)
-        yield {name: row.get(name) for name in columns}
+        rows = _rows_of_lines(path, fmt, file, max_bytes)
+    return question_rows(rows, file) if layout.questions else rows
+
+
+def _rows_of_lines(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> Iterator[dict[str, Any]]:
+    fmt, _ = recognised(path, fmt, file, max_bytes)
+    lines = read_lines(
+        path,
+        file,
+        compression=fmt.compression,
+        max_bytes=max_bytes,
+        encoding=fmt.dialect.encoding or "utf-8",
+        line_end=fmt.dialect.line_end or "LF",
+    )
+    return csv_rows(lines, file, fmt.dialect) if fmt.kind == "csv" else _OF_LINES[fmt.kind](lines, file)
+
+
+def _rows_of_held(
+    held: HeldFile, fmt: TableFormat, columns: Sequence[str] | None, max_bytes: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of one of several files; the column SPLIT says to which part it belongs, if to any."""
+    own = columns if columns is None or held.split is None else [name for name in columns if name != SPLIT]
+    for number, row in enumerate(read_rows(held, fmt.of(held.name), own, max_bytes=max_bytes), start=1):
+        if held.split is None:
+            yield row
+            continue
+        if columns is None and SPLIT in row:
+            remedy = "Rename the column, or give the files without --split."
+            raise refusal(f"there is a column {SPLIT!r} already.", held.name, remedy, number, SPLIT)
+        whole = {SPLIT: held.split, **row}
+        yield whole if columns is None else {name: whole[name] for name in columns}
 
 
 #: Characters of the rows that `first_rows` gives, beyond a single row's.

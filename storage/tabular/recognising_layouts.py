@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 from jobspecs.layouts import Layout
 from storage.tabular.content import open_content
@@ -16,13 +15,14 @@ from storage.tabular.json_text import JsonText
 from storage.tabular.questions import LEFT_OUT, are_questions, question_rows
 from storage.tabular.reading import read_rows
 from storage.tabular.recognising_json import recognise_json
+from storage.tabular.stored import Stored
 
 #: Rows that are looked at for questions: the first article may have no paragraphs.
 _LOOKED_AT = 20
 
 
 def recognise_layout(
-    path: Path, fmt: TableFormat, file: str, *, max_bytes: int = TABLE_BYTES_MAX
+    path: Stored, fmt: TableFormat, file: str, *, max_bytes: int = TABLE_BYTES_MAX
 ) -> tuple[TableFormat, list[str]]:
     """The format with its layout, and what was recognised, in words. Raises InvalidInput as `read_rows` does."""
     notices = []
@@ -48,7 +48,7 @@ def _with_layout(fmt: TableFormat, layout: Layout) -> TableFormat:
     return replace(fmt, dialect=fmt.dialect.model_copy(update={"layout": kept}))
 
 
-def _container(path: Path, fmt: TableFormat, file: str, max_bytes: int) -> tuple[Layout, str | None]:
+def _container(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> tuple[Layout, str | None]:
     open_file = partial(open_content, path, file, compression=fmt.compression, max_bytes=max_bytes)
     if fmt.kind == "json":
         return recognise_json(open_file, file)
@@ -58,6 +58,6 @@ def _container(path: Path, fmt: TableFormat, file: str, max_bytes: int) -> tuple
     return PLAIN, None
 
 
-def _asks(path: Path, fmt: TableFormat, file: str) -> bool:
+def _asks(path: Stored, fmt: TableFormat, file: str) -> bool:
     rows: Iterator[dict[str, object]] = read_rows(path, fmt, file_name=file)
     return any(are_questions(row) for row in islice(rows, _LOOKED_AT))

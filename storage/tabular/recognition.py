@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 
 from jobspecs.dialect import Dialect, LineEnd
 from jobspecs.problems import InvalidInput
@@ -21,6 +20,7 @@ from storage.tabular.headers import named_columns
 from storage.tabular.lines import BadLine, read_lines
 from storage.tabular.quoting import sample_records, with_delimiter, with_quote
 from storage.tabular.sheet_rows import sheet_dialect
+from storage.tabular.stored import Stored
 
 #: The delimiter is judged by this many lines, and by this many characters at most: each delimiter splits them all.
 SNIFF_LINES = 50
@@ -40,7 +40,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 _LINE_ENDS: dict[str, LineEnd] = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
 
 
-def recognised(path: Path, fmt: TableFormat, file: str, max_bytes: int) -> tuple[TableFormat, list[str]]:
+def recognised(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> tuple[TableFormat, list[str]]:
     """The format with a whole dialect, and notices of what was taken for granted. Other formats are as they were.
 
     Raises InvalidInput for a table that can be read in two ways. What is damaged or has no header is left to whoever
@@ -60,7 +60,7 @@ def recognised(path: Path, fmt: TableFormat, file: str, max_bytes: int) -> tuple
 
 @dataclass
 class _Recognition:
-    path: Path
+    path: Stored
     fmt: TableFormat
     file: str
     max_bytes: int

@@ -9,7 +9,6 @@ import datetime
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
 
@@ -17,12 +16,13 @@ from jobspecs.dialect import Dialect
 from storage.tabular.content import check_growth
 from storage.tabular.formats import FIELD_CHARS_MAX, checked_columns, refusal
 from storage.tabular.headers import named_columns
+from storage.tabular.stored import Stored
 
 _REMEDY = "Save it again as .xlsx or .ods without a password, or save the sheet as CSV."
 Cells = list[str]
 
 
-def sheet_dialect(path: Path, file: str, told: Dialect, max_bytes: int, notices: list[str]) -> Dialect:
+def sheet_dialect(path: Stored, file: str, told: Dialect, max_bytes: int, notices: list[str]) -> Dialect:
     """The dialect with the sheet, by its name, and the names of the columns. Raises InvalidInput."""
     with _readable(path, file, max_bytes) as workbook:
         sheet = _chosen(workbook, told.sheet, file, notices)
@@ -31,7 +31,7 @@ def sheet_dialect(path: Path, file: str, told: Dialect, max_bytes: int, notices:
     return told.model_copy(update={"sheet": sheet, "columns": names})
 
 
-def sheet_rows(path: Path, file: str, dialect: Dialect, max_bytes: int) -> Iterator[dict[str, str]]:
+def sheet_rows(path: Stored, file: str, dialect: Dialect, max_bytes: int) -> Iterator[dict[str, str]]:
     """Yields each row that has a value as {column: text}; the dialect is whole. Raises InvalidInput."""
     with _readable(path, file, max_bytes) as workbook:
         records = _cells(workbook.get_sheet_by_name(_chosen(workbook, dialect.sheet, file, [])))
@@ -48,16 +48,18 @@ def sheet_rows(path: Path, file: str, dialect: Dialect, max_bytes: int) -> Itera
 
 
 @contextmanager
-def _readable(path: Path, file: str, max_bytes: int) -> Iterator[CalamineWorkbook]:
+def _readable(path: Stored, file: str, max_bytes: int) -> Iterator[CalamineWorkbook]:
     """The workbook; what calamine says of a damaged one, also in a panic of its own, is said of the file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            content_bytes = sum(member.file_size for member in archive.infolist())
-        check_growth(content_bytes, path.stat().st_size, "workbook", file)
-        if content_bytes > max_bytes:
-            raise refusal(f"the content is larger than {max_bytes:,} bytes.", file, "Split the sheet.")
-        with CalamineWorkbook.from_path(path) as workbook:
-            yield workbook
+        with path.open("rb") as stream:
+            with zipfile.ZipFile(stream) as archive:
+                content_bytes = sum(member.file_size for member in archive.infolist())
+            check_growth(content_bytes, path.stat().st_size, "workbook", file)
+            if content_bytes > max_bytes:
+                raise refusal(f"the content is larger than {max_bytes:,} bytes.", file, "Split the sheet.")
+            stream.seek(0)
+            with CalamineWorkbook.from_filelike(stream) as workbook:
+                yield workbook
     except (CalamineError, zipfile.BadZipFile, OSError, ValueError) as error:
         raise refusal(f"the workbook can't be read ({error}).", file, _REMEDY) from error
     except BaseException as error:

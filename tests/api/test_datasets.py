@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from eigenwerk import Client, EigenwerkError
 from jobspecs.references import Reference
 from tests.api.conftest import HEADLINES, Api, RunApi, gzipped, sha256
 from tests.lost_answers import losing_answers
@@ -340,3 +341,25 @@ def test_a_sheet_of_a_workbook_is_a_data_set_and_one_that_takes_too_much_is_refu
         True,
         True,
     )
+
+
+def test_several_files_are_pushed_as_one_data_set_and_refused_with_the_file_and_its_row(
+    api: Api, tmp_path: Path
+) -> None:
+    token = api.client.headers["Authorization"].removeprefix("Bearer ")
+    for name, content in {"a.csv": HEADLINES, "b.csv": "quality,headline\ngood,one\n", "c.csv": "headline\n"}.items():
+        (tmp_path / name).write_text(content)
+    train, test, wrong = (tmp_path / name for name in ("a.csv", "b.csv", "c.csv"))
+    with Client(api.url, token) as client:
+        version = client.push_dataset({"train": train, "test": [test]}, name="several")
+        assert (version.rows, version.columns) == (21, ["split", "headline", "quality"])
+        assert client.push_dataset({"train": train, "test": [test]}, name="several") == version
+        assert client.preview_dataset("several", rows=1).rows[0]["split"] == "train"
+        with pytest.raises(EigenwerkError, match=r"c\.csv"):
+            client.push_dataset([train, wrong], name="several")
+        test.write_text("quality,headline\ngood,one\ngood\n")
+        with pytest.raises(EigenwerkError, match=r"file b\.csv, row 2"):
+            client.push_dataset([train, test], name="several")
+        train = train.rename(tmp_path / "Überschriften (1).csv")
+        with pytest.raises(EigenwerkError, match="--name"):
+            client.push_dataset(train)

@@ -119,6 +119,23 @@ def test_openais_client_names_the_error(sdk: openai.OpenAI) -> None:
         sdk.chat.completions.create(model="stories", messages=[{"role": "bad", "content": "x"}])  # type: ignore[list-item, misc]
 
 
+def test_openais_client_is_told_which_field_is_not_served(sdk: openai.OpenAI) -> None:
+    tool: Any = {"type": "function", "function": {"name": "weather"}}
+    with pytest.raises(openai.UnprocessableEntityError, match="known, but it isn't served here") as refused:
+        sdk.chat.completions.create(model="stories", messages=ASK, tools=[tool])
+    assert (refused.value.param, refused.value.type) == ("tools", "invalid_request_error")
+    with pytest.raises(openai.UnprocessableEntityError, match="unknown field") as misspelt:
+        sdk.chat.completions.create(model="stories", messages=ASK, extra_body={"temprature": 0})
+    assert misspelt.value.param == "temprature"
+    image: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]
+    with pytest.raises(openai.UnprocessableEntityError) as picture:
+        sdk.chat.completions.create(model="stories", messages=image)
+    assert picture.value.param == "messages[0].content[0].type"
+    with pytest.raises(openai.BadRequestError, match="context holds 512") as too_long:
+        sdk.completions.create(model="stories", prompt="word " * 600)
+    assert too_long.value.param == "prompt"
+
+
 def test_the_hubs_client_generates(hub_client: InferenceClient) -> None:
     text = hub_client.text_generation("Once upon a time", max_new_tokens=8)
     assert text.startswith(", there was")

@@ -124,6 +124,29 @@ def test_what_an_embedder_cannot_do_is_refused_in_words(served: Api, changes: di
     assert word in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "place"),
+    [
+        ("/v1/embeddings", {"model": "finder", "input": ""}, "input"),
+        ("/v1/embeddings", {"model": "finder", "input": [NEWS, ""]}, "input[1]"),
+        ("/v1/classify", {"model": "sorter", "input": [NEWS, "a", ""]}, "input[2]"),
+        ("/v1/rerank", {"model": "judge", "query": "", "documents": [NEWS]}, "query"),
+        ("/v1/rerank", {"model": "judge", "query": "a", "documents": [NEWS, {"text": ""}]}, "documents[1].text"),
+        ("/v2/rerank", {"model": "judge", "query": "a", "documents": [""]}, "documents[0]"),
+        ("finder/embed", {"inputs": [NEWS, ""]}, "inputs[1]"),
+        ("sorter/predict", {"inputs": [[NEWS], [""]]}, "inputs[1][0]"),
+        ("judge/rerank", {"query": "a", "texts": [NEWS, ""]}, "texts[1]"),
+    ],
+)
+def test_an_empty_text_is_refused_with_its_place(served: Api, path: str, body: dict[str, Any], place: str) -> None:
+    answer = post(served, path if path.startswith("/") else f"/models/{served.user}/{path}", **body)
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    message = error["message"] if isinstance(error, dict) else error
+    assert f"{place}: the text is empty" in message
+    assert not isinstance(error, dict) or error["param"] == place
+
+
 def test_rerank_answers_as_jina_and_as_cohere(served: Api) -> None:
     documents = [LATE, {"text": NEWS}, "bad news"]
     jina = post(served, "/v1/rerank", model="judge", query="news", documents=documents, top_n=2).json()

@@ -16,6 +16,7 @@ from tests.client.documents import dataset, model_version
 
 WEIGHTS = bytes(range(256)) * 40
 FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS}
+PREDICTIONS = {"evaluation/held-out.parquet": b"PAR1 predictions"}
 
 
 def registry(request: httpx.Request, files: dict[str, bytes] | None = None) -> httpx.Response:
@@ -142,3 +143,20 @@ def test_a_changed_file_is_found_when_the_folder_is_checked(tmp_path: Path) -> N
     (tmp_path / "config.json").write_bytes(b"[]")
     with pytest.raises(TransferCorrupt, match=r"config\.json"):
         check_folder(tmp_path, version.manifest)
+
+
+def test_held_out_predictions_come_alone_and_overwrite_no_other_file(tmp_path: Path) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if "/files/" in request.url.path or request.url.path == "/v1/users/me":
+            return registry(request, PREDICTIONS)
+        return httpx.Response(200, json=model_version(PREDICTIONS))
+
+    with client_of(handler) as client:
+        target = client.download_predictions("newsticker-quality", tmp_path)
+        assert target.name == "newsticker-quality-1-held-out.parquet" and target.read_bytes() == b"PAR1 predictions"
+        other = tmp_path / "notes.txt"
+        other.write_text("mine")
+        with pytest.raises(EigenwerkError, match="is there already"):
+            client.download_predictions("newsticker-quality", other)
+    with client_of(registry) as client, pytest.raises(EigenwerkError, match="keeps no predictions"):
+        client.download_predictions("newsticker-quality", tmp_path)

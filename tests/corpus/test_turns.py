@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from corpus.checks.inspection import check_data
@@ -18,7 +20,7 @@ from corpus.conversations.template_process import ConfinedTemplate
 from corpus.conversations.turns import TurnRules
 from jobspecs.data_report import DataReport
 from jobspecs.kinds.finetune_llm import FinetuneLlm
-from storage.tabular import detect_format
+from storage.tabular import TableFormat, detect_format, read_rows
 from tests.chat_models import CHATML, write_chat_model
 from tests.corpus.test_recognising import examples_of, problem_of
 from tests.corpus.test_rendering import trained
@@ -182,6 +184,22 @@ def test_calls_are_learnt_and_results_are_not(tmp_path: Path, template: str, row
     ]
     text = "".join(piece.text for piece in rendered.pieces)
     assert ('"name": "wetter", "parameters"' in text) == bool(example.tools)
+
+
+def test_arguments_that_are_null_stay_and_those_that_parquet_fills_in_go(tmp_path: Path) -> None:
+    given: list[dict[str, Any]] = [{"ort": "X", "tag": None, "mehr": {"a": None}}, {"stunde": 7}]
+    rows = [
+        {"messages": [USER, {**CALLING[1], "tool_calls": [{"name": "wetter", "arguments": arguments}]}, *CALLING[2:]]}
+        for arguments in given
+    ]
+
+    def arguments_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [cast(Conversation, example).messages[1].calls[0].arguments for example in examples_of(rows)]
+
+    assert arguments_of(rows) == given
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    assert arguments_of(list(read_rows(path, TableFormat("parquet")))) == [{"ort": "X", "mehr": {}}, {"stunde": 7}]
 
 
 def test_a_confined_template_writes_tools_as_the_training_does(tmp_path: Path) -> None:

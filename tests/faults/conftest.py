@@ -16,6 +16,10 @@ from tests.workers.harness import Harness, make_harness
 TRAINING: dict[str, object] = {"epochs": 20, "batch_size": 8, "learning_rate": 1e-3, "checkpoint_every_steps": 100}
 
 
+#: So that a busy machine alone makes no lease run out; tests that want one to end say so (`Harness.end_lease`).
+PATIENT = {"EIGENWERK_LEASE_S": "20", "EIGENWERK_SELF_FENCE_S": "15"}
+
+
 @pytest.fixture(scope="session")
 def platform(
     services: EmbeddedServices,
@@ -27,6 +31,7 @@ def platform(
     folder = tmp_path_factory.mktemp("faults")
     url = _create(services.database_url, name, template="eigenwerk_template")
     made = make_harness(url, services.redis_url, object_settings, folder)
+    made.environment.update(PATIENT)
     made.prepare_inputs(build_tiny_encoder(folder / "encoder"), dataset())
     made.start_scheduler()
     made.start_worker()

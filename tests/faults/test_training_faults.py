@@ -151,6 +151,7 @@ def test_a_worker_paused_beyond_its_lease_writes_nothing_when_it_wakes(platform:
     platform.wait_for_checkpoint(job_id)
     child = platform.child_pid(job_id)
     platform.worker().send_signal(signal.SIGSTOP)
+    platform.end_lease(job_id)
     platform.until(lambda: platform.attempts(job_id) == 2, 30, "the lease to expire and the job to be given away")
     platform.worker().send_signal(signal.SIGCONT)
     platform.until(lambda: not Path(f"/proc/{child}").exists(), 5, "the fenced child to be killed")

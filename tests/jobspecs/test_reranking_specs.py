@@ -81,7 +81,7 @@ def test_negatives_are_mined_when_asked_to_or_when_there_are_none() -> None:
     ("columns", "message"),
     [
         ({"query": column(), "p": column()}, "no column 'l'"),
-        ({"query": column(), "p": column(empty=2), "l": column("number")}, "empty in 2 rows, the first of them row 3"),
+        ({"query": column(), "p": column(empty=2), "l": column("number")}, "empty in 2 rows, and this is the first"),
         ({"query": column(), "p": column(), "l": column()}, "does not hold numbers"),
         ({"query": column(), "p": column(), "l": column("number", {"1": 20})}, "one value only"),
         ({"query": column(), "p": column(), "l": column("number", {"0": 10, "4.5": 10})}, "4.5, which is not between"),
@@ -107,7 +107,7 @@ def test_data_that_fit_are_accepted_and_the_range_may_be_another() -> None:
     [
         ({"q": column()}, "no column 'p'"),
         ({"q": column(), "p": column(), "score": column("number")}, "already has a column 'score'"),
-        ({"q": column(empty=1), "p": column()}, "the first of them row 3"),
+        ({"q": column(empty=1), "p": column()}, "this is the first of them"),
         ({"q": column(), "p": column(), "l": column()}, "does not hold numbers"),
     ],
 )

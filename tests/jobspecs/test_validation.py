@@ -6,6 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import huggingface_hub.inference._generated.types as hub
+import openai.types
+import openai.types.chat.completion_create_params as _openai_chat
+import openai.types.completion_create_params as _openai_completion
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -17,7 +21,7 @@ from api.generation.schemas import CompletionRequest as ApiCompletionRequest
 from api.rerank.schemas import CohereRequest, RerankRequest
 from jobspecs.registry import SPECS
 from jobspecs.validation import place_in, problems_of
-from workers.engines.embedded.generation.requests import ChatRequest, CompletionRequest, GenerateRequest
+from workers.engines.embedded.generation.requests import ChatRequest, CompletionRequest, GenerateRequest, Parameters
 from workers.engines.embedded.tasks.classifier import PredictBody
 from workers.engines.embedded.tasks.embedder import EmbedBody, SimilarityBody
 from workers.engines.embedded.tasks.reranker import RerankBody
@@ -44,9 +48,9 @@ def messages(body: Any, document: Any) -> dict[str | None, str]:
 @pytest.mark.parametrize(
     ("body", "document", "place", "word"),
     [
-        (CompletionRequest, {"prompt": "a", "stop": [""]}, "stop[0]", "at least 1 character"),
-        (CompletionRequest, {"prompt": "a", "stop": 3}, "stop", "string or a valid list"),
-        (ChatRequest, {"messages": [{"role": "user", "content": 3}]}, "messages[0].content", "string or a valid list"),
+        (CompletionRequest, {"prompt": "a", "stop": [""]}, "stop[0]", "the text is empty"),
+        (CompletionRequest, {"prompt": "a", "stop": 3}, "stop", "a text or a list"),
+        (ChatRequest, {"messages": [{"role": "user", "content": 3}]}, "messages[0].content", "a text or a list"),
         (
             ChatRequest,
             {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
@@ -55,7 +59,7 @@ def messages(body: Any, document: Any) -> dict[str | None, str]:
         ),
         (EmbeddingsRequest, {"model": "a", "input": []}, "input", "at least 1 item"),
         (RerankRequest, {"model": "a", "query": "b", "documents": [{}]}, "documents[0].text", "missing"),
-        (GenerateRequest, {"inputs": "a", "parameters": {"watermark": True}}, "parameters.watermark", "nothing here"),
+        (GenerateRequest, {"inputs": "a", "parameters": {"watermark": True}}, "parameters.watermark", "or say false"),
     ],
 )
 def test_a_place_is_written_as_the_user_would(body: Any, document: Any, place: str, word: str) -> None:
@@ -70,6 +74,13 @@ def test_a_field_of_the_name_of_an_alternative_is_a_field_all_the_same() -> None
     assert place_in({"a": 1}, ("b", "c"), missing=True) == "c"
 
 
+#: Words of Python and of pydantic; people write JSON and YAML.
+PYTHON = re.compile(
+    r"\b(?<!')(dict|dictionary|Mapping|NoneType|None|str|int|bool|float|tuple|instance|constrained|pydantic)\b"
+    r"|Extra inputs|a valid (string|integer|number|list|boolean)|union|discriminator"
+)
+
+
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: f"{body.__module__}.{body.__name__}")
 def test_no_refusal_names_what_is_no_field(body: type[BaseModel]) -> None:
     schema = body.model_json_schema()
@@ -77,7 +88,8 @@ def test_no_refusal_names_what_is_no_field(body: type[BaseModel]) -> None:
     for path in _paths(schema, schema, 0):
         for wrong in WRONG:
             document = _around(path, wrong)
-            for place in messages(body, document):
+            for place, message in messages(body, document).items():
+                assert not PYTHON.search(message), (place, wrong, message)
                 parts = (place or "?").split(".")
                 assert all(NAME.fullmatch(part) for part in parts), place
                 assert all(part.partition("[")[0] in names for part in parts), place
@@ -113,3 +125,24 @@ def _around(path: tuple[str | int, ...], value: Any) -> Any:
     for part in reversed(path):
         value = [value] if isinstance(part, int) else {part: value}
     return value
+
+
+@pytest.mark.parametrize(
+    ("body", "document", "types"),
+    [
+        (ChatRequest, {"messages": [{"role": "user", "content": "a"}]}, _openai_chat.CompletionCreateParamsBase),
+        (ChatRequest, {"messages": [{"role": "user", "content": "a"}]}, hub.ChatCompletionInput),
+        (CompletionRequest, {"prompt": "a"}, _openai_completion.CompletionCreateParamsBase),
+        (EmbeddingsRequest, {"model": "a", "input": "b"}, openai.types.EmbeddingCreateParams),
+        (Parameters, {}, hub.TextGenerationInputGenerateParameters),
+        (EmbedBody, {"inputs": "a"}, hub.FeatureExtractionInput),
+    ],
+)
+def test_a_field_that_clients_know_is_never_called_unknown(body: Any, document: Any, types: Any) -> None:
+    unserved = 0
+    for name in types.__annotations__:
+        for problem in messages(body, {**document, name: ["x"]}).values():
+            assert "unknown" not in problem, name
+            unserved += "known, but it isn't served here" in problem
+    assert unserved or body in (EmbeddingsRequest, EmbedBody)
+    assert "unknown field" in messages(body, {**document, "temprature": 1})["temprature"]

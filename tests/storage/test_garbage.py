@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.orm import ORMExecuteState
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
@@ -118,3 +120,26 @@ def test_what_a_row_names_or_a_running_job_may_yet_name_is_no_garbage(database: 
         unnamed = [f"artifacts/{ended}/1", f"checkpoints/{ended}/1/4", f"models/{uuid4()}", "artifacts/x", "other/y"]
         assert work.garbage.named([*named, *unnamed, f"models/{live}"]) == set(named)
         assert work.garbage.named_by_versions([*named, *unnamed]) == {"models/named"}
+
+
+def test_what_a_job_names_while_somebody_looks_is_no_garbage(database: Database) -> None:
+    with database.unit_of_work() as work:
+        owner = work.users.ensure("ada")
+        spec = {"kind": "train-classifier", "name": "model", "priority": 0}
+        size: dict[str, Any] = {"slots": 1, "memory_bytes": 1, "gpus": 0, "max_runtime_s": 1}
+        job, _ = work.jobs.submit(owner.id, actor="user:ada", spec=spec, inputs={}, request_sha256="0", **size)
+        work.jobs.assign(job.id, "one", lease_s=60)
+    prefix = f"artifacts/{job.id}/1"
+    looked: list[object] = []
+
+    def end_after_the_first_look(state: ORMExecuteState) -> None:
+        looked.append(state.statement)
+        if len(looked) == 2:
+            with database.unit_of_work() as other:
+                other.models.add_version(owner.id, "model", manifest=MANIFEST, prefix=prefix)
+                other.jobs.end_attempt(job.id, reason=Reason.timeout, message="", actor="host:one")
+
+    with database.unit_of_work() as work:
+        event.listen(work.session, "do_orm_execute", end_after_the_first_look)
+        assert work.garbage.named([prefix]) == {prefix}
+    assert len(looked) > 1

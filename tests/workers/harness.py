@@ -269,6 +269,11 @@ class Harness:
         with self.database.unit_of_work() as work:
             work.session.execute(text("UPDATE jobs SET not_before = NULL WHERE id = :id"), {"id": job_id})
 
+    def end_lease(self, job_id: UUID) -> None:
+        """Lets the time pass for which the job's host holds it; for a worker that renews nothing any more."""
+        with self.database.unit_of_work() as work:
+            work.session.execute(text("UPDATE jobs SET lease_until = now() WHERE id = :id"), {"id": job_id})
+
     def worker(self) -> subprocess.Popen[bytes]:
         """The one worker that runs."""
         running = [process for process in self.processes if process.poll() is None]

@@ -17,6 +17,8 @@ from workers.local_models.tokens import Int64s
 
 SVM = "TF-IDF + linear SVM"
 MAJORITY = "majority class"
+#: What each is called in metrics and in the file of predictions.
+KEYS = {SVM: "svm", MAJORITY: "majority"}
 
 
 def baseline_predictions(

@@ -27,22 +27,31 @@ def no_stop() -> None:
     """For computations that nobody wants to stop."""
 
 
-def bootstrap(statistic: Callable[[Int64s], npt.ArrayLike], rows: int, between: Between = no_stop) -> Floats:
-    """Figures (V, R) of R resamples. `statistic` gives V figures of rows (N,), of which some occur more than once."""
-    generator = np.random.default_rng(_SEED)
-    found = []
-    for _ in range(RESAMPLES):
-        between()
-        found.append(np.asarray(statistic(generator.integers(rows, size=rows)), dtype=np.float64))
-    return np.stack(found, axis=1)
-
-
-def bootstrapped_means(table: Floats, between: Between = no_stop, clusters: Int64s | None = None) -> Floats:
-    """Means (V, R) of V figures each of N rows, (V, N), over resamples of the rows.
+def bootstrap(
+    statistic: Callable[[Int64s], npt.ArrayLike], rows: int, between: Between = no_stop, clusters: Int64s | None = None
+) -> Floats:
+    """Figures (V, R) of R resamples. `statistic` gives V figures of rows (N,), of which some occur more than once.
 
     `clusters` (N,), numbered from 0 without gaps: rows of a cluster are no independent witnesses, so whole clusters
     are drawn (C. A. Field, A. H. Welsh 2007).
     """
+    generator = np.random.default_rng(_SEED)
+    if clusters is not None:
+        ends = np.cumsum(np.bincount(clusters))[:-1]
+        members = np.split(np.argsort(clusters, kind="stable"), ends)
+        rows = len(members)
+    found = []
+    for _ in range(RESAMPLES):
+        between()
+        drawn = generator.integers(rows, size=rows)
+        if clusters is not None and rows < len(clusters):
+            drawn = np.concatenate([members[cluster] for cluster in drawn])
+        found.append(np.asarray(statistic(drawn), dtype=np.float64))
+    return np.stack(found, axis=1)
+
+
+def bootstrapped_means(table: Floats, between: Between = no_stop, clusters: Int64s | None = None) -> Floats:
+    """Means (V, R) of V figures each of N rows, (V, N), over resamples of the rows, or whole `clusters` of them."""
     if clusters is None:
         return bootstrap(lambda drawn: table[:, drawn].mean(axis=1), table.shape[1], between)
     sizes = np.bincount(clusters)

@@ -18,7 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from workers.judging.bm25 import Bm25
 from workers.judging.bootstrap import Between, bootstrapped_means, no_stop
-from workers.judging.ranking_verdict import RankingVerdict, compare_systems, judge_correlations, spearman
+from workers.judging.ranking_verdict import RankingVerdict, compare_systems, judge_correlations, numbered, spearman
 from workers.judging.search import MEASURES, NDCG, Relevance, Scores, search_measures
 from workers.judging.waiting import waited_for
 from workers.local_models.tokens import Int64s
@@ -53,6 +53,8 @@ class Exam:
     candidates: list[str]
     fields: tuple[str, str]
     truth: npt.NDArray[np.float32] | Search
+    #: (Q,) or (N,): the row of each in its file, of several the first.
+    numbers: Int64s
 
     def answers(self, queries: Floats, candidates: Floats, between: Between = no_stop) -> npt.NDArray[Any]:
         """What an embedder with these unit vectors makes of it: similarities (N,), or measures (Q, M)."""
@@ -82,7 +84,7 @@ class Exam:
     def judge(self, answers: Mapping[str, npt.NDArray[Any]], between: Between = no_stop) -> RankingVerdict:
         """The verdict over the answers by system; the first system is the trained one."""
         if not isinstance(self.truth, Search):
-            return judge_correlations(self.truth.astype(np.float64), answers, between)
+            return judge_correlations(self.truth.astype(np.float64), answers, between, numbered(self.queries))
         means = {
             system: dict(zip(MEASURES, measured.mean(axis=0).tolist(), strict=True))
             for system, measured in answers.items()

@@ -1,6 +1,6 @@
 """Was the training worth it? Order or correlation on held-out queries, with its uncertainty, beside cheaper systems.
 
-Intervals are of a bootstrap over queries (pairs, for correlations), the same resamples for all systems.
+Intervals are of a bootstrap over queries or pairs, those that share a text together; all systems see the same ones.
 """
 
 from __future__ import annotations
@@ -83,18 +83,25 @@ class RankingVerdict:
 def judge_rankings(
     labels: npt.NDArray[Any],
     groups: Int64s,
+    passages: Int64s,
     scores: Mapping[str, npt.NDArray[Any]],
     metric: RankingMetric,
     between: Between = no_stop,
 ) -> RankingVerdict:
     """The verdict over scores (N,) of held-out pairs by system; the first system is the trained one.
 
-    `labels` (N,) go from 0 to 1; `groups` (N,) number the pairs' queries. nDCG needs one of `ranked_queries` at least.
+    `labels` (N,) go from 0 to 1; `groups` and `passages` (N,) number the pairs' queries and passages. nDCG needs one of
+    `ranked_queries` at least. Queries with the same best passage are drawn together, and pairs of one query are.
     """
     labels = labels.astype(np.float64)
     if metric == NDCG:
-        return _by_order(labels, groups, scores, between)
-    return judge_correlations(labels, scores, between)
+        return _by_order(labels, groups, passages, scores, between)
+    return judge_correlations(labels, scores, between, numbered(groups))
+
+
+def numbered(values: npt.ArrayLike) -> Int64s:
+    """(N,) numbers from 0 without gaps, the same for equal values."""
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
 def metric_of(labels: npt.NDArray[Any], groups: Int64s) -> RankingMetric:
@@ -147,45 +154,53 @@ def correlation_of(system: str, labels: Floats, scores: Floats, between: Between
 
 
 def judge_correlations(
-    labels: Floats, scores: Mapping[str, npt.NDArray[Any]], between: Between = no_stop
+    labels: Floats, scores: Mapping[str, npt.NDArray[Any]], between: Between, clusters: Int64s
 ) -> RankingVerdict:
-    """The verdict by Spearman over scores (N,) of N pairs by system; the first system is the trained one."""
+    """The verdict by Spearman over scores (N,) of N pairs by system; the first system is the trained one.
+
+    `clusters` (N,), from 0 without gaps: pairs with the same first text, which are drawn together.
+    """
     given = {system: values.astype(np.float64) for system, values in scores.items()}
     values = {system: _correlations(labels, own) for system, own in given.items()}
-    resampled = _spearmans(labels, list(given.values()), between)
-    return compare_systems(SPEARMAN, values, resampled, len(labels), "held-out pairs")
+    resampled = _spearmans(labels, list(given.values()), between, clusters)
+    independent = int(clusters.max()) + 1
+    what = "held-out pairs" + (f" with {independent} first texts" if independent < len(labels) else "")
+    return compare_systems(SPEARMAN, values, resampled, len(labels), what, independent)
 
 
 def _correlations(labels: Floats, scores: Floats) -> dict[str, float]:
     return {SPEARMAN: spearman(labels, scores), PEARSON: pearson(labels, scores)}
 
 
-def _spearmans(labels: Floats, systems: Sequence[Floats], between: Between) -> Floats:
-    """Correlations (V, R) of V systems' scores (N,) with the labels over resamples of the pairs."""
+def _spearmans(labels: Floats, systems: Sequence[Floats], between: Between, clusters: Int64s | None = None) -> Floats:
+    """Correlations (V, R) of V systems' scores (N,) with the labels over resamples of the pairs or of clusters."""
 
     def of_resample(drawn: Int64s) -> list[float]:
         ranks = rankdata(labels[drawn])
         return [pearson(ranks, rankdata(scores[drawn])) for scores in systems]
 
-    return bootstrap(of_resample, len(labels), between)
+    return bootstrap(of_resample, len(labels), between, clusters)
 
 
 def _by_order(
-    labels: Floats, groups: Int64s, scores: Mapping[str, npt.NDArray[Any]], between: Between
+    labels: Floats, groups: Int64s, passages: Int64s, scores: Mapping[str, npt.NDArray[Any]], between: Between
 ) -> RankingVerdict:
     queries = ranked_queries(labels, groups)
+    clusters = numbered([passages[rows[labels[rows].argmax()]] for rows in queries])
     measured = {}
     for system, given in scores.items():
         between()
         measured[system] = np.array(
             [ranking_measures(labels[rows], given[rows].astype(np.float64)) for rows in queries]
         )
-    resampled = bootstrapped_means(np.stack([values[:, 0] for values in measured.values()]), between)
+    resampled = bootstrapped_means(np.stack([values[:, 0] for values in measured.values()]), between, clusters)
     means = {
         system: dict(zip((NDCG, MRR, AP), values.mean(axis=0).tolist(), strict=True))
         for system, values in measured.items()
     }
-    return compare_systems(NDCG, means, resampled, len(queries), "held-out queries")
+    independent = int(clusters.max()) + 1
+    what = "held-out queries" + (f" with {independent} different answers" if independent < len(queries) else "")
+    return compare_systems(NDCG, means, resampled, len(queries), what, independent)
 
 
 def compare_systems(

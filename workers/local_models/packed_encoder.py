@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from workers.local_models.linear import linear
+from workers.local_models.row_moves import pad, pick
 from workers.local_models.tokens import TokenBatch
 
 Variant = Literal["packed", "padded"]
@@ -57,54 +58,14 @@ def token_states(model: PreTrainedModel, batch: TokenBatch, variant: Variant, pa
         hidden, mask = _inner_states(encoder, batch)
         return _layer(encoder.encoder.layer[-1], hidden, batch, mask)
     states = model(input_ids=_padded(batch.ids, batch, pad_id), attention_mask=batch.mask.long()).last_hidden_state
-    return _pick(states.reshape(batch.mask.numel(), -1), batch.padded_index)
-
-
-class _Pad(torch.autograd.Function):  # type: ignore[misc]
-    """(T, H) to (B * L, H) with zeros between; backward picks the tokens out again.
-
-    Written as a function because the backward of indexing adds row by row: 6 % of a step of MiniLM on a CPU.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, tokens: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor:
-        ctx.save_for_backward(index)
-        return tokens.new_zeros(rows, tokens.shape[1]).index_copy_(0, index, tokens)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (index,) = ctx.saved_tensors
-        return gradient.index_select(0, index), None, None
-
-
-class _Pick(torch.autograd.Function):  # type: ignore[misc]
-    """(N, H) to the rows `index`, each at most once; backward puts them back with zeros between."""
-
-    @staticmethod
-    def forward(ctx: Any, source: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(index)
-        ctx.rows = source.shape[0]
-        return source.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (index,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.rows, gradient.shape[1]).index_copy_(0, index, gradient), None
-
-
-def _pad(tokens: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor:
-    return cast(torch.Tensor, _Pad.apply(tokens, index, rows))
-
-
-def _pick(source: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    return cast(torch.Tensor, _Pick.apply(source, index))
+    return pick(states.reshape(batch.mask.numel(), -1), batch.padded_index)
 
 
 def _first_token_states(model: PreTrainedModel, batch: TokenBatch) -> torch.Tensor:
     """The encoder's output for the first token of each text, shape (B, H)."""
     encoder = encoder_of(model)
     hidden, mask = _inner_states(encoder, batch)
-    last, first = encoder.encoder.layer[-1], _pick(hidden, batch.starts)
+    last, first = encoder.encoder.layer[-1], pick(hidden, batch.starts)
     return _rest_of_layer(last, _attend(last.attention.self, first, hidden, batch, mask), first)
 
 
@@ -119,7 +80,7 @@ def _inner_states(encoder: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.
 
 def _layer(layer: Any, hidden: torch.Tensor, batch: TokenBatch, mask: torch.Tensor | None) -> torch.Tensor:
     attended = _attend(layer.attention.self, hidden, hidden, batch, mask)
-    return _rest_of_layer(layer, _pick(attended, batch.padded_index), hidden)
+    return _rest_of_layer(layer, pick(attended, batch.padded_index), hidden)
 
 
 def _embed(embeddings: Any, batch: TokenBatch) -> torch.Tensor:
@@ -149,9 +110,9 @@ def _attend(
 
     query = linear(attention.query, asking)
     if asking is hidden:
-        query = _pad(query, batch.padded_index, rows)
-    key = _pad(linear(attention.key, hidden), batch.padded_index, rows)
-    value = _pad(linear(attention.value, hidden), batch.padded_index, rows)
+        query = pad(query, batch.padded_index, rows)
+    key = pad(linear(attention.key, hidden), batch.padded_index, rows)
+    value = pad(linear(attention.value, hidden), batch.padded_index, rows)
     attended = functional.scaled_dot_product_attention(
         heads(query),
         heads(key),

@@ -164,6 +164,7 @@ def _context(
         dataset_dialect=task.dataset_dialect,
         held_out_path=task.held_out_path,
         held_out_dialect=task.held_out_dialect,
+        datasets=task.datasets,
         model_dir=task.model_dir,
         models=task.models,
         origins=task.origins,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.dialect import Dialect
 from jobspecs.estimate import Estimate
-from jobspecs.manifest import ModelOrigin
+from jobspecs.manifest import DatasetOrigin, ModelOrigin
 
 #: The child wrote a checkpoint and stopped because it was asked to (EX_TEMPFAIL of sysexits.h).
 EXIT_STOPPED = 75
@@ -31,6 +31,8 @@ class ChildTask(BaseModel):
     #: The data set whose rows judge, where it is one of its own, and how it is read.
     held_out_path: Path | None = None
     held_out_dialect: Dialect | None = None
+    #: Role -> what each data set is: `dataset` trains, `held_out` judges.
+    datasets: dict[str, DatasetOrigin] = Field(default_factory=dict)
     #: None: the kind starts from no model.
     model_dir: Path | None
     #: Models in other roles, and the bases of adapters: role -> folder.

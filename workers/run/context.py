@@ -11,7 +11,7 @@ from jobspecs.dialect import Dialect
 from jobspecs.events import ChildEvent
 from jobspecs.kinds.base import SpecBase
 from jobspecs.lifecycle import Reason
-from jobspecs.manifest import ModelOrigin
+from jobspecs.manifest import DatasetOrigin, ModelOrigin
 
 Spec = TypeVar("Spec", bound=SpecBase)
 
@@ -68,6 +68,8 @@ class RunContext:
     #: The file of the data set whose rows judge, where it is one of its own, and how it is read.
     held_out_path: Path | None = None
     held_out_dialect: Dialect | None = None
+    #: Role -> what each data set is: `dataset` trains, `held_out` judges.
+    datasets: Mapping[str, DatasetOrigin] = field(default_factory=dict)
     #: Folders of models in other roles, and of the bases of adapters: role -> folder.
     models: Mapping[str, Path] = field(default_factory=dict)
     #: Role -> what each model is in the registry or on a hub, the one that the job starts from included.

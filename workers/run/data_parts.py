@@ -6,6 +6,7 @@ from corpus.checks.rows import CheckedFile
 from corpus.held_out import DataPart, parts_of
 from jobspecs.kinds.training import Validation
 from jobspecs.lifecycle import Reason
+from jobspecs.manifest import DatasetOrigin
 from jobspecs.problems import InvalidInput
 from workers.run.context import RunContext, RunFailed
 
@@ -28,3 +29,9 @@ def data_parts(context: RunContext, validation: Validation) -> tuple[DataPart, .
         return parts_of(*data_files(context), validation)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
+
+
+def judging_dataset(context: RunContext, validation: Validation) -> DatasetOrigin:
+    """The data set whose rows judge."""
+    role, reference = ("held_out", validation.dataset) if validation.dataset else ("dataset", None)
+    return context.datasets.get(role) or DatasetOrigin(reference=reference or str(context.spec.dataset_reference()))

@@ -5,24 +5,23 @@ from __future__ import annotations
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
 from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.manifest import Manifest
-from workers.judging.baselines import baseline_predictions
-from workers.judging.class_metrics import predictions_of
+from workers.judging.baselines import KEYS, baseline_predictions
 from workers.judging.errors_shown import Errors
-from workers.judging.verdict import Verdict, judge
+from workers.judging.verdict import Verdict
 from workers.local_models.base_model import LoadedModel, load_base
 from workers.local_models.devices import prepare_device
 from workers.local_models.prediction import probabilities
 from workers.local_models.tokens import TokenTable, tokenize
 from workers.run.context import RunContext
-from workers.run.data_parts import data_parts
+from workers.run.data_parts import data_parts, judging_dataset
 from workers.run.stages import Stages, progress_of
 from workers.training.classification.data import Split, load_texts, sample_and_split
+from workers.training.classification.judging import judged, verdict_of
 from workers.training.classification.training import TrainingData, train_classifier
 from workers.training.loop import TrainingResult
 from workers.training.model_card import model_card
@@ -55,7 +54,11 @@ def run(context: RunContext) -> Manifest:
     scores = probabilities(loaded, validation_tokens, device, progress_of(context, "validate", len(split.validation)))
 
     stages.enter("baseline")
-    verdict = _judged(context, split, scores, balanced)
+    train, held_out = split.train, split.validation
+    baselines = baseline_predictions(
+        train.texts, train.labels, held_out.texts, balanced=balanced, between=context.check_stop
+    )
+    verdict = verdict_of(split, scores, baselines, context.check_stop)
     errors = Errors.of(split.validation.texts, split.validation.labels, scores, split.validation.classes)
     metrics = _metrics(verdict, result)
     for name, value in metrics.items():
@@ -72,6 +75,7 @@ def run(context: RunContext) -> Manifest:
         task="text-classification",
         metrics=metrics,
         report=report,
+        judged=judged(split, scores, baselines, judging_dataset(context, spec.validation)),
     )
     stages.close()
     return manifest
@@ -79,23 +83,6 @@ def run(context: RunContext) -> Manifest:
 
 def _tokenize(context: RunContext, loaded: LoadedModel, spec: TrainClassifier, texts: tuple[str, ...]) -> TokenTable:
     return tokenize(loaded.tokenizer, texts, min(spec.training.max_length, loaded.max_tokens), context.check_stop)
-
-
-def _judged(context: RunContext, split: Split, scores: npt.NDArray[np.float32], balanced: bool) -> Verdict:
-    """`scores` (N, C): probabilities of the held-out rows. The baselines learn from the rows that trained."""
-    train, held_out = split.train, split.validation
-    baselines = baseline_predictions(
-        train.texts, train.labels, held_out.texts, balanced=balanced, between=context.check_stop
-    )
-    return judge(
-        held_out.labels,
-        held_out.classes,
-        predictions_of(scores),
-        baselines,
-        split.metric,
-        largest=int(np.bincount(train.labels).argmax()),
-        between=context.check_stop,
-    )
 
 
 def _metrics(verdict: Verdict, result: TrainingResult) -> dict[str, float]:
@@ -111,7 +98,8 @@ def _metrics(verdict: Verdict, result: TrainingResult) -> dict[str, float]:
         metrics[f"validation/{verdict.metric}"] = verdict.model.value
         metrics[f"validation/{verdict.metric}_low"] = verdict.model.low
         metrics[f"validation/{verdict.metric}_high"] = verdict.model.high
-    for key, baseline in zip(("svm", "majority"), verdict.baselines, strict=True):
+    for baseline in verdict.baselines:
+        key = KEYS[baseline.system]
         metrics[f"baseline/{key}_accuracy"] = baseline.accuracy
         metrics[f"baseline/{key}_macro_f1"] = baseline.macro_f1
         metrics[f"baseline/{key}_{verdict.metric}"] = baseline.value

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +20,12 @@ from workers.judging.ranking_verdict import RankingVerdict
 from workers.local_models.devices import move_to, prepare_device
 from workers.local_models.embedding_model import EmbeddingModel, load_embedder, write_embedder
 from workers.run.context import RunContext, RunFailed
-from workers.run.data_parts import data_parts
+from workers.run.data_parts import data_parts, judging_dataset
 from workers.run.stages import Stages, progress_of
 from workers.training.embedding.card import embedder_card
 from workers.training.embedding.data import PROMPT_OF, EmbeddingSplit, load_rows, prompted, split_rows
 from workers.training.embedding.exam import exam_of
+from workers.training.embedding.judging import judged
 from workers.training.embedding.negatives import Mined, mine_negatives
 from workers.training.embedding.training import EmbeddingTrainingData, train_embedder
 from workers.training.hard_negatives import Side
@@ -54,7 +57,8 @@ def run(context: RunContext) -> Manifest:
     stages.enter("validate")
     vectors = _vectors(context, "validate", exam, model, prompts, spec)
     answers = {TRAINED: exam.answers(*_cut(vectors, model.dimensions), context.check_stop)}
-    by_dimensions = _by_dimensions(context, spec, exam, vectors)
+    cut = _by_dimensions(context, spec, exam, vectors)
+    by_dimensions = {dimensions: exam.value(found) for dimensions, found in cut.items()}
 
     stages.enter("baseline")
     untouched = _base(context, spec, trained=False)
@@ -77,6 +81,7 @@ def run(context: RunContext) -> Manifest:
         task="sentence-similarity",
         metrics=metrics,
         report=_report(spec, split, mined, verdict, result, data, stages.seconds),
+        judged=judged(exam, answers, cut, verdict.metric, judging_dataset(context, spec.validation)),
         libraries=("sentence-transformers",),
     )
     stages.close()
@@ -140,7 +145,7 @@ def _with_negatives(
         return finder.encode_tokens(tokens, after_batch=progress_of(context, "prepare", len(texts)))
 
     mined = mine_negatives(split.train, embed, spec.hard_negatives, spec.training.seed)
-    return EmbeddingSplit(mined.rows, split.validation), mined
+    return replace(split, train=mined.rows), mined
 
 
 def _tokenized(
@@ -180,10 +185,12 @@ def _of_length_1(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
-def _by_dimensions(context: RunContext, spec: TrainEmbedder, exam: Exam, vectors: Vectors) -> dict[int, float]:
-    """What the deciding measure is when only the first so many dimensions are used."""
+def _by_dimensions(
+    context: RunContext, spec: TrainEmbedder, exam: Exam, vectors: Vectors
+) -> dict[int, npt.NDArray[Any]]:
+    """The answers when only the first so many dimensions are used."""
     wanted = sorted(spec.matryoshka_dims, reverse=True)
-    return {dim: exam.value(exam.answers(*_cut(vectors, dim), context.check_stop)) for dim in wanted}
+    return {dim: exam.answers(*_cut(vectors, dim), context.check_stop) for dim in wanted}
 
 
 def _metrics(verdict: RankingVerdict, result: TrainingResult, by_dimensions: dict[int, float]) -> dict[str, float]:
@@ -217,6 +224,7 @@ def _report(
             "train": len(split.train),
             "validation": len(split.validation),
             "rows_in_both": split.rows_in_both,
+            "overlap": split.overlap.model_dump(mode="json"),
             **negatives,
         },
         "tokens_per_text": float(data.tokens.lengths.mean()),

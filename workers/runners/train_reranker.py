@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
+from corpus.checks.findings import normalised
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
 from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, LISTWISE, RankingMetric, RerankerNegatives, TrainReranker
 from jobspecs.manifest import Manifest
 from workers.judging.bm25 import pair_scores
-from workers.judging.ranking_verdict import RELEVANT_MIN, RankingVerdict, judge_rankings, metric_of
+from workers.judging.ranking_verdict import RELEVANT_MIN, RankingVerdict, judge_rankings, metric_of, numbered
 from workers.local_models.base_model import LoadedModel, load_scorer
 from workers.local_models.devices import move_to, prepare_device
 from workers.local_models.embedding_model import load_embedder
 from workers.local_models.ranking_model import RankingModel
 from workers.local_models.tokens import TokenTable, tokenize_pairs
 from workers.run.context import RunContext
-from workers.run.data_parts import data_parts
+from workers.run.data_parts import data_parts, judging_dataset
 from workers.run.stages import Stages, progress_of
 from workers.training.hard_negatives import Embed, Floats, Side
 from workers.training.loop import TrainingResult
 from workers.training.ranking.card import ranking_card
 from workers.training.ranking.data import Pairs, PairSplit, check_comparable, check_judged, load_pairs, split_by_query
+from workers.training.ranking.judging import BI_ENCODER, BM25, KEYS, OWN, UNTOUCHED, judged
 from workers.training.ranking.negatives import mine_negatives, pair_cosines, pool_candidates
 from workers.training.ranking.training import RankingTrainingData, train_reranker, write_reranker
 from workers.training.saving import save_model
 
 #: Passages of BM25 and of the bi-encoder each that a held-out query with positives alone is judged by.
 _POOLED_PER_SYSTEM = 10
-OWN, UNTOUCHED, BI_ENCODER, BM25 = "fine-tuned", "untouched base", "bi-encoder", "BM25"
 
 
 def run(context: RunContext) -> Manifest:
@@ -66,7 +68,8 @@ def run(context: RunContext) -> Manifest:
     stages.enter("baseline")
     scores |= _baselines(context, spec, split.validation, validation_tokens, device)
     held_out = split.validation
-    verdict = judge_rankings(held_out.labels, held_out.groups, scores, metric, context.check_stop)
+    passages = numbered([normalised(passage) for passage in held_out.passages])
+    verdict = judge_rankings(held_out.labels, held_out.groups, passages, scores, metric, context.check_stop)
     metrics = _metrics(verdict, result)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
@@ -79,6 +82,7 @@ def run(context: RunContext) -> Manifest:
         task="text-ranking",
         metrics=metrics,
         report=_report(split, verdict, result, training_tokens, stages.seconds),
+        judged=judged(held_out, passages, scores, metric, judging_dataset(context, spec.validation)),
         libraries=("sentence-transformers", "bm25s"),
     )
     stages.close()
@@ -95,7 +99,7 @@ def _split(context: RunContext, spec: TrainReranker) -> tuple[PairSplit, Ranking
     split = split_by_query(pairs, spec)
     if spec.judge is not None:
         judging = load_pairs(parts, spec.judging)
-        split = PairSplit(train=split.train, validation=split_by_query(judging, spec.judging).validation)
+        split = replace(split, validation=split_by_query(judging, spec.judging).validation)
     if spec.metric != "auto":
         return split, spec.metric
     # Where the data hold positives alone, other passages are judged beside them.
@@ -116,7 +120,7 @@ def _mined(context: RunContext, spec: TrainReranker, split: PairSplit, device: t
         corpus = list(dict.fromkeys(split.train.passages + validation.passages))
         embed = _embedder(context, BI_ENCODER_ROLE, device)
         validation = pool_candidates(validation, corpus, embed, _POOLED_PER_SYSTEM, context.check_stop)
-    return PairSplit(train=train, validation=validation)
+    return replace(split, train=train, validation=validation)
 
 
 def _baselines(
@@ -155,8 +159,7 @@ def _metrics(verdict: RankingVerdict, result: TrainingResult) -> dict[str, float
     metrics = {"train/loss": result.loss}
     metrics |= {f"validation/{name}": value for name, value in own.measures.items()}
     metrics |= {f"validation/{verdict.metric}_low": own.low, f"validation/{verdict.metric}_high": own.high}
-    keys = {UNTOUCHED: "base", BI_ENCODER: "bi_encoder", BM25: "bm25"}
-    metrics |= {f"baseline/{keys[other.system]}_{verdict.metric}": other.value for other in others}
+    metrics |= {f"baseline/{KEYS[other.system]}_{verdict.metric}": other.value for other in others}
     return metrics
 
 
@@ -171,7 +174,7 @@ def _report(
             "validation": len(split.validation),
             "queries_train": len(split.train.rows_by_query()),
             "queries_validation": len(split.validation.rows_by_query()),
-            "passages_in_both": split.passages_in_both,
+            "overlap": split.overlap.model_dump(mode="json"),
         },
         "tokens_per_pair": float(tokens.lengths.mean()),
         "training": result.as_json(),

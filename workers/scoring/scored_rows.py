@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corpus.cells import number_cell, text_cell
+from corpus.checks.rows import CheckedFile
 from jobspecs.dialect import Dialect
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.lifecycle import Reason
@@ -76,7 +77,8 @@ class PairTable:
 
     def _cell(self, read: Callable[[Any, str, str, int], Cell], row: dict[str, Any], column: str, number: int) -> Cell:
         try:
-            return read(row.get(column), column, self.path.name, number)
+            with CheckedFile.of(self.path, self.dialect).locating():
+                return read(row.get(column), column, self.path.name, number)
         except InvalidInput as error:
             raise RunFailed(Reason.invalid_dataset, str(error)) from error
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from corpus.conversations.chat_template import ChatTemplate
+from corpus.conversations.control_tokens import ControlTokens
 from corpus.conversations.examples import Message
 from corpus.conversations.model_files import load_template, load_tokenizer
 from jobspecs.kinds.score_pairs import PLACEHOLDER, Question
@@ -46,6 +47,7 @@ class YesNoModel:
             self._template: ChatTemplate = load_template(folder, self._tokenizer, lambda: _DATE)
         except InvalidInput as error:
             raise invalid_model(str(error)) from error
+        self._control = ControlTokens(self._tokenizer)
         self._model, self._question, self._device = move_to(model, device).train(False), question, device
         self.max_tokens = max_tokens
         self._answers = [self._first_token(answer) for answer in (question.yes, question.no)]
@@ -84,9 +86,14 @@ class YesNoModel:
 
     def prompt(self, pair: Pair) -> str:
         """The text that the model reads, up to where it would answer."""
-        return self._template.render(self._messages(pair), add_generation_prompt=True).text
+        return self._control.unmarked(self._marked_prompt(pair))[0]
 
-    def _messages(self, pair: Pair) -> list[Message]:
+    def _marked_prompt(self, pair: Pair) -> str:
+        """With the control tokens in the pair's texts marked; those of the question and the template are no text."""
+        texts = self._control.marked(pair)
+        return self._template.render(self._messages(texts), add_generation_prompt=True).text
+
+    def _messages(self, pair: Sequence[str]) -> list[Message]:
         texts = dict(zip(("query", "passage"), pair, strict=True)) | dict(
             zip(("sentence1", "sentence2"), pair, strict=True)
         )
@@ -96,8 +103,7 @@ class YesNoModel:
         return [*system, Message("user", asked)]
 
     def _ids(self, pair: Pair) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(self.prompt(pair), add_special_tokens=False).ids
-        return ids
+        return self._control.encoded(*self._control.unmarked(self._marked_prompt(pair)))[0]
 
     def _cut(self, pair: Pair) -> list[int]:
         """The ids of a pair's question; what is too long loses the end of its longer text, never of the question."""

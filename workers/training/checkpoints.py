@@ -49,6 +49,8 @@ class TrainingState:
     #: The lowest figure of an evaluation so far, its step, and how many have been worse since.
     best_value: float | None = None
     best_step: int | None = None
+    #: The moving average at that step.
+    loss_at_best: float | None = None
     worse_evaluations: int = 0
     stopped_early: bool = False
     #: The moving average after three quarters of all steps.

@@ -87,7 +87,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """`loss`: moving average in nats. `seconds` and `sequences_per_s` cover this attempt only."""
+    """`loss`: moving average in nats when the model had the weights that it has now.
+
+    `seconds` and `sequences_per_s` cover this attempt only.
+    """
 
     steps: int
     loss: float
@@ -218,11 +221,14 @@ class _Run:
             if self._checkpoint_due():
                 self._checkpoint()
         seconds = self.clock() - begun
+        loss = self.position.loss
         if self.best is not None:
             restore_best(self.task.model, self.best)
+            # A checkpoint of an older version does not know it.
+            loss = loss if self.position.loss_at_best is None else self.position.loss_at_best
         return TrainingResult(
             self.position.step,
-            self.position.loss,
+            loss,
             seconds,
             progress.sequences / max(seconds, 1e-9),
             first_step,
@@ -263,7 +269,10 @@ class _Run:
         torch.random.set_rng_state(generators)
         self.context.emit(MetricEvent(name=evaluation.metric, value=value, step=step))
         if self.position.best_value is None or value < self.position.best_value:
-            self.position = self.position.with_(best_value=value, best_step=step, worse_evaluations=0)
+            loss = self.position.loss
+            self.position = self.position.with_(
+                best_value=value, best_step=step, loss_at_best=loss, worse_evaluations=0
+            )
             if evaluation.keep_best:
                 self.best = {name: tensor.clone() for name, tensor in on_cpu(self._trained()).items()}
             return

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.kinds.train_classifier import StratifiedValidation, TrainClassifier
 from jobspecs.kinds.training import Optimization, Validation
 from workers.judging.class_metrics import NAMES
@@ -81,18 +83,30 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Er
                     f"Difference to the best baseline: McNemar p = {verdict.p_value:.3g}.",
                 ),
             ),
-            Section("Per class", (Table(("class", "precision", "recall", "F1", "rows"), classes),)),
+            Section(
+                "Per class",
+                (Table(("class", "precision", "recall", "F1", "rows"), classes), *_renamed(split.train.renamed)),
+            ),
             *_error_sections(errors),
             Section("Training", (settings_table(spec.training), ended)),
             Section(
                 "Use",
                 (
                     "```python\nfrom transformers import pipeline\n\n"
-                    'classify = pipeline("text-classification", model="path/to/this/folder")\n```',
+                    'classify = pipeline("text-classification", model="path/to/this/folder", truncation=True)\n```',
                 ),
             ),
         ],
     )
+
+
+def _renamed(renamed: Mapping[str, str]) -> list[str]:
+    """Labels of the data set that became a class of another name."""
+    if not renamed:
+        return []
+    pairs = [f"{json.dumps(label, ensure_ascii=False)} as {name}" for label, name in renamed.items()]
+    more = f" and {len(pairs) - CLASSES_SHOWN} more" if len(pairs) > CLASSES_SHOWN else ""
+    return [f"Labels that were read as another: {', '.join(pairs[:CLASSES_SHOWN])}{more}."]
 
 
 def _systems(verdict: Verdict) -> Table:

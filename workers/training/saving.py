@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobspecs.manifest import Manifest, ModelOrigin, describe_files, write_manifest
+from workers.judging.held_out_file import Judged
 from workers.local_models.base_model import LoadedModel
 
 _log = logging.getLogger(__name__)
@@ -24,14 +25,19 @@ def save_model(
     task: str | None,
     metrics: dict[str, float],
     report: dict[str, Any],
+    judged: Judged | None = None,
     base: ModelOrigin | None = None,
     libraries: tuple[str, ...] = (),
 ) -> Manifest:
-    """What `write` puts into the folder, README.md, then `manifest.json`. Returns the manifest.
+    """What `write` puts into the folder, what was `judged`, README.md, then `manifest.json`. Returns the manifest.
 
     `base` is set for adapters. `libraries` are named in the manifest beside those that every model is made with.
     """
     write(output_dir)
+    if judged is not None:
+        kept = judged.write(output_dir)
+        card = f"{card}## Held-out predictions\n\n{kept.sentence}\n"
+        report = {**report, "held_out": kept.as_json()}
     (output_dir / "README.md").write_text(card, encoding="utf-8")
     manifest = Manifest(
         artifact="model",

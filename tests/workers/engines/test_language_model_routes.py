@@ -172,7 +172,12 @@ def test_info_names_the_models_limits(call: Any) -> None:
         ("/generate", {"inputs": "word " * 600}, "validation", "Input validation error"),
         ("/generate", {"inputs": "a", "stream": True}, "validation", "/generate_stream"),
         ("/generate", {"inputs": "a", "parameters": {"temperature": 0}}, "validation", "temperature"),
-        ("/generate", {"inputs": "a", "parameters": {"grammar": {}}}, "validation", "parameters.grammar: unknown"),
+        (
+            "/generate",
+            {"inputs": "a", "parameters": {"grammar": {}}},
+            "validation",
+            "parameters.grammar: this field is known",
+        ),
         ("/generate", {"inputs": "a", "parameters": {"max_tokens": 3}}, "validation", "parameters.max_tokens: unknown"),
         ("/v1/completions", {"prompt": "a", "stop": ["b", ""]}, "validation", "stop[1]: "),
         ("/v1/completions", {"prompt": "a", "best_of": 3}, "validation", "best_of"),
@@ -192,6 +197,9 @@ def test_what_the_engine_cannot_do_is_refused_with_the_fields_name(
     answer = call(path, body)
     assert (answer.status_code, answer.json()["error_type"]) == (422, kind)
     assert word in answer.json()["error"]
+    # The name of the field, which OpenAI's clients show beside the message.
+    if kind == "validation" and len(str(body)) < 1000:
+        assert f"{answer.json()['param']}: " in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ def some_pairs(queries: int, passages: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judged(labels: np.ndarray, groups: np.ndarray, scores: dict[str, np.ndarray]) -> RankingVerdict:
-    return judge_rankings(labels, groups, scores, metric_of(labels, groups))
+    """Every pair has a passage of its own."""
+    return judge_rankings(labels, groups, np.arange(len(labels)), scores, metric_of(labels, groups))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -113,8 +114,34 @@ def test_scores_without_rankings_are_judged_by_their_correlation() -> None:
     assert alone.systems[0].value == pytest.approx(spearmanr(labels, good).statistic)
     # Unlike labels within the queries, none of which counts as relevant.
     weak = judged(labels * 0.4, np.arange(40) // 4, {"fine-tuned": good, "BM25": bad})
-    assert weak.metric == "spearman"
-    assert [own.low for own in weak.systems] == pytest.approx([own.low for own in alone.systems])
+    assert weak.metric == "spearman" and "40 held-out pairs with 10 first texts" in weak.sentence
+    assert [own.value for own in weak.systems] == pytest.approx([own.value for own in alone.systems])
+
+
+def test_queries_that_share_an_answer_and_pairs_that_share_a_query_are_drawn_together() -> None:
+    labels, groups = some_pairs(60, 8)
+    noise = np.random.default_rng(2).normal(size=len(labels))
+    scores = {"fine-tuned": labels + noise, "BM25": noise}
+    own_passages = np.arange(len(labels))
+    shared = np.where(labels == 1, groups // 12, own_passages + 100)
+    alone, together = (judge_rankings(labels, groups, given, scores, "ndcg_at_10") for given in (own_passages, shared))
+    assert alone.systems[0].value == together.systems[0].value
+    assert (alone.helped, together.helped) == ("yes", "unclear")
+    assert "60 held-out queries with 5 different answers" in together.sentence
+    # Ten copies of a pair say what the pair says.
+    truth, found = np.arange(30.0), np.arange(30.0) + 9 * np.random.default_rng(5).normal(size=30)
+    one, copies = (
+        judge_rankings(
+            truth.repeat(n),
+            np.arange(30).repeat(n),
+            np.arange(30 * n),
+            {"a": found.repeat(n), "b": -found.repeat(n)},
+            "spearman",
+        )
+        for n in (1, 10)
+    )
+    assert copies.systems[0].low == pytest.approx(one.systems[0].low)
+    assert copies.judged == 300
 
 
 def test_a_label_of_one_half_is_relevant_and_equal_labels_are_no_order() -> None:

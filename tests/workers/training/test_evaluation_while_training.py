@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,12 @@ def test_the_weights_of_the_best_evaluation_are_the_result(attempt: Callable[...
     with pytest.raises(Killed):
         unbroken.run(kill_after=8)
     assert best.weights == unbroken.weights
+
+
+def test_the_loss_that_is_told_is_that_of_the_kept_weights(attempt: Callable[..., Attempt]) -> None:
+    kept, last = attempt("kept").run(), attempt("last", keep_best=False).run()
+    state = json.loads((attempt("kept").newest_checkpoint / "state.json").read_bytes())
+    assert kept.best_step == 8 and kept.loss == state["loss_at_best"] != last.loss == state["loss"]
 
 
 def test_evaluating_does_not_change_what_is_trained(attempt: Callable[..., Attempt]) -> None:

@@ -74,11 +74,12 @@ def load_texts(
     try:
         for part in parts:
             file = part.file.name
-            for number, row in part.rows([text_column, label_column]):
-                texts.append(text_cell(row[text_column], text_column, file, number))
-                names.append(label_cell(row[label_column], label_column, file, number))
-                numbers.append(number)
-                judging.append(part.judges(number))
+            with part.file.locating():
+                for number, row in part.rows([text_column, label_column]):
+                    texts.append(text_cell(row[text_column], text_column, file, number))
+                    names.append(label_cell(row[label_column], label_column, file, number))
+                    numbers.append(number)
+                    judging.append(part.judges(number))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     renamed: dict[str, str] = {}

@@ -26,7 +26,7 @@ def embedder_card(
         verdict.sentence,
         Table(*systems_table(verdict)),
         f"Measured on {len(split.validation)} held-out rows ({how_held_out(spec.validation)}), trained on "
-        f"{len(split.train)}. {_on_both_sides(spec, split)} Difference to the best other system: "
+        f"{len(split.train)}. {split.overlap.sentence} Difference to the best other system: "
         f"{value:+.3f} ({low:+.3f} to {high:+.3f}).",
     ]
     if by_dimensions:
@@ -42,12 +42,6 @@ def embedder_card(
             Section("Use", (_usage(model),)),
         ],
     )
-
-
-def _on_both_sides(spec: TrainEmbedder, split: EmbeddingSplit) -> str:
-    if spec.validation.given:
-        return f"{split.rows_in_both} of the held-out rows have a text that is also trained on."
-    return "Rows that share a text are on the same side."
 
 
 def _usage(model: EmbeddingModel) -> str:

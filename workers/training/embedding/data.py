@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from corpus.cells import label_cell, score_cell, text_cell
 from corpus.held_out import DataPart
-from corpus.splits import connected_split, given_split
+from corpus.pair_splits import overlap_of, tied_split
+from jobspecs.data_report import Overlap
 from jobspecs.kinds.train_embedder import ROWS_MIN, Prompts, TrainEmbedder
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -66,6 +67,8 @@ class EmbeddingSplit:
 
     train: EmbeddingRows
     validation: EmbeddingRows
+    #: Of the data's own rows, before negatives are mined.
+    overlap: Overlap
 
     @property
     def rows_in_both(self) -> int:
@@ -86,11 +89,12 @@ def load_rows(parts: Sequence[DataPart], spec: TrainEmbedder) -> EmbeddingRows:
     try:
         for part in parts:
             file = part.file.name
-            for number, row in part.rows([*names, *targets]):
-                found = [text_cell(row[name], name, file, number) for name in names]
-                columns.append([numbers.setdefault(text, len(numbers)) for text in found])
-                values += [_target(row[name], spec, file, number) for name in targets]
-                places.append((number, part.judges(number)))
+            with part.file.locating():
+                for number, row in part.rows([*names, *targets]):
+                    found = [text_cell(row[name], name, file, number) for name in names]
+                    columns.append([numbers.setdefault(text, len(numbers)) for text in found])
+                    values += [_target(row[name], spec, file, number) for name in targets]
+                    places.append((number, part.judges(number)))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     if len(columns) < ROWS_MIN:
@@ -113,18 +117,14 @@ def split_rows(rows: EmbeddingRows, spec: TrainEmbedder) -> EmbeddingSplit:
     Rows that share a text, directly or through other rows, go to the same side; negatives don't count, they are no
     statement about a text. Where that ties most rows together, only rows with the same first text do.
     """
-    validation = spec.validation
     own = [position for position, field in enumerate(rows.fields) if field != "negative"]
-    texts = rows.columns[:, [own[0], own[-1]]]
+    tied = rows.columns[:, [own[0], own[-1]]]
     try:
-        split = (
-            given_split(rows.judging, rows=spec.rows, seed=validation.seed)
-            if validation.given
-            else connected_split(texts, rows=spec.rows, fraction=validation.fraction, seed=validation.seed)
-        )
+        split = tied_split(spec.validation, rows=spec.rows, judging=rows.judging, texts=rows.columns, own=tied)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
-    return EmbeddingSplit(train=rows.subset(split.train), validation=rows.subset(split.validation))
+    overlap = overlap_of(split, rows.columns, rows.fields)
+    return EmbeddingSplit(rows.subset(split.train), rows.subset(split.validation), overlap)
 
 
 def prompted(rows: EmbeddingRows, prompts: Prompts) -> tuple[list[str], Int64s]:
@@ -149,7 +149,7 @@ def _target(value: Any, spec: TrainEmbedder, file: str, row: int) -> Any:
             message=f"{value} is neither end of score_range, and contrastive knows only alike and different.",
             remedy="Use cosent for scores in between.",
         )
-        raise RunFailed(Reason.invalid_dataset, str(problem))
+        raise InvalidInput([problem])
     return score
 
 

@@ -11,6 +11,7 @@ from jobspecs.kinds.train_embedder import PASSAGES_MAX
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import Problem
 from workers.judging.embedding_verdict import Exam, Search
+from workers.judging.ranking_verdict import numbered
 from workers.judging.search import Listed, SameClass
 from workers.local_models.tokens import Int64s
 from workers.run.context import RunFailed
@@ -27,7 +28,7 @@ def exam_of(split: EmbeddingSplit, seed: int) -> Exam:
         return _by_positives(split, seed) if rows.targets is None else _by_class(rows, rows.targets)
     if rows.targets is None:
         raise RunFailed(Reason.internal_error, "pairs without scores ask nothing.")
-    return Exam(rows.column(0), rows.column(1), ("sentence1", "sentence2"), rows.targets)
+    return Exam(rows.column(0), rows.column(1), ("sentence1", "sentence2"), rows.targets, rows.numbers)
 
 
 def _by_positives(split: EmbeddingSplit, seed: int) -> Exam:
@@ -57,12 +58,13 @@ def _by_positives(split: EmbeddingSplit, seed: int) -> Exam:
         [rows.texts[text] for text in candidates],
         ("anchor", "positive"),
         Search(Listed(places), np.array(own, dtype=np.int64), _clusters(places)),
+        rows.numbers[np.sort(np.unique(rows.columns[:, 0], return_index=True)[1])],
     )
 
 
 def _clusters(places: Sequence[Int64s]) -> Int64s:
     """(Q,) the cluster of each query: the same for those whose first answer is the same text."""
-    return np.unique([int(found[0]) for found in places], return_inverse=True)[1].astype(np.int64)
+    return numbered([int(found[0]) for found in places])
 
 
 def _by_class(rows: EmbeddingRows, classes: npt.NDArray[np.float32]) -> Exam:
@@ -78,4 +80,4 @@ def _by_class(rows: EmbeddingRows, classes: npt.NDArray[np.float32]) -> Exam:
         )
         raise RunFailed(Reason.invalid_dataset, str(problem))
     search = Search(SameClass(asking, classes), asking)
-    return Exam([texts[row] for row in asking], texts, ("text", "text"), search)
+    return Exam([texts[row] for row in asking], texts, ("text", "text"), search, rows.numbers[asking])

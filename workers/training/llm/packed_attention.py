@@ -11,12 +11,14 @@ Notation: T tokens, B sequences, L tokens of the longest, A heads, D size of a h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 from transformers import AttentionInterface
+
+from workers.local_models.row_moves import pick
 
 #: The name under which the models find `attend`.
 PACKED = "eigenwerk_packed"
@@ -56,26 +58,6 @@ class PackedLayout:
             ),
             self.tokens,
         )
-
-
-class _Pick(torch.autograd.Function):  # type: ignore[misc]
-    """(N, H) to the rows `index`, each at most once; the backward of plain indexing would add row by row."""
-
-    @staticmethod
-    def forward(ctx: Any, source: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(index)
-        ctx.rows = source.shape[0]
-        return source.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (index,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.rows, gradient.shape[1]).index_copy_(0, index, gradient), None
-
-
-def pick(rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """The rows `index` of (N, H), each at most once."""
-    return cast(torch.Tensor, _Pick.apply(rows, index))
 
 
 def attend(

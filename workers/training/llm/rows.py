@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ class Rows:
     cut: int
     #: Tokens of the longest sequence that may be made of them.
     max_length: int
+    #: (N,) the place of each sequence's example among those that were rendered.
+    examples: Int64s
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -94,11 +97,12 @@ def load_examples(
     try:
         examples, judging = list[Example](), list[bool]()
         for part in parts:
-            for example in _examples(part, spec, renderer, skipped):
-                if len(examples) % _EVERY == 0:
-                    between(len(examples))
-                examples.append(example)
-                judging.append(part.judges(example.row))
+            with part.file.locating():
+                for example in _examples(part, spec, renderer, skipped):
+                    if len(examples) % _EVERY == 0:
+                        between(len(examples))
+                    examples.append(example)
+                    judging.append(part.judges(example.row))
         for kind in skipped.kinds:
             _log.warning("left out: %s: %s", kind.named, kind.problem)
         if validation.given:
@@ -119,20 +123,21 @@ def load_examples(
 
 def _examples(part: DataPart, spec: FinetuneLlm, renderer: Renderer | None, skipped: Refusals) -> Iterator[Example]:
     file, skips = part.file, spec.data.bad_rows == "skip"
+    skip = partial(skipped.add, read_as=file.fmt.dialect)
     for example in read_examples(
         file.path,
         file.fmt,
         ChatSource.of(spec.data),
         objective=spec.objective,
         file_name=file.name,
-        on_problem=skipped.add if skips else None,
+        on_problem=skip if skips else None,
     ):
         try:
             # Split before they are refused, rows would be dealt otherwise than the check says.
             if skips and renderer is not None:
                 renderer.example(example)
         except InvalidInput as error:
-            skipped.add(error.problems[0].model_copy(update={"file": file.name, "row": example.row}))
+            skip(error.problems[0].model_copy(update={"file": file.name, "row": example.row}))
         else:
             yield example
 
@@ -165,6 +170,7 @@ def render(
     """Token ids of every example, cut to `max_length`. Raises RunFailed(invalid_dataset) when none can be used."""
     parts: list[Part] = []
     desirable: list[bool] = []
+    places: list[int] = []
     empty: list[int] = []
     shortened = 0
     for number, example in enumerate(examples):
@@ -177,6 +183,7 @@ def render(
             empty.append(example.row)
             continue
         parts += pieces
+        places += [number] * len(pieces)
         desirable.append(isinstance(example, Judged) and example.desirable)
     if not parts:
         raise RunFailed(
@@ -186,7 +193,14 @@ def render(
         )
     if empty:
         _log.warning("left out: %s, whose answers begin after max_length (%d tokens)", _named(empty), max_length)
-    return Rows(sequences_of(parts), np.array(desirable, dtype=np.bool_), len(empty), shortened, max_length)
+    return Rows(
+        sequences_of(parts),
+        np.array(desirable, dtype=np.bool_),
+        len(empty),
+        shortened,
+        max_length,
+        np.array(places, dtype=np.int64),
+    )
 
 
 def _named(rows: Sequence[int]) -> str:

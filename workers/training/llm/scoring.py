@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from workers.local_models.row_moves import pick
 from workers.training.llm.decoder import Decoder
 from workers.training.llm.lm_head import token_log_probs
-from workers.training.llm.packed_attention import pick
 from workers.training.llm.sequences import SequenceBatch, Sequences, batch_of, micro_batches
 
 Float64s = npt.NDArray[np.float64]

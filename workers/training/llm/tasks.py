@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from jobspecs.kinds.finetune_llm import LlmTraining
+from workers.local_models.row_moves import pick
 from workers.local_models.tokens import Int64s
 from workers.training.llm.decoder import Decoder
 from workers.training.llm.lm_head import weighted_loss
 from workers.training.llm.objectives import divergence_of, dpo_losses, kto_losses, orpo_penalties
-from workers.training.llm.packed_attention import pick
 from workers.training.llm.scoring import Float64s, sums, supervised_log_probs
 from workers.training.llm.sequences import Bools, SequenceBatch, Sequences, batch_of, micro_batches
 from workers.training.world import equal_parts, idle_part

@@ -22,13 +22,11 @@ def ranking_card(spec: TrainReranker, split: PairSplit, verdict: RankingVerdict,
     difference, low, high = verdict.difference
     mined = " Negatives were mined with an embedder." if spec.mines_negatives else ""
     judged = "" if spec.judge is None else f", by the labels in `{spec.judge.label}`"
-    both = split.queries_in_both
     measured = (
         f"Measured on {len(split.validation)} pairs of {held_out} held-out queries "
-        f"({how_held_out(spec.validation)}){judged}, trained on {len(split.train)}; "
-        f"{both or 'no'} {'queries are' if both > 1 else 'query is'} on both sides. {split.passages_in_both} of the "
-        "held-out pairs have a passage that the training part has seen. Difference to the best other system: "
-        f"{difference:+.3f} ({low:+.3f} to {high:+.3f}). Intervals are of 95 %, from a bootstrap."
+        f"({how_held_out(spec.validation)}){judged}, trained on {len(split.train)}. {split.overlap.sentence} "
+        f"Difference to the best other system: {difference:+.3f} ({low:+.3f} to {high:+.3f}). Intervals are of 95 %, "
+        "from a bootstrap."
     )
     return card(
         spec.name,

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from corpus.cells import number_cell, score_cell, text_cell
+from corpus.checks.findings import normalised
 from corpus.held_out import DataPart
-from corpus.splits import given_split, grouped_split
+from corpus.pair_splits import overlap_of, query_split
+from jobspecs.data_report import Overlap
 from jobspecs.kinds.train_reranker import RankingMetric, TrainReranker
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -82,17 +84,8 @@ class PairSplit:
 
     train: Pairs
     validation: Pairs
-
-    @property
-    def queries_in_both(self) -> int:
-        """Held-out queries that are trained on; none where the split draws them."""
-        return len(np.intersect1d(self.train.groups, self.validation.groups))
-
-    @property
-    def passages_in_both(self) -> int:
-        """Held-out pairs whose passage the training part has seen, as passage or as query."""
-        known = set(self.train.passages) | set(self.train.queries)
-        return sum(passage in known for passage in self.validation.passages)
+    #: Of the data's own pairs, before negatives are mined.
+    overlap: Overlap
 
 
 def load_pairs(parts: Sequence[DataPart], spec: TrainReranker) -> Pairs:
@@ -108,18 +101,18 @@ def load_pairs(parts: Sequence[DataPart], spec: TrainReranker) -> Pairs:
 def split_by_query(pairs: Pairs, spec: TrainReranker) -> PairSplit:
     """Whole queries up to `spec.rows` rows, of which a share is held out. Depends on seed and data only.
 
-    Raises RunFailed(invalid_dataset) when there is one query only.
+    Raises RunFailed(invalid_dataset) when there is one query only, or the sides can't be apart as the spec wants.
     """
-    validation, groups = spec.validation, pairs.groups
+    numbers: dict[str, int] = {}
+    texts = np.array(
+        [[numbers.setdefault(normalised(text), len(numbers)) for text in pair] for pair in pairs.texts], dtype=np.int64
+    ).reshape(-1, 2)
     try:
-        split = (
-            given_split(pairs.judging, rows=spec.rows, seed=validation.seed, groups=groups)
-            if validation.given
-            else grouped_split(groups, rows=spec.rows, fraction=validation.fraction, seed=validation.seed)
-        )
+        split = query_split(spec.validation, rows=spec.rows, judging=pairs.judging, queries=pairs.groups, texts=texts)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
-    return PairSplit(train=pairs.subset(split.train), validation=pairs.subset(split.validation))
+    overlap = overlap_of(split, texts, ("query", "passage"))
+    return PairSplit(pairs.subset(split.train), pairs.subset(split.validation), overlap)
 
 
 def check_comparable(pairs: Pairs) -> None:
@@ -153,10 +146,11 @@ def _labelled(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row]:
     query, passage, label = (spec.columns[field] for field in ("query", "passage", "label"))
     for part in parts:
         file = part.file.name
-        for number, row in part.rows(list(spec.columns.values())):
-            value = _label(row[label], label, spec, file, number)
-            first, second = (text_cell(row[column], column, file, number) for column in (query, passage))
-            yield _Row(first, second, value, number, part.judges(number))
+        with part.file.locating():
+            for number, row in part.rows(list(spec.columns.values())):
+                value = _label(row[label], label, spec, file, number)
+                first, second = (text_cell(row[column], column, file, number) for column in (query, passage))
+                yield _Row(first, second, value, number, part.judges(number))
 
 
 def _contrasted(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row]:
@@ -167,23 +161,25 @@ def _contrasted(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row
     ]
     for part in parts:
         file = part.file.name
-        for number, row in part.rows(list(spec.columns.values())):
-            query = text_cell(row[spec.query], spec.query, file, number)
-            for column, label in columns:
-                passage = text_cell(row[column], column, file, number)
-                yield _Row(query, passage, label, number, part.judges(number))
+        with part.file.locating():
+            for number, row in part.rows(list(spec.columns.values())):
+                query = text_cell(row[spec.query], spec.query, file, number)
+                for column, label in columns:
+                    passage = text_cell(row[column], column, file, number)
+                    yield _Row(query, passage, label, number, part.judges(number))
 
 
 def _positives_first(rows: Iterator[_Row]) -> list[_Row]:
-    """Each pair once among those that judge and once among the others: a row repeats its query's positive beside every
-    negative."""
+    """Each pair, but for case and spaces, once among those that judge and once among the others: a row repeats its
+    query's positive beside every negative."""
     pairs: dict[tuple[str, str, bool], _Row] = {}
     contradictions = 0
     for row in rows:
-        known = pairs.setdefault((row.query, row.passage, row.judges), row)
+        pair = normalised(row.query), normalised(row.passage), row.judges
+        known = pairs.setdefault(pair, row)
         contradictions += known.label != row.label
         if row.label > known.label:
-            pairs[row.query, row.passage, row.judges] = known._replace(label=row.label)
+            pairs[pair] = known._replace(label=row.label)
     if contradictions:
         _log.warning("%d passages are both positive and negative for a query; they count as positive", contradictions)
     return list(pairs.values())
@@ -192,7 +188,7 @@ def _positives_first(rows: Iterator[_Row]) -> list[_Row]:
 def _pairs(rows: Iterable[_Row]) -> Pairs:
     found = list(rows)
     numbers: dict[str, int] = {}
-    groups = [numbers.setdefault(" ".join(row.query.split()).casefold(), len(numbers)) for row in found]
+    groups = [numbers.setdefault(normalised(row.query), len(numbers)) for row in found]
     return Pairs(
         queries=tuple(row.query for row in found),
         passages=tuple(row.passage for row in found),

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
 from jobspecs.kinds.train_classifier import TrainClassifier
-from jobspecs.manifest import describe_files, read_manifest
+from jobspecs.manifest import DatasetOrigin, describe_files, read_manifest
 from tests.models import labelled_texts
 from tests.workers.training.attempts import Attempt, spec_document, write_csv
+from tests.workers.training.kept import Kept, assert_told_again
 from workers.engines.embedded.tasks.text_classifier import Classifier
+from workers.judging.held_out_file import Judged, digests
 from workers.training.classification.data import load_texts, sample_and_split
 
 
@@ -31,6 +34,7 @@ def test_the_artifact_holds_what_its_manifest_names_and_no_more(trained: Path) -
     assert {file.path for file in manifest.files} == {
         "README.md",
         "config.json",
+        "evaluation/held-out.parquet",
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
@@ -55,6 +59,18 @@ def test_plain_transformers_gives_the_same_scores_as_the_engine(trained: Path) -
         assert np.allclose([by_label["bad"], by_label["good"]], row, atol=1e-5)
 
 
+def test_the_pipeline_of_transformers_gives_the_same_labels_and_scores(trained: Path) -> None:
+    card = (trained / "README.md").read_text(encoding="utf-8")
+    assert 'pipeline("text-classification", model="path/to/this/folder", truncation=True)' in card
+    classify = pipeline("text-classification", model=str(trained), device="cpu", truncation=True)
+    texts = ["spring in the garden", "a storm", "outage " * 200]
+    engine = Classifier.load(trained, threads=1)
+    for top_k in (None, 1):
+        for found, ours in zip(classify(texts, top_k=top_k), engine.classify(texts), strict=True):
+            assert [entry["label"] for entry in found] == [score.label for score in ours[: len(found)]]
+            assert [entry["score"] for entry in found] == pytest.approx([s.score for s in ours[: len(found)]], abs=1e-5)
+
+
 def test_no_texts_give_no_scores(trained: Path) -> None:
     assert Classifier.load(trained).classify([]) == []
 
@@ -64,6 +80,42 @@ def test_words_that_tell_the_classes_apart_are_learned(trained: Path) -> None:
     assert manifest.metrics["validation/accuracy"] > 0.9
     assert manifest.metrics["baseline/majority_accuracy"] == pytest.approx(0.5, abs=0.02)
     assert "| fine-tuned |" in (trained / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_figure_of_the_verdict_comes_from_the_kept_predictions_alone(trained: Path, dataset: Path) -> None:
+    kept = Kept(trained)
+    assert_told_again(trained)
+    rows = list(csv.reader(dataset.read_text("utf-8").splitlines()))
+    assert [rows[number][1] for number in kept["row"]] == kept["label"].tolist()
+    assert kept["text"].tolist() == digests(rows[number][0] for number in kept["row"]).tolist()
+    assert kept.places("predicted").tolist() == kept["probabilities"].argmax(axis=1).tolist()
+    assert (kept.facts["kind"], set(kept["part"]), kept.facts["dataset"]["reference"]) == (
+        "train-classifier",
+        {"validation"},
+        "texts@1",
+    )
+    assert set(kept.facts["columns"]) == set(kept.table.column_names)
+    # Texts may not be read by everybody who may have the model.
+    content = (trained / "evaluation" / "held-out.parquet").read_bytes() + str(kept.table.to_pydict()).encode()
+    assert not any(rows[number][0].encode() in content for number in kept["row"])
+
+
+def test_of_very_many_rows_a_sample_is_kept_and_the_card_says_so(tmp_path: Path) -> None:
+    numbers = np.arange(1, 1001)
+    judged = Judged(
+        "train-reranker",
+        "test",
+        DatasetOrigin(reference="x@1"),
+        numbers,
+        digests(["a"] * 1000),
+        [],
+        groups=numbers // 10,
+    )
+    kept = judged.write(tmp_path, bytes_max=10_000)
+    rows = Kept(tmp_path)["row"].tolist()
+    assert kept.rows == len(rows) and 0 < kept.rows * kept.bytes_per_row <= 10_000
+    assert rows == sorted(rows) and "Of the 1,000 predictions a sample of" in kept.sentence
+    assert all({(10 * group + place) in rows for place in range(10)} != {True, False} for group in range(1, 100))
 
 
 def test_balanced_classes_label_smoothing_and_cosine_run(attempt: Callable[[str], Attempt], tmp_path: Path) -> None:
@@ -77,6 +129,7 @@ def test_balanced_classes_label_smoothing_and_cosine_run(attempt: Callable[[str]
     verdict, card = manifest.report["verdict"], (whole.root / "out" / "README.md").read_text(encoding="utf-8")
     assert verdict["metric"] == "macro_f1" and "| system | macro F1 | 95 % interval | accuracy |" in card
     assert manifest.metrics["validation/macro_f1_low"] <= verdict["model"]["value"] == verdict["model"]["macro_f1"]
+    assert_told_again(whole.root / "out")
     counts = np.array(manifest.report["confusion"]["rows"])
     assert counts.sum() == manifest.report["rows"]["validation"] and "## Confusion" in card
     assert len(manifest.report["mistakes"]) == min(10, counts.sum() - np.trace(counts))
@@ -119,6 +172,20 @@ def test_a_data_set_of_its_own_judges_all_of_its_rows_and_the_card_names_it(
     assert (manifest.report["rows"]["train"], manifest.report["rows"]["validation"]) == (130, 40)
     card = (judged.root / "out" / "README.md").read_text(encoding="utf-8")
     assert "Measured on 40 held-out rows (all of `official@2`), trained on 130." in card
+    assert Kept(judged.root / "out").facts["dataset"] == {"reference": "official@2", "sha256": None}
+    assert "The 40 predictions are kept in `evaluation/held-out.parquet`" in card
+
+
+def test_labels_that_became_another_class_are_named_on_the_card(
+    attempt: Callable[[str], Attempt], tmp_path: Path
+) -> None:
+    one = attempt("renamed")
+    one.data = tmp_path / "spelled.csv"
+    rows = [(f"text {row}", "good" if row % 2 else "bad") for row in range(40)]
+    write_csv(one.data, [*rows, ("another", "Good"), ("a third", "BAD")])
+    one.run(data={"normalize_labels": True}, training={"epochs": 1})
+    card = (one.root / "out" / "README.md").read_text(encoding="utf-8")
+    assert 'Labels that were read as another: "Good" as good, "BAD" as bad.' in card
 
 
 def test_sample_and_split_depend_on_the_seed_alone_and_keep_the_shares(tmp_path: Path) -> None:

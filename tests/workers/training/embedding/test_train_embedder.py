@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
+from transformers import pipeline
 
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
+from jobspecs.data_report import Overlap
 from jobspecs.dialect import named_columns
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.lifecycle import Reason
@@ -28,7 +30,10 @@ from tests.workers.training.embedding.embedder_attempts import (
     scored_pairs,
     write_table,
 )
+from tests.workers.training.kept import Kept, assert_told_again
 from workers.judging.embedding_verdict import Search
+from workers.judging.held_out_file import digests
+from workers.judging.ranking_verdict import spearman
 from workers.local_models.embedding_model import load_embedder, write_embedder
 from workers.run.context import RunFailed
 from workers.training.embedding.data import EmbeddingSplit, load_rows, prompted, split_rows
@@ -72,6 +77,18 @@ def test_sentence_transformers_loads_the_result_and_gives_the_same_embeddings(tr
     assert model.dimensions == 16 and model.max_tokens == 32
     assert reference.encode(texts).shape == (3, 16)
     assert np.allclose(reference.encode(texts, normalize_embeddings=True), model.encode(texts), atol=1e-5)
+
+
+def test_similarity_and_features_of_other_libraries_are_those_of_the_engine(trained: Path) -> None:
+    library, model = SentenceTransformer(str(trained), device="cpu"), load_embedder(trained)
+    texts = ["spring in the garden", "a storm", "the river"]
+    ours = model.encode(texts)
+    cosines = library.similarity(library.encode_query(texts), library.encode_document(texts))
+    assert np.allclose(cosines, ours @ ours.T, atol=1e-5)
+    features = pipeline("feature-extraction", model=str(trained), device="cpu")
+    for text, expected in zip(texts, ours, strict=True):
+        mean = np.array(features("a report " + text)[0]).mean(axis=0)[: model.dimensions]
+        assert np.allclose(mean / np.linalg.norm(mean), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +141,7 @@ def test_the_artifact_holds_what_its_manifest_names_and_no_more(trained: Path) -
         "README.md",
         "config.json",
         "config_sentence_transformers.json",
+        "evaluation/held-out.parquet",
         "model.safetensors",
         "modules.json",
         "sentence_bert_config.json",
@@ -144,6 +162,11 @@ def test_likeness_is_learned_and_the_verdict_compares_with_base_and_words(traine
     assert manifest.metrics["validation/spearman_dim16"] == pytest.approx(values["trained"])
     card = (trained / "README.md").read_text(encoding="utf-8")
     assert "| base model |" in card and 'prompt_name="text"' in card
+    assert_told_again(trained)
+    kept = Kept(trained)
+    assert manifest.metrics["validation/spearman_dim32"] == pytest.approx(
+        spearman(kept["score"], kept["trained_dim32"])
+    )
 
 
 @pytest.mark.parametrize("fields", [{}, {"hard_negatives": {"num_negatives": 2, "range_max": 10}}])
@@ -158,6 +181,10 @@ def test_a_search_is_judged_by_ndcg_and_recall_against_bm25(
     assert values["trained"] > values["base model"] + 0.1
     assert manifest.metrics["validation/recall_at_100"] >= manifest.metrics["validation/recall_at_1"] > 0
     assert manifest.report["rows"]["rows_in_both"] == 0
+    assert_told_again(attempt.root / "out")
+    asked = [question for question, _ in questions(240)]
+    kept = Kept(attempt.root / "out")
+    assert kept["text"].tolist() == digests(asked[row - 1] for row in kept["row"]).tolist()
     if fields:
         rows = manifest.report["rows"]
         assert rows["mined"] + rows["drawn_by_chance"] == 2 * rows["train"]
@@ -166,7 +193,9 @@ def test_a_search_is_judged_by_ndcg_and_recall_against_bm25(
 def test_texts_with_classes_are_judged_by_finding_their_class(tmp_path: Path, tiny_bert: Path) -> None:
     rows = [(first, "good" if score > 2.5 else "bad") for first, _, score in scored_pairs(80)]
     data = write_table(tmp_path / "classes.csv", ("text", "topic"), rows)
-    manifest = EmbedderAttempt(tmp_path, tiny_bert, data).run(**CLASSES)
+    attempt = EmbedderAttempt(tmp_path, tiny_bert, data)
+    manifest = attempt.run(**CLASSES)
+    assert_told_again(attempt.root / "out")
     assert manifest.report["loss"] == "batch-hard-triplet" and manifest.report["verdict"]["metric"] == "ndcg_at_10"
 
 
@@ -275,7 +304,7 @@ def test_held_out_classes_without_a_mate_can_judge_nothing(tmp_path: Path) -> No
     spec = spec_of(**CLASSES)
     rows = load_rows(parts_of(CheckedFile.of(path)), spec)
     with pytest.raises(RunFailed, match="no class has two"):
-        exam_of(EmbeddingSplit(rows, rows.subset(np.arange(0, 40, 2))), seed=1)
+        exam_of(EmbeddingSplit(rows, rows.subset(np.arange(0, 40, 2)), Overlap()), seed=1)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class Lengths:
             kind,
             f"{place}: the text has {self.tokens[too_long[0]]:,} tokens; this model reads {self.max_tokens:,}.{others} "
             "Send shorter texts, or truncate: true to have them cut at their end.",
+            place,
         )
 
     @property

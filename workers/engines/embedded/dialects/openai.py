@@ -42,7 +42,7 @@ class OpenAIRoutes:
         ]
 
     async def _chat(self, request: Request) -> Response:
-        with refusing(too_long=CONTEXT_LENGTH):
+        with refusing("messages", too_long=CONTEXT_LENGTH):
             body = await read(ChatRequest, request)
             body.check()
             body.check_messages(self._generator.model.template_knows)
@@ -52,7 +52,7 @@ class OpenAIRoutes:
         return await _respond(request, body, answers, shape)
 
     async def _complete(self, request: Request) -> Response:
-        with refusing(too_long=CONTEXT_LENGTH):
+        with refusing("prompt", too_long=CONTEXT_LENGTH):
             body = await read(CompletionRequest, request)
             body.check()
             prompts = [
@@ -66,7 +66,7 @@ class OpenAIRoutes:
     def _known(self, tokens: list[int]) -> list[int]:
         rows = self._generator.model.vocabulary_size
         if any(token >= rows for token in tokens):
-            raise Unsupported(f"prompt: this model knows the tokens 0 to {rows - 1}.")
+            raise Unsupported("prompt", f"this model knows the tokens 0 to {rows - 1}.")
         return tokens
 
     def _start(self, body: Wishes, prompts: Sequence[Sequence[int]]) -> list[Answer]:

@@ -16,18 +16,24 @@ CONTEXT_LENGTH = "context_length_exceeded"
 
 
 @contextmanager
-def refusing(*, too_long: str = "validation", prefix: str = "") -> Iterator[None]:
-    """Turns what the request itself is to blame for into Refused. `prefix` goes before what is said of its fields."""
+def refusing(prompt: str, *, too_long: str = "validation", prefix: str = "") -> Iterator[None]:
+    """Turns what the request itself is to blame for into Refused.
+
+    `prompt`: the field that holds it. `prefix` goes before what is said of fields.
+    """
     try:
         yield
     except Refused as error:
         kind = error.error_type.lower()
-        raise Refused(error.status, kind, f"{prefix if kind == 'validation' else ''}{error.message}") from error
+        message = f"{prefix if kind == 'validation' else ''}{error.message}"
+        raise Refused(error.status, kind, message, error.field) from error
     except PromptTooLong as error:
-        raise Refused(422, too_long, f"{prefix}{error}") from error
-    except (Unsupported, NoChatTemplate) as error:
-        raise Refused(422, "validation", f"{prefix}{error}") from error
+        raise Refused(422, too_long, f"{prefix}{error}", prompt) from error
+    except Unsupported as error:
+        raise Refused(422, "validation", f"{prefix}{error}", error.field) from error
+    except NoChatTemplate as error:
+        raise Refused(422, "validation", f"{prefix}{error}", prompt) from error
     except ChatTemplateFailed as error:
-        raise Refused(422, "template_error", str(error)) from error
+        raise Refused(422, "template_error", str(error), prompt) from error
     except Overloaded as error:
         raise Refused(429, "overloaded", str(error)) from error

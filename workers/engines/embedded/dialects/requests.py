@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
@@ -16,6 +16,8 @@ from jobspecs.dialects import TEI, Request
 from jobspecs.validation import problems_of
 from workers.engines.embedded.batching import Overloaded
 
+#: Empty texts say nothing: they are refused with their place, in every dialect.
+Text = Annotated[str, Field(min_length=1)]
 #: Largest request body.
 BODY_BYTES_MAX = 2_000_000
 
@@ -23,16 +25,16 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class Refused(Exception):
-    """The request can't be served: the status, the kind of error in TEI's words, and why."""
+    """The request can't be served: the status, the kind of error in TEI's words, why, and the field at fault."""
 
-    def __init__(self, status: int, error_type: str, message: str) -> None:
+    def __init__(self, status: int, error_type: str, message: str, field: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.error_type, self.message = status, error_type, message
+        self.status, self.error_type, self.message, self.field = status, error_type, message, field
 
 
-def invalid(message: str) -> Refused:
-    """422: the request itself is wrong."""
-    return Refused(422, "Validation", message)
+def invalid(field: str, why: str) -> Refused:
+    """422: a field of the request is wrong."""
+    return Refused(422, "Validation", f"{field}: {why}", field)
 
 
 class Truncation(Request):
@@ -46,7 +48,7 @@ class Truncation(Request):
     def check(self) -> None:
         """Raises Refused for what the engine doesn't do."""
         if self.truncation_direction.lower() == "left":
-            raise invalid("truncation_direction: this engine cuts long texts at their end.")
+            raise invalid("truncation_direction", "this engine cuts long texts at their end.")
 
 
 async def read(kind: type[Body], request: HttpRequest) -> Body:
@@ -60,7 +62,9 @@ def parsed(kind: type[Body], content: bytes) -> Body:
         return kind.model_validate_json(content)
     except ValidationError as error:
         first = problems_of(error, _document(content))[0]
-        raise invalid(f"{first.field or 'body'}: {first.message}") from error
+        if first.field is None:
+            raise Refused(422, "Validation", f"body: {first.message}") from error
+        raise invalid(first.field, first.message) from error
 
 
 def _document(content: bytes) -> Any:
@@ -81,14 +85,16 @@ async def content_of(request: HttpRequest) -> bytes:
     return b"".join(parts)
 
 
-def error_answer(status: int, error_type: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": message, "error_type": error_type}, status_code=status)
+def error_answer(status: int, error_type: str, message: str, field: str | None = None) -> JSONResponse:
+    """`param` names the field, as in OpenAI's errors, which the API writes."""
+    named = {"param": field} if field is not None else {}
+    return JSONResponse({"error": message, "error_type": error_type, **named}, status_code=status)
 
 
 async def refused(request: HttpRequest, error: Exception) -> Response:
     """Answers Refused."""
     refusal = cast(Refused, error)
-    return error_answer(refusal.status, refusal.error_type, refusal.message)
+    return error_answer(refusal.status, refusal.error_type, refusal.message, refusal.field)
 
 
 async def overloaded(request: HttpRequest, error: Exception) -> Response:

@@ -53,10 +53,10 @@ class TgiRoutes:
         return self._streamed(body, answer) if body.stream else await self._at_once(request, body, answer, as_list=True)
 
     async def _started(self, request: Request, *, at_once: bool = False) -> tuple[GenerateRequest, Answer]:
-        with refusing(prefix=_PREFIX):
+        with refusing("inputs", prefix=_PREFIX):
             body = await read(GenerateRequest, request)
             if at_once and body.stream:
-                raise Unsupported("stream: this route answers at once. Ask /generate_stream instead.")
+                raise Unsupported("stream", "this route answers at once. Ask /generate_stream instead.")
             prompt = await self._generator.encode(body.inputs)
             if body.parameters.truncate is not None:
                 prompt = prompt[-body.parameters.truncate :]
@@ -126,7 +126,7 @@ class TgiRoutes:
         return {"id": named.token, "text": text, "logprob": named.logprob, "special": special}
 
     async def _tokenize(self, request: Request) -> Response:
-        with refusing(prefix=_PREFIX):
+        with refusing("inputs", prefix=_PREFIX):
             body = await read(TokenizeRequest, request)
         spans = await self._generator.encode_spans(body.inputs)
         return JSONResponse(

@@ -43,10 +43,10 @@ class TokenizeRoute:
     async def _tokenize(self, request: Request) -> Response:
         body = await read(TokenizeBody, request)
         if body.prompt_name is not None:
-            raise invalid("prompt_name: write the prompt before the text instead.")
+            raise invalid("prompt_name", "write the prompt before the text instead.")
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         if not 1 <= len(texts) <= TEXTS_MAX:
-            raise invalid(f"inputs: send 1 to {TEXTS_MAX} texts.")
+            raise invalid("inputs", f"send 1 to {TEXTS_MAX} texts.")
         return JSONResponse(await run_in_threadpool(self._taken_apart, texts, body.add_special_tokens))
 
     def _taken_apart(self, texts: list[str], add_special_tokens: bool) -> list[list[dict[str, Any]]]:

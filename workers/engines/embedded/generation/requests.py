@@ -35,7 +35,11 @@ TokenId = Annotated[int, Field(ge=0)]
 
 
 class Unsupported(ValueError):
-    """A field asks for what this engine doesn't do; the message names the field."""
+    """A field asks for what this engine doesn't do; the message begins with its name."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(f"{field}: {why}")
+        self.field = field
 
 
 class Part(Request):
@@ -98,9 +102,9 @@ class Wishes(Request):
     def check(self) -> None:
         """Raises Unsupported."""
         if None not in (asked := (self.max_tokens, self.max_completion_tokens)) and len(set(asked)) > 1:
-            raise Unsupported("max_tokens: this and max_completion_tokens differ. Send one of them.")
+            raise Unsupported("max_tokens", "this and max_completion_tokens differ. Send one of them.")
         if self.stream and (self.n or 1) > 1:
-            raise Unsupported("n: a streamed answer has one choice.")
+            raise Unsupported("n", "a streamed answer has one choice.")
 
     def sampling(self, room: int, defaults: Mapping[str, float], choice: int = 0) -> Sampling:
         """`room`: tokens that fit. `defaults`: the model's own settings for what is left out."""
@@ -137,14 +141,14 @@ class ChatRequest(Wishes):
     def check(self) -> None:
         super().check()
         if self.top and not self.logprobs:
-            raise Unsupported("top_logprobs: they stand beside log probabilities. Send logprobs: true as well.")
+            raise Unsupported("top_logprobs", "they stand beside log probabilities. Send logprobs: true as well.")
 
     def check_messages(self, known: Callable[[str], bool]) -> None:
         """Raises Unsupported for a message with a field that the model's template does not know."""
         for place, message in enumerate(self.messages):
             for name, value in (message.model_extra or {}).items():
                 if not OPENAI_MESSAGE.passes_over(name, value) and not known(name):
-                    raise Unsupported(f"messages[{place}].{name}: the model's chat template does not read it.")
+                    raise Unsupported(f"messages[{place}].{name}", "the model's chat template does not read it.")
 
 
 class CompletionRequest(Wishes):
@@ -177,12 +181,14 @@ class CompletionRequest(Wishes):
     def check(self) -> None:
         super().check()
         if self.best_of not in (None, self.n or 1):
-            raise Unsupported("best_of: this engine gives all choices that it draws. Leave it out, or send n as well.")
+            raise Unsupported(
+                "best_of", "this engine gives all choices that it draws. Leave it out, or send n as well."
+            )
         choices = len(self.prompts) * (self.n or 1)
         if choices > CHOICES_MAX:
-            raise Unsupported(f"n: prompts and choices make {choices} answers; {CHOICES_MAX} at most.")
+            raise Unsupported("n", f"prompts and choices make {choices} answers; {CHOICES_MAX} at most.")
         if self.stream and choices > 1:
-            raise Unsupported("prompt: a streamed answer has one prompt.")
+            raise Unsupported("prompt", "a streamed answer has one prompt.")
 
 
 class Parameters(Request):

@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jobspecs.dialects import Request as Asked
+from jobspecs.validation import EMPTY_TEXT
 from workers.engines.embedded.dialects.lengths import Lengths
-from workers.engines.embedded.dialects.requests import Truncation, invalid, read
+from workers.engines.embedded.dialects.requests import Text, Truncation, invalid, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
 from workers.engines.embedded.tasks.served import Batched
 from workers.engines.embedded.tasks.text_classifier import Classifier
@@ -58,7 +59,7 @@ class ClassifyingModel(Protocol):
 class ClassifyBody(Asked):
     """POST /classify."""
 
-    inputs: list[str] = Field(min_length=1, max_length=TEXTS_MAX)
+    inputs: list[Text] = Field(min_length=1, max_length=TEXTS_MAX)
     #: How many labels per text, best first; all of them unless given.
     top_k: int | None = Field(default=None, ge=1)
     truncate: bool = True
@@ -74,7 +75,7 @@ class PredictParameters(Asked):
 class PredictBody(Truncation):
     """POST /predict. A list of strings is *one* pair of texts; a list of lists is a batch."""
 
-    inputs: str | list[str] | list[list[str]]
+    inputs: Text | list[str] | list[list[str]]
     raw_scores: bool = False
     parameters: PredictParameters = Field(default_factory=PredictParameters)
 
@@ -138,13 +139,16 @@ def _written(found: Sequence[Classified], top_k: int | None) -> list[list[dict[s
 
 def _predict_texts(body: PredictBody) -> list[str]:
     if body.raw_scores:
-        raise invalid("raw_scores: this engine gives probabilities only. Leave it out.")
+        raise invalid("raw_scores", "this engine gives probabilities only. Leave it out.")
     body.check()
     if isinstance(body.inputs, str):
         return [body.inputs]
     texts = [entry[0] for entry in body.inputs if isinstance(entry, list) and len(entry) == 1]
     if len(texts) != len(body.inputs):
-        raise invalid('This model takes single texts, not pairs. A batch is a list of lists: [["a"], ["b"]].')
+        raise invalid("inputs", 'this model takes single texts, not pairs. A batch is a list of lists: [["a"], ["b"]].')
     if not 1 <= len(texts) <= TEXTS_MAX:
-        raise invalid(f"inputs: send 1 to {TEXTS_MAX} texts.")
+        raise invalid("inputs", f"send 1 to {TEXTS_MAX} texts.")
+    if "" in texts:
+        # Not by their type: of which alternative a list is, pydantic can't tell by an empty text.
+        raise invalid(f"inputs[{texts.index('')}][0]", f"{EMPTY_TEXT}.")
     return texts

@@ -17,7 +17,7 @@ from jobspecs.dialects import Request as Asked
 from workers.engines.embedded.device import take_device
 from workers.engines.embedded.dialects.lengths import Lengths
 from workers.engines.embedded.dialects.refusals import CONTEXT_LENGTH
-from workers.engines.embedded.dialects.requests import Truncation, content_of, invalid, parsed, read
+from workers.engines.embedded.dialects.requests import Text, Truncation, content_of, invalid, parsed, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
 from workers.engines.embedded.tasks.served import Batched, in_groups
 from workers.engines.interface import EngineOrder
@@ -75,7 +75,7 @@ class Embedding(NamedTuple):
 class EncodeBody(Asked):
     """POST /encode."""
 
-    inputs: list[str] = Field(min_length=1, max_length=TEXTS_MAX)
+    inputs: list[Text] = Field(min_length=1, max_length=TEXTS_MAX)
     prompt_name: str | None = None
     normalize: bool = True
     dimensions: int | None = Field(default=None, ge=1)
@@ -85,7 +85,7 @@ class EncodeBody(Asked):
 class EmbedBody(Truncation):
     """POST /embed."""
 
-    inputs: str | list[str]
+    inputs: Text | list[Text]
     prompt_name: str | None = None
     normalize: bool = True
     dimensions: int | None = Field(default=None, ge=1)
@@ -100,8 +100,8 @@ class EmbedBody(Truncation):
 
 
 class SimilarityInputs(Asked):
-    source_sentence: str
-    sentences: list[str] = Field(min_length=1, max_length=TEXTS_MAX - 1)
+    source_sentence: Text
+    sentences: list[Text] = Field(min_length=1, max_length=TEXTS_MAX - 1)
 
 
 class SimilarityParameters(Truncation):
@@ -182,7 +182,7 @@ class ServedEmbedder(Batched[tuple[Wish, str], Embedding]):
         body.check()
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         if not 1 <= len(texts) <= TEXTS_MAX:
-            raise invalid(f"inputs: send 1 to {TEXTS_MAX} texts.")
+            raise invalid("inputs", f"send 1 to {TEXTS_MAX} texts.")
         found = await self._embedded(texts, Wish(body.prompt_name, body.normalize, body.dimensions))
         lengths = self._lengths(found)
         lengths.check("inputs", truncate=bool(body.truncate))
@@ -201,9 +201,9 @@ class ServedEmbedder(Batched[tuple[Wish, str], Embedding]):
     async def _embedded(self, texts: Sequence[str], wish: Wish) -> list[Embedding]:
         if wish.prompt_name is not None and wish.prompt_name not in self._model.prompts:
             known = ", ".join(sorted(self._model.prompts)) or "none"
-            raise invalid(f"prompt_name: this model has no prompt {wish.prompt_name!r}. It has: {known}.")
+            raise invalid("prompt_name", f"this model has no prompt {wish.prompt_name!r}. It has: {known}.")
         if wish.dimensions is not None and wish.dimensions > self._model.dimensions:
-            raise invalid(f"dimensions: this model's vectors have {self._model.dimensions} numbers; ask for fewer.")
+            raise invalid("dimensions", f"this model's vectors have {self._model.dimensions} numbers; ask for fewer.")
         return await self.batcher.submit([(wish, text) for text in texts])
 
     def _embed_batch(self, items: Sequence[tuple[Wish, str]]) -> list[Embedding]:

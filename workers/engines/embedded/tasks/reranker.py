@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from workers.engines.embedded.device import take_device
 from workers.engines.embedded.dialects.lengths import Lengths
-from workers.engines.embedded.dialects.requests import Truncation, read
+from workers.engines.embedded.dialects.requests import Text, Truncation, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
 from workers.engines.embedded.tasks.served import Batched, in_groups
 from workers.engines.interface import EngineOrder
@@ -61,8 +61,8 @@ class Relevance(NamedTuple):
 class RerankBody(Truncation):
     """POST /rerank."""
 
-    query: str
-    texts: list[str] = Field(min_length=1, max_length=TEXTS_MAX)
+    query: Text
+    texts: list[Text] = Field(min_length=1, max_length=TEXTS_MAX)
     raw_scores: bool = False
     return_text: bool = False
     #: Of each text only so many tokens count, as Cohere's requests can say; not TEI's.

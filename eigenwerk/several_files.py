@@ -1,0 +1,79 @@
+"""Several files as the one that is sent: a tar, the same bytes for the same files."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from eigenwerk.errors import EigenwerkError
+
+_PART = re.compile(r"\w[\w.-]*")
+_REMEDY = "Name files of tables: .csv, .xlsx, .jsonl, .parquet and so on."
+
+#: One file or several, or those of each part of a split, by its name. A folder stands for its files.
+Files = Path | Sequence[Path] | Mapping[str, Path | Sequence[Path]]
+
+
+def named_files(files: Files) -> dict[str, Path]:
+    """What each file is called in the tar: its name, or `part/name` where it belongs to a part.
+
+    Raises EigenwerkError for what is no file, for two of one name, and when there is none.
+    """
+    found: dict[str, Path] = {}
+    for part, path in _by_part(files):
+        for file in _inside(path):
+            name = f"{part}/{file.name}" if part else file.name
+            if name in found:
+                raise EigenwerkError(f"{found[name]} and {file} have the same name. Rename one of them.")
+            found[name] = file
+    if not found:
+        raise EigenwerkError(f"There are no files. {_REMEDY}")
+    return found
+
+
+@contextmanager
+def as_one(found: Mapping[str, Path], title: str) -> Iterator[Path]:
+    """The only file itself, if it belongs to no part; else `title.tar` with all, for as long as it is needed.
+
+    Raises EigenwerkError when a file can't be read.
+    """
+    if len(found) == 1 and not any("/" in name for name in found):
+        yield next(iter(found.values()))
+        return
+    with tempfile.TemporaryDirectory(prefix="eigenwerk-") as folder:
+        target = Path(folder) / f"{title}.tar"
+        _write(target, found)
+        yield target
+
+
+def _write(target: Path, found: Mapping[str, Path]) -> None:
+    """Without times and owners, so that equal files give equal bytes."""
+    try:
+        with tarfile.open(target, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
+            for name, path in found.items():
+                with path.open("rb") as stream:
+                    member = tarfile.TarInfo(name)
+                    member.size = path.stat().st_size
+                    archive.addfile(member, stream)
+    except OSError as error:
+        raise EigenwerkError(f"The files can't be put into one, {target}: {error}.") from error
+
+
+def _by_part(files: Files) -> Iterator[tuple[str | None, Path]]:
+    for part, paths in files.items() if isinstance(files, Mapping) else [(None, files)]:
+        if part is not None and not _PART.fullmatch(part):
+            raise EigenwerkError(f"{part!r} is no name for a part of a split. Write one such as train.")
+        for path in [paths] if isinstance(paths, Path) else paths:
+            yield part, path
+
+
+def _inside(path: Path) -> list[Path]:
+    inside = sorted(each for each in path.iterdir() if not each.name.startswith(".")) if path.is_dir() else [path]
+    for file in inside:
+        if not file.is_file():
+            raise EigenwerkError(f"{file} is no file. {_REMEDY}")
+    return inside

@@ -1,0 +1,66 @@
+"""What a file, or each of several, does not say of itself: recognised once, when it is pushed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jobspecs.dialect import PartFile
+from storage.tabular.formats import OPEN, TableFormat, refusal
+from storage.tabular.reading import SPLIT, read_rows
+from storage.tabular.recognising_layouts import recognise_layout
+from storage.tabular.recognition import recognised
+from storage.tabular.stored import HeldFile, Stored, held_files
+
+
+def recognise(path: Path, fmt: TableFormat, file: str, *, max_bytes: int) -> tuple[TableFormat, list[str]]:
+    """The format with all that is to be kept, and notices. Raises InvalidInput.
+
+    Several files must have the same columns; how many rows each has is kept.
+    """
+    if fmt.kind != "tar":
+        return _one(path, fmt, file, max_bytes)
+    parts: list[PartFile] = []
+    notices: list[str] = []
+    first: tuple[HeldFile, dict[str, None]] | None = None
+    for held in held_files(path, file):
+        own, said = _one(held, fmt.of(held.name), held.name, max_bytes)
+        notices += [f"{held.name}: {notice}" for notice in said]
+        columns: dict[str, None] = {}
+        rows = sum(1 for _ in _noting(read_rows(held, own, max_bytes=max_bytes), columns))
+        if first is None:
+            first = (held, columns)
+        _check_alike(held, columns, *first)
+        parts.append(PartFile(name=held.name, rows=rows, dialect=own.dialect if own.dialect != OPEN else None))
+    if not parts:
+        raise refusal("it holds no files.", file, "Name the files: eigenwerk datasets push A.csv B.csv --name NAME")
+    return replace(fmt, dialect=fmt.dialect.model_copy(update={"files": tuple(parts)})), notices
+
+
+def _one(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> tuple[TableFormat, list[str]]:
+    fmt, notices = recognised(path, fmt, file, max_bytes)
+    if fmt.dialect.layout is None:
+        fmt, laid_out = recognise_layout(path, fmt, file, max_bytes=max_bytes)
+        notices = [*notices, *laid_out]
+    return fmt, notices
+
+
+def _noting(rows: Iterator[dict[str, Any]], columns: dict[str, None]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        columns.update(dict.fromkeys(row))
+        yield row
+
+
+def _check_alike(held: HeldFile, columns: dict[str, None], first: HeldFile, wanted: dict[str, None]) -> None:
+    remedy = "Give all files the same columns, or push them as data sets of their own."
+    if not columns:
+        raise refusal("the file has no rows.", held.name, "Leave it out.")
+    if (held.split is None) != (first.split is None):
+        message = f"it belongs to no part of a split, but another file does, or the other way round: {first.name}."
+        raise refusal(message, held.name, f"Name a part for all files, or for none: --{SPLIT} train=A.csv")
+    for name in wanted.keys() - columns.keys():
+        raise refusal(f"there is no column {name!r}, which {first.name} has.", held.name, remedy, field=name)
+    for name in columns.keys() - wanted.keys():
+        raise refusal(f"the column {name!r} is not in {first.name}.", held.name, remedy, field=name)

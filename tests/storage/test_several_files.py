@@ -1,0 +1,83 @@
+"""Several files as one table: the same columns, each read as it is written, and errors that name file and row."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from eigenwerk import EigenwerkError
+from eigenwerk.several_files import Files, as_one, named_files
+from jobspecs.problems import InvalidInput, Problem
+from storage.tabular import detect_format, first_rows, profile_table, read_rows
+from tests.storage.workbooks import xlsx
+
+
+def written(folder: Path, **contents: bytes) -> list[Path]:
+    paths = [folder / name.replace("_", ".") for name in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        path.write_bytes(content)
+    return paths
+
+
+def refused(files: Files) -> Problem:
+    with as_one(named_files(files), "t") as path, pytest.raises(InvalidInput) as error:
+        profile_table(path, detect_format(path.name), path.name)
+    return error.value.problems[0]
+
+
+def test_files_of_any_format_are_one_table_that_a_worker_reads_the_same(tmp_path: Path) -> None:
+    paths = written(
+        tmp_path,
+        a_csv="text;label\nzwei, drei;gut\ngroß;schlecht\n".encode("cp1252"),
+        b_jsonl_gz=gzip.compress(json.dumps({"text": "vier", "label": "gut"}).encode()),
+        c_json=json.dumps({"data": [{"text": "acht", "label": "gut"}]}).encode(),
+    )
+    pq.write_table(pa.Table.from_pylist([{"text": "neun", "label": "gut"}]), tmp_path / "d.parquet")
+    xlsx(tmp_path / "e.xlsx", {"Alt": [["nichts"]], "Daten": [["text", "label"], ["zehn", "gut"]]}, hidden="Alt")
+    names = {path: path.name for path in [*paths, tmp_path / "d.parquet", tmp_path / "e.xlsx"]}
+    with as_one(named_files(tmp_path), "t") as path, as_one(named_files(list(names)), "t") as again:
+        assert path.read_bytes() == again.read_bytes()
+        profile = profile_table(path, detect_format(path.name), path.name)
+        assert profile.dialect is not None
+        assert [part.name for part in profile.dialect.files] == list(names.values())
+        assert [part.rows for part in profile.dialect.files] == [2, 1, 1, 1, 1]
+        table = detect_format("t.tar", profile.dialect)
+        rows = list(read_rows(path, table, ["text"]))
+        assert (table.whole, len(first_rows(path, table, "t.tar", 3, cut=False))) == (True, 3)
+    assert [row["text"] for row in rows] == ["zwei, drei", "groß", "vier", "acht", "neun", "zehn"]
+
+
+def test_a_part_per_file_becomes_the_column_split(tmp_path: Path) -> None:
+    train, more, test = written(
+        tmp_path, a_csv=b"text,label\na,x\n", b_csv=b"text,label\nb,y\n", c_csv=b"text,label\nc,y\n"
+    )
+    with as_one(named_files({"train": [train, more], "test": test}), "t") as path:
+        profile = profile_table(path, detect_format(path.name), path.name)
+        rows = list(read_rows(path, detect_format("t.tar", profile.dialect), ["split", "text"]))
+    assert [list(row.values()) for row in rows] == [["train", "a"], ["train", "b"], ["test", "c"]]
+    assert profile.columns["split"].values == {"train": 2, "test": 1}
+
+
+def test_what_is_wrong_is_named_with_its_file_and_the_row_there(tmp_path: Path) -> None:
+    a, b, c, d = written(
+        tmp_path,
+        a_csv=b"text,label\na,x\nb,y\n",
+        b_csv=b"text,class\nb,y\n",
+        c_csv=b"text,label\na,x\nb,y,z\n",
+        d_jsonl=b'{"text": "a", "label": "x"}\n{"text": "\\u0000", "label": "x"}\n',
+    )
+    problem = refused([a, b])
+    assert (problem.file, problem.field) == ("b.csv", "label")
+    problem = refused([a, c])
+    assert (problem.file, problem.row) == ("c.csv", 2)
+    problem = refused([a, d])
+    assert (problem.file, problem.row, problem.field) == ("d.jsonl", 2, "text")
+    assert refused({"test": c}).file == "test/c.csv"
+    for files in ([a, a], {"../up": a}, tmp_path / "absent.csv", []):
+        with pytest.raises(EigenwerkError):
+            named_files(files)

@@ -1,0 +1,51 @@
+"""What the rows that judge say of a classifier: the verdict, and what is kept of it. Notation: N rows, C classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from jobspecs.manifest import DatasetOrigin
+from workers.judging.baselines import KEYS
+from workers.judging.bootstrap import Between
+from workers.judging.class_metrics import Predictions, predictions_of
+from workers.judging.held_out_file import Column, Judged, digests, named
+from workers.judging.verdict import Verdict, judge
+from workers.training.classification.data import Split
+
+
+def verdict_of(
+    split: Split, scores: npt.NDArray[np.float32], baselines: dict[str, Predictions], between: Between
+) -> Verdict:
+    """`scores` (N, C): probabilities of the held-out rows. `between` may raise to stop."""
+    return judge(
+        split.validation.labels,
+        split.validation.classes,
+        predictions_of(scores),
+        baselines,
+        split.metric,
+        largest=int(np.bincount(split.train.labels).argmax()),
+        between=between,
+    )
+
+
+def judged(
+    split: Split, scores: npt.NDArray[np.float32], baselines: Mapping[str, Predictions], dataset: DatasetOrigin
+) -> Judged:
+    """What is kept: from it alone the verdict can be computed again."""
+    rows = split.validation
+    columns = [
+        Column("label", named(rows.labels, rows.classes), "class in the data set"),
+        Column("predicted", named(scores.argmax(axis=1), rows.classes), "likeliest class by the fine-tuned model"),
+        Column("probabilities", scores, "by the fine-tuned model, 0 to 1, of each of `classes`"),
+    ]
+    for system, found in baselines.items():
+        key = KEYS[system]
+        columns.append(Column(key, named(found.labels, rows.classes), f"class by {system}"))
+        if found.scores is not None:
+            meaning = f"how far on the side of the second class, by {system}; no unit"
+            columns.append(Column(f"{key}_score", found.scores, meaning))
+    facts = {"metric": split.metric, "classes": list(rows.classes)}
+    return Judged("train-classifier", "validation", dataset, rows.numbers, digests(rows.texts), columns, facts)
