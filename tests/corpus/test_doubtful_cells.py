@@ -65,9 +65,8 @@ def test_a_number_that_can_be_read_in_two_ways_is_refused(text: str) -> None:
 @pytest.mark.parametrize("kind", ["train-embedder", "train-reranker"])
 def test_columns_of_ids_are_named_as_such(kind: str, tmp_path: Path) -> None:
     """Relevance judgements point into files of queries and passages."""
-    about = {"train-embedder": {"anchor": "q", "positive": "p"}, "train-reranker": {"query": "q", "positive": "p"}}[
-        kind
-    ]
+    about: dict[str, Any] = {"anchor": "q"} if kind == "train-embedder" else {"query": "q"}
+    about["positive"] = "p"
     rows = [{"q": f"PLAIN-{n}", "p": f"MED{n}"} for n in range(9)]
     warned = push(table(tmp_path / "ids.jsonl", rows)).check(kind, **about).warnings
     assert [problem.field for problem in warned if "every value is an id" in problem.message] == ["q", "p"]
