@@ -8,6 +8,7 @@ import numpy as np
 
 from corpus.cells import label_cell, text_cell
 from corpus.checks.findings import Findings
+from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.labels import contradiction_warning, contradictions, spelling_warning
 from corpus.splits import SplitRows, given_split, stratified_split
@@ -66,4 +67,5 @@ class ClassifierData:
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         text = text_cell(row[self._spec.text], self._spec.text, None, number)
         label = label_cell(row[self._spec.label], self._spec.label, None, number)
-        return UsableRow(number, (text,), content=f"{text}\0{label}", guarded=text, group=label)
+        remarks = [*remarks_of_text(text, "text"), *remarks_of_text(label, "label")]
+        return UsableRow(number, (text,), content=f"{text}\0{label}", guarded=text, group=label, remarks=remarks)

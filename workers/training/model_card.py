@@ -93,7 +93,7 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Er
                 "Use",
                 (
                     "```python\nfrom transformers import pipeline\n\n"
-                    'classify = pipeline("text-classification", model="path/to/this/folder")\n```',
+                    'classify = pipeline("text-classification", model="path/to/this/folder", truncation=True)\n```',
                 ),
             ),
         ],

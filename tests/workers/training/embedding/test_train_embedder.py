@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
+from transformers import pipeline
 
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
@@ -76,6 +77,18 @@ def test_sentence_transformers_loads_the_result_and_gives_the_same_embeddings(tr
     assert model.dimensions == 16 and model.max_tokens == 32
     assert reference.encode(texts).shape == (3, 16)
     assert np.allclose(reference.encode(texts, normalize_embeddings=True), model.encode(texts), atol=1e-5)
+
+
+def test_similarity_and_features_of_other_libraries_are_those_of_the_engine(trained: Path) -> None:
+    library, model = SentenceTransformer(str(trained), device="cpu"), load_embedder(trained)
+    texts = ["spring in the garden", "a storm", "the river"]
+    ours = model.encode(texts)
+    cosines = library.similarity(library.encode_query(texts), library.encode_document(texts))
+    assert np.allclose(cosines, ours @ ours.T, atol=1e-5)
+    features = pipeline("feature-extraction", model=str(trained), device="cpu")
+    for text, expected in zip(texts, ours, strict=True):
+        mean = np.array(features("a report " + text)[0]).mean(axis=0)[: model.dimensions]
+        assert np.allclose(mean / np.linalg.norm(mean), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
