@@ -25,6 +25,7 @@ from eigenwerk.resources import (
 from eigenwerk.several_files import Files, as_one, named_files
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import Transport, given
+from jobspecs.file_errors import why_not
 from jobspecs.manifest import MANIFEST_NAME, PREDICTIONS_PATH, ManifestFile, sha256_of, write_manifest
 from jobspecs.references import NAME_PATTERN, Reference
 
@@ -112,14 +113,17 @@ class ArtifactCalls:
             ready_to_push(found, class_names=class_names, transferring=transferring) as (file, said),
             transferring(file.name, file.stat().st_size) as progress,
         ):
-            version = self.push_dataset(
-                file,
-                name=target.removeprefix("/v1/datasets/"),
-                origin=found.origin,
-                license=found.license,
-                progress=progress,
-                **found.reading,
-            )
+            try:
+                version = self.push_dataset(
+                    file,
+                    name=target.removeprefix("/v1/datasets/"),
+                    origin=found.origin,
+                    license=found.license,
+                    progress=progress,
+                    **found.reading,
+                )
+            except EigenwerkError as error:
+                raise found.refused(error) from error
         return version.model_copy(update={"notices": [*found.notices, *said, *version.notices]})
 
     def datasets(self) -> list[DatasetVersion]:
@@ -207,7 +211,7 @@ class ArtifactCalls:
             # A folder with a manifest is complete: until this one is, it has none.
             (folder / MANIFEST_NAME).unlink(missing_ok=True)
         except OSError as error:
-            raise EigenwerkError(f"{folder} can't be a folder for the files: {error.strerror}.") from error
+            raise EigenwerkError(f"{folder} can't be a folder for the files: {why_not(error)}.") from error
         for file in version.manifest.files:
             download_file(self._transport, f"{path}/{quote(file.path)}", file, folder / file.path, progress)
         write_manifest(folder, version.manifest)

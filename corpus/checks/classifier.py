@@ -9,6 +9,7 @@ import numpy as np
 from corpus.cells import label_cell, text_cell
 from corpus.checks.classes import take_classes
 from corpus.checks.findings import Findings
+from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.splits import SplitRows, given_split, stratified_split
 from jobspecs.kinds.train_classifier import TrainClassifier
@@ -60,4 +61,5 @@ class ClassifierData:
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         text = text_cell(row[self._spec.text], self._spec.text, None, number)
         label = label_cell(row[self._spec.label], self._spec.label, None, number)
-        return UsableRow(number, (text,), content=f"{text}\0{label}", guarded=text, group=label)
+        remarks = [*remarks_of_text(text, "text"), *remarks_of_text(label, "label")]
+        return UsableRow(number, (text,), content=f"{text}\0{label}", guarded=text, group=label, remarks=remarks)

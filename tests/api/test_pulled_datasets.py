@@ -154,6 +154,16 @@ def test_a_download_that_is_cut_goes_on_and_damage_is_refused_with_nothing_regis
     assert client.pull_dataset("hub:org/bad").rows == 5000
 
 
+def test_splits_with_unlike_columns_are_refused_with_the_splits_that_can_be_taken(hub: Hub, client: Client) -> None:
+    hub.add("org/race", {"train.csv": "text,label\nA,1\n", "test.csv": "text\nB\n"})
+    with pytest.raises(
+        EigenwerkError, match=r"'label'.*one of its splits \(train, test\) alone: --split NAME"
+    ) as caught:
+        client.pull_dataset("hub:org/race")
+    assert caught.value.problems[0].field == "label"
+    assert client.pull_dataset("hub:org/race", splits=["train"]).rows == 1
+
+
 def test_the_command_says_what_will_be_fetched_and_lists_where_it_came_from(
     hub: Hub, api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
