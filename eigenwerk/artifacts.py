@@ -124,6 +124,11 @@ class ArtifactCalls:
                 )
             except EigenwerkError as error:
                 raise found.refused(error) from error
+        if version.origin != found.origin:
+            said = [
+                *said,
+                f"these rows were there already; they came from {version.origin or 'a file that was pushed'}",
+            ]
         return version.model_copy(update={"notices": [*found.notices, *said, *version.notices]})
 
     def datasets(self) -> list[DatasetVersion]:
