@@ -113,14 +113,22 @@ class ArtifactCalls:
             ready_to_push(found, class_names=class_names, transferring=transferring) as (file, said),
             transferring(file.name, file.stat().st_size) as progress,
         ):
-            version = self.push_dataset(
-                file,
-                name=target.removeprefix("/v1/datasets/"),
-                origin=found.origin,
-                license=found.license,
-                progress=progress,
-                **found.reading,
-            )
+            try:
+                version = self.push_dataset(
+                    file,
+                    name=target.removeprefix("/v1/datasets/"),
+                    origin=found.origin,
+                    license=found.license,
+                    progress=progress,
+                    **found.reading,
+                )
+            except EigenwerkError as error:
+                raise found.refused(error) from error
+        if version.origin != found.origin:
+            said = [
+                *said,
+                f"these rows were there already; they came from {version.origin or 'a file that was pushed'}",
+            ]
         return version.model_copy(update={"notices": [*found.notices, *said, *version.notices]})
 
     def datasets(self) -> list[DatasetVersion]:
