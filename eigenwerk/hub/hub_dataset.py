@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from eigenwerk.errors import EigenwerkError
+
 
 @dataclass(frozen=True)
 class HubFile:
@@ -51,6 +53,13 @@ class HubDataset:
     @property
     def files(self) -> list[HubFile]:
         return [file for files in self.splits.values() for file in files]
+
+    def refused(self, error: EigenwerkError) -> EigenwerkError:
+        """What the platform says of the rows, with what a pull can do about it: splits may have unlike columns."""
+        if not error.problems or len(self.splits) == 1:
+            return error
+        message = f"{error.message} Or take one of its splits ({', '.join(self.splits)}) alone: --split NAME"
+        return EigenwerkError(message, error.problems, error.status, code=error.code)
 
     @property
     def bytes(self) -> int:

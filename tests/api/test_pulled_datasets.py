@@ -58,6 +58,17 @@ def test_a_file_of_a_hub_becomes_a_data_set_that_knows_its_commit_and_licence(hu
     assert hub.tokens == {"Bearer hf_mine"}
 
 
+def test_rows_that_are_there_already_keep_where_they_came_from_and_that_is_said(
+    hub: Hub, api: Api, client: Client
+) -> None:
+    rows = "text,label\nA,1\nB,2\n"
+    api.push("news", rows, "train.csv")
+    hub.add("org/news", {"train.csv": rows})
+    version = client.pull_dataset("hub:org/news")
+    assert (version.version, version.origin) == (1, None)
+    assert version.notices == ["these rows were there already; they came from a file that was pushed"]
+
+
 def test_a_revision_is_pulled_as_it_was(hub: Hub, client: Client) -> None:
     hub.add("org/news", {"train.csv": "text\nnew\n"})
     commit = hub.add("org/news", {"train.csv": "text\nold\n"}, revision="v1")
@@ -75,6 +86,16 @@ def test_classes_get_their_names_unless_numbers_are_asked_for(hub: Hub, client: 
     assert [row["text"] for row in rows] == ROWS["text"]
     client.pull_dataset("hub:org/kept", name="numbers", class_names=False)
     assert [row["label"] for row in client.preview_dataset("numbers").rows] == ROWS["label"]
+
+
+def test_lists_of_classes_get_names_too(hub: Hub, client: Client) -> None:
+    rows: dict[str, list[Any]] = {"tokens": [["Zinsen", "steigen"], [], None], "tags": [[1, -1], [], None]}
+    features = (
+        '{"info": {"features": {"tags": {"_type": "List", "feature": {"names": ["O", "B"], "_type": "ClassLabel"}}}}}'
+    )
+    hub.add("org/tags", {"rows.parquet": parquet(rows, features)})
+    client.pull_dataset("hub:org/tags")
+    assert [row["tags"] for row in client.preview_dataset("tags").rows] == [["B", None], [], None]
 
 
 def test_a_card_names_classes_too_and_a_number_without_a_name_is_refused(hub: Hub, client: Client) -> None:
@@ -152,6 +173,16 @@ def test_a_download_that_is_cut_goes_on_and_damage_is_refused_with_nothing_regis
     assert [version.name for version in client.datasets()] == ["cut"]
     hub.damaged.clear()
     assert client.pull_dataset("hub:org/bad").rows == 5000
+
+
+def test_splits_with_unlike_columns_are_refused_with_the_splits_that_can_be_taken(hub: Hub, client: Client) -> None:
+    hub.add("org/race", {"train.csv": "text,label\nA,1\n", "test.csv": "text\nB\n"})
+    with pytest.raises(
+        EigenwerkError, match=r"'label'.*one of its splits \(train, test\) alone: --split NAME"
+    ) as caught:
+        client.pull_dataset("hub:org/race")
+    assert caught.value.problems[0].field == "label"
+    assert client.pull_dataset("hub:org/race", splits=["train"]).rows == 1
 
 
 def test_the_command_says_what_will_be_fetched_and_lists_where_it_came_from(
