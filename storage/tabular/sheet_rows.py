@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
 
 from jobspecs.dialect import Dialect
-from storage.tabular.content import check_growth
+from storage.tabular.content import BYTES_REMEDY, check_growth
 from storage.tabular.formats import FIELD_CHARS_MAX, checked_columns, refusal
 from storage.tabular.headers import named_columns
 from storage.tabular.stored import Stored
@@ -56,7 +56,7 @@ def _readable(path: Stored, file: str, max_bytes: int) -> Iterator[CalamineWorkb
                 content_bytes = sum(member.file_size for member in archive.infolist())
             check_growth(content_bytes, path.stat().st_size, "workbook", file)
             if content_bytes > max_bytes:
-                raise refusal(f"the content is larger than {max_bytes:,} bytes.", file, "Split the sheet.")
+                raise refusal(f"the content is larger than {max_bytes:,} bytes.", file, BYTES_REMEDY)
             stream.seek(0)
             with CalamineWorkbook.from_filelike(stream) as workbook:
                 yield workbook
