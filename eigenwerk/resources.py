@@ -95,6 +95,9 @@ class DatasetVersion(Resource):
     recognised: str | None = None
     #: What was taken for granted when it was pushed and may not be meant.
     notices: list[str] = []
+    #: Where the rows came from, such as `hub:org/name@COMMIT`, and their licence, as whoever pushed them said.
+    origin: str | None = None
+    license: str | None = None
     created_at: datetime
 
 

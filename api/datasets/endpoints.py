@@ -14,13 +14,14 @@ from api.authentication import TheUser, guarded_router, requires
 from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
-from api.datasets.telling import ToldDialect
+from api.datasets.telling import ToldDialect, told_provenance
 from api.foreign_files import is_large, table_limits, table_remedy, transferring
 from api.parts import ThePlatform
 from api.references.names import TheNamed
 from api.references.uses import Deleted
 from api.stored_files import FILE_RESPONSES, FileWish, send_stored
 from api.streaming import received_body
+from jobspecs.provenance import Provenance
 from jobspecs.references import Reference
 
 router = guarded_router("datasets")
@@ -49,6 +50,7 @@ async def push_dataset(
     named: TheNamed,
     file_name: Annotated[str, Query(min_length=1, description="its suffix tells the format: headlines.csv.gz")],
     told: ToldDialect,
+    provenance: Annotated[Provenance, Depends(told_provenance)],
 ) -> DatasetVersionDetail:
     """The body is the file: CSV, TSV, TXT, CoNLL, JSONL, JSON (each also .gz or .xz), XLSX, ODS or Parquet.
 
@@ -69,7 +71,18 @@ async def push_dataset(
         )
         async with transferring(request, platform.stopping) as should_stop:
             version, created = await platform.transfers.run(
-                partial(service.push, platform, maker, named.name, file_name, table, received, profile, should_stop)
+                partial(
+                    service.push,
+                    platform,
+                    maker,
+                    named.name,
+                    file_name,
+                    table,
+                    received,
+                    profile,
+                    provenance,
+                    should_stop,
+                )
             )
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{version.owner}/{version.name}/versions/{version.version}"

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TransferSpeedColumn
 
 from eigenwerk.client import Client, connect
-from eigenwerk.errors import EigenwerkError
 from eigenwerk.reporting import columns, size
 from eigenwerk.resources import Deleted
 from eigenwerk.watch import duration, printable
@@ -89,7 +88,9 @@ def confirm_deletion(what: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise EigenwerkError(f"Nobody is there to confirm that {what} is to be deleted for good. Say so with --yes.")
+        raise typer.BadParameter(
+            f"nobody is there to confirm that {what} is to be deleted for good; say so.", param_hint="--yes"
+        )
     typer.confirm(f"Delete {what} for good?", abort=True, err=True)
 
 

@@ -13,6 +13,16 @@ from jobspecs.references import DatasetReference
 _OF_DRAWN = ("fraction", "stratify", "rows_max")
 
 
+class LabelData(Section):
+    """How to read the rows."""
+
+    normalize_labels: bool = Field(
+        default=False,
+        description="labels that differ only in case, spaces, Unicode's composition, invisible characters or the way a "
+        "number is written are one class, named as most rows write it",
+    )
+
+
 class Validation(Section):
     """The rows that judge the trained model and the baselines: a share drawn by chance, or rows of one's own."""
 

@@ -53,6 +53,8 @@ class Exam:
     candidates: list[str]
     fields: tuple[str, str]
     truth: npt.NDArray[np.float32] | Search
+    #: (Q,) or (N,): the row of each in its file, of several the first.
+    numbers: Int64s
 
     def answers(self, queries: Floats, candidates: Floats, between: Between = no_stop) -> npt.NDArray[Any]:
         """What an embedder with these unit vectors makes of it: similarities (N,), or measures (Q, M)."""

@@ -14,13 +14,15 @@ from corpus.conversations.rendering import Renderer
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.manifest import Manifest, ModelOrigin, read_manifest
+from workers.judging.held_out_file import Judged
 from workers.judging.llm_verdict import LlmVerdict, judge
 from workers.local_models.devices import prepare_device
 from workers.run.context import RunContext
-from workers.run.data_parts import data_parts
+from workers.run.data_parts import data_parts, judging_dataset
 from workers.run.stages import Stages, progress_of
 from workers.training.batches import BatchPlan
 from workers.training.joining import world_of
+from workers.training.llm.kept import kept_of
 from workers.training.llm.preparing import LlmTask, Scorer, held_out_loss, judged, rows_of, scored, task_of
 from workers.training.llm.results import llm_card, report_of, write_result
 from workers.training.llm.rows import (
@@ -50,6 +52,16 @@ _EXAMPLES = 3
 _EVALUATIONS = 10
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What training came to; `samples`: answers of base and result side by side."""
+
+    verdict: LlmVerdict
+    result: TrainingResult
+    samples: list[dict[str, str]]
+    kept: Judged
+
+
 @dataclass
 class _Run:
     """One attempt, and what its stages hand on to each other."""
@@ -65,7 +77,7 @@ class _Run:
     held_out: Rows
     examples: list[dict[str, Any]]
 
-    def train(self, stages: Stages) -> tuple[LlmVerdict, TrainingResult, list[dict[str, str]]]:
+    def train(self, stages: Stages) -> _Outcome:
         """The stages baseline, train and validate."""
         context, spec, start = self.context, self.spec, self.start
         stages.enter("baseline")
@@ -83,7 +95,10 @@ class _Run:
         stages.enter("validate")
         after = scorer(sequences, progress_of(context, "validate", len(sequences)))
         samples = side_by_side(prompts, base_answers, self._answers(prompts))
-        return judge(*judged(self.held_out, spec, before, after), context.check_stop), result, samples
+        held_out, rewards = judged(self.held_out, spec, before, after)
+        dataset = judging_dataset(context, spec.validation)
+        kept = kept_of(self.held_out, self.split.validation, spec, (before, after), rewards, dataset)
+        return _Outcome(judge(held_out, rewards, context.check_stop), result, samples, kept)
 
     def _fit(self, task: LlmTask, measure: Callable[[], float]) -> TrainingResult:
         training = self.spec.training
@@ -125,29 +140,22 @@ def run(context: RunContext) -> Manifest:
     stages = Stages(context)
     current = _prepared(context, stages)
     spec, world = current.spec, current.start.decoder.world
-    verdict, result, samples = current.train(stages)
-    metrics = _metrics(verdict, result)
+    outcome = current.train(stages)
+    metrics = _metrics(outcome.verdict, outcome.result)
     for name, value in metrics.items():
-        context.emit(MetricEvent(name=name, value=value, step=result.steps))
+        context.emit(MetricEvent(name=name, value=value, step=outcome.result.steps))
 
     stages.enter("save")
     start, saves = trained_on_main(current.start, spec, context.base, context.models)
-    manifest = _saved(current, start, verdict, result, samples, metrics, stages) if saves else None
+    manifest = _saved(current, start, outcome, metrics, stages) if saves else None
     world.wait()
     stages.close()
     return manifest or read_manifest(context.output_dir)
 
 
-def _saved(
-    current: _Run,
-    start: Start,
-    verdict: LlmVerdict,
-    result: TrainingResult,
-    samples: list[dict[str, str]],
-    metrics: dict[str, float],
-    stages: Stages,
-) -> Manifest:
+def _saved(current: _Run, start: Start, outcome: _Outcome, metrics: dict[str, float], stages: Stages) -> Manifest:
     context, spec = current.context, current.spec
+    verdict, result, samples = outcome.verdict, outcome.result, outcome.samples
     rows = current.row_counts()
     base = context.origins.get(start.base_role) or ModelOrigin(reference=spec.model)
     facts = {
@@ -163,6 +171,7 @@ def _saved(
         task="text-generation",
         metrics=metrics,
         report=report_of(spec, verdict, facts, samples),
+        judged=outcome.kept,
         base=base if spec.saved_as == "adapter" else None,
         libraries=_LIBRARIES[spec.tuning],
     )

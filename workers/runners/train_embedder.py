@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
 from jobspecs.kinds.train_embedder import Prompts, TrainEmbedder
@@ -19,11 +22,12 @@ from workers.judging.ranking_verdict import RankingVerdict
 from workers.local_models.devices import move_to, prepare_device
 from workers.local_models.embedding_model import EmbeddingModel, load_embedder, write_embedder
 from workers.run.context import RunContext, RunFailed
-from workers.run.data_parts import data_parts
+from workers.run.data_parts import data_parts, judging_dataset
 from workers.run.stages import Stages, progress_of
 from workers.training.embedding.card import embedder_card
 from workers.training.embedding.data import PROMPT_OF, EmbeddingSplit, load_rows, prompted, split_rows
 from workers.training.embedding.exam import exam_of
+from workers.training.embedding.judging import judged
 from workers.training.embedding.negatives import Mined, mine_negatives
 from workers.training.embedding.training import EmbeddingTrainingData, train_embedder
 from workers.training.hard_negatives import Side
@@ -55,7 +59,8 @@ def run(context: RunContext) -> Manifest:
     stages.enter("validate")
     vectors = _vectors(context, "validate", exam, model, prompts, spec)
     answers = {TRAINED: exam.answers(*_cut(vectors, model.dimensions), context.check_stop)}
-    by_dimensions = _by_dimensions(context, spec, exam, vectors)
+    cut = _by_dimensions(context, spec, exam, vectors)
+    by_dimensions = {dimensions: exam.value(found) for dimensions, found in cut.items()}
 
     stages.enter("baseline")
     untouched = _base(context, spec, trained=False)
@@ -78,6 +83,7 @@ def run(context: RunContext) -> Manifest:
         task="sentence-similarity",
         metrics=metrics,
         report=_report(spec, split, mined, verdict, result, data, stages.seconds),
+        judged=judged(exam, answers, cut, verdict.metric, judging_dataset(context, spec.validation)),
         libraries=("sentence-transformers",),
     )
     stages.close()
@@ -181,10 +187,12 @@ def _of_length_1(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
-def _by_dimensions(context: RunContext, spec: TrainEmbedder, exam: Exam, vectors: Vectors) -> dict[int, float]:
-    """What the deciding measure is when only the first so many dimensions are used."""
+def _by_dimensions(
+    context: RunContext, spec: TrainEmbedder, exam: Exam, vectors: Vectors
+) -> dict[int, npt.NDArray[Any]]:
+    """The answers when only the first so many dimensions are used."""
     wanted = sorted(spec.matryoshka_dims, reverse=True)
-    return {dim: exam.value(exam.answers(*_cut(vectors, dim), context.check_stop)) for dim in wanted}
+    return {dim: exam.answers(*_cut(vectors, dim), context.check_stop) for dim in wanted}
 
 
 def _metrics(verdict: RankingVerdict, result: TrainingResult, by_dimensions: dict[int, float]) -> dict[str, float]:
@@ -221,7 +229,18 @@ def _report(
             "overlap": split.overlap.model_dump(mode="json"),
             **negatives,
         },
+        **_of_classes(split),
         "tokens_per_text": float(data.tokens.lengths.mean()),
         "training": result.as_json(),
         "seconds": dict(seconds),
+    }
+
+
+def _of_classes(split: EmbeddingSplit) -> dict[str, object]:
+    """Classes that train, where there are some: how many, those with one text, and labels that were renamed."""
+    if not split.train.classes:
+        return {}
+    return {
+        "classes": {"train": split.twins.classes, "alone": list(split.twins.alone[:CLASSES_SHOWN])},
+        "renamed_labels": dict(islice(split.train.renamed.items(), CLASSES_SHOWN)),
     }

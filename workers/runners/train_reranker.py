@@ -20,19 +20,19 @@ from workers.local_models.embedding_model import load_embedder
 from workers.local_models.ranking_model import RankingModel
 from workers.local_models.tokens import TokenTable, tokenize_pairs
 from workers.run.context import RunContext
-from workers.run.data_parts import data_parts
+from workers.run.data_parts import data_parts, judging_dataset
 from workers.run.stages import Stages, progress_of
 from workers.training.hard_negatives import Embed, Floats, Side
 from workers.training.loop import TrainingResult
 from workers.training.ranking.card import ranking_card
 from workers.training.ranking.data import Pairs, PairSplit, check_comparable, check_judged, load_pairs, split_by_query
+from workers.training.ranking.judging import BI_ENCODER, BM25, KEYS, OWN, UNTOUCHED, judged
 from workers.training.ranking.negatives import mine_negatives, pair_cosines, pool_candidates
 from workers.training.ranking.training import RankingTrainingData, train_reranker, write_reranker
 from workers.training.saving import save_model
 
 #: Passages of BM25 and of the bi-encoder each that a held-out query with positives alone is judged by.
 _POOLED_PER_SYSTEM = 10
-OWN, UNTOUCHED, BI_ENCODER, BM25 = "fine-tuned", "untouched base", "bi-encoder", "BM25"
 
 
 def run(context: RunContext) -> Manifest:
@@ -82,6 +82,7 @@ def run(context: RunContext) -> Manifest:
         task="text-ranking",
         metrics=metrics,
         report=_report(split, verdict, result, training_tokens, stages.seconds),
+        judged=judged(held_out, passages, scores, metric, judging_dataset(context, spec.validation)),
         libraries=("sentence-transformers", "bm25s"),
     )
     stages.close()
@@ -158,8 +159,7 @@ def _metrics(verdict: RankingVerdict, result: TrainingResult) -> dict[str, float
     metrics = {"train/loss": result.loss}
     metrics |= {f"validation/{name}": value for name, value in own.measures.items()}
     metrics |= {f"validation/{verdict.metric}_low": own.low, f"validation/{verdict.metric}_high": own.high}
-    keys = {UNTOUCHED: "base", BI_ENCODER: "bi_encoder", BM25: "bm25"}
-    metrics |= {f"baseline/{keys[other.system]}_{verdict.metric}": other.value for other in others}
+    metrics |= {f"baseline/{KEYS[other.system]}_{verdict.metric}": other.value for other in others}
     return metrics
 
 

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from jobspecs.kinds.train_embedder import PASSAGES_MAX
 from jobspecs.lifecycle import Reason
-from jobspecs.problems import Problem
 from workers.judging.embedding_verdict import Exam, Search
 from workers.judging.ranking_verdict import numbered
 from workers.judging.search import Listed, SameClass
@@ -19,16 +18,13 @@ from workers.training.embedding.data import EmbeddingRows, EmbeddingSplit
 
 
 def exam_of(split: EmbeddingSplit, seed: int) -> Exam:
-    """What the held-out rows ask; `seed` draws the passages of a large data set.
-
-    Raises RunFailed(invalid_dataset) when no class has two texts there.
-    """
+    """What the held-out rows ask; `seed` draws the passages of a large data set."""
     rows = split.validation
     if rows.fields[0] != "sentence1":
         return _by_positives(split, seed) if rows.targets is None else _by_class(rows, rows.targets)
     if rows.targets is None:
         raise RunFailed(Reason.internal_error, "pairs without scores ask nothing.")
-    return Exam(rows.column(0), rows.column(1), ("sentence1", "sentence2"), rows.targets)
+    return Exam(rows.column(0), rows.column(1), ("sentence1", "sentence2"), rows.targets, rows.numbers)
 
 
 def _by_positives(split: EmbeddingSplit, seed: int) -> Exam:
@@ -58,6 +54,7 @@ def _by_positives(split: EmbeddingSplit, seed: int) -> Exam:
         [rows.texts[text] for text in candidates],
         ("anchor", "positive"),
         Search(Listed(places), np.array(own, dtype=np.int64), _clusters(places)),
+        rows.numbers[np.sort(np.unique(rows.columns[:, 0], return_index=True)[1])],
     )
 
 
@@ -70,13 +67,7 @@ def _by_class(rows: EmbeddingRows, classes: npt.NDArray[np.float32]) -> Exam:
     """Each text is a query; the others of its class are what it should find. A class with one text asks nothing."""
     texts = rows.column(0)
     _, places, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    # Some are: the split is refused where none is (`twins_of`).
     asking = np.flatnonzero(counts[places] > 1).astype(np.int64)
-    if not len(asking):
-        problem = Problem(
-            field="validation.fraction",
-            message=f"no class has two of the {len(rows)} held-out texts: there is nothing to judge by.",
-            remedy="Raise validation.fraction or add rows.",
-        )
-        raise RunFailed(Reason.invalid_dataset, str(problem))
     search = Search(SameClass(asking, classes), asking)
-    return Exam([texts[row] for row in asking], texts, ("text", "text"), search)
+    return Exam([texts[row] for row in asking], texts, ("text", "text"), search, rows.numbers[asking])

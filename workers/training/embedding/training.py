@@ -64,7 +64,8 @@ def train_embedder(
     def batches(rows: Int64s, epochs: float) -> Plan:
         return build_plan(data, spec, rows, epochs, grouped=network.variant == "padded")
 
-    course = course_of(training, data.contents[:, 0], _classes(data, spec))
+    classes = _classes(data, spec)
+    course = course_of(training, data.contents[:, 0], classes, together=1 if classes is None else 2)
     plan = course.plan(batches)
     evaluation = course.evaluation(task, plan, batches)
     later = data.judged_later

@@ -20,7 +20,8 @@ from workers.training.llm.tasks import DpoTask, KtoTask, OrpoTask, SupervisedTas
 
 AfterBatch = Callable[[int], None]
 LlmTask = SupervisedTask | DpoTask | OrpoTask | KtoTask
-_PAIRS = ("dpo", "orpo")
+#: Objectives whose rows are two sequences, the chosen one first.
+PAIRS = ("dpo", "orpo")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def scored(rows: Rows, spec: FinetuneLlm) -> Sequences:
 def rows_of(rows: Rows, spec: FinetuneLlm) -> Int64s:
     """Tokens (R,) of each row that a step may hold."""
     lengths = rows.sequences.lengths
-    return lengths.reshape(-1, 2).sum(1) if spec.objective in _PAIRS else lengths
+    return lengths.reshape(-1, 2).sum(1) if spec.objective in PAIRS else lengths
 
 
 def task_of(rows: Rows, spec: FinetuneLlm, scorer: Scorer, after_batch: AfterBatch) -> LlmTask:
@@ -71,7 +72,7 @@ def held_out_loss(rows: Rows, spec: FinetuneLlm, before: Float64s, now: Float64s
     """The objective's own loss on held-out rows, for early stopping. Log-probabilities are those of `scored(rows)`."""
     training, tokens = spec.training, rows.sequences.supervised
     count = len(rows)
-    if spec.objective in _PAIRS:
+    if spec.objective in PAIRS:
         if spec.objective == "orpo":
             likelihood = -float(now[::2].sum() / tokens[::2].sum())
             return likelihood + training.orpo_lambda * float(orpo_penalties(*_pairs(now / tokens)).mean())
@@ -90,7 +91,7 @@ def judged(rows: Rows, spec: FinetuneLlm, before: Float64s, after: Float64s) -> 
     """The answers whose loss is judged (chosen, desirable or all), and the rewards of preferences."""
     sequences, count = rows.sequences, len(rows)
     tokens = sequences.supervised
-    if spec.objective in _PAIRS:
+    if spec.objective in PAIRS:
         gains = after - before
         scale = spec.training.beta if spec.objective == "dpo" else 1.0
         return HeldOut(before[::2], after[::2], tokens[::2]), scale * (gains[::2] - gains[1::2])

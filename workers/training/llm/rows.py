@@ -65,6 +65,8 @@ class Rows:
     cut: int
     #: Tokens of the longest sequence that may be made of them.
     max_length: int
+    #: (N,) the place of each sequence's example among those that were rendered.
+    examples: Int64s
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -168,6 +170,7 @@ def render(
     """Token ids of every example, cut to `max_length`. Raises RunFailed(invalid_dataset) when none can be used."""
     parts: list[Part] = []
     desirable: list[bool] = []
+    places: list[int] = []
     empty: list[int] = []
     shortened = 0
     for number, example in enumerate(examples):
@@ -180,6 +183,7 @@ def render(
             empty.append(example.row)
             continue
         parts += pieces
+        places += [number] * len(pieces)
         desirable.append(isinstance(example, Judged) and example.desirable)
     if not parts:
         raise RunFailed(
@@ -189,7 +193,14 @@ def render(
         )
     if empty:
         _log.warning("left out: %s, whose answers begin after max_length (%d tokens)", _named(empty), max_length)
-    return Rows(sequences_of(parts), np.array(desirable, dtype=np.bool_), len(empty), shortened, max_length)
+    return Rows(
+        sequences_of(parts),
+        np.array(desirable, dtype=np.bool_),
+        len(empty),
+        shortened,
+        max_length,
+        np.array(places, dtype=np.int64),
+    )
 
 
 def _named(rows: Sequence[int]) -> str:

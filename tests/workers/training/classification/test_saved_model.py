@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
@@ -15,11 +15,9 @@ from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.manifest import DatasetOrigin, describe_files, read_manifest
 from tests.models import labelled_texts
 from tests.workers.training.attempts import Attempt, spec_document, write_csv
-from tests.workers.training.kept import Kept, closely
+from tests.workers.training.kept import Kept, assert_told_again
 from workers.engines.embedded.tasks.text_classifier import Classifier
-from workers.judging.class_metrics import Predictions, predictions_of
 from workers.judging.held_out_file import Judged, digests
-from workers.judging.verdict import Verdict, judge
 from workers.training.classification.data import load_texts, sample_and_split
 
 
@@ -61,6 +59,18 @@ def test_plain_transformers_gives_the_same_scores_as_the_engine(trained: Path) -
         assert np.allclose([by_label["bad"], by_label["good"]], row, atol=1e-5)
 
 
+def test_the_pipeline_of_transformers_gives_the_same_labels_and_scores(trained: Path) -> None:
+    card = (trained / "README.md").read_text(encoding="utf-8")
+    assert 'pipeline("text-classification", model="path/to/this/folder", truncation=True)' in card
+    classify = pipeline("text-classification", model=str(trained), device="cpu", truncation=True)
+    texts = ["spring in the garden", "a storm", "outage " * 200]
+    engine = Classifier.load(trained, threads=1)
+    for top_k in (None, 1):
+        for found, ours in zip(classify(texts, top_k=top_k), engine.classify(texts), strict=True):
+            assert [entry["label"] for entry in found] == [score.label for score in ours[: len(found)]]
+            assert [entry["score"] for entry in found] == pytest.approx([s.score for s in ours[: len(found)]], abs=1e-5)
+
+
 def test_no_texts_give_no_scores(trained: Path) -> None:
     assert Classifier.load(trained).classify([]) == []
 
@@ -72,21 +82,9 @@ def test_words_that_tell_the_classes_apart_are_learned(trained: Path) -> None:
     assert "| fine-tuned |" in (trained / "README.md").read_text(encoding="utf-8")
 
 
-def verdict_again(kept: Kept) -> Verdict:
-    """The verdict, from the kept file alone."""
-    baselines = {
-        "TF-IDF + linear SVM": Predictions(kept.places("svm"), kept.get("svm_score")),
-        "majority class": Predictions(kept.places("majority")),
-    }
-    found = predictions_of(kept["probabilities"].astype(np.float32))
-    largest = int(kept.places("majority")[0])
-    facts = kept.facts
-    return judge(kept.places("label"), facts["classes"], found, baselines, facts["metric"], largest=largest)
-
-
 def test_every_figure_of_the_verdict_comes_from_the_kept_predictions_alone(trained: Path, dataset: Path) -> None:
-    kept, manifest = Kept(trained), read_manifest(trained)
-    assert closely(verdict_again(kept).as_json(), manifest.report["verdict"])
+    kept = Kept(trained)
+    assert_told_again(trained)
     rows = list(csv.reader(dataset.read_text("utf-8").splitlines()))
     assert [rows[number][1] for number in kept["row"]] == kept["label"].tolist()
     assert kept["text"].tolist() == digests(rows[number][0] for number in kept["row"]).tolist()
@@ -131,7 +129,7 @@ def test_balanced_classes_label_smoothing_and_cosine_run(attempt: Callable[[str]
     verdict, card = manifest.report["verdict"], (whole.root / "out" / "README.md").read_text(encoding="utf-8")
     assert verdict["metric"] == "macro_f1" and "| system | macro F1 | 95 % interval | accuracy |" in card
     assert manifest.metrics["validation/macro_f1_low"] <= verdict["model"]["value"] == verdict["model"]["macro_f1"]
-    assert closely(verdict_again(Kept(whole.root / "out")).as_json(), verdict)
+    assert_told_again(whole.root / "out")
     counts = np.array(manifest.report["confusion"]["rows"])
     assert counts.sum() == manifest.report["rows"]["validation"] and "## Confusion" in card
     assert len(manifest.report["mistakes"]) == min(10, counts.sum() - np.trace(counts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from pathlib import Path
@@ -11,11 +12,16 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import read_manifest
+from tests.workers.training.kept import Kept, assert_told_again
 from tests.workers.training.llm.attempts import BASE, LlmAttempt, conversations, write_jsonl
+from workers.engines.embedded.generation.answers import whole as whole_answer
+from workers.engines.embedded.generation.generator import Generator
+from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.generation.sampling import Sampling
 from workers.run.context import RunFailed
 
 IDS = torch.tensor([[5, 40, 77, 120, 9, 33, 61, 200]])
@@ -30,12 +36,40 @@ def whole(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
+ASKED = [{"role": "user", "content": "3 dog?"}]
+
+
+def said_by_the_pipeline(folder: Path) -> str:
+    """The most probable answer, as transformers gives it to a conversation."""
+    generate = pipeline("text-generation", model=str(folder), device="cpu", dtype=torch.float32)
+    [found] = generate(ASKED, do_sample=False, max_new_tokens=12)
+    return str(found["generated_text"][-1]["content"])
+
+
+def said_by_the_engine(model: LanguageModel) -> str:
+    """The same as it is served; closes the model."""
+    generator = Generator(model)
+
+    async def run() -> str:
+        prompt = await generator.encode_chat(ASKED)
+        return (await whole_answer(generator.start(prompt, Sampling(12, temperature=0)))).text
+
+    try:
+        return asyncio.run(run())
+    finally:
+        generator.close()
+
+
 @pytest.mark.parametrize("tuning", ["lora", "qlora"])
 def test_adapter_and_merged_model_say_the_same(tuning: str, tmp_path: Path, tiny_llm: Path, chats: Path) -> None:
     attempt = LlmAttempt(tmp_path, tiny_llm, chats)
     manifest = attempt.run(tuning=tuning, output="both")
     adapted = PeftModel.from_pretrained(whole(tiny_llm), attempt.out / "adapter")
-    assert torch.allclose(logits(adapted), logits(whole(attempt.out)), atol=1e-4)
+    assert torch.allclose(logits(adapted), logits(whole(attempt.out)), atol=1e-5)
+    served = LanguageModel.load(attempt.out / "adapter", base_dir=tiny_llm)
+    assert torch.allclose(logits(adapted), logits(served.model), atol=1e-5)
+    assert said_by_the_pipeline(attempt.out) == said_by_the_engine(LanguageModel.load(attempt.out))
+    served.close()
     assert not torch.allclose(logits(whole(tiny_llm)), logits(whole(attempt.out)), atol=1e-2)
     assert manifest.base is None
     assert AutoTokenizer.from_pretrained(attempt.out).chat_template
@@ -94,6 +128,7 @@ def test_the_report_says_whether_it_helped_and_shows_answers_side_by_side(
     assert len(report["examples"]) == 3
     assert "«" in report["examples"][0]["conversation"] and report["examples"][0]["conversation"] in caplog.text
     assert verdict["sentence"] in (attempt.out / "README.md").read_text()
+    assert_told_again(attempt.out)
 
 
 def test_preferences_are_judged_by_their_margin(tmp_path: Path, tiny_llm: Path, pairs: Path) -> None:
@@ -103,6 +138,7 @@ def test_preferences_are_judged_by_their_margin(tmp_path: Path, tiny_llm: Path, 
     rewards = manifest.report["verdict"]["rewards"]
     assert rewards["margin"]["low"] > 0 and manifest.report["verdict"]["helped"] == "yes"
     assert manifest.metrics["validation/reward_accuracy"] == rewards["accuracy"]["value"] > 0.5
+    assert_told_again(tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert f"| reward margin | {rewards['margin']['value']:+.3f} |" in card
     assert f"| kept better than by the base model | {rewards['accuracy']['value']:.1%} |" in card
@@ -123,7 +159,11 @@ def test_only_what_the_assistant_says_is_learnt_unless_all_is_wanted(
 
 def test_long_texts_are_cut_into_pieces_for_continued_training(tmp_path: Path, tiny_llm: Path) -> None:
     data = write_jsonl(tmp_path / "texts.jsonl", [{"text": f"{n} of many words " * 9} for n in range(6)])
-    manifest = LlmAttempt(tmp_path / "run", tiny_llm, data).run(objective="pretrain", data={"text": "{text}"})
+    attempt = LlmAttempt(tmp_path / "run", tiny_llm, data)
+    manifest = attempt.run(objective="pretrain", data={"text": "{text}"})
+    assert_told_again(attempt.out)
+    kept = Kept(attempt.out)
+    assert len(set(kept["row"])) == 1 and kept["piece"].tolist() == list(range(kept.table.num_rows)) != [0]
     assert manifest.report["rows"]["train"] == 5
     assert manifest.report["training"]["tokens"] > 5 * 140
 

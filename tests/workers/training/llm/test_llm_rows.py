@@ -17,6 +17,7 @@ from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.registry import parse_spec
 from tests.chat_models import CHATML, write_chat_model
 from tests.language_models import build_tiny_chat_tokenizer
+from tests.workers.training.kept import assert_told_again
 from tests.workers.training.llm.attempts import LlmAttempt, llm_document, write_jsonl
 from workers.training.llm.preparing import scored
 from workers.training.llm.rows import load_examples, load_renderer, mismatched, render, turn_end
@@ -99,6 +100,7 @@ def test_a_model_with_few_positions_is_never_asked_for_more(objective: str, tmp_
     }
     manifest = attempt.run(objective=objective, tuning="full", **changes)
     assert manifest.metrics["train/loss"] > 0
+    assert_told_again(attempt.out)
 
 
 def test_a_card_says_that_held_out_rows_chose_the_weights(tmp_path: Path, tiny_llm: Path, chats: Path) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import CrossEncoder
+from transformers import pipeline
 
 from jobspecs.events import StageEvent
 from jobspecs.manifest import Manifest
 from tests.models import build_tiny_encoder
 from tests.workers.training.attempts import Killed
 from tests.workers.training.job_attempts import JobAttempt
+from tests.workers.training.kept import Kept, assert_told_again
 from tests.workers.training.ranking.ranking_rows import graded_rows, ranked_rows, write_rows
 from workers.local_models.ranking_model import load_reranker
 from workers.run.context import RunFailed, RunStopped
@@ -111,6 +113,19 @@ def test_the_saved_folder_gives_the_same_scores_in_sentence_transformers(unbroke
     assert ours.max_tokens == 32
 
 
+def test_other_libraries_rank_with_the_same_scores_and_cut_long_pairs_alike(unbroken: JobAttempt) -> None:
+    library, ours = CrossEncoder(str(unbroken.output), device="cpu"), load_reranker(unbroken.output)
+    query, passages = "the storm in town", ["a garden", "storm", "the river " * 40, "", "after the storm, people"]
+    expected = ours.score(query, passages)
+    hits = library.rank(query, passages, return_documents=True)
+    assert [hit["corpus_id"] for hit in hits] == np.argsort(-expected, kind="stable").tolist()
+    assert [hit["score"] for hit in hits] == pytest.approx(sorted(expected, reverse=True), abs=1e-5)
+    assert [hit["text"] for hit in hits] == [passages[hit["corpus_id"]] for hit in hits]
+    classify = pipeline("text-classification", model=str(unbroken.output), device="cpu", truncation=True)
+    pairs = [{"text": query, "text_pair": passage} for passage in passages]
+    assert [found["score"] for found in classify(pairs)] == pytest.approx(expected, abs=1e-5)
+
+
 def test_ranked_data_are_judged_by_the_order_of_held_out_queries(unbroken: JobAttempt) -> None:
     manifest = Manifest.model_validate_json((unbroken.output / "manifest.json").read_bytes())
     verdict = manifest.report["verdict"]
@@ -136,6 +151,9 @@ def test_ranked_data_are_judged_by_the_order_of_held_out_queries(unbroken: JobAt
     }
     card = (unbroken.output / "README.md").read_text(encoding="utf-8")
     assert verdict["sentence"] in card and "CrossEncoder" in card
+    assert_told_again(unbroken.output)
+    kept, rows = Kept(unbroken.output), ranked_rows()
+    assert kept["label"].tolist() == [rows[row - 1][2] for row in kept["row"]]
     assert "0 of 6 held-out queries and 0 of 24 held-out passages are trained on too." in card
     stages = [event.stage for event in unbroken.events if isinstance(event, StageEvent)]
     assert stages == ["prepare", "tokenize", "train", "validate", "baseline", "save"]
@@ -145,7 +163,9 @@ def test_graded_pairs_are_judged_by_their_correlation(attempt: Attempts, tmp_pat
     data = write_rows(tmp_path / "sts.csv", ("sentence1", "sentence2", "score"), graded_rows())
     columns = {"query": "sentence1", "passage": "sentence2", "label": "score", "score_range": [0, 5]}
     training = {"epochs": 6, "learning_rate": 5e-3}
-    manifest = attempt("graded", data, **columns, training=training).run()
+    graded = attempt("graded", data, **columns, training=training)
+    manifest = graded.run()
+    assert_told_again(graded.output)
     verdict = manifest.report["verdict"]
     assert verdict["metric"] == "spearman"
     assert verdict["systems"][0]["value"] > 0.5
@@ -204,6 +224,7 @@ def test_positives_alone_get_mined_negatives_and_pooled_candidates(attempt: Atte
         "tokenize",
     ]
     assert manifest.report["verdict"]["metric"] == "ndcg_at_10"
+    assert_told_again(whole.output)
     again = attempt("again", data, {"negatives": finder}, **settings).run()
     assert same_result(again, manifest)
 
