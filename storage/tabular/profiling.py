@@ -24,6 +24,7 @@ from storage.tabular.formats import (
 )
 from storage.tabular.reading import read_rows
 from storage.tabular.recognising import recognise
+from storage.tabular.values import as_json, text_of, utf8_of
 
 #: A column's distinct values are kept while they have at most this many characters in all: labels do, texts don't.
 KEPT_CHARS_MAX = 256 * 1024
@@ -112,9 +113,11 @@ def described(value: object) -> tuple[Kind | None, str]:
         return "number", repr(value)
     if isinstance(value, Decimal):
         return "number", str(value)
-    if isinstance(value, list | dict):
-        return "other", json.dumps(value, ensure_ascii=False, default=str)
-    return "other", str(value)
+    if isinstance(value, bytes) and (text := utf8_of(value)) is not None:
+        return described(text)
+    if isinstance(value, list | dict | tuple):
+        return "other", json.dumps(as_json(value), ensure_ascii=False)
+    return "other", text_of(value)
 
 
 def _check_text(text: str, row: int, file: str, name: str) -> None:

@@ -14,6 +14,10 @@ from storage.tabular.recognising_layouts import recognise_layout
 from storage.tabular.recognition import recognised
 from storage.tabular.stored import HeldFile, Stored, held_files
 
+_TAGS = "No kind of job trains on tags yet; kinds that read texts can use the column text, the tokens with spaces between."
+    "No kind of job trains on tags yet; every kind that reads texts can use the column text, the tokens with spaces."
+)
+
 
 def recognise(path: Path, fmt: TableFormat, file: str, *, max_bytes: int) -> tuple[TableFormat, list[str]]:
     """The format with all that is to be kept, and notices. Raises InvalidInput.
@@ -41,6 +45,8 @@ def recognise(path: Path, fmt: TableFormat, file: str, *, max_bytes: int) -> tup
 
 def _one(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> tuple[TableFormat, list[str]]:
     fmt, notices = recognised(path, fmt, file, max_bytes)
+    if fmt.kind == "conll":
+        notices = [*notices, _TAGS]
     if fmt.dialect.layout is None:
         fmt, laid_out = recognise_layout(path, fmt, file, max_bytes=max_bytes)
         notices = [*notices, *laid_out]

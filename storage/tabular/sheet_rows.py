@@ -17,6 +17,7 @@ from storage.tabular.content import BYTES_REMEDY, check_growth
 from storage.tabular.formats import FIELD_CHARS_MAX, checked_columns, refusal
 from storage.tabular.headers import named_columns
 from storage.tabular.stored import Stored
+from storage.tabular.values import duration, text_of
 
 _REMEDY = "Save it again as .xlsx or .ods without a password, or save the sheet as CSV."
 Cells = list[str]
@@ -107,6 +108,6 @@ def _text(cell: object) -> str:
     if isinstance(cell, float):
         return str(int(cell)) if cell.is_integer() and abs(cell) < 1e15 else repr(cell)
     if isinstance(cell, datetime.timedelta):
-        minutes, seconds = divmod(round(cell.total_seconds()), 60)
-        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-    return cell.isoformat() if isinstance(cell, datetime.date | datetime.time) else str(cell)
+        # A workbook counts days, so that a second is no round number.
+        return duration(datetime.timedelta(seconds=round(cell.total_seconds())))
+    return text_of(cell)

@@ -65,6 +65,7 @@ CALLS = {
     "datasets push": ["datasets", "push", "CSV"],
     "datasets download": ["datasets", "download", "headlines", "TARGET"],
     "datasets list": ["datasets", "list"],
+    "datasets show": ["datasets", "show", "headlines"],
     "datasets rm": ["datasets", "rm", "headlines@2", "--yes"],
     "datasets preview": ["datasets", "preview", "headlines"],
     "models": ["models"],
@@ -138,6 +139,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
             dataset(bytes=len(TABLE), sha256=hashlib.sha256(TABLE).hexdigest()),
         ),
         "GET /v1/datasets/admin/headlines/versions/1/file": (200, TABLE),
+        "GET /v1/datasets/admin/headlines": (200, {"versions": [dataset(version=2), dataset()]}),
         "GET /v1/datasets/headlines/versions/latest/preview": (
             200,
             {"columns": ["headline"], "rows": [{"headline": "a"}]},
@@ -383,6 +385,24 @@ def test_empty_lists_say_what_to_do_next(platform: StubPlatform, run: Run) -> No
     assert (outcome.code, outcome.out) == (0, "")
     assert "eigenwerk submit" in outcome.err
     assert run("jobs", "--json").out == "[]\n"
+
+
+def test_a_data_set_is_shown_with_what_was_recognised_and_noticed(full_platform: StubPlatform, run: Run) -> None:
+    said = {"recognised": "files 2", "notices": ["b.csv: The first line looks like a row."]}
+    files = [{"name": "a.csv", "rows": 2}, {"name": "b.csv", "rows": 1, "recognised": "tab, no quoting"}]
+    full_platform.answers["GET /v1/datasets/headlines/versions/latest"] = (200, dataset(**said, files=files))
+    full_platform.answers["GET /v1/datasets"] = (200, {"data": [dataset(**said), dataset(name="other")]})
+    lines = run("datasets", "show", "headlines").out.splitlines()
+    assert "recognised  files 2" in lines
+    assert "versions    2, 1" in lines
+    assert "notice: b.csv: The first line looks like a row." in lines
+    assert "headline  text  0      1,000 or more" in lines
+    assert "quality   text  1      2              good 2, bad 1" in lines
+    assert "b.csv  1     tab, no quoting" in lines
+    header, first, second = run("datasets", "list").out.splitlines()
+    assert (header.split()[-1], first.split()[-1], second.split()[-1] != "1") == ("NOTICES", "1", True)
+    full_platform.answers["GET /v1/datasets"] = (200, {"data": [dataset()]})
+    assert "NOTICES" not in run("datasets", "list").out
 
 
 def test_nothing_is_deleted_without_a_yes(full_platform: StubPlatform, run: Run) -> None:
