@@ -125,6 +125,11 @@ class ArtifactCalls:
                 )
             except EigenwerkError as error:
                 raise found.refused(error) from error
+        if version.origin != found.origin:
+            said = [
+                *said,
+                f"these rows were there already; they came from {version.origin or 'a file that was pushed'}",
+            ]
         return version.model_copy(update={"notices": [*found.notices, *said, *version.notices]})
 
     def datasets(self) -> list[DatasetVersion]:
@@ -255,17 +260,27 @@ class ArtifactCalls:
         path = f"/v1/registry/models/{version.owner}/{version.name}/aliases/{quote(alias, safe='')}"
         self._transport.call("PUT", path, json={"version": version.version})
 
-    def delete_dataset(self, reference: str) -> Deleted:
-        """Deletes `name@version`, or all versions of `name` (or with an owner). Status 409 while a job reads one."""
+    def delete_dataset(self, reference: str, *, dry_run: bool = False) -> Deleted:
+        """Deletes `name@version`, or all versions of `name` (or with an owner). Status 409 while a job reads one.
+
+        With `dry_run` it is only told what would be gone.
+        """
         wanted = parsed(reference)
         path = path_of("datasets", wanted) + _version_to_delete(wanted, reference)
-        return Deleted.model_validate(self._transport.call("DELETE", path))
+        return self._deleted(path, dry_run)
 
-    def delete_model(self, reference: str) -> Deleted:
-        """Deletes `name@version`, or all versions of `name`. Status 409, with the reason, while one is in use."""
+    def delete_model(self, reference: str, *, dry_run: bool = False) -> Deleted:
+        """Deletes `name@version`, or all versions of `name`. Status 409, with the reason, while one is in use.
+
+        With `dry_run` it is only told what would be gone.
+        """
         wanted = parsed(reference)
         version = _version_to_delete(wanted, reference)
-        return Deleted.model_validate(self._transport.call("DELETE", f"{self._model_path(wanted)}{version}"))
+        return self._deleted(f"{self._model_path(wanted)}{version}", dry_run)
+
+    def _deleted(self, path: str, dry_run: bool) -> Deleted:
+        params = {"dry_run": "true"} if dry_run else None
+        return Deleted.model_validate(self._transport.call("DELETE", path, params=params))
 
     def storage_usage(self, *, everybody: bool = False) -> StorageUsage:
         """What you have stored; `everybody`: what all have, as far as your token allows."""

@@ -226,11 +226,18 @@ class Model(Resource):
     versions: list[ModelVersion]
 
 
+class JobNamed(Resource):
+    id: str
+    name: str
+
+
 class Deleted(Resource):
     """What is gone: references of versions, or the id of a job; and the stored bytes that are freed."""
 
     deleted: list[str]
     bytes: int
+    #: Jobs that failed or were cancelled, and can't go on from their checkpoints any more.
+    retries_lost: list[JobNamed] = []
 
 
 class Host(Resource):
@@ -287,6 +294,7 @@ class User(Resource):
     name: str
     #: Of the token that asks; empty for others.
     scopes: list[str] = Field(default_factory=list)
+    created_at: datetime | None = None
 
 
 class Leaving(Resource):

@@ -18,7 +18,7 @@ from api.datasets.telling import ToldDialect, told_provenance
 from api.foreign_files import is_large, table_limits, table_remedy, transferring
 from api.parts import ThePlatform
 from api.references.names import TheNamed
-from api.references.uses import Deleted
+from api.references.uses import Deleted, DryRun
 from api.stored_files import FILE_RESPONSES, FileWish, send_stored
 from api.streaming import received_body
 from jobspecs.provenance import Provenance
@@ -135,18 +135,22 @@ async def get_file(
 
 @router.delete("/v1/datasets/{name:owned}")
 @requires("datasets.delete")
-def delete_dataset(platform: ThePlatform, user: TheUser, named: TheNamed) -> Deleted:
+def delete_dataset(platform: ThePlatform, user: TheUser, named: TheNamed, dry_run: DryRun = False) -> Deleted:
     """Deletes all versions; 409, and nothing is deleted, while a job that has not ended reads one."""
-    return deleting.delete(platform, user, named)
+    return deleting.delete(platform, user, named, dry_run=dry_run)
 
 
 @router.delete("/v1/datasets/{name:owned}/versions/{version}")
 @requires("datasets.delete")
 def delete_version(
-    platform: ThePlatform, user: TheUser, named: TheNamed, version: Annotated[int, Path(ge=1, lt=2**31)]
+    platform: ThePlatform,
+    user: TheUser,
+    named: TheNamed,
+    version: Annotated[int, Path(ge=1, lt=2**31)],
+    dry_run: DryRun = False,
 ) -> Deleted:
     """Deletes one version, whose number is never given again; 409 while a job that has not ended reads it."""
-    return deleting.delete(platform, user, _at(named, str(version)))
+    return deleting.delete(platform, user, _at(named, str(version)), dry_run=dry_run)
 
 
 @router.get("/v1/datasets/{name:owned}/versions/{version}/preview")

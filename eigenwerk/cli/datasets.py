@@ -194,11 +194,14 @@ def remove_dataset(
 ) -> None:
     """Delete a version of a data set, or all. Refused while a job that has not ended reads it.
 
+    Jobs that failed or were cancelled and have checkpoints are named first: without their data they can't be retried.
+
     Example: eigenwerk datasets rm newsticker@1
     """
-    confirm_deletion(f"the data set {reference}" + ("" if "@" in reference else " with all its versions"), yes)
+    what = f"the data set {reference}" + ("" if "@" in reference else " with all its versions")
     with platform() as client:
-        say_deleted(client.delete_dataset(reference), as_json)
+        confirm_deletion(what, yes, lambda: client.delete_dataset(reference, dry_run=True))
+        say_deleted(client.delete_dataset(reference), as_json, told=not yes)
 
 
 class Shown(StrEnum):

@@ -45,7 +45,8 @@ def pull(
         say_json(version)
         return
     say(f"{version.name}@{version.version}  {version.rows:,} rows  columns: {', '.join(version.columns)}")
-    say(f"origin: {told_origin(version)}")
+    if version.origin:
+        say(f"origin: {told_origin(version)}")
     if version.recognised:
         say(f"recognised: {version.recognised}")
     for notice in version.notices:

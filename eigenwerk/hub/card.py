@@ -111,8 +111,9 @@ def _class_names(info: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Column -> names, of those whose values are classes."""
     found = {}
     for feature in _items(info.get("features")):
-        kind = feature.get("dtype")
-        label = kind.get("class_label") if isinstance(kind, dict) else None
+        # Of lists the card says what they hold: `sequence: {class_label: …}`.
+        kinds = [feature[key] for key in ("dtype", "sequence", "list") if isinstance(feature.get(key), dict)]
+        label = next((kind["class_label"] for kind in kinds if "class_label" in kind), None)
         names = label.get("names") if isinstance(label, dict) else None
         if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
             names = [names[key] for key in sorted(names, key=int)]

@@ -36,7 +36,7 @@ def with_class_names(path: Path, target: Path, known: Names) -> tuple[Path, dict
         wanted = {
             column: named[column]
             for column in schema.names
-            if column in named and arrow.types.is_integer(schema.field(column).type)
+            if column in named and arrow.types.is_integer(_innermost(arrow, schema.field(column).type))
         }
         if not wanted:
             return path, {}
@@ -59,18 +59,39 @@ def _kept_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
     """Column -> names as the `datasets` library wrote them."""
     try:
         features = json.loads(metadata.get(_KEPT, b"{}"))["info"]["features"]
-        return {
-            column: tuple(feature["names"])
-            for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        }
+        found = {column: _class_label(feature) for column, feature in features.items()}
+        return {column: tuple(names) for column, names in found.items() if names}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
+def _class_label(feature: Any) -> list[str] | None:
+    """The names of a feature, or of what its lists hold."""
+    while isinstance(feature, dict) and "feature" in feature:
+        feature = feature["feature"]
+    return feature["names"] if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+
+
+def _innermost(arrow: Any, kind: Any) -> Any:
+    """The type of a column's values, or of what its lists hold."""
+    while arrow.types.is_list(kind) or arrow.types.is_large_list(kind):
+        kind = kind.value_type
+    return kind
+
+
+def _texts_like(arrow: Any, kind: Any) -> Any:
+    """Texts, in lists where there are lists."""
+    if arrow.types.is_list(kind):
+        return arrow.list_(_texts_like(arrow, kind.value_type))
+    if arrow.types.is_large_list(kind):
+        return arrow.large_list(_texts_like(arrow, kind.value_type))
+    return arrow.string()
+
+
 def _renamed(arrow: Any, schema: Any, wanted: Names) -> Any:
     for column in wanted:
-        schema = schema.set(schema.get_field_index(column), arrow.field(column, arrow.string()))
+        kind = _texts_like(arrow, schema.field(column).type)
+        schema = schema.set(schema.get_field_index(column), arrow.field(column, kind))
     return schema
 
 
@@ -78,6 +99,10 @@ def _names_of(numbers: Any, names: tuple[str, ...], file: str, column: str) -> A
     """The column with names; no class becomes empty."""
     arrow: Any = importlib.import_module("pyarrow")
     compute: Any = importlib.import_module("pyarrow.compute")
+    if not arrow.types.is_integer(numbers.type):
+        lists = numbers.combine_chunks() if isinstance(numbers, arrow.ChunkedArray) else numbers
+        inside = _names_of(lists.values, names, file, column)
+        return type(lists).from_arrays(lists.offsets, inside, mask=lists.is_null())
     numbers = compute.if_else(compute.equal(numbers, _UNLABELLED), None, numbers)
     bounds = compute.min_max(numbers).as_py()
     if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < len(names):

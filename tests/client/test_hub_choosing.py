@@ -65,6 +65,8 @@ dataset_info:
   - {name: text, dtype: string}
   - name: label
     dtype: {class_label: {names: {'1': 'yes', '0': 'no'}}}
+  - name: tags
+    sequence: {class_label: {names: [O, B]}}
 ---
 # A card
 """
@@ -81,7 +83,7 @@ def test_a_card_says_which_files_each_configuration_has() -> None:
     }
     assert paths(plain) == {"train": ["top.csv"]}
     assert card.configs[0].reading == {"sep": ";"}
-    assert card.class_names["plain"] == {"label": ("no", "yes")}
+    assert card.class_names["plain"] == {"label": ("no", "yes"), "tags": ("O", "B")}
 
 
 def test_what_a_card_says_of_files_that_are_not_there_or_lie_elsewhere_is_refused() -> None:
