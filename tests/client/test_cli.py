@@ -387,21 +387,3 @@ def test_empty_lists_say_what_to_do_next(platform: StubPlatform, run: Run) -> No
     assert (outcome.code, outcome.out) == (0, "")
     assert "eigenwerk submit" in outcome.err
     assert run("jobs", "--json").out == "[]\n"
-
-
-def test_a_data_set_is_shown_with_what_was_recognised_and_noticed(full_platform: StubPlatform, run: Run) -> None:
-    said = {"recognised": "files 2", "notices": ["b.csv: The first line looks like a row."]}
-    files = [{"name": "a.csv", "rows": 2}, {"name": "b.csv", "rows": 1, "recognised": "tab, no quoting"}]
-    full_platform.answers["GET /v1/datasets/headlines/versions/latest"] = (200, dataset(**said, files=files))
-    full_platform.answers["GET /v1/datasets"] = (200, {"data": [dataset(**said), dataset(name="other")]})
-    lines = run("datasets", "show", "headlines").out.splitlines()
-    assert "recognised  files 2" in lines
-    assert "versions    2, 1" in lines
-    assert "notice: b.csv: The first line looks like a row." in lines
-    assert "headline  text  0      1,000 or more" in lines
-    assert "quality   text  1      2              good 2, bad 1" in lines
-    assert "b.csv  1     tab, no quoting" in lines
-    header, first, second = run("datasets", "list").out.splitlines()
-    assert (header.split()[-1], first.split()[-1], second.split()[-1] != "1") == ("NOTICES", "1", True)
-    full_platform.answers["GET /v1/datasets"] = (200, {"data": [dataset()]})
-    assert "NOTICES" not in run("datasets", "list").out
