@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from jobspecs.problems import InvalidInput
 from jobspecs.profile import DISTINCT_VALUES_MAX, ColumnProfile, DatasetProfile
+from storage.tabular.doubts import doubts_of_columns
 from storage.tabular.formats import (
     COLUMN_NAME_CHARS_MAX,
     COLUMNS_MAX,
@@ -60,14 +61,18 @@ def profile_table(
         except InvalidInput as error:
             raise InvalidInput([fmt.dialect.located(problem) for problem in error.problems]) from error
     if row == 0:
+        if fmt.layout.questions:
+            remedy = "Push it with --layout to keep the questions as they are."
+            raise refusal("no question is answered by its paragraph.", file_name, remedy)
         raise refusal("the table has no rows.", file_name, "Send a file with at least one row of data.")
     kinds = [fmt.of(part.name).kind for part in fmt.dialect.files] if fmt.kind == "tar" else [fmt.kind]
     as_text = all(kind in TEXT_KINDS for kind in kinds)
+    profiles = {name: column.profile(row, as_text) for name, column in columns.items()}
     return DatasetProfile(
         rows=row,
-        columns={name: column.profile(row, as_text) for name, column in columns.items()},
+        columns=profiles,
         dialect=fmt.dialect if fmt.dialect != OPEN else None,
-        notices=tuple(notices),
+        notices=(*notices, *doubts_of_columns(profiles)),
     )
 
 

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from jobspecs.labels import visible
 from jobspecs.problems import InvalidInput
 from storage.tabular.csv_rows import csv_rows
 from storage.tabular.formats import TABLE_BYTES_MAX, Kind, TableFormat, refusal
@@ -137,8 +138,8 @@ def first_rows(path: Path, fmt: TableFormat, file_name: str, count: int, cut: bo
 
 
 def _spelled(name: str) -> str:
-    """In quotes where it begins or ends with a space, which nobody would see."""
-    return name if name == name.strip() else repr(name)
+    """In quotes where nobody would see what it is: spaces at its ends, control and invisible characters."""
+    return name if name == visible(name) and name.isprintable() else ascii(name)
 
 
 def _check_columns(wanted: Sequence[str], present: Sequence[str] | dict[str, Any], file: str) -> None:
