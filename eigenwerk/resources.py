@@ -103,6 +103,35 @@ class DatasetVersion(Resource):
     created_at: datetime
 
 
+class ColumnFacts(Resource):
+    """What is known of a column. `values`: rows of each value, where the values are few and short."""
+
+    kind: str
+    empty: int = 0
+    distinct: int = 0
+    distinct_capped: bool = False
+    values: dict[str, int] = {}
+
+
+class DatasetProfile(Resource):
+    columns: dict[str, ColumnFacts]
+
+
+class DatasetFile(Resource):
+    """One of several files that are a version together, and how it is read."""
+
+    name: str
+    rows: int
+    recognised: str | None = None
+
+
+class DatasetVersionDetail(DatasetVersion):
+    """A version with what is known of its columns, and of its files where it has several."""
+
+    profile: DatasetProfile
+    files: list[DatasetFile] = []
+
+
 class Preview(Resource):
     """The first rows of a data set."""
 

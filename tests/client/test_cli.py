@@ -65,6 +65,7 @@ CALLS = {
     "datasets push": ["datasets", "push", "CSV"],
     "datasets download": ["datasets", "download", "headlines", "TARGET"],
     "datasets list": ["datasets", "list"],
+    "datasets show": ["datasets", "show", "headlines"],
     "datasets rm": ["datasets", "rm", "headlines@2", "--yes"],
     "datasets preview": ["datasets", "preview", "headlines"],
     "models": ["models"],
@@ -139,6 +140,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
             dataset(bytes=len(TABLE), sha256=hashlib.sha256(TABLE).hexdigest()),
         ),
         "GET /v1/datasets/admin/headlines/versions/1/file": (200, TABLE),
+        "GET /v1/datasets/admin/headlines": (200, {"versions": [dataset(version=2), dataset()]}),
         "GET /v1/datasets/headlines/versions/latest/preview": (
             200,
             {"columns": ["headline"], "rows": [{"headline": "a"}]},
