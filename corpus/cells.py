@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from jobspecs.problems import InvalidInput, Problem
+from storage.tabular.values import duration
 
 _COMMA_NUMBER = re.compile(r"[+-]?[\d.]*,[\d.,]*%?", re.ASCII)
 _LISTED_NUMBERS = frozenset("0123456789., +-")
@@ -81,7 +82,9 @@ def plain(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, Decimal | float):
         return _number(value)
-    if isinstance(value, int | date | datetime | time | timedelta):
+    if isinstance(value, timedelta):
+        return duration(value)
+    if isinstance(value, int | date | datetime | time):
         return str(value)
     if isinstance(value, bytes):
         try:

@@ -11,7 +11,8 @@ from corpus.checks.classes import take_classes
 from corpus.checks.findings import Findings
 from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
-from corpus.splits import SplitRows, given_split, stratified_split
+from corpus.labels import held_out_warning
+from corpus.splits import Indices, SplitRows, given_split, stratified_split
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.problems import InvalidInput, Problem
 
@@ -42,7 +43,14 @@ class ClassifierData:
         places = np.empty(len(classes), dtype=np.int64)
         places[[found.groups[name] for name in classes]] = np.arange(len(classes))
         labels = places[found.group_numbers]
-        found.settings["metric"] = self._spec.deciding_metric(np.bincount(labels).tolist())
+        metric = self._spec.deciding_metric(np.bincount(labels).tolist())
+        found.settings["metric"] = metric
+        split = self._dealt(found, labels, classes)
+        if (warning := held_out_warning(labels[split.validation], classes, metric)) is not None:
+            found.warnings.append(warning)
+        return split
+
+    def _dealt(self, found: Findings, labels: Indices, classes: list[str]) -> SplitRows:
         validation = self._spec.validation
         if validation.given:
             return given_split(

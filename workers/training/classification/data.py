@@ -11,7 +11,7 @@ import numpy.typing as npt
 from corpus.cells import label_cell, text_cell
 from corpus.checks.findings import text_hash
 from corpus.held_out import DataPart
-from corpus.labels import one_spelling
+from corpus.labels import held_out_warning, one_spelling
 from corpus.splits import Indices, given_split, stratified_split
 from jobspecs.kinds.train_classifier import ClassMetric, TrainClassifier
 from jobspecs.lifecycle import Reason
@@ -128,6 +128,7 @@ def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
                 stratify=validation.stratify,
                 texts=np.array([text_hash(text) for text in texts.texts], dtype=np.uint64).view(np.int64),
             )
+        held_out_warning(labels[split.validation], classes, metric)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     return Split(train=texts.subset(split.train), validation=texts.subset(split.validation), metric=metric)
