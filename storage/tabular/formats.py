@@ -19,8 +19,9 @@ COLUMNS_MAX = 1000
 COLUMN_NAME_CHARS_MAX = 1000
 #: Rows simply one behind the other.
 PLAIN = Layout()
-#: Decompressed size at which reading stops, in bytes.
+#: Decompressed size at which reading stops, in bytes, and rows at which it does, unless told.
 TABLE_BYTES_MAX = 50 * 1024**3
+TABLE_ROWS_MAX = 100_000_000
 
 Kind = Literal["csv", "sheet", "text", "conll", "jsonl", "json", "parquet", "tar"]
 Compression = Literal["gz", "xz"]

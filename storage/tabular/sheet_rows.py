@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
 
 from jobspecs.dialect import Dialect
-from storage.tabular.content import check_growth
+from storage.tabular.content import BYTES_REMEDY, check_growth
 from storage.tabular.formats import FIELD_CHARS_MAX, checked_columns, refusal
 from storage.tabular.headers import named_columns, shortened
 from storage.tabular.stored import Stored
 from storage.tabular.titles import title_rows
+from storage.tabular.values import duration, text_of
 
 _REMEDY = "Save it again as .xlsx or .ods without a password, or save the sheet as CSV."
 Cells = list[str]
@@ -62,7 +63,7 @@ def _readable(path: Stored, file: str, max_bytes: int) -> Iterator[CalamineWorkb
                 content_bytes = sum(member.file_size for member in archive.infolist())
             check_growth(content_bytes, path.stat().st_size, "workbook", file)
             if content_bytes > max_bytes:
-                raise refusal(f"the content is larger than {max_bytes:,} bytes.", file, "Split the sheet.")
+                raise refusal(f"the content is larger than {max_bytes:,} bytes.", file, BYTES_REMEDY)
             stream.seek(0)
             with CalamineWorkbook.from_filelike(stream) as workbook:
                 yield workbook
@@ -113,6 +114,6 @@ def _text(cell: object) -> str:
     if isinstance(cell, float):
         return str(int(cell)) if cell.is_integer() and abs(cell) < 1e15 else repr(cell)
     if isinstance(cell, datetime.timedelta):
-        minutes, seconds = divmod(round(cell.total_seconds()), 60)
-        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-    return cell.isoformat() if isinstance(cell, datetime.date | datetime.time) else str(cell)
+        # A workbook counts days, so that a second is no round number.
+        return duration(datetime.timedelta(seconds=round(cell.total_seconds())))
+    return text_of(cell)
