@@ -71,6 +71,8 @@ class Job(JobSummary):
     retried_as: list[str] = Field(default_factory=list)
     #: The step of its newest stored checkpoint, which the next attempt, or a retry, goes on from.
     checkpoint_step: int | None = None
+    #: Seconds for which hosts had it, in all attempts that have ended.
+    run_s: float | None = None
 
 
 class LogLine(Resource):

@@ -223,7 +223,8 @@ def preview(
         str | None, typer.Option(metavar="NAME[@V]", help="Render the conversations as this model will see them.")
     ] = None,
     objective: Annotated[
-        str | None, typer.Option(help="What the data is for: sft, dpo, orpo, kto or pretrain.", show_default="sft")
+        str | None,
+        typer.Option(help="What the data is for: sft, dpo, orpo, kto, pretrain; else the first that it fits."),
     ] = None,
     format_name: Annotated[str | None, typer.Option("--format", help="Recognised by the columns if absent.")] = None,
     prompt: Annotated[str | None, Template] = None,

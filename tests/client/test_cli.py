@@ -356,6 +356,14 @@ def test_ctrl_c_stops_watching_and_says_how_to_go_on(
     assert not platform.requests
 
 
+def test_a_job_that_has_written_no_log_is_said_to_be_silent(full_platform: StubPlatform, run: Run) -> None:
+    full_platform.answers[f"GET /v1/jobs/{JOB_ID}/logs"] = (200, {"data": [], "has_more": False, "cursor": "0-0"})
+    for command in (["logs"], ["logs", "-f"]):
+        outcome = run(*command, JOB_ID)
+        assert (outcome.code, outcome.out) == (0, "")
+        assert outcome.err == "The job has written no log; it is succeeded. See: eigenwerk show 3f2a91c0\n"
+
+
 def test_a_deployment_may_serve_a_given_version(full_platform: StubPlatform, run: Run) -> None:
     full_platform.answers["PUT /v1/deployments/newsticker-quality"] = (202, deployment())
     assert run("deploy", "newsticker-quality@1", "--no-wait").code == 0
