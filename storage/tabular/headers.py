@@ -41,7 +41,8 @@ def named_columns(header: Sequence[str], rows: Sequence[Sequence[str]], notices:
     if len(given) == 1:
         notices.append(f"Column {unnamed[-1] + 1} has no name and is taken as {given[0]!r}.")
     elif given:
-        notices.append(f"{len(given)} columns have no name and are taken as {given[0]!r} to {given[-1]!r}.")
+        taken = ", ".join(map(repr, given[:3])) + (", …" if len(given) > 3 else "")
+        notices.append(f"{len(given)} columns have no name and are taken as {taken}.")
     why = looks_like_a_row(header, rows)
     if why:
         example = ",".join("ABCDEFGHIJ"[: len(names)])

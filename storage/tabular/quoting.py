@@ -13,8 +13,8 @@ from storage.tabular.formats import refusal
 
 #: What is separated by these is seldom quoted: corpora, dumps of databases.
 _RARELY_QUOTED = ("\t", "|")
-#: Others than those that are recognised, as dumps and logs have them.
-_OTHER_DELIMITERS = "^~\x01\x1f:#"
+#: Those that are recognised, where a file's ending tells another, and those of dumps and logs.
+_OTHER_DELIMITERS = ",;\t|^~\x01\x1f:#"
 _SPACED = re.compile('(?:^|[,;|\\t]) +"')
 _QUOTES: tuple[Quote, ...] = ('"', "none", "'")
 

@@ -79,7 +79,6 @@ class _Recognition:
         if not self.dialect.skip_lines:
             self._skip()
         sample, cut = self._without_titles()
-        told = self.dialect.delimiter is not None
         if self.dialect.quote != "none" and spaced(sample, self.dialect, cut):
             self.notices.append("Spaces behind delimiters are left out, for quotes follow them.")
             self._learn(skip_initial_space=True)
@@ -90,7 +89,7 @@ class _Recognition:
         if self.dialect.columns is None:
             header, *rows = sample_records(sample, self.dialect, cut) or [[]]
             self._learn(columns=named_columns(header, rows, self.notices))
-        if not told and len(self.dialect.columns or ()) == 1:
+        if len(self.dialect.columns or ()) == 1:
             self.notices += other_delimiter(sample)
 
     def _without_titles(self) -> tuple[list[str], bool]:

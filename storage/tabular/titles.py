@@ -34,7 +34,7 @@ def title_lines(sample: Sequence[str], dialect: Dialect, cut: bool) -> int:
         if not skipped and not title_rows(records):
             return 0
         above = [record for line in sample[:skipped] for record in sample_records([line], found, False) or [[""]]]
-        if skipped and any(cell.strip() for cell in records[0]):
+        if skipped and any(cell.strip() for cell in records[0][1:]):
             titles = all(sum(bool(cell.strip()) for cell in record) < 2 for record in above)
             sure = titles and _are_names(records[0], records[1:]) and (_sure(above) or not rest[0].strip())
             return skipped + next(place for place, line in enumerate(rest) if line.strip()) if sure else 0

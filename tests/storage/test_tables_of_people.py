@@ -32,6 +32,10 @@ def written(path: Path, content: str | bytes) -> Path:
         (csv_of("Umfrage", "", "text,label"), "left out: 'Umfrage'"),
         (csv_of("# exported by x", "# on 1.2.2024", "text,label"), "'# exported by x', '# on 1.2.2024'"),
         (csv_of("Umfrage 2024,", ",", "text,label"), "left out: 'Umfrage 2024,'"),
+        (
+            csv_of("Auswertung,", "Erstellt am 1.2.2024,", ",", "text,label"),
+            "'Auswertung,', 'Erstellt am 1.2.2024,', ','",
+        ),
         (csv_of('"sep=,"', "text,label"), "sep=, tells the delimiter"),
         (csv_of("\u200btext,label\u00a0"), "Invisible characters in names of columns are left out"),
         (csv_of('text, "label"', lines=[line.replace(",", ', "') + '"' for line in LINES]), "Spaces behind delimiters"),
@@ -122,6 +126,7 @@ def test_what_is_no_table_is_refused_as_what_it_is(
     [
         ("t.txt", "text\tlabel\na\tb\n", "Every line holds '\\t' equally often"),
         ("t.txt", "__label__x a\n__label__y b\n", "fastText"),
+        ("t.tsv", "text,label\na,b\nc,d\n", "push with --delimiter ','"),
         ("t.csv", "text^label\na^b\nc^d\n", "push with --delimiter '^'"),
         ("t.jsonl", '{"text": "a", "answer": "accept"}\n{"text": "b", "answer": "reject"}\n', "as Prodigy writes"),
         ("t.jsonl", json.dumps(ROWS[0], indent=1) + "\n" + json.dumps(ROWS[1]) + "\n", "several lines each"),
