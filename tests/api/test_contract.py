@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from jobspecs.registry import SPECS
-from tests.api.conftest import Api
+from tests.api.conftest import PATIENCE_S, Api
 
 #: Requests per route: 500 in all, half a minute on a busy machine.
 EXAMPLES = 8
@@ -108,7 +108,7 @@ def ask(operation: Any, api: Api, things: Things) -> None:
     def asked(case: Any, aimed: bool) -> None:
         if aimed:
             things.name_in(case)
-        response = case.call_and_validate(headers=dict(api.client.headers), checks=CHECKS, timeout=20)
+        response = case.call_and_validate(headers=dict(api.client.headers), checks=CHECKS, timeout=PATIENCE_S)
         if response.status_code < 300:
             things.succeeded.add(operation.label)
 

@@ -16,7 +16,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import ValidationError
 
 from jobspecs.manifest import Manifest, ManifestFile
-from tests.api.conftest import Api, sha256
+from tests.api.conftest import PATIENCE_S, Api, sha256
 from tests.workers.inference.stories import with_chat_template
 from workers.engines.embedded.app import create_app
 from workers.engines.embedded.generation.generator import Generator
@@ -46,7 +46,7 @@ def engine(generator: Generator) -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
-    thread.join(timeout=15)
+    thread.join(timeout=PATIENCE_S)
     listener.close()
 
 
@@ -227,7 +227,7 @@ def dying(served: Api) -> Iterator[Api]:
         thread = threading.Thread(target=die)
         thread.start()
         yield served
-        thread.join(timeout=10)
+        thread.join(timeout=PATIENCE_S)
 
 
 def test_openais_client_learns_that_the_engine_died_in_the_middle(dying: Api) -> None:

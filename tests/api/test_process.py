@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from deploy.embedded.stack import EmbeddedServices
-from tests.api.conftest import Api
+from tests.api.conftest import PATIENCE_S, Api
 
 #: Seconds that a start may take on a busy machine.
 START_S = 60.0
@@ -70,7 +70,7 @@ def test_it_serves_and_ends_cleanly_though_somebody_watches(
         assert any(line == "event: state" for line in lines)
         process.send_signal(signal.SIGTERM)
         assert "event: end" not in list(lines)
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=PATIENCE_S) == 0
 
 
 def test_it_refuses_to_listen_to_the_world_by_accident(api: Api, services: EmbeddedServices, port: int) -> None:

@@ -19,7 +19,7 @@ from api.jobs import inspecting
 from api.streaming import Received
 from corpus.confinement.confinement import Stopped
 from storage.objects import ObjectStore, TransferStopped
-from tests.api.conftest import SPEC, Api, safetensors
+from tests.api.conftest import PATIENCE_S, SPEC, Api, safetensors
 
 #: Plain text from here on may take more time than any file may.
 LARGE_BYTES = 3_000_000
@@ -60,10 +60,10 @@ def test_a_check_ends_with_its_client_and_leaves_room_for_others(
     monkeypatch.setattr(inspecting, "check_confined", endless)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx.post, f"{ready.url}{path}", json=SPEC, headers=ready.client.headers, timeout=1.0)
-        assert began.wait(10)
+        assert began.wait(PATIENCE_S)
         with pytest.raises(httpx.ReadTimeout):
             asked.result()
-    assert ended.wait(10)
+    assert ended.wait(PATIENCE_S)
     assert ready.client.get("/v1/jobs").json()["data"] == []
 
 
@@ -93,7 +93,7 @@ def test_large_tables_of_two_users_leave_room_for_a_small_one_of_a_third(
             pool.submit(push, token, f"large{n}", large) for token in users for n in range(USER_LARGE_READINGS_MAX)
         ]
         for _ in range(LARGE_READINGS_MAX):
-            assert began.acquire(timeout=20)
+            assert began.acquire(timeout=PATIENCE_S)
         try:
             assert push(api.new_user(), "small", b"a,b\n1,2\n").status_code == 201
             assert not began.acquire(blocking=False)
@@ -171,7 +171,7 @@ def test_a_transfer_ends_with_its_client(api: Api, monkeypatch: pytest.MonkeyPat
         asked = pool.submit(
             httpx.request, method, f"{api.url}{path}", content=b"a,b\n1,2\n", headers=api.client.headers, timeout=2.0
         )
-        assert began.wait(10)
+        assert began.wait(PATIENCE_S)
         with pytest.raises(httpx.ReadTimeout):
             asked.result()
-    assert ended.wait(10)
+    assert ended.wait(PATIENCE_S)
