@@ -5,29 +5,115 @@ All of them depend on the seed and their arguments alone, and return sorted posi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from jobspecs.kinds.train_classifier import ROWS_PER_CLASS_MIN
+from jobspecs.kinds.finetune_llm import FinetuneLlm
+from jobspecs.kinds.train_classifier import ROWS_PER_CLASS_MIN, TrainClassifier
+from jobspecs.kinds.training import TrainingSpec
 from jobspecs.problems import InvalidInput, Problem
 
 #: Classes that a refusal names.
 CLASSES_NAMED = 10
 
 Indices = npt.NDArray[np.int64]
+#: (N,) what the spec says of rows: VALIDATION, TEST or 0.
+Roles = npt.NDArray[np.int8]
+VALIDATION, TEST = 1, 2
 
 
 @dataclass(frozen=True)
 class SplitRows:
-    """Positions of the rows that train and of those that judge, each sorted."""
+    """Positions of the rows that train and of those that judge, each sorted.
+
+    `validation`: those that judge, be they of the section `validation` or of `test`.
+    """
 
     train: Indices
     validation: Indices
     #: Rows that do neither, because they would join the sides.
     left_out: int = 0
+    #: Rows of the section `validation`, where others judge.
+    choosing: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def fitting(self) -> tuple[Indices, Roles]:
+        """The rows that train, then those that choose; and what they are: 0, then VALIDATION."""
+        roles = np.repeat(np.array([0, VALIDATION], dtype=np.int8), (len(self.train), len(self.choosing)))
+        return np.concatenate([self.train, self.choosing]), roles
+
+
+def dealt(
+    spec: TrainingSpec,
+    roles: Roles,
+    given: Callable[[npt.NDArray[np.bool_], Indices], SplitRows],
+    drawn: Callable[[Indices], SplitRows],
+) -> SplitRows:
+    """How the sections `validation` and `test` of a spec deal N rows with these `roles` (N,).
+
+    Both callables split the rows at some places (M,), by numbers from 0 to M: `given` is told which of them are held
+    out, (M,), and `drawn` takes a share by chance. Raises InvalidInput when no row is left to train on or to judge by.
+    """
+
+    def rest(places: Indices) -> SplitRows:
+        return given(roles[places] == VALIDATION, places) if spec.validation.given else drawn(places)
+
+    everything = np.arange(len(roles))
+    if spec.test is None:
+        return rest(everything)
+    testing = roles == TEST
+    if not spec.validation.given and spec.validation.fraction == 0:
+        return given(testing, everything)
+    if not testing.any():
+        raise too_few("no row is left to judge by.")
+    if testing.all():
+        raise too_few("all rows judge: none is left to train on.")
+    others = np.flatnonzero(~testing)
+    split = rest(others)
+    return SplitRows(others[split.train], np.flatnonzero(testing), split.left_out, others[split.validation])
+
+
+def class_split(
+    spec: TrainClassifier, roles: Roles, labels: Indices, classes: Sequence[str], texts: Indices
+) -> SplitRows:
+    """How a classifier's rows are dealt. Raises InvalidInput as `stratified_split` and `given_split` do."""
+    validation, seed = spec.validation, spec.validation.seed
+    testing = roles == TEST
+    if testing.any():
+        _check_known(labels[~testing], labels[testing], classes)
+
+    def given(held_out: npt.NDArray[np.bool_], places: Indices) -> SplitRows:
+        return given_split(held_out, rows=spec.rows, seed=seed, groups=labels[places], classes=classes)
+
+    def drawn(places: Indices) -> SplitRows:
+        return stratified_split(
+            labels[places],
+            classes,
+            rows=spec.rows,
+            fraction=validation.fraction,
+            seed=seed,
+            stratify=validation.stratify,
+            texts=texts[places],
+        )
+
+    return dealt(spec, roles, given, drawn)
+
+
+def example_split(spec: FinetuneLlm, roles: Roles, tied: Indices) -> SplitRows:
+    """How examples are dealt; `tied` (N, 2) as `prompt_split` has it. Raises InvalidInput as that and `given_split`."""
+    validation, seed = spec.validation, spec.validation.seed
+
+    def given(held_out: npt.NDArray[np.bool_], places: Indices) -> SplitRows:
+        return given_split(held_out, rows=spec.rows, seed=seed)
+
+    def drawn(places: Indices) -> SplitRows:
+        fraction, most = validation.fraction, validation.rows_max
+        return prompt_split(tied[places], rows=spec.rows, fraction=fraction, seed=seed, validation_max=most)
+
+    return dealt(spec, roles, given, drawn)
 
 
 def stratified_split(

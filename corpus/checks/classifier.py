@@ -10,7 +10,7 @@ from corpus.cells import label_cell, text_cell
 from corpus.checks.findings import Findings
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.labels import contradiction_warning, contradictions, spelling_warning
-from corpus.splits import SplitRows, given_split, stratified_split
+from corpus.splits import SplitRows, class_split
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.labels import normalized
 from jobspecs.problems import InvalidInput, Problem
@@ -48,20 +48,7 @@ class ClassifierData:
         if (contradicting := contradictions(found.guarded_texts, labels)) is not None:
             found.warnings.append(contradiction_warning(contradicting, found.numbers, found.row_name))
         found.settings["metric"] = self._spec.deciding_metric(np.bincount(labels).tolist())
-        validation = self._spec.validation
-        if validation.given:
-            return given_split(
-                found.judging, rows=self._spec.rows, seed=validation.seed, groups=labels, classes=classes
-            )
-        return stratified_split(
-            labels,
-            classes,
-            rows=self._spec.rows,
-            fraction=validation.fraction,
-            seed=validation.seed,
-            stratify=validation.stratify,
-            texts=found.guarded_texts,
-        )
+        return class_split(self._spec, found.roles, labels, classes, found.guarded_texts)
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         text = text_cell(row[self._spec.text], self._spec.text, None, number)

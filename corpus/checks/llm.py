@@ -17,7 +17,7 @@ from corpus.conversations.identity import content_and_prompt, sequences_of
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, Treatment
 from corpus.conversations.unread import unread_fields
-from corpus.splits import SplitRows, given_split, prompt_split
+from corpus.splits import SplitRows, example_split
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.problems import InvalidInput, Problem
 
@@ -58,16 +58,7 @@ class LlmData:
         yield from _in_order(examples, refused, self._row)
 
     def split(self, found: Findings) -> SplitRows:
-        validation = self._spec.validation
-        if validation.given:
-            return given_split(found.judging, rows=self._spec.rows, seed=validation.seed)
-        return prompt_split(
-            found.tied_texts(),
-            rows=self._spec.rows,
-            fraction=validation.fraction,
-            seed=validation.seed,
-            validation_max=validation.rows_max,
-        )
+        return example_split(self._spec, found.roles, found.tied_texts())
 
     def _row(self, example: Example) -> UsableRow:
         """Raises InvalidInput when the template refuses the turns."""

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from jobspecs.kinds.base import Section, SpecBase
-from jobspecs.kinds.training import EncoderTraining, Validation
+from jobspecs.kinds.base import Section
+from jobspecs.kinds.training import EncoderTraining, TrainingSpec, Validation
 from jobspecs.labels import same_class
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
@@ -63,7 +63,7 @@ def are_uneven(counts: Sequence[int]) -> bool:
     return 2 * len(counts) * min(counts) < sum(counts)
 
 
-class TrainClassifier(SpecBase):
+class TrainClassifier(TrainingSpec):
     """Fine-tunes `model` on the texts in column `text` with the classes in column `label`."""
 
     kind: Literal["train-classifier"]
