@@ -7,12 +7,15 @@ raise InvalidInput with file, row and column for what they can't take.
 from __future__ import annotations
 
 import math
+import re
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 from jobspecs.problems import InvalidInput, Problem
 
+_COMMA_NUMBER = re.compile(r"[+-]?[\d.]*,[\d.,]*%?", re.ASCII)
+_LISTED_NUMBERS = frozenset("0123456789., +-")
 _TRUTH = {"true": 1.0, "false": 0.0}
 #: From here on not every whole number is a float.
 _WHOLE_MAX = 10**15
@@ -20,15 +23,15 @@ _WHOLE_MAX = 10**15
 
 def text_cell(value: Any, column: str, file: str | None, row: int) -> str:
     """The cell as text. Numbers and truth values of typed formats become `3` and `true`, and 3.0 is `3` as well."""
-    text = _plain(value)
+    text = plain(value)
     if text is None:
         raise _not(f"a text but {_kind(value)}", "Write a text there.", column, file, row)
-    return _filled(text, column, file, row)
+    return _filled(text.strip(), column, file, row)
 
 
 def label_cell(value: Any, column: str, file: str | None, row: int) -> str:
-    """The cell as the name of a class: as `text_cell`, which is one per row."""
-    if isinstance(value, list | tuple):
+    """The cell as the name of a class: as `text_cell`, which is one per row. A list written as a text is a list."""
+    if isinstance(value, list | tuple) or (isinstance(value, str) and _is_written_list(value)):
         message, remedy = "several labels per row are not supported.", "Write one class per row, as a text."
         raise _invalid(message, remedy, column, file, row)
     return text_cell(value, column, file, row)
@@ -36,13 +39,17 @@ def label_cell(value: Any, column: str, file: str | None, row: int) -> str:
 
 def number_cell(value: Any, column: str, file: str | None, row: int) -> float:
     """The cell as a finite number; truth values are 1 and 0."""
-    text = _plain(value)
+    text = plain(value)
     remedy = "Use 0 and 1, or a score within score_range."
     if text is None:
         raise _not(f"a number but {_kind(value)}", remedy, column, file, row)
-    text = _filled(text, column, file, row).lower()
+    text = _filled(text.strip(), column, file, row).lower()
+    if _COMMA_NUMBER.fullmatch(text):
+        message = f"{text[:40]!r} has a comma, which may part decimals or thousands."
+        raise _invalid(message, "Write a point before the decimals, and nothing between thousands.", column, file, row)
     try:
-        number = _TRUTH[text] if text in _TRUTH else float(text)
+        # Python alone takes 1_000.
+        number = _TRUTH[text] if text in _TRUTH else float(text.replace("_", "?"))
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
@@ -61,10 +68,10 @@ def score_cell(value: Any, column: str, score_range: tuple[float, float], file: 
     return (number - low) / (high - low)
 
 
-def _plain(value: Any) -> str | None:
-    """A scalar as text without spaces around it, empty for a missing one; None for what is no scalar."""
+def plain(value: Any) -> str | None:
+    """A scalar as text, empty for a missing one; None for what is no scalar."""
     if isinstance(value, str):
-        return value.strip()
+        return value
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -75,10 +82,19 @@ def _plain(value: Any) -> str | None:
         return str(value)
     if isinstance(value, bytes):
         try:
-            return value.decode("utf-8").strip()
+            return value.decode("utf-8")
         except UnicodeDecodeError:
             return None
     return None
+
+
+def _is_written_list(text: str) -> bool:
+    """Whether it is a list of texts or numbers as JSON or Python writes it: so data frames save lists in CSV."""
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return False
+    held = text[1:-1].strip()
+    return (held[:1] in "'\"" and held[-1:] in "'\"") or set(held) <= _LISTED_NUMBERS
 
 
 def _number(value: float | Decimal) -> str:

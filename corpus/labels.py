@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from corpus.splits import Indices
+from corpus.splits import Indices, SplitRows
 from jobspecs.labels import normalized, spellings
-from jobspecs.problems import Problem
+from jobspecs.problems import InvalidInput, Problem
 
 #: So many classes with several spellings, and spellings of each, are named; the others are counted.
 _NAMED_MAX = 5
@@ -75,6 +75,52 @@ def contradiction_warning(
         message=f"{texts} with several classes, the first in rows {first} and {second}: no model can get both right.",
         remedy="Correct the labels, or leave these rows out.",
     )
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Of classes that are learnt by comparing their texts: which have one text to train on, and none beside it."""
+
+    classes: int = 0
+    alone: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """In plain words; empty where every class has two."""
+        if not self.alone:
+            return ""
+        named = ", ".join(map(_shown, self.alone[:_NAMED_MAX])) + (", …" if len(self.alone) > _NAMED_MAX else "")
+        return (
+            f"{len(self.alone):,} of {self.classes:,} classes have one text to train on ({named}): nothing to be near."
+        )
+
+
+def twins_of(split: SplitRows, labels: Indices, classes: Sequence[str]) -> Twins:
+    """`labels` (N,): positions in `classes`. Raises InvalidInput when no class has two texts to train on, or to judge.
+
+    A text whose class has no other can only be pushed away from all.
+    """
+    train, judging = (np.bincount(labels[side], minlength=len(classes)) for side in (split.train, split.validation))
+    if (train > 1).sum() < 2:
+        message = (
+            f"of {len(split.train)} texts to train on, not two of each of two classes: there is no pair to compare."
+        )
+        raise _unpaired("label", message, "Add texts of each class, or lower validation.fraction.")
+    if not (judging > 1).any():
+        message = f"no class has two of the {len(split.validation)} held-out texts: there is nothing to judge by."
+        raise _unpaired("validation.fraction", message, "Raise validation.fraction or add rows.")
+    return Twins(int((train > 0).sum()), tuple(classes[place] for place in np.flatnonzero(train == 1).tolist()))
+
+
+def twins_warning(twins: Twins) -> Problem | None:
+    """What of it a check warns of."""
+    if not twins.alone:
+        return None
+    return Problem(field="label", message=twins.sentence, remedy="Add texts of these classes, or leave them out.")
+
+
+def _unpaired(field: str, message: str, remedy: str) -> InvalidInput:
+    return InvalidInput([Problem(field=field, message=message, remedy=remedy)])
 
 
 def _shown(label: str) -> str:

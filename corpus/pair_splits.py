@@ -11,13 +11,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from corpus.dealing import dealt
 from corpus.splits import (
     Indices,
     Roles,
     SplitRows,
     connected,
     connected_split,
-    dealt,
     given_split,
     grouped_split,
     too_few,

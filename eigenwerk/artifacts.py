@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from eigenwerk.errors import EigenwerkError
+from eigenwerk.hub import HubDataset, Transferring, find_hub_dataset, ready_to_push, unseen
 from eigenwerk.model_folders import model_files
 from eigenwerk.references import parsed, path_of
 from eigenwerk.resources import (
@@ -24,6 +25,7 @@ from eigenwerk.resources import (
 from eigenwerk.several_files import Files, as_one, named_files
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import Transport, given
+from jobspecs.file_errors import why_not
 from jobspecs.manifest import MANIFEST_NAME, PREDICTIONS_PATH, ManifestFile, sha256_of, write_manifest
 from jobspecs.references import NAME_PATTERN, Reference
 
@@ -46,6 +48,8 @@ class ArtifactCalls:
         encoding: str | None = None,
         sheet: str | None = None,
         layout: str | None = None,
+        origin: str | None = None,
+        license: str | None = None,
         progress: Progress = ignore_progress,
     ) -> DatasetVersion:
         """Sends a table (CSV, TSV, TXT, CoNLL, JSONL, JSON, XLSX, ODS, Parquet) as the next version of `name`.
@@ -58,7 +62,8 @@ class ArtifactCalls:
         `sheet`, the name of a workbook's sheet or its number; `layout`, where a JSON file has its rows: columns, index,
         split, array, lines or below:KEY. The version's `recognised` and `notices` tell how it was.
         The name is the first file's, up to its first dot, when there is none; it may carry an owner: `owner/name`.
-        Equal content gives its version again. Raises EigenwerkError, before anything is sent, for what is no file.
+        `origin` and `license` are kept and shown. Equal content gives its version again. Raises EigenwerkError, before
+        anything is sent, for what is no file.
         """
         found = named_files(files)
         url = path_of("datasets", name or _name_of(next(iter(found.values()))))
@@ -75,11 +80,56 @@ class ArtifactCalls:
                         encoding=encoding,
                         sheet=sheet,
                         layout=layout,
+                        origin=origin,
+                        license=license,
                     ),
                     headers=upload_headers(file),
                     body=file_body(file, progress),
                 )
             )
+
+    def pull_dataset(
+        self,
+        source: str | HubDataset,
+        *,
+        name: str | None = None,
+        config: str | None = None,
+        splits: Sequence[str] = (),
+        class_names: bool = True,
+        transferring: Transferring = unseen,
+    ) -> DatasetVersion:
+        """Makes a data set of a model hub, `hub:org/name` or `hub:org/name@revision`, the next version of `name`.
+
+        It is fetched to this machine with your token, at one commit, which is kept as `origin`, and sent from here.
+        Several parts are one data set with the column `split`; `splits` takes only some. `class_names` puts the names
+        of classes in place of their numbers. The source may also be what `find_hub_dataset` gave.
+        Needs eigenwerk[hub].
+        """
+        found = source if isinstance(source, HubDataset) else find_hub_dataset(source, config=config, splits=splits)
+        target = path_of("datasets", name or found.name)
+        # Nothing is fetched for a platform that isn't there, or a token that doesn't hold.
+        self._owner()
+        with (
+            ready_to_push(found, class_names=class_names, transferring=transferring) as (file, said),
+            transferring(file.name, file.stat().st_size) as progress,
+        ):
+            try:
+                version = self.push_dataset(
+                    file,
+                    name=target.removeprefix("/v1/datasets/"),
+                    origin=found.origin,
+                    license=found.license,
+                    progress=progress,
+                    **found.reading,
+                )
+            except EigenwerkError as error:
+                raise found.refused(error) from error
+        if version.origin != found.origin:
+            said = [
+                *said,
+                f"these rows were there already; they came from {version.origin or 'a file that was pushed'}",
+            ]
+        return version.model_copy(update={"notices": [*found.notices, *said, *version.notices]})
 
     def datasets(self) -> list[DatasetVersion]:
         """The newest version of each of your data sets."""
@@ -166,7 +216,7 @@ class ArtifactCalls:
             # A folder with a manifest is complete: until this one is, it has none.
             (folder / MANIFEST_NAME).unlink(missing_ok=True)
         except OSError as error:
-            raise EigenwerkError(f"{folder} can't be a folder for the files: {error.strerror}.") from error
+            raise EigenwerkError(f"{folder} can't be a folder for the files: {why_not(error)}.") from error
         for file in version.manifest.files:
             download_file(self._transport, f"{path}/{quote(file.path)}", file, folder / file.path, progress)
         write_manifest(folder, version.manifest)
@@ -204,17 +254,27 @@ class ArtifactCalls:
         path = f"/v1/registry/models/{version.owner}/{version.name}/aliases/{quote(alias, safe='')}"
         self._transport.call("PUT", path, json={"version": version.version})
 
-    def delete_dataset(self, reference: str) -> Deleted:
-        """Deletes `name@version`, or all versions of `name` (or with an owner). Status 409 while a job reads one."""
+    def delete_dataset(self, reference: str, *, dry_run: bool = False) -> Deleted:
+        """Deletes `name@version`, or all versions of `name` (or with an owner). Status 409 while a job reads one.
+
+        With `dry_run` it is only told what would be gone.
+        """
         wanted = parsed(reference)
         path = path_of("datasets", wanted) + _version_to_delete(wanted, reference)
-        return Deleted.model_validate(self._transport.call("DELETE", path))
+        return self._deleted(path, dry_run)
 
-    def delete_model(self, reference: str) -> Deleted:
-        """Deletes `name@version`, or all versions of `name`. Status 409, with the reason, while one is in use."""
+    def delete_model(self, reference: str, *, dry_run: bool = False) -> Deleted:
+        """Deletes `name@version`, or all versions of `name`. Status 409, with the reason, while one is in use.
+
+        With `dry_run` it is only told what would be gone.
+        """
         wanted = parsed(reference)
         version = _version_to_delete(wanted, reference)
-        return Deleted.model_validate(self._transport.call("DELETE", f"{self._model_path(wanted)}{version}"))
+        return self._deleted(f"{self._model_path(wanted)}{version}", dry_run)
+
+    def _deleted(self, path: str, dry_run: bool) -> Deleted:
+        params = {"dry_run": "true"} if dry_run else None
+        return Deleted.model_validate(self._transport.call("DELETE", path, params=params))
 
     def storage_usage(self, *, everybody: bool = False) -> StorageUsage:
         """What you have stored; `everybody`: what all have, as far as your token allows."""

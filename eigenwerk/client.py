@@ -229,6 +229,10 @@ class Client(ArtifactCalls, InferenceCalls):
         """Who you are to the platform."""
         return User.model_validate(self._transport.call("GET", "/v1/users/me"))
 
+    def users(self) -> list[User]:
+        """Everybody. This needs an administrator's token."""
+        return [User.model_validate(item) for item in self._transport.call("GET", "/v1/users")["data"]]
+
     def create_user(self, name: str) -> User:
         return User.model_validate(self._transport.call("POST", "/v1/users", json={"name": name}))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eigenwerk.errors import EigenwerkError
+from jobspecs.file_errors import why_not
 
 #: Written by `eigenwerk up` while it runs.
 PLATFORM_FILE = "platform.json"
@@ -63,7 +64,7 @@ def read_platform_file(path: Path) -> Connection | None:
         return None
     except OSError as error:
         raise EigenwerkError(
-            f"{path} can't be read: {error.strerror}. It belongs to whoever ran `eigenwerk up`."
+            f"{path} can't be read: {why_not(error)}. It belongs to whoever ran `eigenwerk up`."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise EigenwerkError(f"{path} is damaged. Stop the platform and run `eigenwerk up` again.") from error

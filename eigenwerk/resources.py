@@ -95,6 +95,9 @@ class DatasetVersion(Resource):
     recognised: str | None = None
     #: What was taken for granted when it was pushed and may not be meant.
     notices: list[str] = []
+    #: Where the rows came from, such as `hub:org/name@COMMIT`, and their licence, as whoever pushed them said.
+    origin: str | None = None
+    license: str | None = None
     created_at: datetime
 
 
@@ -194,11 +197,18 @@ class Model(Resource):
     versions: list[ModelVersion]
 
 
+class JobNamed(Resource):
+    id: str
+    name: str
+
+
 class Deleted(Resource):
     """What is gone: references of versions, or the id of a job; and the stored bytes that are freed."""
 
     deleted: list[str]
     bytes: int
+    #: Jobs that failed or were cancelled, and can't go on from their checkpoints any more.
+    retries_lost: list[JobNamed] = []
 
 
 class Host(Resource):
@@ -255,6 +265,7 @@ class User(Resource):
     name: str
     #: Of the token that asks; empty for others.
     scopes: list[str] = Field(default_factory=list)
+    created_at: datetime | None = None
 
 
 class Leaving(Resource):

@@ -31,7 +31,8 @@ def named_files(files: Files) -> dict[str, Path]:
                 raise EigenwerkError(f"{found[name]} and {file} have the same name. Rename one of them.")
             found[name] = file
     if not found:
-        raise EigenwerkError(f"There are no files. {_REMEDY}")
+        named = ", ".join(str(path) for _, path in _by_part(files))
+        raise EigenwerkError(f"There are no files{f' in {named}' if named else ''}. {_REMEDY}")
     return found
 
 

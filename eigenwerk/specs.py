@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from eigenwerk.errors import EigenwerkError
+from jobspecs.file_errors import why_not
 from jobspecs.problems import Problem
 
 #: A spec is a page of text. The server takes no more either.
@@ -58,7 +59,7 @@ def read_spec(path: Path) -> SpecFile:
     try:
         data = path.read_bytes() if path.stat().st_size <= SPEC_BYTES_MAX else None
     except OSError as error:
-        raise EigenwerkError(f"{path} can't be read: {error.strerror}.") from error
+        raise EigenwerkError(f"{path} can't be read: {why_not(error)}.") from error
     if data is None:
         raise EigenwerkError(f"{path} is larger than {SPEC_BYTES_MAX:,} bytes: that is no job spec.")
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from eigenwerk.errors import EigenwerkError
+from jobspecs.file_errors import why_not
 
 #: Texts per request, of which the server takes 1,024, and their characters: its bodies have a megabyte at most.
 _TEXTS_PER_REQUEST = 256
@@ -35,7 +36,7 @@ class TextTable:
 
     def rows(self) -> Iterator[list[str]]:
         """The cells of each row. Raises EigenwerkError, with the row, where the file can't be read."""
-        with _readable(self.path):
+        with readable(self.path):
             if self.delimiter is None:
                 with self.path.open(encoding="utf-8-sig") as stream:
                     yield from ([line.rstrip("\n")] for line in stream)
@@ -67,7 +68,7 @@ def column_of(path: Path, column: str | None) -> TextTable:
     Raises EigenwerkError when there is no such column.
     """
     csv.field_size_limit(_CELL_CHARS_MAX)
-    with _readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
+    with readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
         delimiter = max(_DELIMITERS, key=stream.readline(_CELL_CHARS_MAX).count)
         stream.seek(0)
         columns = tuple(next(csv.reader(stream, delimiter=delimiter, strict=True), []))
@@ -97,10 +98,12 @@ def portions(items: Iterable[Item], text_of: Callable[[Item], str]) -> Iterator[
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, UnicodeDecodeError) as error:
-        raise EigenwerkError(f"{path} can't be read as text in UTF-8: {error}.") from error
+    except OSError as error:
+        raise EigenwerkError(f"{path} can't be read: {why_not(error)}.") from error
+    except UnicodeDecodeError as error:
+        raise EigenwerkError(f"{path} is no text in UTF-8, at byte {error.start + 1:,}. Save it as UTF-8.") from error
     except csv.Error as error:
         raise EigenwerkError(f"{path} can't be read as CSV: {error}. Are its quotes closed?") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from eigenwerk.errors import EigenwerkError, TransferCorrupt
 from eigenwerk.transport import RETRY_DELAYS_S, BodyMaker, Transport, is_passing
+from jobspecs.file_errors import why_not
 from jobspecs.manifest import ManifestFile, sha256_of
 
 _CHUNK_BYTES = 1 << 20
@@ -41,7 +42,7 @@ def upload_headers(path: Path) -> dict[str, str]:
             "X-Content-SHA256": sha256_of(path),
         }
     except OSError as error:
-        raise EigenwerkError(f"{path} can't be read: {error.strerror}.") from error
+        raise EigenwerkError(f"{path} can't be read: {why_not(error)}.") from error
 
 
 def download_file(
@@ -62,7 +63,7 @@ def download_file(
         _receive(transport, url, file, draft, progress)
         draft.replace(target)
     except OSError as error:
-        raise EigenwerkError(f"{target} can't be written: {error.strerror}.") from error
+        raise EigenwerkError(f"{target} can't be written: {why_not(error)}.") from error
 
 
 def _receive(transport: Transport, url: str, file: ManifestFile, draft: Path, progress: Progress) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 #: Characters that nobody sees: soft hyphen, zero-width spaces and joiners, byte order mark.
@@ -27,6 +27,14 @@ def same_class(label: str) -> str:
     if (whole := _WHOLE.fullmatch(key)) is not None:
         key = whole[1] + whole[2]
     return "0" if key in ("-0", "+0") else key
+
+
+def class_rows(counts: Mapping[str, int]) -> dict[str, tuple[str, int]]:
+    """Class -> one of its spellings and its rows, at most: which spellings are one is for the check of all rows."""
+    rows = Counter[str]()
+    for label, count in counts.items():
+        rows[same_class(label)] += count
+    return {same_class(label): (label, rows[same_class(label)]) for label in counts}
 
 
 def spellings(counts: Mapping[str, int]) -> list[tuple[str, ...]]:

@@ -84,7 +84,7 @@ def _check_reference(text: str) -> str:
 
 def _check_dataset_reference(text: str) -> str:
     if parse_reference(text).source == "hub":
-        raise ValueError(f"{text!r}: data sets are pushed, not taken from a hub: eigenwerk datasets push FILE")
+        raise ValueError(f"{text!r}: a hub's data set is pulled first, then named: eigenwerk datasets pull {text}")
     return text
 
 

@@ -49,6 +49,7 @@ Action = Literal[
     "usage.read",
     "users.create",
     "users.delete",
+    "users.list",
     "users.read",
 ]
 #: Whose the thing is: an owner's that the principal acts for, another's, or nobody's.
@@ -95,6 +96,7 @@ RULES: Mapping[Action, Rule] = {
     "usage.read": Rule(own="read", others="admin"),
     "users.create": Rule(platform="admin"),
     "users.delete": Rule(own="admin", others="admin"),
+    "users.list": Rule(platform="admin"),
     "users.read": Rule(own="read"),
 }
 

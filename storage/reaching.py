@@ -1,4 +1,4 @@
-"""Can the services be used that the environment names? `python -m storage.reaching database redis objects`.
+"""Can the settings and services of the environment be used? `python -m storage.reaching --database --redis --objects`.
 
 Each is asked once, for a few seconds; one line on stderr for each that can't be used, without passwords.
 """
@@ -6,6 +6,7 @@ Each is asked once, for a few seconds; one line on stderr for each that can't be
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 import redis
@@ -14,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from storage.objects import ObjectSettings, ObjectStore, ObjectStoreError, ObjectStoreRefused
-from storage.settings import Settings
+from storage.settings import NEEDED, Settings
 
 #: Seconds that a service has to answer.
 _PATIENCE_S = 5
@@ -91,13 +92,19 @@ def _without(password: object, text: str) -> str:
 def main() -> int:
     """1 when one of the services that are named can't be used."""
     parser = argparse.ArgumentParser(description="Ask whether services can be used.")
-    parser.add_argument("services", nargs="+", choices=("database", "redis", "objects"))
-    asked = parser.parse_args().services
-    settings = Settings.from_environment()
+    for service in ("database", "redis", "objects"):
+        parser.add_argument(f"--{service}", action="store_true")
+    asked = parser.parse_args()
+    try:
+        # What isn't asked for need not be named: it may not have been started yet.
+        settings = Settings.from_environment({**dict.fromkeys(NEEDED, "-"), **os.environ})
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     problems = [
-        database_problem(settings.database_url) if "database" in asked else None,
-        redis_problem(settings.redis_url) if "redis" in asked else None,
-        objects_problem(settings) if "objects" in asked else None,
+        database_problem(settings.database_url) if asked.database else None,
+        redis_problem(settings.redis_url) if asked.redis else None,
+        objects_problem(settings) if asked.objects else None,
     ]
     found = [problem for problem in problems if problem is not None]
     sys.stderr.write("".join(f"{problem}\n" for problem in found))

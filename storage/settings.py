@@ -6,6 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+#: What says where the services are, and what has no default.
+NEEDED = (
+    *("EIGENWERK_DATABASE_URL", "EIGENWERK_REDIS_URL"),
+    *("EIGENWERK_S3_ENDPOINT", "EIGENWERK_S3_ACCESS_KEY", "EIGENWERK_S3_SECRET_KEY"),
+)
+
 
 @dataclass(frozen=True)
 class LeaseTimes:
@@ -22,7 +28,10 @@ class LeaseTimes:
 
     def __post_init__(self) -> None:
         if not 0 < self.heartbeat_s < self.self_fence_s < self.lease_s:
-            raise ValueError("lease times must satisfy 0 < heartbeat_s < self_fence_s < lease_s")
+            raise ValueError(
+                "EIGENWERK_HEARTBEAT_S must be above 0 and less than EIGENWERK_SELF_FENCE_S, and that less than "
+                "EIGENWERK_LEASE_S; correct them, or unset them."
+            )
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,9 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Raises RuntimeError naming every variable that is missing."""
+        """Raises RuntimeError naming every variable that is missing, ValueError for a value that can't be one."""
         values = os.environ if environment is None else environment
-        names = ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY")
-        missing = [f"EIGENWERK_{name}" for name in names if not values.get(f"EIGENWERK_{name}")]
+        missing = [name for name in NEEDED if not values.get(name)]
         if missing:
             raise RuntimeError(f"{', '.join(missing)} not set. `eigenwerk up` sets them for the platform it starts.")
         default = LeaseTimes()
@@ -66,13 +74,21 @@ class Settings:
             s3_secret_key=values["EIGENWERK_S3_SECRET_KEY"],
             s3_bucket=values.get("EIGENWERK_S3_BUCKET", cls.s3_bucket),
             s3_region=values.get("EIGENWERK_S3_REGION", cls.s3_region),
-            poll_s=float(values.get("EIGENWERK_POLL_S", cls.poll_s)),
-            leader_silent_s=float(values.get("EIGENWERK_LEADER_SILENT_S", cls.leader_silent_s)),
-            checkpoints_kept_s=float(values.get("EIGENWERK_CHECKPOINTS_KEPT_S", cls.checkpoints_kept_s)),
+            poll_s=_seconds(values, "EIGENWERK_POLL_S", cls.poll_s),
+            leader_silent_s=_seconds(values, "EIGENWERK_LEADER_SILENT_S", cls.leader_silent_s),
+            checkpoints_kept_s=_seconds(values, "EIGENWERK_CHECKPOINTS_KEPT_S", cls.checkpoints_kept_s),
             lease=LeaseTimes(
-                lease_s=float(values.get("EIGENWERK_LEASE_S", default.lease_s)),
-                heartbeat_s=float(values.get("EIGENWERK_HEARTBEAT_S", default.heartbeat_s)),
-                self_fence_s=float(values.get("EIGENWERK_SELF_FENCE_S", default.self_fence_s)),
-                kill_grace_s=float(values.get("EIGENWERK_KILL_GRACE_S", default.kill_grace_s)),
+                lease_s=_seconds(values, "EIGENWERK_LEASE_S", default.lease_s),
+                heartbeat_s=_seconds(values, "EIGENWERK_HEARTBEAT_S", default.heartbeat_s),
+                self_fence_s=_seconds(values, "EIGENWERK_SELF_FENCE_S", default.self_fence_s),
+                kill_grace_s=_seconds(values, "EIGENWERK_KILL_GRACE_S", default.kill_grace_s),
             ),
         )
+
+
+def _seconds(values: Mapping[str, str], name: str, default: float) -> float:
+    text = values.get(name)
+    try:
+        return default if text is None else float(text)
+    except ValueError:
+        raise ValueError(f"{name}={text} is no number of seconds; correct the variable, or unset it.") from None

@@ -14,13 +14,14 @@ from api.authentication import TheUser, guarded_router, requires
 from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
-from api.datasets.telling import ToldDialect
+from api.datasets.telling import ToldDialect, told_provenance
 from api.foreign_files import is_large, table_limits, table_remedy, transferring
 from api.parts import ThePlatform
 from api.references.names import TheNamed
-from api.references.uses import Deleted
+from api.references.uses import Deleted, DryRun
 from api.stored_files import FILE_RESPONSES, FileWish, send_stored
 from api.streaming import received_body
+from jobspecs.provenance import Provenance
 from jobspecs.references import Reference
 
 router = guarded_router("datasets")
@@ -49,6 +50,7 @@ async def push_dataset(
     named: TheNamed,
     file_name: Annotated[str, Query(min_length=1, description="its suffix tells the format: headlines.csv.gz")],
     told: ToldDialect,
+    provenance: Annotated[Provenance, Depends(told_provenance)],
 ) -> DatasetVersionDetail:
     """The body is the file: CSV, TSV, TXT, CoNLL, JSONL, JSON (each also .gz or .xz), XLSX, ODS or Parquet.
 
@@ -67,7 +69,18 @@ async def push_dataset(
         )
         async with transferring(request, platform.stopping) as should_stop:
             version, created = await platform.transfers.run(
-                partial(service.push, platform, maker, named.name, file_name, table, received, profile, should_stop)
+                partial(
+                    service.push,
+                    platform,
+                    maker,
+                    named.name,
+                    file_name,
+                    table,
+                    received,
+                    profile,
+                    provenance,
+                    should_stop,
+                )
             )
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{version.owner}/{version.name}/versions/{version.version}"
@@ -120,18 +133,22 @@ async def get_file(
 
 @router.delete("/v1/datasets/{name:owned}")
 @requires("datasets.delete")
-def delete_dataset(platform: ThePlatform, user: TheUser, named: TheNamed) -> Deleted:
+def delete_dataset(platform: ThePlatform, user: TheUser, named: TheNamed, dry_run: DryRun = False) -> Deleted:
     """Deletes all versions; 409, and nothing is deleted, while a job that has not ended reads one."""
-    return deleting.delete(platform, user, named)
+    return deleting.delete(platform, user, named, dry_run=dry_run)
 
 
 @router.delete("/v1/datasets/{name:owned}/versions/{version}")
 @requires("datasets.delete")
 def delete_version(
-    platform: ThePlatform, user: TheUser, named: TheNamed, version: Annotated[int, Path(ge=1, lt=2**31)]
+    platform: ThePlatform,
+    user: TheUser,
+    named: TheNamed,
+    version: Annotated[int, Path(ge=1, lt=2**31)],
+    dry_run: DryRun = False,
 ) -> Deleted:
     """Deletes one version, whose number is never given again; 409 while a job that has not ended reads it."""
-    return deleting.delete(platform, user, _at(named, str(version)))
+    return deleting.delete(platform, user, _at(named, str(version)), dry_run=dry_run)
 
 
 @router.get("/v1/datasets/{name:owned}/versions/{version}/preview")

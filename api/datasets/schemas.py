@@ -29,6 +29,9 @@ class DatasetVersion(BaseModel):
     recognised: str | None = None
     #: What was taken for granted when it was pushed and may not be meant.
     notices: list[str] = []
+    #: Where the rows came from, and their licence, as whoever pushed them said.
+    origin: str | None = None
+    license: str | None = None
     created_at: datetime
 
 
@@ -82,5 +85,7 @@ def _fields(row: DatasetVersionRow) -> dict[str, Any]:
         "columns": list(row.profile["columns"]),
         "recognised": str(dialect) if dialect is not None else None,
         "notices": list(row.profile.get("notices", ())),
+        "origin": row.origin,
+        "license": row.license,
         "created_at": row.created_at,
     }

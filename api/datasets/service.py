@@ -27,6 +27,7 @@ from jobspecs.dialect import Dialect
 from jobspecs.manifest import ManifestFile
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
+from jobspecs.provenance import Provenance
 from jobspecs.references import Reference
 from jobspecs.rights import Principal, Reach
 from storage.objects import ObjectStore
@@ -86,6 +87,7 @@ def push(
     table: TableFormat,
     received: Received,
     profile: DatasetProfile,
+    provenance: Provenance,
     should_stop: Callable[[], bool],
 ) -> tuple[DatasetVersionDetail, bool]:
     """Stores the file as the next version; content that is there already gives that version, and False.
@@ -116,6 +118,7 @@ def push(
                 bytes_total=received.bytes,
                 sha256=received.sha256,
                 profile=profile,
+                provenance=provenance,
             )
             created = row.id == version_id
             if not created:

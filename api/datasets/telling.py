@@ -1,4 +1,4 @@
-"""What whoever pushes a file tells of how its text is to be read."""
+"""What whoever pushes a file tells of how its text is to be read, and of where it came from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from jobspecs.dialect import ENCODINGS, Dialect, Quote
 from jobspecs.problems import InvalidInput, Problem
+from jobspecs.provenance import Provenance
 from storage.tabular.formats import COLUMNS_MAX
 
 
@@ -42,6 +43,21 @@ def told_dialect(
             sheet=sheet,
             layout=layout,
         )
+    except ValidationError as error:
+        raise InvalidInput([_problem(str(each["loc"][0]), each["msg"]) for each in error.errors()]) from error
+
+
+def told_provenance(
+    origin: Annotated[
+        str | None, Query(min_length=1, max_length=500, description="where the rows came from: hub:org/name@COMMIT")
+    ] = None,
+    license: Annotated[
+        str | None, Query(min_length=1, max_length=200, description="the licence of the rows: apache-2.0")
+    ] = None,
+) -> Provenance:
+    """Raises InvalidInput."""
+    try:
+        return Provenance(origin=origin, license=license)
     except ValidationError as error:
         raise InvalidInput([_problem(str(each["loc"][0]), each["msg"]) for each in error.errors()]) from error
 

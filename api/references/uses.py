@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
+from uuid import UUID
 
+from fastapi import Query
 from pydantic import BaseModel
 
 from api.errors import ApiError
@@ -21,6 +23,11 @@ _WORDS = {
 }
 
 
+class JobNamed(BaseModel):
+    id: UUID
+    name: str
+
+
 class Deleted(BaseModel):
     """What is gone. Its bytes are freed within a minute, once no transaction can need them."""
 
@@ -29,6 +36,15 @@ class Deleted(BaseModel):
     deleted: list[str]
     #: Stored bytes that are freed.
     bytes: int
+    #: Jobs that failed or were cancelled and could go on from a checkpoint, which needs what is gone.
+    retries_lost: list[JobNamed] = []
+
+
+DryRun = Annotated[bool, Query(description="delete nothing; answer what would be gone")]
+
+
+def lost(retries: Sequence[tuple[UUID, str]]) -> list[JobNamed]:
+    return [JobNamed(id=job_id, name=name) for job_id, name in retries]
 
 
 def check_unused(what: str, uses: Sequence[Use]) -> None:

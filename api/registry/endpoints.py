@@ -8,7 +8,7 @@ from fastapi import Path
 
 from api.authentication import TheUser, guarded_router, requires
 from api.parts import ThePlatform
-from api.references.uses import Deleted
+from api.references.uses import Deleted, DryRun
 from api.registry import deleting, service
 from api.registry.schemas import Alias, AliasTarget, Model, ModelList, ModelVersionDetail
 from jobspecs.references import NAME_PATTERN
@@ -48,18 +48,23 @@ def get_version(
 
 @router.delete("/v1/registry/models/{owner}/{name}")
 @requires("models.delete")
-def delete_model(platform: ThePlatform, user: TheUser, owner: Name, name: Name) -> Deleted:
+def delete_model(platform: ThePlatform, user: TheUser, owner: Name, name: Name, dry_run: DryRun = False) -> Deleted:
     """Deletes all versions and aliases; 409, and nothing is deleted, while one is in use."""
-    return deleting.delete(platform, user, owner, name, None)
+    return deleting.delete(platform, user, owner, name, None, dry_run=dry_run)
 
 
 @router.delete("/v1/registry/models/{owner}/{name}/versions/{version}")
 @requires("models.delete")
 def delete_version(
-    platform: ThePlatform, user: TheUser, owner: Name, name: Name, version: Annotated[int, Path(ge=1, lt=2**31)]
+    platform: ThePlatform,
+    user: TheUser,
+    owner: Name,
+    name: Name,
+    version: Annotated[int, Path(ge=1, lt=2**31)],
+    dry_run: DryRun = False,
 ) -> Deleted:
     """Deletes one version, whose number is never given again; 409 while it is in use."""
-    return deleting.delete(platform, user, owner, name, version)
+    return deleting.delete(platform, user, owner, name, version, dry_run=dry_run)
 
 
 @router.put("/v1/registry/models/{owner}/{name}/aliases/{alias}")

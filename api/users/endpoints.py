@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from api.authentication import TheUser, guarded_router, requires
 from api.parts import ThePlatform
 from api.users import deleting, service
-from api.users.schemas import Leaving, Me, NewToken, TokenList, TokenRequest, User, UserRequest
+from api.users.schemas import Leaving, Me, NewToken, TokenList, TokenRequest, User, UserList, UserRequest
 from jobspecs.references import NAME_PATTERN
 from jobspecs.rights import SCOPES
 
@@ -25,6 +25,13 @@ Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$", description="a user, or 
 def get_me(user: TheUser) -> Me:
     """Who you are, and what your token allows."""
     return Me(id=user.user_id, name=user.name, scopes=[scope for scope in SCOPES if user.holds(scope)])
+
+
+@router.get("/v1/users")
+@requires("users.list")
+def list_users(platform: ThePlatform) -> UserList:
+    """Everybody, by name."""
+    return service.list_users(platform)
 
 
 @router.post("/v1/users", status_code=201)

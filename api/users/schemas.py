@@ -26,6 +26,11 @@ class User(BaseModel):
     created_at: datetime
 
 
+class UserList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[User]
+
+
 class Me(BaseModel):
     """Who you are to the platform, with this token."""
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from api.errors import ApiError, not_found
 from api.parts import Parts
-from api.users.schemas import NewToken, Token, TokenList, TokenRequest, User
+from api.users.schemas import NewToken, Token, TokenList, TokenRequest, User, UserList
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.rights import Principal, Reach
 from storage.database import UnitOfWork
@@ -28,6 +28,11 @@ def create_user(parts: Parts, name: str) -> User:
             raise ApiError(409, f"There is a user {name} already.", code="user_exists", param="name")
         row = work.users.ensure(name)
         return User(id=row.id, name=row.name, created_at=row.created_at)
+
+
+def list_users(parts: Parts) -> UserList:
+    with parts.database.unit_of_work() as work:
+        return UserList(data=[User(id=row.id, name=row.name, created_at=row.created_at) for row in work.users.list()])
 
 
 def create_token(parts: Parts, user: Principal, name: str, request: TokenRequest) -> NewToken:

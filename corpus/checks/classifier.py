@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from corpus.cells import label_cell, text_cell
+from corpus.checks.classes import take_classes
 from corpus.checks.findings import Findings
+from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
-from corpus.labels import contradiction_warning, contradictions, spelling_warning
-from corpus.splits import SplitRows, class_split
+from corpus.dealing import class_split
+from corpus.splits import SplitRows
 from jobspecs.kinds.train_classifier import TrainClassifier
-from jobspecs.labels import normalized
 from jobspecs.problems import InvalidInput, Problem
 
 
@@ -33,10 +34,7 @@ class ClassifierData:
 
     def split(self, found: Findings) -> SplitRows:
         """Raises InvalidInput when there is one class only, or a class with too few rows."""
-        if self._spec.data.normalize_labels:
-            found.rename_groups(normalized(found.class_counts()))
-        elif (warning := spelling_warning(found.class_counts(), found.first_rows(), found.row_name)) is not None:
-            found.warnings.append(warning)
+        take_classes(found, normalize=self._spec.data.normalize_labels)
         if len(found.groups) < 2:
             message = f"column {self._spec.label!r} has one class only ({next(iter(found.groups))!r})."
             raise InvalidInput([Problem(field="label", message=message, remedy="Add rows of at least two classes.")])
@@ -45,12 +43,11 @@ class ClassifierData:
         places = np.empty(len(classes), dtype=np.int64)
         places[[found.groups[name] for name in classes]] = np.arange(len(classes))
         labels = places[found.group_numbers]
-        if (contradicting := contradictions(found.guarded_texts, labels)) is not None:
-            found.warnings.append(contradiction_warning(contradicting, found.numbers, found.row_name))
         found.settings["metric"] = self._spec.deciding_metric(np.bincount(labels).tolist())
         return class_split(self._spec, found.roles, labels, classes, found.guarded_texts)
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         text = text_cell(row[self._spec.text], self._spec.text, None, number)
         label = label_cell(row[self._spec.label], self._spec.label, None, number)
-        return UsableRow(number, (text,), content=f"{text}\0{label}", guarded=text, group=label)
+        remarks = [*remarks_of_text(text, "text"), *remarks_of_text(label, "label")]
+        return UsableRow(number, (text,), content=f"{text}\0{label}", guarded=text, group=label, remarks=remarks)

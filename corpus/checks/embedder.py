@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from corpus.cells import label_cell, score_cell, text_cell
+from corpus.checks.classes import take_classes
 from corpus.checks.findings import Findings
+from corpus.checks.identifiers import Identifiers
+from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
+from corpus.labels import twins_of, twins_warning
 from corpus.pair_splits import overlap_of, tied_split
 from corpus.splits import SplitRows
 from jobspecs.kinds.train_embedder import TrainEmbedder
@@ -25,6 +29,7 @@ class EmbedderData:
     def __init__(self, spec: TrainEmbedder) -> None:
         self._spec = spec
         self.unit = "text"
+        self._identifiers = Identifiers()
         self.classes = spec.label is not None
         self.max_length = spec.training.max_length
         self.max_length_chosen = "max_length" in spec.training.model_fields_set
@@ -35,17 +40,25 @@ class EmbedderData:
         return table_rows(file, [*(column for _, column in self._spec.text_columns), *targets], self._row)
 
     def split(self, found: Findings) -> SplitRows:
+        found.warnings += self._identifiers.warnings()
         spec = self._spec
+        if spec.label is not None:
+            take_classes(found, normalize=spec.data.normalize_labels)
         fields = [field for field, _ in spec.text_columns]
         texts = found.tied_texts(len(fields))
         own = texts[:, [0, len(fields) - len(spec.negatives) - 1]]
         split = tied_split(spec, roles=found.roles, texts=texts, own=own)
         found.overlap = overlap_of(split, texts, fields)
+        if spec.label is not None:
+            twins = twins_of(split, found.group_numbers, list(found.groups))
+            if (warning := twins_warning(twins)) is not None:
+                found.warnings.append(warning)
         return split
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         spec = self._spec
         texts = [text_cell(row[column], column, None, number) for _, column in spec.text_columns]
+        self._identifiers.add(dict(zip((column for _, column in spec.text_columns), texts, strict=True)))
         target = ""
         if spec.score is not None:
             target = str(score_cell(row[spec.score], spec.score, spec.score_range, None, number))
@@ -61,6 +74,11 @@ class EmbedderData:
             guarded=guarded,
             group=group,
             tied=texts,
+            remarks=[
+                remark
+                for (_, column), text in zip(spec.text_columns, texts, strict=True)
+                for remark in remarks_of_text(text, column)
+            ],
         )
 
     def _read(self, texts: list[str]) -> list[str]:

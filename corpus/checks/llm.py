@@ -8,21 +8,24 @@ from datetime import datetime
 
 from corpus.checks.findings import Findings
 from corpus.checks.reader import Reader
-from corpus.checks.remarks import Remark
+from corpus.checks.remarks import Remark, remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow
 from corpus.conversations.cutting import cut, teaches, tokens_needed
-from corpus.conversations.examples import Example, Message
-from corpus.conversations.formats import ChatSource
+from corpus.conversations.examples import Example, Message, PlainText, messages_of
+from corpus.conversations.formats import ChatSource, Recognised
 from corpus.conversations.identity import content_and_prompt, sequences_of
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, Treatment
+from corpus.conversations.transcripts import is_spoken
 from corpus.conversations.unread import unread_fields
-from corpus.splits import SplitRows, example_split
+from corpus.dealing import example_split
+from corpus.splits import SplitRows
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.problems import InvalidInput, Problem
 
 #: What templates that write the date are told.
 _STILL = datetime(2026, 1, 1)
+_UNUSED = "If one of them is to be learnt, name it in data.prompt, data.completion or data.system."
 #: Characters per token, and tokens around each turn, where the model has no tokenizer to ask.
 _CHARS_PER_TOKEN, _TOKENS_PER_TURN = 4, 5
 
@@ -37,6 +40,8 @@ class LlmData:
         self._spec = spec
         self._reader = reader
         self._renderer: Renderer | None = None
+        #: Columns that nobody reads, in their order.
+        self._unused: dict[str, None] = {}
         self.unit = "text" if spec.objective == "pretrain" else "conversation"
         self.max_length = spec.training.max_length
         self.max_length_chosen = "max_length" in spec.training.model_fields_set
@@ -54,10 +59,20 @@ class LlmData:
             objective=self._spec.objective,
             file_name=file.name,
             on_problem=refused.append,
+            on_recognised=self._recognised,
         )
         yield from _in_order(examples, refused, self._row)
 
+    def _recognised(self, recognised: Recognised) -> None:
+        self._unused.update(dict.fromkeys(recognised.unused))
+
     def split(self, found: Findings) -> SplitRows:
+        sections = (self._spec.validation, self._spec.test)
+        named = [section.column for section in sections if section is not None]
+        unused = [name for name in self._unused if name not in named]
+        if unused:
+            message = f"columns that are not read: {', '.join(unused)}."
+            found.warnings.append(Problem(field="dataset", message=message, remedy=_UNUSED))
         return example_split(self._spec, found.roles, found.tied_texts())
 
     def _row(self, example: Example) -> UsableRow:
@@ -86,6 +101,11 @@ class LlmData:
             Remark("dataset", f"the field {name} of turns is not read.", "Remove it, if nothing of it is to be learnt.")
             for name in unread_fields(example)
         ]
+        texts = [example.text] if isinstance(example, PlainText) else [m.content for m in messages_of(example)]
+        remarks += [remark for text in texts for remark in remarks_of_text(text.strip(), "dataset", entities=False)]
+        if self._spec.objective == "sft" and isinstance(example, PlainText) and is_spoken(example.text):
+            remedy = "Write the turns as messages, unless that is meant."
+            remarks.append(Remark("dataset", "a text holds a whole chat: what users say is learnt as well.", remedy))
         if self._renderer is not None:
             message = "the model's chat template does not write {}, so it is not learnt."
             remedy = "Write it into the content, or take a model whose template knows it."

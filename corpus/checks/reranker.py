@@ -8,6 +8,8 @@ import numpy as np
 
 from corpus.cells import number_cell, score_cell, text_cell
 from corpus.checks.findings import Findings, normalised
+from corpus.checks.identifiers import Identifiers
+from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.pair_splits import overlap_of, query_split
 from corpus.splits import SplitRows
@@ -25,6 +27,7 @@ class RerankerData:
 
     def __init__(self, spec: TrainReranker) -> None:
         self._spec = spec
+        self._identifiers = Identifiers()
         self.max_length = spec.training.max_length
         self.max_length_chosen = "max_length" in spec.training.model_fields_set
         self.batch_size: int | None = spec.training.batch_size
@@ -35,6 +38,7 @@ class RerankerData:
 
     def split(self, found: Findings) -> SplitRows:
         """Deals pairs, as the runner does: a row with a negative has two, and its first may be that of another row."""
+        found.warnings += self._identifiers.warnings()
         spec, pairs = self._spec, found.tied_texts()
         rows = np.repeat(np.arange(len(found.numbers)), len(pairs) // len(found.numbers))
         roles = found.roles[rows]
@@ -51,11 +55,10 @@ class RerankerData:
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         spec = self._spec
         query = text_cell(row[spec.query], spec.query, None, number)
-        passages = [
-            text_cell(row[column], column, None, number)
-            for column in (spec.passage, spec.positive, spec.negative)
-            if column is not None
-        ]
+        columns = [column for column in (spec.passage, spec.positive, spec.negative) if column is not None]
+        passages = [text_cell(row[column], column, None, number) for column in columns]
+        texts = {spec.query: query, **dict(zip(columns, passages, strict=True))}
+        self._identifiers.add(texts)
         label = ""
         if spec.label is not None:
             cell = row[spec.label], spec.label
@@ -73,4 +76,5 @@ class RerankerData:
             guarded="\0".join(pairs[0]),
             group=normalised(query),
             tied=[normalised(text) for pair in pairs for text in pair],
+            remarks=[remark for column, text in texts.items() for remark in remarks_of_text(text, column)],
         )

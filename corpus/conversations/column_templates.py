@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from corpus.cells import plain
 from corpus.conversations.problems import BadRow
-from corpus.conversations.turns import kind_of
+from corpus.conversations.values import kind_of
 from jobspecs.problems import InvalidInput, Problem
 
 #: As long as a job's spec lets one be.
@@ -34,7 +35,7 @@ class ColumnTemplate:
         return tuple(dict.fromkeys(self.parts[1::2]))
 
     def fill(self, row: Mapping[str, Any]) -> str:
-        """Raises BadRow when a column's value is missing or no text, number or truth value, or the text too long."""
+        """Raises BadRow when a column's value is missing or no text, number or other scalar, or the text too long."""
         pieces = [self._cell(row, part) if position % 2 else part for position, part in enumerate(self.parts)]
         if (chars := sum(map(len, pieces))) > FILLED_CHARS_MAX:
             message = f"the text would have {chars:,} characters; {FILLED_CHARS_MAX:,} are possible."
@@ -43,9 +44,10 @@ class ColumnTemplate:
 
     def _cell(self, row: Mapping[str, Any], column: str) -> str:
         value = row.get(column)
-        if value is None or isinstance(value, list | dict | bytes):
+        text = plain(value)
+        if text is None or (not text and not isinstance(value, str)):
             raise BadRow(column, f"{self.field} needs this column, which is {kind_of(value)}.", "Write a text there.")
-        return ("true" if value else "false") if isinstance(value, bool) else str(value)
+        return text
 
 
 def parse_template(text: str, field: str) -> ColumnTemplate:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from corpus.conversations.examples import Message, Tool
+from corpus.conversations.examples import Message, Role, Tool
 from corpus.conversations.problems import BadRow
 from corpus.conversations.tool_calls import offered_tools
 from corpus.conversations.transcripts import asks_in_transcript, transcript_turns
@@ -14,13 +14,17 @@ from corpus.conversations.turns import (
     TurnRules,
     checked_conversation,
     checked_order,
-    mismatch,
+    is_turn,
     parsed_turns,
     tidied,
     user_and_assistant,
+    with_system,
+    written_turns,
 )
+from corpus.conversations.values import mismatch
 
 Row = Mapping[str, Any]
+_ONE_PROMPT = "Leave it out, or write into chosen and rejected the answers alone."
 Turns = tuple[Message, ...]
 
 
@@ -53,17 +57,13 @@ class Pair:
 
 
 def messages_conversation(row: Row) -> Turns:
-    """OpenAI's fine-tuning format."""
-    return parsed_turns(row.get("messages"), "messages")
+    """OpenAI's fine-tuning format; the system turn may be in a column of its own, here and below."""
+    return with_system(parsed_turns(row.get("messages"), "messages"), _optional_text(row, "system"))
 
 
 def sharegpt_conversation(row: Row) -> Turns:
-    """ShareGPT's, with the system turn in the list or in a column of its own."""
-    turns = parsed_turns(row.get("conversations"), "conversations")
-    system = _optional_text(row, "system")
-    if system.strip() and not (turns and turns[0].role == "system"):
-        return (Message("system", system), *turns)
-    return turns
+    """ShareGPT's."""
+    return with_system(parsed_turns(row.get("conversations"), "conversations"), _optional_text(row, "system"))
 
 
 def alpaca_conversation(row: Row) -> Turns:
@@ -86,7 +86,16 @@ def openai_pair(row: Row) -> Pair:
 
 
 def messages_pair(row: Row) -> Pair:
-    return _pair(row, parsed_turns(row.get("messages"), "messages"), "messages", "chosen", "rejected")
+    """Turns and two answers. The answers may be whole conversations, of which the turns are then one."""
+    turns = messages_conversation(row)
+    chosen, rejected = _answers(row, "chosen"), _answers(row, "rejected")
+    if not (_is_whole(chosen) and _is_whole(rejected)):
+        return Pair(turns, chosen, rejected, ("messages", "chosen", "rejected"))
+    system = _optional_text(row, "system")
+    pair = _whole_pair(with_system(chosen, system), with_system(rejected, system))
+    if turns[: len(pair.prompt)] != pair.prompt:
+        raise BadRow("messages", "they are not the turns that chosen and rejected begin with.", _ONE_PROMPT)
+    return pair
 
 
 def sharegpt_pair(row: Row) -> Pair:
@@ -99,10 +108,15 @@ def alpaca_pair(row: Row) -> Pair:
 
 def trl_pair(row: Row) -> Pair:
     """trl's: prompt, chosen, rejected as texts or turns. Answers may be whole conversations with one beginning."""
-    chosen, rejected = _answers(row, "chosen"), _answers(row, "rejected")
-    if _is_whole(chosen) and _is_whole(rejected):
-        return _whole_pair(chosen, rejected)
-    return _pair(row, _prompt(row), "prompt", "chosen", "rejected")
+    chosen, rejected, system = _answers(row, "chosen"), _answers(row, "rejected"), _optional_text(row, "system")
+    if not (_is_whole(chosen) and _is_whole(rejected)):
+        return Pair(_prompt(row), chosen, rejected, ("prompt", "chosen", "rejected"))
+    pair = _whole_pair(with_system(chosen, system), with_system(rejected, system))
+    if row.get("prompt") not in (None, ""):
+        asked = {turn.content.strip() for turn in _prompt(row) if turn.role == "user"}
+        if not asked <= {turn.content.strip() for turn in pair.prompt}:
+            raise BadRow("prompt", "it is not what chosen and rejected begin with.", _ONE_PROMPT)
+    return pair
 
 
 def transcript_pair(row: Row) -> Pair:
@@ -127,10 +141,12 @@ def _whole_pair(chosen: Turns, rejected: Turns) -> Pair:
 def label_of(row: Row) -> bool:
     """KTO's label: true for a wanted answer."""
     value = row.get("label")
-    known = {"true": True, "1": True, "false": False, "0": False}
-    found = known.get(str(value).strip().lower()) if isinstance(value, bool | int | str) else None
+    known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    found = known.get(str(value).strip().lower()) if isinstance(value, bool | int | float | str) else None
     if found is None:
-        raise BadRow("label", mismatch(value, "true or false"), "Write true for a wanted answer, else false.")
+        wrong = f"true or false but a text, {value[:40]!r}" if isinstance(value, str) else None
+        shown = f"it is not {wrong}." if wrong else mismatch(value, "true or false")
+        raise BadRow("label", shown, "Write true for a wanted answer, else false.")
     return found
 
 
@@ -185,13 +201,23 @@ def _history(value: Any) -> Turns:
 def _prompt(row: Row) -> Turns:
     value = row.get("prompt")
     if isinstance(value, str) and asks_in_transcript(value):
-        return transcript_turns(value, "prompt")
-    return (Message("user", value),) if isinstance(value, str) else parsed_turns(value, "prompt")
+        turns = transcript_turns(value, "prompt")
+    else:
+        turns = _turns_or_text(value, "prompt", "user")
+    return with_system(turns, _optional_text(row, "system"))
 
 
 def _answers(row: Row, field: str) -> Turns:
-    value = row.get(field)
-    return (Message("assistant", value),) if isinstance(value, str) else parsed_turns(value, field)
+    return _turns_or_text(row.get(field), field, "assistant")
+
+
+def _turns_or_text(value: Any, field: str, role: Role) -> Turns:
+    """A text is the turn of `role`, unless it is turns as JSON."""
+    if isinstance(value, str) and not written_turns(value):
+        return (Message(role, value),)
+    if not isinstance(value, str | list) and not (isinstance(value, dict) and is_turn(value)):
+        raise BadRow(field, mismatch(value, "a text or turns"), "Write a text, or turns with role and content.")
+    return parsed_turns(value, field)
 
 
 def _text(row: Row, field: str) -> str:

@@ -97,3 +97,10 @@ def messages_of(example: Example) -> tuple[Message, ...]:
     if isinstance(example, Preference):
         return (*example.prompt, *example.chosen, *example.rejected)
     return example.messages
+
+
+def turns_of(example: Conversation | Preference | Judged) -> list[tuple[Message, ...]]:
+    """The conversations that a model reads of an example: of a preference two."""
+    if isinstance(example, Preference):
+        return [example.prompt + example.chosen, example.prompt + example.rejected]
+    return [example.messages]

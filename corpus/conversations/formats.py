@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from corpus.cells import plain
 from corpus.conversations import converting
+from corpus.conversations.advice import advice_of
 from corpus.conversations.column_templates import ColumnTemplate, check_columns, parse_template
 from corpus.conversations.examples import Conversation, Example, Judged, Objective, PlainText, Preference
 from corpus.conversations.tool_calls import COLUMNS as TOOL_COLUMNS
 from corpus.conversations.transcripts import is_transcript
-from corpus.conversations.turns import STRICT, TurnRules, checked_conversation, kind_of, tidied, with_system
+from corpus.conversations.turns import STRICT, TurnRules, checked_conversation, tidied, with_system
+from corpus.conversations.values import kind_of, looks_written
 from jobspecs.kinds.finetune_llm import ChatData
 from jobspecs.problems import InvalidInput, Problem
 
@@ -85,6 +88,9 @@ class Recognised:
 
     def convert(self, values: Mapping[str, Any], row: int) -> Example:
         """Raises BadRow."""
+        # Bytes that are UTF-8 are that text, as in every kind.
+        texts = {name: plain(value) for name, value in values.items() if isinstance(value, bytes)}
+        values = {**values, **{name: text for name, text in texts.items() if text is not None}} if texts else values
         filled = {template.field: template.fill(values) for template in self.templates}
         system = self.system.fill(values) if self.system else None
         return self.chosen.build({**values, **filled} if filled else values, row, system, self.rules)
@@ -128,13 +134,13 @@ def _text(values: converting.Row, row: int, system: str | None, rules: TurnRules
 
 
 _ALPACA = ("input", "system", "history")
-_SHAREGPT = ("system", *TOOL_COLUMNS)
+_BESIDE = ("system", *TOOL_COLUMNS)
 #: Format, its columns, how turns are read of them, and the column that answers stand in.
 _TURNS: tuple[tuple[str, tuple[str, ...], ReadTurns, str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("messages", ("messages",), converting.messages_conversation, "messages", TOOL_COLUMNS, ("messages",)),
-    ("sharegpt", ("conversations",), converting.sharegpt_conversation, "conversations", _SHAREGPT, ("conversations",)),
+    ("messages", ("messages",), converting.messages_conversation, "messages", _BESIDE, ("messages",)),
+    ("sharegpt", ("conversations",), converting.sharegpt_conversation, "conversations", _BESIDE, ("conversations",)),
     ("alpaca", ("instruction", "output"), converting.alpaca_conversation, "output", _ALPACA, ()),
-    ("prompt-completion", ("prompt", "completion"), converting.prompt_completion, "completion", TOOL_COLUMNS, ()),
+    ("prompt-completion", ("prompt", "completion"), converting.prompt_completion, "completion", _BESIDE, ()),
 )
 _CONVERSATIONS = tuple(
     Format(name, "conversation", required, _conversation(turns, field), optional, lists)
@@ -157,7 +163,7 @@ _PREFERENCES = (
         "preference",
         ("messages", "chosen", "rejected"),
         _preference(converting.messages_pair),
-        TOOL_COLUMNS,
+        _BESIDE,
         turns=("messages",),
     ),
     Format(
@@ -165,7 +171,7 @@ _PREFERENCES = (
         "preference",
         ("conversations", "chosen", "rejected"),
         _preference(converting.sharegpt_pair),
-        _SHAREGPT,
+        _BESIDE,
         ("conversations",),
     ),
     Format("alpaca", "preference", ("instruction", "chosen", "rejected"), _preference(converting.alpaca_pair), _ALPACA),
@@ -181,14 +187,14 @@ _PREFERENCES = (
         "preference",
         ("prompt", "chosen", "rejected"),
         _preference(converting.trl_pair),
-        TOOL_COLUMNS,
+        _BESIDE,
     ),
     Format(
         "prompt-completion",
         "preference",
         ("chosen", "rejected"),
         _preference(converting.trl_pair),
-        TOOL_COLUMNS,
+        _BESIDE,
         turns=("chosen", "rejected"),
     ),
 )
@@ -256,9 +262,14 @@ def _has_columns(
         return False
     if not first_rows:
         return not known.transcripts
-    return all(any(isinstance(row.get(name), list | dict) for row in first_rows) for name in known.turns) and all(
+    return all(any(_may_be_turns(row.get(name)) for row in first_rows) for name in known.turns) and all(
         is_transcript(row.get(name)) for name in known.transcripts for row in first_rows[:1]
     )
+
+
+def _may_be_turns(value: Any) -> bool:
+    """Lists, objects, and either as JSON within a text."""
+    return isinstance(value, list | dict) or looks_written(value)
 
 
 def _check_name(name: str | None) -> None:
@@ -285,13 +296,15 @@ def _unrecognised(
     ]
     ways = "; ".join(f"{known.name}: {', '.join(known.required)}" for known in wanted)
     of_format = f" in the format {source.format}" if source.format else ""
-    message = f"the columns {found} are not data for {objective}{of_format}."
-    return Problem(
-        field="dataset", message=message, remedy=f"{_other_objective(objective, present)}Known: {ways or 'none'}."
-    )
+    seen = f" in the first {len(first_rows)} rows" if any(value is None for value in kinds.values()) else ""
+    message = f"the columns {found} are not data for {objective}{of_format}{seen}."
+    asks = SHAPES[objective][0] in ("conversation", "judged")
+    advice = _other_objective(objective, present) or advice_of(columns, kinds, asks)
+    return Problem(field="dataset", message=message, remedy=f"{advice}Known: {ways or 'none'}.")
 
 
 def _other_objective(objective: Objective, present: Sequence[str]) -> str:
     fitting = {known.shape for known in FORMATS if set(known.required) <= set(present)}
-    others = [name for name, shapes in SHAPES.items() if name != objective and fitting & set(shapes)]
+    unlike = {name: shapes for name, shapes in SHAPES.items() if not set(shapes) <= set(SHAPES[objective])}
+    others = [name for name, shapes in unlike.items() if fitting & (set(shapes) - set(SHAPES[objective]))]
     return f"They fit objective {' or '.join(others)}. " if others else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from corpus.conversations.examples import Example, Judged, Message, PlainText, Preference
+from corpus.conversations.examples import Example, Judged, Message, PlainText, Preference, turns_of
 
 
 def content_and_prompt(example: Example) -> tuple[str, str]:
@@ -15,11 +15,7 @@ def content_and_prompt(example: Example) -> tuple[str, str]:
 
 def sequences_of(example: Example) -> list[tuple[Message, ...] | str]:
     """The turns or the text of every sequence that a model reads of an example."""
-    if isinstance(example, PlainText):
-        return [example.text]
-    if isinstance(example, Preference):
-        return [example.prompt + example.chosen, example.prompt + example.rejected]
-    return [example.messages]
+    return [example.text] if isinstance(example, PlainText) else [*turns_of(example)]
 
 
 def _texts(example: Example) -> list[str]:

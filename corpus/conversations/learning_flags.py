@@ -13,6 +13,8 @@ from corpus.conversations.problems import BadRow
 FLAGS = ("weight", "loss", "train", "training", "trainable", "supervised", "loss_scale", "loss_weight")
 #: Says of stretches of one turn whether they are learnt, which nothing here can honour.
 _DETAILS = ("train_detail", "training_detail")
+#: May say whether the turn is learnt, and nobody can tell which way round.
+_UNCLEAR = ("mask", "masked", "loss_mask", "ignore", "learn", "no_loss", "train_on", "is_trained", "trained")
 _KNOWN = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 
 
@@ -22,6 +24,10 @@ def flag_of(turn: Mapping[str, Any], field: str) -> bool | None:
         if turn.get(name) not in (None, []):
             message = "only parts of the turn are to be learnt, which can't be done."
             raise BadRow(f"{field}.{name}", message, "Cut the turn, or say of it as a whole with train: true or false.")
+    for name in _UNCLEAR:
+        if turn.get(name) is not None:
+            message = "it may say whether the turn is learnt, and nothing here reads it."
+            raise BadRow(f"{field}.{name}", message, "Write train: true or false instead, or remove it.")
     said = {name: _parsed(turn[name], f"{field}.{name}") for name in FLAGS if turn.get(name) is not None}
     if len(set(said.values())) > 1:
         names = " and ".join(f"{name} ({'learn' if learnt else 'do not learn'})" for name, learnt in said.items())

@@ -28,8 +28,11 @@ def read_examples(
     objective: Objective = "sft",
     file_name: str | None = None,
     on_problem: OnProblem | None = None,
+    on_recognised: Callable[[Recognised], None] = lambda recognised: None,
 ) -> Iterator[Example]:
     """Streams the examples. `on_problem` is told of each row that can't be used, which is then passed over.
+
+    `on_recognised` is told the format before the first of them.
 
     Raises InvalidInput when the format can't be recognised or the file not be read, and, without `on_problem`, at the
     first row that can't be used.
@@ -38,6 +41,7 @@ def read_examples(
     rows = read_rows(path, fmt, file_name=file)
     first_rows = list(islice(rows, FIRST_ROWS))
     recognised = recognise(columns_of(first_rows), first_rows, source, objective)
+    on_recognised(recognised)
     yield from converted(chain(first_rows, rows), recognised, file, on_problem)
 
 

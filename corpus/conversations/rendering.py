@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,12 +23,15 @@ from corpus.conversations.examples import (
     Preference,
     Tool,
     messages_of,
+    turns_of,
 )
 from corpus.conversations.model_files import load_template, load_tokenizer
 from corpus.conversations.template_abilities import TemplateAbilities
 
 #: Of control tokens within texts: their letters, what the tokenizer makes of them, or a refusal.
 Treatment = Literal["text", "keep", "refuse"]
+#: Thoughts at the beginning of a text.
+_THOUGHT = re.compile(r"\s*<think>(.*?)</think>", re.DOTALL)
 _OTHER_TEMPLATE = "Take a model with another template."
 
 
@@ -139,7 +143,17 @@ class Renderer:
     def unwritten(self, example: Example) -> tuple[str, ...]:
         """What an example holds and the template does not write, by the names of fields."""
         thinks = any(message.reasoning is not None for message in messages_of(example))
-        return ("reasoning",) if thinks and self.abilities.reasoning_field is None else ()
+        found = ["reasoning"] if thinks and self.abilities.reasoning_field is None else []
+        if not isinstance(example, PlainText) and any(
+            self._loses_thoughts(t, example.tools) for t in turns_of(example)
+        ):
+            found.append("what <think> holds in a text")
+        return tuple(found)
+
+    def _loses_thoughts(self, messages: Sequence[Message], tools: tuple[Tool, ...]) -> bool:
+        """Whether the template cuts thoughts out of the last text, as some do."""
+        thought = _THOUGHT.match(messages[-1].content)
+        return thought is not None and thought[1].strip() not in self._writer(tools)(messages).text
 
     def _writer(self, tools: tuple[Tool, ...]) -> Callable[..., RenderedText]:
         self.abilities.check_tools(tools)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from corpus.conversations.examples import Tool, ToolCall
@@ -11,6 +11,9 @@ from corpus.conversations.problems import BadRow
 
 #: Columns that hold them: OpenAI's, and OpenAI's before 2024.
 COLUMNS = ("tools", "functions")
+#: What is read of a call, and what says nothing; `function` may be the call itself.
+_FUNCTION = ("name", "arguments")
+_CALL_FIELDS = ("id", "type", "index", "function", *_FUNCTION)
 _CALL = 'Write {"name": "...", "arguments": {...}}.'
 _TOOLS = 'Write [{"type": "function", "function": {"name": "...", "description": "...", "parameters": {...}}}, ...].'
 
@@ -60,6 +63,16 @@ def written_calls(text: Any, field: str) -> tuple[ToolCall, ...]:
     if not calls:
         raise BadRow(field, "there is no call.", _CALL)
     return tuple(_call(call, field if len(calls) == 1 else f"{field}[{index}]") for index, call in enumerate(calls))
+
+
+def unread_of_calls(turn: Mapping[str, Any]) -> Iterator[str]:
+    """Fields of an OpenAI turn's calls that nobody reads, with a value."""
+    several = turn.get("tool_calls")
+    for call in several if isinstance(several, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        for name, part, read in (("tool_calls", call, _CALL_FIELDS), ("tool_calls.function", function, _FUNCTION)):
+            if isinstance(part, dict):
+                yield from (f"{name}.{key}" for key, value in part.items() if key not in read and value is not None)
 
 
 def _call(call: Any, field: str) -> ToolCall:

@@ -14,6 +14,26 @@ from corpus.conversations.problems import BadRow
 _ROLES: dict[str, Role] = {"Human": "user", "User": "user", "Assistant": "assistant", "System": "system"}
 #: One space behind the colon belongs to the form, not to the text.
 _TURN = re.compile(rf"(?:\A\s*|\n\n)({'|'.join(_ROLES)}):[ ]?")
+#: How other forms of chats in one text begin a user's turn, and the assistant's behind it.
+_SPOKEN = tuple(
+    (re.compile(asked), re.compile(answered))
+    for asked, answered in (
+        (
+            r"(?:^|\n)(?:#+ ?(?:Human|User|Instruction)|USER|Human|User):",
+            r"(?:#+ ?(?:Assistant|Response)|ASSISTANT|Assistant):",
+        ),
+        (r"\[INST\]", r"\[/INST\]"),
+        (r"<\|im_start\|>user", r"<\|im_start\|>assistant"),
+        (r"<\|user\|>", r"<\|assistant\|>"),
+        (r"<start_of_turn>user", r"<start_of_turn>model"),
+    )
+)
+
+
+def is_spoken(text: str) -> bool:
+    """Whether a text holds a whole chat, in one of the forms that models were trained with."""
+    begins = ((asked.search(text), answered) for asked, answered in _SPOKEN)
+    return any(first is not None and answered.search(text, first.end()) is not None for first, answered in begins)
 
 
 def is_transcript(value: Any) -> bool:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from corpus.conversations.contents import content_text, unread_of_parts
 from corpus.conversations.examples import Message, Role
 from corpus.conversations.learning_flags import FLAGS, flag_of, with_flags
 from corpus.conversations.problems import BadRow
-from corpus.conversations.tool_calls import calls_of, written_calls
+from corpus.conversations.tool_calls import calls_of, unread_of_calls, written_calls
+from corpus.conversations.values import kind_of, looks_written, mismatch, written_json
 
-#: Every name of a role that is in use, OpenAI's and ShareGPT's.
+#: Every name of a role that is in use, OpenAI's, ShareGPT's and their kin's, in small letters.
 ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
     "user": "user",
     "human": "user",
+    "prompter": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "model": "assistant",
     "chatgpt": "assistant",
     "bot": "assistant",
+    "ai": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
+    "ipython": "tool",
 }
 #: ShareGPT's role of a turn whose text is a call.
 _CALL_ROLE = "function_call"
@@ -48,14 +53,39 @@ STRICT = TurnRules()
 
 
 def parsed_turns(value: Any, field: str) -> tuple[Message, ...]:
-    """The turns of a list in either style; a single turn counts as a list of one. Raises BadRow."""
+    """The turns of a list in either style; a single turn counts as a list of one. Raises BadRow.
+
+    The list, or a turn, may be JSON within a text: tables of texts hold nothing else.
+    """
+    value = _unwrapped(value, field, "a list of turns")
     turns = [value] if isinstance(value, dict) else value
     if not isinstance(turns, list):
         raise BadRow(field, mismatch(value, "a list of turns"), _OPENAI)
     places = [f"{field}[{index}]" for index in range(len(turns))]
+    turns = [_unwrapped(turn, place, "a turn") for turn, place in zip(turns, places, strict=True)]
     parsed = [_parsed_turn(turn, place) for turn, place in zip(turns, places, strict=True)]
     flags = [flag_of(turn, place) for turn, place in zip(turns, places, strict=True)]
     return with_flags(parsed, flags, field)
+
+
+def written_turns(text: str) -> bool:
+    """Whether a text is a list of turns as JSON, and nothing else."""
+    if not looks_written(text):
+        return False
+    try:
+        value = written_json(text, "", "turns")
+    except BadRow:
+        return False
+    return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) and is_turn(turn) for turn in value)
+
+
+def is_turn(value: Mapping[str, Any]) -> bool:
+    """Whether it says who speaks, and what."""
+    return bool({"role", "from"} & set(value)) and bool({"content", "value", "tool_calls"} & set(value))
+
+
+def _unwrapped(value: Any, field: str, wanted: str) -> Any:
+    return written_json(value, field, wanted) if looks_written(value) else value
 
 
 def _parsed_turn(turn: Any, field: str) -> Message:
@@ -63,51 +93,55 @@ def _parsed_turn(turn: Any, field: str) -> Message:
     if not isinstance(turn, dict):
         raise BadRow(field, f"the turn is not an object but {kind_of(turn)}.", _OPENAI)
     given = {key: value for key, value in turn.items() if value is not None}
-    sharegpt = not {"role", "content"} & set(given) and bool({"from", "value"} & set(given))
-    role_key, content_key, remedy = ("from", "value", _SHAREGPT) if sharegpt else ("role", "content", _OPENAI)
+    role_key = "from" if "role" not in given and "from" in given else "role"
+    content_key = "value" if "content" not in given and "value" in given else "content"
     name = given.get(role_key)
     if name == _CALL_ROLE:
         role: Role = "assistant"
         calls = written_calls(given.get(content_key), f"{field}.{content_key}")
         content = ""
     else:
-        role = _role(name, f"{field}.{role_key}")
+        role = _role(name, f"{field}.{role_key}", given)
         calls = calls_of(given, field)
-        wanted = given.get(content_key, "" if calls else None)
-        content = _content(wanted, f"{field}.{content_key}", remedy)
+        if content_key not in given and not calls:
+            message = f"the turn's text is missing; it has {', '.join(given)}."
+            raise BadRow(f"{field}.{content_key}", message, _SHAREGPT if role_key == "from" else _OPENAI)
+        content = content_text(given.get(content_key, ""), f"{field}.{content_key}", _OPENAI)
     if calls and role != "assistant":
         raise BadRow(field, f"the turn is the {role}'s, and calls tools.", "Only the assistant's turns can call tools.")
-    read = {
-        role_key,
-        content_key,
-        *FLAGS,
-        "tool_calls",
-        "function_call",
-        *(("tool_call_id", "name") if role == "tool" else ()),
-    }
-    reasoning = _reasoning(given, field) if role == "assistant" else None
-    read.update(REASONING if role == "assistant" else ())
     return Message(
         role,
         content,
         calls=calls,
-        reasoning=reasoning,
+        reasoning=_reasoning(given, field) if role == "assistant" else None,
         call_id=_short(given, "tool_call_id", field) if role == "tool" else None,
         name=_short(given, "name", field) if role == "tool" else None,
-        unread=tuple(key for key, value in given.items() if key not in read and value not in ("", [], {})),
+        unread=tuple(_unread(given, role, (role_key, content_key))),
     )
 
 
-def _role(name: Any, field: str) -> Role:
-    if not isinstance(name, str) or name not in ROLES:
+def _unread(given: Mapping[str, Any], role: Role, keys: tuple[str, str]) -> Iterator[str]:
+    """Fields of the turn, of its text's parts and of its calls that nobody reads, with a value."""
+    read = {*keys, *FLAGS, "tool_calls", "function_call"}
+    read.update(("tool_call_id", "name") if role == "tool" else ())
+    read.update(REASONING if role == "assistant" else ())
+    yield from (key for key, value in given.items() if key not in read and value not in ("", [], {}))
+    yield from unread_of_parts(given.get(keys[1]))
+    yield from unread_of_calls(given)
+
+
+def _role(name: Any, field: str, given: Mapping[str, Any]) -> Role:
+    role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
+    if role is None:
         known = ", ".join((*ROLES, _CALL_ROLE))
-        message = f"{name!r} is not a role." if name is not None else "the turn has no role."
+        held = f"it has {', '.join(given)}" if given else "it is empty"
+        message = f"{name!r} is not a role." if name is not None else f"the turn has no role; {held}."
         raise BadRow(field, message, f"Use one of: {known}.")
-    return ROLES[name]
+    return role
 
 
 def _reasoning(turn: Mapping[str, Any], field: str) -> str | None:
-    found = {key: _content(turn[key], f"{field}.{key}", "Write a text.") for key in REASONING if turn.get(key)}
+    found = {key: content_text(turn[key], f"{field}.{key}", "Write a text.") for key in REASONING if turn.get(key)}
     if len(set(found.values())) > 1:
         raise BadRow(field, f"{' and '.join(found)} hold different texts.", "Keep one of them.")
     return next((text for text in found.values() if text.strip()), None)
@@ -118,23 +152,6 @@ def _short(turn: Mapping[str, Any], key: str, field: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise BadRow(f"{field}.{key}", mismatch(value, "a text"), "Write a text, or leave it out.")
     return value
-
-
-def _content(value: Any, field: str, remedy: str) -> str:
-    if isinstance(value, list):
-        return "".join(_part(part, f"{field}[{index}]") for index, part in enumerate(value))
-    if isinstance(value, str):
-        return value
-    raise BadRow(field, f"the turn's text is {kind_of(value)}.", remedy)
-
-
-def _part(part: Any, field: str) -> str:
-    text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
-    if not isinstance(text, str):
-        raise BadRow(
-            field, "the part is not a text.", "Only texts can be trained; leave rows with images or sound out."
-        )
-    return text
 
 
 def tidied(turns: Sequence[Message], field: str, rules: TurnRules) -> tuple[Message, ...]:
@@ -232,14 +249,3 @@ def with_system(turns: Iterable[Message], system: str | None) -> tuple[Message, 
     if not system or not system.strip() or (turns and turns[0].role == "system"):
         return turns
     return (Message("system", system), *turns)
-
-
-def mismatch(value: object, wanted: str) -> str:
-    """What is wrong with a value that should be `wanted`, such as `a text`."""
-    return "it is missing." if value is None else f"it is not {wanted} but {kind_of(value)}."
-
-
-def kind_of(value: object) -> str:
-    """What a value is, for people."""
-    names = {str: "a text", bool: "true or false", type(None): "missing", list: "a list", dict: "an object"}
-    return names.get(type(value), "a number")

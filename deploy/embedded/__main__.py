@@ -14,8 +14,9 @@ from types import FrameType
 from deploy.embedded.api_address import DEFAULT_PORT
 from deploy.embedded.backups import backup, restore
 from deploy.embedded.errors import EmbeddedError, full_disk, is_full
-from deploy.embedded.home import default_home
+from deploy.embedded.home import home_path
 from deploy.embedded.platform import Options, run
+from jobspecs.file_errors import why_not
 
 
 class StopRequested(BaseException):
@@ -44,10 +45,9 @@ def main() -> int:
         logging.error("error: %s", error)
         return 1
     except OSError as error:
-        if not is_full(error):
-            raise
-        home = (arguments.home or default_home()).expanduser().absolute()
-        logging.error("error: %s", full_disk(home))
+        home = home_path(arguments.home)
+        why = full_disk(home) if is_full(error) else f"{error.filename or home} can't be used: {why_not(error)}"
+        logging.error("error: %s", why)
         return 1
 
 

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.embedded.errors import EmbeddedError
-from deploy.embedded.given import Given, check_reachable
+from deploy.embedded.first_checks import check_folder, check_start
+from deploy.embedded.given import Given
 from deploy.embedded.home import Home, open_home, write_private
+from deploy.embedded.home import home_path as home_folder
 from deploy.embedded.platform import RUNNING_FILE, inherited_settings, project_root
 from deploy.embedded.postgres_placement import wheel_folder
 from deploy.embedded.stack import EmbeddedServices
@@ -21,6 +23,8 @@ from deploy.embedded.stack import EmbeddedServices
 logger = logging.getLogger(__name__)
 
 _SECRETS = "secrets.json"
+#: PostgreSQL, Redis, S3: who is given all of them keeps nothing in a home.
+_SERVICES = 3
 
 
 def backup(home_path: Path | None, folder: Path, *, with_secrets: bool, keep: int | None = None) -> dict[str, object]:
@@ -30,7 +34,12 @@ def backup(home_path: Path | None, folder: Path, *, with_secrets: bool, keep: in
     older backups but so many, this one among them, are removed afterwards.
     """
     more = [] if keep is None else ["--keep", str(keep)]
+    folder = folder.expanduser().absolute()
+    check_folder(folder, f"cannot save into {folder}", "name a folder for backups that you may write")
+    _check_saved(home_path)
     home = open_home(home_path)
+    if not home.in_use():
+        check_start(home.path, Given.from_environment(os.environ), inherited_settings(os.environ), project_root())
     with _services(home) as settings:
         if not with_secrets:
             return _run("save", folder, settings, *more)
@@ -45,29 +54,43 @@ def backup(home_path: Path | None, folder: Path, *, with_secrets: bool, keep: in
 def restore(home_path: Path | None, folder: Path) -> dict[str, object]:
     """Restores the newest backup of `folder` into an empty home, or empty services that are given, for the next `up`.
 
-    Raises `EmbeddedError`; a platform that holds anything, or runs, is not touched.
+    Raises `EmbeddedError`; a platform that holds anything, or runs, is not touched, and a home that was not there is
+    not there afterwards either.
     """
-    home = open_home(home_path)
-    if home.in_use():
-        raise EmbeddedError(f"a platform is running on {home.path}; restore into a new --home")
-    with _services(home) as settings:
-        result = _run("restore", folder, settings)
+    path = home_folder(home_path)
+    if path.exists() and Home(path).in_use():
+        raise EmbeddedError(f"a platform is running on {path}; restore into a new --home")
+    settings, given = inherited_settings(os.environ), Given.from_environment(os.environ)
+    check_start(path, given, settings, project_root())
+    _run("check", folder, settings)
+    new = not path.exists()
+    home = open_home(path)
+    try:
+        with _services(home) as running:
+            result = _run("restore", folder, running)
+    except BaseException:
+        if new:
+            EmbeddedServices(path).remove_data()
+        raise
     secrets = Path(str(result["backup"])) / _SECRETS
     if secrets.exists():
         home.remember("secrets.json", "admin_token", str(json.loads(secrets.read_text())["admin_token"]))
     return result
 
 
+def _check_saved(home_path: Path | None) -> None:
+    """Raises `EmbeddedError` when there is no platform to save: a backup must not make one."""
+    path, given = home_folder(home_path), Given.from_environment(os.environ)
+    if len(given.services()) < _SERVICES and not (path / _SECRETS).exists():
+        raise EmbeddedError(f"there is no platform in {path}; name its data directory with --home")
+
+
 @contextmanager
 def _services(home: Home) -> Iterator[Mapping[str, str]]:
     """The settings of the platform that runs on the home; without one, its services are started for this."""
     if not home.in_use():
-        given = Given.from_environment(os.environ)
-        services = EmbeddedServices(home.path, given=given)
-        with services:
-            settings = {**inherited_settings(os.environ), **services.environment()}
-            check_reachable(given, settings, project_root())
-            yield settings
+        with EmbeddedServices(home.path, given=Given.from_environment(os.environ)) as services:
+            yield {**inherited_settings(os.environ), **services.environment()}
         return
     running = home.path / RUNNING_FILE
     if not running.exists():
@@ -86,9 +109,13 @@ def _run(action: str, folder: Path, settings: Mapping[str, str], *more: str) -> 
         cwd=project_root(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        # A check is short; what takes long says meanwhile how it goes.
+        stderr=subprocess.PIPE if action == "check" else None,
         text=True,
         check=False,
     )
+    if done.returncode != 0 and action == "check":
+        raise EmbeddedError(done.stderr.strip().removeprefix("error: "))
     if done.returncode != 0:
         raise EmbeddedError(f"the {'backup' if action == 'save' else 'restore'} is not complete; the reason is above")
     result: dict[str, object] = json.loads(done.stdout)

@@ -54,11 +54,15 @@ class Given:
 
 
 def check_reachable(given: Given, settings: Mapping[str, str], project: Path) -> None:
-    """Asks each given service once. Raises `EmbeddedError` that says which can't be used and why."""
-    if not (services := given.services()):
+    """Asks each given service once, and reads the settings, which need hold no other services.
+
+    Raises `EmbeddedError` that says which can't be used and why.
+    """
+    services = given.services()
+    if not services and not any(name.startswith("EIGENWERK_") for name in settings):
         return
     done = subprocess.run(
-        [sys.executable, "-m", "storage.reaching", *services],
+        [sys.executable, "-m", "storage.reaching", *(f"--{service}" for service in services)],
         env=dict(settings),
         cwd=project,
         stdin=subprocess.DEVNULL,

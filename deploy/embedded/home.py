@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from deploy.embedded.errors import EmbeddedError, full_disk, is_full
 from deploy.embedded.processes import free_port, port_is_free
+from jobspecs.file_errors import why_not
 
 
 @dataclass(frozen=True)
@@ -101,20 +103,26 @@ def default_home() -> Path:
     return Path(chosen) if chosen else Path.home() / ".local" / "share" / "eigenwerk"
 
 
+def home_path(path: Path | None = None) -> Path:
+    """Where the data directory is, or would be."""
+    return (path or default_home()).expanduser().absolute()
+
+
 def open_home(path: Path | None = None) -> Home:
     """The data directory at `path`, made with mode 700 when missing; modes of existing folders are left alone."""
-    home = (path or default_home()).expanduser().absolute()
+    home = home_path(path)
+    new = not home.exists()
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = home / ".writable"
         probe.write_text("a file's name alone may still find room on a full disk")
         probe.unlink()
     except OSError as error:
-        if is_full(error):
-            raise EmbeddedError(full_disk(home)) from error
-        raise EmbeddedError(
-            f"cannot use {home} as the data directory: {error.strerror}; choose one that you may write with --home"
-        ) from error
+        why = f"cannot use {home} as the data directory: {why_not(error)}. It is chosen with --home"
+        why = full_disk(home) if is_full(error) else why
+        if new and home.is_dir():
+            shutil.rmtree(home)
+        raise EmbeddedError(why) from error
     return Home(home)
 
 

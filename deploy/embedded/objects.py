@@ -70,7 +70,7 @@ def objects_server(home: Home) -> tuple[Server, ObjectAccess]:
     }
     process = ManagedProcess(
         name="objects",
-        argv=(str(_binary()), "mini", *(f"-{name}={value}" for name, value in flags.items())),
+        argv=(str(binary()), "mini", *(f"-{name}={value}" for name, value in flags.items())),
         environment=_environment(home, access, folder),
         directory=folder,
         log=home.log("objects"),
@@ -91,7 +91,7 @@ def _environment(home: Home, access: ObjectAccess, folder: Path) -> dict[str, st
     }
 
 
-def _binary() -> Path:
+def binary() -> Path:
     installed = Path(sysconfig.get_path("scripts")) / "weed"
     found = str(installed) if installed.exists() else shutil.which("weed")
     if not found:

@@ -18,7 +18,8 @@ import deploy
 from deploy.embedded import orphans
 from deploy.embedded.api_address import ApiAddress, choose_address
 from deploy.embedded.errors import EmbeddedError, hint_at_full_disk
-from deploy.embedded.given import Given, check_reachable, without_secrets
+from deploy.embedded.first_checks import check_start
+from deploy.embedded.given import Given, without_secrets
 from deploy.embedded.home import Home, write_private
 from deploy.embedded.host_memory import host_memory_bytes
 from deploy.embedded.processes import ManagedProcess, Server
@@ -70,14 +71,15 @@ def run(options: Options) -> NoReturn:
     Raises `EmbeddedError` when it cannot start.
     """
     orphans.adopt()
-    given = Given.from_environment(os.environ)
+    given, settings = Given.from_environment(os.environ), inherited_settings(os.environ)
+    check_start(options.home, given, settings, project_root())
+    choose_address(options.port, os.environ)  # for its refusals; the servers that start meanwhile may take a port
     services = EmbeddedServices(options.home, given=given)
     logger.info("%s", given.description())
     try:
         with services:
             address = choose_address(options.port, os.environ)
-            shared = {**inherited_settings(os.environ), **services.environment()}
-            check_reachable(given, shared, project_root())
+            shared = {**settings, **services.environment()}
             token_file = _token_file(services.home)
             _migrate(services.home, shared, token_file)
             signs = {name: fresh_sign(services.home.folder("run"), name) for name in _WITH_A_SIGN}

@@ -50,6 +50,13 @@ class Placement:
         return self.folder / "data"
 
 
+def check_available() -> None:
+    """Raises `EmbeddedError` when there is no program, or nobody as whom it may run."""
+    wheel_folder()
+    if os.geteuid() == 0:
+        _account()
+
+
 def place(home: Home) -> Placement:
     """Finds or makes the folder and the programs. Raises `EmbeddedError` when none can be had."""
     if os.geteuid() != 0:

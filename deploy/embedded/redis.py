@@ -38,7 +38,7 @@ def redis_server(home: Home, *, durable: bool = True) -> tuple[Server, str]:
         stream.writelines(f"{name} {value}\n" for name, value in settings.items())
     process = ManagedProcess(
         name="redis",
-        argv=(str(_binary()), str(configuration)),
+        argv=(str(binary()), str(configuration)),
         environment={"PATH": os.defpath, "LC_ALL": "C"},
         directory=folder,
         log=home.log("redis"),
@@ -49,7 +49,8 @@ def redis_server(home: Home, *, durable: bool = True) -> tuple[Server, str]:
     ), url
 
 
-def _binary() -> Path:
+def binary() -> Path:
+    """The program. Raises `EmbeddedError` when there is none."""
     found = shutil.which("redis-server")
     if found and _version(found) >= _OLDEST:
         return Path(found).absolute()

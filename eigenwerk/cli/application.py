@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from eigenwerk.cli import chat, checks, datasets, deployments, hosts, inference, jobs, models, platform, usage, users
 from eigenwerk.cli.console import note
 from eigenwerk.errors import EigenwerkError
+from jobspecs.file_errors import why_not
 
 _EXIT_FAILED = 1
 _EXIT_USAGE = 2
@@ -64,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has seen enough; nothing more may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_FAILED
+    except OSError as error:
+        note(f"error: {error.filename or 'What was written'} can't be used: {why_not(error)}.")
         return _EXIT_FAILED
 
 

@@ -44,7 +44,7 @@ def chat(
     with platform() as client:
         if message is None:
             if as_json:
-                raise EigenwerkError("A dialogue has no JSON. Give the MESSAGE.")
+                raise typer.BadParameter("a dialogue has no JSON: give the MESSAGE.", param_hint="--json")
             _dialogue(client, name, messages, settings)
             return
         said = sys.stdin.read().rstrip("\n") if message == "-" else message

@@ -16,6 +16,7 @@ from eigenwerk.answers import Classification, LabelScore
 from eigenwerk.cli.console import note, progress_bar
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.text_tables import TextTable, portions
+from jobspecs.file_errors import why_not
 
 _LABEL, _SCORE = "predicted_label", "predicted_score"
 #: Rows without a text that are told by their numbers.
@@ -114,6 +115,6 @@ def _target(out: Path | None) -> Iterator[TextIO]:
             yield stream
         part.replace(out)
     except OSError as error:
-        raise EigenwerkError(f"{out} can't be written: {error.strerror or error}. Choose another --out.") from error
+        raise EigenwerkError(f"{out} can't be written: {why_not(error)}. It is chosen with --out.") from error
     finally:
         part.unlink(missing_ok=True)

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TransferSpeedColumn
 
 from eigenwerk.client import Client, connect
-from eigenwerk.errors import EigenwerkError
 from eigenwerk.reporting import columns, size
 from eigenwerk.resources import Deleted
 from eigenwerk.watch import duration, printable
@@ -84,16 +83,38 @@ def age(moment: datetime | None) -> str:
     return "-" if moment is None else duration((datetime.now(UTC) - moment).total_seconds())
 
 
-def confirm_deletion(what: str, yes: bool) -> None:
-    """Asks on stderr unless `yes`. Raises typer.Abort at a no, EigenwerkError where nobody can be asked."""
+def confirm_deletion(what: str, yes: bool, consequences: Callable[[], Deleted] | None = None) -> None:
+    """Asks on stderr unless `yes`, and tells the consequences first.
+
+    Raises typer.Abort at a no, typer.BadParameter where nobody can be asked.
+    """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise EigenwerkError(f"Nobody is there to confirm that {what} is to be deleted for good. Say so with --yes.")
+        raise typer.BadParameter(
+            f"nobody is there to confirm that {what} is to be deleted for good; say so.", param_hint="--yes"
+        )
+    if consequences is not None:
+        _tell_lost(consequences(), "can't be retried then")
     typer.confirm(f"Delete {what} for good?", abort=True, err=True)
 
 
-def say_deleted(deleted: Deleted, as_json: bool) -> None:
+#: Jobs that are named; there may be hundreds.
+_LOST_SHOWN = 10
+
+
+def _tell_lost(deleted: Deleted, what: str) -> None:
+    """Which jobs that failed or were cancelled lose their checkpoints' use."""
+    for job in deleted.retries_lost[:_LOST_SHOWN]:
+        note(f"{job.name} ({job.id[:ID_CHARS]}), which has checkpoints, {what}")
+    if (more := len(deleted.retries_lost) - _LOST_SHOWN) > 0:
+        note(f"and {more} more {what}")
+
+
+def say_deleted(deleted: Deleted, as_json: bool, *, told: bool = True) -> None:
+    """`told`: somebody was asked, and knows the consequences."""
+    if not told:
+        _tell_lost(deleted, "can't be retried any more")
     if as_json:
         say_json(deleted)
     else:

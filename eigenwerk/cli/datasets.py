@@ -21,6 +21,7 @@ from eigenwerk.cli.console import (
     transfer,
 )
 from eigenwerk.cli.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, shortened
+from eigenwerk.cli.pulling import pull, told_origin
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.reporting import size
 from eigenwerk.several_files import Files, named_files
@@ -109,6 +110,9 @@ def push(
             say(f"notice: {notice}")
 
 
+commands.command()(pull)
+
+
 def _given(files: list[Path], splits: list[str]) -> Files:
     if not splits:
         return files
@@ -141,14 +145,14 @@ def list_datasets(as_json: JsonOption = False) -> None:
             size(item.bytes),
             ", ".join(item.columns),
             age(item.created_at),
+            told_origin(item),
         ]
         for item in found
     ]
-    say_table(
-        ["NAME", "ROWS", "SIZE", "COLUMNS", "AGE"],
-        rows,
-        "You have no data sets. Push one: eigenwerk datasets push FILE",
-    )
+    headers = ["NAME", "ROWS", "SIZE", "COLUMNS", "AGE", "ORIGIN"]
+    if not any(item.origin for item in found):
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    say_table(headers, rows, "You have no data sets. Push one: eigenwerk datasets push FILE")
 
 
 @commands.command()
@@ -183,11 +187,14 @@ def remove_dataset(
 ) -> None:
     """Delete a version of a data set, or all. Refused while a job that has not ended reads it.
 
+    Jobs that failed or were cancelled and have checkpoints are named first: without their data they can't be retried.
+
     Example: eigenwerk datasets rm newsticker@1
     """
-    confirm_deletion(f"the data set {reference}" + ("" if "@" in reference else " with all its versions"), yes)
+    what = f"the data set {reference}" + ("" if "@" in reference else " with all its versions")
     with platform() as client:
-        say_deleted(client.delete_dataset(reference), as_json)
+        confirm_deletion(what, yes, lambda: client.delete_dataset(reference, dry_run=True))
+        say_deleted(client.delete_dataset(reference), as_json, told=not yes)
 
 
 class Shown(StrEnum):

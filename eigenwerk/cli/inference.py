@@ -14,7 +14,7 @@ from eigenwerk.answers import Classification, Embedding, Embeddings, Ranking
 from eigenwerk.cli.classified_files import classify_table
 from eigenwerk.cli.console import DeploymentName, JsonOption, note, platform, say, say_json
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.text_tables import column_of, lines_of, portions
+from eigenwerk.text_tables import column_of, lines_of, portions, readable
 
 commands = typer.Typer()
 
@@ -139,13 +139,10 @@ def rerank(
 def _texts_of(texts: Sequence[str] | None, file: Path | None) -> list[str]:
     """What is asked about: the arguments, the lines of stdin for `-`, or those of a file."""
     if (file is None) == (not texts):
-        raise EigenwerkError("Give texts, - for one per line of stdin, or --file FILE.")
+        raise typer.BadParameter("give texts, - for one per line of stdin, or --file FILE.", param_hint="TEXT")
     if file is not None:
-        try:
-            with file.open(encoding="utf-8") as stream:
-                return [line.rstrip("\n") for line in stream]
-        except (OSError, UnicodeDecodeError) as error:
-            raise EigenwerkError(f"{file} can't be read as text in UTF-8: {error}.") from error
+        with readable(file), file.open(encoding="utf-8") as stream:
+            return [line.rstrip("\n") for line in stream]
     if texts == ["-"]:
         texts = [line.rstrip("\n") for line in sys.stdin]
         if not texts:

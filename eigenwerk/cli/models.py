@@ -167,9 +167,10 @@ def remove_model(
 
     Example: eigenwerk models rm newsticker-quality@1
     """
-    confirm_deletion(f"the model {reference}" + ("" if "@" in reference else " with all its versions"), yes)
+    what = f"the model {reference}" + ("" if "@" in reference else " with all its versions")
     with platform() as client:
-        say_deleted(client.delete_model(reference), as_json)
+        confirm_deletion(what, yes, lambda: client.delete_model(reference, dry_run=True))
+        say_deleted(client.delete_model(reference), as_json, told=not yes)
 
 
 @commands.command()

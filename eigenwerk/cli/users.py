@@ -32,10 +32,24 @@ class Scope(StrEnum):
 
 @user_commands.callback()
 def users() -> None:
-    """Make and delete users. This needs an administrator's token.
+    """List, make and delete users. This needs an administrator's token.
 
     Example: eigenwerk users create alex
     """
+
+
+@user_commands.command("list")
+def list_users(as_json: JsonOption = False) -> None:
+    """List everybody. This needs an administrator's token.
+
+    Example: eigenwerk users list
+    """
+    with platform() as client:
+        found = client.users()
+    if as_json:
+        say_json(found)
+        return
+    say_table(["NAME", "ID", "AGE"], [[user.name, user.id, age(user.created_at)] for user in found], "Nobody is there.")
 
 
 @user_commands.command("create")

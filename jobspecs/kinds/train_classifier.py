@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from jobspecs.kinds.base import Section
-from jobspecs.kinds.training import EncoderTraining, TrainingSpec, Validation
-from jobspecs.labels import same_class
+from jobspecs.kinds.training import EncoderTraining, LabelData, TrainingSpec, Validation
+from jobspecs.labels import class_rows
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
@@ -23,16 +21,6 @@ ROWS_PER_CLASS_MIN = 2
 
 #: What a verdict can be about.
 ClassMetric = Literal["accuracy", "macro_f1", "balanced_accuracy", "mcc", "roc_auc"]
-
-
-class LabelData(Section):
-    """How to read the rows."""
-
-    normalize_labels: bool = Field(
-        default=False,
-        description="labels that differ only in case, spaces, Unicode's composition, invisible characters or the way a "
-        "number is written are one class, named as most rows write it",
-    )
 
 
 class StratifiedValidation(Validation):
@@ -143,7 +131,7 @@ def _problems_of_label(name: str, column: ColumnProfile, least: int) -> list[Pro
                 remedy="Add rows of at least one other class.",
             )
         ]
-    classes = _classes(column)
+    classes = class_rows(column.values)
     if column.distinct_capped or len(classes) > CLASSES_MAX:
         return [
             Problem(
@@ -162,14 +150,6 @@ def _problems_of_label(name: str, column: ColumnProfile, least: int) -> list[Pro
         for value, count in classes.values()
         if count < least
     ]
-
-
-def _classes(column: ColumnProfile) -> dict[str, tuple[str, int]]:
-    """Class -> one of its spellings and its rows, at most: which spellings are one is for the check of all rows."""
-    rows = Counter[str]()
-    for value, count in column.values.items():
-        rows[same_class(value)] += count
-    return {same_class(value): (value, rows[same_class(value)]) for value in column.values}
 
 
 def _empty_cells(field: str, name: str, column: ColumnProfile) -> Problem:

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from jobspecs.kinds.base import BASE_ROLE, Section
 from jobspecs.kinds.embedder_data import COLUMNS, IN_BATCH, LOSSES, DataShape, LossChoice, LossName
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE, HardNegatives
-from jobspecs.kinds.training import EncoderTraining, PairValidation, TrainingSpec
+from jobspecs.kinds.training import EncoderTraining, LabelData, PairValidation, TrainingSpec
+from jobspecs.labels import class_rows
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
@@ -68,6 +69,7 @@ class TrainEmbedder(TrainingSpec):
     text: Column | None = None
     label: Column | None = Field(default=None, description="the column with the classes of the texts")
     rows: int | None = Field(default=None, ge=ROWS_MIN, description="train on a random sample of this many rows")
+    data: LabelData = LabelData()
     loss: LossChoice = "auto"
     matryoshka_dims: list[Dimension] = Field(
         default=[], max_length=32, description="the loss is also taken of the first so many dimensions"
@@ -107,6 +109,8 @@ class TrainEmbedder(TrainingSpec):
             raise ValueError("hard_negatives are mined for anchor and positive; these data have neither")
         if self.validation.by == "both" and shape == "labelled-texts":
             raise ValueError("validation.by is about rows of two texts, and these have one: leave it out")
+        if self.data.normalize_labels and shape != "labelled-texts":
+            raise ValueError("data.normalize_labels is about labels, and these rows have none: leave it out")
         if self.score_range[0] >= self.score_range[1]:
             raise ValueError("score_range goes from the least score to the greatest, such as [0, 5]")
         if self.static and self.loss_name == "cached-multiple-negatives-ranking":
@@ -214,8 +218,9 @@ class TrainEmbedder(TrainingSpec):
         if self.score is not None:
             yield from self._problems_of_score(profile.columns[self.score])
         if self.label is not None:
-            counts = profile.columns[self.label].values.values()
-            if not profile.columns[self.label].distinct_capped and sum(count > 1 for count in counts) < 2:
+            column = profile.columns[self.label]
+            classes = class_rows(column.values).values()
+            if not column.distinct_capped and sum(count > 1 for _, count in classes) < 2:
                 yield Problem(
                     field="label",
                     message=f"column {self.label!r} needs two classes of at least two texts each.",

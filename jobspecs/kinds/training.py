@@ -15,6 +15,16 @@ _OF_DRAWN = ("fraction", "stratify", "rows_max")
 _WHICH = ("fraction", "dataset", "column")
 
 
+class LabelData(Section):
+    """How to read the rows."""
+
+    normalize_labels: bool = Field(
+        default=False,
+        description="labels that differ only in case, spaces, Unicode's composition, invisible characters or the way a "
+        "number is written are one class, named as most rows write it",
+    )
+
+
 class GivenRows(Section):
     """Rows that do not train: those of another data set, or those that a column tells."""
 

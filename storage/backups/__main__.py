@@ -1,4 +1,4 @@
-"""`python -m storage.backups save|restore FOLDER`: prints one line of JSON; what it does meanwhile goes to stderr."""
+"""`python -m storage.backups save|check|restore FOLDER`: one line of JSON; what it does meanwhile goes to stderr."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import logging
 import sys
 from pathlib import Path
 
+from jobspecs.file_errors import why_not
 from storage.backups.archive import BackupError
-from storage.backups.restoring import restore
+from storage.backups.restoring import restorable, restore
 from storage.backups.saving import save
 from storage.objects import ObjectSettings, ObjectStore, ObjectStoreError
 from storage.settings import Settings
@@ -18,7 +19,7 @@ from storage.settings import Settings
 def main() -> int:
     """0; 1 when it failed, or when the backup lacks objects that the store had lost."""
     parser = argparse.ArgumentParser(prog="python -m storage.backups", description="Save or restore a platform.")
-    parser.add_argument("action", choices=("save", "restore"))
+    parser.add_argument("action", choices=("save", "check", "restore"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--programs", type=Path, help="a folder with pg_dump and pg_restore, preferred to the host's")
     parser.add_argument("--secrets", type=Path, help="a file that is put into the backup")
@@ -27,6 +28,8 @@ def main() -> int:
     if arguments.keep is not None and arguments.keep < 1:
         parser.error("--keep must be 1 or more")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    if arguments.action == "check":
+        return _check(arguments.folder)
     settings = Settings.from_environment()
     store = ObjectStore(ObjectSettings.of(settings))
     places = {"database_url": settings.database_url, "programs": arguments.programs}
@@ -36,8 +39,11 @@ def main() -> int:
             backup, manifest = save(arguments.folder, store=store, **options, **places)
         else:
             backup, manifest = restore(arguments.folder, store=store, **places)
-    except (BackupError, ObjectStoreError, OSError) as error:
+    except (BackupError, ObjectStoreError) as error:
         logging.error("error: %s", error)
+        return 1
+    except OSError as error:
+        logging.error("error: %s can't be used: %s", error.filename or arguments.folder, why_not(error))
         return 1
     finally:
         store.close()
@@ -57,6 +63,20 @@ def main() -> int:
             ", ".join(manifest.damaged),
         )
         return 1
+    return 0
+
+
+def _check(folder: Path) -> int:
+    """1 when the newest backup of the folder can't be restored by this version; needs no services."""
+    try:
+        backup, manifest = restorable(folder)
+    except BackupError as error:
+        logging.error("error: %s", error)
+        return 1
+    except OSError as error:
+        logging.error("error: %s can't be read: %s", error.filename or folder, why_not(error))
+        return 1
+    sys.stdout.write(f"{json.dumps({'backup': str(backup), 'revision': manifest.revision})}\n")
     return 0
 
 

@@ -101,6 +101,8 @@ class Archive:
     def newest(self) -> Path:
         """The newest finished backup. Raises BackupError when there is none."""
         finished = self._finished()
+        if not self.folder.is_dir():
+            raise BackupError(f"{self.folder} is no folder; name the folder given to `backup`")
         if not finished:
             raise BackupError(f"there is no finished backup in {self.folder}; name the folder given to `backup`")
         return finished[-1]

@@ -30,13 +30,7 @@ def restore(
     be repeated. Raises BackupError; a platform that holds anything is not touched.
     """
     archive = Archive(folder)
-    backup = archive.newest()
-    manifest = read_manifest(backup)
-    if manifest.revision not in {script.revision for script in scripts().walk_revisions()}:
-        raise BackupError(
-            f"{backup} is of a newer version of Eigenwerk (schema {manifest.revision}; this has {own_revision()}); "
-            "restore it with that version"
-        )
+    backup, manifest = restorable(folder)
     version = _refuse_used_database(database_url)
     store.ensure_bucket()
     _refuse_used_bucket(store, manifest)
@@ -50,6 +44,27 @@ def restore(
     )
     upgrade(database_url)
     return backup, manifest
+
+
+def restorable(folder: Path) -> tuple[Path, BackupManifest]:
+    """The newest backup of `folder`. Raises BackupError when it can't be restored, wherever to."""
+    archive = Archive(folder)
+    backup = archive.newest()
+    manifest = read_manifest(backup)
+    if manifest.revision not in {script.revision for script in scripts().walk_revisions()}:
+        raise BackupError(
+            f"{backup} is of a newer version of Eigenwerk (schema {manifest.revision}; this has {own_revision()}); "
+            "restore it with that version"
+        )
+    for entry in manifest.objects:
+        path = archive.object_path(entry.sha256)
+        if not path.exists() or path.stat().st_size != entry.bytes:
+            raise _lost(path, entry)
+    return backup, manifest
+
+
+def _lost(path: Path, entry: BackedUpObject) -> BackupError:
+    return BackupError(f"{path} is missing or damaged, and {entry.key} needs it; bring it back, or use an older backup")
 
 
 def _refuse_used_database(database_url: str) -> int:
@@ -87,9 +102,7 @@ def _upload(archive: Archive, store: ObjectStore, manifest: BackupManifest) -> N
         try:
             store.upload_file(path, entry.key, sha256=entry.sha256)
         except (FileNotFoundError, ObjectCorrupt) as error:
-            raise BackupError(
-                f"{path} is missing or damaged, and {entry.key} needs it; bring it back, or use an older backup"
-            ) from error
+            raise _lost(path, entry) from error
         return entry.bytes
 
     with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="restore") as pool:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from jobspecs.dialect import Dialect
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.profile import DatasetProfile
+from jobspecs.provenance import UNKNOWN, Provenance
 from jobspecs.references import Reference
 from jobspecs.rights import Reach
 from storage.repositories.owners import named, within
@@ -40,6 +41,7 @@ class DatasetRepository:
         bytes_total: int,
         sha256: str,
         profile: DatasetProfile,
+        provenance: Provenance = UNKNOWN,
     ) -> DatasetVersionRow:
         """Adds the next version; equal content, read alike, gives the version that has it (`key` is not used)."""
         dataset = self._locked(owner_id, name)
@@ -64,6 +66,8 @@ class DatasetRepository:
             rows=profile.rows,
             profile=profile.model_dump(mode="json"),
             header=_given_names(profile.dialect),
+            origin=provenance.origin,
+            license=provenance.license,
         )
         return self._append(dataset, row)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import Text, cast, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Text, cast, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from jobspecs.frozen import FrozenInputs, FrozenRegistryModel
-from jobspecs.lifecycle import TERMINAL
+from jobspecs.lifecycle import TERMINAL, JobState
 from jobspecs.manifest import Manifest
 from jobspecs.rights import Reach
 from storage.repositories.garbage import GarbageRepository
@@ -32,6 +32,7 @@ from storage.tables import (
 )
 
 _ENDED = [str(state) for state in TERMINAL]
+_RETRYABLE = [str(state) for state in TERMINAL if state is not JobState.succeeded]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,13 @@ class RemovalRepository:
         self._session.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update())
         retries = select(JobRow.id).where(JobRow.retry_of == job_id, JobRow.state.not_in(_ENDED))
         return [Use("job", str(retry)) for retry in self._session.scalars(retries)]
+
+    def retries_lost(self, versions: Sequence[ModelVersionRow] | Sequence[DatasetVersionRow]) -> list[tuple[UUID, str]]:
+        """Id and name of jobs that failed or were cancelled, could go on from a checkpoint, and need one of these."""
+        kept = select(CheckpointRow.job_id).where(CheckpointRow.job_id == JobRow.id).exists()
+        query = select(JobRow.id, JobRow.spec["name"].astext).where(JobRow.state.in_(_RETRYABLE), kept)
+        query = query.where(_reads([row.id for row in versions])).order_by(JobRow.submitted_order)
+        return [(job, name) for job, name in self._session.execute(query)]
 
     def delete_models(self, versions: Sequence[ModelVersionRow]) -> None:
         """The caller has asked for their uses. Their numbers are never given again."""
@@ -161,9 +169,9 @@ class RemovalRepository:
     def _active_jobs(self, version_ids: Collection[UUID]) -> list[tuple[UUID, UUID]]:
         """(job, version) of jobs that have not ended and read one of these."""
         inputs = cast(JobRow.inputs, Text)
-        wanted = or_(*(inputs.contains(str(version_id)) for version_id in version_ids))
-        query = select(JobRow.id, inputs).where(JobRow.state.not_in(_ENDED), wanted).order_by(JobRow.submitted_order)
-        return [(job, v) for job, told in self._session.execute(query) for v in version_ids if str(v) in told]
+        query = select(JobRow.id, inputs).where(JobRow.state.not_in(_ENDED), _reads(version_ids))
+        found = self._session.execute(query.order_by(JobRow.submitted_order))
+        return [(job, v) for job, told in found for v in version_ids if str(v) in told]
 
     def _adapters(self, versions: Sequence[ModelVersionRow]) -> list[Use]:
         """Adapters that find their base, by digest, in these versions alone."""
@@ -194,3 +202,8 @@ class RemovalRepository:
             files = delete(ModelImportFileRow).where(cast(ModelImportFileRow.import_id, Text) == name)
             self._session.execute(files)
             self._session.execute(delete(ModelImportRow).where(cast(ModelImportRow.id, Text) == name))
+
+
+def _reads(version_ids: Collection[UUID]) -> ColumnElement[bool]:
+    """Whether a job's inputs name one of these versions."""
+    return or_(*(cast(JobRow.inputs, Text).contains(str(version_id)) for version_id in version_ids))

@@ -84,6 +84,7 @@ class UserRepository:
         return True
 
     def list(self) -> Sequence[UserRow]:
+        """Everybody, by name."""
         return self._session.scalars(select(UserRow).order_by(UserRow.name)).all()
 
     def add_token(

@@ -48,6 +48,9 @@ class DatasetVersionRow(Base):
     fence: Mapped[int | None]
     #: A `jobspecs.manifest.Manifest` with lineage and figures, for what a job made.
     manifest: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    #: A `jobspecs.provenance.Provenance`, as whoever pushed it said.
+    origin: Mapped[str | None]
+    license: Mapped[str | None]
     created_at: Mapped[CreatedAt]
 
     dataset: Mapped[DatasetRow] = relationship(lazy="joined", innerjoin=True)

@@ -101,7 +101,7 @@ def _rows_of_held(
             yield row
             continue
         if columns is None and SPLIT in row:
-            remedy = "Rename the column, or give the files without --split."
+            remedy = "Rename the column, or take the parts one by one, each as a data set of its own."
             raise refusal(f"there is a column {SPLIT!r} already.", held.name, remedy, number, SPLIT)
         whole = {SPLIT: held.split, **row}
         yield whole if columns is None else {name: whole[name] for name in columns}

@@ -58,6 +58,13 @@ def test_nobody_else_sees_or_cancels_others_jobs(api: Api) -> None:
     assert api.client.get("/v1/jobs", params={"owner": api.user}).json()["data"][0]["id"] == job_id
 
 
+def test_an_administrator_sees_who_is_there_and_nobody_else_does(api: Api) -> None:
+    users = api.admin.get("/v1/users").json()["data"]
+    assert {"admin", api.user} <= {user["name"] for user in users}
+    assert [user["name"] for user in users] == sorted(user["name"] for user in users)
+    assert api.client.get("/v1/users").status_code == 403
+
+
 def test_only_an_administrator_raises_a_job_above_others(api: Api) -> None:
     job_id = submitted(api)
     for job, status in ((job_id, 403), (str(uuid4()), 403)):

@@ -11,6 +11,7 @@ import pytest
 from jobspecs.lifecycle import JobState
 from jobspecs.rights import Reach
 from tests.api.conftest import HEADLINES, Api, safetensors
+from tests.api.test_retrying import failed as failed_job
 from workers.agent.housekeeping import Housekeeper
 
 TINY = "/v1/registry/models/{}/tiny"
@@ -56,6 +57,7 @@ def test_deleted_versions_free_their_bytes_and_their_numbers_stay_theirs(api: Ap
         "object": "deleted",
         "deleted": [second["reference"], first["reference"]],
         "bytes": first["bytes"] + second["bytes"],
+        "retries_lost": [],
     }
     assert bytes_stored(api) == before
     assert api.push()["version"] == 4
@@ -73,6 +75,20 @@ def test_what_a_waiting_job_reads_is_not_deleted_and_the_answer_says_why(ready: 
     for path in ("/v1/datasets/headlines", TINY.format(ready.user)):
         assert ready.client.delete(path).status_code == 200
     assert ready.client.get(f"/v1/jobs/{job['id']}").json()["inputs"]["model"] == f"{ready.user}/tiny@1"
+
+
+def test_jobs_that_could_be_retried_are_named_before_their_inputs_are_deleted(ready: Api) -> None:
+    failed = failed_job(ready, 100)
+    cancelled_at_once = ready.submit(name="without-checkpoint")
+    end_job(ready, cancelled_at_once["id"])
+    for path in ("/v1/datasets/headlines", "/v1/datasets/headlines/versions/1", TINY.format(ready.user)):
+        told = ready.client.delete(path, params={"dry_run": "true"}).json()
+        assert told["retries_lost"] == [{"id": failed["id"], "name": failed["name"]}]
+        assert len(told["deleted"]) == 1 and told["bytes"] > 0
+    # Nothing has gone yet.
+    assert ready.client.get("/v1/datasets/headlines/versions/1").status_code == 200
+    assert ready.client.delete("/v1/datasets/headlines").json()["retries_lost"] == told["retries_lost"]
+    assert ready.client.post(f"/v1/jobs/{failed['id']}/retry").json()["error"]["code"] == "inputs_deleted"
 
 
 def test_a_version_that_an_alias_or_a_deployment_names_is_not_deleted(ready: Api) -> None:

@@ -79,7 +79,7 @@ def test_long_texts_travel_in_more_requests(platform: StubPlatform, run: Run, tm
 @pytest.mark.parametrize("arguments", [["embed", "m"], ["rerank", "m", "what?"], ["embed", "m", "a", "--file", "b"]])
 def test_texts_come_from_one_place(run: Run, platform: StubPlatform, arguments: list[str]) -> None:
     outcome = run(*arguments)
-    assert (outcome.code, platform.requests) == (1, [])
+    assert (outcome.code, platform.requests) == (2, [])
     assert "--file" in outcome.err
 
 

@@ -94,7 +94,7 @@ def test_a_file_in_the_place_of_the_folder_is_said_in_one_line(tmp_path: Path) -
     taken.write_text("mine")
     with (
         client_of(registry) as client,
-        pytest.raises(EigenwerkError, match=r"taken can't be a folder .*: File exists\."),
+        pytest.raises(EigenwerkError, match=r"taken can't be a folder .*: it is there already"),
     ):
         client.download("newsticker-quality@1", taken)
     assert taken.read_text() == "mine"

@@ -76,7 +76,7 @@ def test_what_is_no_json_is_refused_too(text: str, message: str) -> None:
 
 
 def test_files_that_cannot_be_a_spec_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(EigenwerkError, match="No such file"):
+    with pytest.raises(EigenwerkError, match="it does not exist"):
         read_spec(tmp_path / "missing.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"a: 1\nb: \xe4\n")
     with pytest.raises(EigenwerkError, match=r"latin\.yaml:2: this is not UTF-8"):

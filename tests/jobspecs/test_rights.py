@@ -37,6 +37,7 @@ TABLE = """
     tokens.write       write  admin  -
     usage.read         read   admin  -
     users.create       -      -      admin
+    users.list         -      -      admin
     users.delete       admin  admin  -
     users.read         read   -      -
 """

@@ -123,7 +123,7 @@ def test_a_reference_is_written_as_it_was_read(text: str) -> None:
 
 
 def test_data_sets_do_not_come_from_a_hub() -> None:
-    assert "datasets push" in problems_of({**SPEC, "dataset": "hub:org/data"})["dataset"]
+    assert "datasets pull hub:org/data" in problems_of({**SPEC, "dataset": "hub:org/data"})["dataset"]
 
 
 def test_a_good_data_set_raises_no_problem() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from corpus.splits import VALIDATION
+from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
 from jobspecs.kinds.train_embedder import Prompts, TrainEmbedder
@@ -230,7 +232,18 @@ def _report(
             "overlap": split.overlap.model_dump(mode="json"),
             **negatives,
         },
+        **_of_classes(split),
         "tokens_per_text": float(data.tokens.lengths.mean()),
         "training": result.as_json(),
         "seconds": dict(seconds),
+    }
+
+
+def _of_classes(split: EmbeddingSplit) -> dict[str, object]:
+    """Classes that train, where there are some: how many, those with one text, and labels that were renamed."""
+    if not split.train.classes:
+        return {}
+    return {
+        "classes": {"train": split.twins.classes, "alone": list(split.twins.alone[:CLASSES_SHOWN])},
+        "renamed_labels": dict(islice(split.train.renamed.items(), CLASSES_SHOWN)),
     }

@@ -65,12 +65,18 @@ class Course:
 
 
 def course_of(
-    training: EncoderTraining, groups: Indices, strata: Indices | None = None, choosing: Bools | None = None
+    training: EncoderTraining,
+    groups: Indices,
+    strata: Indices | None = None,
+    choosing: Bools | None = None,
+    *,
+    together: int = 1,
 ) -> Course:
     """The course over N rows. Rows of one group (N,) are not separated; each stratum (N,) gives its share.
 
-    `choosing` (N,): rows that do not train and choose in place of such as would be set aside; at most as many. Depends
-    on the settings and these arrays alone.
+    `choosing` (N,): rows that do not train and choose in place of such as would be set aside; at most as many.
+    `together`: so many rows of a stratum go with each other, and stay at least: 2 where a row is compared with others
+    of its class. Depends on the settings and these arrays alone.
     """
     rows = np.arange(len(groups), dtype=np.int64)
     if choosing is not None and choosing.any():
@@ -78,7 +84,8 @@ def course_of(
     if training.epochs != "auto" or len(rows) < _ROWS_MIN:
         return Course(rows, rows[:0], training.epochs_of(len(rows)))
     aside = np.zeros(len(rows), dtype=bool)
-    aside[_set_aside(groups, np.zeros_like(groups) if strata is None else strata, training.seed)] = True
+    strata = np.zeros_like(groups) if strata is None else strata
+    aside[_set_aside(groups, strata, training.seed, together)] = True
     return Course(rows[~aside], rows[aside], training.epochs_of(int((~aside).sum())))
 
 
@@ -96,12 +103,13 @@ def _by_others(training: EncoderTraining, fit: Indices, others: Indices, groups:
     return Course(fit, others[looked], epochs, given=True)
 
 
-def _set_aside(groups: Indices, strata: Indices, seed: int) -> Indices:
+def _set_aside(groups: Indices, strata: Indices, seed: int, together: int) -> Indices:
     """Whole groups by chance until each stratum has given its share of rows; a group belongs to its first row's."""
     names, counts = np.unique(strata, return_counts=True)
-    # One row of each stratum stays.
-    total = min(_ASIDE_MAX, int(_SHARE * len(groups)), int((counts - 1).sum()))
-    wanted = dict(zip(names.tolist(), shares((counts - 1).tolist(), total, 0) if total else counts * 0, strict=True))
+    spare = (counts // together - 1).clip(0)
+    total = min(min(_ASIDE_MAX, int(_SHARE * len(groups))) // together, int(spare.sum()))
+    dealt = np.array(shares(spare.tolist(), total, 0) if total else spare * 0) * together
+    wanted = dict(zip(names.tolist(), dealt.tolist(), strict=True))
     order = np.random.default_rng([seed, len(groups)]).permutation(len(groups))
     sizes = np.bincount(groups)
     chosen = set()

@@ -94,7 +94,7 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Er
             ),
             Section(
                 "Per class",
-                (Table(("class", "precision", "recall", "F1", "rows"), classes), *_renamed(split.train.renamed)),
+                (Table(("class", "precision", "recall", "F1", "rows"), classes), *renamed_labels(split.train.renamed)),
             ),
             *_error_sections(errors),
             Section("Training", (settings_table(spec.training), ended)),
@@ -102,14 +102,14 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Er
                 "Use",
                 (
                     "```python\nfrom transformers import pipeline\n\n"
-                    'classify = pipeline("text-classification", model="path/to/this/folder")\n```',
+                    'classify = pipeline("text-classification", model="path/to/this/folder", truncation=True)\n```',
                 ),
             ),
         ],
     )
 
 
-def _renamed(renamed: Mapping[str, str]) -> list[str]:
+def renamed_labels(renamed: Mapping[str, str]) -> list[str]:
     """Labels of the data set that became a class of another name."""
     if not renamed:
         return []

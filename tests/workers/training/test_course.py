@@ -133,3 +133,17 @@ def test_what_is_set_aside_separates_no_group_and_leaves_every_class_a_row(
     assert len(course.aside) <= len(numbers) / 10
     again = course_of(EncoderTraining(seed=seed), numbers, strata)
     assert np.array_equal(again.aside, course.aside)
+
+
+@settings(max_examples=30)
+@given(classes=st.integers(1, 150), seed=st.integers(0, 2**32 - 1))
+def test_rows_that_are_compared_with_others_of_their_class_are_set_aside_and_stay_in_pairs(
+    classes: int, seed: int
+) -> None:
+    """A row alone in its class has nothing to be near: its loss says nothing of how well classes are told apart."""
+    strata = np.random.default_rng(seed).integers(classes, size=300)
+    course = course_of(EncoderTraining(seed=seed), np.arange(300), strata, together=2)
+    aside, fit = (np.bincount(strata[rows], minlength=classes) for rows in (course.aside, course.fit))
+    assert not (aside % 2).any() and len(course.aside) <= 30
+    assert (fit >= np.minimum(np.bincount(strata, minlength=classes), 2)).all()
+    assert len(course.aside) == 30 or classes > 50

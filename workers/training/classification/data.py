@@ -9,9 +9,10 @@ import numpy as np
 
 from corpus.cells import label_cell, text_cell
 from corpus.checks.findings import text_hash
+from corpus.dealing import class_split
 from corpus.held_out import DataPart
 from corpus.labels import one_spelling
-from corpus.splits import Indices, Roles, class_split
+from corpus.splits import Indices, Roles
 from jobspecs.kinds.train_classifier import ClassMetric, TrainClassifier
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem

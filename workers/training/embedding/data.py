@@ -5,8 +5,8 @@ Notation: N rows, C texts per row, U distinct texts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from corpus.cells import label_cell, score_cell, text_cell
 from corpus.held_out import DataPart
+from corpus.labels import Twins, one_spelling, twins_of
 from corpus.pair_splits import overlap_of, tied_split
 from corpus.splits import Roles
 from jobspecs.data_report import Overlap
@@ -42,6 +43,10 @@ class EmbeddingRows:
     roles: Roles
     #: (N,) scores from 0 to 1, or numbers of classes; None for anchors with positives.
     targets: npt.NDArray[np.float32] | None = None
+    #: Names of the classes by their numbers.
+    classes: tuple[str, ...] = ()
+    #: Label in the data set -> the class that it was renamed to.
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -75,6 +80,8 @@ class EmbeddingSplit:
     fit: EmbeddingRows
     #: Of the data's own rows, before negatives are mined.
     overlap: Overlap
+    #: Classes with one text to train on.
+    twins: Twins = field(default_factory=Twins)
 
     @property
     def rows_in_both(self) -> int:
@@ -105,8 +112,15 @@ def load_rows(parts: Sequence[DataPart], spec: TrainEmbedder) -> EmbeddingRows:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     if len(columns) < ROWS_MIN:
         raise _invalid(f"the data set has {len(columns)} rows; {ROWS_MIN} are needed.", "Add rows.")
+    classes: tuple[str, ...] = ()
+    renamed: dict[str, str] = {}
     if spec.label is not None:
-        values = _numbered(values)
+        if spec.data.normalize_labels:
+            values, renamed = one_spelling(values)
+        # In the order in which they appear, as the check counts them.
+        classes = tuple(dict.fromkeys(values))
+        places_of = {name: place for place, name in enumerate(classes)}
+        values = [places_of[name] for name in values]
     return EmbeddingRows(
         texts=tuple(numbers),
         columns=np.array(columns, dtype=np.int64),
@@ -114,6 +128,8 @@ def load_rows(parts: Sequence[DataPart], spec: TrainEmbedder) -> EmbeddingRows:
         numbers=np.array([number for number, _ in places], dtype=np.int64),
         roles=np.array([role for _, role in places], dtype=np.int8),
         targets=np.array(values, dtype=np.float32) if targets else None,
+        classes=classes,
+        renamed=renamed,
     )
 
 
@@ -127,12 +143,14 @@ def split_rows(rows: EmbeddingRows, spec: TrainEmbedder) -> EmbeddingSplit:
     tied = rows.columns[:, [own[0], own[-1]]]
     try:
         split = tied_split(spec, roles=rows.roles, texts=rows.columns, own=tied)
+        labels = None if spec.label is None else rows.targets
+        twins = Twins() if labels is None else twins_of(split, labels.astype(np.int64), rows.classes)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     overlap = overlap_of(split, rows.columns, rows.fields)
     fitting, roles = split.fitting
     fit = replace(rows.subset(fitting), roles=roles)
-    return EmbeddingSplit(rows.subset(split.train), rows.subset(split.validation), fit, overlap)
+    return EmbeddingSplit(rows.subset(split.train), rows.subset(split.validation), fit, overlap, twins)
 
 
 def prompted(rows: EmbeddingRows, prompts: Prompts) -> tuple[list[str], Int64s]:
@@ -161,13 +179,5 @@ def _target(value: Any, spec: TrainEmbedder, file: str, row: int) -> Any:
     return score
 
 
-def _numbered(names: Sequence[str]) -> list[int]:
-    """The number of each class. Raises RunFailed(invalid_dataset) when too few have two texts."""
-    classes, numbers, counts = np.unique(np.array(names), return_inverse=True, return_counts=True)
-    if (counts > 1).sum() < 2:
-        raise _invalid(f"{len(classes)} classes, but not two of them with two texts each.", "Add rows.", "label")
-    return [int(number) for number in numbers]
-
-
-def _invalid(message: str, remedy: str, field: str | None = None) -> RunFailed:
-    return RunFailed(Reason.invalid_dataset, str(Problem(message=message, remedy=remedy, field=field)))
+def _invalid(message: str, remedy: str) -> RunFailed:
+    return RunFailed(Reason.invalid_dataset, str(Problem(message=message, remedy=remedy)))

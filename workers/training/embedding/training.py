@@ -66,7 +66,9 @@ def train_embedder(
     def batches(rows: Int64s, epochs: float) -> Plan:
         return build_plan(data, spec, rows, epochs, grouped=network.variant == "padded")
 
-    course = course_of(training, data.contents[:, 0], _classes(data, spec), data.choosing)
+    classes = _classes(data, spec)
+    together = 1 if classes is None else 2
+    course = course_of(training, data.contents[:, 0], classes, data.choosing, together=together)
     plan = course.plan(batches)
     evaluation = course.evaluation(task, plan, batches)
     later = data.judged_later

@@ -19,8 +19,8 @@ from corpus.conversations.formats import ChatSource
 from corpus.conversations.identity import content_and_prompt
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, visible
+from corpus.dealing import example_split
 from corpus.held_out import DataPart
-from corpus.splits import example_split
 from jobspecs.data_report import ROWS_NAMED
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason

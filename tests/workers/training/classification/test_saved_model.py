@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
@@ -59,6 +59,18 @@ def test_plain_transformers_gives_the_same_scores_as_the_engine(trained: Path) -
         assert [entry.score for entry in scores] == sorted((entry.score for entry in scores), reverse=True)
         by_label = {entry.label: entry.score for entry in scores}
         assert np.allclose([by_label["bad"], by_label["good"]], row, atol=1e-5)
+
+
+def test_the_pipeline_of_transformers_gives_the_same_labels_and_scores(trained: Path) -> None:
+    card = (trained / "README.md").read_text(encoding="utf-8")
+    assert 'pipeline("text-classification", model="path/to/this/folder", truncation=True)' in card
+    classify = pipeline("text-classification", model=str(trained), device="cpu", truncation=True)
+    texts = ["spring in the garden", "a storm", "outage " * 200]
+    engine = Classifier.load(trained, threads=1)
+    for top_k in (None, 1):
+        for found, ours in zip(classify(texts, top_k=top_k), engine.classify(texts), strict=True):
+            assert [entry["label"] for entry in found] == [score.label for score in ours[: len(found)]]
+            assert [entry["score"] for entry in found] == pytest.approx([s.score for s in ours[: len(found)]], abs=1e-5)
 
 
 def test_no_texts_give_no_scores(trained: Path) -> None:

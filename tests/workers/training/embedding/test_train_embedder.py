@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
+from transformers import pipeline
 
+from corpus.checks.inspection import check_data
+from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
-from jobspecs.data_report import Overlap
 from jobspecs.dialect import named_columns
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.lifecycle import Reason
@@ -20,6 +22,7 @@ from jobspecs.manifest import Manifest, describe_files, read_manifest
 from jobspecs.problems import InvalidInput
 from jobspecs.registry import parse_spec
 from storage.tabular import detect_format, profile_table
+from tests.models import BAD_WORDS, GOOD_WORDS
 from tests.workers.training.embedding.embedder_attempts import (
     CLASSES,
     PAIRS,
@@ -35,7 +38,7 @@ from workers.judging.held_out_file import digests
 from workers.judging.ranking_verdict import spearman
 from workers.local_models.embedding_model import load_embedder, write_embedder
 from workers.run.context import RunFailed
-from workers.training.embedding.data import EmbeddingSplit, load_rows, prompted, split_rows
+from workers.training.embedding.data import load_rows, prompted, split_rows
 from workers.training.embedding.exam import exam_of
 from workers.training.embedding.negatives import mine_negatives
 
@@ -76,6 +79,18 @@ def test_sentence_transformers_loads_the_result_and_gives_the_same_embeddings(tr
     assert model.dimensions == 16 and model.max_tokens == 32
     assert reference.encode(texts).shape == (3, 16)
     assert np.allclose(reference.encode(texts, normalize_embeddings=True), model.encode(texts), atol=1e-5)
+
+
+def test_similarity_and_features_of_other_libraries_are_those_of_the_engine(trained: Path) -> None:
+    library, model = SentenceTransformer(str(trained), device="cpu"), load_embedder(trained)
+    texts = ["spring in the garden", "a storm", "the river"]
+    ours = model.encode(texts)
+    cosines = library.similarity(library.encode_query(texts), library.encode_document(texts))
+    assert np.allclose(cosines, ours @ ours.T, atol=1e-5)
+    features = pipeline("feature-extraction", model=str(trained), device="cpu")
+    for text, expected in zip(texts, ours, strict=True):
+        mean = np.array(features("a report " + text)[0]).mean(axis=0)[: model.dimensions]
+        assert np.allclose(mean / np.linalg.norm(mean), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -305,12 +320,44 @@ def test_more_dimensions_than_the_base_model_has_are_refused(tmp_path: Path, tin
         EmbedderAttempt(tmp_path, tiny_bert, pairs).run(**PAIRS, matryoshka_dims=[64, 32])
 
 
-def test_held_out_classes_without_a_mate_can_judge_nothing(tmp_path: Path) -> None:
-    path = write_table(tmp_path / "c.csv", ("text", "topic"), [(f"t{row}", f"c{row // 2}") for row in range(40)])
-    spec = spec_of(**CLASSES)
-    rows = load_rows(parts_of(CheckedFile.of(path)), spec)
-    with pytest.raises(RunFailed, match="no class has two"):
-        exam_of(EmbeddingSplit(rows, rows.subset(np.arange(0, 40, 2)), rows, Overlap()), seed=1)
+@pytest.mark.parametrize(
+    ("judges", "message"),
+    [("001", "no class has two of the 16 held-out texts"), ("011", "not two of each of two classes"), ("0011", None)],
+)
+def test_classes_without_two_texts_on_a_side_are_refused_and_single_ones_told(
+    judges: str, message: str | None, tmp_path: Path, tiny_bert: Path
+) -> None:
+    """`judges`: of each of 16 classes the texts that train (0) and judge (1)."""
+    texts = [(f"the {word} {n}", word, use) for word in GOOD_WORDS + BAD_WORDS for n, use in enumerate(judges)]
+    rare = [("spring and rust", "Rare", "0")] if message is None else []
+    data = write_table(tmp_path / "c.csv", ("text", "topic", "part"), [*texts, *rare])
+    attempt = EmbedderAttempt(tmp_path, tiny_bert, data)
+    fields: dict[str, Any] = {**CLASSES, "validation": {"column": "part", "values": ["1"]}}
+    report = check_data(spec_of(**fields), CheckedFile.of(data), Reader.load(tmp_path))
+    assert report is not None
+    if message is not None:
+        with pytest.raises(RunFailed, match=message):
+            attempt.run(**fields)
+        assert message in report.problems[0].message
+        return
+    manifest = attempt.run(**fields)
+    told = "1 of 17 classes have one text to train on ('Rare'): nothing to be near."
+    assert told in (attempt.root / "out" / "README.md").read_text(encoding="utf-8")
+    assert told in [warning.message for warning in report.warnings]
+    assert manifest.report["classes"] == {"train": 17, "alone": ["Rare"]}
+
+
+def test_labels_of_one_class_are_named_and_read_as_one_where_the_spec_wants_that(tmp_path: Path) -> None:
+    words = ("Garten", "garten ", "Sturm", "STURM")
+    path = write_table(tmp_path / "c.csv", ("text", "topic"), [(f"t{row}", words[row % 4]) for row in range(40)])
+    for normalize in (False, True):
+        spec = spec_of(**CLASSES, data={"normalize_labels": normalize})
+        rows = load_rows(parts_of(CheckedFile.of(path)), spec)
+        report = check_data(spec, CheckedFile.of(path), Reader.load(tmp_path))
+        assert report is not None and report.classes is not None
+        assert set(report.classes) == set(rows.classes) and len(rows.classes) == (2 if normalize else 4)
+        assert any("mean the same" in warning.message for warning in report.warnings) != normalize
+        assert len(rows.renamed) == (2 if normalize else 0)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +371,8 @@ def test_held_out_classes_without_a_mate_can_judge_nothing(tmp_path: Path) -> No
         ({**PAIRS, "hard_negatives": {}}, "mined for anchor and positive"),
         ({**SEARCH, "static": True, "loss": "cached-mnrl"}, "no activations to save"),
         ({**PAIRS, "score_range": [5, 0]}, "from the least score"),
+        ({**PAIRS, "data": {"normalize_labels": True}}, "these rows have none"),
+        ({**CLASSES, "validation": {"by": "both"}}, "these have one"),
     ],
 )
 def test_specs_whose_parts_do_not_fit_are_refused(fields: dict[str, Any], message: str) -> None:

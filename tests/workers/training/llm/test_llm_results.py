@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from pathlib import Path
@@ -11,12 +12,16 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import read_manifest
 from tests.workers.training.kept import Kept, assert_told_again
 from tests.workers.training.llm.attempts import BASE, LlmAttempt, conversations, write_jsonl
+from workers.engines.embedded.generation.answers import whole as whole_answer
+from workers.engines.embedded.generation.generator import Generator
+from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.generation.sampling import Sampling
 from workers.run.context import RunFailed
 
 IDS = torch.tensor([[5, 40, 77, 120, 9, 33, 61, 200]])
@@ -31,12 +36,40 @@ def whole(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
+ASKED = [{"role": "user", "content": "3 dog?"}]
+
+
+def said_by_the_pipeline(folder: Path) -> str:
+    """The most probable answer, as transformers gives it to a conversation."""
+    generate = pipeline("text-generation", model=str(folder), device="cpu", dtype=torch.float32)
+    [found] = generate(ASKED, do_sample=False, max_new_tokens=12)
+    return str(found["generated_text"][-1]["content"])
+
+
+def said_by_the_engine(model: LanguageModel) -> str:
+    """The same as it is served; closes the model."""
+    generator = Generator(model)
+
+    async def run() -> str:
+        prompt = await generator.encode_chat(ASKED)
+        return (await whole_answer(generator.start(prompt, Sampling(12, temperature=0)))).text
+
+    try:
+        return asyncio.run(run())
+    finally:
+        generator.close()
+
+
 @pytest.mark.parametrize("tuning", ["lora", "qlora"])
 def test_adapter_and_merged_model_say_the_same(tuning: str, tmp_path: Path, tiny_llm: Path, chats: Path) -> None:
     attempt = LlmAttempt(tmp_path, tiny_llm, chats)
     manifest = attempt.run(tuning=tuning, output="both")
     adapted = PeftModel.from_pretrained(whole(tiny_llm), attempt.out / "adapter")
-    assert torch.allclose(logits(adapted), logits(whole(attempt.out)), atol=1e-4)
+    assert torch.allclose(logits(adapted), logits(whole(attempt.out)), atol=1e-5)
+    served = LanguageModel.load(attempt.out / "adapter", base_dir=tiny_llm)
+    assert torch.allclose(logits(adapted), logits(served.model), atol=1e-5)
+    assert said_by_the_pipeline(attempt.out) == said_by_the_engine(LanguageModel.load(attempt.out))
+    served.close()
     assert not torch.allclose(logits(whole(tiny_llm)), logits(whole(attempt.out)), atol=1e-2)
     assert manifest.base is None
     assert AutoTokenizer.from_pretrained(attempt.out).chat_template

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import CrossEncoder
+from transformers import pipeline
 
 from jobspecs.events import StageEvent
 from jobspecs.manifest import Manifest
@@ -110,6 +111,19 @@ def test_the_saved_folder_gives_the_same_scores_in_sentence_transformers(unbroke
     assert type(library.activation_fn).__name__ == "Sigmoid"
     assert 0 <= expected.min() < expected.max() <= 1
     assert ours.max_tokens == 32
+
+
+def test_other_libraries_rank_with_the_same_scores_and_cut_long_pairs_alike(unbroken: JobAttempt) -> None:
+    library, ours = CrossEncoder(str(unbroken.output), device="cpu"), load_reranker(unbroken.output)
+    query, passages = "the storm in town", ["a garden", "storm", "the river " * 40, "", "after the storm, people"]
+    expected = ours.score(query, passages)
+    hits = library.rank(query, passages, return_documents=True)
+    assert [hit["corpus_id"] for hit in hits] == np.argsort(-expected, kind="stable").tolist()
+    assert [hit["score"] for hit in hits] == pytest.approx(sorted(expected, reverse=True), abs=1e-5)
+    assert [hit["text"] for hit in hits] == [passages[hit["corpus_id"]] for hit in hits]
+    classify = pipeline("text-classification", model=str(unbroken.output), device="cpu", truncation=True)
+    pairs = [{"text": query, "text_pair": passage} for passage in passages]
+    assert [found["score"] for found in classify(pairs)] == pytest.approx(expected, abs=1e-5)
 
 
 def test_ranked_data_are_judged_by_the_order_of_held_out_queries(unbroken: JobAttempt) -> None:
