@@ -20,8 +20,9 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api.errors import RETRY_AFTER_S, ApiError, unavailable
+from api.settings import ApiSettings
 from corpus.confinement.confinement import ConfinementUnavailable, Stopped
-from corpus.confinement.process import Limits, Overran
+from corpus.confinement.process import ANSWER_BYTES_MAX, Limits, Overran
 from jobspecs.problems import InvalidInput, Problem
 from storage.objects import TransferStopped
 from storage.tabular import TableFormat
@@ -41,12 +42,12 @@ USER_CHECKS_MAX = 1
 #: Seconds to wait for room.
 _PATIENCE_S = 20.0
 _MEMORY_BYTES = 1024**3
-#: Seconds of CPU for any file, and for each megabyte of a larger one as it is sent. Reading takes up to 1.6 s per
-#: megabyte of content (rows of four bytes), and text tables that nobody made for harm grow up to twentyfold when
-#: unpacked. A compressed file of less than 200 kB ends after 8 s, whatever it grows to.
+#: Seconds of CPU for any file, and for each megabyte of a larger one as it is sent. Reading takes up to 1.7 s per
+#: megabyte of content (rows of four bytes). Of a compressed megabyte texts take 0.3 s, rows of two drawn digits 6.0 s,
+#: answers to a questionnaire that grow twentyfold 6.5 s: `ApiSettings.table_seconds_per_mb` gives thrice as much. A
+#: compressed file of less than 0.4 MB ends after 8 s, whatever it grows to.
 _CPU_S = 8
 _CPU_S_PER_PLAIN_MB = 4
-_CPU_S_PER_COMPRESSED_MB = 40
 #: How much longer it may take by the clock, on a busy machine.
 _PATIENCE = 10
 #: What to do when a model's file takes too much.
@@ -89,10 +90,12 @@ class Readings:
         work: Callable[[Callable[[], bool]], Result],
         *,
         large: bool = False,
+        limits: Limits | None = None,
     ) -> Result:
         """What `work` returns, which blocks and hands its argument on to `Confinement.run`: whether to stop.
 
-        `file` is what errors call the file, `remedy` what to do when it takes too much; `large` tells `is_large`.
+        `file` is what errors call the file, `remedy` what to do when it takes more than `limits`; `large` tells
+        `is_large`.
         Raises InvalidInput when `work` does or takes too much, ApiError 429 and 503 when there is no room, and
         ClientDisconnect: a reading ends with its client. The request's body must have been received.
         """
@@ -100,7 +103,8 @@ class Readings:
             try:
                 return await self.run(user, partial(work, gone.is_set), large=large)
             except Overran as error:
-                message = f"reading the file takes {error}."
+                allowed = _allowed(limits or FILE_LIMITS)[error.what]
+                message = f"reading the file takes {error}; {allowed} for a file of its kind and size."
                 raise InvalidInput([Problem(file=file, message=message, remedy=remedy)]) from error
             except Stopped as error:
                 if gone.is_set():
@@ -160,18 +164,33 @@ def table_remedy(table: TableFormat) -> str:
     """What to do when a table of this format takes too much."""
     if table.kind == "sheet":
         return "Remove cells far from the table and empty repeated rows, or save the sheet as CSV."
-    return "Send it uncompressed, or in several parts." if table.compression else "Send it in several parts."
+    if not _expands(table):
+        return "Send it in several parts."
+    how = "uncompressed, or in several parts" if table.compression else "in several parts"
+    return f"Send it {how}; who runs the platform can give it more time: EIGENWERK_TABLE_SECONDS_PER_MB."
 
 
-def table_limits(stored_bytes: int, table: TableFormat) -> Limits:
+def table_limits(stored_bytes: int, table: TableFormat, settings: ApiSettings) -> Limits:
     """For a pass over a table of this size as it was sent."""
-    compressed = table.compression is not None or table.kind in (*WHOLE_KINDS, "tar")
-    cpu_s_per_mb = _CPU_S_PER_COMPRESSED_MB if compressed else _CPU_S_PER_PLAIN_MB
+    cpu_s_per_mb = settings.table_seconds_per_mb if _expands(table) else _CPU_S_PER_PLAIN_MB
     return _limits(max(_CPU_S, stored_bytes * cpu_s_per_mb // 1_000_000))
 
 
+def _expands(table: TableFormat) -> bool:
+    return table.compression is not None or table.kind in (*WHOLE_KINDS, "tar")
+
+
+def _allowed(limits: Limits) -> dict[str, str]:
+    """In words, by `Overran.what`."""
+    return {
+        "time": f"there are {limits.cpu_s} s of CPU",
+        "memory": f"there are {limits.memory_bytes / 1024**3:g} GiB",
+        "answer": f"there are {ANSWER_BYTES_MAX / 1024**2:g} MiB",
+    }
+
+
 def is_large(limits: Limits) -> bool:
-    """May it take more than any file may: from 2 MB on, from 200 kB if compressed."""
+    """May it take more than any file may: from 2 MB on, from 0.4 MB if compressed."""
     return limits.cpu_s > _CPU_S
 
 

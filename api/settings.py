@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from storage.settings import Settings
+from storage.tabular.formats import TABLE_BYTES_MAX, TABLE_ROWS_MAX
 
 DEFAULT_PORT = 8480
 GIB = 1024**3
@@ -32,6 +33,11 @@ class ApiSettings:
     allowed_hosts: tuple[str, ...] = ()
     #: Largest data set file, in bytes as sent.
     dataset_bytes_max: int = 20 * GIB
+    #: Content of a table, and of each file of several, when it is unpacked, in bytes; and rows of a data set.
+    table_bytes_max: int = TABLE_BYTES_MAX
+    table_rows_max: int = TABLE_ROWS_MAX
+    #: Seconds of CPU that reading a compressed table may take for each megabyte of it as it was sent.
+    table_seconds_per_mb: int = 20
     #: Largest file of an imported model, in bytes.
     model_file_bytes_max: int = 50 * GIB
     #: Data sets up to this size, in bytes as stored, are checked whole before a job is queued; larger ones by the job.
@@ -79,6 +85,9 @@ class ApiSettings:
             allow_public=values.get("EIGENWERK_ALLOW_PUBLIC") == "1",
             allowed_hosts=tuple(values.get("EIGENWERK_ALLOWED_HOSTS", "").replace(",", " ").split()),
             dataset_bytes_max=int(values.get("EIGENWERK_DATASET_BYTES_MAX", cls.dataset_bytes_max)),
+            table_bytes_max=int(values.get("EIGENWERK_TABLE_BYTES_MAX", cls.table_bytes_max)),
+            table_rows_max=int(values.get("EIGENWERK_TABLE_ROWS_MAX", cls.table_rows_max)),
+            table_seconds_per_mb=int(values.get("EIGENWERK_TABLE_SECONDS_PER_MB", cls.table_seconds_per_mb)),
             model_file_bytes_max=int(values.get("EIGENWERK_MODEL_FILE_BYTES_MAX", cls.model_file_bytes_max)),
             check_bytes_max=int(values.get("EIGENWERK_CHECK_BYTES_MAX", cls.check_bytes_max)),
             check_seconds_max=float(values.get("EIGENWERK_CHECK_SECONDS_MAX", cls.check_seconds_max)),

@@ -13,9 +13,11 @@ from decimal import Decimal
 from typing import Any
 
 from jobspecs.problems import InvalidInput, Problem
+from storage.tabular.values import duration
 
 _COMMA_NUMBER = re.compile(r"[+-]?[\d.]*,[\d.,]*%?", re.ASCII)
 _LISTED_NUMBERS = frozenset("0123456789., +-")
+_TEXT = "Write a text there."
 _TRUTH = {"true": 1.0, "false": 0.0}
 #: From here on not every whole number is a float.
 _WHOLE_MAX = 10**15
@@ -25,7 +27,7 @@ def text_cell(value: Any, column: str, file: str | None, row: int) -> str:
     """The cell as text. Numbers and truth values of typed formats become `3` and `true`, and 3.0 is `3` as well."""
     text = plain(value)
     if text is None:
-        raise _not(f"a text but {_kind(value)}", "Write a text there.", column, file, row)
+        raise _not(f"a text but {_kind(value)}", _TEXT, column, file, row)
     return _filled(text.strip(), column, file, row)
 
 
@@ -34,6 +36,8 @@ def label_cell(value: Any, column: str, file: str | None, row: int) -> str:
     if isinstance(value, list | tuple) or (isinstance(value, str) and _is_written_list(value)):
         message, remedy = "several labels per row are not supported.", "Write one class per row, as a text."
         raise _invalid(message, remedy, column, file, row)
+    if isinstance(value, str) and _is_written_object(value.strip()):
+        raise _not("a text but an object", _TEXT, column, file, row)
     return text_cell(value, column, file, row)
 
 
@@ -78,7 +82,9 @@ def plain(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, Decimal | float):
         return _number(value)
-    if isinstance(value, int | date | datetime | time | timedelta):
+    if isinstance(value, timedelta):
+        return duration(value)
+    if isinstance(value, int | date | datetime | time):
         return str(value)
     if isinstance(value, bytes):
         try:
@@ -95,6 +101,10 @@ def _is_written_list(text: str) -> bool:
         return False
     held = text[1:-1].strip()
     return (held[:1] in "'\"" and held[-1:] in "'\"") or set(held) <= _LISTED_NUMBERS
+
+
+def _is_written_object(text: str) -> bool:
+    return text.startswith("{") and text.endswith("}") and text[1:].lstrip()[:1] in ("'", '"')
 
 
 def _number(value: float | Decimal) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from corpus.splits import Indices, SplitRows
+from jobspecs.kinds.train_classifier import ClassMetric
 from jobspecs.labels import normalized, spellings
 from jobspecs.problems import InvalidInput, Problem
 
@@ -75,6 +76,26 @@ def contradiction_warning(
         message=f"{texts} with several classes, the first in rows {first} and {second}: no model can get both right.",
         remedy="Correct the labels, or leave these rows out.",
     )
+
+
+def one_class_held_out(labels: Indices, classes: Sequence[str]) -> str | None:
+    """What to say where all held-out rows, with positions in `classes` (N,), are of one; None where they are not."""
+    held_out = np.unique(labels)
+    if len(held_out) > 1:
+        return None
+    name = _shown(classes[int(held_out[0])])
+    return f"All held-out rows are {name}: that says nothing of how well classes are told apart."
+
+
+def held_out_warning(labels: Indices, classes: Sequence[str], metric: ClassMetric) -> Problem | None:
+    """Raises InvalidInput where the metric can't be had of held-out rows with these positions in `classes` (N,)."""
+    said = one_class_held_out(labels, classes)
+    if said is None:
+        return None
+    problem = Problem(field="validation", message=said, remedy="Hold out rows of every class.")
+    if metric == "roc_auc":
+        raise InvalidInput([problem])
+    return problem
 
 
 @dataclass(frozen=True)

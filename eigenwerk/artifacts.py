@@ -14,6 +14,7 @@ from eigenwerk.references import parsed, path_of
 from eigenwerk.resources import (
     ChatPreview,
     DatasetVersion,
+    DatasetVersionDetail,
     Deleted,
     Model,
     ModelVersion,
@@ -135,9 +136,14 @@ class ArtifactCalls:
         """The newest version of each of your data sets."""
         return [DatasetVersion.model_validate(item) for item in self._transport.call("GET", "/v1/datasets")["data"]]
 
-    def dataset_version(self, reference: str) -> DatasetVersion:
-        """`name`, `name@3` or with an owner."""
-        return DatasetVersion.model_validate(self._transport.call("GET", _version_path(reference)))
+    def dataset_version(self, reference: str) -> DatasetVersionDetail:
+        """`name`, `name@3` or with an owner: the version with what is known of its columns."""
+        return DatasetVersionDetail.model_validate(self._transport.call("GET", _version_path(reference)))
+
+    def dataset_versions(self, name: str) -> list[DatasetVersion]:
+        """All versions of `name`, or with an owner: `owner/name`; the newest first."""
+        found = self._transport.call("GET", path_of("datasets", name))
+        return [DatasetVersion.model_validate(item) for item in found["versions"]]
 
     def download_dataset(
         self, version: DatasetVersion, path: Path = Path(), *, progress: Progress = ignore_progress

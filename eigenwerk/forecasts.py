@@ -68,8 +68,11 @@ def estimate_lines(made: Estimate) -> list[str]:
     return [*columns(["", ""], facts), "", *table, *(["", *made.assumptions] if made.assumptions else [])]
 
 
-def use_lines(report: Mapping[str, Any]) -> list[str]:
-    """Estimate against measured, from a finished job's report; empty for jobs of platforms that did not measure."""
+def use_lines(report: Mapping[str, Any], attempts: int = 1, run_s: float | None = None) -> list[str]:
+    """Estimate against measured, from a finished job's report; empty for jobs of platforms that did not measure.
+
+    `run_s`: seconds of all attempts together; the report knows only the last one's.
+    """
     memory, time = report.get("memory"), report.get("duration")
     rows = []
     if isinstance(memory, Mapping):
@@ -80,7 +83,11 @@ def use_lines(report: Mapping[str, Any]) -> list[str]:
     if isinstance(time, Mapping) and (seconds := time.get("measured_s")) is not None:
         low, high = time.get("estimated_low_s"), time.get("estimated_high_s")
         band = f"{duration(low)} to {duration(high)} estimated" if low is not None and high is not None else ""
-        rows.append(["time", duration(seconds), band])
+        if attempts > 1 and run_s is not None:
+            rows.append(["time", duration(run_s), ", ".join(filter(None, [f"{attempts} attempts together", band]))])
+            rows.append(["last attempt", duration(seconds), ""])
+        else:
+            rows.append(["time", duration(seconds), band])
     return columns(["", "", ""], rows) if rows else []
 
 
@@ -135,6 +142,6 @@ def _part_row(name: str, host: MemoryParts, gpu: MemoryParts | None) -> list[str
 def _band(made: Estimate) -> str:
     basis = {
         "measured": "as earlier jobs of this kind took here",
-        "assumed": "by what such machines usually do; no job of this kind has finished here yet",
+        "assumed": "by what such machines usually do; no job of this kind has run through in one go here yet",
     }[made.duration.basis]
     return f"{duration(made.duration.low_s)} to {duration(made.duration.high_s)}, {basis}"

@@ -71,6 +71,8 @@ class Job(JobSummary):
     retried_as: list[str] = Field(default_factory=list)
     #: The step of its newest stored checkpoint, which the next attempt, or a retry, goes on from.
     checkpoint_step: int | None = None
+    #: Seconds for which hosts had it, in all attempts that have ended.
+    run_s: float | None = None
 
 
 class LogLine(Resource):
@@ -99,6 +101,35 @@ class DatasetVersion(Resource):
     origin: str | None = None
     license: str | None = None
     created_at: datetime
+
+
+class ColumnFacts(Resource):
+    """What is known of a column. `values`: rows of each value, where the values are few and short."""
+
+    kind: str
+    empty: int = 0
+    distinct: int = 0
+    distinct_capped: bool = False
+    values: dict[str, int] = {}
+
+
+class DatasetProfile(Resource):
+    columns: dict[str, ColumnFacts]
+
+
+class DatasetFile(Resource):
+    """One of several files that are a version together, and how it is read."""
+
+    name: str
+    rows: int
+    recognised: str | None = None
+
+
+class DatasetVersionDetail(DatasetVersion):
+    """A version with what is known of its columns, and of its files where it has several."""
+
+    profile: DatasetProfile
+    files: list[DatasetFile] = []
 
 
 class Preview(Resource):

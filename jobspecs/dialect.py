@@ -31,6 +31,8 @@ class Dialect(BaseModel):
 
     delimiter: str | None = Field(default=None, description="comma, semicolon, tab, pipe or another single character")
     quote: Quote | None = Field(default=None, description="what quotes a field: \", ' or none")
+    #: Whether spaces behind a delimiter are left out: some write `a, "b, c"`.
+    skip_initial_space: bool = False
     encoding: str | None = None
     line_end: LineEnd | None = None
     #: Lines before the header, or before the first row: blank ones, and Excel's `sep=;`.
@@ -97,6 +99,7 @@ class Dialect(BaseModel):
             parts.append(delimiter_name(self.delimiter))
         if self.quote is not None:
             parts.append("no quoting" if self.quote == "none" else f"quotes {self.quote}")
+        parts += ["no spaces behind delimiters"] if self.skip_initial_space else []
         parts += [part for part in (self.encoding, self.line_end) if part is not None]
         if self.layout is not None:
             parts.append(f"layout {self.layout}")

@@ -8,15 +8,20 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 #: Characters that nobody sees: soft hyphen, zero-width spaces and joiners, byte order mark.
-_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
-#: `007` and `3.10` may be names; `7.0` is a number, and so is 7.
-_WHOLE = re.compile(r"([+-]?)(\d+)\.0+", re.ASCII)
+INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+#: `007` and `3.10` may be names; `7.0` is a number, and so are 7 and `7,0`, but `7,000` may be seven thousand.
+_WHOLE = re.compile(r"([+-]?)(\d+)(?:\.0+|,00?)", re.ASCII)
 _TRUTH = {"true": "1", "false": "0"}
 
 
+def visible(text: str) -> str:
+    """The text in Unicode's composed form, without invisible characters and spaces around it."""
+    return unicodedata.normalize("NFC", text).translate(INVISIBLE).strip()
+
+
 def tidy(label: str) -> str:
-    """The label in Unicode's composed form, without invisible characters, single spaces between its words."""
-    return " ".join(unicodedata.normalize("NFC", label).translate(_INVISIBLE).split())
+    """The label as `visible`, with single spaces between its words."""
+    return " ".join(visible(label).split())
 
 
 def same_class(label: str) -> str:

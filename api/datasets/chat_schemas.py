@@ -22,7 +22,9 @@ class ChatQuestion:
         model: Annotated[
             str | None, Query(description="a registered model, whose template renders the examples")
         ] = None,
-        objective: Annotated[Objective, Query(description="what the data is for; it decides the shape")] = "sft",
+        objective: Annotated[
+            Objective | None, Query(description="what the data is for; unless told the first of them that it fits")
+        ] = None,
         format: Annotated[str | None, Query(description="recognised by the columns unless told")] = None,
         prompt: Annotated[str | None, Query(description="a text with {column} places")] = None,
         completion: Annotated[str | None, Query(description="a text with {column} places")] = None,
@@ -37,7 +39,7 @@ class ChatQuestion:
         ] = "text",
     ) -> None:
         self.model = model
-        self.objective: Objective = objective
+        self.objective: Objective | None = objective
         self.control_tokens: Treatment = control_tokens
         rules = TurnRules(merge_turns, unanswered)
         self.source = ChatSource(format, prompt, completion, text, system, rules)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from api.datasets.chat_schemas import (
     ChatExample,
@@ -17,8 +18,8 @@ from api.datasets.chat_schemas import (
 from api.datasets.service import Beginning, first_rows
 from api.errors import not_found
 from api.parts import Parts
-from corpus.conversations.examples import Conversation, Example, Judged, Message, PlainText, messages_of
-from corpus.conversations.formats import recognise
+from corpus.conversations.examples import Conversation, Example, Judged, Message, Objective, PlainText, messages_of
+from corpus.conversations.formats import SHAPES, Recognised, recognise
 from corpus.conversations.model_files import CHAT_FILES, TOKENIZER_BYTES_MAX
 from corpus.conversations.reading import FIRST_ROWS, columns_of, converted
 from corpus.conversations.rendering import Rendered
@@ -61,7 +62,7 @@ def preview(
     """
     row = beginning.row
     rows = first_rows(parts, beginning, FIRST_ROWS, should_stop)
-    recognised = recognise(columns_of(rows), rows, question.source, question.objective)
+    objective, recognised = _recognised(rows, question)
     problems: list[Problem] = []
     unread: dict[str, UnreadField] = {}
     all_examples = _counted(converted(rows, recognised, row.file_name, problems.append), unread)
@@ -72,7 +73,7 @@ def preview(
     outcomes = rendered.examples if rendered else [Outcome({}) for _ in examples]
     return ChatPreview(
         format=recognised.format,
-        objective=question.objective,
+        objective=objective,
         used=list(recognised.used),
         unused=list(recognised.unused),
         template=rendered.template if rendered else None,
@@ -81,6 +82,20 @@ def preview(
         rows_checked=len(rows),
         problems=[beginning.format.dialect.located(problem) for problem in problems],
     )
+
+
+def _recognised(rows: Sequence[Mapping[str, Any]], question: ChatQuestion) -> tuple[Objective, Recognised]:
+    """For the objective that was named, else for the first one that the data set fits. Raises InvalidInput."""
+    columns = columns_of(rows)
+    if question.objective is not None:
+        return question.objective, recognise(columns, rows, question.source, question.objective)
+    refusals = []
+    for objective in SHAPES:
+        try:
+            return objective, recognise(columns, rows, question.source, objective)
+        except InvalidInput as error:
+            refusals.append(error)
+    raise refusals[0]
 
 
 def _counted(examples: Iterable[Example], unread: dict[str, UnreadField]) -> Iterator[Example]:

@@ -59,13 +59,15 @@ async def push_dataset(
     file_name, table = service.checked_file_name(file_name, told)
     maker = await run_in_threadpool(service.maker, platform, user, named)
     async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
+        limits = table_limits(received.bytes, table, platform.settings)
         profile = await platform.readings.read(
             request,
             user.user_id,
             file_name,
             table_remedy(table),
             partial(service.profiled, platform, file_name, table, received),
-            large=is_large(table_limits(received.bytes, table)),
+            large=is_large(limits),
+            limits=limits,
         )
         async with transferring(request, platform.stopping) as should_stop:
             version, created = await platform.transfers.run(
@@ -183,7 +185,9 @@ async def preview(
         )
         # Loading a tokenizer alone takes seconds.
         large = model is not None or is_large(beginning.limits)
-        return await platform.readings.read(request, user.user_id, str(named), _PREVIEW_REMEDY, shown, large=large)
+        return await platform.readings.read(
+            request, user.user_id, str(named), _PREVIEW_REMEDY, shown, large=large, limits=beginning.limits
+        )
 
 
 def _at(named: Reference, version: str) -> Reference:

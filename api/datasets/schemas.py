@@ -35,8 +35,18 @@ class DatasetVersion(BaseModel):
     created_at: datetime
 
 
+class DatasetFile(BaseModel):
+    """One of several files that are a version together, and how it is read."""
+
+    name: str
+    rows: int
+    recognised: str | None = None
+
+
 class DatasetVersionDetail(DatasetVersion):
     profile: DatasetProfile
+    #: Empty where the version is one file.
+    files: list[DatasetFile] = []
 
 
 class Dataset(BaseModel):
@@ -67,7 +77,12 @@ def version_of(row: DatasetVersionRow) -> DatasetVersion:
 
 
 def detail_of(row: DatasetVersionRow) -> DatasetVersionDetail:
-    return DatasetVersionDetail(**_fields(row), profile=DatasetProfile.model_validate(row.profile))
+    profile = DatasetProfile.model_validate(row.profile)
+    files = [
+        DatasetFile(name=part.name, rows=part.rows, recognised=str(part.dialect) if part.dialect else None)
+        for part in (profile.dialect.files if profile.dialect else ())
+    ]
+    return DatasetVersionDetail(**_fields(row), profile=profile, files=files)
 
 
 def _fields(row: DatasetVersionRow) -> dict[str, Any]:

@@ -68,8 +68,14 @@ def profiled(
     parts: Parts, file_name: str, table: TableFormat, received: Received, should_stop: Callable[[], bool]
 ) -> DatasetProfile:
     """Reads every row of the file. Raises what `Confinement.run` raises."""
-    arguments = {"path": received.path.resolve(), "fmt": table, "file_name": file_name}
-    limits = table_limits(received.bytes, table)
+    arguments = {
+        "path": received.path.resolve(),
+        "fmt": table,
+        "file_name": file_name,
+        "max_bytes": parts.settings.table_bytes_max,
+        "max_rows": parts.settings.table_rows_max,
+    }
+    limits = table_limits(received.bytes, table, parts.settings)
     return DatasetProfile.model_validate(parts.confinement.run("profile", arguments, limits, should_stop))
 
 
@@ -189,15 +195,12 @@ class Beginning:
     row: DatasetVersionRow
     path: Path
     bytes: int
+    #: For a pass over it.
+    limits: Limits
 
     @property
     def format(self) -> TableFormat:
         return detect_format(self.row.file_name, self.row.how_to_read())
-
-    @property
-    def limits(self) -> Limits:
-        """For a pass over it."""
-        return table_limits(self.bytes, self.format)
 
 
 def preview(parts: Parts, beginning: Beginning, rows: int | None, should_stop: Callable[[], bool]) -> Preview:
@@ -232,7 +235,7 @@ def fetch_beginning(
     with path.open("wb") as file, objects.open_range(row.key, 0, wanted) as chunks:
         for chunk in chunks:
             file.write(chunk)
-    return Beginning(row, path, wanted)
+    return Beginning(row, path, wanted, table_limits(wanted, table, parts.settings))
 
 
 def first_rows(parts: Parts, beginning: Beginning, count: int, should_stop: Callable[[], bool]) -> list[dict[str, Any]]:

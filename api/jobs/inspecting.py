@@ -57,6 +57,10 @@ class Inspected:
     checked: bool
 
 
+#: Operations per second of earlier jobs of the kind: on the same base model, and on others where there are none.
+Speeds = tuple[Sequence[float], Sequence[float]]
+
+
 @dataclass(frozen=True)
 class Asking:
     """Who asks, and whether they have left."""
@@ -65,7 +69,7 @@ class Asking:
     gone: Callable[[], bool]
 
 
-def inspect(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen, speeds: Sequence[float] = ()) -> Inspected:
+def inspect(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen, speeds: Speeds) -> Inspected:
     """Takes at most the time of `ApiSettings.check_seconds_max` and a few downloads. Raises nothing for bad data.
 
     Raises ClientDisconnect: the check ends with its client. For a thread that the event loop waits for.
@@ -192,7 +196,7 @@ def _estimate(
     frozen: Frozen,
     folders: dict[str, Path | None],
     report: DataReport | None,
-    speeds: Sequence[float],
+    speeds: Speeds,
 ) -> Estimate:
     models = {
         role: KnownModel(
@@ -203,7 +207,7 @@ def _estimate(
     }
     rows = frozen.profile.rows if frozen.profile is not None else 1
     facts = facts_of_report(report, rows) if report is not None else None
-    return estimate(spec, models, facts or facts_of_bound(rows, spec.batch_shape(frozen.profile)[1]), speeds)
+    return estimate(spec, models, facts or facts_of_bound(rows, spec.batch_shape(frozen.profile)[1]), *speeds)
 
 
 def _key(spec: JobSpec, frozen: Frozen) -> str:

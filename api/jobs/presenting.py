@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from api.jobs.schemas import JobDetail, JobInputs, JobResult, JobSummary
 from api.jobs.waiting import why_waiting
 from jobspecs.events import ProgressEvent, StateChange
 from jobspecs.frozen import FrozenInputs, origin_of
 from jobspecs.kinds.base import BASE_ROLE
-from jobspecs.lifecycle import REASONS, JobState
+from jobspecs.lifecycle import ACTIVE, REASONS, JobState
 from jobspecs.manifest import Manifest
 from jobspecs.problems import Problem
 from storage.database import UnitOfWork
@@ -41,6 +43,7 @@ def detail(work: UnitOfWork, row: JobRow) -> JobDetail:
     event = progress.event if progress else None
     inputs = FrozenInputs.model_validate(row.inputs)
     checkpoints = work.checkpoints.newest_first(row.id)
+    steps = work.jobs.transitions_after(row.id)
     return JobDetail(
         **dict(summary(row)),
         spec=row.spec,
@@ -57,8 +60,19 @@ def detail(work: UnitOfWork, row: JobRow) -> JobDetail:
         retried_as=list(work.jobs.retries_of(row.id)),
         checkpoint_step=checkpoints[0].step if checkpoints else None,
         avoided_hosts=row.avoided_hosts,
-        transitions=[state_change(step) for step in work.jobs.transitions_after(row.id)],
+        run_s=_run_s(steps),
+        transitions=[state_change(step) for step in steps],
     )
+
+
+def _run_s(steps: Sequence[JobTransitionRow]) -> float:
+    total_s, begun = 0.0, None
+    for step in steps:
+        if JobState(step.state) in ACTIVE:
+            begun = begun or step.at
+        elif begun is not None:
+            total_s, begun = total_s + (step.at - begun).total_seconds(), None
+    return total_s
 
 
 def state_change(row: JobTransitionRow) -> StateChange:

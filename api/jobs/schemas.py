@@ -101,6 +101,8 @@ class JobDetail(JobSummary):
     checkpoint_step: int | None
     #: Hosts that could not run it and that it keeps away from at the moment.
     avoided_hosts: list[str]
+    #: Seconds for which hosts had it, in all attempts that have ended.
+    run_s: float
     transitions: list[StateChange]
 
 

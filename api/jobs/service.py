@@ -256,7 +256,8 @@ def _inspected(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen) -> I
     digest = model.digest if isinstance(model, FrozenRegistryModel) else None
     with parts.database.unit_of_work() as work:
         speeds = work.queue.speeds(spec.kind, digest, gpus=spec.resources.gpus)
-    return inspect(parts, asking, spec, frozen, speeds)
+        others = [] if speeds else work.queue.speeds(spec.kind, None, gpus=spec.resources.gpus)
+    return inspect(parts, asking, spec, frozen, (speeds, others))
 
 
 def _memory_bytes(spec: JobSpec, made: Estimate) -> int:

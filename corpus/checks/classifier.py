@@ -12,6 +12,7 @@ from corpus.checks.findings import Findings
 from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.dealing import class_split
+from corpus.labels import held_out_warning
 from corpus.splits import SplitRows
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.problems import InvalidInput, Problem
@@ -43,8 +44,12 @@ class ClassifierData:
         places = np.empty(len(classes), dtype=np.int64)
         places[[found.groups[name] for name in classes]] = np.arange(len(classes))
         labels = places[found.group_numbers]
-        found.settings["metric"] = self._spec.deciding_metric(np.bincount(labels).tolist())
-        return class_split(self._spec, found.roles, labels, classes, found.guarded_texts)
+        metric = self._spec.deciding_metric(np.bincount(labels).tolist())
+        found.settings["metric"] = metric
+        split = class_split(self._spec, found.roles, labels, classes, found.guarded_texts)
+        if (warning := held_out_warning(labels[split.validation], classes, metric)) is not None:
+            found.warnings.append(warning)
+        return split
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         text = text_cell(row[self._spec.text], self._spec.text, None, number)

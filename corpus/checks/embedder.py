@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
+
+import numpy as np
 
 from corpus.cells import label_cell, score_cell, text_cell
 from corpus.checks.classes import take_classes
@@ -12,6 +15,7 @@ from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.labels import twins_of, twins_warning
 from corpus.pair_splits import overlap_of, tied_split
+from corpus.rankings import check_scores
 from corpus.splits import SplitRows
 from jobspecs.kinds.train_embedder import TrainEmbedder
 
@@ -30,6 +34,7 @@ class EmbedderData:
         self._spec = spec
         self.unit = "text"
         self._identifiers = Identifiers()
+        self._scores = array("f")
         self.classes = spec.label is not None
         self.max_length = spec.training.max_length
         self.max_length_chosen = "max_length" in spec.training.model_fields_set
@@ -49,6 +54,8 @@ class EmbedderData:
         own = texts[:, [0, len(fields) - len(spec.negatives) - 1]]
         split = tied_split(spec, roles=found.roles, texts=texts, own=own)
         found.overlap = overlap_of(split, texts, fields)
+        if spec.score is not None:
+            check_scores(np.array(self._scores)[split.validation])
         if spec.label is not None:
             twins = twins_of(split, found.group_numbers, list(found.groups))
             if (warning := twins_warning(twins)) is not None:
@@ -61,7 +68,8 @@ class EmbedderData:
         self._identifiers.add(dict(zip((column for _, column in spec.text_columns), texts, strict=True)))
         target = ""
         if spec.score is not None:
-            target = str(score_cell(row[spec.score], spec.score, spec.score_range, None, number))
+            self._scores.append(score_cell(row[spec.score], spec.score, spec.score_range, None, number))
+            target = str(self._scores[-1])
         elif spec.label is not None:
             target = label_cell(row[spec.label], spec.label, None, number)
         # A pair is the same pair the other way round.

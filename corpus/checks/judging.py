@@ -151,10 +151,20 @@ def _of_split(report: DataReport, spec: SpecBase, validator: Validator) -> Itera
             message=f"{held.overlap.sentence} The verdict is not about texts that are new.",
             remedy="Write validation: {by: both} to judge by new texts alone; what joins the sides is then left out.",
         )
-    if held.train < TRAIN_ROWS_FEW:
+    if _nothing_to_learn(report):
+        # Said already, with what would help; advice on the few rows that are left would not.
+        return
+    if not held.train:
         yield Problem(
             field="dataset",
-            message=f"there are {held.train} rows to train on, which is very few.",
+            message=f"no row is left to train on: all {held.validation + held.overlap.left_out:,} that can be used are "
+            "held out or left out.",
+            remedy=f"{more_rows}, or hold out fewer.",
+        )
+    elif held.train < TRAIN_ROWS_FEW:
+        yield Problem(
+            field="dataset",
+            message=f"there {'is' if held.train == 1 else 'are'} {_rows(held.train)} to train on, which is very few.",
             remedy=f"{more_rows}, and compare the result with the baselines before you use it.",
         )
     elif validator.batch_size is not None and held.train < validator.batch_size:
@@ -234,10 +244,10 @@ def _remedy_of_cut(wanted: int, max_length: int, base_tokens_max: int | None, fi
     most = min((bound for bound in (base_tokens_max, field_max) if bound is not None), default=wanted)
     if wanted <= most:
         return f"Raise max_length to {wanted}, or shorten or split long texts."
-    who = "The base model reads" if most == base_tokens_max else "max_length takes"
-    raised = f"Raise max_length to {most}. " if max_length < most else ""
-    another = " or choose a base model that reads longer ones" if most == base_tokens_max else ""
-    return f"{raised}{who} no more than {most} tokens: shorten or split long texts{another}."
+    who = "the base model reads" if most == base_tokens_max else "max_length takes"
+    another = f", or choose a base model that reads {wanted:,} tokens" if most == base_tokens_max else ""
+    raised = f" max_length: {most} keeps more of them, but not all." if max_length < most else ""
+    return f"Shorten or split long texts{another}: {who} no more than {most:,} tokens.{raised}"
 
 
 def _rows(count: int) -> str:

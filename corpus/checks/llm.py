@@ -102,7 +102,7 @@ class LlmData:
             for name in unread_fields(example)
         ]
         texts = [example.text] if isinstance(example, PlainText) else [m.content for m in messages_of(example)]
-        remarks += [remark for text in texts for remark in remarks_of_text(text.strip(), "dataset", entities=False)]
+        remarks += [remark for text in texts for remark in remarks_of_text(text.strip(), "dataset", cell=False)]
         if self._spec.objective == "sft" and isinstance(example, PlainText) and is_spoken(example.text):
             remedy = "Write the turns as messages, unless that is meant."
             remarks.append(Remark("dataset", "a text holds a whole chat: what users say is learnt as well.", remedy))

@@ -21,7 +21,7 @@ _MISSING = frozenset(
     ("nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "#NV", "<NA>", "NULL", "null", "None", "\\N", ".")
 )
 _BYTES = re.compile(r"""b(['"]).*\1""", re.DOTALL)
-_LIST = re.compile(r"""\[\s*['"].*['"]\s*\]""", re.DOTALL)
+_WRITTEN = re.compile(r"""\[\s*['"].*['"]\s*\]|\{\s*['"].*\}""", re.DOTALL)
 #: UTF-8 that was read as cp1252 or Latin-1: two letters for one.
 _TWICE = re.compile(
     "\u00c3[\u00a4\u00b6\u00bc\u0178\u00a9\u00a8\u00a0\u201e\u2013\u0153]|\u00e2\u20ac[\u0153\u017e\u0161\u2122\u201c\u201d\u00a6]"
@@ -30,15 +30,19 @@ _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|nbsp|apos|[aouAOU]uml|szlig|#\d{2,5}|#
 _LEFT_OUT = "Leave such rows out, unless it is meant."
 
 
-def remarks_of_text(text: str, field: str, *, entities: bool = True) -> Iterable[Remark]:
-    """What of a text a program wrote, and nobody meant. `entities`: whether HTML's are of that kind."""
+def remarks_of_text(text: str, field: str, *, cell: bool = True) -> Iterable[Remark]:
+    """What of a text a program wrote, and nobody meant.
+
+    `cell`: of a table, where nobody means lists, objects and HTML; answers of language models may be these.
+    """
     if text in _MISSING:
         yield Remark(field, f"{text!r} is how programs write that there is no value; it is read as a text.", _LEFT_OUT)
     if _BYTES.fullmatch(text):
         remedy = "Decode bytes before they are written: value.decode()."
         yield Remark(field, "texts are bytes as Python writes them (b'...').", remedy)
-    if _LIST.fullmatch(text):
-        yield Remark(field, "texts are lists as programs write them (['...']).", "Join the lists' texts.")
+    if cell and _WRITTEN.fullmatch(text):
+        message = "texts are lists or objects as programs write them (['...'], {'...': ...})."
+        yield Remark(field, message, "Write the texts that they hold.")
     if not text.isascii() and _TWICE.search(text):
         remedy = "Decode the file once more where it was made: text.encode('cp1252').decode()."
         yield Remark(
@@ -46,6 +50,6 @@ def remarks_of_text(text: str, field: str, *, entities: bool = True) -> Iterable
             "texts were decoded in the wrong way: two letters stand for one, such as \u00c3\u00a4 for \u00e4.",
             remedy,
         )
-    if entities and "&" in text and (found := _ENTITY.search(text)):
+    if cell and "&" in text and (found := _ENTITY.search(text)):
         remedy = "Unescape them where the file is made: html.unescape(text)."
         yield Remark(field, f"texts hold characters as HTML writes them, such as {found[0]}.", remedy)

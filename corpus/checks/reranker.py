@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from corpus.checks.identifiers import Identifiers
 from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.pair_splits import overlap_of, query_split
+from corpus.rankings import check_ranked, metric_of
 from corpus.splits import SplitRows
 from jobspecs.kinds.train_reranker import TrainReranker
 
@@ -28,6 +30,8 @@ class RerankerData:
     def __init__(self, spec: TrainReranker) -> None:
         self._spec = spec
         self._identifiers = Identifiers()
+        #: Of labelled pairs, what judges them.
+        self._labels = array("f")
         self.max_length = spec.training.max_length
         self.max_length_chosen = "max_length" in spec.training.model_fields_set
         self.batch_size: int | None = spec.training.batch_size
@@ -50,6 +54,11 @@ class RerankerData:
         queries = found.group_numbers[rows]
         split = query_split(spec, roles=roles, queries=queries, texts=pairs)
         found.overlap = overlap_of(split, pairs, ("query", "passage"))
+        if spec.label is not None:
+            labels = np.array(self._labels)[: len(found.numbers)]
+            metric = metric_of(labels, queries) if spec.metric == "auto" else spec.metric
+            found.settings["metric"] = metric
+            check_ranked(labels[split.validation], queries[split.validation], metric)
         return split
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
@@ -59,22 +68,24 @@ class RerankerData:
         passages = [text_cell(row[column], column, None, number) for column in columns]
         texts = {spec.query: query, **dict(zip(columns, passages, strict=True))}
         self._identifiers.add(texts)
-        label = ""
-        if spec.label is not None:
-            cell = row[spec.label], spec.label
-            if spec.threshold is None:
-                label = str(score_cell(*cell, spec.score_range, None, number))
-            else:
-                label = str(number_cell(*cell, None, number))
-        if spec.judge is not None:
-            score_cell(row[spec.judge.label], spec.judge.label, spec.judge.score_range, None, number)
+        label = _label(spec, row, number) if spec.label is not None else None
+        if label is not None:
+            self._labels.append(label if spec.judge is None else _label(spec.judging, row, number))
         pairs = [(query, passage) for passage in passages]
         return UsableRow(
             number,
             pairs,
-            content="\0".join((query, *passages, label)),
+            content="\0".join((query, *passages, "" if label is None else str(label))),
             guarded="\0".join(pairs[0]),
             group=normalised(query),
             tied=[normalised(text) for pair in pairs for text in pair],
             remarks=[remark for column, text in texts.items() for remark in remarks_of_text(text, column)],
         )
+
+
+def _label(spec: TrainReranker, row: dict[str, Any], number: int) -> float:
+    """The label between 0 and 1."""
+    column = str(spec.label)
+    if spec.threshold is None:
+        return score_cell(row[column], column, spec.score_range, None, number)
+    return float(number_cell(row[column], column, None, number) >= spec.threshold)

@@ -12,7 +12,7 @@ from jobspecs.problems import Problem
 #: What is told, in this order, of a spec and its section `training`, as far as the kind has it.
 _TOLD = ("objective", "tuning", "loss_name", "saved_as")
 _TOLD_OF_TRAINING = (
-    *("learning_rate", "schedule", "warmup_fraction", "weight_decay", "epochs", "batch_size"),
+    *("learning_rate", "head_learning_rate", "schedule", "warmup_fraction", "weight_decay", "epochs", "batch_size"),
     *("max_length", "class_weights", "optimizer", "loss_on", "beta"),
 )
 _NAMES = {"loss_name": "loss", "saved_as": "output"}

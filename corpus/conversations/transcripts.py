@@ -19,8 +19,8 @@ _SPOKEN = tuple(
     (re.compile(asked), re.compile(answered))
     for asked, answered in (
         (
-            r"(?:^|\n)(?:#+ ?(?:Human|User|Instruction)|USER|Human|User):",
-            r"(?:#+ ?(?:Assistant|Response)|ASSISTANT|Assistant):",
+            r"(?:^|\n)(?:#{1,6} ?(?:Human|User|Instruction)|USER|Human|User):",
+            r"(?:#{1,6} ?(?:Assistant|Response)|ASSISTANT|Assistant):",
         ),
         (r"\[INST\]", r"\[/INST\]"),
         (r"<\|im_start\|>user", r"<\|im_start\|>assistant"),

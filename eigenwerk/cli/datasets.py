@@ -20,11 +20,15 @@ from eigenwerk.cli.console import (
     say_table,
     transfer,
 )
+from eigenwerk.cli.dataset_pages import show
 from eigenwerk.cli.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, shortened
 from eigenwerk.cli.pulling import pull, told_origin
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.reporting import size
 from eigenwerk.several_files import Files, named_files
+
+#: Columns of the list that many people need not.
+_RARE = ("ORIGIN", "NOTICES")
 
 commands = typer.Typer(
     help="Push, list and look into data sets.\n\nExample: eigenwerk datasets push headlines.csv.gz",
@@ -111,6 +115,7 @@ def push(
 
 
 commands.command()(pull)
+commands.command()(show)
 
 
 def _given(files: list[Path], splits: list[str]) -> Files:
@@ -146,12 +151,14 @@ def list_datasets(as_json: JsonOption = False) -> None:
             ", ".join(item.columns),
             age(item.created_at),
             told_origin(item),
+            str(len(item.notices) or ""),
         ]
         for item in found
     ]
-    headers = ["NAME", "ROWS", "SIZE", "COLUMNS", "AGE", "ORIGIN"]
-    if not any(item.origin for item in found):
-        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    headers = ["NAME", "ROWS", "SIZE", "COLUMNS", "AGE", "ORIGIN", "NOTICES"]
+    # What no data set has, has no column; notices themselves are in `datasets show`.
+    shown = [place for place, name in enumerate(headers) if name not in _RARE or any(row[place] for row in rows)]
+    headers, *rows = [[row[place] for place in shown] for row in [headers, *rows]]
     say_table(headers, rows, "You have no data sets. Push one: eigenwerk datasets push FILE")
 
 
@@ -216,7 +223,8 @@ def preview(
         str | None, typer.Option(metavar="NAME[@V]", help="Render the conversations as this model will see them.")
     ] = None,
     objective: Annotated[
-        str | None, typer.Option(help="What the data is for: sft, dpo, orpo, kto or pretrain.", show_default="sft")
+        str | None,
+        typer.Option(help="What the data is for: sft, dpo, orpo, kto, pretrain; else the first that it fits."),
     ] = None,
     format_name: Annotated[str | None, typer.Option("--format", help="Recognised by the columns if absent.")] = None,
     prompt: Annotated[str | None, Template] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -189,17 +190,27 @@ def logs(
     """
     with platform() as client:
         job_id = job_to_look_at(client, job_id, everybody)
-        if not follow:
-            for line in client.logs(job_id):
-                _say_log(line, as_json)
-            return
+        said = 0
         try:
-            for event in client.watch(job_id):
-                if event.type == "log":
-                    _say_log(LogLine.model_validate(event.data), as_json)
+            for line in _followed(client, job_id) if follow else client.logs(job_id):
+                said += 1
+                _say_log(line, as_json)
         except KeyboardInterrupt:
+            if not follow:
+                raise
             raise _detached(job_id, f"eigenwerk logs -f {job_id}") from None
-        check_success(client.job(job_id))
+        if follow:
+            check_success(client.job(job_id))
+        if not said:
+            state = client.job(job_id).state
+            note(f"The job has written no log; it is {state}. See: eigenwerk show {job_id[:ID_CHARS]}")
+
+
+def _followed(client: Client, job_id: str) -> Iterator[LogLine]:
+    """Until the job ends."""
+    for event in client.watch(job_id):
+        if event.type == "log":
+            yield LogLine.model_validate(event.data)
 
 
 @commands.command()
@@ -327,6 +338,6 @@ def _described(job: Job) -> list[str]:
     lines = columns(["", ""], [[name, value] for name, value in facts if value])
     if job.result is not None:
         lines += ["", *result_lines(job.result)]
-        if used := use_lines(job.result.report):
+        if used := use_lines(job.result.report, job.attempts, job.run_s):
             lines += ["", *used]
     return lines

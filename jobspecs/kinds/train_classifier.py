@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,9 @@ from jobspecs.references import DatasetReference, ModelReference
 CLASSES_MAX = 500
 #: A class needs one row to train on and one to validate on.
 ROWS_PER_CLASS_MIN = 2
-
+#: A head that knows nothing yet learns so many times as fast as the encoder. 1,079 German rows of nine classes, MiniLM:
+#: 66.5 % right without, 74.3 % with it; a learning rate of 2e-4 for all gives 75.1 %, but diverges with larger bases.
+HEAD_FACTOR = 10
 
 #: What a verdict can be about.
 ClassMetric = Literal["accuracy", "macro_f1", "balanced_accuracy", "mcc", "roc_auc"]
@@ -34,12 +36,23 @@ class ClassifierTraining(EncoderTraining):
 
     max_length: int = Field(default=128, ge=8, le=8192, description="tokens per text; longer texts are cut")
     learning_rate: float = Field(default=5.0e-5, gt=0)
+    head_learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        default="auto",
+        description=f"of the layers between encoder and classes. auto: {HEAD_FACTOR} times learning_rate where the "
+        "base brings no head for these classes, else learning_rate",
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["auto", "none", "balanced"] = Field(
         default="auto",
         description="balanced: every class has the same say. auto: balanced where the smallest class has less than "
         "half of an even share of the rows",
     )
+
+    def head_factor(self, *, new: bool) -> float:
+        """Times the learning rate at which the head learns. `new`: it was drawn for this job."""
+        if self.head_learning_rate == "auto":
+            return HEAD_FACTOR if new else 1
+        return self.head_learning_rate / self.learning_rate
 
     def balances(self, counts: Sequence[int]) -> bool:
         """Whether classes of so many rows in the whole data set have the same say."""

@@ -16,13 +16,19 @@ GPU_RANGE = (20e12, 300e12)
 _OVERHEAD_S = (4.0, 40.0)
 #: Jobs of one kind and model differ by less than this from their median, and a busy host slows them.
 _MEASURED_BAND = (0.75, 1.6)
+#: On another model: small ones reach a seventh of the operations per second of large ones, and less on a busy host.
+_OTHER_MODEL_BAND = (0.4, 4.0)
 
 
-def duration_of(operations: float, gpus: int, speeds: Sequence[float] = ()) -> Duration:
-    """`speeds`: operations per second that finished jobs of this kind reached, overhead included."""
-    if speeds:
-        seconds = operations / median(speeds)
-        low, high = (seconds * factor for factor in _MEASURED_BAND)
+def duration_of(
+    operations: float, gpus: int, speeds: Sequence[float] = (), other_speeds: Sequence[float] = ()
+) -> Duration:
+    """`speeds`: operations per second that finished jobs of this kind and model reached, overhead included;
+    `other_speeds`: those of this kind on other models, which count where there are no `speeds`.
+    """
+    if measured := speeds or other_speeds:
+        seconds = operations / median(measured)
+        low, high = (seconds * factor for factor in (_MEASURED_BAND if speeds else _OTHER_MODEL_BAND))
         return Duration(low_s=round(low, 1), high_s=round(high, 1), basis="measured")
     slow, fast = GPU_RANGE if gpus else CPU_RANGE
     # A job uses one CPU thread, and one GPU so far.

@@ -42,9 +42,15 @@ class KnownModel:
 
 
 def estimate(
-    spec: SpecBase, models: Mapping[str, KnownModel], data: DataFacts, speeds: Sequence[float] = ()
+    spec: SpecBase,
+    models: Mapping[str, KnownModel],
+    data: DataFacts,
+    speeds: Sequence[float] = (),
+    other_speeds: Sequence[float] = (),
 ) -> Estimate:
-    """`models`: role -> model. `speeds`: operations per second of earlier jobs of this kind and model."""
+    """`models`: role -> model. `speeds`: operations per second of earlier jobs of this kind and model; `other_speeds`:
+    of this kind on other models.
+    """
     shapes = {
         role: model.shape or typical_shape(model.weights_bytes or TYPICAL_WEIGHTS_BYTES)
         for role, model in models.items()
@@ -61,8 +67,8 @@ def estimate(
         gpu_memory=_with_runtime(work.parts, GPU_RUNTIME_BYTES, GPU_SLACK_SHARE) if gpus else None,
         tokens=work.tokens,
         operations=work.operations,
-        duration=duration_of(work.operations, gpus, speeds),
-        assumptions=tuple(_assumptions(models, data)),
+        duration=duration_of(work.operations, gpus, speeds, other_speeds),
+        assumptions=tuple(_assumptions(models, data, of_others=bool(other_speeds and not speeds))),
     )
 
 
@@ -83,7 +89,7 @@ def _beside_gpu(work: Work) -> MemoryParts:
     return MemoryParts(weights=work.parts.weights, runtime=RUNTIME_BYTES)
 
 
-def _assumptions(models: Mapping[str, KnownModel], data: DataFacts) -> list[str]:
+def _assumptions(models: Mapping[str, KnownModel], data: DataFacts, *, of_others: bool) -> list[str]:
     found = [
         f"The shape of the model in the role {role!r} is not known; a usual one of its size was taken."
         for role, model in sorted(models.items())
@@ -91,4 +97,6 @@ def _assumptions(models: Mapping[str, KnownModel], data: DataFacts) -> list[str]
     ]
     if not data.counted:
         found.append("The texts' tokens were estimated from their characters.")
+    if of_others:
+        found.append("No job of this kind has finished here on this model; the speed is that of others.")
     return found

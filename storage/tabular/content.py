@@ -18,6 +18,9 @@ RATIO_MAX = 200
 GRACE_BYTES = 10 * 1024 * 1024
 #: Memory that decompressing xz may take, in bytes: what its strongest preset needs, four times over.
 XZ_MEMORY_BYTES_MAX = 256 * 1024 * 1024
+BYTES_REMEDY = (
+    "Split the table into several data sets; who runs the platform can allow more: EIGENWERK_TABLE_BYTES_MAX."
+)
 _BUFFER_BYTES = 256 * 1024
 #: Compressed bytes that are given to a decompressor at once. The factor is reckoned with what it was given: bytes read
 #: ahead must not hide how far the others grew. 128 KiB did, for files of up to 5 MB.
@@ -160,6 +163,6 @@ class _Bounded(io.RawIOBase):
     def _check_size(self) -> None:
         if self._count > self._max_bytes:
             limit = f"the content is larger than {self._max_bytes:,} bytes."
-            raise refusal(limit, self._file, "Split the table into several data sets.")
+            raise refusal(limit, self._file, BYTES_REMEDY)
         if self._expanded is not None:
             check_growth(self._count, self._expanded.consumed_bytes, self._format, self._file)

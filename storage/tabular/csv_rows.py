@@ -34,7 +34,7 @@ def csv_rows(lines: Iterator[Line], file: str, dialect: Dialect) -> Iterator[dic
         next(records, None)
     if not dialect.columns:
         raise refusal("there is no header.", file, "Put the names of the columns in the first line.")
-    header = checked_columns(dialect.columns, file)
+    header = checked_columns(dialect.columns, file, may_be_a_row=dialect.has_header)
     known = "the header has" if dialect.has_header else "the names given are"
     blank: int | None = None
     for row, record in enumerate(records, start=1):
@@ -57,7 +57,13 @@ def split_records(lines: Iterable[str], dialect: Dialect, *, strict: bool = True
     """The fields of each record, none for a blank line. Raises csv.Error."""
     delimiter = dialect.delimiter or ","
     if dialect.quote != "none":
-        return csv.reader(lines, delimiter=delimiter, quotechar=dialect.quote or '"', strict=strict)
+        return csv.reader(
+            lines,
+            delimiter=delimiter,
+            quotechar=dialect.quote or '"',
+            strict=strict,
+            skipinitialspace=dialect.skip_initial_space,
+        )
     return (_unquoted(line, delimiter) for line in lines)
 
 
@@ -71,12 +77,12 @@ def _unquoted(line: str, delimiter: str) -> Record:
 
 def _records(lines: Iterator[Line], file: str, dialect: Dialect) -> Iterator[Record]:
     """The records; a header is number 0. Errors get the row and the physical line it starts on."""
-    line_number = 0
+    line_number, last = 0, ""
 
     def texts() -> Iterator[str]:
-        nonlocal line_number
+        nonlocal line_number, last
         for line in lines:
-            line_number = line.number
+            line_number, last = line.number, line.text
             if line_number > dialect.skip_lines:
                 yield line.text
 
@@ -88,12 +94,21 @@ def _records(lines: Iterator[Line], file: str, dialect: Dialect) -> Iterator[Rec
         except csv.Error as error:
             why = next((ours for theirs, ours in _CSV_ERRORS.items() if theirs in str(error)), "its fields are unclear")
             message = f"the row that starts on line {first_line} can't be read: {why} (read as {dialect})."
-            raise refusal(message, file, _remedy(dialect), row or None) from error
+            raise refusal(message, file, _remedy_of(why, last) + _remedy(dialect), row or None) from error
         except BadLine as error:
             raise refusal(error.message, file, error.remedy, row or None) from error
         if record is None:
             return
         yield record
+
+
+def _remedy_of(why: str, line: str) -> str:
+    """For what has nothing to do with the dialect."""
+    if "(CR)" in why:
+        return "Write all line ends as LF or CRLF. "
+    if '\\"' in line:
+        return 'Quotes within fields are written \\" here: write each as "", as Python\'s csv.writer does. '
+    return ""
 
 
 def _remedy(dialect: Dialect) -> str:

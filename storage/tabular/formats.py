@@ -19,8 +19,9 @@ COLUMNS_MAX = 1000
 COLUMN_NAME_CHARS_MAX = 1000
 #: Rows simply one behind the other.
 PLAIN = Layout()
-#: Decompressed size at which reading stops, in bytes.
+#: Decompressed size at which reading stops, in bytes, and rows at which it does, unless told.
 TABLE_BYTES_MAX = 50 * 1024**3
+TABLE_ROWS_MAX = 100_000_000
 
 Kind = Literal["csv", "sheet", "text", "conll", "jsonl", "json", "parquet", "tar"]
 Compression = Literal["gz", "xz"]
@@ -126,8 +127,11 @@ def _check_told(kind: Kind, told: Dialect, file: str) -> None:
             raise refusal(message, file, remedy, field=field)
 
 
-def checked_columns(names: Sequence[str], file: str) -> list[str]:
-    """The names of a table's columns if they are few, there, short and unlike each other; else raises InvalidInput."""
+def checked_columns(names: Sequence[str], file: str, *, may_be_a_row: bool = False) -> list[str]:
+    """The names of a table's columns if they are few, there, short and unlike each other; else raises InvalidInput.
+
+    `may_be_a_row`: they come from a first line, which may be a row of a table without names.
+    """
     if len(names) > COLUMNS_MAX:
         raise refusal(f"there are more than {COLUMNS_MAX} columns.", file, "Keep only those that are needed.")
     seen = set()
@@ -138,7 +142,9 @@ def checked_columns(names: Sequence[str], file: str) -> list[str]:
             message = f"the name of column {position} is longer than {COLUMN_NAME_CHARS_MAX:,} characters."
             raise refusal(message, file, "Check that the first line holds the names of the columns.")
         if name in seen:
-            raise refusal(f"column {name!r} appears twice.", file, "Rename or remove one of them.", field=name)
+            remedy = "Rename or remove one of them."
+            remedy += " If the first line is a row, push with --columns and names of your own." if may_be_a_row else ""
+            raise refusal(f"column {name!r} appears twice.", file, remedy, field=name)
         seen.add(name)
     return list(names)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
+
+from jobspecs.labels import INVISIBLE, visible
 
 #: The name of a first column that has none, as pandas writes its index.
 INDEX = "index"
@@ -15,26 +18,32 @@ _WORDS_MAX = 5
 def named_columns(header: Sequence[str], rows: Sequence[Sequence[str]], notices: list[str]) -> tuple[str, ...]:
     """The names that a header gives; `rows` are some that follow it. Says what was changed, and what looks wrong.
 
-    Spaces round names go. A first column without a name is the index, others are called by their place.
+    Spaces round names go, and what nobody sees of them. A first column without a name is the index, others are called
+    by their place.
     """
-    names = [name.strip() for name in header]
+    names = [_plain(name) for name in header]
     if not any(names):
         return ()
-    spaced = [name for name in header if name.strip() != name and name.strip()]
-    if spaced:
-        notices.append(f"Spaces round the names of columns are left out: {', '.join(map(repr, spaced))}.")
-    if len(names) > 1 and rows and all(len(row) == len(names) + 1 for row in rows):
-        # As R writes the names of rows. Of a single name it is likelier that the delimiter is another.
+    _say_what_was_mended(header, names, notices)
+    wider = len(names) > 1 and bool(rows) and all(len(row) == len(names) + 1 for row in rows)
+    if wider and not any(row[-1].strip() for row in rows):
+        names.append("")
+    elif wider and _names_rows(rows):
+        # Of a single name it is likelier that the delimiter is another.
         names.insert(0, "")
         notices.append(f"The rows have one field more than the header: the first is taken as {_free(INDEX, names)!r}.")
     elif not names[0]:
         notices.append(f"The first column has no name and is taken as {_free(INDEX, names)!r}.")
-    for place, name in enumerate(names):
-        if not name:
-            names[place] = _free(INDEX if place == 0 else f"column_{place + 1}", names)
-            if place:
-                notices.append(f"Column {place + 1} has no name and is taken as {names[place]!r}.")
-    why = _looks_like_a_row(header, rows)
+    unnamed = [place for place, name in enumerate(names) if not name]
+    for place in unnamed:
+        names[place] = _free(INDEX if place == 0 else f"column_{place + 1}", names)
+    given = [names[place] for place in unnamed if place]
+    if len(given) == 1:
+        notices.append(f"Column {unnamed[-1] + 1} has no name and is taken as {given[0]!r}.")
+    elif given:
+        taken = ", ".join(map(repr, given[:3])) + (", …" if len(given) > 3 else "")
+        notices.append(f"{len(given)} columns have no name and are taken as {taken}.")
+    why = looks_like_a_row(header, rows)
     if why:
         example = ",".join("ABCDEFGHIJ"[: len(names)])
         notices.append(
@@ -48,7 +57,27 @@ def _free(name: str, taken: Sequence[str]) -> str:
     return next(free for number in range(len(taken) + 1) if (free := name + "_" * number) not in taken)
 
 
-def _looks_like_a_row(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str | None:
+def _say_what_was_mended(header: Sequence[str], names: Sequence[str], notices: list[str]) -> None:
+    spaced = [name for name, seen in zip(header, names, strict=True) if seen and name != seen and name.strip() == seen]
+    if spaced:
+        notices.append(f"Spaces round the names of columns are left out: {', '.join(map(repr, spaced))}.")
+    unseen = [name for name, seen in zip(header, names, strict=True) if seen and name.strip() != seen]
+    if unseen:
+        message = "Invisible characters in names of columns are left out, and their letters composed"
+        notices.append(f"{message}: {', '.join(map(ascii, unseen))}.")
+
+
+def _plain(name: str) -> str:
+    """Without what nobody sees; an accent that is a character of its own joins its letter, as everybody types it."""
+    return visible(name) if any(map(unicodedata.combining, name)) else name.translate(INVISIBLE).strip()
+
+
+def _names_rows(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first fields name the rows, as R writes them: no two alike, and none cut off behind a comma."""
+    return len({row[0] for row in rows}) == len(rows) and not any(row[1].startswith(" ") for row in rows)
+
+
+def looks_like_a_row(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str | None:
     """The field of the header that looks like a value: a number, a date, a sentence, or one that comes again below."""
     for place, name in enumerate(header):
         text = name.strip()

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from jobspecs.layouts import Layout
 from storage.tabular.formats import refusal
-from storage.tabular.json_rows import checked_row
+from storage.tabular.json_rows import checked_row, is_encoded_twice
 from storage.tabular.json_text import REMEDY, JsonText
 
 #: The column that takes what pandas calls the index, and its name where there is such a column already.
@@ -27,7 +27,11 @@ def element_rows(stream: IO[bytes], file: str, layout: Layout) -> Iterator[dict[
             yield from _by_index(text, file)
         case _:
             yield from _array(text, file)
-            text.end("array")
+            text.end(
+                "array",
+                "Is there one array per line? Write each as the object that it belongs to, such as "
+                '{"messages": [...]}.',
+            )
 
 
 def skip_value(text: JsonText, place: str) -> None:
@@ -44,10 +48,11 @@ def skip_value(text: JsonText, place: str) -> None:
 
 def _array(text: JsonText, file: str) -> Iterator[dict[str, Any]]:
     if text.next_sign() != "[":
-        raise refusal("the file doesn't hold an array.", file, REMEDY)
+        raise refusal(f"the file doesn't hold an array: it begins with {text.next_sign()!r}.", file, REMEDY)
     for row in text.elements():
         value = text.value(f"element {row}", row)
-        yield checked_row({"text": value} if isinstance(value, str) else value, f"element {row}", file, row)
+        plain = isinstance(value, str) and not is_encoded_twice(value)
+        yield checked_row({"text": value} if plain else value, f"element {row}", file, row)
 
 
 def _lines(text: JsonText, file: str) -> Iterator[dict[str, Any]]:

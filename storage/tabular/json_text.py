@@ -14,6 +14,8 @@ from storage.tabular.json_rows import DECODER, unusable
 _CHUNK_CHARS = 256 * 1024
 #: An error so near the end of what was read, in characters, may only mean that the value goes on behind it.
 _NEAR_CHARS = 32
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_COMMA = "Remove the comma before the closing bracket."
 _SPACE = " \t\r\n"
 REMEDY = 'Write one array of objects, such as [{"text": "..."}, {"text": "..."}], or one object per line as .jsonl.'
 
@@ -75,10 +77,10 @@ class JsonText:
             self._expect(":", f"no colon comes behind the key {last!r}.")
             yield last
 
-    def end(self, what: str) -> None:
+    def end(self, what: str, remedy: str = REMEDY) -> None:
         """Raises InvalidInput unless nothing comes any more."""
         if self.next_sign():
-            raise refusal(f"something comes behind the {what}.", self._file, REMEDY)
+            raise refusal(f"something comes behind the {what}.", self._file, remedy)
 
     def _goes_on(self, first: bool, closing: str, behind: str, row: int | None) -> bool:
         """Whether another element or member comes; passes the comma or the bracket."""
@@ -88,6 +90,10 @@ class JsonText:
         if sign not in (",", closing):
             raise refusal(f"behind {behind} comes neither a comma nor a bracket.", self._file, REMEDY, row)
         self.skip()
+        if sign == "," and self.next_sign() == closing:
+            row = None if row is None else row + 1
+            what = "the next member" if row is None else f"element {row}"
+            raise refusal(f"{what} is not JSON: a comma stands behind {behind}, and nothing.", self._file, _COMMA, row)
         return sign == ","
 
     def _expect(self, sign: str, message: str) -> None:
@@ -133,7 +139,10 @@ class JsonText:
         try:
             text = self._decoder.decode(data, final=self._ended)
         except UnicodeDecodeError as error:
-            remedy = "Save the file as UTF-8 (for instance: iconv -f WINDOWS-1252 -t UTF-8)."
-            raise refusal("the file is not UTF-8.", self._file, remedy) from error
+            wide = data.startswith(_WIDE_MARKS)
+            remedy = f"Save the file as UTF-8 (for instance: iconv -f {'UTF-16' if wide else 'WINDOWS-1252'} -t UTF-8)."
+            before = error.object[max(0, error.start - 30) : error.start].decode("utf-8", "replace")
+            message = f"the file is not UTF-8: byte 0x{error.object[error.start]:02x} comes behind {before!r}."
+            raise refusal("the file is UTF-16." if wide else message, self._file, remedy) from error
         self._text = self._text[self._at :] + text
         self._at = 0

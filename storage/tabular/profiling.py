@@ -12,28 +12,41 @@ from typing import Any, Literal
 
 from jobspecs.problems import InvalidInput
 from jobspecs.profile import DISTINCT_VALUES_MAX, ColumnProfile, DatasetProfile
+from storage.tabular.doubts import doubts_of_columns
 from storage.tabular.formats import (
     COLUMN_NAME_CHARS_MAX,
     COLUMNS_MAX,
     OPEN,
     TABLE_BYTES_MAX,
+    TABLE_ROWS_MAX,
     TEXT_KINDS,
     TableFormat,
     refusal,
 )
 from storage.tabular.reading import read_rows
 from storage.tabular.recognising import recognise
+from storage.tabular.values import as_json, text_of, utf8_of
 
 #: A column's distinct values are kept while they have at most this many characters in all: labels do, texts don't.
 KEPT_CHARS_MAX = 256 * 1024
+
+_ROWS_REMEDY = "Split it into several data sets; who runs the platform can allow more: EIGENWERK_TABLE_ROWS_MAX."
 
 Kind = Literal["text", "number", "boolean", "other"]
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
-def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: int = TABLE_BYTES_MAX) -> DatasetProfile:
-    """Reads every row once. Raises InvalidInput for the first row that is wrong and for a table without rows.
+def profile_table(
+    path: Path,
+    fmt: TableFormat,
+    file_name: str,
+    *,
+    max_bytes: int = TABLE_BYTES_MAX,
+    max_rows: int = TABLE_ROWS_MAX,
+) -> DatasetProfile:
+    """Reads every row once. Raises InvalidInput for the first row that is wrong, for a table without rows and beyond
+    the limits.
 
     The values of a CSV column count as numbers or booleans if all of them look so.
     """
@@ -41,19 +54,25 @@ def profile_table(path: Path, fmt: TableFormat, file_name: str, *, max_bytes: in
     columns: dict[str, _Column] = {}
     row = 0
     for row, values in enumerate(read_rows(path, fmt, file_name=file_name, max_bytes=max_bytes), start=1):
+        if row > max_rows:
+            raise refusal(f"the table has more than {max_rows:,} rows.", file_name, _ROWS_REMEDY)
         try:
             _take(values, columns, row, file_name)
         except InvalidInput as error:
             raise InvalidInput([fmt.dialect.located(problem) for problem in error.problems]) from error
     if row == 0:
+        if fmt.layout.questions:
+            remedy = "Push it with --layout to keep the questions as they are."
+            raise refusal("no question is answered by its paragraph.", file_name, remedy)
         raise refusal("the table has no rows.", file_name, "Send a file with at least one row of data.")
     kinds = [fmt.of(part.name).kind for part in fmt.dialect.files] if fmt.kind == "tar" else [fmt.kind]
     as_text = all(kind in TEXT_KINDS for kind in kinds)
+    profiles = {name: column.profile(row, as_text) for name, column in columns.items()}
     return DatasetProfile(
         rows=row,
-        columns={name: column.profile(row, as_text) for name, column in columns.items()},
+        columns=profiles,
         dialect=fmt.dialect if fmt.dialect != OPEN else None,
-        notices=tuple(notices),
+        notices=(*notices, *doubts_of_columns(profiles)),
     )
 
 
@@ -62,6 +81,8 @@ def _take(values: dict[str, Any], columns: dict[str, _Column], row: int, file: s
         column = columns.get(name)
         if column is None:
             column = columns[name] = _new_column(name, row, len(columns), file)
+        elif isinstance(value, str) and column.repeats(value, row):
+            continue
         _add(column, value, row, file, name)
 
 
@@ -97,9 +118,11 @@ def described(value: object) -> tuple[Kind | None, str]:
         return "number", repr(value)
     if isinstance(value, Decimal):
         return "number", str(value)
-    if isinstance(value, list | dict):
-        return "other", json.dumps(value, ensure_ascii=False, default=str)
-    return "other", str(value)
+    if isinstance(value, bytes) and (text := utf8_of(value)) is not None:
+        return described(text)
+    if isinstance(value, list | dict | tuple):
+        return "other", json.dumps(as_json(value), ensure_ascii=False)
+    return "other", text_of(value)
 
 
 def _check_text(text: str, row: int, file: str, name: str) -> None:
@@ -128,6 +151,18 @@ class _Column:
         self._capped = False
         self._longest_chars = 0
         self._chars = 0
+
+    def repeats(self, text: str, row: int) -> bool:
+        """Counts a text that is kept already: labels and numbers cost a third so. False: it is not."""
+        if text not in self._values:
+            return False
+        self._values[text] += 1
+        self._kinds.add("text")
+        self._filled += 1
+        if self._first_empty_row == row:
+            self._first_empty_row += 1
+        self._chars += len(text)
+        return True
 
     def add(self, kind: Kind, text: str, row: int) -> None:
         self._filled += 1

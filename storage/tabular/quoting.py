@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,9 @@ from storage.tabular.formats import refusal
 
 #: What is separated by these is seldom quoted: corpora, dumps of databases.
 _RARELY_QUOTED = ("\t", "|")
+#: Those that are recognised, where a file's ending tells another, and those of dumps and logs.
+_OTHER_DELIMITERS = ",;\t|^~\x01\x1f:#"
+_SPACED = re.compile('(?:^|[,;|\\t]) +"')
 _QUOTES: tuple[Quote, ...] = ('"', "none", "'")
 
 
@@ -75,6 +79,27 @@ def sample_records(sample: Sequence[str], dialect: Dialect, cut: bool, strict: b
     if cut and len(found) > 1:
         found.pop()
     return [record for record in found if record]
+
+
+def spaced(sample: Sequence[str], dialect: Dialect, cut: bool) -> bool:
+    """Whether quotes follow spaces behind delimiters, so that they quote only if these are left out."""
+    if not any(_SPACED.search(line) for line in sample):
+        return False
+    skipping = dialect.model_copy(update={"skip_initial_space": True})
+    plain, skipped = (
+        sample_records(sample, with_delimiter(sample, each, cut), cut, strict=True) for each in (dialect, skipping)
+    )
+    bare = [[[cell.strip() for cell in record] for record in records] for records in (plain, skipped)]
+    return bare[0] != bare[1] and _fit(skipped)[0] and not any('"' in cell for record in skipped for cell in record)
+
+
+def other_delimiter(sample: Sequence[str]) -> list[str]:
+    """A notice where every line of a table with one column holds another character equally often."""
+    for character in _OTHER_DELIMITERS:
+        counts = {line.count(character) for line in sample if line.strip()}
+        if len(counts) == 1 and counts != {0}:
+            return [f"Every line has one field. If {character!r} parts them, push with --delimiter {character!r}."]
+    return []
 
 
 @dataclass

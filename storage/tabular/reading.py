@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from jobspecs.labels import visible
 from jobspecs.problems import InvalidInput
 from storage.tabular.csv_rows import csv_rows
 from storage.tabular.formats import TABLE_BYTES_MAX, Kind, TableFormat, refusal
@@ -19,6 +20,7 @@ from storage.tabular.recognition import recognised
 from storage.tabular.sheet_rows import sheet_rows
 from storage.tabular.stored import HeldFile, Stored, held_files
 from storage.tabular.text_rows import conll_rows, text_rows
+from storage.tabular.values import as_json
 
 #: The column that says to which part of a split a file of several belongs.
 SPLIT = "split"
@@ -112,7 +114,9 @@ _FIRST_CHARS_MAX = 4 * 1024 * 1024
 
 
 def first_rows(path: Path, fmt: TableFormat, file_name: str, count: int, cut: bool) -> list[dict[str, Any]]:
-    """At most `count` rows, fewer when they are long. `cut`: the file ends somewhere in the middle of the real one.
+    """At most `count` rows as JSON has them, fewer when they are long.
+
+    `cut`: the file ends somewhere in the middle of the real one.
 
     Raises InvalidInput as `read_rows` does, but not for the place where the file was cut.
     """
@@ -120,7 +124,7 @@ def first_rows(path: Path, fmt: TableFormat, file_name: str, count: int, cut: bo
     chars = 0
     try:
         for row in islice(read_rows(path, fmt, file_name=file_name), count):
-            found.append(row)
+            found.append(as_json(row))
             chars += len(str(row))
             if chars > _FIRST_CHARS_MAX:
                 return found
@@ -134,8 +138,8 @@ def first_rows(path: Path, fmt: TableFormat, file_name: str, count: int, cut: bo
 
 
 def _spelled(name: str) -> str:
-    """In quotes where it begins or ends with a space, which nobody would see."""
-    return name if name == name.strip() else repr(name)
+    """In quotes where nobody would see what it is: spaces at its ends, control and invisible characters."""
+    return name if name == visible(name) and name.isprintable() else ascii(name)
 
 
 def _check_columns(wanted: Sequence[str], present: Sequence[str] | dict[str, Any], file: str) -> None:

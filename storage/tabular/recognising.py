@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from jobspecs.dialect import PartFile
+from storage.tabular.contents import check_beginning
+from storage.tabular.doubts import doubts_of_texts
 from storage.tabular.formats import OPEN, TableFormat, refusal
 from storage.tabular.reading import SPLIT, read_rows
 from storage.tabular.recognising_layouts import recognise_layout
 from storage.tabular.recognition import recognised
 from storage.tabular.stored import HeldFile, Stored, held_files
+
+_TAGS = "No kind of job trains on tags yet; every kind that reads texts can use the column text."
 
 
 def recognise(path: Path, fmt: TableFormat, file: str, *, max_bytes: int) -> tuple[TableFormat, list[str]]:
@@ -40,7 +44,11 @@ def recognise(path: Path, fmt: TableFormat, file: str, *, max_bytes: int) -> tup
 
 
 def _one(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> tuple[TableFormat, list[str]]:
+    check_beginning(path, fmt, file)
     fmt, notices = recognised(path, fmt, file, max_bytes)
+    notices = [*notices, *doubts_of_texts(path, fmt, file, max_bytes=max_bytes)]
+    if fmt.kind == "conll":
+        notices.append(_TAGS)
     if fmt.dialect.layout is None:
         fmt, laid_out = recognise_layout(path, fmt, file, max_bytes=max_bytes)
         notices = [*notices, *laid_out]

@@ -83,9 +83,14 @@ def _decide(found: Mapping[str, _Member], file: str) -> tuple[Layout, str | None
     if candidates:
         message = f"the rows may be below any of {_named(candidates)}."
         raise refusal(message, file, f"Say below which: --layout below:{candidates[0]}")
-    if members and all(member.kind == "object" and member.count for member in members):
+    if members and all(member.kind == "object" and member.count for member in members) and _may_be_columns(found):
         return _by_orient(found, same_size, file)
     raise refusal("the file doesn't hold an array, and no key of its object holds one of objects.", file, REMEDY)
+
+
+def _may_be_columns(found: Mapping[str, _Member]) -> bool:
+    """Rows and columns hold lists by their labels, which are numbers; else the lists are rows further below."""
+    return any(member.holds != {"list"} or member.numbered for member in found.values())
 
 
 def _by_orient(found: Mapping[str, _Member], same_size: bool, file: str) -> tuple[Layout, str]:

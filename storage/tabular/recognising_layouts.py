@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 
 from jobspecs.layouts import Layout
+from jobspecs.problems import InvalidInput
 from storage.tabular.content import open_content
 from storage.tabular.formats import PLAIN, TABLE_BYTES_MAX, TableFormat
 from storage.tabular.json_text import JsonText
+from storage.tabular.lines import BadLine, read_lines
 from storage.tabular.questions import LEFT_OUT, are_questions, question_rows
 from storage.tabular.reading import read_rows
 from storage.tabular.recognising_json import recognise_json
@@ -53,9 +56,21 @@ def _container(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> tup
     if fmt.kind == "json":
         return recognise_json(open_file, file)
     with open_file() as stream:
-        if JsonText(stream, file).next_sign() == "[":
+        text = JsonText(stream, file)
+        if text.next_sign() == "[":
             return Layout("array"), "The file is one array, not an object per line."
+    if _goes_over_lines(path, fmt, file, max_bytes):
+        return Layout("lines"), "Objects go over several lines each."
     return PLAIN, None
+
+
+def _goes_over_lines(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> bool:
+    """Whether the first line is no more than an object's beginning: somebody indented it."""
+    lines = read_lines(path, file, compression=fmt.compression, max_bytes=max_bytes)
+    with suppress(BadLine, InvalidInput):
+        first = next((line.text.strip() for line in lines if line.text.strip()), "")
+        return first == "{"
+    return False
 
 
 def _asks(path: Stored, fmt: TableFormat, file: str) -> bool:

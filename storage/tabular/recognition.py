@@ -16,11 +16,12 @@ from jobspecs.problems import InvalidInput
 from storage.tabular.content import open_content
 from storage.tabular.encodings import recognised_encoding
 from storage.tabular.formats import Kind, TableFormat
-from storage.tabular.headers import named_columns
+from storage.tabular.headers import named_columns, shortened
 from storage.tabular.lines import BadLine, read_lines
-from storage.tabular.quoting import sample_records, with_delimiter, with_quote
+from storage.tabular.quoting import other_delimiter, sample_records, spaced, with_delimiter, with_quote
 from storage.tabular.sheet_rows import sheet_dialect
 from storage.tabular.stored import Stored
+from storage.tabular.titles import title_lines
 
 #: The delimiter is judged by this many lines, and by this many characters at most: each delimiter splits them all.
 SNIFF_LINES = 50
@@ -34,7 +35,7 @@ _NEEDED: dict[Kind, tuple[str, ...]] = {
     "conll": ("encoding", "line_end"),
     "sheet": ("sheet", "columns"),
 }
-_SEPARATOR_LINE = re.compile(r"sep=([^\r\n])\r?\n?", re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n"])"?\r?\n?', re.IGNORECASE)
 _QUOTED = re.compile('"[^"]*"')
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _LINE_ENDS: dict[str, LineEnd] = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
@@ -77,7 +78,10 @@ class _Recognition:
             return
         if not self.dialect.skip_lines:
             self._skip()
-        sample, cut = self._sample()
+        sample, cut = self._without_titles()
+        if self.dialect.quote != "none" and spaced(sample, self.dialect, cut):
+            self.notices.append("Spaces behind delimiters are left out, for quotes follow them.")
+            self._learn(skip_initial_space=True)
         if self.dialect.delimiter is None or self.dialect.quote is None:
             self.dialect = with_delimiter(sample, self.dialect, cut)
         if self.dialect.quote is None:
@@ -85,6 +89,19 @@ class _Recognition:
         if self.dialect.columns is None:
             header, *rows = sample_records(sample, self.dialect, cut) or [[]]
             self._learn(columns=named_columns(header, rows, self.notices))
+        if len(self.dialect.columns or ()) == 1:
+            self.notices += other_delimiter(sample)
+
+    def _without_titles(self) -> tuple[list[str], bool]:
+        """As `_sample`, from the names of the columns on."""
+        sample, cut = self._sample()
+        titles = title_lines(sample, self.dialect, cut) if self.dialect.columns is None else 0
+        if not titles:
+            return sample, cut
+        shown = ", ".join(repr(shortened(line.strip())) for line in sample[:titles] if line.strip())
+        self.notices.append(f"Lines before the names of the columns are left out: {shown}.")
+        self._learn(skip_lines=self.dialect.skip_lines + titles)
+        return self._sample()
 
     def _learn(self, **found: object) -> None:
         self.dialect = self.dialect.model_copy(update=found)

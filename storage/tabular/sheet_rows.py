@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
 
 from jobspecs.dialect import Dialect
-from storage.tabular.content import check_growth
+from storage.tabular.content import BYTES_REMEDY, check_growth
 from storage.tabular.formats import FIELD_CHARS_MAX, checked_columns, refusal
-from storage.tabular.headers import named_columns
+from storage.tabular.headers import named_columns, shortened
 from storage.tabular.stored import Stored
+from storage.tabular.titles import title_rows
+from storage.tabular.values import duration, text_of
 
 _REMEDY = "Save it again as .xlsx or .ods without a password, or save the sheet as CSV."
 Cells = list[str]
@@ -26,9 +28,14 @@ def sheet_dialect(path: Stored, file: str, told: Dialect, max_bytes: int, notice
     """The dialect with the sheet, by its name, and the names of the columns. Raises InvalidInput."""
     with _readable(path, file, max_bytes) as workbook:
         sheet = _chosen(workbook, told.sheet, file, notices)
-        header, *rows = _cells(workbook.get_sheet_by_name(sheet)) or [[]]
+        records = _cells(workbook.get_sheet_by_name(sheet))
+        titles = 0 if told.columns else title_rows(records)
+        if titles:
+            shown = ", ".join(repr(shortened(record[0].strip())) for record in records[:titles])
+            notices.append(f"Rows before the names of the columns are left out: {shown}.")
+        header, *rows = records[titles:] or [[]]
         names = told.columns or named_columns(header, rows[:50], notices)
-    return told.model_copy(update={"sheet": sheet, "columns": names})
+    return told.model_copy(update={"sheet": sheet, "columns": names, "skip_lines": titles})
 
 
 def sheet_rows(path: Stored, file: str, dialect: Dialect, max_bytes: int) -> Iterator[dict[str, str]]:
@@ -38,7 +45,7 @@ def sheet_rows(path: Stored, file: str, dialect: Dialect, max_bytes: int) -> Ite
     if not dialect.columns:
         raise refusal("there is no header.", file, "Put the names of the columns in the sheet's first row.")
     header = checked_columns(dialect.columns, file)
-    for row, record in enumerate(records[1:] if dialect.has_header else records, start=1):
+    for row, record in enumerate(records[dialect.skip_lines + dialect.has_header :], start=1):
         if len(record) != len(header):
             message = f"the sheet has {len(record)} columns, the names given are {len(header)}."
             raise refusal(message, file, "Name every column that has a value: --columns.", row)
@@ -56,7 +63,7 @@ def _readable(path: Stored, file: str, max_bytes: int) -> Iterator[CalamineWorkb
                 content_bytes = sum(member.file_size for member in archive.infolist())
             check_growth(content_bytes, path.stat().st_size, "workbook", file)
             if content_bytes > max_bytes:
-                raise refusal(f"the content is larger than {max_bytes:,} bytes.", file, "Split the sheet.")
+                raise refusal(f"the content is larger than {max_bytes:,} bytes.", file, BYTES_REMEDY)
             stream.seek(0)
             with CalamineWorkbook.from_filelike(stream) as workbook:
                 yield workbook
@@ -107,6 +114,6 @@ def _text(cell: object) -> str:
     if isinstance(cell, float):
         return str(int(cell)) if cell.is_integer() and abs(cell) < 1e15 else repr(cell)
     if isinstance(cell, datetime.timedelta):
-        minutes, seconds = divmod(round(cell.total_seconds()), 60)
-        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-    return cell.isoformat() if isinstance(cell, datetime.date | datetime.time) else str(cell)
+        # A workbook counts days, so that a second is no round number.
+        return duration(datetime.timedelta(seconds=round(cell.total_seconds())))
+    return text_of(cell)

@@ -25,34 +25,33 @@ def text_rows(lines: Iterator[Line], file: str) -> Iterator[dict[str, str]]:
 def conll_rows(lines: Iterator[Line], file: str) -> Iterator[dict[str, Any]]:
     """Yields {"text", "tokens", "tags"} for each sentence; `text` is its tokens with spaces between them.
 
-    A line's first field is the token and its last the tag; of CoNLL-U they are the form and the universal part of
-    speech. Fields stand apart by tabs, or by spaces where there are no tabs. Raises InvalidInput.
+    A line's first field is the token, or the second where the first counts tokens, and its last the tag; of CoNLL-U
+    they are the form and the universal part of speech. Fields stand apart by tabs, or by spaces where there are no
+    tabs. Raises InvalidInput.
     """
-    tokens: list[str] = []
-    tags: list[str] = []
+    sentence: list[list[str]] = []
+    numbered = False
     row, width = 1, 0
     for line in _checked(lines, file):
         text = line.text.strip("\r\n\ufeff")
         fields = text.split("\t") if "\t" in text else text.split()
         if not text.strip():
-            if tokens and tokens != ["-DOCSTART-"]:
-                yield _sentence(tokens, tags)
+            numbered = _is_numbered(sentence, numbered)
+            if (found := _sentence(sentence, numbered)) is not None:
+                yield found
                 row += 1
-            tokens, tags = [], []
+            sentence = []
             continue
-        if text.startswith("#") and len(fields) != width and (width or "\t" not in text):
+        if text.startswith("#") and len(fields) != width and (width or "\t" not in text or "://" in text):
             continue
         width = width or len(fields)
         _check(fields, width, line.number, file, row)
-        token = _token(fields)
-        if token is not None:
-            tokens.append(token[0])
-            tags.append(token[1])
-        if len(tokens) > TOKENS_MAX:
+        sentence.append(fields)
+        if len(sentence) > TOKENS_MAX:
             message = f"a sentence has more than {TOKENS_MAX:,} tokens."
             raise refusal(message, file, "Put a blank line between sentences.", row)
-    if tokens and tokens != ["-DOCSTART-"]:
-        yield _sentence(tokens, tags)
+    if (found := _sentence(sentence, _is_numbered(sentence, numbered))) is not None:
+        yield found
 
 
 def _checked(lines: Iterator[Line], file: str) -> Iterator[Line]:
@@ -71,12 +70,21 @@ def _check(fields: list[str], width: int, number: int, file: str, row: int) -> N
         raise refusal(message, file, "Give every token of the file equally many fields, with tabs between them.", row)
 
 
-def _token(fields: list[str]) -> tuple[str, str] | None:
-    """Token and tag; None for what CoNLL-U writes beside the words: ranges of them, and words left out."""
-    if len(fields) == _CONLLU_FIELDS:
-        return (fields[1], fields[3]) if fields[0].isdecimal() else None
-    return fields[0], fields[-1]
+def _is_numbered(sentence: list[list[str]], before: bool) -> bool:
+    """Whether the first field counts the tokens; of a single token, as it was `before`."""
+    if len(sentence) < 2:
+        return before
+    counted = [fields[0] for fields in sentence] == [str(number) for number in range(1, len(sentence) + 1)]
+    return counted and len(sentence[0]) > 2
 
 
-def _sentence(tokens: list[str], tags: list[str]) -> dict[str, Any]:
+def _sentence(lines: list[list[str]], numbered: bool) -> dict[str, Any] | None:
+    """None where nothing is said. CoNLL-U has ranges of words and words left out beside the words."""
+    if lines and len(lines[0]) == _CONLLU_FIELDS:
+        found = [(fields[1], fields[3]) for fields in lines if fields[0].isdecimal()]
+    else:
+        found = [(fields[1] if numbered else fields[0], fields[-1]) for fields in lines]
+    tokens, tags = [token for token, _ in found], [tag for _, tag in found]
+    if not tokens or tokens == ["-DOCSTART-"]:
+        return None
     return {"text": " ".join(tokens), "tokens": tokens, "tags": tags}

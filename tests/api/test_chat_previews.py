@@ -44,6 +44,13 @@ def test_a_data_set_is_previewed_as_conversations_with_the_problems_of_its_first
     assert problem["remedy"]
 
 
+def test_preferences_are_recognised_without_being_told_and_another_objective_is_refused(api: Api) -> None:
+    push(api, [{side: f"\n\nHuman: a\n\nAssistant: {side}" for side in ("chosen", "rejected")}])
+    seen = chats(api)
+    assert (seen["objective"], seen["examples"][0]["chosen"][0]["content"]) == ("dpo", "chosen")
+    assert "They fit objective dpo or orpo" in chats(api, 422, objective="sft")["error"]["message"]
+
+
 def test_a_registered_model_renders_the_examples_with_what_will_be_trained(api: Api, tmp_path: Path) -> None:
     push(api, ALPACA)
     api.import_model("talker", chat_files(tmp_path, CHATML))

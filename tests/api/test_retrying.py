@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from sqlalchemy import select
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, ManifestFile
-from storage.tables import GarbageRow
+from storage.tables import GarbageRow, JobTransitionRow
 from tests.api.conftest import Api
 from tests.api.playing import finish, give_back, start
 
@@ -83,6 +84,23 @@ def test_of_many_retries_at_once_one_is_queued(ready: Api) -> None:
     answer = retry(ready, job)
     assert answer.status_code == 201
     cancel(ready, answer.json())
+
+
+def test_the_time_of_a_job_is_that_of_all_its_attempts(ready: Api) -> None:
+    job = ready.submit()
+    for reason in (Reason.crashed, Reason.nan_loss):
+        start(ready, job)
+        give_back(ready, job, reason)
+    with ready.database.unit_of_work() as work:
+        # A step each minute: waiting in the queue, too.
+        steps = select(JobTransitionRow).where(JobTransitionRow.job_id == UUID(job["id"]))
+        for step in work.session.scalars(steps):
+            step.at = datetime(2026, 1, 1, 0, step.seq, tzinfo=UTC)
+    found = shown(ready, job)
+    states = [step["state"] for step in found["transitions"]]
+    assert (found["attempts"], states.count("queued"), states[-1]) == (2, 2, "failed")
+    # Each attempt begins one step behind `queued`, and ends with the step that leaves the host.
+    assert found["run_s"] == 60.0 * (len(states) - 3)
 
 
 def test_without_a_checkpoint_a_retry_starts_anew_unless_that_was_ruled_out(ready: Api) -> None:

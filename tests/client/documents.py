@@ -154,6 +154,13 @@ def dataset(**fields: Any) -> dict[str, Any]:
         "rows": 2,
         "columns": ["headline", "quality"],
         "created_at": AT,
+        "profile": {
+            "rows": 2,
+            "columns": {
+                "headline": {"kind": "text", "empty": 0, "distinct": 1000, "distinct_capped": True, "values": {}},
+                "quality": {"kind": "text", "empty": 1, "distinct": 2, "values": {"good": 2, "bad": 1}},
+            },
+        },
         **fields,
     }
 

@@ -65,6 +65,7 @@ CALLS = {
     "datasets push": ["datasets", "push", "CSV"],
     "datasets download": ["datasets", "download", "headlines", "TARGET"],
     "datasets list": ["datasets", "list"],
+    "datasets show": ["datasets", "show", "headlines"],
     "datasets rm": ["datasets", "rm", "headlines@2", "--yes"],
     "datasets preview": ["datasets", "preview", "headlines"],
     "models": ["models"],
@@ -139,6 +140,7 @@ def full_platform(platform: StubPlatform) -> StubPlatform:
             dataset(bytes=len(TABLE), sha256=hashlib.sha256(TABLE).hexdigest()),
         ),
         "GET /v1/datasets/admin/headlines/versions/1/file": (200, TABLE),
+        "GET /v1/datasets/admin/headlines": (200, {"versions": [dataset(version=2), dataset()]}),
         "GET /v1/datasets/headlines/versions/latest/preview": (
             200,
             {"columns": ["headline"], "rows": [{"headline": "a"}]},
@@ -352,6 +354,14 @@ def test_ctrl_c_stops_watching_and_says_how_to_go_on(
     assert outcome.code == 130
     assert outcome.err == f"Stopped watching; job 3f2a91c0 goes on. Watch it again: eigenwerk {again}\n"
     assert not platform.requests
+
+
+def test_a_job_that_has_written_no_log_is_said_to_be_silent(full_platform: StubPlatform, run: Run) -> None:
+    full_platform.answers[f"GET /v1/jobs/{JOB_ID}/logs"] = (200, {"data": [], "has_more": False, "cursor": "0-0"})
+    for command in (["logs"], ["logs", "-f"]):
+        outcome = run(*command, JOB_ID)
+        assert (outcome.code, outcome.out) == (0, "")
+        assert outcome.err == "The job has written no log; it is succeeded. See: eigenwerk show 3f2a91c0\n"
 
 
 def test_a_deployment_may_serve_a_given_version(full_platform: StubPlatform, run: Run) -> None:

@@ -41,6 +41,10 @@ def test_measured_use_stands_beside_the_estimate() -> None:
     }
     assert use_lines(report) == ["memory  650.0 MB  700.0 MB estimated", "time    1m30s     1m00s to 2m00s estimated"]
     assert use_lines({}) == []
+    assert use_lines({"duration": report["duration"]}, attempts=3, run_s=3600) == [
+        "time          1h00m  3 attempts together, 1m00s to 2m00s estimated",
+        "last attempt  1m30s",
+    ]
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from corpus.checks.findings import text_hash
 from corpus.checks.inspection import check_data
+from corpus.checks.judging import warnings_of
 from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
@@ -101,10 +103,11 @@ def test_a_model_reads_no_more_than_its_positions_reach(tmp_path: Path, reader: 
         (
             16,
             100,
-            "Raise max_length to 62. The base model reads no more than 62 tokens: shorten or split long texts or ",
+            "Shorten or split long texts, or choose a base model that reads 102 tokens: the base model reads no more "
+            "than 62 tokens. max_length: 62 keeps more of them, but not all.",
         ),
-        (62, 100, "The base model reads no more than 62 tokens: shorten or split long texts or choose a base model "),
-        (512, 100, "The base model reads no more than 62 tokens: shorten or split long texts or choose a base model "),
+        (62, 100, "Shorten or split long texts, or choose a base model that reads 102 tokens: the base model reads"),
+        (512, 100, "Shorten or split long texts, or choose a base model that reads 102 tokens: the base model reads"),
     ],
 )
 def test_no_advice_names_a_length_that_the_base_model_does_not_read(
@@ -122,7 +125,7 @@ def test_no_advice_names_a_length_that_the_spec_does_not_take(tmp_path: Path) ->
     report = check(classifier(), write(tmp_path / "rows.jsonl", rows), Reader.load(tmp_path))
     (warning,) = (warning for warning in report.warnings if "will be cut" in warning.message)
     assert warning.remedy is not None
-    assert warning.remedy.startswith("Raise max_length to 8192. max_length takes no more than 8192 tokens:")
+    assert warning.remedy.startswith("Shorten or split long texts: max_length takes no more than 8,192 tokens.")
     TrainClassifier.model_validate({"name": "n", **CLASSIFIER, "training": {"max_length": 8192}})
 
 
@@ -187,6 +190,11 @@ def test_a_file_that_breaks_off_is_a_problem_with_the_row(tmp_path: Path, reader
 def test_very_few_and_very_uneven_rows_are_warned_of(tmp_path: Path, reader: Reader) -> None:
     few = check(classifier(), write(tmp_path / "few.jsonl", labelled(20)), reader)
     assert any("very few" in warning.message for warning in few.warnings)
+    assert few.held_out is not None
+    none = few.model_copy(update={"held_out": few.held_out.model_copy(update={"train": 0}), "tokens": None})
+    validator: Any = SimpleNamespace(skips_bad_rows=False, batch_size=4, max_length_field="training.max_length")
+    [warning] = [warning for warning in warnings_of(none, classifier(), validator, None) if warning.field == "dataset"]
+    assert "no row is left to train on" in warning.message and "hold out fewer" in str(warning.remedy)
     uneven = [{**row, "label": "rare" if n < 4 else "usual"} for n, row in enumerate(labelled(400))]
     report = check(classifier(), write(tmp_path / "uneven.jsonl", uneven), reader)
     assert report.classes == {"usual": 396, "rare": 4}

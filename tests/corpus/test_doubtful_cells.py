@@ -33,6 +33,12 @@ def test_brackets_alone_make_no_list(label: str, tmp_path: Path) -> None:
     assert label in (push(table(tmp_path / "rows.jsonl", rows)).check("train-classifier").classes or {})
 
 
+def test_an_object_that_is_written_as_a_text_is_no_class(tmp_path: Path) -> None:
+    rows = [{"text": f"satz {n}", "label": '{"x": 1}' if n % 2 else "a"} for n in range(8)]
+    report = push(table(tmp_path / "rows.jsonl", rows)).check("train-classifier")
+    assert (report.refused, report.refused_rows[0].message) == (4, "it is not a text but an object.")
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -40,7 +46,7 @@ def test_brackets_alone_make_no_list(label: str, tmp_path: Path) -> None:
         ({"label": "\\N"}, "how programs write that there is no value"),
         ({"text": "nan"}, "'nan' is how programs write"),
         ({"text": "b'gr\\xc3\\xbcn'"}, "bytes as Python writes them"),
-        ({"text": "['ein', 'satz']"}, "lists as programs write them"),
+        ({"text": "['ein', 'satz']"}, "lists or objects as programs write them"),
         ({"text": "Das GerÃ¤t lÃ¤uft"}, "decoded in the wrong way"),
         ({"text": "M&uuml;ller &amp; Sohn"}, "as HTML writes them, such as &uuml;"),
     ],

@@ -284,6 +284,7 @@ def test_answers_that_begin_after_max_length_are_counted_before_the_job(tmp_path
     none = check(tmp_path, long_rows(range(33)), CHATML, training=training)
     [problem] = none.problems
     assert (problem.field, problem.row) == ("training.max_length", 1)
+    assert not any("to train on" in warning.message for warning in none.warnings)
     needed = none.unlearnable_tokens
     assert f"Raise max_length to {needed}" in str(problem.remedy)
     mended = {**training, "max_length": needed}
@@ -293,4 +294,4 @@ def test_answers_that_begin_after_max_length_are_counted_before_the_job(tmp_path
 
     (tmp_path / "model" / "config.json").write_text('{"max_position_embeddings": 200}')
     [problem] = check(tmp_path, long_rows(range(33)), CHATML, training=training).problems
-    assert "Raise max_length to 200. The base model reads no more than 200 tokens" in str(problem.remedy)
+    assert "the base model reads no more than 200 tokens. max_length: 200 keeps more" in str(problem.remedy)

@@ -196,6 +196,15 @@ def test_the_band_comes_from_earlier_jobs_once_there_are_some() -> None:
     assert made.duration.low_s < made.operations / 25e9 < made.duration.high_s
 
 
+def test_jobs_on_other_models_count_in_a_wider_band_and_that_is_said() -> None:
+    same = of(classifier(), MINILM, HEADLINES, speeds=(25e9,), other_speeds=(1e9,))
+    assert not any("on this model" in line for line in same.assumptions)
+    made = of(classifier(), MINILM, HEADLINES, other_speeds=(25e9,))
+    assert made.duration.basis == "measured"
+    assert made.duration.low_s < same.duration.low_s < same.duration.high_s < made.duration.high_s
+    assert "No job of this kind has finished here on this model" in made.assumptions[-1]
+
+
 def test_an_unknown_model_is_taken_for_a_usual_one_of_its_size_and_that_is_said() -> None:
     made = estimate(classifier(), {"model": KnownModel(None, 440_000_000)}, HEADLINES)
     assert made.parameters == pytest.approx(109e6, rel=0.05)

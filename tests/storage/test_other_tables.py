@@ -121,6 +121,8 @@ def test_a_token_without_a_tag_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "t.conll").write_text("a\tO\n\nb\n")
     problem = refused(tmp_path / "t.conll")
     assert (problem.row, "line 3 has 1 fields" in problem.message) == (2, True)
+    (tmp_path / "t.conll").write_text("a\tO\n")
+    assert "No kind of job trains on tags yet" in pushed(tmp_path / "t.conll")[0].notices[0]
     (tmp_path / "t.conll").write_text("a\nb\n")
     assert ".txt" in (refused(tmp_path / "t.conll").remedy or "")
 

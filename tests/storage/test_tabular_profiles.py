@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import tracemalloc
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from jobspecs.problems import InvalidInput
 from jobspecs.profile import DatasetProfile
-from storage.tabular import TableFormat, detect_format, profile_table
+from storage.tabular import TableFormat, detect_format, first_rows, profile_table
 
 MIB = 1024 * 1024
 
@@ -126,3 +128,29 @@ def test_columns_that_a_row_does_not_have_cost_nothing(tmp_path: Path) -> None:
         assert (columns["c0"].empty, columns["c0"].first_empty_row) == (1, 10_002)
     assert (columns["c999"].empty, columns["c999"].first_empty_row) == (10_001, 2)
     assert seconds[1000] < 6 * seconds[1], "ten million absent values took sixty times as long"
+
+
+def test_values_that_json_lacks_are_never_spelled_as_python_does(tmp_path: Path) -> None:
+    moment = datetime(2026, 11, 28, 9, 30)
+    row = {
+        "utf8": "Hafen für Öl".encode(),
+        "bytes": b"\xff\x00",
+        "moment": moment,
+        "lasted": timedelta(days=1, hours=2, minutes=30),
+        "nested": {"day": moment.date(), "raw": b"\xff", "share": math.nan, "price": Decimal("1.50")},
+    }
+    pq.write_table(pa.Table.from_pylist([row, row]), tmp_path / "t.parquet")
+    table = detect_format("t.parquet")
+    columns = profile_table(tmp_path / "t.parquet", table, "t.parquet").columns
+    [shown] = first_rows(tmp_path / "t.parquet", table, "t.parquet", 1, cut=False)
+    nested = {"day": "2026-11-28", "raw": "/w==", "share": None, "price": "1.50"}
+    assert shown == {
+        "utf8": "Hafen für Öl",
+        "bytes": "/wA=",
+        "moment": "2026-11-28T09:30:00",
+        "lasted": "26:30:00",
+        "nested": nested,
+    }
+    texts = {name: next(iter(column.values)) for name, column in columns.items()}
+    assert texts == {**shown, "nested": json.dumps(nested)}
+    assert [column.kind for column in columns.values()] == ["text", "other", "other", "other", "other"]

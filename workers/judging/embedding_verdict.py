@@ -18,7 +18,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from workers.judging.bm25 import Bm25
 from workers.judging.bootstrap import Between, bootstrapped_means, no_stop
-from workers.judging.ranking_verdict import RankingVerdict, compare_systems, judge_correlations, numbered, spearman
+from workers.judging.ranking_verdict import (
+    Judged,
+    RankingVerdict,
+    compare_systems,
+    judge_correlations,
+    numbered,
+    spearman,
+)
 from workers.judging.search import MEASURES, NDCG, Relevance, Scores, search_measures
 from workers.judging.waiting import waited_for
 from workers.local_models.tokens import Int64s
@@ -91,9 +98,9 @@ class Exam:
         }
         clusters = self.truth.clusters
         resampled = bootstrapped_means(np.stack([measured[:, 0] for measured in answers.values()]), between, clusters)
-        what = f"held-out queries over {len(self.candidates)} texts"
         independent = len(self.queries) if clusters is None else int(clusters.max()) + 1
-        return compare_systems(NDCG, means, resampled, len(self.queries), what, independent)
+        judged = Judged(len(self.queries), "held-out queries", independent, f" over {len(self.candidates)} texts")
+        return compare_systems(NDCG, means, resampled, judged)
 
     def _search(self, search: Search, scores: Scores, between: Between) -> npt.NDArray[np.float64]:
         return search_measures(scores, search.relevance, search.own, len(self.candidates), between)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from workers.judging.bootstrap import Between, Floats, bootstrapped_means, interval, no_stop
-from workers.judging.ranking_verdict import JUDGED_MIN
+from workers.judging.unclear import JUDGED_MIN, why_unclear
 from workers.judging.verdict import Helped
 from workers.local_models.tokens import Int64s
 
@@ -82,7 +82,9 @@ def judge(held_out: HeldOut, rewards: Floats | None = None, between: Between = n
     if rewards is not None:
         margin, accuracy = _means(rewards, (rewards > 0).astype(np.float64), between=between)
     rows = len(held_out.tokens)
-    helped = _helped(difference if margin is None else Figure(-margin.value, -margin.high, -margin.low), rows)
+    decides = difference if margin is None else Figure(-margin.value, -margin.high, -margin.low)
+    helped = _helped(decides, rows)
+    why = why_unclear(decides.value, decides.low, decides.high, rows) if helped == "unclear" else ""
     own, base = _figure(after, losses[1]), _figure(before, losses[0])
     return LlmVerdict(
         base,
@@ -92,7 +94,7 @@ def judge(held_out: HeldOut, rewards: Floats | None = None, between: Between = n
         accuracy,
         helped,
         rows,
-        _sentence(base, own, difference, margin, accuracy, helped),
+        _sentence(base, own, difference, margin, accuracy, helped, why),
     )
 
 
@@ -104,8 +106,15 @@ def _helped(difference: Figure, rows: int) -> Helped:
 
 
 def _sentence(
-    base: Figure, own: Figure, difference: Figure, margin: Figure | None, accuracy: Figure | None, helped: Helped
+    base: Figure,
+    own: Figure,
+    difference: Figure,
+    margin: Figure | None,
+    accuracy: Figure | None,
+    helped: Helped,
+    why: str,
 ) -> str:
+    """`why`: it is unclear."""
     figures = (
         f"loss on held-out answers {own.value:.3f} nats per token, base model {base.value:.3f} "
         f"(difference {difference.value:+.3f}, {difference.low:+.3f} to {difference.high:+.3f}; "
@@ -120,7 +129,7 @@ def _sentence(
         return f"Fine-tuning helped: {figures}."
     if helped == "no":
         return f"Fine-tuning did not help: {figures}. The base model is better on these data."
-    return f"It is unclear whether fine-tuning helped: {figures}. The difference may be chance."
+    return f"It is unclear whether fine-tuning helped: {figures}. {why}"
 
 
 def _system(name: str, loss: Figure) -> dict[str, Any]:

@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from corpus.rankings import RELEVANT_MIN, ranked_queries
 from jobspecs.kinds.train_reranker import RankingMetric
 from workers.judging.bootstrap import Between, Floats, bootstrap, bootstrapped_means, interval, no_stop
 from workers.judging.search import CUTOFF, NDCG
+from workers.judging.unclear import JUDGED_MIN, why_unclear
 from workers.local_models.tokens import Int64s
 
 Helped = Literal["yes", "no", "unclear"]
 
-#: A pair with at least this label counts as relevant where a measure knows only yes and no.
-RELEVANT_MIN = 0.5
-#: Fewer can prove nothing at 95 %, whatever the resamples say: chance puts all of five on one side in 1 of 16 cases.
-JUDGED_MIN = 6
 _SEED = 20
+#: Scores that differ by less are the same.
+_SAME = 1e-6
 
 MRR, AP, SPEARMAN, PEARSON = "mrr", "average_precision", "spearman", "pearson"
 _NAMES = {
@@ -80,6 +80,19 @@ class RankingVerdict:
         }
 
 
+@dataclass(frozen=True)
+class Judged:
+    """How many queries or pairs (`what`) were judged, how many of these are independent, and what else to say."""
+
+    count: int
+    what: str
+    independent: int
+    #: Behind the number.
+    detail: str = ""
+    #: Behind the sentence.
+    remark: str = ""
+
+
 def judge_rankings(
     labels: npt.NDArray[Any],
     groups: Int64s,
@@ -102,24 +115,6 @@ def judge_rankings(
 def numbered(values: npt.ArrayLike) -> Int64s:
     """(N,) numbers from 0 without gaps, the same for equal values."""
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
-
-
-def metric_of(labels: npt.NDArray[Any], groups: Int64s) -> RankingMetric:
-    """What the shape of a whole data set calls for: nDCG where most pairs belong to a query with unlike labels."""
-    unlike = [len(rows) for rows in rows_by_query(groups) if np.ptp(labels[rows]) > 0]
-    ordered = 2 * sum(unlike) > len(labels) and ranked_queries(labels, groups)
-    return "ndcg_at_10" if ordered else "spearman"
-
-
-def ranked_queries(labels: npt.NDArray[Any], groups: Int64s) -> list[Int64s]:
-    """The rows of each query whose order can be judged: unlike labels, one of them at least relevant."""
-    return [rows for rows in rows_by_query(groups) if np.ptp(labels[rows]) > 0 and labels[rows].max() >= RELEVANT_MIN]
-
-
-def rows_by_query(groups: Int64s) -> list[Int64s]:
-    """The rows of each query, ascending; the queries in the order of their numbers."""
-    order = np.argsort(groups, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(order) else []
 
 
 def ranking_measures(labels: Floats, scores: Floats) -> tuple[float, float, float]:
@@ -164,8 +159,10 @@ def judge_correlations(
     values = {system: _correlations(labels, own) for system, own in given.items()}
     resampled = _spearmans(labels, list(given.values()), between, clusters)
     independent = int(clusters.max()) + 1
-    what = "held-out pairs" + (f" with {independent} first texts" if independent < len(labels) else "")
-    return compare_systems(SPEARMAN, values, resampled, len(labels), what, independent)
+    detail = f" with {independent} first texts" if independent < len(labels) else ""
+    return compare_systems(
+        SPEARMAN, values, resampled, Judged(len(labels), "held-out pairs", independent, detail, _remark(given))
+    )
 
 
 def _correlations(labels: Floats, scores: Floats) -> dict[str, float]:
@@ -199,22 +196,25 @@ def _by_order(
         for system, values in measured.items()
     }
     independent = int(clusters.max()) + 1
-    what = "held-out queries" + (f" with {independent} different answers" if independent < len(queries) else "")
-    return compare_systems(NDCG, means, resampled, len(queries), what, independent)
+    detail = f" with {independent} different answers" if independent < len(queries) else ""
+    return compare_systems(
+        NDCG, means, resampled, Judged(len(queries), "held-out queries", independent, detail, _remark(scores))
+    )
+
+
+def _remark(scores: Mapping[str, npt.NDArray[Any]]) -> str:
+    """What the figures don't say of a first system that gives everything one score."""
+    own = next(iter(scores.values()))
+    return " It gives every pair the same score." if np.ptp(own) < _SAME else ""
 
 
 def compare_systems(
     metric: str,
     values: Mapping[str, dict[str, float]],
     resampled: Floats,
-    judged: int,
-    what: str,
-    independent: int | None = None,
+    judged: Judged,
 ) -> RankingVerdict:
-    """The verdict by `metric` over all measures by system and its values (V, R) in the resamples; the first is ours.
-
-    `independent`: how many of the judged are, where not all; too few of them prove nothing.
-    """
+    """The verdict by `metric` over all measures by system and its values (V, R) in the resamples; the first is ours."""
     systems = tuple(
         _score(system, metric, measures, own) for (system, measures), own in zip(values.items(), resampled, strict=True)
     )
@@ -222,12 +222,11 @@ def compare_systems(
     place = 1 + max(range(len(others)), key=lambda other: others[other].value)
     best = systems[place]
     low, high = interval(resampled[0] - resampled[place])
-    few = (independent or judged) < JUDGED_MIN
+    few = judged.independent < JUDGED_MIN
     helped: Helped = "unclear" if few else "yes" if low > 0 else "no" if high < 0 else "unclear"
     difference = (own.value - best.value, low, high)
-    return RankingVerdict(
-        metric, systems, helped, difference, judged, _sentence(metric, own, best, helped, judged, what)
-    )
+    sentence = _sentence(metric, own, best, difference, helped, judged)
+    return RankingVerdict(metric, systems, helped, difference, judged.count, sentence)
 
 
 def _score(system: str, metric: str, measures: dict[str, float], resampled: Floats) -> SystemScore:
@@ -235,13 +234,22 @@ def _score(system: str, metric: str, measures: dict[str, float], resampled: Floa
     return SystemScore(system, measures[metric], *interval(resampled), {metric: measures[metric], **others})
 
 
-def _sentence(metric: str, own: SystemScore, best: SystemScore, helped: Helped, judged: int, what: str) -> str:
-    figures = f"{_NAMES[metric]} {own.value:.3f} on {judged} {what}, {best.system} {best.value:.3f}"
+def _sentence(
+    metric: str,
+    own: SystemScore,
+    best: SystemScore,
+    difference: tuple[float, float, float],
+    helped: Helped,
+    judged: Judged,
+) -> str:
+    figures = f"{_NAMES[metric]} {own.value:.3f} on {judged.count} {judged.what}{judged.detail}"
+    figures += f", {best.system} {best.value:.3f}"
     if helped == "yes":
-        return f"Training helped: {figures}."
+        return f"Training helped: {figures}.{judged.remark}"
     if helped == "no":
-        return f"Training did not help: {figures}. The simpler system is better on these data."
-    return f"It is unclear whether training helped: {figures}. The difference may be chance."
+        return f"Training did not help: {figures}. The simpler system is better on these data.{judged.remark}"
+    why = why_unclear(*difference, judged.independent, judged.what)
+    return f"It is unclear whether training helped: {figures}. {why}{judged.remark}"
 
 
 def systems_table(verdict: RankingVerdict) -> tuple[Sequence[str], list[Sequence[str]]]:

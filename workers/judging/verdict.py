@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from corpus.labels import one_class_held_out
 from jobspecs.kinds.train_classifier import ClassMetric
 from workers.judging.bootstrap import Between, bootstrap, interval, no_stop
 from workers.judging.class_metrics import NAMES, Predictions, drawn, figure
-from workers.judging.ranking_verdict import JUDGED_MIN
+from workers.judging.unclear import JUDGED_MIN, why_unclear
 from workers.local_models.tokens import Int64s
 
 #: Two-sided 95 % of the normal distribution.
@@ -25,8 +26,6 @@ _Z_95 = 1.959963984540054
 #: A difference that chance alone brings about more often than this proves nothing.
 _P_MAX = 0.05
 _EXACT_MAX = 1000
-#: Times the rows that were held out, beyond which it makes no sense to name how many are needed.
-_ROWS_NEEDED_MAX = 100
 _IGNORED_SHOWN = 5
 
 MODEL = "fine-tuned"
@@ -173,7 +172,8 @@ def judge(
     p_value = mcnemar_p(int((right & ~right_best).sum()), int((~right & right_best).sum()))
     # Whatever the others do: what always says the largest class is no better than saying so.
     nothing_learnt = largest is not None and bool((model.labels == largest).all())
-    helped = "no" if nothing_learnt else _helped(metric, difference, p_value, len(truth))
+    helped: Helped = "no" if nothing_learnt else _helped(metric, difference, p_value, len(truth))
+    helped = helped if one_class_held_out(truth, classes) is None else "unclear"
     sentence = " ".join([_sentence(metric, own, best, difference, helped), *remarks(truth, model, classes, largest)])
     return Verdict(metric, own, tuple(others), difference, helped, p_value, sentence)
 
@@ -182,6 +182,8 @@ def remarks(truth: Int64s, model: Predictions, classes: Sequence[str], largest: 
     """What the figures alone don't say of a model that predicts one class, or never some that are there."""
     rows = np.bincount(truth, minlength=len(classes))
     claimed = np.bincount(model.labels, minlength=len(classes))
+    if (one := one_class_held_out(truth, classes)) is not None:
+        return [one]
     if (claimed > 0).sum() == 1:
         only = int(claimed.argmax())
         nothing = ": it has learnt nothing beyond the majority" if only == largest else ""
@@ -214,26 +216,8 @@ def _sentence(metric: ClassMetric, own: Score, best: Score, difference: Differen
     if helped == "no":
         compared = "better" if own.value < best.value else "as good"
         return f"Fine-tuning did not help: {figures}. The simpler system is {compared} on these data."
-    return f"It is unclear whether fine-tuning helped: {figures}. {_why_unclear(difference, own.rows)}"
-
-
-def _why_unclear(difference: Difference, rows: int) -> str:
-    """Intervals narrow with the root of the rows: how many would tell a difference of this size from none."""
-    if rows < JUDGED_MIN:
-        return f"So few rows prove nothing: at least {JUDGED_MIN} are needed."
-    if difference.value == 0:
-        return "The two are equally good on these rows."
-    needed = rows * ((difference.high - difference.low) / 2 / difference.value) ** 2
-    if needed > _ROWS_NEEDED_MAX * rows:
-        return f"The difference may be chance: {_ROWS_NEEDED_MAX} times as many rows would not tell one so small."
-    enough = _rounded(max(needed, rows + 1))
-    return f"The difference may be chance: to tell one of this size takes about {enough:,} held-out rows."
-
-
-def _rounded(rows: float) -> int:
-    """Up, to two digits."""
-    unit: int = 10 ** max(0, len(str(int(rows))) - 2)
-    return math.ceil(rows / unit) * unit
+    why = why_unclear(difference.value, difference.low, difference.high, own.rows)
+    return f"It is unclear whether fine-tuning helped: {figures}. {why}"
 
 
 def _class_score(truth: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> ClassScore:

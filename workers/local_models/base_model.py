@@ -182,15 +182,16 @@ def _weights(
         raise invalid_model(f"the weights can't be loaded: {first_line(error)}") from error
     model, info = loaded
     prefix = "" if family is AutoModel else f"{model.base_model_prefix}."
-    absent = [
-        name
-        for name in info["missing_keys"]
-        if not headless or (name.startswith(prefix) and ".pooler." not in f".{name}")
-    ]
+    absent = [name for name in info["missing_keys"] if not headless or not is_of_head(name, prefix)]
     absent += [str(item[0]) for item in info["mismatched_keys"] if str(item[0]).startswith(prefix)]
     if absent:
         raise invalid_model(f"the weights lack {len(absent)} tensors of the architecture, such as {sorted(absent)[0]}.")
     return cast(PreTrainedModel, model), not info["missing_keys"] and not info["mismatched_keys"]
+
+
+def is_of_head(name: str, prefix: str) -> bool:
+    """Whether the tensor is not the encoder's, whose names have the prefix; a pooler is the head's first layer."""
+    return not name.startswith(prefix) or ".pooler." in f".{name}"
 
 
 def load_tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from corpus.checks.findings import normalised
+from corpus.rankings import RELEVANT_MIN, metric_of
 from corpus.splits import VALIDATION
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
 from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, LISTWISE, RankingMetric, RerankerNegatives, TrainReranker
 from jobspecs.manifest import Manifest
 from workers.judging.bm25 import pair_scores
-from workers.judging.ranking_verdict import RELEVANT_MIN, RankingVerdict, judge_rankings, metric_of, numbered
+from workers.judging.ranking_verdict import RankingVerdict, judge_rankings, numbered
 from workers.local_models.base_model import LoadedModel, load_scorer
 from workers.local_models.devices import move_to, prepare_device
 from workers.local_models.embedding_model import load_embedder

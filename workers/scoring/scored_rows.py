@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import gzip
 import io
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -24,6 +22,7 @@ from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import detect_format, read_rows
 from storage.tabular.formats import TEXT_KINDS
+from storage.tabular.values import as_json
 from workers.local_models.ranking_model import Pair, Scores
 from workers.run.context import RunFailed
 
@@ -129,17 +128,4 @@ def _write_csv(stream: TextIO, rows: Iterator[dict[str, Any]]) -> None:
 
 def _write_json(stream: TextIO, rows: Iterator[dict[str, Any]]) -> None:
     for row in rows:
-        stream.write(json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON has it: a missing number is null, bytes are base64, and other things, such as dates, a text."""
-    if isinstance(value, dict):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_plain(part) for part in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | bool | int) else str(value)
+        stream.write(json.dumps(as_json(row), ensure_ascii=False, allow_nan=False) + "\n")

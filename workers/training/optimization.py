@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -17,14 +17,26 @@ from workers.training.world import shard_of, whole
 
 #: A loss above this many nats per term is no longer training: exp(-1000) for the right class.
 _LOSS_DIVERGED = 1000.0
+#: What a group of parameters calls its share of the learning rate.
+_FACTOR = "factor"
 
 
-def build_optimizer(model: nn.Module, training: Optimization) -> AdamW:
+def build_optimizer(
+    model: nn.Module, training: Optimization, head: Collection[str] = (), head_factor: float = 1
+) -> AdamW:
     """AdamW over the trainable parameters; biases and layer norms (one dimension) do not decay.
 
-    Fused: the default walks tensor by tensor, which takes 10 times as long for BERT-base on a CPU.
+    Parameters named in `head` learn `head_factor` times as fast. Fused: the default walks tensor by tensor, which takes
+    10 times as long for BERT-base on a CPU.
     """
-    return AdamW(decay_groups(model, training), lr=training.learning_rate, fused=True)
+    faster = {id(parameter) for name, parameter in model.named_parameters() if name in head}
+    groups = [
+        {**group, "params": parameters, _FACTOR: head_factor if of_head else 1}
+        for group in decay_groups(model, training)
+        for of_head in (False, True)
+        if (parameters := [p for p in group["params"] if (id(p) in faster) == of_head])
+    ]
+    return AdamW(groups, lr=training.learning_rate, fused=True)
 
 
 def decay_groups(model: nn.Module, training: Optimization) -> list[dict[str, Any]]:
@@ -55,9 +67,9 @@ def learning_rates(steps_total: int, training: Optimization) -> list[float]:
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """For the next step, in every group."""
+    """For the next step, in every group; those that learn faster get so many times as much."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(_FACTOR, 1)
 
 
 def apply_gradients(

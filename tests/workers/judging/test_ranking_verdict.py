@@ -7,10 +7,10 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, ndcg_score
 
+from corpus.rankings import metric_of
 from workers.judging.ranking_verdict import (
     RankingVerdict,
     judge_rankings,
-    metric_of,
     pearson,
     ranking_measures,
     spearman,
@@ -71,6 +71,19 @@ def test_a_handful_of_queries_proves_nothing_however_far_apart_the_systems_are()
         labels, groups = some_pairs(queries, 8)
         verdict = judged(labels, groups, {"fine-tuned": labels, "BM25": -labels})
         assert verdict.helped == expected and verdict.judged == queries
+        few = "So few independent held-out queries prove nothing: at least 6 are needed."
+        assert (few in verdict.sentence) == (expected == "unclear")
+
+
+def test_what_can_not_be_told_is_said_with_its_reason() -> None:
+    labels, groups = some_pairs(60, 8)
+    noise = np.random.default_rng(2).normal(size=len(labels))
+    same = judged(labels, groups, {"fine-tuned": labels, "BM25": labels})
+    assert "The two are equally good on these held-out queries." in same.sentence
+    near = judged(labels, groups, {"fine-tuned": labels + noise, "BM25": labels + noise[::-1]})
+    assert near.helped == "unclear" and "held-out queries." in near.sentence and "may be chance" in near.sentence
+    flat = judged(np.arange(40.0), np.arange(40), {"fine-tuned": np.full(40, 0.3), "BM25": np.arange(40.0)})
+    assert flat.helped == "no" and flat.sentence.endswith("It gives every pair the same score.")
 
 
 def test_the_best_of_the_others_is_what_must_be_beaten() -> None:

@@ -69,10 +69,10 @@ def test_1000_rows_are_still_judged_exactly() -> None:
     ],
 )
 def test_the_verdict_says_whether_it_helped(ours: int, svm: int, helped: str, words: str) -> None:
-    truth = np.ones(100, dtype=np.int64)
+    truth = np.arange(100) % 2
 
     def right(count: int) -> Predictions:
-        return Predictions((np.arange(100) < count).astype(np.int64))
+        return Predictions(np.where(np.arange(100) < count, truth, 1 - truth))
 
     verdict = judge(truth, ("a", "b"), right(ours), {"svm": right(svm), "majority": right(55)})
     assert verdict.helped == helped
@@ -142,10 +142,13 @@ def test_unclear_for_want_of_rows_says_how_many_would_tell() -> None:
     few = judge(truth[:5], ("a", "b"), Predictions(truth[:5]), {"svm": Predictions(1 - truth[:5])}, "macro_f1")
     assert few.helped == "unclear" and "at least 6 are needed" in few.sentence
     same = judge(truth, ("a", "b"), svm, {"svm": svm}, "mcc")
-    assert same.helped == "unclear" and "equally good on these rows" in same.sentence
+    assert same.helped == "unclear" and "equally good on these held-out rows" in same.sentence
     rows, ones = np.arange(600), np.ones(600, dtype=np.int64)
     ours, svm = Predictions((rows >= 60).astype(np.int64)), Predictions((rows < 541).astype(np.int64))
-    assert "100 times as many rows would not tell one so small" in judge(ones, ("a", "b"), ours, {"svm": svm}).sentence
+    assert (
+        "100 times as many held-out rows would not tell one so small"
+        in judge(ones, ("a", "b"), ours, {"svm": svm}).sentence
+    )
 
 
 @pytest.mark.parametrize("classes", [2, 5])

@@ -11,7 +11,7 @@ from corpus.cells import label_cell, text_cell
 from corpus.checks.findings import text_hash
 from corpus.dealing import class_split
 from corpus.held_out import DataPart
-from corpus.labels import one_spelling
+from corpus.labels import held_out_warning, one_spelling
 from corpus.splits import Indices, Roles
 from jobspecs.kinds.train_classifier import ClassMetric, TrainClassifier
 from jobspecs.lifecycle import Reason
@@ -121,6 +121,7 @@ def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
     try:
         metric = spec.deciding_metric(np.bincount(labels).tolist())
         split = class_split(spec, texts.roles, labels, classes, hashes)
+        held_out_warning(labels[split.validation], classes, metric)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     rows, roles = split.fitting

@@ -14,14 +14,15 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from jobspecs.kinds.train_classifier import ClassifierTraining
-from workers.local_models.base_model import LoadedModel
-from workers.local_models.devices import autocast
+from workers.local_models.base_model import LoadedModel, is_of_head
+from workers.local_models.devices import autocast, move_to
 from workers.local_models.packed_encoder import Variant, classify, variant_of
 from workers.local_models.tokens import Int64s, TokenTable, batch_of
 from workers.run.context import RunContext
 from workers.training.batches import BatchPlan
 from workers.training.course import Bools, chosen_by, course_of
 from workers.training.loop import TrainingResult, rates_of, train
+from workers.training.optimization import build_optimizer
 from workers.training.word_embeddings import compact, decay_of
 
 #: Natural logarithms of the temperatures that are tried: from 1/20 to 20.
@@ -70,7 +71,20 @@ def train_classifier(
     plan = course.plan(batches)
     evaluation = course.evaluation(task, plan, batches)
     later = data.judged_later
-    result = train(context, task, plan, training, device, judged_later=later, evaluation=evaluation, clock=clock)
+    prefix = f"{model.base_model_prefix}."
+    head = [name for name, _ in model.named_parameters() if is_of_head(name, prefix)]
+    optimizer = build_optimizer(move_to(model, device), training, head, training.head_factor(new=not loaded.has_head))
+    result = train(
+        context,
+        task,
+        plan,
+        training,
+        device,
+        judged_later=later,
+        evaluation=evaluation,
+        optimizer=optimizer,
+        clock=clock,
+    )
     if set_aside is not None:
         set_aside.restore(model, decay_of(rates_of(result, training), training.weight_decay))
     return result

@@ -16,6 +16,7 @@ from corpus.cells import label_cell, score_cell, text_cell
 from corpus.held_out import DataPart
 from corpus.labels import Twins, one_spelling, twins_of
 from corpus.pair_splits import overlap_of, tied_split
+from corpus.rankings import check_scores
 from corpus.splits import Roles
 from jobspecs.data_report import Overlap
 from jobspecs.kinds.train_embedder import ROWS_MIN, Prompts, TrainEmbedder
@@ -144,6 +145,8 @@ def split_rows(rows: EmbeddingRows, spec: TrainEmbedder) -> EmbeddingSplit:
     try:
         split = tied_split(spec, roles=rows.roles, texts=rows.columns, own=tied)
         labels = None if spec.label is None else rows.targets
+        if spec.score is not None and rows.targets is not None:
+            check_scores(rows.targets[split.validation])
         twins = Twins() if labels is None else twins_of(split, labels.astype(np.int64), rows.classes)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error

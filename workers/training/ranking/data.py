@@ -14,12 +14,12 @@ from corpus.cells import number_cell, score_cell, text_cell
 from corpus.checks.findings import normalised
 from corpus.held_out import DataPart
 from corpus.pair_splits import overlap_of, query_split
+from corpus.rankings import check_ranked, rows_by_query
 from corpus.splits import Roles
 from jobspecs.data_report import Overlap
 from jobspecs.kinds.train_reranker import RankingMetric, TrainReranker
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
-from workers.judging.ranking_verdict import ranked_queries, rows_by_query
 from workers.run.context import RunFailed
 
 _log = logging.getLogger(__name__)
@@ -133,10 +133,10 @@ def check_comparable(pairs: Pairs) -> None:
 
 def check_judged(pairs: Pairs, metric: RankingMetric) -> None:
     """Raises RunFailed(invalid_dataset) when the metric can't be had of these held-out pairs."""
-    if metric == "ndcg_at_10" and not ranked_queries(pairs.labels, pairs.groups):
-        message = "no held-out query has unlike labels, one of them at least 0.5: there is no order to judge."
-        remedy = "Hold out more queries (validation.fraction), or write metric: spearman."
-        raise _invalid(Problem(field="metric", message=message, remedy=remedy))
+    try:
+        check_ranked(pairs.labels, pairs.groups, metric)
+    except InvalidInput as error:
+        raise RunFailed(Reason.invalid_dataset, str(error)) from error
 
 
 class _Row(NamedTuple):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from corpus.rankings import RELEVANT_MIN
 from jobspecs.kinds.hard_negatives import HardNegatives
 from jobspecs.lifecycle import Reason
 from workers.judging.bm25 import Bm25
 from workers.judging.bootstrap import Between, no_stop
-from workers.judging.ranking_verdict import RELEVANT_MIN
 from workers.judging.waiting import waited_for
 from workers.local_models.tokens import Int64s
 from workers.run.context import RunFailed
