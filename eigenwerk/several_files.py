@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eigenwerk.errors import EigenwerkError
+from jobspecs.file_errors import why_not
 
 _PART = re.compile(r"\w[\w.-]*")
 _REMEDY = "Name files of tables: .csv, .xlsx, .jsonl, .parquet and so on."
@@ -61,7 +62,9 @@ def _write(target: Path, found: Mapping[str, Path]) -> None:
                     member.size = path.stat().st_size
                     archive.addfile(member, stream)
     except OSError as error:
-        raise EigenwerkError(f"The files can't be put into one, {target}: {error}.") from error
+        raise EigenwerkError(
+            f"The files can't be put into one, at {error.filename or target}: {why_not(error)}."
+        ) from error
 
 
 def _by_part(files: Files) -> Iterator[tuple[str | None, Path]]:

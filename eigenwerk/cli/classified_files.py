@@ -75,7 +75,7 @@ def _new_columns(table: TextTable, top_k: int) -> list[str]:
 
 
 def _csv_writer(stream: TextIO, table: TextTable, new: Sequence[str]) -> Write:
-    delimiter = table.delimiter or ","
+    delimiter = table.dialect.delimiter or ","
     plain = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
     # Python 3.11 leaves a lone \r without quotes, and every reader takes it for the row's end.
     quoted = csv.writer(stream, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+from pydantic import ValidationError
 
 from eigenwerk.answers import Classification, Embedding, Embeddings, Ranking
 from eigenwerk.cli.classified_files import classify_table
 from eigenwerk.cli.console import DeploymentName, JsonOption, note, platform, say, say_json
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.text_tables import column_of, lines_of, portions, readable
+from jobspecs.dialect import Dialect
 
 commands = typer.Typer()
 
@@ -40,6 +42,11 @@ def classify(
         str | None,
         typer.Option(metavar="NAME", help="The CSV's column with the texts; `text` or the only one if absent."),
     ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="What separates the CSV's fields: comma, semicolon, tab, pipe or a character.")
+    ] = None,
+    quote: Annotated[str | None, typer.Option(metavar="none|\"|'", help="What quotes the CSV's fields.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="How FILE is encoded; UTF-8 if absent.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where a file's rows go; stdout if absent.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Labels per text, the best first.")] = 1,
     as_json: JsonOption = False,
@@ -53,10 +60,12 @@ def classify(
     """
     if file is None and (as_csv or out is not None):
         raise typer.BadParameter("needs --file FILE.", param_hint="--csv" if as_csv else "--out")
-    if column is not None and not as_csv:
-        raise typer.BadParameter("needs --csv: other files have no columns.", param_hint="--column")
+    for option, value in (("--column", column), ("--delimiter", delimiter), ("--quote", quote)):
+        if value is not None and not as_csv:
+            raise typer.BadParameter("needs --csv: other files have no columns.", param_hint=option)
     if file is not None and not texts:
-        table = column_of(file, column) if as_csv else lines_of(file)
+        told = _told(delimiter=delimiter, quote=quote, encoding=encoding)
+        table = column_of(file, column, told) if as_csv else lines_of(file, told)
         with platform() as client:
             ask = partial(client.classify, name, top_k=top_k)
             classify_table(table, ask, out=out, top_k=top_k, as_json=as_json)
@@ -134,6 +143,16 @@ def rerank(
         return
     for item in best:
         say(f"{item.relevance_score:.3f}\t{item.index + 1}\t{asked[item.index]}")
+
+
+def _told(**values: str | None) -> Dialect:
+    """How a file is written, in the words that `datasets push` takes."""
+    try:
+        return Dialect.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        reason = first["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(f"{first['input']!r}: {reason}", param_hint=f"--{first['loc'][0]}") from error
 
 
 def _texts_of(texts: Sequence[str] | None, file: Path | None) -> list[str]:

@@ -95,7 +95,11 @@ def test_lines_of_a_file_become_csv(platform: StubPlatform, run: Run, tmp_path: 
     ("content", "arguments", "words"),
     [
         ("id,headline\n1,a\n", [], "no column 'text'. Choose one with --column: id, headline."),
-        ("id,headline\n1,a\n2,b,c\n", ["--column", "headline"], "row 2 has 3 cells, and the header has 2."),
+        (
+            "id,headline\n1,a\n2,b,c\n",
+            ["--column", "headline"],
+            "row 2 has 3 cells, and the header has 2 (read as comma).",
+        ),
         ('text\n"a\n', [], "can't be read as CSV"),
         ("", [], "is empty"),
         ("text,predicted_label\na,b\n", [], "has a column 'predicted_label' already"),
@@ -124,6 +128,22 @@ def test_a_delimiter_is_recognised_and_kept(platform: StubPlatform, run: Run, tm
     ]
 
 
+def test_a_file_is_read_as_it_is_told_and_refused_where_its_delimiter_is_unclear(
+    platform: StubPlatform, run: Run, tmp_path: Path
+) -> None:
+    platform.answers["POST /v1/classify"] = classes
+    path = tmp_path / "news.csv"
+    path.write_bytes('text;note, id\n"größe;1\n'.encode("cp1252"))
+    asked = ["classify", "m", "--file", str(path), "--csv", "--encoding", "latin1"]
+    unclear = run(*asked)
+    assert (unclear.code, "comma or semicolon. Say which: --delimiter" in unclear.err) == (1, True)
+    told = run(*asked, "--delimiter", "semicolon", "--quote", "none")
+    assert told.out.splitlines()[1] == '"""größe";1;"""GRÖSSE";0.9000'
+    assert "--encoding cp1252" in run("classify", "m", "--file", str(path)).err
+    wrong = run(*asked, "--delimiter", "colon")
+    assert (wrong.code, "--delimiter: 'colon': is not one character" in wrong.err) == (2, True)
+
+
 def test_nothing_half_done_is_left_when_the_model_changes_meanwhile(
     table: Path, platform: StubPlatform, run: Run, tmp_path: Path
 ) -> None:
@@ -145,6 +165,7 @@ def test_nothing_half_done_is_left_when_the_model_changes_meanwhile(
         (["a", "--csv"], "--csv: needs --file FILE"),
         (["a", "--out", "b"], "--out: needs --file FILE"),
         (["--file", "a", "--column", "b"], "--column: needs --csv"),
+        (["--file", "a", "--quote", "none"], "--quote: needs --csv"),
     ],
 )
 def test_options_of_files_are_refused_without_one(arguments: list[str], words: str, run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,3 +100,18 @@ def test_whatever_the_system_refuses_is_one_line_in_words(
     outcome = run("datasets", "list")
     assert outcome.code == 1
     assert f"/somewhere/file can't be used: {words}" in words_of(outcome.err)
+
+
+def test_a_full_disk_while_files_are_put_into_one_is_said_in_words(
+    platform: StubPlatform, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("text\none\n")
+    monkeypatch.setattr(tarfile, "open", full)
+    outcome = run("datasets", "push", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--name", "both")
+    assert outcome.code == 1
+    assert "the disk is full; make room" in words_of(outcome.err)
+    assert not platform.requests
