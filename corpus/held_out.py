@@ -1,4 +1,4 @@
-"""The files of a job's data, and which of their rows judge where the spec says so."""
+"""The files of a job's data, and which of their rows choose or judge where the spec says so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from corpus.cells import text_cell
 from corpus.checks.rows import CheckedFile
-from jobspecs.kinds.training import Validation
+from corpus.splits import TEST, VALIDATION
+from jobspecs.kinds.training import GivenRows, TrainingSpec
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import read_rows
 
@@ -21,14 +22,14 @@ class DataPart:
     """One file of a job's data."""
 
     file: CheckedFile
-    #: Whether every row judges.
-    all_judge: bool = False
-    #: Otherwise one byte per row, 1 where it judges; empty: none does, or they are drawn.
-    judging: bytes = b""
+    #: What every row is, VALIDATION or TEST; 0: they differ.
+    whole: int = 0
+    #: Otherwise one byte per row: VALIDATION or TEST where it is one; empty: none is, or they are drawn.
+    roles: bytes = b""
 
-    def judges(self, row: int) -> bool:
-        """Whether the spec says of the row, counted from 1, that it judges."""
-        return self.all_judge or (bool(self.judging) and self.judging[row - 1] == 1)
+    def role(self, row: int) -> int:
+        """What the spec says that the row, counted from 1, is: VALIDATION, TEST or 0."""
+        return self.whole or (self.roles[row - 1] if self.roles else 0)
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         """The number of each row, counted from 1, and its cells. Raises InvalidInput as `read_rows` does."""
@@ -36,33 +37,56 @@ class DataPart:
 
 
 def parts_of(
-    file: CheckedFile, held_out: CheckedFile | None = None, validation: Validation | None = None
+    file: CheckedFile,
+    held_out: CheckedFile | None = None,
+    test: CheckedFile | None = None,
+    spec: TrainingSpec | None = None,
 ) -> tuple[DataPart, ...]:
-    """The data set, and the one whose rows judge where there is one.
+    """The data set, and those of the sections `validation` and `test` where these name one.
 
-    Raises InvalidInput when the column that says which rows judge is absent, empty somewhere, or names none.
+    Raises InvalidInput when a column that says which rows are meant is absent, empty somewhere, or names none.
     """
-    if held_out is not None:
-        return DataPart(file), DataPart(held_out, all_judge=True)
-    if validation is None or validation.column is None:
-        return (DataPart(file),)
-    return (DataPart(file, judging=_judging(file, validation.column, validation.values)),)
+    roles = b""
+    for role, section in _sections(spec):
+        if section.column is not None:
+            told = _told(file, role, section.column, section.values)
+            roles = _joined(file, roles, told) if roles else told
+    others = ((VALIDATION, held_out), (TEST, test))
+    return DataPart(file, roles=roles), *(DataPart(other, role) for role, other in others if other is not None)
 
 
-def _judging(file: CheckedFile, column: str, values: Sequence[str]) -> bytes:
-    judging, others = bytearray(), dict[str, None]()
+def _sections(spec: TrainingSpec | None) -> list[tuple[int, GivenRows]]:
+    if spec is None:
+        return []
+    return [(VALIDATION, spec.validation), *([(TEST, spec.test)] if spec.test is not None else [])]
+
+
+def _joined(file: CheckedFile, roles: bytes, others: bytes) -> bytes:
+    both = next((row for row, pair in enumerate(zip(roles, others, strict=True), start=1) if all(pair)), None)
+    if both is not None:
+        message = "the row is named by validation and by test: one that chooses can't judge."
+        problem = Problem(
+            field="test.values", file=file.name, row=both, message=message, remedy="Name it in one of them."
+        )
+        raise InvalidInput([problem])
+    return bytes(map(max, roles, others))
+
+
+def _told(file: CheckedFile, role: int, column: str, values: Sequence[str]) -> bytes:
+    found, others = bytearray(), dict[str, None]()
     with file.locating():
         for number, row in DataPart(file).rows([column]):
             value = text_cell(row[column], column, file.name, number)
-            judging.append(value in values)
+            found.append(role if value in values else 0)
             if value not in values and len(others) < _NAMED_MAX:
                 others[value] = None
-    if not any(judging):
+    if not any(found):
+        what = "validation" if role == VALIDATION else "test"
         problem = Problem(
-            field="validation.values",
+            field=f"{what}.values",
             file=file.name,
             message=f"column {column!r} holds {' or '.join(map(repr, values))} in no row: none is left to judge by.",
             remedy=f"It holds: {', '.join(others) or 'nothing'}.",
         )
         raise InvalidInput([problem])
-    return bytes(judging)
+    return bytes(found)

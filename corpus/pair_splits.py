@@ -11,8 +11,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from corpus.dealing import dealt
 from corpus.splits import (
     Indices,
+    Roles,
     SplitRows,
     connected,
     connected_split,
@@ -22,40 +24,57 @@ from corpus.splits import (
     whole_groups,
 )
 from jobspecs.data_report import FieldOverlap, Overlap
+from jobspecs.kinds.train_embedder import TrainEmbedder
+from jobspecs.kinds.train_reranker import TrainReranker
 from jobspecs.kinds.training import PairValidation
 from jobspecs.problems import InvalidInput, Problem
 
+PairSpec = TrainEmbedder | TrainReranker
 Bools = npt.NDArray[np.bool_]
 
 
-def query_split(
-    validation: PairValidation, *, rows: int | None, judging: Bools, queries: Indices, texts: Indices
-) -> SplitRows:
-    """Whole queries up to `rows` rows, of which a share is held out; `judging` (N,) says which where the spec does.
+def query_split(spec: PairSpec, *, roles: Roles, queries: Indices, texts: Indices) -> SplitRows:
+    """Whole queries up to `spec.rows` rows, of which a share is held out, or the rows that have `roles` (N,).
 
     `queries` (N,) number those of rows from 0 without gaps. Raises InvalidInput when a side would be empty.
     """
-    if validation.given:
-        split = given_split(judging, rows=rows, seed=validation.seed, groups=queries)
-        return _without_joining(split, texts) if validation.by == "both" else split
-    if validation.by == "both":
-        return _apart(validation, rows, queries, texts)
-    return grouped_split(queries, rows=rows, fraction=validation.fraction, seed=validation.seed)
+    validation, rows = spec.validation, spec.rows
+
+    def given(held_out: Bools, places: Indices) -> SplitRows:
+        return given_split(held_out, rows=rows, seed=validation.seed, groups=queries[places])
+
+    def drawn(places: Indices) -> SplitRows:
+        groups = np.unique(queries[places], return_inverse=True)[1]
+        if validation.by == "both":
+            return _apart(validation, rows, groups, texts[places])
+        return grouped_split(groups, rows=rows, fraction=validation.fraction, seed=validation.seed)
+
+    return _apart_where_wanted(spec, dealt(spec, roles, given, drawn), texts)
 
 
-def tied_split(
-    validation: PairValidation, *, rows: int | None, judging: Bools, texts: Indices, own: Indices
-) -> SplitRows:
-    """A random sample of `rows` rows, of which a share is held out; `judging` (N,) says which where the spec does.
+def tied_split(spec: PairSpec, *, roles: Roles, texts: Indices, own: Indices) -> SplitRows:
+    """A random sample of `spec.rows` rows, of which a share is held out, or the rows that have `roles` (N,).
 
     `own` (N, 2): the texts that tie rows together unless all do. Raises InvalidInput when a side would be empty.
     """
-    if validation.given:
-        split = given_split(judging, rows=rows, seed=validation.seed)
-        return _without_joining(split, texts) if validation.by == "both" else split
-    if validation.by == "both":
-        return _apart(validation, rows, np.arange(len(texts)), texts)
-    return connected_split(own, rows=rows, fraction=validation.fraction, seed=validation.seed)
+    validation, rows = spec.validation, spec.rows
+
+    def given(held_out: Bools, places: Indices) -> SplitRows:
+        return given_split(held_out, rows=rows, seed=validation.seed)
+
+    def drawn(places: Indices) -> SplitRows:
+        if validation.by == "both":
+            return _apart(validation, rows, np.arange(len(places)), texts[places])
+        return connected_split(own[places], rows=rows, fraction=validation.fraction, seed=validation.seed)
+
+    return _apart_where_wanted(spec, dealt(spec, roles, given, drawn), texts)
+
+
+def _apart_where_wanted(spec: PairSpec, split: SplitRows, texts: Indices) -> SplitRows:
+    """Rows that were drawn with `by: both` are apart already."""
+    if spec.validation.by == "both" and (spec.validation.given or spec.test is not None):
+        return _without_joining(split, texts)
+    return split
 
 
 def overlap_of(split: SplitRows, texts: Indices, fields: Sequence[str]) -> Overlap:
@@ -111,11 +130,12 @@ def _dealt(texts: Indices, share: float, generator: np.random.Generator) -> Indi
 
 
 def _without_joining(split: SplitRows, texts: Indices) -> SplitRows:
-    """Without rows to train on that share a text with one that judges."""
-    joining = np.isin(texts[split.train], texts[split.validation]).any(axis=1)
+    """Without rows to train on that share a text with one that judges or chooses."""
+    others = np.concatenate([split.validation, split.choosing])
+    joining = np.isin(texts[split.train], texts[others]).any(axis=1)
     if joining.all():
         raise _inseparable()
-    return replace(split, train=split.train[~joining], left_out=int(joining.sum()))
+    return replace(split, train=split.train[~joining], left_out=split.left_out + int(joining.sum()))
 
 
 def _inseparable() -> InvalidInput:

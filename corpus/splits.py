@@ -6,7 +6,7 @@ All of them depend on the seed and their arguments alone, and return sorted posi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +18,30 @@ from jobspecs.problems import InvalidInput, Problem
 CLASSES_NAMED = 10
 
 Indices = npt.NDArray[np.int64]
+#: (N,) what the spec says of rows: VALIDATION, TEST or 0.
+Roles = npt.NDArray[np.int8]
+VALIDATION, TEST = 1, 2
 
 
 @dataclass(frozen=True)
 class SplitRows:
-    """Positions of the rows that train and of those that judge, each sorted."""
+    """Positions of the rows that train and of those that judge, each sorted.
+
+    `validation`: those that judge, be they of the section `validation` or of `test`.
+    """
 
     train: Indices
     validation: Indices
     #: Rows that do neither, because they would join the sides.
     left_out: int = 0
+    #: Rows of the section `validation`, where others judge.
+    choosing: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def fitting(self) -> tuple[Indices, Roles]:
+        """The rows that train, then those that choose; and what they are: 0, then VALIDATION."""
+        roles = np.repeat(np.array([0, VALIDATION], dtype=np.int8), (len(self.train), len(self.choosing)))
+        return np.concatenate([self.train, self.choosing]), roles
 
 
 def stratified_split(
@@ -77,7 +91,7 @@ def given_split(
     if not len(train):
         raise too_few("all rows judge: none is left to train on.")
     if groups is not None and classes:
-        _check_known(groups[train], groups[validation], classes)
+        check_known(groups[train], groups[validation], classes)
     if rows is not None and rows < len(train):
         generator = np.random.default_rng(seed)
         if groups is None:
@@ -93,7 +107,8 @@ def given_split(
     return SplitRows(train=train, validation=validation)
 
 
-def _check_known(train: Indices, validation: Indices, classes: Sequence[str]) -> None:
+def check_known(train: Indices, validation: Indices, classes: Sequence[str]) -> None:
+    """Raises InvalidInput when one that judges has a class that no other row has: labels (N,) and (M,)."""
     unknown = [classes[label] for label in np.setdiff1d(validation, train).tolist()]
     if unknown:
         named = ", ".join(map(repr, unknown[:CLASSES_NAMED]))

@@ -96,7 +96,8 @@ def _held_out(held: HeldOut | None) -> str:
         return ""
     leaked = f"; {held.leaked:,} of these are also trained on" if held.leaked else ""
     overlap = f"; {held.overlap.sentence.removesuffix('.')}" if held.overlap.fields else ""
-    return f"{held.validation:,} rows, {held.train:,} to train on{leaked}{overlap}"
+    choosing = f"; {held.choosing:,} to choose when to end" if held.choosing else ""
+    return f"{held.validation:,} rows, {held.train:,} to train on{leaked}{choosing}{overlap}"
 
 
 def _classes(report: DataReport) -> str:

@@ -102,7 +102,10 @@ class HeldOut(_Report):
     #: What is dealt to one side whole: `row`, `query` …
     unit: str
     train: int
+    #: Rows that judge.
     validation: int
+    #: Rows of the section `validation`, where those of `test` judge.
+    choosing: int = 0
     #: Held-out rows whose text, but for case and spaces, is also trained on: they flatter the result.
     leaked: int
     first_leaked_row: int | None = None

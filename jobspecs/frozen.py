@@ -90,8 +90,10 @@ class FrozenInputs(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     dataset: FrozenDataset | None = None
-    #: A data set of its own whose rows judge.
+    #: A data set of its own for the rows of `validation`.
     held_out: FrozenDataset | None = None
+    #: One whose rows judge in its place.
+    test: FrozenDataset | None = None
     model: FrozenModel | None = None
     #: Models in other roles, and the bases of adapters: role -> model.
     models: dict[str, FrozenModel] = Field(default_factory=dict)
@@ -106,7 +108,7 @@ class FrozenInputs(BaseModel):
 
     def datasets_by_role(self) -> dict[str, FrozenDataset]:
         """All data sets, by the fields of this document that have one."""
-        found = {"dataset": self.dataset, "held_out": self.held_out}
+        found = {"dataset": self.dataset, "held_out": self.held_out, "test": self.test}
         return {role: dataset for role, dataset in found.items() if dataset is not None}
 
     def by_role(self) -> dict[str, FrozenModel]:

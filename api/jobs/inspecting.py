@@ -123,18 +123,20 @@ def _read(
     overdue = _overdue_after(seconds)
     place = new_folder(parts.spool.folder)
     try:
-        file, *others = [
-            _fetched(objects, given, place, lambda: asking.gone() or overdue()) for given in inputs.datasets()
-        ]
+        files = {
+            role: _fetched(objects, given, place, lambda: asking.gone() or overdue())
+            for role, given in inputs.datasets_by_role().items()
+        }
         check = partial(
             check_confined,
             parts.confinement,
             spec,
-            file,
+            files["dataset"],
             folder,
             seconds=seconds,
             should_stop=asking.gone,
-            held_out=next(iter(others), None),
+            held_out=files.get("held_out"),
+            test=files.get("test"),
         )
         admitted = partial(parts.checks.run, asking.user_id, check, patience_s=_PATIENCE_S)
         return anyio.from_thread.run(admitted)

@@ -93,6 +93,7 @@ def _inputs(frozen: FrozenInputs) -> JobInputs:
     return JobInputs(
         dataset=frozen.dataset.reference if frozen.dataset else None,
         held_out=frozen.held_out.reference if frozen.held_out else None,
+        test=frozen.test.reference if frozen.test else None,
         model=models.pop(BASE_ROLE, None),
         models=models,
     )

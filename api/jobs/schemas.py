@@ -21,6 +21,7 @@ class JobInputs(BaseModel):
     dataset: str | None
     #: A data set of its own whose rows judge.
     held_out: str | None = None
+    test: str | None = None
     model: str | None
     #: Models in other roles: role -> reference.
     models: dict[str, str] = Field(default_factory=dict)

@@ -36,12 +36,17 @@ class Frozen:
     weights_bytes: dict[str, int]
 
 
+#: What a spec's data sets are for -> the field that names it.
+_FIELDS = {"dataset": "dataset", "validation": "validation.dataset", "test": "test.dataset"}
+
+
 def freeze(work: UnitOfWork, user: Principal, spec: JobSpec, hub_models: Mapping[str, HubModel]) -> Frozen:
     """`hub_models`: role -> what the hub said of it. Raises InvalidInput for whatever the user does not have."""
-    dataset_reference = spec.dataset_reference()
-    dataset = freeze_dataset(work, user, parse_reference(dataset_reference)) if dataset_reference else None
-    judging = spec.held_out_reference()
-    held_out = freeze_dataset(work, user, parse_reference(judging), "validation.dataset") if judging else None
+    datasets = {
+        field: freeze_dataset(work, user, parse_reference(reference), _FIELDS[field])
+        for field, reference in spec.dataset_references().items()
+    }
+    _check_apart(datasets)
     models: dict[str, FrozenModel] = {}
     for role, text in spec.model_references().items():
         if role in hub_models:
@@ -55,13 +60,23 @@ def freeze(work: UnitOfWork, user: Principal, spec: JobSpec, hub_models: Mapping
         for role, model in models.items()
         if role in hub_models or isinstance(model, FrozenRegistryModel)
     }
+    frozen = {field: pinned.frozen for field, pinned in datasets.items()}
     inputs = FrozenInputs(
-        dataset=dataset.frozen if dataset else None,
-        held_out=held_out.frozen if held_out else None,
+        dataset=frozen.get("dataset"),
+        held_out=frozen.get("validation"),
+        test=frozen.get("test"),
         model=models.pop(BASE_ROLE, None),
         models=models,
     )
-    return Frozen(inputs, dataset.profile if dataset else None, weights)
+    return Frozen(inputs, datasets["dataset"].profile if "dataset" in datasets else None, weights)
+
+
+def _check_apart(datasets: Mapping[str, PinnedDataset]) -> None:
+    """Raises InvalidInput when two names mean the same rows: those that choose can't judge."""
+    validation, test = datasets.get("validation"), datasets.get("test")
+    if validation is not None and test is not None and validation.frozen.sha256 == test.frozen.sha256:
+        message = f"{test.frozen.reference} has the same rows as {validation.frozen.reference}, which choose."
+        raise InvalidInput([Problem(field=_FIELDS["test"], message=message, remedy="Name rows that do nothing else.")])
 
 
 def freeze_dataset(work: UnitOfWork, user: Principal, reference: Reference, field: str = "dataset") -> PinnedDataset:

@@ -11,8 +11,9 @@ from corpus.checks.classes import take_classes
 from corpus.checks.findings import Findings
 from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
+from corpus.dealing import class_split
 from corpus.labels import held_out_warning
-from corpus.splits import Indices, SplitRows, given_split, stratified_split
+from corpus.splits import SplitRows
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.problems import InvalidInput, Problem
 
@@ -45,26 +46,10 @@ class ClassifierData:
         labels = places[found.group_numbers]
         metric = self._spec.deciding_metric(np.bincount(labels).tolist())
         found.settings["metric"] = metric
-        split = self._dealt(found, labels, classes)
+        split = class_split(self._spec, found.roles, labels, classes, found.guarded_texts)
         if (warning := held_out_warning(labels[split.validation], classes, metric)) is not None:
             found.warnings.append(warning)
         return split
-
-    def _dealt(self, found: Findings, labels: Indices, classes: list[str]) -> SplitRows:
-        validation = self._spec.validation
-        if validation.given:
-            return given_split(
-                found.judging, rows=self._spec.rows, seed=validation.seed, groups=labels, classes=classes
-            )
-        return stratified_split(
-            labels,
-            classes,
-            rows=self._spec.rows,
-            fraction=validation.fraction,
-            seed=validation.seed,
-            stratify=validation.stratify,
-            texts=found.guarded_texts,
-        )
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         text = text_cell(row[self._spec.text], self._spec.text, None, number)

@@ -36,13 +36,14 @@ def check_confined(
     seconds: float,
     should_stop: Callable[[], bool] = lambda: False,
     held_out: CheckedFile | None = None,
+    test: CheckedFile | None = None,
 ) -> DataReport | None:
     """As `check_data` for at most `seconds`. Raises what it and `Confinement.run` raise."""
     request = {
         # What was told: a warning may hang on whether a default was chosen.
         "spec": spec.model_dump(mode="json", exclude_unset=True),
         "file": replace(file, path=file.path.resolve()),
-        "held_out": replace(held_out, path=held_out.path.resolve()) if held_out is not None else None,
+        "others": [replace(one, path=one.path.resolve()) if one is not None else None for one in (held_out, test)],
         "folder": folder.resolve() if folder is not None else None,
         "seconds": seconds,
     }
@@ -52,9 +53,9 @@ def check_confined(
 
 
 def check(
-    spec: dict[str, Any], file: CheckedFile, held_out: CheckedFile | None, folder: Path | None, seconds: float
+    spec: dict[str, Any], file: CheckedFile, others: list[CheckedFile | None], folder: Path | None, seconds: float
 ) -> DataReport | None:
-    """The task. Raises InvalidInput."""
+    """The task; `others`: the data sets of `validation` and of `test`. Raises InvalidInput."""
     reader = Reader.load(folder)
     deadline_s = time.monotonic() + seconds
-    return check_data(parse_spec(spec), file, reader, lambda: time.monotonic() > deadline_s, held_out)
+    return check_data(parse_spec(spec), file, reader, lambda: time.monotonic() > deadline_s, *others)

@@ -52,7 +52,7 @@ class EmbedderData:
         fields = [field for field, _ in spec.text_columns]
         texts = found.tied_texts(len(fields))
         own = texts[:, [0, len(fields) - len(spec.negatives) - 1]]
-        split = tied_split(spec.validation, rows=spec.rows, judging=found.judging, texts=texts, own=own)
+        split = tied_split(spec, roles=found.roles, texts=texts, own=own)
         found.overlap = overlap_of(split, texts, fields)
         if spec.score is not None:
             check_scores(np.array(self._scores)[split.validation])

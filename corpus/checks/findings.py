@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from corpus.checks.occurrences import KINDS_MAX, Occurrences, Refusals
 from corpus.checks.remarks import Remark
-from corpus.splits import Indices, SplitRows
+from corpus.splits import Indices, Roles, SplitRows
 from jobspecs.data_report import (
     LONGEST_SHOWN,
     REFUSED_ROWS_SHOWN,
@@ -81,8 +80,8 @@ class Findings:
     dealt: tuple[Indices, Indices] | None = None
     #: Texts on both sides of the split.
     overlap: Overlap = field(default_factory=Overlap)
-    #: One entry per row, 1 where the spec says that it judges.
-    judges: array[int] = field(default_factory=lambda: array("b"))
+    #: One entry per row: VALIDATION or TEST where the spec says that it is such a row.
+    of_rows: array[int] = field(default_factory=lambda: array("b"))
 
     @property
     def refused(self) -> int:
@@ -117,12 +116,12 @@ class Findings:
         group: str,
         tied: Sequence[str] = (),
         *,
-        judges: bool = False,
+        role: int = 0,
     ) -> None:
         self.usable += 1
         if len(self.numbers) < ROWS_KEPT_MAX:
             self.numbers.append(number)
-            self.judges.append(judges)
+            self.of_rows.append(role)
             self.contents.append(text_hash(content))
             self.guarded.append(text_hash(guarded))
             self.group_of_row.append(self.groups.setdefault(group, len(self.groups)))
@@ -144,9 +143,9 @@ class Findings:
         return {group: self.numbers[place] for group, place in zip(self.groups, places.tolist(), strict=True)}
 
     @property
-    def judging(self) -> npt.NDArray[np.bool_]:
-        """(N,) which rows judge, where the spec says so."""
-        return np.array(self.judges, dtype=bool)
+    def roles(self) -> Roles:
+        """(N,) VALIDATION or TEST where the spec says that it is such a row, else 0."""
+        return np.array(self.of_rows, dtype=np.int8)
 
     @property
     def group_numbers(self) -> Indices:
@@ -179,11 +178,13 @@ class Findings:
         rows, guarded = self.dealt or (np.arange(len(self.guarded)), self.guarded_texts)
         leaked = split.validation[np.isin(guarded[split.validation], guarded[split.train])]
         left_out = np.array(self.unlearnable, dtype=np.int64)
-        train, validation = (int((~np.isin(rows[side], left_out)).sum()) for side in (split.train, split.validation))
+        sides = (split.train, split.validation, split.choosing)
+        train, validation, choosing = (int((~np.isin(rows[side], left_out)).sum()) for side in sides)
         return HeldOut(
             unit=unit,
             train=train,
             validation=validation,
+            choosing=choosing,
             leaked=len(leaked),
             first_leaked_row=self.numbers[int(rows[leaked[0]])] if len(leaked) else None,
             overlap=self.overlap,

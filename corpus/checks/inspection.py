@@ -15,6 +15,7 @@ from corpus.held_out import DataPart, parts_of
 from corpus.splits import SplitRows
 from jobspecs.data_report import CLASSES_SHOWN, DataReport, RefusedKind
 from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.training import TrainingSpec
 from jobspecs.problems import InvalidInput, Problem
 
 #: Rows between two questions to `should_stop`, and texts per call of the tokenizer.
@@ -27,20 +28,21 @@ def check_data(
     reader: Reader,
     should_stop: Callable[[], bool] = lambda: False,
     held_out: CheckedFile | None = None,
+    test: CheckedFile | None = None,
 ) -> DataReport | None:
     """Reads the whole data set once; memory grows by 33 bytes per row, and 8 per text that ties rows.
 
     None: this kind has no check.
 
-    `held_out`: the data set whose rows judge, where it is one of its own. When `should_stop` says so, the report is of
-    the rows read so far, and `complete` is false.
+    `held_out` and `test`: the data sets of the sections `validation` and `test`. When `should_stop` says so, the report
+    is of the rows read so far, and `complete` is false.
     """
     validator = validator_of(spec, reader)
     if validator is None:
         return None
     found, unreadable = Findings(row_name=file.fmt.dialect.row_name), list[Problem]()
     complete = True
-    for part, chunk in _chunks(validator, _parts(spec, file, held_out, unreadable), unreadable):
+    for part, chunk in _chunks(validator, _parts(spec, file, (held_out, test), unreadable), unreadable):
         _take(chunk, part, found, reader)
         if should_stop():
             complete = False
@@ -50,10 +52,13 @@ def check_data(
 
 
 def _parts(
-    spec: SpecBase, file: CheckedFile, held_out: CheckedFile | None, unreadable: list[Problem]
+    spec: SpecBase,
+    file: CheckedFile,
+    others: tuple[CheckedFile | None, CheckedFile | None],
+    unreadable: list[Problem],
 ) -> tuple[DataPart, ...]:
     try:
-        return parts_of(file, held_out, getattr(spec, "validation", None))
+        return parts_of(file, *others, spec if isinstance(spec, TrainingSpec) else None)
     except InvalidInput as error:
         unreadable.extend(error.problems)
         return (DataPart(file),)
@@ -85,10 +90,10 @@ def _take(chunk: list[UsableRow | Problem], part: DataPart, found: Findings, rea
     texts: list[str | tuple[str, str]] = []
     for row in chunk:
         if isinstance(row, Problem):
-            row = row.model_copy(update={"file": part.file.name}) if part.all_judge else row
+            row = row.model_copy(update={"file": part.file.name}) if part.whole else row
             found.refuse(row, part.file.fmt.dialect)
             continue
-        found.add(row.number, row.content, row.guarded, row.group, row.tied, judges=part.judges(row.number))
+        found.add(row.number, row.content, row.guarded, row.group, row.tied, role=part.role(row.number))
         if row.tokens_needed is not None:
             found.leave_out(row.tokens_needed)
         for remark in row.remarks:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from corpus.checks.findings import Findings
 from corpus.checks.rows import Validator
 from corpus.checks.settings import largest, settings_of
-from jobspecs.data_report import DataReport, TokenLengths
+from jobspecs.data_report import DataReport, HeldOut, TokenLengths
 from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.training import CHOOSING_ROWS_MIN, TrainingSpec
 from jobspecs.problems import Problem
 
 #: Shares above which a warning is due.
@@ -132,7 +133,7 @@ def _of_split(report: DataReport, spec: SpecBase, validator: Validator) -> Itera
     held = report.held_out
     if held is None:
         return
-    dealt = held.train + held.validation + held.overlap.left_out
+    dealt = held.train + held.validation + held.choosing + held.overlap.left_out
     sampled = getattr(spec, "rows", None) is not None and dealt < report.usable
     more_rows = "Raise rows, which takes a sample of the data set" if sampled else "Push more rows"
     if held.leaked > LEAKED_SHARE * held.validation:
@@ -173,15 +174,37 @@ def _of_split(report: DataReport, spec: SpecBase, validator: Validator) -> Itera
             "an epoch is one step.",
             remedy="Lower batch_size.",
         )
+    yield from _of_choosing(spec, held)
     if held.validation < VALIDATION_ROWS_FEW:
         yield Problem(
-            field="validation.fraction",
+            field=_field_that_judges(spec),
             message=f"{held.validation} rows are held out: too few to tell a good result from luck.",
             # What is held out can't be trained on.
             remedy=f"{more_rows}."
-            if held.train < TRAIN_ROWS_FEW + VALIDATION_ROWS_FEW
+            if held.train < TRAIN_ROWS_FEW + VALIDATION_ROWS_FEW or _field_that_judges(spec) != "validation.fraction"
             else f"Raise validation.fraction. {more_rows} if that leaves too few to train on.",
         )
+
+
+def _field_that_judges(spec: SpecBase) -> str:
+    """What says which rows judge, or how many are drawn."""
+    if not isinstance(spec, TrainingSpec) or not (spec.test or spec.validation.given):
+        return "validation.fraction"
+    return spec.judging_part
+
+
+def _of_choosing(spec: SpecBase, held: HeldOut) -> Iterator[Problem]:
+    """Rows of `validation` beside those of `test` that decide nothing, and do not train either."""
+    training = getattr(spec, "training", None)
+    looked_at = getattr(training, "epochs", None) == "auto" or getattr(training, "looks", False)
+    if not held.choosing or (looked_at and held.choosing >= CHOOSING_ROWS_MIN):
+        return
+    why = f"fewer than {CHOOSING_ROWS_MIN} say nothing" if looked_at else "nothing is chosen while it trains"
+    yield Problem(
+        field="validation",
+        message=f"{_rows(held.choosing)} of validation neither train nor judge, and decide nothing: {why}.",
+        remedy="Leave validation out, and they train." if not looked_at else "Name more rows, or leave validation out.",
+    )
 
 
 def _of_classes(report: DataReport, spec: SpecBase) -> Iterator[Problem]:

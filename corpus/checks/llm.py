@@ -18,7 +18,8 @@ from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, Treatment
 from corpus.conversations.transcripts import is_spoken
 from corpus.conversations.unread import unread_fields
-from corpus.splits import SplitRows, given_split, prompt_split
+from corpus.dealing import example_split
+from corpus.splits import SplitRows
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.problems import InvalidInput, Problem
 
@@ -66,20 +67,13 @@ class LlmData:
         self._unused.update(dict.fromkeys(recognised.unused))
 
     def split(self, found: Findings) -> SplitRows:
-        validation = self._spec.validation
-        unused = [name for name in self._unused if name != validation.column]
+        sections = (self._spec.validation, self._spec.test)
+        named = [section.column for section in sections if section is not None]
+        unused = [name for name in self._unused if name not in named]
         if unused:
             message = f"columns that are not read: {', '.join(unused)}."
             found.warnings.append(Problem(field="dataset", message=message, remedy=_UNUSED))
-        if validation.given:
-            return given_split(found.judging, rows=self._spec.rows, seed=validation.seed)
-        return prompt_split(
-            found.tied_texts(),
-            rows=self._spec.rows,
-            fraction=validation.fraction,
-            seed=validation.seed,
-            validation_max=validation.rows_max,
-        )
+        return example_split(self._spec, found.roles, found.tied_texts())
 
     def _row(self, example: Example) -> UsableRow:
         """Raises InvalidInput when the template refuses the turns."""

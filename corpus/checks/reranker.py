@@ -45,14 +45,14 @@ class RerankerData:
         found.warnings += self._identifiers.warnings()
         spec, pairs = self._spec, found.tied_texts()
         rows = np.repeat(np.arange(len(found.numbers)), len(pairs) // len(found.numbers))
-        judging = found.judging[rows]
+        roles = found.roles[rows]
         if spec.positive is not None:
-            once = np.unique(np.column_stack([pairs, judging]), axis=0, return_index=True)[1]
+            once = np.unique(np.column_stack([pairs, roles]), axis=0, return_index=True)[1]
             kept = np.sort(once)
-            pairs, rows, judging = pairs[kept], rows[kept], judging[kept]
+            pairs, rows, roles = pairs[kept], rows[kept], roles[kept]
         found.dealt = rows, np.unique(pairs, axis=0, return_inverse=True)[1].astype(np.int64)
         queries = found.group_numbers[rows]
-        split = query_split(spec.validation, rows=spec.rows, judging=judging, queries=queries, texts=pairs)
+        split = query_split(spec, roles=roles, queries=queries, texts=pairs)
         found.overlap = overlap_of(split, pairs, ("query", "passage"))
         if spec.label is not None:
             labels = np.array(self._labels)[: len(found.numbers)]

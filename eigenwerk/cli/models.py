@@ -233,5 +233,5 @@ def download(
 
 
 def _accuracy(metrics: dict[str, float]) -> str:
-    value = metrics.get("validation/accuracy")
+    value = metrics.get("test/accuracy", metrics.get("validation/accuracy"))
     return "-" if value is None else f"{value:.1%}"

@@ -90,10 +90,12 @@ class SpecBase(Section):
         reference: str | None = getattr(self, "dataset", None)
         return reference
 
-    def held_out_reference(self) -> str | None:
-        """The data set whose rows judge, where it is one of its own."""
-        reference: str | None = getattr(getattr(self, "validation", None), "dataset", None)
-        return reference
+    def dataset_references(self) -> dict[str, str]:
+        """Every data set that the job reads: `dataset` trains, the others are of the sections that name one."""
+        named = {"dataset": self.dataset_reference()}
+        for section in ("validation", "test"):
+            named[section] = getattr(getattr(self, section, None), "dataset", None)
+        return {field: reference for field, reference in named.items() if reference is not None}
 
     def model_references(self) -> dict[str, str]:
         """Role -> reference of each model that the job reads. BASE_ROLE is the one it starts from."""

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from jobspecs.kinds.base import Section, SpecBase
-from jobspecs.kinds.training import Optimization, Passes, Validation
+from jobspecs.kinds.base import Section
+from jobspecs.kinds.training import Optimization, Passes, TrainingSpec, Validation
 from jobspecs.problems import Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import DatasetReference, ModelReference
@@ -170,6 +170,11 @@ class LlmTraining(Optimization):
     )
 
     @property
+    def looks(self) -> bool:
+        """Whether held-out rows are looked at while it trains."""
+        return self.early_stopping is not None or self.keep_best
+
+    @property
     def tokens_per_micro_batch(self) -> int:
         """Tokens of a forward pass, where rows don't decide."""
         return self.micro_batch_tokens or MICRO_BATCH_TOKENS
@@ -191,11 +196,11 @@ class Generation(Section):
 class LlmValidation(Validation):
     """The held-out rows. Judging an LLM is costly, so fewer than for other kinds."""
 
-    fraction: float = Field(default=0.1, gt=0, lt=1)
+    fraction: float = Field(default=0.1, ge=0, lt=1)
     rows_max: int = Field(default=500, ge=1, description="held-out rows at most; the others are trained on")
 
 
-class FinetuneLlm(SpecBase):
+class FinetuneLlm(TrainingSpec):
     """Trains `model` on the conversations, preferences or texts of `dataset`."""
 
     kind: Literal["finetune-llm"]
@@ -244,6 +249,14 @@ class FinetuneLlm(SpecBase):
         except ValueError as error:
             raise ValueError(f"a template can't be read ({error}); write {{{{ and }}}} for literal braces") from error
         return value
+
+    @model_validator(mode="after")
+    def _looks_at_rows(self) -> Self:
+        if self.training.looks and not self.validation.given and self.validation.fraction == 0:
+            raise ValueError(
+                "early_stopping and keep_best look at rows of validation: say which, or how large a fraction"
+            )
+        return self
 
     @model_validator(mode="after")
     def _full_tuning_has_no_adapter(self) -> Self:

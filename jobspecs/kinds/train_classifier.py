@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jobspecs.kinds.base import SpecBase
-from jobspecs.kinds.training import EncoderTraining, LabelData, Validation
+from jobspecs.kinds.training import EncoderTraining, LabelData, TrainingSpec, Validation
 from jobspecs.labels import class_rows
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
@@ -65,7 +64,7 @@ def are_uneven(counts: Sequence[int]) -> bool:
     return 2 * len(counts) * min(counts) < sum(counts)
 
 
-class TrainClassifier(SpecBase):
+class TrainClassifier(TrainingSpec):
     """Fine-tunes `model` on the texts in column `text` with the classes in column `label`."""
 
     kind: Literal["train-classifier"]

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
+from jobspecs.kinds.base import BASE_ROLE, Section
 from jobspecs.kinds.embedder_data import COLUMNS, IN_BATCH, LOSSES, DataShape, LossChoice, LossName
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE, HardNegatives
-from jobspecs.kinds.training import EncoderTraining, LabelData, PairValidation
+from jobspecs.kinds.training import EncoderTraining, LabelData, PairValidation, TrainingSpec
 from jobspecs.labels import class_rows
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
@@ -49,7 +49,7 @@ class EmbedderTraining(EncoderTraining):
     )
 
 
-class TrainEmbedder(SpecBase):
+class TrainEmbedder(TrainingSpec):
     """Trains `model` to embed texts. The columns that are named say what the data are; see `COLUMNS`."""
 
     kind: Literal["train-embedder"]

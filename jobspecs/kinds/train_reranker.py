@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
+from jobspecs.kinds.base import BASE_ROLE, Section
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE, HardNegatives
-from jobspecs.kinds.training import EncoderTraining, PairValidation
+from jobspecs.kinds.training import EncoderTraining, PairValidation, TrainingSpec
 from jobspecs.problems import Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
@@ -27,7 +27,7 @@ ROWS_MIN = 8
 class RerankerValidation(PairValidation):
     """Queries held out: all rows of a query are on one side."""
 
-    fraction: float = Field(default=0.2, gt=0, lt=1, description="share of the queries")
+    fraction: float = Field(default=0.2, ge=0, lt=1, description="share of the queries")
 
 
 class RerankerTraining(EncoderTraining):
@@ -49,7 +49,7 @@ class Judge(Section):
     score_range: tuple[float, float] = Field(default=(0.0, 1.0), description="least and greatest of these labels")
 
 
-class TrainReranker(SpecBase):
+class TrainReranker(TrainingSpec):
     """Fine-tunes `model` on rows (query, passage, label) or (query, positive[, negative])."""
 
     kind: Literal["train-reranker"]

@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from jobspecs.kinds.base import Section
+from jobspecs.kinds.base import Section, SpecBase
 from jobspecs.references import DatasetReference
 
 #: What says which rows are drawn; means nothing where the rows are given.
 _OF_DRAWN = ("fraction", "stratify", "rows_max")
+#: What says which rows a section means.
+_WHICH = ("fraction", "dataset", "column")
 
 
 class LabelData(Section):
@@ -23,30 +25,58 @@ class LabelData(Section):
     )
 
 
-class Validation(Section):
-    """The rows that judge the trained model and the baselines: a share drawn by chance, or rows of one's own."""
+class GivenRows(Section):
+    """Rows that do not train: those of another data set, or those that a column tells."""
 
-    fraction: float = Field(default=0.25, gt=0, lt=1, description="share of the rows, drawn by the seed")
-    seed: int = Field(default=42, ge=0, lt=2**32)
     dataset: DatasetReference | None = Field(
-        default=None, description="a data set with the same columns: all of its rows judge, and none of them trains"
+        default=None, description="a data set with the same columns: it means all of its rows, and none of them trains"
     )
-    column: str | None = Field(
-        default=None, min_length=1, description="the column that says which rows judge; all others train"
-    )
-    values: list[str] = Field(default=[], max_length=64, description="what that column holds in rows that judge")
+    column: str | None = Field(default=None, min_length=1, description="the column that says which rows are meant")
+    values: list[str] = Field(default=[], max_length=64, description="what that column holds in these rows")
 
     @property
     def given(self) -> bool:
-        """Whether the spec says which rows judge; otherwise they are drawn."""
+        """Whether the spec says which rows are meant."""
         return self.dataset is not None or self.column is not None
 
     @model_validator(mode="after")
-    def _one_way_to_hold_out(self) -> Self:
+    def _one_way_to_give_rows(self) -> Self:
         if self.dataset is not None and self.column is not None:
-            raise ValueError("name a data set or a column with the rows that judge, not both")
+            raise ValueError("name a data set or a column with these rows, not both")
         if (self.column is not None) != bool(self.values):
             raise ValueError("column and values belong together: {column: split, values: [test]}")
+        return self
+
+    def meets(self, other: GivenRows) -> bool:
+        """Whether both name the same rows."""
+        if self.dataset is not None:
+            return self.dataset == other.dataset
+        return self.column is not None and self.column == other.column and bool({*self.values} & {*other.values})
+
+
+class Test(GivenRows):
+    """Rows that judge and do nothing else: they neither train, nor stop the training, nor choose weights."""
+
+    @model_validator(mode="after")
+    def _names_rows(self) -> Self:
+        if not self.given:
+            raise ValueError("name the rows: {dataset: NAME@VERSION} or {column: split, values: [test]}")
+        return self
+
+
+class Validation(GivenRows):
+    """Rows that do not train: a share drawn by chance, or rows of one's own.
+
+    They judge the trained model and the baselines, unless `test` does: then they choose when training ends.
+    """
+
+    fraction: float = Field(
+        default=0.25, ge=0, lt=1, description="share of the rows, drawn by the seed; 0, where `test` judges: none"
+    )
+    seed: int = Field(default=42, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> Self:
         drawn = [name for name in _OF_DRAWN if name in self.model_fields_set]
         if self.given and drawn:
             raise ValueError(f"{drawn[0]} is about rows that are drawn, and here they are given: leave {drawn[0]} out")
@@ -68,8 +98,52 @@ class PairValidation(Validation):
     )
 
 
+class TrainingSpec(SpecBase):
+    """What all kinds share that train: which rows do not."""
+
+    validation: Validation = Validation()
+    test: Test | None = Field(
+        default=None, description="rows that judge in place of those of `validation`, which then choose when to end"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_drawn_beside_test(cls, document: Any) -> Any:
+        """Writes it into the spec: rows that judge are named, and nobody asked for others."""
+        if not isinstance(document, dict) or document.get("test") is None:
+            return document
+        validation = document.get("validation", {})
+        if not isinstance(validation, dict) or any(validation.get(name) is not None for name in _WHICH):
+            return document
+        return {**document, "validation": {**validation, "fraction": 0}}
+
+    @model_validator(mode="after")
+    def _some_row_judges(self) -> Self:
+        validation = self.validation
+        if self.test is None:
+            if validation.fraction == 0 and not validation.given:
+                raise ValueError("validation.fraction is 0, so no row would judge: raise it, or name rows with test")
+            return self
+        if self.test.meets(validation):
+            raise ValueError("test and validation name the same rows: those that choose can't judge")
+        return self
+
+    @property
+    def judging_part(self) -> Literal["validation", "test"]:
+        """The section whose rows judge."""
+        return "validation" if self.test is None else "test"
+
+    @property
+    def judging_rows(self) -> GivenRows:
+        """That section."""
+        return self.validation if self.test is None else self.test
+
+
 #: `epochs: auto`: passes over the rows that train, at most; on few rows as many as give so many steps, up to a limit.
 AUTO_EPOCHS, AUTO_STEPS_MIN, AUTO_EPOCHS_MAX = 4, 300, 40
+
+#: Rows of `validation` beside `test` below which `auto` does not look at them: a loss over fewer says nothing.
+CHOOSING_ROWS_MIN = 20
 
 Passes = Annotated[float, Field(gt=0, le=1000)]
 
@@ -95,7 +169,8 @@ class EncoderTraining(Optimization):
     epochs: Literal["auto"] | Passes = Field(
         default="auto",
         description=f"passes over the rows that train. auto: at most {AUTO_EPOCHS}, or {AUTO_STEPS_MIN} steps on few "
-        "rows; ends earlier when rows set aside get no better, with the weights that were best",
+        "rows; ends earlier when rows set aside (with `test`: those of `validation`) get no better, with the weights "
+        "that were best",
     )
     max_length: int = Field(default=256, ge=8, le=8192, description="tokens per text; longer texts are cut")
     dropout: float | None = Field(default=None, ge=0, lt=1, description="the base model's own when absent")

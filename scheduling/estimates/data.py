@@ -23,7 +23,7 @@ class DataFacts:
     #: The longest sequences, the longest first, and how many there are in all; empty when not known.
     longest_few: tuple[int, ...] = ()
     sequences: int = 0
-    #: Rows that judge, where the check has dealt them; None when not known.
+    #: Rows that judge or choose, where the check has dealt them; None when not known.
     held_out: int | None = None
     #: From a check of the data set, not from its profile.
     counted: bool = True
@@ -62,7 +62,7 @@ def facts_of_report(report: DataReport, rows: int | None = None) -> DataFacts | 
         longest=min(tokens.longest, tokens.max_length),
         longest_few=tokens.longest_few,
         sequences=tokens.sequences,
-        held_out=report.held_out.validation if report.held_out is not None else None,
+        held_out=report.held_out.validation + report.held_out.choosing if report.held_out is not None else None,
     )
 
 

@@ -15,7 +15,7 @@ from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import PASSAGES_MAX, TrainEmbedder
 from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
-from jobspecs.kinds.training import EncoderTraining, Validation
+from jobspecs.kinds.training import EncoderTraining, TrainingSpec
 from scheduling.estimates import causal, encoders
 from scheduling.estimates.causal import Adapter, MicroBatch
 from scheduling.estimates.data import DataFacts
@@ -65,7 +65,7 @@ def _classifier(spec: TrainClassifier, shapes: Mapping[str, ModelShape], data: D
         _of_rows(data, spec.rows),
         sequences=training.batch_size,
         training=training,
-        fraction=_held_out_share(spec.validation, data),
+        fraction=_held_out_share(spec, data),
     )
 
 
@@ -84,7 +84,7 @@ def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataF
         _of_rows(data, spec.rows),
         sequences=sequences,
         training=training,
-        fraction=_held_out_share(spec.validation, data),
+        fraction=_held_out_share(spec, data),
         # Held-out queries are searched among the passages of the whole data set.
         judged_beside=PASSAGES_MAX if spec.shape == "triplets" else 0,
         # The cached loss embeds every text twice, the first time without gradients (arXiv:2101.06983).
@@ -104,7 +104,7 @@ def _reranker(spec: TrainReranker, shapes: Mapping[str, ModelShape], data: DataF
         _of_rows(data, spec.rows),
         sequences=training.batch_size,
         training=training,
-        fraction=_held_out_share(spec.validation, data),
+        fraction=_held_out_share(spec, data),
     )
 
 
@@ -189,8 +189,8 @@ def _llm(spec: FinetuneLlm, shapes: Mapping[str, ModelShape], data: DataFacts) -
         lm_head=causal.lm_head_bytes(shape, batch, trained=head_trained, bytes_each=bytes_each),
     )
     rows = _of_rows(data, spec.rows)
-    held_out = rows * _held_out_share(spec.validation, data)
-    if not spec.validation.given:
+    held_out = rows * _held_out_share(spec, data)
+    if not spec.validation.given and spec.test is None:
         held_out = min(held_out, spec.validation.rows_max)
     per_row = data.sequences_per_row * data.mean
     tokens = (rows - held_out) * training.epochs * per_row
@@ -258,10 +258,11 @@ def _plain(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) ->
     )
 
 
-def _held_out_share(validation: Validation, data: DataFacts) -> float:
-    """Of all rows; the default where the spec says which rows judge and nobody has counted them."""
-    if not validation.given or data.held_out is None:
-        return validation.fraction
+def _held_out_share(spec: TrainingSpec, data: DataFacts) -> float:
+    """Of all rows, those that do not train; the default where the spec names rows and nobody has counted them."""
+    named = spec.validation.given or spec.test is not None
+    if not named or data.held_out is None:
+        return spec.validation.fraction
     return data.held_out / data.rows
 
 

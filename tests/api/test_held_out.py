@@ -34,3 +34,25 @@ def test_a_data_set_that_cannot_judge_is_refused_where_it_was_named(api: Api) ->
     lacking = api.client.post("/v1/jobs", json={**SPEC, **JUDGED})
     assert lacking.status_code == 422 and "official.csv" in lacking.json()["error"]["message"]
     assert api.client.get("/v1/jobs").json()["data"] == []
+
+
+def test_a_data_set_of_test_is_a_third_input_and_can_not_be_the_one_that_chooses(api: Api) -> None:
+    api.import_model()
+    api.push()
+    api.push("official", OFFICIAL)
+    api.push("dev", HEADLINES.replace("number", "of a dev number"))
+    api.push("same", OFFICIAL)
+    sections = {"validation": {"dataset": "dev@1"}, "test": {"dataset": "official@1"}}
+    held = api.client.post("/v1/jobs/check", json={**SPEC, **sections}).json()["held_out"]
+    assert (held["train"], held["validation"], held["choosing"]) == (20, 20, 20)
+    job = api.submit(**sections)
+    assert (job["inputs"]["held_out"], job["inputs"]["test"]) == (f"{api.user}/dev@1", f"{api.user}/official@1")
+    refused = api.client.delete("/v1/datasets/official")
+    assert refused.status_code == 409 and job["id"] in refused.json()["error"]["message"]
+    unknown = api.client.post("/v1/jobs", json={**SPEC, "test": {"dataset": "nobody@1"}})
+    assert unknown.status_code == 422 and unknown.json()["error"]["problems"][0]["field"] == "test.dataset"
+    equal = api.client.post(
+        "/v1/jobs", json={**SPEC, "validation": {"dataset": "same@1"}, "test": {"dataset": "official@1"}}
+    )
+    assert equal.status_code == 422 and equal.json()["error"]["problems"][0]["field"] == "test.dataset"
+    assert api.client.post("/v1/jobs/estimate", json={**SPEC, **sections}).status_code == 200

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from corpus.checks.inspection import check_data
@@ -14,6 +15,7 @@ from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
 from corpus.conversations.identity import content_and_prompt
 from corpus.held_out import DataPart, parts_of
+from corpus.splits import VALIDATION
 from jobspecs.data_report import DataReport
 from jobspecs.problems import InvalidInput
 from jobspecs.registry import JobSpec, parse_spec
@@ -80,7 +82,7 @@ def check(spec: JobSpec, file: CheckedFile, held_out: CheckedFile | None = None)
 def test_all_rows_of_a_held_out_data_set_judge_and_none_of_them_trains(kind: str, tmp_path: Path) -> None:
     data, official = write(tmp_path / "data.jsonl", range(30)), write(tmp_path / "test.jsonl", range(100, 112))
     spec = spec_of(kind, {"dataset": "official"})
-    trained, judging = KINDS[kind][1](parts_of(data, official, spec.validation), spec)
+    trained, judging = KINDS[kind][1](parts_of(data, official, spec=spec), spec)
     held = check(spec, data, official).held_out
     assert held is not None and (held.train, held.validation, held.leaked) == (30, 12, 0)
     assert (trained, [text.rpartition(" ")[2] for text in judging]) == (30, [str(n) for n in range(100, 112)])
@@ -92,7 +94,7 @@ def test_all_rows_of_a_held_out_data_set_judge_and_none_of_them_trains(kind: str
 def test_a_column_says_which_rows_judge_and_a_sample_is_taken_of_the_others(kind: str, tmp_path: Path) -> None:
     data = write(tmp_path / "data.jsonl", range(40), part=lambda n: ("train", "dev", "test", "train")[n % 4])
     spec = spec_of(kind, {"column": "part", "values": ["dev", "test"]}, rows=10)
-    trained, judging = KINDS[kind][1](parts_of(data, None, spec.validation), spec)
+    trained, judging = KINDS[kind][1](parts_of(data, None, spec=spec), spec)
     assert (trained, sorted(int(text.rpartition(" ")[2]) for text in judging)) == (
         10,
         [n for n in range(40) if n % 4 in (1, 2)],
@@ -149,3 +151,99 @@ def test_a_column_that_names_no_row_to_judge_is_refused(column: str, said: str, 
 def test_ways_to_hold_out_are_not_mixed(kind: str, validation: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         spec_of(kind, validation)
+
+
+def dealt(kind: str, parts: Sequence[DataPart], spec: Any) -> tuple[list[int], ...]:
+    """Numbers of the rows that train, judge and choose, as the runner deals them."""
+    split: Any
+    if kind == "finetune-llm":
+        split = load_examples(parts, spec)
+        return tuple([example.row for example in side] for side in (split.train, split.validation, split.choosing))
+    if kind == "train-classifier":
+        split = sample_and_split(load_texts(parts, spec.text, spec.label), spec)
+    elif kind == "train-embedder":
+        split = split_rows(load_rows(parts, spec), spec)
+    else:
+        split = split_by_query(load_pairs(parts, spec), spec)
+    choosing = split.fit.subset(np.flatnonzero(split.fit.roles == VALIDATION))
+    return tuple(side.numbers.tolist() for side in (split.train, split.validation, choosing))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_test_judge_those_of_validation_choose_and_the_others_train(kind: str, tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", range(40), part=lambda n: ("train", "dev", "test", "train")[n % 4])
+    official, dev = write(tmp_path / "test.jsonl", range(100, 112)), write(tmp_path / "dev.jsonl", range(200, 209))
+    column = spec_of(kind, {"column": "part", "values": ["dev"]}, test={"column": "part", "values": ["test"]}, rows=15)
+    train, judging, choosing = dealt(kind, parts_of(data, spec=column), column)
+    assert len(train) == 15 and {(n - 1) % 4 for n in train} <= {0, 3}
+    assert (judging, choosing) == (list(range(3, 41, 4)), list(range(2, 41, 4)))
+    held = check(column, data).held_out
+    assert held is not None and (held.train, held.validation, held.choosing) == (15, 10, 10)
+    files = spec_of(kind, {"dataset": "dev"}, test={"dataset": "official"})
+    assert [len(side) for side in dealt(kind, parts_of(data, dev, official, files), files)] == [40, 12, 9]
+    report = check_data(files, data, Reader(), held_out=dev, test=official)
+    assert report is not None and report.held_out is not None
+    assert (report.held_out.train, report.held_out.validation, report.held_out.choosing) == (40, 12, 9)
+    assert report.rows == 61
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_beside_test_nothing_is_drawn_unless_the_spec_says_how_much(kind: str, tmp_path: Path) -> None:
+    data, official = write(tmp_path / "data.jsonl", range(40)), write(tmp_path / "test.jsonl", range(100, 112))
+    alone = spec_of(kind, {"seed": 7}, test={"dataset": "official"})
+    as_validation = spec_of(kind, {"dataset": "official", "seed": 7})
+    parts = parts_of(data, None, official, alone)
+    assert dealt(kind, parts, alone) == dealt(kind, parts_of(data, official, spec=as_validation), as_validation)
+    assert parse_spec(alone.model_dump(mode="json")) == alone
+    drawn = spec_of(kind, {"fraction": 0.25}, test={"dataset": "official"})
+    train, judging, choosing = dealt(kind, parts, drawn)
+    assert (len(train), len(judging), len(choosing)) == (30, 12, 10)
+    # What chooses is what would judge without `test`.
+    without = spec_of(kind, {"fraction": 0.25})
+    assert (train, choosing) == dealt(kind, parts_of(data), without)[:2]
+    report = check_data(drawn, data, Reader(), test=official)
+    assert report is not None and report.held_out is not None
+    assert (report.held_out.train, report.held_out.validation, report.held_out.choosing) == (30, 12, 10)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"validation": {"fraction": 0}}, "no row would judge"),
+        ({"test": {}}, "name the rows"),
+        ({"test": {"dataset": "d"}, "validation": {"dataset": "d"}}, "name the same rows"),
+        (
+            {
+                "test": {"column": "part", "values": ["dev", "test"]},
+                "validation": {"column": "part", "values": ["dev"]},
+            },
+            "name the same rows",
+        ),
+    ],
+)
+def test_sections_that_leave_no_row_to_judge_by_are_refused(sections: dict[str, Any], message: str) -> None:
+    fields: dict[str, Any] = {"kind": "train-classifier", "name": "n", "model": "m", "dataset": "d"}
+    with pytest.raises(InvalidInput, match=message):
+        parse_spec({**fields, "text": "text", "label": "label", **sections})
+
+
+def test_a_row_that_two_columns_name_for_both_is_refused_with_its_number(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", range(40), dev=lambda n: str(n % 5), part=lambda n: str(n % 4))
+    spec = spec_of("train-classifier", {"column": "dev", "values": ["1"]}, test={"column": "part", "values": ["2"]})
+    problems = check(spec, data).problems
+    assert problems[0].row == 7 and "one that chooses can't judge" in problems[0].message
+
+
+def test_what_check_says_of_rows_that_choose(tmp_path: Path) -> None:
+    text, label = (lambda n: f"text {n // 3}"), (lambda n: f"class {n // 3 % 2}")
+    part = lambda n: ("train", "dev", "test")[n % 3]  # noqa: E731
+    data = write(tmp_path / "data.jsonl", range(90), text=text, label=label, part=part)
+    dev, test = {"column": "part", "values": ["dev"]}, {"column": "part", "values": ["test"]}
+    report = check(spec_of("train-classifier", dev, test=test, training={"epochs": 2}), data)
+    told = " ".join(warning.message for warning in report.warnings)
+    assert "30 rows of validation neither train nor judge, and decide nothing: nothing is chosen while" in told
+    # Every text is in all three parts.
+    assert report.held_out is not None and report.held_out.leaked == 30
+    assert "30 of 30 held-out rows are also trained on" in told
+    watched = check(spec_of("train-classifier", dev, test=test), data)
+    assert not any("decide nothing" in warning.message for warning in watched.warnings)

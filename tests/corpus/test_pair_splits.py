@@ -35,15 +35,15 @@ def test_apart_on_both_sides_no_text_judges_that_is_trained_on(seed: int, fracti
     texts = np.stack([1000 + queries, generator.integers(passages, size=160)], axis=1)
     validation = PairValidation(by="both", fraction=fraction, seed=seed)
     nobody = np.zeros(160, dtype=bool)
-    split = query_split(validation, rows=None, judging=nobody, queries=queries, texts=texts)
+    split = query_split(spec_of(validation, None), roles=nobody, queries=queries, texts=texts)
     assert not np.isin(texts[split.validation], texts[split.train]).any()
     assert len(split.train) + len(split.validation) + split.left_out == 160
     assert {of.trained_on for of in overlap_of(split, texts, ("query", "passage")).fields} == {0}
-    again = query_split(validation, rows=None, judging=nobody, queries=queries, texts=texts)
+    again = query_split(spec_of(validation, None), roles=nobody, queries=queries, texts=texts)
     assert np.array_equal(split.validation, again.validation)
-    sample = query_split(validation, rows=80, judging=nobody, queries=queries, texts=texts)
+    sample = query_split(spec_of(validation, 80), roles=nobody, queries=queries, texts=texts)
     assert len(sample.train) + len(sample.validation) + sample.left_out == 80
-    tied = tied_split(validation, rows=None, judging=nobody, texts=texts, own=texts)
+    tied = tied_split(spec_of(validation, None), roles=nobody, texts=texts, own=texts)
     assert not np.isin(texts[tied.validation], texts[tied.train]).any()
 
 
@@ -51,10 +51,10 @@ def test_rows_that_fall_apart_into_groups_are_all_used_and_dense_ones_keep_the_w
     nobody = np.zeros(400, dtype=bool)
     validation = PairValidation(by="both", fraction=0.25)
     apart = np.stack([1000 + np.arange(400), np.arange(400) // 4], axis=1)
-    split = tied_split(validation, rows=None, judging=nobody, texts=apart, own=apart)
+    split = tied_split(spec_of(validation, None), roles=nobody, texts=apart, own=apart)
     assert (len(split.validation), split.left_out) == (100, 0)
     dense = np.stack([1000 + np.arange(400) // 20, np.arange(400) % 20], axis=1)
-    split = query_split(validation, rows=None, judging=nobody, queries=np.arange(400) // 20, texts=dense)
+    split = query_split(spec_of(validation, None), roles=nobody, queries=np.arange(400) // 20, texts=dense)
     kept = len(split.validation) + len(split.train)
     assert 0.15 < len(split.validation) / kept < 0.35 and kept > 160 and split.left_out == 400 - kept
 
@@ -65,8 +65,8 @@ def test_rows_of_ones_own_judge_whole_and_what_joins_the_sides_does_not_train() 
     for by, train in (("both", [1, 2, 4]), ("first", [1, 2, 3, 4])):
         validation = PairValidation.model_validate({**given_column, "by": by})
         for split in (
-            query_split(validation, rows=None, judging=judging, queries=np.arange(5), texts=texts),
-            tied_split(validation, rows=None, judging=judging, texts=texts, own=texts),
+            query_split(spec_of(validation, None), roles=judging, queries=np.arange(5), texts=texts),
+            tied_split(spec_of(validation, None), roles=judging, texts=texts, own=texts),
         ):
             assert (split.train.tolist(), split.validation.tolist(), split.left_out) == (train, [0], 4 - len(train))
     assert overlap_of(split, texts, ("query", "passage")).fields == (
@@ -83,8 +83,14 @@ def test_texts_that_can_not_be_told_apart_are_refused_with_the_way_out() -> None
         (PairValidation(by="both", column="split", values=["test"]), judging),
     ):
         with pytest.raises(InvalidInput, match="share so many texts") as refused:
-            tied_split(validation, rows=None, judging=judges, texts=texts, own=texts)
+            tied_split(spec_of(validation, None), roles=judges.astype(np.int8), texts=texts, own=texts)
         assert refused.value.problems[0].field == "validation.by"
+
+
+def spec_of(validation: PairValidation, rows: int | None) -> TrainReranker:
+    document = {"kind": "train-reranker", "name": "n", "model": "m", "dataset": "d", "positive": "p", "rows": rows}
+    told = validation.model_dump(exclude_unset=True)
+    return TrainReranker.model_validate({**document, "validation": told})
 
 
 def checked(spec: Any, path: Path) -> DataReport:

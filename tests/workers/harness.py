@@ -94,7 +94,7 @@ class Harness:
     ) -> UUID:
         """Queues a job as the API does; its data set counts as checked, as a small one is.
 
-        `judged`: the data set is named a second time, as the one whose rows judge.
+        `judged`: the data set is named a second and a third time, as the ones whose rows choose and judge.
         """
         if self.model is None or self.dataset is None:
             self.prepare_inputs()
@@ -112,8 +112,11 @@ class Harness:
         }
         parsed = parse_spec(document)
         spec = parsed.model_dump(mode="json")
-        held_out = self.dataset.model_copy(update={"header": ("a", "b")}) if judged else None
-        inputs = FrozenInputs(dataset=self.dataset, held_out=held_out, model=self.model, checked=checked)
+        held_out, test = (
+            self.dataset.model_copy(update={"header": header}) if judged else None
+            for header in (("a", "b"), ("c", "d"))
+        )
+        inputs = FrozenInputs(dataset=self.dataset, held_out=held_out, test=test, model=self.model, checked=checked)
         with self.database.unit_of_work() as work:
             owner = work.users.ensure("tester")
             row, _ = work.jobs.submit(

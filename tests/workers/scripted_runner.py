@@ -30,10 +30,13 @@ def run(context: RunContext) -> Manifest:
     if behaviour == "steps":
         _steps(context, start)
     (context.output_dir / "model.safetensors").write_bytes(context.data.read_bytes())
-    if context.held_out_path is not None:
-        columns = context.held_out_dialect and context.held_out_dialect.columns
-        held_out = json.dumps([context.held_out_path.read_text("utf-8"), columns])
-        (context.output_dir / "held_out.json").write_text(held_out, encoding="utf-8")
+    others = {"held_out": context.held_out_path, "test": context.test_path}
+    dialects = {"held_out": context.held_out_dialect, "test": context.test_dialect}
+    for role, path in others.items():
+        if path is not None:
+            dialect = dialects[role]
+            told = [path.read_text("utf-8"), dialect and dialect.columns, context.datasets[role].model_dump()]
+            (context.output_dir / f"{role}.json").write_text(json.dumps(told), encoding="utf-8")
     (context.output_dir / "started_at.json").write_text(str(start), encoding="ascii")
     manifest = Manifest(artifact="model", task="text-classification", files=describe_files(context.output_dir))
     write_manifest(context.output_dir, manifest)

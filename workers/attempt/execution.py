@@ -98,6 +98,8 @@ class Journey:
             dataset_dialect=inputs.dataset.how_to_read() if inputs.dataset else None,
             held_out_path=placed.held_out,
             held_out_dialect=inputs.held_out.how_to_read() if inputs.held_out else None,
+            test_path=placed.test,
+            test_dialect=inputs.test.how_to_read() if inputs.test else None,
             datasets={role: dataset.origin for role, dataset in inputs.datasets_by_role().items()},
             model_dir=placed.base,
             models={role: folder for role, folder in placed.models.items() if role != BASE_ROLE},

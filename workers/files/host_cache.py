@@ -44,8 +44,9 @@ class PlacedInputs:
 
     #: The data set's one file; None when the job reads none.
     dataset: Path | None
-    #: The file of the data set whose rows judge, where it is one of its own.
+    #: The files of the data sets of the sections `validation` and `test`, where they name one.
     held_out: Path | None = None
+    test: Path | None = None
     #: Role -> folder of the model.
     models: dict[str, Path] = field(default_factory=dict)
 
@@ -80,14 +81,14 @@ class HostCache:
         Raises ObjectNotFound, ObjectCorrupt, ObjectStoreUnavailable, ObjectStoreRefused, HubUnavailable, RunFailed
         (the hub's model is unusable), TransferStopped, OSError (ENOSPC: disk full).
         """
-        dataset, held_out = (
-            self.place_dataset(given, folder / room, should_stop=should_stop) if given is not None else None
-            for given, room in ((inputs.dataset, "dataset"), (inputs.held_out, "held_out"))
-        )
+        datasets = {
+            role: self.place_dataset(given, folder / role, should_stop=should_stop)
+            for role, given in inputs.datasets_by_role().items()
+        }
         models = {role: folder / role for role in inputs.by_role()}
         for role, model in inputs.by_role().items():
             self.place_any_model(model, models[role], should_stop=should_stop)
-        return PlacedInputs(dataset, held_out, models)
+        return PlacedInputs(datasets.get("dataset"), datasets.get("held_out"), datasets.get("test"), models)
 
     def place_any_model(self, model: FrozenModel, folder: Path, *, should_stop: ShouldStop) -> None:
         """A model of the registry or of a hub."""

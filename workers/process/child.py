@@ -164,6 +164,8 @@ def _context(
         dataset_dialect=task.dataset_dialect,
         held_out_path=task.held_out_path,
         held_out_dialect=task.held_out_dialect,
+        test_path=task.test_path,
+        test_dialect=task.test_dialect,
         datasets=task.datasets,
         model_dir=task.model_dir,
         models=task.models,

@@ -28,10 +28,13 @@ class ChildTask(BaseModel):
     dataset_path: Path | None
     #: How its file is read; None leaves it to be recognised.
     dataset_dialect: Dialect | None = None
-    #: The data set whose rows judge, where it is one of its own, and how it is read.
+    #: The data set of the section `validation`, where it names one, and how it is read.
     held_out_path: Path | None = None
     held_out_dialect: Dialect | None = None
-    #: Role -> what each data set is: `dataset` trains, `held_out` judges.
+    #: The same of the section `test`.
+    test_path: Path | None = None
+    test_dialect: Dialect | None = None
+    #: Role -> what each data set is: `dataset` trains, `held_out` is of the section `validation`, `test` of `test`.
     datasets: dict[str, DatasetOrigin] = Field(default_factory=dict)
     #: None: the kind starts from no model.
     model_dir: Path | None

@@ -22,8 +22,8 @@ def check_before_running(context: RunContext) -> None:
     if context.dataset_path is None or context.resume_from is not None:
         return
     context.emit(StageEvent(stage="check"))
-    file, held_out = data_files(context)
-    report = check_data(context.spec, file, Reader.load(_reading_folder(context)), context.stop_requested, held_out)
+    file, *others = data_files(context)
+    report = check_data(context.spec, file, Reader.load(_reading_folder(context)), context.stop_requested, *others)
     if report is None:
         return
     if not report.complete:

@@ -65,10 +65,13 @@ class RunContext:
     stop_requested: Callable[[], bool]
     #: How the data set's file is read; None leaves it to be recognised.
     dataset_dialect: Dialect | None = None
-    #: The file of the data set whose rows judge, where it is one of its own, and how it is read.
+    #: The file of the data set of the section `validation`, where it names one, and how it is read.
     held_out_path: Path | None = None
     held_out_dialect: Dialect | None = None
-    #: Role -> what each data set is: `dataset` trains, `held_out` judges.
+    #: The same of the section `test`.
+    test_path: Path | None = None
+    test_dialect: Dialect | None = None
+    #: Role -> what each data set is: `dataset` trains, `held_out` is of the section `validation`, `test` of `test`.
     datasets: Mapping[str, DatasetOrigin] = field(default_factory=dict)
     #: Folders of models in other roles, and of the bases of adapters: role -> folder.
     models: Mapping[str, Path] = field(default_factory=dict)

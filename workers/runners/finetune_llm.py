@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from corpus.conversations.examples import Example
 from corpus.conversations.rendering import Renderer
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.finetune_llm import FinetuneLlm
@@ -37,9 +38,10 @@ from workers.training.llm.rows import (
     turn_end,
 )
 from workers.training.llm.samples import answers, side_by_side
+from workers.training.llm.scoring import Float64s
 from workers.training.llm.sequences import same_in_both
 from workers.training.llm.starting import Start, load_start, spread, trained_on_main
-from workers.training.loop import Evaluation, TrainingResult, train
+from workers.training.loop import Evaluation, Looked, TrainingResult, train
 from workers.training.saving import save_model
 
 _log = logging.getLogger(__name__)
@@ -75,6 +77,8 @@ class _Run:
     optimizer: Optimizer
     training: Rows
     held_out: Rows
+    #: Those of `validation`, where `test` judges and training looks at some.
+    choosing: Rows | None
     examples: list[dict[str, Any]]
 
     def train(self, stages: Stages) -> _Outcome:
@@ -87,18 +91,26 @@ class _Run:
         before = scorer(sequences, progress_of(context, "baseline", len(sequences)))
         prompts = [prompt_of(example, self.renderer) for example in self.split.validation[: spec.generation.examples]]
         base_answers = self._answers(prompts)
+        measure = self._measure(scorer, before)
         task = task_of(self.training, spec, scorer, progress_of(context, "baseline", len(self.training)))
 
         stages.enter("train")
-        result = self._fit(task, lambda: held_out_loss(self.held_out, spec, before, scorer(sequences)))
+        result = self._fit(task, measure)
 
         stages.enter("validate")
         after = scorer(sequences, progress_of(context, "validate", len(sequences)))
         samples = side_by_side(prompts, base_answers, self._answers(prompts))
         held_out, rewards = judged(self.held_out, spec, before, after)
-        dataset = judging_dataset(context, spec.validation)
+        dataset = judging_dataset(context, spec)
         kept = kept_of(self.held_out, self.split.validation, spec, (before, after), rewards, dataset)
         return _Outcome(judge(held_out, rewards, context.check_stop), result, samples, kept)
+
+    def _measure(self, scorer: Scorer, before: Float64s) -> Callable[[], float]:
+        """What early stopping watches; `before`: log-probabilities of the rows that judge, by the base model."""
+        spec, rows = self.spec, self.choosing or self.held_out
+        sequences = scored(rows, spec)
+        reference = before if self.choosing is None else scorer(sequences)
+        return lambda: held_out_loss(rows, spec, reference, scorer(sequences))
 
     def _fit(self, task: LlmTask, measure: Callable[[], float]) -> TrainingResult:
         training = self.spec.training
@@ -111,7 +123,7 @@ class _Run:
             training,
             self.device,
             judged_later=len(self.held_out),
-            evaluation=_evaluation(self.spec, plan.steps_total, measure),
+            evaluation=_evaluation(self.spec, plan.steps_total, measure, len(self.split.choosing)),
             optimizer=self.optimizer,
             world=self.start.decoder.world,
         )
@@ -128,7 +140,8 @@ class _Run:
         """Of examples, before plain texts were cut into pieces."""
         return {
             "train": len(self.split.train) - self.training.empty,
-            "validation": len(self.split.validation) - self.held_out.empty,
+            "validation": len(self.split.choosing),
+            self.spec.judging_part: len(self.split.validation) - self.held_out.empty,
             "in_both": same_in_both(self.training.sequences, self.held_out.sequences),
             "left_out": self.training.empty + self.held_out.empty + self.split.skipped,
             "cut": self.training.cut + self.held_out.cut,
@@ -141,7 +154,7 @@ def run(context: RunContext) -> Manifest:
     current = _prepared(context, stages)
     spec, world = current.spec, current.start.decoder.world
     outcome = current.train(stages)
-    metrics = _metrics(outcome.verdict, outcome.result)
+    metrics = _metrics(outcome.verdict, outcome.result, spec.judging_part)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=outcome.result.steps))
 
@@ -184,15 +197,17 @@ def _prepared(context: RunContext, stages: Stages) -> _Run:
     world = world_of(context.place)
     device = prepare_device()
     renderer = load_renderer(context.base, spec)
-    split = load_examples(data_parts(context, spec.validation), spec, renderer, context.check_stop)
+    split = load_examples(data_parts(context, spec), spec, renderer, context.check_stop)
     start, optimizer = spread(load_start(spec, context.base, context.models, device), spec, world)
 
     stages.enter("tokenize")
     max_length = min(spec.training.max_length, start.loaded.max_tokens)
-    training = render(split.train, renderer, spec, max_length, progress_of(context, "tokenize", len(split.train)))
-    held_out = render(
-        split.validation, renderer, spec, max_length, progress_of(context, "tokenize", len(split.validation))
-    )
+
+    def rendered(rows: Sequence[Example]) -> Rows:
+        return render(rows, renderer, spec, max_length, progress_of(context, "tokenize", len(rows)))
+
+    training, held_out = rendered(split.train), rendered(split.validation)
+    choosing = rendered(split.choosing) if split.choosing and spec.training.looks else None
     end = turn_end(split.train, renderer)
     if end is not None and end != start.loaded.tokenizer.eos_token:
         # A base model's own end of a text is not what its answers learn to end with: served, they would never stop.
@@ -203,29 +218,30 @@ def _prepared(context: RunContext, stages: Stages) -> _Run:
         for name, text in example.items():
             if name != "row":
                 _log.info("row %s, %s: %s", example["row"], name, text)
-    return _Run(context, spec, device, split, renderer, start, optimizer, training, held_out, examples)
+    return _Run(context, spec, device, split, renderer, start, optimizer, training, held_out, choosing, examples)
 
 
-def _evaluation(spec: FinetuneLlm, steps_total: int, measure: Callable[[], float]) -> Evaluation | None:
+def _evaluation(spec: FinetuneLlm, steps_total: int, measure: Callable[[], float], choosing: int) -> Evaluation | None:
     stopping, keep_best = spec.training.early_stopping, spec.training.keep_best
-    if stopping is None and not keep_best:
+    if not spec.training.looks:
         return None
     every = stopping.every_steps if stopping else max(1, steps_total // _EVALUATIONS)
-    return Evaluation(every, measure, stopping.patience if stopping else None, keep_best)
+    patience = stopping.patience if stopping else None
+    return Evaluation(every, measure, patience, keep_best, looked=Looked(choosing, given=True))
 
 
-def _metrics(verdict: LlmVerdict, result: TrainingResult) -> dict[str, float]:
-    """Figures that an interrupted run repeats exactly; times belong to the report."""
+def _metrics(verdict: LlmVerdict, result: TrainingResult, part: str) -> dict[str, float]:
+    """Figures that an interrupted run repeats exactly; times belong to the report. `part`: whose rows judged."""
     metrics = {
         "train/loss": result.loss,
-        "validation/loss": verdict.after.value,
-        "validation/loss_low": verdict.after.low,
-        "validation/loss_high": verdict.after.high,
+        f"{part}/loss": verdict.after.value,
+        f"{part}/loss_low": verdict.after.low,
+        f"{part}/loss_high": verdict.after.high,
         "baseline/loss": verdict.before.value,
     }
     if verdict.reward_margin is not None and verdict.reward_accuracy is not None:
-        metrics["validation/reward_margin"] = verdict.reward_margin.value
-        metrics["validation/reward_accuracy"] = verdict.reward_accuracy.value
+        metrics[f"{part}/reward_margin"] = verdict.reward_margin.value
+        metrics[f"{part}/reward_accuracy"] = verdict.reward_accuracy.value
     return metrics
 
 

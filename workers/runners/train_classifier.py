@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 
+from corpus.splits import VALIDATION
 from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.train_classifier import TrainClassifier
@@ -35,7 +36,7 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    parts = data_parts(context, spec.validation)
+    parts = data_parts(context, spec)
     texts = load_texts(parts, spec.text, spec.label, normalize_labels=spec.data.normalize_labels)
     # By the whole data set, so that the seed of the split has no say in it.
     balanced = spec.training.balances(np.bincount(texts.labels).tolist())
@@ -43,11 +44,12 @@ def run(context: RunContext) -> Manifest:
     loaded = load_base(context.base, split.train.classes, spec.training.seed, spec.training.dropout)
 
     stages.enter("tokenize")
-    training_tokens = _tokenize(context, loaded, spec, split.train.texts)
+    training_tokens = _tokenize(context, loaded, spec, split.fit.texts)
     validation_tokens = _tokenize(context, loaded, spec, split.validation.texts)
 
     stages.enter("train")
-    data = TrainingData(training_tokens, split.train.labels, len(split.train.classes), balanced, len(split.validation))
+    fit, later = split.fit, len(split.validation)
+    data = TrainingData(training_tokens, fit.labels, len(fit.classes), balanced, later, fit.roles == VALIDATION)
     result = train_classifier(context, loaded, data, spec.training, device)
 
     stages.enter("validate")
@@ -60,12 +62,12 @@ def run(context: RunContext) -> Manifest:
     )
     verdict = verdict_of(split, scores, baselines, context.check_stop)
     errors = Errors.of(split.validation.texts, split.validation.labels, scores, split.validation.classes)
-    metrics = _metrics(verdict, result)
+    metrics = _metrics(verdict, result, spec.judging_part)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
 
     stages.enter("save")
-    report = _report(split, verdict, errors, result, training_tokens, balanced, stages.seconds)
+    report = _report(spec, split, verdict, errors, result, training_tokens, balanced, stages.seconds)
     ended = result.sentence + (" Classes had the same say." if balanced else "")
     card = model_card(spec, split, verdict, errors, ended)
     manifest = save_model(
@@ -75,7 +77,7 @@ def run(context: RunContext) -> Manifest:
         task="text-classification",
         metrics=metrics,
         report=report,
-        judged=judged(split, scores, baselines, judging_dataset(context, spec.validation)),
+        judged=judged(split, scores, baselines, spec.judging_part, judging_dataset(context, spec)),
     )
     stages.close()
     return manifest
@@ -85,19 +87,19 @@ def _tokenize(context: RunContext, loaded: LoadedModel, spec: TrainClassifier, t
     return tokenize(loaded.tokenizer, texts, min(spec.training.max_length, loaded.max_tokens), context.check_stop)
 
 
-def _metrics(verdict: Verdict, result: TrainingResult) -> dict[str, float]:
-    """Figures that an interrupted run repeats exactly; times belong to the report."""
+def _metrics(verdict: Verdict, result: TrainingResult, part: str) -> dict[str, float]:
+    """Figures that an interrupted run repeats exactly; times belong to the report. `part`: whose rows judged."""
     metrics = {
         "train/loss": result.loss,
-        "validation/accuracy": verdict.model.accuracy,
-        "validation/accuracy_low": verdict.model.accuracy_low,
-        "validation/accuracy_high": verdict.model.accuracy_high,
-        "validation/macro_f1": verdict.model.macro_f1,
+        f"{part}/accuracy": verdict.model.accuracy,
+        f"{part}/accuracy_low": verdict.model.accuracy_low,
+        f"{part}/accuracy_high": verdict.model.accuracy_high,
+        f"{part}/macro_f1": verdict.model.macro_f1,
     }
     if verdict.metric != "accuracy":
-        metrics[f"validation/{verdict.metric}"] = verdict.model.value
-        metrics[f"validation/{verdict.metric}_low"] = verdict.model.low
-        metrics[f"validation/{verdict.metric}_high"] = verdict.model.high
+        metrics[f"{part}/{verdict.metric}"] = verdict.model.value
+        metrics[f"{part}/{verdict.metric}_low"] = verdict.model.low
+        metrics[f"{part}/{verdict.metric}_high"] = verdict.model.high
     for baseline in verdict.baselines:
         key = KEYS[baseline.system]
         metrics[f"baseline/{key}_accuracy"] = baseline.accuracy
@@ -107,6 +109,7 @@ def _metrics(verdict: Verdict, result: TrainingResult) -> dict[str, float]:
 
 
 def _report(
+    spec: TrainClassifier,
     split: Split,
     verdict: Verdict,
     errors: Errors,
@@ -123,7 +126,8 @@ def _report(
         "renamed_labels": dict(islice(split.train.renamed.items(), CLASSES_SHOWN)),
         "rows": {
             "train": len(split.train),
-            "validation": len(split.validation),
+            "validation": len(split.fit) - len(split.train),
+            spec.judging_part: len(split.validation),
             "texts_in_both": split.texts_in_both,
         },
         "tokens_per_text": float(tokens.lengths.mean()),

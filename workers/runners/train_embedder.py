@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from corpus.splits import VALIDATION
 from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
@@ -25,7 +25,7 @@ from workers.run.context import RunContext, RunFailed
 from workers.run.data_parts import data_parts, judging_dataset
 from workers.run.stages import Stages, progress_of
 from workers.training.embedding.card import embedder_card
-from workers.training.embedding.data import PROMPT_OF, EmbeddingSplit, load_rows, prompted, split_rows
+from workers.training.embedding.data import PROMPT_OF, EmbeddingRows, EmbeddingSplit, load_rows, prompted, split_rows
 from workers.training.embedding.exam import exam_of
 from workers.training.embedding.judging import judged
 from workers.training.embedding.negatives import Mined, mine_negatives
@@ -44,14 +44,14 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    split = split_rows(load_rows(data_parts(context, spec.validation), spec), spec)
+    split = split_rows(load_rows(data_parts(context, spec), spec), spec)
     exam = exam_of(split, spec.validation.seed)
     model = _base(context, spec)
     prompts = _prompts(spec, model)
-    split, mined = _with_negatives(context, spec, split, model, prompts, device)
+    fit, mined = _with_negatives(context, spec, split.fit, model, prompts, device)
 
     stages.enter("tokenize")
-    data = _tokenized(context, prompts, split, model, judged_later=len(exam.queries) + len(exam.candidates))
+    data = _tokenized(context, prompts, fit, model, judged_later=len(exam.queries) + len(exam.candidates))
 
     stages.enter("train")
     result = train_embedder(context, model.network, data, spec, device)
@@ -71,7 +71,7 @@ def run(context: RunContext) -> Manifest:
     lexical, scores = exam.lexical_answers(training_texts, context.check_stop)
     answers[lexical] = scores
     verdict = exam.judge(answers, context.check_stop)
-    metrics = _metrics(verdict, result, by_dimensions)
+    metrics = _metrics(verdict, result, by_dimensions, spec.judging_part)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
 
@@ -83,7 +83,7 @@ def run(context: RunContext) -> Manifest:
         task="sentence-similarity",
         metrics=metrics,
         report=_report(spec, split, mined, verdict, result, data, stages.seconds),
-        judged=judged(exam, answers, cut, verdict.metric, judging_dataset(context, spec.validation)),
+        judged=judged(exam, answers, cut, verdict.metric, spec.judging_part, judging_dataset(context, spec)),
         libraries=("sentence-transformers",),
     )
     stages.close()
@@ -130,14 +130,14 @@ def _own_prompts(model: EmbeddingModel) -> Prompts:
 def _with_negatives(
     context: RunContext,
     spec: TrainEmbedder,
-    split: EmbeddingSplit,
+    fit: EmbeddingRows,
     model: EmbeddingModel,
     prompts: Prompts,
     device: torch.device,
-) -> tuple[EmbeddingSplit, Mined | None]:
-    """The training rows with mined negatives, where the spec asks for them."""
+) -> tuple[EmbeddingRows, Mined | None]:
+    """The rows that train or choose with mined negatives, where the spec asks for them."""
     if spec.hard_negatives is None:
-        return split, None
+        return fit, None
     finder = load_embedder(context.models[NEGATIVES_ROLE]) if NEGATIVES_ROLE in context.models else model
     before = (prompts if finder is model else _own_prompts(finder)).model_dump()
     move_to(finder.network, device)
@@ -146,16 +146,16 @@ def _with_negatives(
         tokens = finder.tokenize([before[prompt] + text for text in texts])
         return finder.encode_tokens(tokens, after_batch=progress_of(context, "prepare", len(texts)))
 
-    mined = mine_negatives(split.train, embed, spec.hard_negatives, spec.training.seed)
-    return replace(split, train=mined.rows), mined
+    mined = mine_negatives(fit, embed, spec.hard_negatives, spec.training.seed)
+    return mined.rows, mined
 
 
 def _tokenized(
-    context: RunContext, prompts: Prompts, split: EmbeddingSplit, model: EmbeddingModel, judged_later: int
+    context: RunContext, prompts: Prompts, fit: EmbeddingRows, model: EmbeddingModel, judged_later: int
 ) -> EmbeddingTrainingData:
-    texts, places = prompted(split.train, prompts)
+    texts, places = prompted(fit, prompts)
     tokens = model.tokenize(texts, between_chunks=context.check_stop)
-    return EmbeddingTrainingData(tokens, places, split.train.columns, split.train.targets, judged_later)
+    return EmbeddingTrainingData(tokens, places, fit.columns, fit.targets, judged_later, fit.roles == VALIDATION)
 
 
 def _vectors(
@@ -195,18 +195,20 @@ def _by_dimensions(
     return {dim: exam.answers(*_cut(vectors, dim), context.check_stop) for dim in wanted}
 
 
-def _metrics(verdict: RankingVerdict, result: TrainingResult, by_dimensions: dict[int, float]) -> dict[str, float]:
-    """Figures that an interrupted run repeats exactly; times belong to the report."""
+def _metrics(
+    verdict: RankingVerdict, result: TrainingResult, by_dimensions: dict[int, float], part: str
+) -> dict[str, float]:
+    """Figures that an interrupted run repeats exactly; times belong to the report. `part`: whose rows judged."""
     trained, base, lexical = verdict.systems
     metrics = {
         "train/loss": result.loss,
-        **{f"validation/{name}": value for name, value in trained.measures.items()},
-        f"validation/{verdict.metric}_low": trained.low,
-        f"validation/{verdict.metric}_high": trained.high,
+        **{f"{part}/{name}": value for name, value in trained.measures.items()},
+        f"{part}/{verdict.metric}_low": trained.low,
+        f"{part}/{verdict.metric}_high": trained.high,
         **{f"base/{name}": value for name, value in base.measures.items()},
         **{f"baseline/{name}": value for name, value in lexical.measures.items()},
     }
-    return metrics | {f"validation/{verdict.metric}_dim{dim}": value for dim, value in by_dimensions.items()}
+    return metrics | {f"{part}/{verdict.metric}_dim{dim}": value for dim, value in by_dimensions.items()}
 
 
 def _report(
@@ -224,7 +226,8 @@ def _report(
         "loss": spec.loss_name,
         "rows": {
             "train": len(split.train),
-            "validation": len(split.validation),
+            "validation": len(split.fit) - len(split.train),
+            spec.judging_part: len(split.validation),
             "rows_in_both": split.rows_in_both,
             "overlap": split.overlap.model_dump(mode="json"),
             **negatives,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from corpus.checks.findings import normalised
 from corpus.rankings import RELEVANT_MIN, metric_of
+from corpus.splits import VALIDATION
 from jobspecs.events import MetricEvent
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE
 from jobspecs.kinds.train_reranker import BI_ENCODER_ROLE, LISTWISE, RankingMetric, RerankerNegatives, TrainReranker
@@ -55,11 +57,12 @@ def run(context: RunContext) -> Manifest:
         check_comparable(split.train)
 
     stages.enter("tokenize")
-    training_tokens = _tokenize(context, loaded, spec, split.train)
+    training_tokens = _tokenize(context, loaded, spec, split.fit)
     validation_tokens = _tokenize(context, loaded, spec, split.validation)
 
     stages.enter("train")
-    data = RankingTrainingData(training_tokens, split.train.labels, split.train.groups, len(split.validation))
+    fit, later = split.fit, len(split.validation)
+    data = RankingTrainingData(training_tokens, fit.labels, fit.groups, later, fit.roles == VALIDATION)
     result = train_reranker(context, loaded, data, spec.loss_name, spec.training, device)
 
     stages.enter("validate")
@@ -71,7 +74,7 @@ def run(context: RunContext) -> Manifest:
     held_out = split.validation
     passages = numbered([normalised(passage) for passage in held_out.passages])
     verdict = judge_rankings(held_out.labels, held_out.groups, passages, scores, metric, context.check_stop)
-    metrics = _metrics(verdict, result)
+    metrics = _metrics(verdict, result, spec.judging_part)
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
 
@@ -82,8 +85,8 @@ def run(context: RunContext) -> Manifest:
         card=ranking_card(spec, split, verdict, result.sentence),
         task="text-ranking",
         metrics=metrics,
-        report=_report(split, verdict, result, training_tokens, stages.seconds),
-        judged=judged(held_out, passages, scores, metric, judging_dataset(context, spec.validation)),
+        report=_report(spec, split, verdict, result, training_tokens, stages.seconds),
+        judged=judged(held_out, passages, scores, metric, spec.judging_part, judging_dataset(context, spec)),
         libraries=("sentence-transformers", "bm25s"),
     )
     stages.close()
@@ -95,7 +98,7 @@ def _split(context: RunContext, spec: TrainReranker) -> tuple[PairSplit, Ranking
 
     And what decides the verdict: the spec, or the whole data set's shape, never what the seed happens to hold out.
     """
-    parts = data_parts(context, spec.validation)
+    parts = data_parts(context, spec)
     pairs = judging = load_pairs(parts, spec)
     split = split_by_query(pairs, spec)
     if spec.judge is not None:
@@ -110,18 +113,19 @@ def _split(context: RunContext, spec: TrainReranker) -> tuple[PairSplit, Ranking
 def _mined(context: RunContext, spec: TrainReranker, split: PairSplit, device: torch.device) -> PairSplit:
     """Negatives for the training part; candidates to judge by where the data hold positives alone.
 
-    Training sees no held-out passage: as a negative it would be learnt to be wrong.
+    Training sees no passage that judges: as a negative it would be learnt to be wrong.
     """
     settings = spec.hard_negatives or RerankerNegatives()
     role = NEGATIVES_ROLE if settings.model is not None else BI_ENCODER_ROLE
-    training = list(dict.fromkeys(split.train.passages))
-    train = mine_negatives(split.train, training, _embedder(context, role, device), settings, spec.training.seed)
+    training = list(dict.fromkeys(split.fit.passages))
+    fit = mine_negatives(split.fit, training, _embedder(context, role, device), settings, spec.training.seed)
+    train = fit.subset(np.flatnonzero(fit.roles != VALIDATION))
     validation = split.validation
     if spec.positive is not None and spec.negative is None:
-        corpus = list(dict.fromkeys(split.train.passages + validation.passages))
+        corpus = list(dict.fromkeys(fit.passages + validation.passages))
         embed = _embedder(context, BI_ENCODER_ROLE, device)
         validation = pool_candidates(validation, corpus, embed, _POOLED_PER_SYSTEM, context.check_stop)
-    return replace(split, train=train, validation=validation)
+    return replace(split, train=train, validation=validation, fit=fit)
 
 
 def _baselines(
@@ -154,27 +158,33 @@ def _tokenize(context: RunContext, loaded: LoadedModel, spec: TrainReranker, pai
     return tokenize_pairs(loaded.tokenizer, pairs.texts, limit, context.check_stop, types=loaded.has_types)
 
 
-def _metrics(verdict: RankingVerdict, result: TrainingResult) -> dict[str, float]:
-    """Figures that an interrupted run repeats exactly; times belong to the report."""
+def _metrics(verdict: RankingVerdict, result: TrainingResult, part: str) -> dict[str, float]:
+    """Figures that an interrupted run repeats exactly; times belong to the report. `part`: whose rows judged."""
     own, *others = verdict.systems
     metrics = {"train/loss": result.loss}
-    metrics |= {f"validation/{name}": value for name, value in own.measures.items()}
-    metrics |= {f"validation/{verdict.metric}_low": own.low, f"validation/{verdict.metric}_high": own.high}
+    metrics |= {f"{part}/{name}": value for name, value in own.measures.items()}
+    metrics |= {f"{part}/{verdict.metric}_low": own.low, f"{part}/{verdict.metric}_high": own.high}
     metrics |= {f"baseline/{KEYS[other.system]}_{verdict.metric}": other.value for other in others}
     return metrics
 
 
 def _report(
-    split: PairSplit, verdict: RankingVerdict, result: TrainingResult, tokens: TokenTable, seconds: dict[str, float]
+    spec: TrainReranker,
+    split: PairSplit,
+    verdict: RankingVerdict,
+    result: TrainingResult,
+    tokens: TokenTable,
+    seconds: dict[str, float],
 ) -> dict[str, object]:
     return {
         "verdict": verdict.as_json(),
         "rows": {
             "train": len(split.train),
             "train_negatives": int((split.train.labels < RELEVANT_MIN).sum()),
-            "validation": len(split.validation),
+            "validation": len(split.fit) - len(split.train),
+            spec.judging_part: len(split.validation),
             "queries_train": len(split.train.rows_by_query()),
-            "queries_validation": len(split.validation.rows_by_query()),
+            f"queries_{spec.judging_part}": len(split.validation.rows_by_query()),
             "overlap": split.overlap.model_dump(mode="json"),
         },
         "tokens_per_pair": float(tokens.lengths.mean()),

@@ -1,6 +1,7 @@
 """How long an encoder trains: the passes that its spec gives, or (`epochs: auto`) until rows set aside get no better.
 
-These rows are taken from those that train, never from those that judge: the verdict stays one about unseen rows.
+These rows are taken from those that train or, where rows of `test` judge, are those of `validation`; never those that
+judge: the verdict stays one about unseen rows.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from corpus.splits import Indices, shares
-from jobspecs.kinds.training import EncoderTraining
+from corpus.splits import Indices, shares, whole_groups
+from jobspecs.kinds.training import CHOOSING_ROWS_MIN, EncoderTraining
 from workers.local_models.tokens import Int64s
-from workers.training.loop import Evaluation
+from workers.training.loop import Evaluation, Looked
 from workers.training.progress import Plan
 
 #: Rows that train, below which none is set aside: a loss over fewer than 20 rows says nothing.
 _ROWS_MIN = 200
 #: Share of the rows that is set aside, and the most: 500 rows cost about 5 steps of 32 per look.
 _SHARE, _ASIDE_MAX = 0.1, 500
+Bools = npt.NDArray[np.bool_]
 #: Looks per epoch, and the least number of steps between two.
 _LOOKS_PER_EPOCH, _STEPS_BETWEEN_MIN = 4, 25
 #: Looks in a row without a better figure that end the training: one epoch.
@@ -42,6 +45,8 @@ class Course:
     fit: Int64s
     aside: Int64s
     epochs: float
+    #: Whether the rows set aside are those of `validation`, and none of those that train.
+    given: bool = False
 
     def plan(self, build: Callable[[Int64s, float], Plan]) -> Plan:
         """The steps: `build` makes a plan over some rows for so many epochs, which counts them from 0."""
@@ -54,25 +59,48 @@ class Course:
         every = max(_STEPS_BETWEEN_MIN, plan.steps_per_epoch // _LOOKS_PER_EPOCH)
         looks = _Part(self.aside, build(self.aside, 1))
         batches = [rows for step in range(looks.steps_total) if len(rows := looks.rows(step))]
-        aside = len(self.aside)
-        return Evaluation(every, lambda: task.measure(batches), _PATIENCE, True, "aside/loss", aside)
+        name = "validation/loss" if self.given else "aside/loss"
+        look = Looked(len(self.aside), self.given)
+        return Evaluation(every, lambda: task.measure(batches), _PATIENCE, True, name, look)
 
 
 def course_of(
-    training: EncoderTraining, groups: Indices, strata: Indices | None = None, *, together: int = 1
+    training: EncoderTraining,
+    groups: Indices,
+    strata: Indices | None = None,
+    choosing: Bools | None = None,
+    *,
+    together: int = 1,
 ) -> Course:
     """The course over N rows. Rows of one group (N,) are not separated; each stratum (N,) gives its share.
 
+    `choosing` (N,): rows that do not train and choose in place of such as would be set aside; at most as many.
     `together`: so many rows of a stratum go with each other, and stay at least: 2 where a row is compared with others
     of its class. Depends on the settings and these arrays alone.
     """
     rows = np.arange(len(groups), dtype=np.int64)
+    if choosing is not None and choosing.any():
+        return _by_others(training, rows[~choosing], rows[choosing], groups)
     if training.epochs != "auto" or len(rows) < _ROWS_MIN:
         return Course(rows, rows[:0], training.epochs_of(len(rows)))
     aside = np.zeros(len(rows), dtype=bool)
     strata = np.zeros_like(groups) if strata is None else strata
     aside[_set_aside(groups, strata, training.seed, together)] = True
     return Course(rows[~aside], rows[aside], training.epochs_of(int((~aside).sum())))
+
+
+def chosen_by(choosing: Bools | None) -> list[Bools]:
+    """What the fingerprint of a run has of them: nothing where there are none, as in runs that began before."""
+    return [choosing] if choosing is not None and choosing.any() else []
+
+
+def _by_others(training: EncoderTraining, fit: Indices, others: Indices, groups: Indices) -> Course:
+    epochs = training.epochs_of(len(fit))
+    if training.epochs != "auto" or len(others) < CHOOSING_ROWS_MIN:
+        return Course(fit, others[:0], epochs)
+    order = np.random.default_rng([training.seed, len(groups)]).permutation(len(others))
+    looked = whole_groups(np.unique(groups[others], return_inverse=True)[1], order, _ASIDE_MAX)
+    return Course(fit, others[looked], epochs, given=True)
 
 
 def _set_aside(groups: Indices, strata: Indices, seed: int, together: int) -> Indices:

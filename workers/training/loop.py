@@ -71,6 +71,23 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
+class Looked:
+    """How many rows decide when to end, and whether they are of `validation` or set aside from those that train."""
+
+    rows: int = 0
+    given: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """For people; empty where there are none."""
+        if not self.rows:
+            return ""
+        if self.given:
+            return f" {self.rows} validation rows decided when to end."
+        return f" {self.rows} of the training rows were set aside to decide when to end."
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A look at held-out data while training goes on. `measure` gives a figure that is better when lower."""
 
@@ -81,8 +98,8 @@ class Evaluation:
     #: End with the weights of the best evaluation, not the last step.
     keep_best: bool = False
     metric: str = "validation/loss"
-    #: Rows of the training part that only this looks at.
-    rows_aside: int = 0
+    #: What is looked at, where it isn't the rows that judge.
+    looked: Looked = Looked()
 
 
 @dataclass(frozen=True)
@@ -102,8 +119,8 @@ class TrainingResult:
     #: Whose weights the model has now, where an evaluation kept the best; else the last.
     best_step: int | None = None
     stopped_early: bool = False
-    #: Rows of the training part that did not train: they decided when to end.
-    rows_aside: int = 0
+    #: Rows that decided when to end, where they weren't those that judge.
+    looked: Looked = Looked()
     #: All steps were taken and it was still getting better: the last evaluation was the best, or without any, the loss
     #: fell clearly over the last quarter.
     still_improving: bool = False
@@ -116,7 +133,8 @@ class TrainingResult:
             "sequences_per_s": self.sequences_per_s,
             "best_step": self.best_step,
             "stopped_early": self.stopped_early,
-            "rows_aside": self.rows_aside,
+            "rows_aside": 0 if self.looked.given else self.looked.rows,
+            "rows_choosing": self.looked.rows if self.looked.given else 0,
             "still_improving": self.still_improving,
             "sentence": self.sentence,
         }
@@ -125,9 +143,7 @@ class TrainingResult:
     def sentence(self) -> str:
         """How training ended, in plain words; the same for equal runs."""
         most = f" of at most {self.steps_planned}" if self.stopped_early else ""
-        text = f"Trained for {self.steps}{most} steps."
-        if self.rows_aside:
-            text += f" {self.rows_aside} of the training rows were set aside to decide when to end."
+        text = f"Trained for {self.steps}{most} steps.{self.looked.sentence}"
         if self.best_step is not None:
             text += f" The weights are those after step {self.best_step}, where the loss was lowest."
         if self.still_improving:
@@ -235,7 +251,7 @@ class _Run:
             self.plan.steps_total,
             self.position.best_step if self.best is not None else None,
             self.position.stopped_early,
-            self.evaluation.rows_aside if self.evaluation else 0,
+            self.evaluation.looked if self.evaluation else Looked(),
             self._still_improving(),
         )
 

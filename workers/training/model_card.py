@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.kinds.train_classifier import StratifiedValidation, TrainClassifier
-from jobspecs.kinds.training import Optimization, Validation
+from jobspecs.kinds.training import GivenRows, Optimization, TrainingSpec, Validation
 from workers.judging.class_metrics import NAMES
 from workers.judging.errors_shown import Errors
 from workers.judging.verdict import Verdict
@@ -52,14 +52,22 @@ def settings_table(training: Optimization) -> Table:
     return Table(("setting", "value"), [(name, str(value)) for name, value in settings.items()])
 
 
-def how_held_out(validation: Validation) -> str:
-    """Where the rows that judge come from, for brackets behind their number."""
-    if validation.dataset is not None:
-        return f"all of `{validation.dataset}`"
-    if validation.column is not None:
-        return f"`{validation.column}` is {' or '.join(f'`{value}`' for value in validation.values)}"
-    stratified = isinstance(validation, StratifiedValidation) and validation.stratify
-    return f"seed {validation.seed}{', stratified' if stratified else ''}"
+def how_held_out(rows: GivenRows) -> str:
+    """Where the rows of a section come from, for brackets behind their number."""
+    if rows.dataset is not None:
+        return f"all of `{rows.dataset}`"
+    if rows.column is not None:
+        return f"`{rows.column}` is {' or '.join(f'`{value}`' for value in rows.values)}"
+    stratified = isinstance(rows, StratifiedValidation) and rows.stratify
+    seed = rows.seed if isinstance(rows, Validation) else None
+    return f"seed {seed}{', stratified' if stratified else ''}"
+
+
+def trained_on(spec: TrainingSpec, train: int, fit: int) -> str:
+    """How many rows trained; `fit`: those and such as chose when to end."""
+    if fit == train:
+        return f"trained on {train}."
+    return f"trained on {train}. {fit - train} rows of `validation` ({how_held_out(spec.validation)}) did neither."
 
 
 def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Errors, ended: str) -> str:
@@ -78,8 +86,9 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Er
                 (
                     verdict.sentence,
                     _systems(verdict),
-                    f"Measured on {len(split.validation)} held-out rows ({how_held_out(spec.validation)}), trained on "
-                    f"{len(split.train)}. {split.texts_in_both} of the held-out texts also occur in the training part. "
+                    f"Measured on {len(split.validation)} held-out rows ({how_held_out(spec.judging_rows)}), "
+                    f"{trained_on(spec, len(split.train), len(split.fit))} {split.texts_in_both} of the held-out texts "
+                    "also occur in the training part. "
                     f"Difference to the best baseline: McNemar p = {verdict.p_value:.3g}.",
                 ),
             ),

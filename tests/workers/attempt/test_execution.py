@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -31,13 +32,15 @@ def test_a_job_goes_all_the_way(platform: Harness) -> None:
     platform.check_promise()
 
 
-def test_the_data_set_that_judges_is_fetched_beside_the_one_that_trains(platform: Harness) -> None:
+def test_the_data_sets_that_choose_and_judge_are_fetched_beside_the_one_that_trains(platform: Harness) -> None:
     job_id = platform.submit("plain", judged=True)
     assert platform.wait(job_id, seconds=30).state == JobState.succeeded
     version = platform.result(job_id)
     assert version is not None
-    text, header = json.loads(platform.store.get_bytes(f"{version.prefix}/held_out.json"))
-    assert (text.encode(), header) == (DATASET, ["a", "b"])
+    for role, columns in (("held_out", ["a", "b"]), ("test", ["c", "d"])):
+        text, header, origin = json.loads(platform.store.get_bytes(f"{version.prefix}/{role}.json"))
+        assert (text.encode(), header) == (DATASET, columns)
+        assert origin["sha256"] == hashlib.sha256(DATASET).hexdigest() and origin["reference"].endswith("@1")
 
 
 def test_every_event_is_in_redis_and_in_postgresql_under_the_same_number(platform: Harness) -> None:

@@ -30,6 +30,7 @@ class Attempt:
         self.root, self.model, self.data = root, model, data
         self.header: tuple[str, ...] | None = None
         self.held_out: Path | None = None
+        self.test: Path | None = None
         self.events: list[ChildEvent] = []
 
     def run(
@@ -58,6 +59,7 @@ class Attempt:
             dataset_path=self.data,
             dataset_dialect=named_columns(self.header),
             held_out_path=self.held_out,
+            test_path=self.test,
             model_dir=self.model,
             output_dir=self.root / "out",
             checkpoints_dir=self.root / "checkpoints",

@@ -22,6 +22,8 @@ class JobAttempt:
     def __init__(self, root: Path, document: Mapping[str, Any], data: Path, models: Mapping[str, Path]) -> None:
         self.root, self.document, self.data, self.models = root, document, data, models
         self.events: list[ChildEvent] = []
+        self.held_out: Path | None = None
+        self.test: Path | None = None
 
     def run(
         self,
@@ -49,6 +51,8 @@ class JobAttempt:
             spec=parse_spec(dict(self.document)),
             dataset_path=self.data,
             dataset_dialect=named_columns(header),
+            held_out_path=self.held_out,
+            test_path=self.test,
             model_dir=self.models.get(BASE_ROLE),
             models=self.models,
             origins={role: ModelOrigin(reference=f"tests/{role}@1", digest="0" * 64) for role in self.models},

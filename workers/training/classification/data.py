@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from corpus.cells import label_cell, text_cell
 from corpus.checks.findings import text_hash
+from corpus.dealing import class_split
 from corpus.held_out import DataPart
 from corpus.labels import held_out_warning, one_spelling
-from corpus.splits import Indices, given_split, stratified_split
+from corpus.splits import Indices, Roles
 from jobspecs.kinds.train_classifier import ClassMetric, TrainClassifier
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import InvalidInput, Problem
@@ -23,14 +23,15 @@ from workers.run.context import RunFailed
 class LabelledTexts:
     """Texts with their classes. `classes` is sorted; `labels` (N,) are positions in it.
 
-    `numbers` (N,): each text's row in its file, counted from 1. `judging` (N,): which judge, where the spec says so.
+    `numbers` (N,): each text's row in its file, counted from 1. `roles` (N,): VALIDATION or TEST where the
+    spec says so.
     """
 
     texts: tuple[str, ...]
     labels: Indices
     classes: tuple[str, ...]
     numbers: Indices
-    judging: npt.NDArray[np.bool_]
+    roles: Roles
     #: Label in the data set -> the class that it was renamed to.
     renamed: Mapping[str, str] = field(default_factory=dict)
 
@@ -40,22 +41,24 @@ class LabelledTexts:
     def subset(self, rows: Indices) -> LabelledTexts:
         """These rows, in this order, with the same classes."""
         texts = tuple(self.texts[row] for row in rows)
-        return replace(
-            self, texts=texts, labels=self.labels[rows], numbers=self.numbers[rows], judging=self.judging[rows]
-        )
+        return replace(self, texts=texts, labels=self.labels[rows], numbers=self.numbers[rows], roles=self.roles[rows])
 
 
 @dataclass(frozen=True)
 class Split:
-    """The rows that train, the rows that judge, and by which metric."""
+    """The rows that train, those that judge, and by which metric.
+
+    `fit`: those that train, and those of `validation` where `test` judges, with roles that tell which they are.
+    """
 
     train: LabelledTexts
     validation: LabelledTexts
+    fit: LabelledTexts
     metric: ClassMetric = "accuracy"
 
     @property
     def texts_in_both(self) -> int:
-        """Validation rows whose text is also in the training part, but for case and spaces."""
+        """Rows that judge whose text is also in the training part, but for case and spaces."""
         known = {text_hash(text) for text in self.train.texts}
         return sum(text_hash(text) in known for text in self.validation.texts)
 
@@ -70,7 +73,7 @@ def load_texts(
     texts: list[str] = []
     names: list[str] = []
     numbers: list[int] = []
-    judging: list[bool] = []
+    roles: list[int] = []
     try:
         for part in parts:
             file = part.file.name
@@ -79,7 +82,7 @@ def load_texts(
                     texts.append(text_cell(row[text_column], text_column, file, number))
                     names.append(label_cell(row[label_column], label_column, file, number))
                     numbers.append(number)
-                    judging.append(part.judges(number))
+                    roles.append(part.role(number))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     renamed: dict[str, str] = {}
@@ -102,7 +105,7 @@ def load_texts(
         labels=np.array([index[name] for name in names], dtype=np.int64),
         classes=classes,
         numbers=np.array(numbers, dtype=np.int64),
-        judging=np.array(judging, dtype=bool),
+        roles=np.array(roles, dtype=np.int8),
         renamed=renamed,
     )
 
@@ -110,28 +113,20 @@ def load_texts(
 def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
     """A stratified sample of `spec.rows` rows, then the held-out part. Depends on `validation.seed` and the data only.
 
-    Where the spec says which rows judge, the others are sampled. Raises RunFailed(invalid_dataset) when a class has too
-    few rows for both parts.
+    Where the spec says which rows are held out, the others are sampled. Raises RunFailed(invalid_dataset) when a class
+    has too few rows for both parts.
     """
-    validation, labels, classes = spec.validation, texts.labels, texts.classes
+    labels, classes = texts.labels, texts.classes
+    hashes = np.array([text_hash(text) for text in texts.texts], dtype=np.uint64).view(np.int64)
     try:
         metric = spec.deciding_metric(np.bincount(labels).tolist())
-        if validation.given:
-            split = given_split(texts.judging, rows=spec.rows, seed=validation.seed, groups=labels, classes=classes)
-        else:
-            split = stratified_split(
-                labels,
-                classes,
-                rows=spec.rows,
-                fraction=validation.fraction,
-                seed=validation.seed,
-                stratify=validation.stratify,
-                texts=np.array([text_hash(text) for text in texts.texts], dtype=np.uint64).view(np.int64),
-            )
+        split = class_split(spec, texts.roles, labels, classes, hashes)
         held_out_warning(labels[split.validation], classes, metric)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
-    return Split(train=texts.subset(split.train), validation=texts.subset(split.validation), metric=metric)
+    rows, roles = split.fitting
+    fit = replace(texts.subset(rows), roles=roles)
+    return Split(texts.subset(split.train), texts.subset(split.validation), fit, metric)
 
 
 def _invalid(problem: Problem) -> RunFailed:

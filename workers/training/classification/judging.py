@@ -11,7 +11,7 @@ from jobspecs.manifest import DatasetOrigin
 from workers.judging.baselines import KEYS
 from workers.judging.bootstrap import Between
 from workers.judging.class_metrics import Predictions, predictions_of
-from workers.judging.held_out_file import Column, Judged, digests, named
+from workers.judging.held_out_file import Column, Judged, Part, digests, named
 from workers.judging.verdict import Verdict, judge
 from workers.training.classification.data import Split
 
@@ -32,7 +32,11 @@ def verdict_of(
 
 
 def judged(
-    split: Split, scores: npt.NDArray[np.float32], baselines: Mapping[str, Predictions], dataset: DatasetOrigin
+    split: Split,
+    scores: npt.NDArray[np.float32],
+    baselines: Mapping[str, Predictions],
+    part: Part,
+    dataset: DatasetOrigin,
 ) -> Judged:
     """What is kept: from it alone the verdict can be computed again."""
     rows = split.validation
@@ -48,4 +52,4 @@ def judged(
             meaning = f"how far on the side of the second class, by {system}; no unit"
             columns.append(Column(f"{key}_score", found.scores, meaning))
     facts = {"metric": split.metric, "classes": list(rows.classes)}
-    return Judged("train-classifier", "validation", dataset, rows.numbers, digests(rows.texts), columns, facts)
+    return Judged("train-classifier", part, dataset, rows.numbers, digests(rows.texts), columns, facts)

@@ -20,7 +20,7 @@ from workers.local_models.packed_encoder import Variant, classify, variant_of
 from workers.local_models.tokens import Int64s, TokenTable, batch_of
 from workers.run.context import RunContext
 from workers.training.batches import BatchPlan
-from workers.training.course import course_of
+from workers.training.course import Bools, chosen_by, course_of
 from workers.training.loop import TrainingResult, rates_of, train
 from workers.training.optimization import build_optimizer
 from workers.training.word_embeddings import compact, decay_of
@@ -42,6 +42,8 @@ class TrainingData:
     #: Every class has the same say in the loss, however few its rows.
     balanced: bool = False
     judged_later: int = 0
+    #: (N,) texts that do not train and choose when to end; None: none.
+    choosing: Bools | None = None
 
 
 def train_classifier(
@@ -65,7 +67,7 @@ def train_classifier(
         grouped = variant == "padded"
         return BatchPlan(tokens.lengths[rows], training.batch_size, epochs, training.seed, grouped=grouped)
 
-    course = course_of(training, data.tokens.numbered(), data.labels)
+    course = course_of(training, data.tokens.numbered(), data.labels, data.choosing)
     plan = course.plan(batches)
     evaluation = course.evaluation(task, plan, batches)
     later = data.judged_later
@@ -142,7 +144,7 @@ class _Classification:
         return 1
 
     def fingerprint(self) -> bytes:
-        arrays = (self._data.tokens.ids, self._data.tokens.offsets, self._data.labels)
+        arrays = [self._data.tokens.ids, self._data.tokens.offsets, self._data.labels, *chosen_by(self._data.choosing)]
         return str(self._data.classes).encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
@@ -150,5 +152,6 @@ def _class_weights(data: TrainingData, device: torch.device) -> torch.Tensor | N
     """Weights (classes,) that give every class the same say; None when all rows count alike."""
     if not data.balanced:
         return None
-    counts = np.bincount(data.labels, minlength=data.classes).clip(min=1)
-    return torch.from_numpy(len(data.labels) / (data.classes * counts)).float().to(device)
+    labels = data.labels if data.choosing is None else data.labels[~data.choosing]
+    counts = np.bincount(labels, minlength=data.classes).clip(min=1)
+    return torch.from_numpy(len(labels) / (data.classes * counts)).float().to(device)

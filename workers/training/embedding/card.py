@@ -8,7 +8,15 @@ from jobspecs.kinds.train_embedder import TrainEmbedder
 from workers.judging.ranking_verdict import RankingVerdict, systems_table
 from workers.local_models.embedding_model import EmbeddingModel
 from workers.training.embedding.data import EmbeddingSplit
-from workers.training.model_card import Section, Table, card, how_held_out, renamed_labels, settings_table
+from workers.training.model_card import (
+    Section,
+    Table,
+    card,
+    how_held_out,
+    renamed_labels,
+    settings_table,
+    trained_on,
+)
 
 
 def embedder_card(
@@ -25,9 +33,9 @@ def embedder_card(
     judged: list[str | Table] = [
         verdict.sentence,
         Table(*systems_table(verdict)),
-        f"Measured on {len(split.validation)} held-out rows ({how_held_out(spec.validation)}), trained on "
-        f"{len(split.train)}. {split.overlap.sentence} Difference to the best other system: "
-        f"{value:+.3f} ({low:+.3f} to {high:+.3f}).",
+        f"Measured on {len(split.validation)} held-out rows ({how_held_out(spec.judging_rows)}), "
+        f"{trained_on(spec, len(split.train), len(split.fit))} {split.overlap.sentence} "
+        f"Difference to the best other system: {value:+.3f} ({low:+.3f} to {high:+.3f}).",
     ]
     judged += [text for text in (split.twins.sentence, *renamed_labels(split.train.renamed)) if text]
     if by_dimensions:

@@ -17,6 +17,7 @@ from corpus.held_out import DataPart
 from corpus.labels import Twins, one_spelling, twins_of
 from corpus.pair_splits import overlap_of, tied_split
 from corpus.rankings import check_scores
+from corpus.splits import Roles
 from jobspecs.data_report import Overlap
 from jobspecs.kinds.train_embedder import ROWS_MIN, Prompts, TrainEmbedder
 from jobspecs.lifecycle import Reason
@@ -32,14 +33,15 @@ PROMPT_OF = {"anchor": "query", "positive": "passage", "negative": "passage"}
 class EmbeddingRows:
     """N rows. Text c of row n is `texts[columns[n, c]]`; `fields` (C) names each column as the spec does.
 
-    `numbers` (N,): where each row is in its file, counted from 1. `judging` (N,): which judge, where the spec says so.
+    `numbers` (N,): where each row is in its file, counted from 1. `roles` (N,): VALIDATION or TEST where the
+    spec says so.
     """
 
     texts: tuple[str, ...]
     columns: Int64s
     fields: tuple[str, ...]
     numbers: Int64s
-    judging: npt.NDArray[np.bool_]
+    roles: Roles
     #: (N,) scores from 0 to 1, or numbers of classes; None for anchors with positives.
     targets: npt.NDArray[np.float32] | None = None
     #: Names of the classes by their numbers.
@@ -54,7 +56,7 @@ class EmbeddingRows:
         """These rows, in this order, over the same texts."""
         targets = None if self.targets is None else self.targets[rows]
         return replace(
-            self, columns=self.columns[rows], numbers=self.numbers[rows], judging=self.judging[rows], targets=targets
+            self, columns=self.columns[rows], numbers=self.numbers[rows], roles=self.roles[rows], targets=targets
         )
 
     def column(self, position: int) -> list[str]:
@@ -69,10 +71,14 @@ class EmbeddingRows:
 
 @dataclass(frozen=True)
 class EmbeddingSplit:
-    """The rows that train and the rows that judge."""
+    """The rows that train and the rows that judge.
+
+    `fit`: those that train, and those of `validation` where `test` judges, with roles that tell which they are.
+    """
 
     train: EmbeddingRows
     validation: EmbeddingRows
+    fit: EmbeddingRows
     #: Of the data's own rows, before negatives are mined.
     overlap: Overlap
     #: Classes with one text to train on.
@@ -93,7 +99,7 @@ def load_rows(parts: Sequence[DataPart], spec: TrainEmbedder) -> EmbeddingRows:
     numbers: dict[str, int] = {}
     columns: list[list[int]] = []
     values: list[Any] = []
-    places: list[tuple[int, bool]] = []
+    places: list[tuple[int, int]] = []
     try:
         for part in parts:
             file = part.file.name
@@ -102,7 +108,7 @@ def load_rows(parts: Sequence[DataPart], spec: TrainEmbedder) -> EmbeddingRows:
                     found = [text_cell(row[name], name, file, number) for name in names]
                     columns.append([numbers.setdefault(text, len(numbers)) for text in found])
                     values += [_target(row[name], spec, file, number) for name in targets]
-                    places.append((number, part.judges(number)))
+                    places.append((number, part.role(number)))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     if len(columns) < ROWS_MIN:
@@ -121,7 +127,7 @@ def load_rows(parts: Sequence[DataPart], spec: TrainEmbedder) -> EmbeddingRows:
         columns=np.array(columns, dtype=np.int64),
         fields=fields,
         numbers=np.array([number for number, _ in places], dtype=np.int64),
-        judging=np.array([judges for _, judges in places], dtype=bool),
+        roles=np.array([role for _, role in places], dtype=np.int8),
         targets=np.array(values, dtype=np.float32) if targets else None,
         classes=classes,
         renamed=renamed,
@@ -137,7 +143,7 @@ def split_rows(rows: EmbeddingRows, spec: TrainEmbedder) -> EmbeddingSplit:
     own = [position for position, field in enumerate(rows.fields) if field != "negative"]
     tied = rows.columns[:, [own[0], own[-1]]]
     try:
-        split = tied_split(spec.validation, rows=spec.rows, judging=rows.judging, texts=rows.columns, own=tied)
+        split = tied_split(spec, roles=rows.roles, texts=rows.columns, own=tied)
         labels = None if spec.label is None else rows.targets
         if spec.score is not None and rows.targets is not None:
             check_scores(rows.targets[split.validation])
@@ -145,7 +151,9 @@ def split_rows(rows: EmbeddingRows, spec: TrainEmbedder) -> EmbeddingSplit:
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     overlap = overlap_of(split, rows.columns, rows.fields)
-    return EmbeddingSplit(rows.subset(split.train), rows.subset(split.validation), overlap, twins)
+    fitting, roles = split.fitting
+    fit = replace(rows.subset(fitting), roles=roles)
+    return EmbeddingSplit(rows.subset(split.train), rows.subset(split.validation), fit, overlap, twins)
 
 
 def prompted(rows: EmbeddingRows, prompts: Prompts) -> tuple[list[str], Int64s]:

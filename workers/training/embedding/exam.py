@@ -36,11 +36,11 @@ def _by_positives(split: EmbeddingSplit, seed: int) -> Exam:
     rows = split.validation
     anchors = list(dict.fromkeys(rows.columns[:, 0].tolist()))
     relevant: dict[int, set[int]] = {anchor: set() for anchor in anchors}
-    for anchor, positive in np.concatenate([rows.columns[:, :2], split.train.columns[:, :2]]).tolist():
+    for anchor, positive in np.concatenate([rows.columns[:, :2], split.fit.columns[:, :2]]).tolist():
         if anchor in relevant:
             relevant[anchor].add(positive)
     needed = np.unique([*np.unique(rows.columns[:, 1:]), *(text for found in relevant.values() for text in found)])
-    others = np.setdiff1d(split.train.columns[:, 1:], needed)
+    others = np.setdiff1d(split.fit.columns[:, 1:], needed)
     room = max(0, PASSAGES_MAX - len(needed))
     if len(others) > room:
         others = np.random.default_rng(seed).permutation(others)[:room]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from jobspecs.manifest import DatasetOrigin
 from workers.judging.embedding_verdict import BASE, BM25, TF_IDF, TRAINED, Exam, Search
-from workers.judging.held_out_file import Column, Judged, digests
+from workers.judging.held_out_file import Column, Judged, Part, digests
 from workers.judging.ranking_verdict import numbered
 from workers.judging.search import MEASURES
 
@@ -24,6 +24,7 @@ def judged(
     answers: Mapping[str, Answers],
     by_dimensions: Mapping[int, Answers],
     metric: str,
+    part: Part,
     dataset: DatasetOrigin,
 ) -> Judged:
     """Of each system's answers, and of those of the first so many dimensions of the trained one."""
@@ -40,9 +41,7 @@ def judged(
     for dimensions, found in by_dimensions.items():
         columns += _columns(f"{KEYS[TRAINED]}_dim{dimensions}", f"{TRAINED}, first {dimensions} dimensions", found)
     facts = {"metric": metric} if search is None else {"metric": metric, "candidates": len(exam.candidates)}
-    return Judged(
-        "train-embedder", "validation", dataset, exam.numbers, digests(texts), columns, facts, groups=clusters
-    )
+    return Judged("train-embedder", part, dataset, exam.numbers, digests(texts), columns, facts, groups=clusters)
 
 
 def _columns(key: str, system: str, found: Answers) -> Iterator[Column]:

@@ -20,7 +20,7 @@ from workers.local_models.embedding_network import EmbeddingNetwork
 from workers.local_models.tokens import Int64s, TokenTable
 from workers.run.context import RunContext
 from workers.training.batches import BatchPlan, DistinctPlan, TwinPlan
-from workers.training.course import course_of, mean_loss
+from workers.training.course import Bools, chosen_by, course_of, mean_loss
 from workers.training.embedding.losses import build_loss, cached_gradients
 from workers.training.loop import TrainingResult, rates_of, train
 from workers.training.progress import Plan
@@ -43,6 +43,8 @@ class EmbeddingTrainingData:
     contents: Int64s
     targets: npt.NDArray[np.float32] | None
     judged_later: int = 0
+    #: (N,) rows that do not train and choose when to end; None: none.
+    choosing: Bools | None = None
 
 
 def train_embedder(
@@ -65,7 +67,8 @@ def train_embedder(
         return build_plan(data, spec, rows, epochs, grouped=network.variant == "padded")
 
     classes = _classes(data, spec)
-    course = course_of(training, data.contents[:, 0], classes, together=1 if classes is None else 2)
+    together = 1 if classes is None else 2
+    course = course_of(training, data.contents[:, 0], classes, data.choosing, together=together)
     plan = course.plan(batches)
     evaluation = course.evaluation(task, plan, batches)
     later = data.judged_later
@@ -140,7 +143,7 @@ class EmbeddingTask:
 
     def fingerprint(self) -> bytes:
         tokens = self._data.tokens
-        arrays = [tokens.ids, tokens.offsets, self._data.places, self._data.contents]
+        arrays = [tokens.ids, tokens.offsets, self._data.places, self._data.contents, *chosen_by(self._data.choosing)]
         arrays += [] if self._data.targets is None else [self._data.targets]
         choices = f"{self._spec.loss_name} {self._spec.matryoshka_dims} {self._network.pooling}"
         return choices.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)

@@ -46,7 +46,7 @@ def kept_of(
         columns.append(Column("reward", rewards, "how far the result moved towards what is preferred, in nats"))
     return Judged(
         "finetune-llm",
-        "validation",
+        spec.judging_part,
         dataset,
         np.array([examples[place].row for place in places], dtype=np.int64),
         digests(content_and_prompt(examples[place])[0] for place in places),

@@ -15,7 +15,7 @@ from workers.judging.llm_verdict import LlmVerdict
 from workers.local_models.adapters import CONFIG_NAME, load_adapter, merged, write_adapter
 from workers.local_models.base_model import load_causal_lm
 from workers.training.llm.starting import Start
-from workers.training.model_card import Section, Table, card, how_held_out, settings_table
+from workers.training.model_card import Section, Table, card, how_held_out, settings_table, trained_on
 
 #: Folder of the adapter beside a merged model.
 ADAPTER_FOLDER = "adapter"
@@ -80,6 +80,7 @@ def llm_card(
         )
         for system in verdict.as_json()["systems"]
     ]
+    choosing = 0 if spec.test is None else rows["validation"]
     tuning = "all weights" if spec.tuning == "full" else f"{spec.tuning} of rank {spec.lora.rank}"
     sections = [
         Section(
@@ -88,9 +89,9 @@ def llm_card(
                 verdict.sentence,
                 *_rewards(verdict),
                 Table(("system", "loss (nats per token)", "95 % interval", "perplexity"), systems),
-                f"Measured on {rows['validation']} held-out rows ({how_held_out(spec.validation)}), trained on "
-                f"{rows['train']}. {rows['in_both']} of the held-out rows also occur in the training part."
-                + _chosen_by_them(spec),
+                f"Measured on {rows[spec.judging_part]} held-out rows ({how_held_out(spec.judging_rows)}), "
+                f"{trained_on(spec, rows['train'], rows['train'] + choosing)} {rows['in_both']} of the held-out rows "
+                "also occur in the training part." + _chosen_by_them(spec),
             ),
         ),
         Section("Samples", tuple(part for sample in samples for part in _sample(sample)) or ("None were asked for.",)),
@@ -118,7 +119,7 @@ def _rewards(verdict: LlmVerdict) -> list[Table]:
 
 def _chosen_by_them(spec: FinetuneLlm) -> str:
     """What a reader must know where the rows that judge have had a say in the result."""
-    if spec.training.early_stopping is None and not spec.training.keep_best:
+    if spec.test is not None or not spec.training.looks:
         return ""
     return " They also decided when training ended or whose weights were kept, so these figures flatter it a little."
 

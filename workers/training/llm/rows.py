@@ -19,8 +19,8 @@ from corpus.conversations.formats import ChatSource
 from corpus.conversations.identity import content_and_prompt
 from corpus.conversations.reading import read_examples
 from corpus.conversations.rendering import Rendered, Renderer, visible
+from corpus.dealing import example_split
 from corpus.held_out import DataPart
-from corpus.splits import given_split, prompt_split
 from jobspecs.data_report import ROWS_NAMED
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.lifecycle import Reason
@@ -45,10 +45,11 @@ _REPORTED_CHARS = 8000
 
 @dataclass(frozen=True)
 class SplitExamples:
-    """The examples that train and those that judge."""
+    """The examples that train, those that judge, and those of `validation` where `test` judges."""
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
+    choosing: tuple[Example, ...] = ()
     #: Rows of the data set that are no example and were left out.
     skipped: int = 0
 
@@ -93,32 +94,23 @@ def load_examples(
     rows are skipped.
     """
     skipped = Refusals()
-    validation = spec.validation
     try:
-        examples, judging = list[Example](), list[bool]()
+        examples, roles = list[Example](), list[int]()
         for part in parts:
             with part.file.locating():
                 for example in _examples(part, spec, renderer, skipped):
                     if len(examples) % _EVERY == 0:
                         between(len(examples))
                     examples.append(example)
-                    judging.append(part.judges(example.row))
+                    roles.append(part.role(example.row))
         for kind in skipped.kinds:
             _log.warning("left out: %s: %s", kind.named, kind.problem)
-        if validation.given:
-            split = given_split(np.array(judging, dtype=bool), rows=spec.rows, seed=validation.seed)
-        else:
-            split = prompt_split(
-                _tied(examples),
-                rows=spec.rows,
-                fraction=validation.fraction,
-                seed=validation.seed,
-                validation_max=validation.rows_max,
-            )
+        split = example_split(spec, np.array(roles, dtype=np.int8), _tied(examples))
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
-    train, held_out = (tuple(examples[row] for row in part) for part in (split.train, split.validation))
-    return SplitExamples(train, held_out, skipped.count)
+    sides = (split.train, split.validation, split.choosing)
+    train, held_out, choosing = (tuple(examples[row] for row in side) for side in sides)
+    return SplitExamples(train, held_out, choosing, skipped.count)
 
 
 def _examples(part: DataPart, spec: FinetuneLlm, renderer: Renderer | None, skipped: Refusals) -> Iterator[Example]:

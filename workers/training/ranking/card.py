@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobspecs.kinds.train_reranker import TrainReranker
 from workers.judging.ranking_verdict import RankingVerdict, systems_table
-from workers.training.model_card import Section, Table, card, how_held_out, settings_table
+from workers.training.model_card import Section, Table, card, how_held_out, settings_table, trained_on
 from workers.training.ranking.data import PairSplit
 
 _USE = """```python
@@ -24,7 +24,8 @@ def ranking_card(spec: TrainReranker, split: PairSplit, verdict: RankingVerdict,
     judged = "" if spec.judge is None else f", by the labels in `{spec.judge.label}`"
     measured = (
         f"Measured on {len(split.validation)} pairs of {held_out} held-out queries "
-        f"({how_held_out(spec.validation)}){judged}, trained on {len(split.train)}. {split.overlap.sentence} "
+        f"({how_held_out(spec.judging_rows)}){judged}, "
+        f"{trained_on(spec, len(split.train), len(split.fit))} {split.overlap.sentence} "
         f"Difference to the best other system: {difference:+.3f} ({low:+.3f} to {high:+.3f}). Intervals are of 95 %, "
         "from a bootstrap."
     )

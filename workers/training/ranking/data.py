@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from corpus.checks.findings import normalised
 from corpus.held_out import DataPart
 from corpus.pair_splits import overlap_of, query_split
 from corpus.rankings import check_ranked, rows_by_query
+from corpus.splits import Roles
 from jobspecs.data_report import Overlap
 from jobspecs.kinds.train_reranker import RankingMetric, TrainReranker
 from jobspecs.lifecycle import Reason
@@ -31,8 +32,8 @@ Labels = npt.NDArray[np.float32]
 class Pairs:
     """N pairs. `groups` (N,) numbers their queries: equal, but for case and spaces, means the same number.
 
-    `numbers` (N,): the row of each in its file, counted from 1, and 0 for pairs that no row holds. `judging` (N,):
-    which judge, where the spec says so.
+    `numbers` (N,): the row of each in its file, counted from 1, and 0 for pairs that no row holds. `roles` (N,):
+    VALIDATION or TEST where the spec says so.
     """
 
     queries: tuple[str, ...]
@@ -40,7 +41,7 @@ class Pairs:
     labels: Labels
     groups: Indices
     numbers: Indices
-    judging: npt.NDArray[np.bool_]
+    roles: Roles
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -58,7 +59,7 @@ class Pairs:
             self.labels[rows],
             self.groups[rows],
             self.numbers[rows],
-            self.judging[rows],
+            self.roles[rows],
         )
 
     def rows_by_query(self) -> list[Indices]:
@@ -74,16 +75,20 @@ class Pairs:
             np.concatenate([self.labels, np.zeros(len(rows), dtype=np.float32)]),
             np.concatenate([self.groups, self.groups[rows]]) if rows else self.groups,
             np.concatenate([self.numbers, np.zeros(len(rows), dtype=np.int64)]),
-            np.concatenate([self.judging, self.judging[rows]]) if rows else self.judging,
+            np.concatenate([self.roles, self.roles[rows]]) if rows else self.roles,
         )
 
 
 @dataclass(frozen=True)
 class PairSplit:
-    """The queries that train and the queries that judge, with all their pairs."""
+    """The queries that train and the queries that judge, with all their pairs.
+
+    `fit`: those that train, and those of `validation` where `test` judges, with roles that tell which they are.
+    """
 
     train: Pairs
     validation: Pairs
+    fit: Pairs
     #: Of the data's own pairs, before negatives are mined.
     overlap: Overlap
 
@@ -108,11 +113,13 @@ def split_by_query(pairs: Pairs, spec: TrainReranker) -> PairSplit:
         [[numbers.setdefault(normalised(text), len(numbers)) for text in pair] for pair in pairs.texts], dtype=np.int64
     ).reshape(-1, 2)
     try:
-        split = query_split(spec.validation, rows=spec.rows, judging=pairs.judging, queries=pairs.groups, texts=texts)
+        split = query_split(spec, roles=pairs.roles, queries=pairs.groups, texts=texts)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     overlap = overlap_of(split, texts, ("query", "passage"))
-    return PairSplit(pairs.subset(split.train), pairs.subset(split.validation), overlap)
+    fitting, roles = split.fitting
+    fit = replace(pairs.subset(fitting), roles=roles)
+    return PairSplit(pairs.subset(split.train), pairs.subset(split.validation), fit, overlap)
 
 
 def check_comparable(pairs: Pairs) -> None:
@@ -139,7 +146,7 @@ class _Row(NamedTuple):
     passage: str
     label: float
     number: int
-    judges: bool
+    role: int
 
 
 def _labelled(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row]:
@@ -150,7 +157,7 @@ def _labelled(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row]:
             for number, row in part.rows(list(spec.columns.values())):
                 value = _label(row[label], label, spec, file, number)
                 first, second = (text_cell(row[column], column, file, number) for column in (query, passage))
-                yield _Row(first, second, value, number, part.judges(number))
+                yield _Row(first, second, value, number, part.role(number))
 
 
 def _contrasted(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row]:
@@ -166,16 +173,16 @@ def _contrasted(parts: Sequence[DataPart], spec: TrainReranker) -> Iterator[_Row
                 query = text_cell(row[spec.query], spec.query, file, number)
                 for column, label in columns:
                     passage = text_cell(row[column], column, file, number)
-                    yield _Row(query, passage, label, number, part.judges(number))
+                    yield _Row(query, passage, label, number, part.role(number))
 
 
 def _positives_first(rows: Iterator[_Row]) -> list[_Row]:
-    """Each pair, but for case and spaces, once among those that judge and once among the others: a row repeats its
+    """Each pair, but for case and spaces, once in each part of the split that the spec names: a row repeats its
     query's positive beside every negative."""
-    pairs: dict[tuple[str, str, bool], _Row] = {}
+    pairs: dict[tuple[str, str, int], _Row] = {}
     contradictions = 0
     for row in rows:
-        pair = normalised(row.query), normalised(row.passage), row.judges
+        pair = normalised(row.query), normalised(row.passage), row.role
         known = pairs.setdefault(pair, row)
         contradictions += known.label != row.label
         if row.label > known.label:
@@ -195,7 +202,7 @@ def _pairs(rows: Iterable[_Row]) -> Pairs:
         labels=np.array([row.label for row in found], dtype=np.float32),
         groups=np.array(groups, dtype=np.int64),
         numbers=np.array([row.number for row in found], dtype=np.int64),
-        judging=np.array([row.judges for row in found], dtype=bool),
+        roles=np.array([row.role for row in found], dtype=np.int8),
     )
 
 

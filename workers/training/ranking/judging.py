@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from jobspecs.kinds.train_reranker import RankingMetric
 from jobspecs.manifest import DatasetOrigin
-from workers.judging.held_out_file import Column, Judged, digests
+from workers.judging.held_out_file import Column, Judged, Part, digests
 from workers.local_models.tokens import Int64s
 from workers.training.hard_negatives import Floats
 from workers.training.ranking.data import Pairs
@@ -19,7 +19,12 @@ _UNITS = {BI_ENCODER: "cosine", BM25: "no unit"}
 
 
 def judged(
-    pairs: Pairs, passages: Int64s, scores: Mapping[str, Floats], metric: RankingMetric, dataset: DatasetOrigin
+    pairs: Pairs,
+    passages: Int64s,
+    scores: Mapping[str, Floats],
+    metric: RankingMetric,
+    part: Part,
+    dataset: DatasetOrigin,
 ) -> Judged:
     """Of scores (N,) of N held-out pairs by system; `passages` (N,) are the numbers that the verdict was given."""
     columns = [
@@ -32,4 +37,4 @@ def judged(
         columns.append(Column(KEYS[system], found, f"score by {system} ({_UNITS.get(system, 'logit')})"))
     texts = digests(map("\0".join, pairs.texts))
     facts = {"metric": metric}
-    return Judged("train-reranker", "validation", dataset, pairs.numbers, texts, columns, facts, groups=pairs.groups)
+    return Judged("train-reranker", part, dataset, pairs.numbers, texts, columns, facts, groups=pairs.groups)

@@ -20,7 +20,7 @@ from workers.local_models.packed_encoder import Variant, classify, variant_of
 from workers.local_models.tokens import Int64s, TokenTable, batch_of
 from workers.run.context import RunContext
 from workers.training.batches import BatchPlan, QueryPlan
-from workers.training.course import course_of, mean_loss
+from workers.training.course import Bools, chosen_by, course_of, mean_loss
 from workers.training.loop import TrainingResult, rates_of, train
 from workers.training.progress import Plan
 from workers.training.ranking.losses import LOSSES
@@ -39,6 +39,8 @@ class RankingTrainingData:
     labels: npt.NDArray[np.float32]
     queries: Int64s
     judged_later: int = 0
+    #: (N,) pairs that do not train and choose when to end; None: none.
+    choosing: Bools | None = None
 
 
 def train_reranker(
@@ -65,7 +67,7 @@ def train_reranker(
         grouped = variant == "padded"
         return BatchPlan(tokens.lengths[rows], training.batch_size, epochs, training.seed, grouped=grouped)
 
-    course = course_of(training, data.queries)
+    course = course_of(training, data.queries, choosing=data.choosing)
     plan = course.plan(batches)
     evaluation = course.evaluation(task, plan, batches)
     later = data.judged_later
@@ -127,6 +129,6 @@ class _Ranking:
 
     def fingerprint(self) -> bytes:
         tokens = self._data.tokens
-        arrays = [tokens.ids, tokens.offsets, self._data.labels, self._data.queries]
+        arrays = [tokens.ids, tokens.offsets, self._data.labels, self._data.queries, *chosen_by(self._data.choosing)]
         arrays += [] if tokens.types is None else [tokens.types]
         return self._loss.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)

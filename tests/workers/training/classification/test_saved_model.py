@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
+from jobspecs.events import MetricEvent
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.manifest import DatasetOrigin, describe_files, read_manifest
 from tests.models import labelled_texts
@@ -174,6 +176,30 @@ def test_a_data_set_of_its_own_judges_all_of_its_rows_and_the_card_names_it(
     assert "Measured on 40 held-out rows (all of `official@2`), trained on 130." in card
     assert Kept(judged.root / "out").facts["dataset"] == {"reference": "official@2", "sha256": None}
     assert "The 40 predictions are kept in `evaluation/held-out.parquet`" in card
+
+
+def test_rows_of_test_judge_and_those_of_validation_choose_when_to_end(
+    attempt: Callable[[str], Attempt], tmp_path: Path
+) -> None:
+    one = attempt("chosen")
+    one.held_out, one.test = tmp_path / "dev.csv", tmp_path / "official.csv"
+    write_csv(one.held_out, labelled_texts(40, seed=9))
+    write_csv(one.test, labelled_texts(30, seed=10))
+    sections: dict[str, Any] = {"validation": {"dataset": "dev@1"}, "test": {"dataset": "official@2"}}
+    training = {"epochs": "auto", "batch_size": 64, "checkpoint_every_steps": 1000}
+    manifest = one.run(**sections, training=training)
+    report, card = manifest.report, (one.root / "out" / "README.md").read_text(encoding="utf-8")
+    assert report["rows"] == {"train": 130, "validation": 40, "test": 30, "texts_in_both": 0}
+    assert (report["training"]["rows_choosing"], report["training"]["rows_aside"]) == (40, 0)
+    assert "Measured on 30 held-out rows (all of `official@2`), trained on 130. 40 rows of `validation` (all of" in card
+    assert "40 validation rows decided when to end." in card
+    assert manifest.metrics["test/accuracy"] == report["verdict"]["model"]["accuracy"]
+    assert not [name for name in manifest.metrics if name.startswith("validation/")]
+    looks = [event for event in one.events if isinstance(event, MetricEvent) and event.name == "validation/loss"]
+    assert len(looks) > 1 and report["training"]["best_step"] in [event.step for event in looks]
+    assert_told_again(one.root / "out")
+    kept = Kept(one.root / "out")
+    assert set(kept["part"]) == {"test"} and kept.facts["dataset"]["reference"] == "official@2"
 
 
 def test_labels_that_became_another_class_are_named_on_the_card(

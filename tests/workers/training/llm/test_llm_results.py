@@ -144,6 +144,29 @@ def test_preferences_are_judged_by_their_margin(tmp_path: Path, tiny_llm: Path, 
     assert f"| kept better than by the base model | {rewards['accuracy']['value']:.1%} |" in card
 
 
+def test_rows_of_test_judge_and_those_of_validation_choose_the_weights(tmp_path: Path, tiny_llm: Path) -> None:
+    parts = ["train"] * 14 + ["dev"] * 4 + ["test"] * 4
+    rows = [{**row, "part": part} for row, part in zip(conversations(), parts, strict=True)]
+    attempt = LlmAttempt(tmp_path, tiny_llm, write_jsonl(tmp_path / "chats.jsonl", rows))
+    manifest = attempt.run(
+        validation={"column": "part", "values": ["dev"]},
+        test={"column": "part", "values": ["test"]},
+        training={"epochs": 1, "keep_best": True},
+    )
+    assert {name: manifest.report["rows"][name] for name in ("train", "validation", "test")} == {
+        "train": 14,
+        "validation": 4,
+        "test": 4,
+    }
+    looks = {event.value for event in attempt.events if event.type == "metric" and event.name == "validation/loss"}
+    assert looks and manifest.metrics["test/loss"] not in looks
+    assert manifest.report["training"]["rows_choosing"] == 4
+    card = (attempt.out / "README.md").read_text(encoding="utf-8")
+    assert "4 rows of `validation` (`part` is `dev`) did neither" in card and "flatter" not in card
+    assert_told_again(attempt.out)
+    assert sorted(Kept(attempt.out)["row"]) == [19, 20, 21, 22]
+
+
 def test_only_what_the_assistant_says_is_learnt_unless_all_is_wanted(
     tmp_path: Path, tiny_llm: Path, chats: Path
 ) -> None:

@@ -259,3 +259,26 @@ def test_a_query_with_hundreds_of_passages_is_no_diverged_training(attempt: Atte
     data = write_rows(tmp_path / "long.csv", ("query", "passage", "label"), ranked_rows(queries=2, passages=240))
     whole = attempt("whole", data, loss="listmle", validation={"fraction": 0.5}, training={"epochs": 1})
     assert whole.run().metrics["train/loss"] > 1000
+
+
+def test_queries_of_test_judge_and_those_of_validation_are_mined_for_but_do_not_train(
+    attempt: Attempts, tmp_path: Path
+) -> None:
+    parts = ["train"] * 14 + ["dev"] * 4 + ["test"] * 6
+    positives = [(query, passage) for query, passage, label in ranked_rows() if label]
+    rows = [(*pair, part) for pair, part in zip(positives, parts, strict=True)]
+    data = write_rows(tmp_path / "positives.csv", ("query", "positive", "part"), rows)
+    settings: dict[str, Any] = {
+        "positive": "positive",
+        "hard_negatives": {"num_negatives": 2, "relative_margin": None},
+        "validation": {"column": "part", "values": ["dev"]},
+        "test": {"column": "part", "values": ["test"]},
+        "training": {"epochs": 1, "checkpoint_every_steps": 1000},
+    }
+    whole = attempt("tested", data, **settings)
+    manifest = whole.run()
+    assert (manifest.report["rows"]["train"], manifest.report["rows"]["validation"]) == (14 * 3, 4 * 3)
+    assert manifest.report["rows"]["queries_test"] == 6 and "test/ndcg_at_10" in manifest.metrics
+    assert "`part` is `test`" in (whole.output / "README.md").read_text(encoding="utf-8")
+    assert_told_again(whole.output)
+    assert set(Kept(whole.output)["part"]) == {"test"}
