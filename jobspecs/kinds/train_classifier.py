@@ -18,7 +18,7 @@ CLASSES_MAX = 500
 #: A class needs one row to train on and one to validate on.
 ROWS_PER_CLASS_MIN = 2
 #: A head that knows nothing yet learns so many times as fast as the encoder. 1,079 German rows of nine classes, MiniLM:
-#: 66.5 % right without, 74.3 % with it; a learning rate of 2e-4 for all gives 75.1 %, but diverges with larger bases.
+#: 66.5 % right without, 74.3 % with it. 2e-4 for all layers: 75.1 %, but 0.768 as loss on rows set aside, not 0.623.
 HEAD_FACTOR = 10
 
 #: What a verdict can be about.
