@@ -83,7 +83,8 @@ def class_split(
 def rows_of_classes(spec: TrainClassifier, roles: Roles, labels: Indices, classes: int) -> list[int]:
     """Rows of each class in the data set, without those that the spec names to judge: these decide nothing else."""
     judging = VALIDATION if spec.test is None else TEST
-    return np.bincount(labels[roles != judging], minlength=classes).tolist()
+    counts: list[int] = np.bincount(labels[roles != judging], minlength=classes).tolist()
+    return counts
 
 
 def example_split(spec: FinetuneLlm, roles: Roles, tied: Indices) -> SplitRows:
