@@ -8,7 +8,8 @@ from datasets.data_files import DataFilesDict, get_data_patterns
 from eigenwerk import EigenwerkError
 from eigenwerk.hub.card import Config, read_card
 from eigenwerk.hub.choosing import by_names, chosen
-from eigenwerk.hub.hub_dataset import HubFile
+from eigenwerk.hub.hub_dataset import HubDataset, HubFile
+from eigenwerk.hub.preparing import named_files
 
 LAYOUTS = [
     ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "data/test-00000-of-00001.parquet"],
@@ -134,3 +135,10 @@ def test_a_repository_without_tables_says_what_it_has_instead() -> None:
 
 def test_the_same_name_in_two_folders_is_two_files() -> None:
     assert paths(by_names(files("en/train/0.csv", "de/train/0.csv"))) == {"train": ["en/train/0.csv", "de/train/0.csv"]}
+
+
+def test_each_file_keeps_a_name_of_its_own_whatever_others_are_called() -> None:
+    there = files("a/2-x.csv", "b/x.csv", "c/x.csv", "d/x.csv")
+    fetched = {file: Path(file.path) for file in there}
+    named = named_files(HubDataset("org/x", "0" * 40, {"train": tuple(there)}), fetched)
+    assert sorted(named.values()) == sorted(fetched.values())
