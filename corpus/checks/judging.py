@@ -196,15 +196,18 @@ def _field_that_judges(spec: SpecBase) -> str:
 def _of_choosing(spec: SpecBase, held: HeldOut) -> Iterator[Problem]:
     """Rows of `validation` beside those of `test` that decide nothing, and do not train either."""
     training = getattr(spec, "training", None)
-    looked_at = getattr(training, "epochs", None) == "auto" or getattr(training, "looks", False)
-    if not held.choosing or (looked_at and held.choosing >= CHOOSING_ROWS_MIN):
+    auto, looks = getattr(training, "epochs", None) == "auto", getattr(training, "looks", False)
+    if not held.choosing or ((auto or looks) and held.choosing >= CHOOSING_ROWS_MIN):
         return
-    why = f"fewer than {CHOOSING_ROWS_MIN} say nothing" if looked_at else "nothing is chosen while it trains"
-    yield Problem(
-        field="validation",
-        message=f"{_rows(held.choosing)} of validation neither train nor judge, and decide nothing: {why}.",
-        remedy="Leave validation out, and they train." if not looked_at else "Name more rows, or leave validation out.",
-    )
+    said = f"{_rows(held.choosing)} of validation neither train nor judge, and decide nothing: "
+    if looks:
+        said = f"{_rows(held.choosing)} of validation decide whose weights are kept: too few to tell better from luck."
+    elif auto:
+        said += f"fewer than {CHOOSING_ROWS_MIN} say nothing, and training ends as without them."
+    else:
+        said += "nothing is chosen while it trains."
+    remedy = "Name more rows, or leave validation out." if auto or looks else "Leave validation out, and they train."
+    yield Problem(field="validation", message=said, remedy=remedy)
 
 
 def _of_classes(report: DataReport, spec: SpecBase) -> Iterator[Problem]:

@@ -20,10 +20,12 @@ from workers.run.context import RunFailed
 from workers.training.classification.data import load_texts, sample_and_split
 from workers.training.embedding.data import load_rows
 from workers.training.llm.rows import load_examples, load_renderer, render
+from workers.training.ranking.data import check_comparable, load_pairs, split_by_query
 
 DEV, TEST = {"column": "part", "values": ["dev"]}, {"column": "part", "values": ["test"]}
 PARTS = {"validation": DEV, "test": TEST}
 PAIRS = {"kind": "train-embedder", "sentence1": "a", "sentence2": "b", "score": "score"}
+RANKED = {"kind": "train-reranker", "query": "a", "passage": "b", "label": "score"}
 CLASSIFIER = {"kind": "train-classifier", "text": "a", "label": "label"}
 
 
@@ -82,3 +84,31 @@ def test_rows_that_choose_but_begin_to_answer_too_late_are_refused_by_check_and_
         render(split.choosing, renderer, watching, 128)
     # Where nothing looks at them the job never reads them.
     assert not checked(spec_of(**fields, training=training), data, model).problems
+
+
+@pytest.mark.parametrize("loss", ["ranknet", "bce"])
+def test_pairs_that_choose_but_can_not_be_compared_are_told(loss: str, tmp_path: Path) -> None:
+    """Their loss is 0 whatever was learnt: the first look would stay the best."""
+    parts = ["train"] * 100 + ["dev"] * 40 + ["test"] * 100
+    rows = [{"a": f"{part} {n // 4}", "b": f"passage {n}", "part": part} for n, part in enumerate(parts)]
+    rows = [{**row, "score": 1 if row["part"] == "dev" else n % 2} for n, row in enumerate(rows)]
+    spec = spec_of(**RANKED, **PARTS, loss=loss)
+    warnings = [warning.message for warning in checked(spec, write(tmp_path / "rows.jsonl", rows)).warnings]
+    told = "of 40 rows of validation 0 belong to queries with unlike labels, which is all that ranknet"
+    assert any(told in warning for warning in warnings) == (loss == "ranknet")
+    same = [{**row, "score": 1 if row["part"] == "train" else n % 2} for n, row in enumerate(rows)]
+    problems = checked(spec, write(tmp_path / "rows.jsonl", same)).problems
+    assert ["no query of the training part has two with unlike" in p.message for p in problems] == (
+        [True] if loss == "ranknet" else []
+    )
+    split = split_by_query(load_pairs(parts_of(CheckedFile.of(tmp_path / "rows.jsonl"), spec=spec), spec), spec)
+    with pytest.raises(RunFailed, match="no query of the training part has two with unlike"):
+        check_comparable(split.train)
+
+
+def test_labelled_texts_that_choose_but_are_alone_in_their_class_are_told(tmp_path: Path) -> None:
+    parts = ["train"] * 100 + ["dev"] * 40 + ["test"] * 100
+    rows = [{"a": f"{n}", "label": f"{n if p == 'dev' else n % 9}", "part": p} for n, p in enumerate(parts)]
+    spec = spec_of(kind="train-embedder", text="a", label="label", **PARTS)
+    warnings = [warning.message for warning in checked(spec, write(tmp_path / "rows.jsonl", rows)).warnings]
+    assert any("of 40 rows of validation 0 have another one of their class" in warning for warning in warnings)
