@@ -72,9 +72,9 @@ class RerankerData:
         looked = int(compared(learnt[split.choosing], queries[split.choosing]).sum())
         if self._spec.training.epochs == "auto" and looked < CHOOSING_ROWS_MIN <= len(split.choosing):
             message = (
-                f"of {len(split.choosing):,} rows of validation {looked} belong to queries with unlike labels, which is "
-                f"all that {self._spec.loss_name} can be measured by: they decide nothing, and training ends as without "
-                "them."
+                f"of {len(split.choosing):,} rows of validation {looked} belong to queries with unlike labels, which "
+                f"is all that {self._spec.loss_name} can be measured by: they decide nothing, and training ends as "
+                "without them."
             )
             remedy = "Name queries with passages of unlike labels, use bce, or leave validation out."
             found.warnings.append(Problem(field="validation", message=message, remedy=remedy))

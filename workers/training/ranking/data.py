@@ -91,6 +91,8 @@ class PairSplit:
     fit: Pairs
     #: Of the data's own pairs, before negatives are mined.
     overlap: Overlap
+    #: Rows that judge and whose text is among those that choose, too.
+    choosing_too: int = 0
 
 
 def load_pairs(parts: Sequence[DataPart], spec: TrainReranker) -> Pairs:
@@ -119,7 +121,8 @@ def split_by_query(pairs: Pairs, spec: TrainReranker) -> PairSplit:
     overlap = overlap_of(split, texts, ("query", "passage"))
     fitting, roles = split.fitting
     fit = replace(pairs.subset(fitting), roles=roles)
-    return PairSplit(pairs.subset(split.train), pairs.subset(split.validation), fit, overlap)
+    both = split.choosing_too(np.unique(texts, axis=0, return_inverse=True)[1])
+    return PairSplit(pairs.subset(split.train), pairs.subset(split.validation), fit, overlap, both)
 
 
 def check_comparable(pairs: Pairs) -> None:
