@@ -98,8 +98,8 @@ def test_rows_that_choose_but_begin_to_answer_too_late_are_refused_by_check_and_
 def test_pairs_that_choose_but_can_not_be_compared_are_told(loss: str, tmp_path: Path) -> None:
     """Their loss is 0 whatever was learnt: the first look would stay the best."""
     parts = ["train"] * 100 + ["dev"] * 40 + ["test"] * 100
-    rows = [{"a": f"{part} {n // 4}", "b": f"passage {n}", "part": part} for n, part in enumerate(parts)]
-    rows = [{**row, "score": 1 if row["part"] == "dev" else n % 2} for n, row in enumerate(rows)]
+    texts = [{"a": f"{part} {n // 4}", "b": f"passage {n}", "part": part} for n, part in enumerate(parts)]
+    rows: list[dict[str, Any]] = [{**row, "score": 1 if row["part"] == "dev" else n % 2} for n, row in enumerate(texts)]
     spec = spec_of(**RANKED, **PARTS, loss=loss)
     warnings = [warning.message for warning in checked(spec, write(tmp_path / "rows.jsonl", rows)).warnings]
     told = "of 40 rows of validation 0 belong to queries with unlike labels, which is all that ranknet"
