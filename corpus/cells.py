@@ -61,15 +61,21 @@ def number_cell(value: Any, column: str, file: str | None, row: int) -> float:
     return number
 
 
-def score_cell(value: Any, column: str, score_range: tuple[float, float], file: str | None, row: int) -> float:
-    """The score, with the range's ends as 0 and 1."""
+def score_cell(
+    value: Any, column: str, score_range: tuple[float, float], file: str | None, row: int, *, only_ends: bool = False
+) -> float:
+    """The score, with the range's ends as 0 and 1; with `only_ends` one of these, for a loss that knows no other."""
     number = number_cell(value, column, file, row)
     low, high = score_range
     if not low <= number <= high:
         message = f"{number:g} is not between {low:g} and {high:g}."
         remedy = "Mend the row, or set score_range to the least and the greatest score."
         raise _invalid(message, remedy, column, file, row)
-    return (number - low) / (high - low)
+    score = (number - low) / (high - low)
+    if only_ends and score not in (0.0, 1.0):
+        message = f"{number:g} is neither end of score_range, and contrastive knows only alike and different."
+        raise _invalid(message, "Use cosent for scores in between.", column, file, row)
+    return score
 
 
 def plain(value: Any) -> str | None:

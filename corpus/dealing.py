@@ -80,6 +80,13 @@ def class_split(
     return dealt(spec, roles, given, drawn)
 
 
+def rows_of_classes(spec: TrainClassifier, roles: Roles, labels: Indices, classes: int) -> list[int]:
+    """Rows of each class in the data set, without those that the spec names to judge: these decide nothing else."""
+    judging = VALIDATION if spec.test is None else TEST
+    counts: list[int] = np.bincount(labels[roles != judging], minlength=classes).tolist()
+    return counts
+
+
 def example_split(spec: FinetuneLlm, roles: Roles, tied: Indices) -> SplitRows:
     """How examples are dealt; `tied` (N, 2) as `prompt_split` has it. Raises InvalidInput as that and `given_split`."""
     validation, seed = spec.validation, spec.validation.seed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 #: Problems that one refusal names. A body of a megabyte can be wrong in 300,000 places; nobody reads them all.
 PROBLEMS_MAX = 50
@@ -21,6 +21,12 @@ class Problem(BaseModel):
     #: 1-based number of the data row; the header of a CSV file is not counted.
     row: int | None = None
     remedy: str | None = None
+
+    @field_validator("message", "field", "file", "remedy", mode="before")
+    @classmethod
+    def _sendable(cls, value: object) -> object:
+        """Half a surrogate pair, of a name in the data, as an escape: no answer could hold it."""
+        return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
     def __str__(self) -> str:
         place = ", ".join(

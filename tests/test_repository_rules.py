@@ -165,6 +165,12 @@ def test_no_file_knows_the_machine_it_was_written_on() -> None:
     assert found == []
 
 
+def test_no_merge_was_left_half_done() -> None:
+    marker = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    found = [path.relative_to(ROOT) for path in text_files() if marker.search(path.read_text(encoding="utf-8"))]
+    assert found == []
+
+
 def test_the_architecture_fits_on_a_page() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) < ARCHITECTURE_LINES_MAX
 

@@ -11,7 +11,7 @@ from corpus.checks.classes import take_classes
 from corpus.checks.findings import Findings
 from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
-from corpus.dealing import class_split
+from corpus.dealing import class_split, rows_of_classes
 from corpus.labels import held_out_warning
 from corpus.splits import SplitRows
 from jobspecs.kinds.train_classifier import TrainClassifier
@@ -44,7 +44,9 @@ class ClassifierData:
         places = np.empty(len(classes), dtype=np.int64)
         places[[found.groups[name] for name in classes]] = np.arange(len(classes))
         labels = places[found.group_numbers]
-        metric = self._spec.deciding_metric(np.bincount(labels).tolist())
+        counts = rows_of_classes(self._spec, found.roles, labels, len(classes))
+        balanced = self._spec.training.balances(counts)
+        metric = self._spec.deciding_metric(np.bincount(labels).tolist(), balanced=balanced)
         found.settings["metric"] = metric
         split = class_split(self._spec, found.roles, labels, classes, found.guarded_texts)
         if (warning := held_out_warning(labels[split.validation], classes, metric)) is not None:

@@ -68,7 +68,8 @@ class EmbedderData:
         self._identifiers.add(dict(zip((column for _, column in spec.text_columns), texts, strict=True)))
         target = ""
         if spec.score is not None:
-            self._scores.append(score_cell(row[spec.score], spec.score, spec.score_range, None, number))
+            score = score_cell(row[spec.score], spec.score, spec.score_range, None, number, only_ends=spec.only_ends)
+            self._scores.append(score)
             target = str(self._scores[-1])
         elif spec.label is not None:
             target = label_cell(row[spec.label], spec.label, None, number)

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
+import numpy as np
+
 from corpus.checks.findings import Findings
 from corpus.checks.reader import Reader
 from corpus.checks.remarks import Remark, remarks_of_text
@@ -67,13 +69,22 @@ class LlmData:
         self._unused.update(dict.fromkeys(recognised.unused))
 
     def split(self, found: Findings) -> SplitRows:
+        """Raises InvalidInput as well when nothing is learnt of the rows that choose."""
         sections = (self._spec.validation, self._spec.test)
         named = [section.column for section in sections if section is not None]
         unused = [name for name in self._unused if name not in named]
         if unused:
             message = f"columns that are not read: {', '.join(unused)}."
             found.warnings.append(Problem(field="dataset", message=message, remedy=_UNUSED))
-        return example_split(self._spec, found.roles, found.tied_texts())
+        split = example_split(self._spec, found.roles, found.tied_texts())
+        if self._spec.training.looks and len(split.choosing) and np.isin(split.choosing, found.unlearnable).all():
+            message = (
+                f"all {len(split.choosing):,} rows that choose begin their answers after {self.max_length} tokens: "
+                "there is nothing to look at while it trains."
+            )
+            remedy = "Raise training.max_length, or name other rows."
+            raise InvalidInput([Problem(field="validation", message=message, remedy=remedy)])
+        return split
 
     def _row(self, example: Example) -> UsableRow:
         """Raises InvalidInput when the template refuses the turns."""

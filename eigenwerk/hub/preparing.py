@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain, count
 from pathlib import Path
 
 from eigenwerk.hub.choosing import kind_of
@@ -51,19 +52,19 @@ def ready_to_push(
         said = [_said(column, names) for column, names in named.items()]
         if class_names and dataset.class_names and not rewritten:
             said = [f"the card names the classes of {', '.join(dataset.class_names)}; only Parquet gets them"]
-        with as_one(_named_files(dataset, fetched), dataset.name) as whole:
+        with as_one(named_files(dataset, fetched), dataset.name) as whole:
             yield whole, said
 
 
-def _named_files(dataset: HubDataset, fetched: dict[HubFile, Path]) -> dict[str, Path]:
+def named_files(dataset: HubDataset, fetched: dict[HubFile, Path]) -> dict[str, Path]:
     """What each file is called among several: `split/name` where there are several parts, else its name."""
     found: dict[str, Path] = {}
     for split, files in dataset.splits.items():
-        for number, file in enumerate(files):
-            part = f"{split}/" if len(dataset.splits) > 1 else ""
+        part = f"{split}/" if len(dataset.splits) > 1 else ""
+        for at, file in enumerate(files):
             # Folders of the hub may hold files of the same name.
-            name = file.file_name if part + file.file_name not in found else f"{number}-{file.file_name}"
-            found[part + name] = fetched[file]
+            names = chain([file.file_name], (f"{number}-{file.file_name}" for number in count(at)))
+            found[next(part + name for name in names if part + name not in found)] = fetched[file]
     return found
 
 

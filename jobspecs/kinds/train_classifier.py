@@ -55,7 +55,7 @@ class ClassifierTraining(EncoderTraining):
         return self.head_learning_rate / self.learning_rate
 
     def balances(self, counts: Sequence[int]) -> bool:
-        """Whether classes of so many rows in the whole data set have the same say."""
+        """Whether classes have the same say. `counts`: their rows, without those that are named to judge."""
         return self.class_weights == "balanced" or (self.class_weights == "auto" and are_uneven(counts))
 
 
@@ -102,8 +102,8 @@ class TrainClassifier(TrainingSpec):
             *_problems_of_label(self.label, profile.columns[self.label], least),
         ]
 
-    def deciding_metric(self, class_rows: Sequence[int]) -> ClassMetric:
-        """The metric that decides, given the data set's rows of each class.
+    def deciding_metric(self, class_rows: Sequence[int], *, balanced: bool) -> ClassMetric:
+        """The metric that decides, given all rows of each class and whether classes have the same say.
 
         Raises InvalidInput for one that needs another number of classes.
         """
@@ -112,7 +112,7 @@ class TrainClassifier(TrainingSpec):
             raise InvalidInput([Problem(field="metric", message=message, remedy="Use macro_f1, or mcc.")])
         if self.metric != "auto":
             return self.metric
-        return "macro_f1" if are_uneven(class_rows) or self.training.balances(class_rows) else "accuracy"
+        return "macro_f1" if balanced or are_uneven(class_rows) else "accuracy"
 
     def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
         longest_chars = profile.columns[self.text].longest_chars if profile else 0

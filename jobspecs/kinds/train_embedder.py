@@ -164,6 +164,11 @@ class TrainEmbedder(TrainingSpec):
         return LOSSES[self.shape][0]
 
     @property
+    def only_ends(self) -> bool:
+        """Whether the loss knows no score between the ends of `score_range`."""
+        return self.loss_name == "contrastive"
+
+    @property
     def no_duplicates(self) -> bool:
         """Whether two rows of a batch must not share a text."""
         return self.loss_name in IN_BATCH

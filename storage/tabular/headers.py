@@ -26,7 +26,7 @@ def named_columns(header: Sequence[str], rows: Sequence[Sequence[str]], notices:
         return ()
     _say_what_was_mended(header, names, notices)
     wider = len(names) > 1 and bool(rows) and all(len(row) == len(names) + 1 for row in rows)
-    if wider and not any(row[-1].strip() for row in rows):
+    if wider and _end_with_a_delimiter(rows):
         names.append("")
     elif wider and _names_rows(rows):
         # Of a single name it is likelier that the delimiter is another.
@@ -72,9 +72,26 @@ def _plain(name: str) -> str:
     return visible(name) if any(map(unicodedata.combining, name)) else name.translate(INVISIBLE).strip()
 
 
+def _end_with_a_delimiter(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether hardly any row has something behind its last delimiter, and what some have is no field that was cut."""
+    filled = [row for row in rows if row[-1].strip()]
+    return 2 * len(filled) < len(rows) and not any(map(_cut, filled))
+
+
 def _names_rows(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first fields name the rows, as R writes them: no two alike, and none cut off behind a comma."""
-    return len({row[0] for row in rows}) == len(rows) and not any(row[1].startswith(" ") for row in rows)
+    """Whether the first fields name the rows, as R writes them: numbers or short names, no two alike.
+
+    In doubt they don't, for each cell would get another column: the rows are refused as longer than the header.
+    """
+    names = {row[0] for row in rows}
+    named = all(len(name.split()) == 1 and any(map(str.isdecimal, name)) for name in names)
+    mostly_whole = 2 * sum(bool(row[-1].strip()) for row in rows) > len(rows)
+    return named and len(names) == len(rows) and mostly_whole and not any(map(_cut, rows))
+
+
+def _cut(row: Sequence[str]) -> bool:
+    """Whether a delimiter that is text seems to have cut a field: people write a space behind commas."""
+    return any(cell.startswith(" ") for cell in row[1:])
 
 
 def looks_like_a_row(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str | None:

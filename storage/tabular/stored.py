@@ -14,6 +14,8 @@ from storage.tabular.formats import refusal
 #: Files of one data set.
 FILES_MAX = 1000
 _BUFFER_BYTES = 256 * 1024
+#: Of a tar: each header takes one, and the end is at least one of zeros.
+_BLOCK_BYTES = 512
 _REMEDY = "Let push make it: eigenwerk datasets push A.csv B.csv --name NAME"
 
 
@@ -55,6 +57,9 @@ def held_files(path: Path, file: str) -> Iterator[HeldFile]:
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
+                if not member.name.isprintable():
+                    message = f"the name {member.name!a} in it holds what can't be printed."
+                    raise refusal(message, file, "Rename the file.")
                 if not member.isreg() or member.issparse():
                     raise refusal(f"{member.name!r} in it is no plain file.", file, _REMEDY)
                 place = PurePosixPath(member.name)
@@ -67,8 +72,24 @@ def held_files(path: Path, file: str) -> Iterator[HeldFile]:
                     raise refusal(f"it holds more than {FILES_MAX} files.", file, "Join some of them.")
                 split = place.parts[0] if len(place.parts) == 2 else None
                 yield HeldFile(path, member.name, split, member.offset_data, member.size)
+            end = archive.offset
     except tarfile.TarError as error:
         raise refusal(f"the tar file is damaged ({error}).", file, _REMEDY) from error
+    _check_end(path, end, file)
+
+
+def _check_end(path: Path, end: int, file: str) -> None:
+    """Raises InvalidInput unless only zeros follow: tarfile ends without a word at a header that it can't read."""
+    with path.open("rb") as stream:
+        stream.seek(end)
+        zeros = 0
+        while chunk := stream.read(_BUFFER_BYTES):
+            if chunk.strip(b"\0"):
+                message = f"from byte {end:,} on comes what is no file: the tar is damaged, or two are joined."
+                raise refusal(message, file, _REMEDY)
+            zeros += len(chunk)
+    if zeros < _BLOCK_BYTES:
+        raise refusal("the tar file ends too early.", file, "Send it again; the upload or the copy was cut off.")
 
 
 class _Slice(io.RawIOBase):

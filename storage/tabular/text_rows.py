@@ -30,7 +30,8 @@ def conll_rows(lines: Iterator[Line], file: str) -> Iterator[dict[str, Any]]:
     tabs. Raises InvalidInput.
     """
     sentence: list[list[str]] = []
-    numbered = False
+    numbered: bool | None = None
+    tabs: bool | None = None
     row, width = 1, 0
     for line in _checked(lines, file):
         text = line.text.strip("\r\n\ufeff")
@@ -42,8 +43,9 @@ def conll_rows(lines: Iterator[Line], file: str) -> Iterator[dict[str, Any]]:
                 row += 1
             sentence = []
             continue
-        if text.startswith("#") and len(fields) != width and (width or "\t" not in text or "://" in text):
+        if _is_comment(text, tabs, begins=not sentence) or (text.startswith("#") and width not in (0, len(fields))):
             continue
+        tabs = "\t" in text if tabs is None else tabs
         width = width or len(fields)
         _check(fields, width, line.number, file, row)
         sentence.append(fields)
@@ -70,15 +72,28 @@ def _check(fields: list[str], width: int, number: int, file: str, row: int) -> N
         raise refusal(message, file, "Give every token of the file equally many fields, with tabs between them.", row)
 
 
-def _is_numbered(sentence: list[list[str]], before: bool) -> bool:
-    """Whether the first field counts the tokens; of a single token, as it was `before`."""
-    if len(sentence) < 2:
+def _is_comment(text: str, tabs: bool | None, begins: bool) -> bool:
+    """Whether a line is no token, though it may have as many fields; # is one as well.
+
+    `tabs`: whether they part the fields of the file, None: that is not known yet. `begins`: no token of the sentence
+    came before.
+    """
+    if not text.startswith("#"):
+        return False
+    if "\t" not in text and tabs is not False:
+        return True
+    return begins and (text.startswith("# ") or "://" in text)
+
+
+def _is_numbered(sentence: list[list[str]], before: bool | None) -> bool | None:
+    """Whether the first field counts the tokens; of a single token, as it was `before`, None: nothing was."""
+    if not sentence or (len(sentence) == 1 and before is not None):
         return before
     counted = [fields[0] for fields in sentence] == [str(number) for number in range(1, len(sentence) + 1)]
     return counted and len(sentence[0]) > 2
 
 
-def _sentence(lines: list[list[str]], numbered: bool) -> dict[str, Any] | None:
+def _sentence(lines: list[list[str]], numbered: bool | None) -> dict[str, Any] | None:
     """None where nothing is said. CoNLL-U has ranges of words and words left out beside the words."""
     if lines and len(lines[0]) == _CONLLU_FIELDS:
         found = [(fields[1], fields[3]) for fields in lines if fields[0].isdecimal()]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import random
+import tarfile
 from dataclasses import replace
 
 import pytest
@@ -66,3 +68,18 @@ def test_an_unpacked_table_is_bounded_in_rows_and_bytes(
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 def test_nobody_is_told_to_unpack_what_is_not_packed(name: str) -> None:
     assert "uncompressed" not in foreign_files.table_remedy(detect_format(name))
+
+
+def test_names_that_no_answer_can_hold_are_refused_and_no_defect(api: Api) -> None:
+    """Half a surrogate pair: JSON may escape one, and tarfile decodes bytes that are not UTF-8 so."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("\udcff.csv"))
+    files = {
+        "a.jsonl": rb'{"\ud800": "a"}',
+        "b.json": rb'{"columns": ["\ud800", "\ud800"], "data": [["a", "b"]]}',
+        "c.tar": tar.getvalue(),
+    }
+    for name, content in files.items():
+        answer = api.client.put("/v1/datasets/t", params={"file_name": name}, content=content)
+        assert (answer.status_code, "\\ud" in answer.text) == (422, True), answer.text

@@ -81,3 +81,27 @@ def test_what_is_wrong_is_named_with_its_file_and_the_row_there(tmp_path: Path) 
     for files in ([a, a], {"../up": a}, tmp_path / "absent.csv", []):
         with pytest.raises(EigenwerkError):
             named_files(files)
+
+
+def test_a_tar_that_is_damaged_or_joined_loses_no_file_silently(tmp_path: Path) -> None:
+    """tarfile ends at what it can't read as if nothing followed."""
+    paths = written(tmp_path, a_csv=b"text,label\na,x\n", b_csv=b"text,label\nb,y\n")
+    with as_one(named_files(paths), "t") as path:
+        whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[1024 + 5] ^= 1
+    damaged = {
+        "comes what is no file": [whole + whole, bytes(flipped), whole[: 1024 + 300]],
+        "ends too early": [whole[:1024], whole[: 2048 + 300]],
+    }
+    tar = tmp_path / "t.tar"
+    for words, contents in damaged.items():
+        for content in contents:
+            tar.write_bytes(content)
+            with pytest.raises(InvalidInput, match=words):
+                profile_table(tar, detect_format(tar.name), tar.name)
+    tar.write_bytes(whole[:2560])
+    profile = profile_table(tar, detect_format(tar.name), tar.name)
+    assert profile.rows == 2
+    tar.write_bytes(whole[:1024])
+    assert len(first_rows(tar, detect_format(tar.name, profile.dialect), tar.name, 1, cut=True)) == 1

@@ -78,6 +78,12 @@ def test_cells_behind_the_last_named_column_move_no_other(tmp_path: Path) -> Non
     assert "the row has 3 fields, the header has 2" in problem.message
     rows = push(written(tmp_path / "c.csv", csv_of("text,label", lines=[f"r{n},a,b" for n in range(4)]))).rows
     assert rows[1] == {"index": "r1", "text": "a", "label": "b"}
+    for lines in (['"good film",pos,0.9', '"bad film",neg,0.8'], [f"r{n},Ja, gut" for n in range(4)]):
+        assert "the row has 3 fields" in refused(written(tmp_path / "d.csv", csv_of("text,label", lines=lines))).message
+    remarked = [*(f"{line}," for line in LINES), "hm,x1,see mail"]
+    pushed = push(written(tmp_path / "e.csv", csv_of("text,label", lines=remarked)))
+    assert pushed.rows[0] == {**ROWS[0], "column_3": ""}
+    assert pushed.rows[-1] == {"text": "hm", "label": "x1", "column_3": "see mail"}
 
 
 @pytest.mark.parametrize(
@@ -143,3 +149,19 @@ def test_numbers_of_tokens_are_no_tokens(tmp_path: Path) -> None:
     rows = push(written(tmp_path / "t.conll", content)).rows
     assert [row["tokens"] for row in rows] == [["Anna", "lacht"], ["Berlin"]]
     assert push(written(tmp_path / "u.conll", "1\tCD\tO\nmal\tNN\tO\n")).rows[0]["tokens"] == ["1", "mal"]
+    rows = push(written(tmp_path / "v.conll", "1\tHalt\tV\tO\n\n1\tAnna\tN\tO\n2\tlacht\tV\tO\n")).rows
+    assert [row["tokens"] for row in rows] == [["Halt"], ["Anna", "lacht"]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "# sent_id = 1\na\tN\tx\tO\n#\tN\tx\tX\n\n# sent_id = 2\n#c\tN\tx\tO\n",
+        "# id1\na O\n# X\n\n# id2\n# more\n#c O\n",
+        "# id1\na\tO\n#\tX\n\n# id2\n#c\tO\n",
+        "# id f42\tdomain=en\na _ _ O\n# _ _ X\n\n# id f43\tdomain=en\n#c _ _ O\n",
+    ],
+)
+def test_comments_are_no_tokens_though_they_have_as_many_fields(content: str, tmp_path: Path) -> None:
+    rows = push(written(tmp_path / "t.conll", content)).rows
+    assert [(row["tokens"], row["tags"]) for row in rows] == [(["a", "#"], ["O", "X"]), (["#c"], ["O"])]

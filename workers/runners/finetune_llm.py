@@ -123,7 +123,7 @@ class _Run:
             training,
             self.device,
             judged_later=len(self.held_out),
-            evaluation=_evaluation(self.spec, plan.steps_total, measure, len(self.split.choosing)),
+            evaluation=_evaluation(self.spec, plan.steps_total, measure, self._rows_choosing),
             optimizer=self.optimizer,
             world=self.start.decoder.world,
         )
@@ -136,14 +136,22 @@ class _Run:
         ids = [prompt.ids[-longest:] for prompt in prompts]
         return answers(decoder, loaded.tokenizer, ids, new_tokens, self.device, check_stop)
 
+    @property
+    def _choosing_empty(self) -> int:
+        return self.choosing.empty if self.choosing is not None else 0
+
+    @property
+    def _rows_choosing(self) -> int:
+        return len(self.split.choosing) - self._choosing_empty
+
     def row_counts(self) -> dict[str, int]:
         """Of examples, before plain texts were cut into pieces."""
         return {
             "train": len(self.split.train) - self.training.empty,
-            "validation": len(self.split.choosing),
+            "validation": self._rows_choosing,
             self.spec.judging_part: len(self.split.validation) - self.held_out.empty,
             "in_both": same_in_both(self.training.sequences, self.held_out.sequences),
-            "left_out": self.training.empty + self.held_out.empty + self.split.skipped,
+            "left_out": self.training.empty + self.held_out.empty + self._choosing_empty + self.split.skipped,
             "cut": self.training.cut + self.held_out.cut,
         }
 

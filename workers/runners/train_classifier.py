@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from itertools import islice
 
-import numpy as np
-
 from corpus.splits import VALIDATION
 from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.events import MetricEvent
@@ -38,9 +36,8 @@ def run(context: RunContext) -> Manifest:
     device = prepare_device()
     parts = data_parts(context, spec)
     texts = load_texts(parts, spec.text, spec.label, normalize_labels=spec.data.normalize_labels)
-    # By the whole data set, so that the seed of the split has no say in it.
-    balanced = spec.training.balances(np.bincount(texts.labels).tolist())
     split = sample_and_split(texts, spec)
+    balanced = split.balanced
     loaded = load_base(context.base, split.train.classes, spec.training.seed, spec.training.dropout)
 
     stages.enter("tokenize")

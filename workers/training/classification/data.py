@@ -9,7 +9,7 @@ import numpy as np
 
 from corpus.cells import label_cell, text_cell
 from corpus.checks.findings import text_hash
-from corpus.dealing import class_split
+from corpus.dealing import class_split, rows_of_classes
 from corpus.held_out import DataPart
 from corpus.labels import held_out_warning, one_spelling
 from corpus.splits import Indices, Roles
@@ -55,6 +55,8 @@ class Split:
     validation: LabelledTexts
     fit: LabelledTexts
     metric: ClassMetric = "accuracy"
+    #: Whether every class has the same say in the loss.
+    balanced: bool = False
 
     @property
     def texts_in_both(self) -> int:
@@ -119,14 +121,16 @@ def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
     labels, classes = texts.labels, texts.classes
     hashes = np.array([text_hash(text) for text in texts.texts], dtype=np.uint64).view(np.int64)
     try:
-        metric = spec.deciding_metric(np.bincount(labels).tolist())
+        # By the whole data set, so that the seed of the split has no say in it.
+        balanced = spec.training.balances(rows_of_classes(spec, texts.roles, labels, len(classes)))
+        metric = spec.deciding_metric(np.bincount(labels).tolist(), balanced=balanced)
         split = class_split(spec, texts.roles, labels, classes, hashes)
         held_out_warning(labels[split.validation], classes, metric)
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     rows, roles = split.fitting
     fit = replace(texts.subset(rows), roles=roles)
-    return Split(texts.subset(split.train), texts.subset(split.validation), fit, metric)
+    return Split(texts.subset(split.train), texts.subset(split.validation), fit, metric, balanced)
 
 
 def _invalid(problem: Problem) -> RunFailed:

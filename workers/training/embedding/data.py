@@ -169,17 +169,7 @@ def prompted(rows: EmbeddingRows, prompts: Prompts) -> tuple[list[str], Int64s]:
 def _target(value: Any, spec: TrainEmbedder, file: str, row: int) -> Any:
     if spec.score is None:
         return label_cell(value, str(spec.label), file, row)
-    score = score_cell(value, spec.score, spec.score_range, file, row)
-    if spec.loss_name == "contrastive" and score not in (0.0, 1.0):
-        problem = Problem(
-            file=file,
-            row=row,
-            field=spec.score,
-            message=f"{value} is neither end of score_range, and contrastive knows only alike and different.",
-            remedy="Use cosent for scores in between.",
-        )
-        raise InvalidInput([problem])
-    return score
+    return score_cell(value, spec.score, spec.score_range, file, row, only_ends=spec.only_ends)
 
 
 def _invalid(message: str, remedy: str) -> RunFailed:

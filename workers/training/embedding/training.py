@@ -146,6 +146,9 @@ class EmbeddingTask:
         arrays = [tokens.ids, tokens.offsets, self._data.places, self._data.contents, *chosen_by(self._data.choosing)]
         arrays += [] if self._data.targets is None else [self._data.targets]
         choices = f"{self._spec.loss_name} {self._spec.matryoshka_dims} {self._network.pooling}"
+        if _classes(self._data, self._spec) is not None:
+            # Rows are set aside in twos: a run that began with other rows set aside is another one.
+            choices += " twins"
         return choices.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
     def _backward_cached(self, texts: Int64s, columns: int) -> torch.Tensor:

@@ -41,6 +41,14 @@ def task_of(model: EmbeddingModel, spec: TrainEmbedder, columns: int, targets: A
     return EmbeddingTask(model.network, data.tokens, data, spec, torch.device("cpu"))
 
 
+def test_a_run_whose_rows_were_set_aside_one_by_one_is_another_than_one_in_twos(folder: Path) -> None:
+    model, targets = load_embedder(folder), np.arange(ROWS, dtype=np.float32) % 2
+    texts = EmbeddingTrainingData(model.tokenize(TEXTS), np.arange(ROWS)[:, None], np.arange(ROWS)[:, None], targets)
+    spec = spec_of(**CLASSES)
+    told = EmbeddingTask(model.network, texts.tokens, texts, spec, torch.device("cpu")).fingerprint()
+    assert told.startswith(f"{spec.loss_name} {spec.matryoshka_dims} {model.network.pooling} twins".encode())
+
+
 def gradients_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.grad.clone() for name, tensor in model.named_parameters() if tensor.grad is not None}
 
