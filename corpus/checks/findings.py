@@ -105,9 +105,11 @@ class Findings:
         return tuple(self.numbers[at] for at in self.unlearnable[:ROWS_NAMED])
 
     def remark(self, remark: Remark, row: int) -> None:
-        if remark in self.remarks or len(self.remarks) < KINDS_MAX:
+        if remark not in self.remarks and len(self.remarks) < KINDS_MAX:
             said = Problem(field=remark.field, message=remark.message, remedy=remark.remedy)
-            self.remarks.setdefault(remark, Occurrences(said)).add(row, self.row_name(row))
+            self.remarks[remark] = Occurrences(said)
+        if remark in self.remarks:
+            self.remarks[remark].add(row, self.row_name)
 
     def add(
         self,

@@ -99,7 +99,7 @@ class Exam:
         clusters = self.truth.clusters
         resampled = bootstrapped_means(np.stack([measured[:, 0] for measured in answers.values()]), between, clusters)
         independent = len(self.queries) if clusters is None else int(clusters.max()) + 1
-        judged = Judged(len(self.queries), "held-out queries", independent, f" over {len(self.candidates)} texts")
+        judged = Judged(len(self.queries), "queries", independent, "answers", f" over {len(self.candidates)} texts")
         return compare_systems(NDCG, means, resampled, judged)
 
     def _search(self, search: Search, scores: Scores, between: Between) -> npt.NDArray[np.float64]:

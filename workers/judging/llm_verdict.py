@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from workers.judging.bootstrap import Between, Floats, bootstrapped_means, interval, no_stop
-from workers.judging.unclear import JUDGED_MIN, why_unclear
-from workers.judging.verdict import Helped
+from workers.judging.unclear import JUDGED_MIN, Helped, why_unclear
 from workers.local_models.tokens import Int64s
 
 BASE, RESULT = "base model", "fine-tuned"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,8 @@ from corpus.rankings import RELEVANT_MIN, ranked_queries
 from jobspecs.kinds.train_reranker import RankingMetric
 from workers.judging.bootstrap import Between, Floats, bootstrap, bootstrapped_means, interval, no_stop
 from workers.judging.search import CUTOFF, NDCG
-from workers.judging.unclear import JUDGED_MIN, why_unclear
+from workers.judging.unclear import JUDGED_MIN, Helped, why_unclear
 from workers.local_models.tokens import Int64s
-
-Helped = Literal["yes", "no", "unclear"]
 
 _SEED = 20
 #: Scores that differ by less are the same.
@@ -82,15 +80,30 @@ class RankingVerdict:
 
 @dataclass(frozen=True)
 class Judged:
-    """How many queries or pairs (`what`) were judged, how many of these are independent, and what else to say."""
+    """How many queries or pairs (`what`) were judged, how many independent ones, and what else to say.
+
+    `independent` counts `shared`, such as first texts: what shares one is drawn together.
+    """
 
     count: int
     what: str
     independent: int
+    shared: str
     #: Behind the number.
     detail: str = ""
     #: Behind the sentence.
     remark: str = ""
+
+    @property
+    def counted(self) -> str:
+        """For people: how many."""
+        different = f" with {self.independent} different {self.shared}" if self.independent < self.count else ""
+        return f"{self.count} held-out {self.what}{different}{self.detail}"
+
+    def why_unclear(self, difference: float, low: float, high: float) -> str:
+        """In what is independent: more pairs with the same first texts would tell nothing."""
+        unit = self.shared if self.independent < self.count else self.what
+        return why_unclear(difference, low, high, self.independent, f"held-out {unit}")
 
 
 def judge_rankings(
@@ -159,10 +172,8 @@ def judge_correlations(
     values = {system: _correlations(labels, own) for system, own in given.items()}
     resampled = _spearmans(labels, list(given.values()), between, clusters)
     independent = int(clusters.max()) + 1
-    detail = f" with {independent} first texts" if independent < len(labels) else ""
-    return compare_systems(
-        SPEARMAN, values, resampled, Judged(len(labels), "held-out pairs", independent, detail, _remark(given))
-    )
+    judged = Judged(len(labels), "pairs", independent, "first texts", remark=_remark(given))
+    return compare_systems(SPEARMAN, values, resampled, judged)
 
 
 def _correlations(labels: Floats, scores: Floats) -> dict[str, float]:
@@ -196,10 +207,8 @@ def _by_order(
         for system, values in measured.items()
     }
     independent = int(clusters.max()) + 1
-    detail = f" with {independent} different answers" if independent < len(queries) else ""
-    return compare_systems(
-        NDCG, means, resampled, Judged(len(queries), "held-out queries", independent, detail, _remark(scores))
-    )
+    judged = Judged(len(queries), "queries", independent, "answers", remark=_remark(scores))
+    return compare_systems(NDCG, means, resampled, judged)
 
 
 def _remark(scores: Mapping[str, npt.NDArray[Any]]) -> str:
@@ -242,13 +251,12 @@ def _sentence(
     helped: Helped,
     judged: Judged,
 ) -> str:
-    figures = f"{_NAMES[metric]} {own.value:.3f} on {judged.count} {judged.what}{judged.detail}"
-    figures += f", {best.system} {best.value:.3f}"
+    figures = f"{_NAMES[metric]} {own.value:.3f} on {judged.counted}, {best.system} {best.value:.3f}"
     if helped == "yes":
         return f"Training helped: {figures}.{judged.remark}"
     if helped == "no":
         return f"Training did not help: {figures}. The simpler system is better on these data.{judged.remark}"
-    why = why_unclear(*difference, judged.independent, judged.what)
+    why = judged.why_unclear(*difference)
     return f"It is unclear whether training helped: {figures}. {why}{judged.remark}"
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
+
+Helped = Literal["yes", "no", "unclear"]
 
 #: Fewer can prove nothing at 95 %, whatever the resamples say: chance puts all of five on one side in 1 of 16 cases.
 JUDGED_MIN = 6
@@ -11,7 +14,7 @@ _NEEDED_MAX = 100
 
 
 def why_unclear(difference: float, low: float, high: float, judged: int, what: str = "held-out rows") -> str:
-    """`judged`: independent rows, queries or pairs. Intervals narrow with their root: how many would tell?"""
+    """`judged`: how many independent ones of `what`. Intervals narrow with their root: how many would tell?"""
     if judged < JUDGED_MIN:
         return f"So few independent {what} prove nothing: at least {JUDGED_MIN} are needed."
     if difference == 0:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from corpus.labels import one_class_held_out
 from jobspecs.kinds.train_classifier import ClassMetric
 from workers.judging.bootstrap import Between, bootstrap, interval, no_stop
 from workers.judging.class_metrics import NAMES, Predictions, drawn, figure
-from workers.judging.unclear import JUDGED_MIN, why_unclear
+from workers.judging.unclear import JUDGED_MIN, Helped, why_unclear
 from workers.local_models.tokens import Int64s
 
 #: Two-sided 95 % of the normal distribution.
@@ -29,8 +29,6 @@ _EXACT_MAX = 1000
 _IGNORED_SHOWN = 5
 
 MODEL = "fine-tuned"
-
-Helped = Literal["yes", "no", "unclear"]
 
 
 @dataclass(frozen=True)
@@ -170,15 +168,21 @@ def judge(
     difference = Difference(own.value - best.value, *interval(resampled[0] - resampled[1 + place]))
     right, right_best = model.labels == truth, baselines[best.system].labels == truth
     p_value = mcnemar_p(int((right & ~right_best).sum()), int((~right & right_best).sum()))
-    # Whatever the others do: what always says the largest class is no better than saying so.
-    nothing_learnt = largest is not None and bool((model.labels == largest).all())
+    # Whatever the others do: what always says the largest class is no better than saying so, where classes decide.
+    nothing_learnt = metric != "roc_auc" and largest is not None and bool((model.labels == largest).all())
     helped: Helped = "no" if nothing_learnt else _helped(metric, difference, p_value, len(truth))
-    helped = helped if one_class_held_out(truth, classes) is None else "unclear"
-    sentence = " ".join([_sentence(metric, own, best, difference, helped), *remarks(truth, model, classes, largest)])
+    one_class = one_class_held_out(truth, classes)
+    helped = helped if one_class is None else "unclear"
+    said = [_sentence(metric, own, best, difference, helped)]
+    if helped == "unclear" and one_class is None:
+        said.append(why_unclear(difference.value, difference.low, difference.high, own.rows))
+    sentence = " ".join([*said, *remarks(truth, model, classes, largest, metric)])
     return Verdict(metric, own, tuple(others), difference, helped, p_value, sentence)
 
 
-def remarks(truth: Int64s, model: Predictions, classes: Sequence[str], largest: int | None) -> list[str]:
+def remarks(
+    truth: Int64s, model: Predictions, classes: Sequence[str], largest: int | None, metric: ClassMetric = "accuracy"
+) -> list[str]:
     """What the figures alone don't say of a model that predicts one class, or never some that are there."""
     rows = np.bincount(truth, minlength=len(classes))
     claimed = np.bincount(model.labels, minlength=len(classes))
@@ -186,7 +190,7 @@ def remarks(truth: Int64s, model: Predictions, classes: Sequence[str], largest: 
         return [one]
     if (claimed > 0).sum() == 1:
         only = int(claimed.argmax())
-        nothing = ": it has learnt nothing beyond the majority" if only == largest else ""
+        nothing = ": it has learnt nothing beyond the majority" if only == largest and metric != "roc_auc" else ""
         return [f"It predicts {classes[only]!r} for every row{nothing}."]
     ignored = [f"{classes[place]!r} ({rows[place]})" for place in np.flatnonzero((claimed == 0) & (rows > 0)).tolist()]
     if not ignored:
@@ -216,8 +220,7 @@ def _sentence(metric: ClassMetric, own: Score, best: Score, difference: Differen
     if helped == "no":
         compared = "better" if own.value < best.value else "as good"
         return f"Fine-tuning did not help: {figures}. The simpler system is {compared} on these data."
-    why = why_unclear(difference.value, difference.low, difference.high, own.rows)
-    return f"It is unclear whether fine-tuning helped: {figures}. {why}"
+    return f"It is unclear whether fine-tuning helped: {figures}."
 
 
 def _class_score(truth: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> ClassScore:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -127,7 +129,7 @@ def test_scores_without_rankings_are_judged_by_their_correlation() -> None:
     assert alone.systems[0].value == pytest.approx(spearmanr(labels, good).statistic)
     # Unlike labels within the queries, none of which counts as relevant.
     weak = judged(labels * 0.4, np.arange(40) // 4, {"fine-tuned": good, "BM25": bad})
-    assert weak.metric == "spearman" and "40 held-out pairs with 10 first texts" in weak.sentence
+    assert weak.metric == "spearman" and "40 held-out pairs with 10 different first texts" in weak.sentence
     assert [own.value for own in weak.systems] == pytest.approx([own.value for own in alone.systems])
 
 
@@ -141,6 +143,7 @@ def test_queries_that_share_an_answer_and_pairs_that_share_a_query_are_drawn_tog
     assert alone.systems[0].value == together.systems[0].value
     assert (alone.helped, together.helped) == ("yes", "unclear")
     assert "60 held-out queries with 5 different answers" in together.sentence
+    assert "So few independent held-out answers prove nothing: at least 6 are needed." in together.sentence
     # Ten copies of a pair say what the pair says.
     truth, found = np.arange(30.0), np.arange(30.0) + 9 * np.random.default_rng(5).normal(size=30)
     one, copies = (
@@ -177,3 +180,20 @@ def test_the_json_tells_the_difference_to_the_best_other_system() -> None:
         f"Training helped: nDCG@10 {own['value']:.3f} on 40 held-out queries, BM25 {best['value']:.3f}."
     )
     assert pearson(np.array([0.0, 1e-3]), np.array([0.0, 1e-3])) == pytest.approx(1)
+
+
+def test_how_many_would_tell_is_said_of_what_is_independent() -> None:
+    generator = np.random.default_rng(0)
+    firsts = np.arange(1000) // 50
+    labels = generator.random(1000)
+    ours, other = labels + generator.normal(size=1000), labels + generator.normal(size=1000)
+    verdict = judge_rankings(labels, firsts, np.arange(1000), {"fine-tuned": ours, "BM25": other}, "spearman")
+    assert verdict.helped == "unclear" and "1000 held-out pairs with 20 different first texts" in verdict.sentence
+    assert re.search(r"takes about [\d,]+ held-out first texts\.|100 times as many held-out first", verdict.sentence)
+    queries, groups = some_pairs(60, 8)
+    noise = generator.normal(size=(2, len(queries)))
+    shared = np.where(queries == 1, groups // 5, 100 + np.arange(len(queries)))
+    scores = {"fine-tuned": queries + noise[0], "BM25": queries + noise[1]}
+    ordered = judge_rankings(queries, groups, shared, scores, "ndcg_at_10")
+    assert ordered.helped == "unclear" and "60 held-out queries with 12 different answers" in ordered.sentence
+    assert "held-out queries." not in ordered.sentence and "held-out answers" in ordered.sentence

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score, roc_auc_score
 
 from workers.judging.class_metrics import Predictions, figure, predictions_of
 from workers.judging.errors_shown import MISTAKES_MAX, Errors
@@ -143,11 +143,11 @@ def test_unclear_for_want_of_rows_says_how_many_would_tell() -> None:
     assert few.helped == "unclear" and "at least 6 are needed" in few.sentence
     same = judge(truth, ("a", "b"), svm, {"svm": svm}, "mcc")
     assert same.helped == "unclear" and "equally good on these held-out rows" in same.sentence
-    rows, ones = np.arange(600), np.ones(600, dtype=np.int64)
-    ours, svm = Predictions((rows >= 60).astype(np.int64)), Predictions((rows < 541).astype(np.int64))
+    rows, truth = np.arange(600), np.arange(600) % 2
+    ours, svm = (Predictions(np.where(right, truth, 1 - truth)) for right in (rows >= 60, rows < 541))
     assert (
         "100 times as many held-out rows would not tell one so small"
-        in judge(ones, ("a", "b"), ours, {"svm": svm}).sentence
+        in judge(truth, ("a", "b"), ours, {"svm": svm}).sentence
     )
 
 
@@ -184,3 +184,25 @@ def test_the_surest_mistakes_come_first_and_the_confusion_is_bounded() -> None:
     assert errors.confusion == {"classes": ["a", "b"], "rows": [[1, 19], [20, 0]]}
     wide = Errors.of(["x"], np.array([3]), np.eye(21, dtype=np.float32)[3:4], [str(n) for n in range(21)])
     assert wide.confusion is None and wide.mistakes == []
+
+
+def test_roc_auc_is_no_matter_of_the_likeliest_class() -> None:
+    generator = np.random.default_rng(0)
+    truth = (np.arange(200) % 20 == 0).astype(np.int64)
+    ours, svm = truth * 0.2 + generator.random(200) * 0.2, generator.random(200) * 0.5
+    found, other = (predictions_of(np.stack([1 - p, p], axis=1).astype(np.float32)) for p in (ours, svm))
+    assert not found.labels.any()
+    verdict = judge(truth, ("no", "yes"), found, {"svm": other}, "roc_auc", largest=0)
+    assert verdict.helped == "yes" and verdict.model.value > 0.9
+    assert verdict.model.value == pytest.approx(roc_auc_score(truth, found.scores))
+    assert verdict.sentence.endswith("It predicts 'no' for every row.")
+
+
+def test_of_one_class_no_number_of_rows_is_said_to_tell() -> None:
+    truth = np.zeros(50, dtype=np.int64)
+    for wrong in (25, 0):
+        svm = Predictions((np.arange(50) < wrong).astype(np.int64))
+        verdict = judge(truth, ("a", "b"), Predictions(truth), {"svm": svm}, "macro_f1")
+        assert verdict.helped == "unclear"
+        assert "chance" not in verdict.sentence and "equally good" not in verdict.sentence
+        assert re.search(r"against [\d.]+%\. All held-out rows are 'a'", verdict.sentence)
