@@ -1,4 +1,4 @@
-"""What one pass over a data set keeps: counts, 33 bytes per row and 8 per text that ties rows, never a text."""
+"""What one pass over a data set keeps: counts, 33 bytes per row, 8 per text that ties rows, and names of groups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from jobspecs.data_report import (
 from jobspecs.dialect import Dialect
 from jobspecs.problems import Problem
 
-#: Rows among which duplicates and leaks are looked for: 320 MB at most.
+#: Rows among which duplicates and leaks are looked for: 330 MB at most, and 80 MB for each text that ties them; kinds
+#: with scores keep as many of these, 40 MB.
 ROWS_KEPT_MAX = 10_000_000
 #: Longer sequences count as this long.
 _TOKENS_MAX = 1 << 20
@@ -109,9 +110,11 @@ class Findings:
         return tuple(self.numbers[at] for at in self.unlearnable[:ROWS_NAMED])
 
     def remark(self, remark: Remark, row: int) -> None:
-        if remark in self.remarks or len(self.remarks) < KINDS_MAX:
+        if remark not in self.remarks and len(self.remarks) < KINDS_MAX:
             said = Problem(field=remark.field, message=remark.message, remedy=remark.remedy)
-            self.remarks.setdefault(remark, Occurrences(said)).add(row, self.row_name(row))
+            self.remarks[remark] = Occurrences(said)
+        if remark in self.remarks:
+            self.remarks[remark].add(row, self.row_name)
 
     def add(
         self,
@@ -191,6 +194,7 @@ class Findings:
             validation=validation,
             choosing=choosing,
             leaked=len(leaked),
+            choosing_too=split.choosing_too(guarded),
             first_leaked_row=self.numbers[int(rows[leaked[0]])] if len(leaked) else None,
             overlap=self.overlap,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jobspecs.data_report import ROWS_NAMED
@@ -24,11 +25,12 @@ class Occurrences:
     #: What people call these rows.
     row_names: list[str] = field(default_factory=list)
 
-    def add(self, row: int | None, name: str) -> None:
+    def add(self, row: int | None, row_name: Callable[[int], str]) -> None:
+        """`row_name` is asked for the first of them alone: it walks over the files, which may be a thousand."""
         self.count += 1
         if row is not None and len(self.rows) < ROWS_NAMED:
             self.rows.append(row)
-            self.row_names.append(name)
+            self.row_names.append(row_name(row))
 
     @property
     def named(self) -> str:
@@ -51,9 +53,10 @@ class Refusals:
         self.count += 1
         texts = (problem.file, problem.field, problem.message)
         kind = tuple(_NUMBER.sub("#", text or "") for text in texts)
-        if kind in self._kinds or len(self._kinds) < KINDS_MAX:
-            name = read_as.row_name(problem.row) if problem.row is not None else ""
-            self._kinds.setdefault(kind, Occurrences(read_as.located(problem))).add(problem.row, name)
+        if kind not in self._kinds and len(self._kinds) < KINDS_MAX:
+            self._kinds[kind] = Occurrences(read_as.located(problem))
+        if kind in self._kinds:
+            self._kinds[kind].add(problem.row, read_as.row_name)
 
     @property
     def kinds(self) -> list[Occurrences]:

@@ -16,6 +16,10 @@ DEFAULT_CONFIG = "default"
 TRAIN = "train"
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _LICENSE_CHARS_MAX = 200
+#: Characters of a card, and so many for each value, when every alias is what it stands for: aliases of aliases grow
+#: ninefold a line.
+_EXPANDED_MAX = 4 << 20
+_VALUE_CHARS = 8
 #: What a card says beside which files there are, and is not about how they are read.
 _NOT_READING = frozenset({"config_name", "data_files", "data_dir", "default", "description", "version", "drop_labels"})
 
@@ -51,6 +55,8 @@ def read_card(text: str) -> tuple[Card, list[str]]:
         head = yaml.load(found[1], Loader=yaml.BaseLoader) if found else None  # noqa: S506
     except (yaml.YAMLError, RecursionError):
         return Card(), ["the YAML of the card can't be read; the names of the files tell the parts"]
+    if not _is_bounded(head):
+        return Card(), ["the YAML of the card is not read: it grows when its aliases are what they stand for"]
     if not isinstance(head, dict):
         return Card(), []
     configs = tuple(_config(item) for item in _items(head.get("configs")))
@@ -69,7 +75,25 @@ def _license(head: dict[str, Any]) -> str | None:
     if said == "other" and isinstance(head.get("license_name"), str):
         said = head["license_name"] or said
     names = [name for name in (said if isinstance(said, list) else [said]) if isinstance(name, str)]
-    return " ".join(", ".join(names).split())[:_LICENSE_CHARS_MAX] or None
+    return one_line(", ".join(names))[:_LICENSE_CHARS_MAX].rstrip() or None
+
+
+def one_line(text: str) -> str:
+    """Without characters that nobody sees, or that a terminal obeys."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
+def _is_bounded(head: Any) -> bool:
+    """Whether walking through it, or printing it, ends soon; a value may hold itself."""
+    waiting, walked = [head], 0
+    while waiting and walked + len(waiting) * _VALUE_CHARS <= _EXPANDED_MAX:
+        value = waiting.pop()
+        walked += _VALUE_CHARS + (len(value) if isinstance(value, str) else 0)
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+    return not waiting
 
 
 def _items(value: Any) -> list[dict[str, Any]]:

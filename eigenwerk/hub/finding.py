@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.hub.card import DEFAULT_CONFIG, Card, Config, read_card
+from eigenwerk.hub.card import DEFAULT_CONFIG, Card, Config, one_line, read_card
 from eigenwerk.hub.choosing import Splits, by_names, chosen, kind_of
 from eigenwerk.hub.hub_dataset import HubDataset
 from eigenwerk.hub.repository import NoSuchRevision, Repository, fetch, open_repository
@@ -17,12 +17,18 @@ from eigenwerk.hub.repository import NoSuchRevision, Repository, fetch, open_rep
 _CONVERTED = "refs/convert/parquet"
 _SHORT = {"~parquet": _CONVERTED}
 _CARD = "README.md"
-_CARD_BYTES_MAX = 8 << 20
+#: YAML of 2 MB takes seconds to read.
+_CARD_BYTES_MAX = 2 << 20
 _REFERENCE = re.compile(r"(?!.*\.\.)hub:(?P<name>(?:[\w.-]+/)?[\w.-]+)(?:@(?P<revision>[\w./~-]+))?", re.ASCII)
 #: What a card calls it, and what `push_dataset` does.
 _READING = {"sep": "delimiter", "delimiter": "delimiter", "quotechar": "quote", "encoding": "encoding"}
 _NAMES = ("names", "column_names")
 _CONFIGS_NAMED_MAX = 30
+#: With the repository and the commit it is 500 at most, which is what the platform keeps.
+_CONFIG_CHARS_MAX = 200
+#: What is named of things that are not understood, and characters of each.
+_UNREAD_NAMED_MAX = 5
+_UNREAD_CHARS_MAX = 80
 
 
 def find_hub_dataset(reference: str, *, config: str | None = None, splits: Sequence[str] = ()) -> HubDataset:
@@ -47,16 +53,22 @@ def find_hub_dataset(reference: str, *, config: str | None = None, splits: Seque
     wanted, said_of_config = _one_of(offered, config, repository.name)
     files, left_out = _files(repository, wanted, revision)
     reading, not_understood = _reading(wanted.reading)
+    named, unnamed = _kept(wanted) if len(offered) > 1 else (None, [])
     return HubDataset(
         repository=repository.name,
         commit=repository.commit,
-        config=wanted.name if len(offered) > 1 else None,
+        config=named,
         license=card.license,
         splits=_parts(files, splits, repository.name),
         class_names=card.class_names.get(wanted.name, {}),
         reading=reading,
-        notices=(*notices, *said_of_config, *left_out, *not_understood),
+        notices=(*notices, *said_of_config, *unnamed, *left_out, *not_understood),
     )
+
+
+def is_hub_reference(text: str) -> bool:
+    """Whether it looks like `hub:org/name` or `hub:org/name@revision`."""
+    return _REFERENCE.fullmatch(text) is not None
 
 
 def _parsed(reference: str) -> tuple[str, str | None]:
@@ -114,7 +126,7 @@ def _offered(repository: Repository, card: Card, revision: str | None) -> list[C
 
 def _one_of(offered: Sequence[Config], wanted: str | None, repository: str) -> tuple[Config, list[str]]:
     names = [config.name for config in offered]
-    known = ", ".join(names[:_CONFIGS_NAMED_MAX]) + (" …" if len(names) > _CONFIGS_NAMED_MAX else "")
+    known = ", ".join(map(_shortened, names[:_CONFIGS_NAMED_MAX])) + (" …" if len(names) > _CONFIGS_NAMED_MAX else "")
     if wanted is not None:
         for config in offered:
             if config.name == wanted:
@@ -128,6 +140,13 @@ def _one_of(offered: Sequence[Config], wanted: str | None, repository: str) -> t
     if len(offered) > 1:
         return marked[0], [f"of {len(offered)} configurations its default {marked[0].name} is taken; there are {known}"]
     return offered[0], []
+
+
+def _kept(config: Config) -> tuple[str | None, list[str]]:
+    """What the configuration is called where the rows came from; the platform refuses what can't be printed."""
+    if config.name.isprintable() and len(config.name) <= _CONFIG_CHARS_MAX:
+        return config.name, []
+    return None, [f"the configuration {_shortened(config.name)} is not kept: its name is no short line"]
 
 
 def _files(repository: Repository, config: Config, revision: str | None) -> tuple[Splits, list[str]]:
@@ -170,5 +189,11 @@ def _reading(said: Mapping[str, Any]) -> tuple[dict[str, str | list[str]], list[
         elif key == "quoting" and value == "3":
             reading["quote"] = "none"
         else:
-            unread.append(f"{key}: {value}")
-    return reading, [f"what the card says about reading is not understood: {', '.join(unread)}"] if unread else []
+            unread.append(_shortened(f"{key}: {value}" if isinstance(value, str) else key))
+    shown = ", ".join(unread[:_UNREAD_NAMED_MAX]) + (" …" if len(unread) > _UNREAD_NAMED_MAX else "")
+    return reading, [f"what the card says about reading is not understood: {shown}"] if unread else []
+
+
+def _shortened(text: str) -> str:
+    plain = one_line(text)
+    return plain if len(plain) <= _UNREAD_CHARS_MAX else f"{plain[:_UNREAD_CHARS_MAX]}…"

@@ -25,25 +25,25 @@ def hosted(trained: Api) -> Iterator[Api]:
     def forget() -> None:
         with trained.database.unit_of_work() as work:
             work.session.execute(delete(HostRow))
-            work.deployments.release("host-1")
+            work.deployments.release("serving-1")
 
     forget()
     yield trained
     forget()
 
 
-def host(api: Api, *, memory_gib: int = 8, gpus: int = 0, name: str = "host-1") -> None:
+def host(api: Api, *, memory_gib: int = 8, gpus: int = 0, name: str = "serving-1") -> None:
     with api.database.unit_of_work() as work:
         work.hosts.announce(name, slots=4, memory_bytes=memory_gib * 2**30, gpus=gpus, accepting=True)
 
 
 def serve(api: Api, **wanted: Any) -> None:
-    """Wants the deployment and plays the worker of `host-1`, which claims it and serves it."""
+    """Wants the deployment and plays the worker of `serving-1`, which claims it and serves it."""
     assert api.client.put("/v1/deployments/quality", json=wanted).status_code == 202
     with api.database.unit_of_work() as work:
         row = work.deployments.find(api.reach(), "quality")
         assert row is not None
-        row.host, row.lease_until = "host-1", datetime.now(UTC) + timedelta(minutes=1)
+        row.host, row.lease_until = "serving-1", datetime.now(UTC) + timedelta(days=1)
     report(api, state="ready", endpoint="http://127.0.0.1:1", endpoint_key=KEY)
 
 
@@ -86,14 +86,14 @@ def test_a_served_deployment_keeps_to_what_its_host_has_left(hosted: Api) -> Non
             max_runtime_s=3600,
             request_sha256="0",
         )
-        work.jobs.assign(job.id, "host-1", lease_s=60)
+        work.jobs.assign(job.id, "serving-1", lease_s=86_400)
     status, said = want(hosted, memory_gib=4)
     assert status == 422
-    assert "host-1" in said
-    assert "3.00 GiB" in said
-    assert state_of(hosted) == (1, "host-1", "http://127.0.0.1:1")
+    assert "serving-1" in said
+    assert "3.00 GiB" in said, said
+    assert state_of(hosted) == (1, "serving-1", "http://127.0.0.1:1")
     assert want(hosted, memory_gib=3)[0] == 202
-    assert state_of(hosted) == (3, "host-1", "http://127.0.0.1:1")
+    assert state_of(hosted) == (3, "serving-1", "http://127.0.0.1:1")
     # Less is always possible, also where the host has less by now than was given out.
     host(hosted, memory_gib=2)
     assert want(hosted, memory_gib=2.5)[0] == 202

@@ -72,7 +72,7 @@ def report(api: Api, **observed: Any) -> None:
     with api.database.unit_of_work() as work:
         row = work.deployments.find(api.reach(), "quality")
         assert row is not None
-        row.host = "host-1"
+        row.host = row.host or "host-1"
         row.state = observed.pop("state")
         for name, value in observed.items():
             setattr(row, name, value)

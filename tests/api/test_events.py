@@ -23,7 +23,7 @@ from tests.api.conftest import Api, RunApi
 from tests.api.playing import finish, give_back, record, recorded, start, store
 
 #: Seconds after which a test gives up on an event.
-PATIENCE_S = 15.0
+PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)

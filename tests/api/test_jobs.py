@@ -21,6 +21,7 @@ def test_a_submitted_job_is_queued_and_its_references_are_frozen(ready: Api) -> 
         "model": f"{ready.user}/tiny@1",
         "models": {},
         "held_out": None,
+        "test": None,
     }
     assert job["inputs"] == inputs
     assert job["slots"] == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from datasets.data_files import DataFilesDict, get_data_patterns
 
 from eigenwerk import EigenwerkError
 from eigenwerk.hub.card import Config, read_card
-from eigenwerk.hub.choosing import by_names, chosen
+from eigenwerk.hub.choosing import _matching, by_names, chosen
+from eigenwerk.hub.finding import _kept, _reading
 from eigenwerk.hub.hub_dataset import HubDataset, HubFile
 from eigenwerk.hub.preparing import named_files
 
@@ -142,3 +144,51 @@ def test_each_file_keeps_a_name_of_its_own_whatever_others_are_called() -> None:
     fetched = {file: Path(file.path) for file in there}
     named = named_files(HubDataset("org/x", "0" * 40, {"train": tuple(there)}), fetched)
     assert sorted(named.values()) == sorted(fetched.values())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "fits"),
+    [
+        ("*a*a*a*a*ab", "a" * 200, False),
+        ("**/" * 40 + "*a" * 40 + "b", "/".join("a" * 90), False),
+        ("**/x/*", "a/b/x/c", True),
+        ("**/x/*", "a/b/x/c/d", False),
+        ("a**c", "a/b/c", True),
+        ("a*c", "a/b/c", False),
+        ("a?[!b]", "abc", True),
+        ("a?[!b[]", "ab[", False),
+        ("a**/c", "a/c", False),
+        ("a**/c", "ab/c", True),
+    ],
+)
+def test_a_pattern_is_looked_for_in_time_that_grows_with_its_length(pattern: str, path: str, fits: bool) -> None:
+    there = [HubFile(f"d/{path}", 1, "0" * 40), *files("d/other.csv")]
+    began = time.process_time()
+    found = _matching(there, [f"d/{pattern}"])
+    assert time.process_time() - began < 1
+    assert bool(found) is fits
+
+
+def test_a_card_that_grows_with_its_aliases_is_not_read() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    card, said = read_card("---\n" + "\n".join([*lines, "license: mit"]) + "\n---\n")
+    assert (card.license, said) == (
+        None,
+        ["the YAML of the card is not read: it grows when its aliases are what they stand for"],
+    )
+
+
+def test_what_a_card_says_is_shown_short_and_on_one_line() -> None:
+    card, _ = read_card('---\nlicense: "mit\\e[2J\\0 x"\n---\n')
+    assert card.license == "mit [2J x"
+    said = {"one": "x" * 1000, "two": [["y"] * 1000], "three": "a\x1b[2J"} | {f"more{n}": "" for n in range(9)}
+    [notice] = _reading(said)[1]
+    assert len(notice) < 300
+    assert notice.isprintable()
+    assert "two, three: a [2J" in notice
+    assert _kept(Config("de")) == ("de", [])
+    for name in ("a\x1b[2J", "a" * 600):
+        named, [notice] = _kept(Config(name))
+        assert named is None
+        assert notice.isprintable() and len(notice) < 200

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from corpus.checks.findings import Findings
 from corpus.checks.inspection import check_data
+from corpus.checks.occurrences import Refusals
 from corpus.checks.reader import Reader
+from corpus.checks.remarks import Remark
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
 from eigenwerk.several_files import as_one, named_files
-from jobspecs.dialect import Dialect
+from jobspecs.data_report import ROWS_NAMED
+from jobspecs.dialect import Dialect, PartFile
+from jobspecs.problems import Problem
 from jobspecs.registry import parse_spec
 from storage.tabular import detect_format, profile_table
 from workers.run.context import RunFailed
@@ -41,3 +46,23 @@ def test_a_check_names_the_file_that_holds_a_row_and_its_number_there(tmp_path: 
         load_texts(parts_of(CheckedFile.of(path, dialect)), "text", "label")
     [problem] = map(dialect.located, spec.problems_with(profile))
     assert (problem.file, problem.row) == ("b.csv", 1)
+
+
+def test_the_file_of_a_row_is_looked_up_only_for_rows_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    dialect = Dialect(files=tuple(PartFile(name=f"{number}.csv", rows=1) for number in range(1000)))
+    looked_up: list[int] = []
+    place = Dialect.place
+
+    def counted(self: Dialect, row: int) -> tuple[str | None, int]:
+        looked_up.append(row)
+        return place(self, row)
+
+    monkeypatch.setattr(Dialect, "place", counted)
+    found, refusals = Findings(row_name=dialect.row_name), Refusals()
+    remark = Remark("text", "looks odd.", "Look at it.")
+    for row in range(1, 1001):
+        found.remark(remark, row)
+        refusals.add(Problem(message=f"turn {row} is empty.", remedy="Fill it.", row=row), dialect)
+    assert (found.remarks[remark].count, refusals.kinds[0].count) == (1000, 1000)
+    assert found.remarks[remark].row_names == refusals.kinds[0].row_names
+    assert len(looked_up) == 2 * ROWS_NAMED + 1

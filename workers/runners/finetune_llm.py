@@ -151,6 +151,7 @@ class _Run:
             "validation": self._rows_choosing,
             self.spec.judging_part: len(self.split.validation) - self.held_out.empty,
             "in_both": same_in_both(self.training.sequences, self.held_out.sequences),
+            "choosing_too": same_in_both(self.choosing.sequences, self.held_out.sequences) if self.choosing else 0,
             "left_out": self.training.empty + self.held_out.empty + self._choosing_empty + self.split.skipped,
             "cut": self.training.cut + self.held_out.cut + (self.choosing.cut if self.choosing is not None else 0),
         }

@@ -57,6 +57,8 @@ class Split:
     metric: ClassMetric = "accuracy"
     #: Whether every class has the same say in the loss.
     balanced: bool = False
+    #: Rows that judge and whose text is among those that choose, too.
+    choosing_too: int = 0
 
     @property
     def texts_in_both(self) -> int:
@@ -129,7 +131,8 @@ def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
     rows, roles = split.fitting
     fit = replace(texts.subset(rows), roles=roles)
-    return Split(texts.subset(split.train), texts.subset(split.validation), fit, metric, balanced)
+    train, validation, both = texts.subset(split.train), texts.subset(split.validation), split.choosing_too(hashes)
+    return Split(train, validation, fit, metric, balanced, both)
 
 
 def _invalid(problem: Problem) -> RunFailed:
