@@ -111,8 +111,8 @@ def alpaca_pair(row: Row) -> Pair:
 
 def trl_pair(row: Row) -> Pair:
     """trl's: prompt, chosen, rejected as texts or turns. Answers may be whole conversations with one beginning."""
-    asked = _prompt(row) if _is_asked_in_text(row) else None
-    chosen, rejected = _answers(row, "chosen", asked), _answers(row, "rejected", asked)
+    prompt = _prompt(row) if _is_asked_in_text(row) else None
+    chosen, rejected = _answers(row, "chosen", prompt), _answers(row, "rejected", prompt)
     system = _optional_text(row, "system")
     if not (_is_whole(chosen) and _is_whole(rejected)):
         return Pair(_prompt(row), chosen, rejected, ("prompt", "chosen", "rejected"))
