@@ -11,6 +11,7 @@ import numpy as np
 
 from corpus.splits import Indices, SplitRows
 from jobspecs.kinds.train_classifier import ClassMetric
+from jobspecs.kinds.training import CHOOSING_ROWS_MIN
 from jobspecs.labels import normalized, spellings
 from jobspecs.problems import InvalidInput, Problem
 
@@ -133,11 +134,23 @@ def twins_of(split: SplitRows, labels: Indices, classes: Sequence[str]) -> Twins
     return Twins(int((train > 0).sum()), tuple(classes[place] for place in np.flatnonzero(train == 1).tolist()))
 
 
-def twins_warning(twins: Twins) -> Problem | None:
+def twins_warnings(twins: Twins) -> list[Problem]:
     """What of it a check warns of."""
     if not twins.alone:
-        return None
-    return Problem(field="label", message=twins.sentence, remedy="Add texts of these classes, or leave them out.")
+        return []
+    return [Problem(field="label", message=twins.sentence, remedy="Add texts of these classes, or leave them out.")]
+
+
+def choosing_twins_warnings(labels: Indices) -> list[Problem]:
+    """What a check says where rows that choose, with these classes (N,), have too few twins to be looked at."""
+    looked = 2 * int((np.unique(labels, return_counts=True)[1] // 2).sum())
+    if not looked < CHOOSING_ROWS_MIN <= len(labels):
+        return []
+    message = (
+        f"of {len(labels):,} rows of validation {looked} have another one of their class beside them: they decide "
+        "nothing, and training ends as without them."
+    )
+    return [Problem(field="validation", message=message, remedy="Name more rows of each class, or leave it out.")]
 
 
 def _unpaired(field: str, message: str, remedy: str) -> InvalidInput:

@@ -122,20 +122,22 @@ def _by_appearance(texts: Indices) -> Indices:
 
 
 def _dealt(texts: Indices, share: float, generator: np.random.Generator) -> Indices:
-    """Held-out texts, of the first ones and of the others each so many that the rows with both are the wanted share."""
-    of_each = 1 / (1 + ((1 - share) / share) ** 0.5)
+    """Held-out texts, of the first ones and of the others each so many that rows with all of theirs are the share."""
+    of_each = 1 / (1 + ((1 - share) / share) ** (1 / texts.shape[1]))
     first = np.unique(texts[:, 0])
     sides = (first, np.setdiff1d(texts[:, 1:], first))
     return np.concatenate([generator.permutation(side)[: max(1, round(of_each * len(side)))] for side in sides])
 
 
 def _without_joining(split: SplitRows, texts: Indices) -> SplitRows:
-    """Without rows to train on that share a text with one that judges or chooses."""
-    others = np.concatenate([split.validation, split.choosing])
-    joining = np.isin(texts[split.train], texts[others]).any(axis=1)
+    """Without rows that choose and share a text with one that judges, and rows that train and share one with either."""
+    meeting = np.isin(texts[split.choosing], texts[split.validation]).any(axis=1)
+    choosing = split.choosing[~meeting]
+    joining = np.isin(texts[split.train], texts[np.concatenate([split.validation, choosing])]).any(axis=1)
     if joining.all():
         raise _inseparable()
-    return replace(split, train=split.train[~joining], left_out=split.left_out + int(joining.sum()))
+    left_out = split.left_out + int(meeting.sum()) + int(joining.sum())
+    return replace(split, train=split.train[~joining], choosing=choosing, left_out=left_out)
 
 
 def _inseparable() -> InvalidInput:

@@ -27,6 +27,25 @@ def metric_of(labels: Labels, groups: Indices) -> RankingMetric:
     return "ndcg_at_10" if ordered else "spearman"
 
 
+def compared(labels: Labels, groups: Indices) -> npt.NDArray[np.bool_]:
+    """(N,) pairs whose query has unlike labels: all that a loss learns from, or can be measured by, that compares."""
+    queries, places = np.unique(groups, return_inverse=True)
+    low, high = np.full(len(queries), np.inf), np.full(len(queries), -np.inf)
+    np.minimum.at(low, places, labels)
+    np.maximum.at(high, places, labels)
+    return np.asarray((low < high)[places])
+
+
+def check_compared(labels: Labels, groups: Indices) -> None:
+    """Raises InvalidInput when a loss that compares a query's passages has nothing to learn from these pairs."""
+    if not compared(labels, groups).any():
+        message = (
+            "the loss compares the passages of a query, and no query of the training part has two with unlike labels."
+        )
+        remedy = "Use bce, or add passages to the queries."
+        raise InvalidInput([Problem(field="loss", message=message, remedy=remedy)])
+
+
 def ranked_queries(labels: Labels, groups: Indices) -> list[Indices]:
     """The rows of each query whose order can be judged: unlike labels, one of them at least relevant."""
     return [rows for rows in rows_by_query(groups) if np.ptp(labels[rows]) > 0 and labels[rows].max() >= RELEVANT_MIN]

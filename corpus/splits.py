@@ -37,6 +37,10 @@ class SplitRows:
     #: Rows of the section `validation`, where others judge.
     choosing: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
+    def choosing_too(self, texts: Indices) -> int:
+        """Rows that judge and have a text, numbered by `texts` (N,), that chooses too."""
+        return int(np.isin(texts[self.validation], texts[self.choosing]).sum())
+
     @property
     def fitting(self) -> tuple[Indices, Roles]:
         """The rows that train, then those that choose; and what they are: 0, then VALIDATION."""
@@ -196,30 +200,33 @@ def connected_split(texts: Indices, *, rows: int | None, fraction: float, seed: 
 
 def connected(texts: Indices) -> Indices:
     """(N,) the group of each row of `texts` (N, K), counted from 0: equal for rows that share one, also by others."""
-    parents: dict[int, int] = {}
-
-    def root(text: int) -> int:
-        while (parent := parents.setdefault(text, text)) != text:
-            parents[text] = text = parents[parent]
-        return text
-
-    for first, *others in texts.tolist():
-        for other in others:
-            parents[root(first)] = root(other)
-    roots = np.array([root(first) for first in texts[:, 0].tolist()], dtype=np.int64)
-    return np.unique(roots, return_inverse=True)[1].astype(np.int64)
+    # In arrays: Python's own sets of ten million texts take 3 GB, and a check may take 4 GiB.
+    numbers = np.unique(texts, return_inverse=True)[1].reshape(texts.shape)
+    roots = np.arange(numbers.max() + 1 if len(texts) else 0)
+    while True:
+        least = roots[numbers].min(axis=1) if len(texts) else roots
+        before = roots.copy()
+        for column in numbers.T:
+            np.minimum.at(roots, before[column], least)
+        while not np.array_equal(further := roots[roots], roots):
+            roots = further
+        if np.array_equal(roots, before):
+            return np.unique(roots[numbers[:, 0]], return_inverse=True)[1].astype(np.int64)
 
 
 def whole_groups(groups: Indices, order: Indices, wanted: int) -> npt.NDArray[np.bool_]:
     """(N,) true for whole groups, by chance, up to `wanted` rows."""
     sizes = np.bincount(groups)
-    chosen: set[int] = set()
+    chosen = np.zeros(len(sizes), dtype=bool)
     taken = 0
-    for group in dict.fromkeys(groups[order].tolist()):
+    for row in np.sort(np.unique(groups[order], return_index=True)[1]):
+        group = groups[order[row]]
         if taken + sizes[group] <= wanted:
-            chosen.add(group)
+            chosen[group] = True
             taken += int(sizes[group])
-    return np.isin(groups, list(chosen))
+            if taken == wanted:
+                break
+    return chosen[groups]
 
 
 def shares(counts: Sequence[int], total: int, least: int) -> list[int]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from eigenwerk.errors import EigenwerkError
 from jobspecs.file_errors import why_not
 
-_PART = re.compile(r"\w[\w.-]*")
+#: What a part of a split may be called.
+PART = re.compile(r"\w[\w.-]*")
 _REMEDY = "Name files of tables: .csv, .xlsx, .jsonl, .parquet and so on."
 
 #: One file or several, or those of each part of a split, by its name. A folder stands for its files.
@@ -69,7 +70,7 @@ def _write(target: Path, found: Mapping[str, Path]) -> None:
 
 def _by_part(files: Files) -> Iterator[tuple[str | None, Path]]:
     for part, paths in files.items() if isinstance(files, Mapping) else [(None, files)]:
-        if part is not None and not _PART.fullmatch(part):
+        if part is not None and not PART.fullmatch(part):
             raise EigenwerkError(f"{part!r} is no name for a part of a split. Write one such as train.")
         for path in [paths] if isinstance(paths, Path) else paths:
             yield part, path

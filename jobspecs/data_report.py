@@ -108,6 +108,8 @@ class HeldOut(_Report):
     choosing: int = 0
     #: Held-out rows whose text, but for case and spaces, is also trained on: they flatter the result.
     leaked: int
+    #: Rows that judge whose text, but for case and spaces, also chooses: what was chosen by them flatters the result.
+    choosing_too: int = 0
     first_leaked_row: int | None = None
     #: Texts on both sides, for rows of two texts and more.
     overlap: Overlap = Overlap()

@@ -9,11 +9,11 @@ import numpy as np
 
 from corpus.cells import label_cell, score_cell, text_cell
 from corpus.checks.classes import take_classes
-from corpus.checks.findings import Findings
+from corpus.checks.findings import ROWS_KEPT_MAX, Findings
 from corpus.checks.identifiers import Identifiers
 from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
-from corpus.labels import twins_of, twins_warning
+from corpus.labels import choosing_twins_warnings, twins_of, twins_warnings
 from corpus.pair_splits import overlap_of, tied_split
 from corpus.rankings import check_scores
 from corpus.splits import SplitRows
@@ -58,8 +58,9 @@ class EmbedderData:
             check_scores(np.array(self._scores)[split.validation])
         if spec.label is not None:
             twins = twins_of(split, found.group_numbers, list(found.groups))
-            if (warning := twins_warning(twins)) is not None:
-                found.warnings.append(warning)
+            found.warnings += twins_warnings(twins)
+            if spec.training.epochs == "auto":
+                found.warnings += choosing_twins_warnings(found.group_numbers[split.choosing])
         return split
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
@@ -69,8 +70,9 @@ class EmbedderData:
         target = ""
         if spec.score is not None:
             score = score_cell(row[spec.score], spec.score, spec.score_range, None, number, only_ends=spec.only_ends)
-            self._scores.append(score)
-            target = str(self._scores[-1])
+            if len(self._scores) < ROWS_KEPT_MAX:
+                self._scores.append(score)
+            target = str(score)
         elif spec.label is not None:
             target = label_cell(row[spec.label], spec.label, None, number)
         # A pair is the same pair the other way round.

@@ -1,11 +1,11 @@
-"""What one pass over a data set keeps: counts, 33 bytes per row and 8 per text that ties rows, never a text."""
+"""What one pass over a data set keeps: counts, 33 bytes per row, 8 per text that ties rows, and names of groups."""
 
 from __future__ import annotations
 
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +26,8 @@ from jobspecs.data_report import (
 from jobspecs.dialect import Dialect
 from jobspecs.problems import Problem
 
-#: Rows among which duplicates and leaks are looked for: 320 MB at most.
+#: Rows among which duplicates and leaks are looked for: 330 MB at most, and 80 MB for each text that ties them; kinds
+#: with scores keep as many of these, 40 MB.
 ROWS_KEPT_MAX = 10_000_000
 #: Longer sequences count as this long.
 _TOKENS_MAX = 1 << 20
@@ -41,6 +42,11 @@ def normalised(text: str) -> str:
 def text_hash(text: str) -> int:
     """64 bits of the normalised text. Among ten million texts, two meet by chance in 3 of a million data sets."""
     return int.from_bytes(hashlib.blake2b(normalised(text).encode("utf-8", "replace"), digest_size=8).digest(), "big")
+
+
+def text_hashes(texts: Iterable[str]) -> Indices:
+    """(N,) `text_hash` of each text, its bits read as a signed number."""
+    return np.fromiter(map(text_hash, texts), dtype=np.uint64).view(np.int64)
 
 
 def _exact_hash(text: str) -> int:
@@ -61,10 +67,10 @@ class Findings:
     warnings: list[Problem] = field(default_factory=list)
     #: Settings that the data decide.
     settings: dict[str, Setting] = field(default_factory=dict)
-    #: Reasons to refuse a row, and remarks on rows that can be used, with the rows that they are said of.
     #: Usable rows, counted from 0, of which nothing is learnt, and the tokens that the longest of them needs.
     unlearnable: array[int] = field(default_factory=lambda: array("q"))
     tokens_needed: int = 0
+    #: Reasons to refuse a row, and remarks on rows that can be used, with the rows that they are said of.
     refusals: Refusals = field(default_factory=Refusals)
     remarks: dict[Remark, Occurrences] = field(default_factory=dict)
     lengths: Counter[int] = field(default_factory=Counter)
@@ -188,6 +194,7 @@ class Findings:
             validation=validation,
             choosing=choosing,
             leaked=len(leaked),
+            choosing_too=split.choosing_too(guarded),
             first_leaked_row=self.numbers[int(rows[leaked[0]])] if len(leaked) else None,
             overlap=self.overlap,
         )

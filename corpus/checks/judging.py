@@ -144,13 +144,7 @@ def _of_split(report: DataReport, spec: SpecBase, validator: Validator) -> Itera
             "the verdict will flatter the result.",
             remedy="Leave the repetitions out.",
         )
-    known = max((of.trained_on / of.held_out for of in held.overlap.fields), default=0.0)
-    if known > OVERLAP_SHARE:
-        yield Problem(
-            field="validation.by",
-            message=f"{held.overlap.sentence} The verdict is not about texts that are new.",
-            remedy="Write validation: {by: both} to judge by new texts alone; what joins the sides is then left out.",
-        )
+    yield from _of_meeting_parts(spec, held)
     if _nothing_to_learn(report):
         # Said already, with what would help; advice on the few rows that are left would not.
         return
@@ -193,18 +187,51 @@ def _field_that_judges(spec: SpecBase) -> str:
     return spec.judging_part
 
 
+def _of_meeting_parts(spec: SpecBase, held: HeldOut) -> Iterator[Problem]:
+    """Rows and texts that are in several parts of the split, and rows that are in none because of that."""
+    if _looked_at(spec) and held.choosing_too > LEAKED_SHARE * held.validation:
+        yield Problem(
+            field="validation",
+            message=f"{held.choosing_too:,} of {held.validation:,} rows that judge are also among those of validation, "
+            "which choose: the verdict will flatter the result.",
+            remedy="Leave the repetitions out of validation.",
+        )
+    if held.overlap.left_out > held.train + held.validation + held.choosing:
+        yield Problem(
+            field="validation.by",
+            message=f"{held.overlap.left_out:,} rows, most of all, are left out because they would join the sides.",
+            remedy="Write validation: {by: first}, or name columns that share fewer texts: negatives tie rows as well.",
+        )
+    known = max((of.trained_on / of.held_out for of in held.overlap.fields), default=0.0)
+    if known > OVERLAP_SHARE:
+        yield Problem(
+            field="validation.by",
+            message=f"{held.overlap.sentence} The verdict is not about texts that are new.",
+            remedy="Write validation: {by: both} to judge by new texts alone; what joins the sides is then left out.",
+        )
+
+
+def _looked_at(spec: SpecBase) -> bool:
+    """Whether rows that do not train choose when training ends or whose weights are kept."""
+    training = getattr(spec, "training", None)
+    return getattr(training, "epochs", None) == "auto" or getattr(training, "looks", False)
+
+
 def _of_choosing(spec: SpecBase, held: HeldOut) -> Iterator[Problem]:
     """Rows of `validation` beside those of `test` that decide nothing, and do not train either."""
     training = getattr(spec, "training", None)
-    looked_at = getattr(training, "epochs", None) == "auto" or getattr(training, "looks", False)
-    if not held.choosing or (looked_at and held.choosing >= CHOOSING_ROWS_MIN):
+    auto, looks = getattr(training, "epochs", None) == "auto", getattr(training, "looks", False)
+    if not held.choosing or ((auto or looks) and held.choosing >= CHOOSING_ROWS_MIN):
         return
-    why = f"fewer than {CHOOSING_ROWS_MIN} say nothing" if looked_at else "nothing is chosen while it trains"
-    yield Problem(
-        field="validation",
-        message=f"{_rows(held.choosing)} of validation neither train nor judge, and decide nothing: {why}.",
-        remedy="Leave validation out, and they train." if not looked_at else "Name more rows, or leave validation out.",
-    )
+    said = f"{_rows(held.choosing)} of validation neither train nor judge, and decide nothing: "
+    if looks:
+        said = f"{_rows(held.choosing)} of validation decide whose weights are kept: too few to tell better from luck."
+    elif auto:
+        said += f"fewer than {CHOOSING_ROWS_MIN} say nothing, and training ends as without them."
+    else:
+        said += "nothing is chosen while it trains."
+    remedy = "Name more rows, or leave validation out." if auto or looks else "Leave validation out, and they train."
+    yield Problem(field="validation", message=said, remedy=remedy)
 
 
 def _of_classes(report: DataReport, spec: SpecBase) -> Iterator[Problem]:

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from corpus.cells import number_cell, score_cell, text_cell
-from corpus.checks.findings import Findings, normalised
+from corpus.checks.findings import ROWS_KEPT_MAX, Findings, normalised
 from corpus.checks.identifiers import Identifiers
 from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.pair_splits import overlap_of, query_split
-from corpus.rankings import check_ranked, metric_of
-from corpus.splits import SplitRows
-from jobspecs.kinds.train_reranker import TrainReranker
+from corpus.rankings import check_compared, check_ranked, compared, metric_of
+from corpus.splits import Indices, SplitRows
+from jobspecs.kinds.train_reranker import LISTWISE, TrainReranker
+from jobspecs.kinds.training import CHOOSING_ROWS_MIN
+from jobspecs.problems import Problem
 
 
 class RerankerData:
@@ -30,8 +32,8 @@ class RerankerData:
     def __init__(self, spec: TrainReranker) -> None:
         self._spec = spec
         self._identifiers = Identifiers()
-        #: Of labelled pairs, what judges them.
-        self._labels = array("f")
+        #: Of labelled pairs, what judges them, and where that is another column what they are learnt by.
+        self._labels, self._learnt = array("f"), array("f")
         self.max_length = spec.training.max_length
         self.max_length_chosen = "max_length" in spec.training.model_fields_set
         self.batch_size: int | None = spec.training.batch_size
@@ -55,11 +57,27 @@ class RerankerData:
         split = query_split(spec, roles=roles, queries=queries, texts=pairs)
         found.overlap = overlap_of(split, pairs, ("query", "passage"))
         if spec.label is not None:
-            labels = np.array(self._labels)[: len(found.numbers)]
+            labels = np.array(self._labels)
             metric = metric_of(labels, queries) if spec.metric == "auto" else spec.metric
             found.settings["metric"] = metric
             check_ranked(labels[split.validation], queries[split.validation], metric)
+            if spec.loss_name in LISTWISE and not spec.mines_negatives:
+                self._check_compared(found, split, queries)
         return split
+
+    def _check_compared(self, found: Findings, split: SplitRows, queries: Indices) -> None:
+        """Raises InvalidInput when the loss has nothing to compare."""
+        learnt = np.array(self._learnt if self._spec.judge is not None else self._labels)
+        check_compared(learnt[split.train], queries[split.train])
+        looked = int(compared(learnt[split.choosing], queries[split.choosing]).sum())
+        if self._spec.training.epochs == "auto" and looked < CHOOSING_ROWS_MIN <= len(split.choosing):
+            message = (
+                f"of {len(split.choosing):,} rows of validation {looked} belong to queries with unlike labels, which "
+                f"is all that {self._spec.loss_name} can be measured by: they decide nothing, and training ends as "
+                "without them."
+            )
+            remedy = "Name queries with passages of unlike labels, use bce, or leave validation out."
+            found.warnings.append(Problem(field="validation", message=message, remedy=remedy))
 
     def _row(self, number: int, row: dict[str, Any]) -> UsableRow:
         spec = self._spec
@@ -69,7 +87,9 @@ class RerankerData:
         texts = {spec.query: query, **dict(zip(columns, passages, strict=True))}
         self._identifiers.add(texts)
         label = _label(spec, row, number) if spec.label is not None else None
-        if label is not None:
+        if label is not None and len(self._labels) < ROWS_KEPT_MAX:
+            if spec.judge is not None:
+                self._learnt.append(label)
             self._labels.append(label if spec.judge is None else _label(spec.judging, row, number))
         pairs = [(query, passage) for passage in passages]
         return UsableRow(

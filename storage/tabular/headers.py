@@ -75,7 +75,7 @@ def _plain(name: str) -> str:
 def _end_with_a_delimiter(rows: Sequence[Sequence[str]]) -> bool:
     """Whether hardly any row has something behind its last delimiter, and what some have is no field that was cut."""
     filled = [row for row in rows if row[-1].strip()]
-    return 2 * len(filled) < len(rows) and not any(map(_cut, filled))
+    return 2 * len(filled) < len(rows) and not any(map(is_cut, filled))
 
 
 def _names_rows(rows: Sequence[Sequence[str]]) -> bool:
@@ -86,10 +86,10 @@ def _names_rows(rows: Sequence[Sequence[str]]) -> bool:
     names = {row[0] for row in rows}
     named = all(len(name.split()) == 1 and any(map(str.isdecimal, name)) for name in names)
     mostly_whole = 2 * sum(bool(row[-1].strip()) for row in rows) > len(rows)
-    return named and len(names) == len(rows) and mostly_whole and not any(map(_cut, rows))
+    return named and len(names) == len(rows) and mostly_whole and not any(map(is_cut, rows))
 
 
-def _cut(row: Sequence[str]) -> bool:
+def is_cut(row: Sequence[str]) -> bool:
     """Whether a delimiter that is text seems to have cut a field: people write a space behind commas."""
     return any(cell.startswith(" ") for cell in row[1:])
 

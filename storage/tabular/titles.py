@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobspecs.dialect import Dialect
-from storage.tabular.headers import looks_like_a_row
+from storage.tabular.headers import is_cut, looks_like_a_row
 from storage.tabular.quoting import sample_records, with_delimiter
 
 #: Lines of titles, and lines behind them that have to be alike.
@@ -42,10 +42,12 @@ def title_lines(sample: Sequence[str], dialect: Dialect, cut: bool) -> int:
 
 
 def _are_names(record: Sequence[str], behind: Sequence[Sequence[str]]) -> bool:
-    return bool(behind) and all(cell.strip() for cell in record) and not looks_like_a_row(record, behind[:_LINES])
+    if not behind or is_cut(record) or all(map(is_cut, behind[:_LINES])):
+        return False
+    return all(cell.strip() for cell in record) and not looks_like_a_row(record, behind[:_LINES])
 
 
 def _sure(above: Sequence[Sequence[str]]) -> bool:
     """Not the only name of several columns: a title of several words, a comment, or a blank line behind it."""
     first = above[0][0]
-    return len(above[0]) > 2 or first.startswith("#") or len(first.split()) > 1 or not any(map(str.strip, above[-1]))
+    return first.startswith("#") or len(first.split()) > 1 or not any(map(str.strip, above[-1]))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.pushing import push, refused
@@ -55,12 +58,21 @@ def test_what_stands_before_or_around_the_cells_is_left_out_and_said(content: st
         "text\r\n" + "".join(f"Ja, {n}\r\n" for n in range(8)),
         csv_of("text,"),
         csv_of("text,label", "Zwischentitel und mehr,"),
+        csv_of("text,,", lines=["q one,a1,en", "q two,a2,de"]),
+        csv_of("Adresse Kunde", lines=["Hauptstr. 1, Bonn", "Ring 2, Ulm", "Weg 3, Trier"]),
+        csv_of("text", "", lines=["Great, thanks", "Fine, ok"]),
     ],
 )
 def test_a_header_is_no_title(content: str, tmp_path: Path) -> None:
     path = written(tmp_path / "t.csv", content)
-    said = (refused(path).message,) if content.startswith("text\r") else push(path).profile.notices
+    several = "," in content.splitlines()[0]
+    said = push(path).profile.notices if several else (refused(path).message,)
     assert not any("before the names" in words for words in said)
+
+
+def test_a_sheets_only_name_is_no_title(tmp_path: Path) -> None:
+    cells: list[list[Any]] = [["Frage"], ["q1", "a1", "de"], ["q2", "a2", "en"]]
+    assert push(xlsx(tmp_path / "t.xlsx", {"Blatt": cells})).rows[0]["Frage"] == "q1"
 
 
 def test_a_title_above_the_names_of_a_sheets_columns_is_left_out_and_said(tmp_path: Path) -> None:
@@ -125,6 +137,31 @@ def test_what_is_no_table_is_refused_as_what_it_is(
     problem = refused(written(tmp_path / name, content))
     assert message in problem.message
     assert remedy in (problem.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", csv_of("PAR1,PAR2")),
+        ("t.csv", csv_of("BZh9,label")),
+        ("t.csv", csv_of("ARROW1,label")),
+        ("t.csv", csv_of("<html>,label", lines=["<p>a,x", "<p>b,y"])),
+        ("t.csv", csv_of("<html>", lines=["<html><p>a", "<html><p>b"])),
+        ("t.txt", csv_of(lines=[f"<!DOCTYPE html><html lang='de'><p>{n}</html>" + " " * 600 for n in range(3)])),
+    ],
+)
+def test_texts_that_begin_as_other_files_do_are_texts(name: str, content: str, tmp_path: Path) -> None:
+    assert push(written(tmp_path / name, content)).rows
+
+
+def test_other_files_are_known_by_bytes_that_no_text_holds(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "t.csv")
+    assert "a Parquet file" in refused(tmp_path / "t.csv").message
+    ipc = pa.BufferOutputStream()
+    with pa.ipc.new_file(ipc, pa.schema([("text", pa.string())])):
+        pass
+    for content, what in ((bz2.compress(b"text,label"), "bzip2"), (ipc.getvalue().to_pybytes(), "an Arrow file")):
+        assert what in refused(written(tmp_path / "t.csv", content)).message
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ def _report(
             "validation": len(split.fit) - len(split.train),
             spec.judging_part: len(split.validation),
             "texts_in_both": split.texts_in_both,
+            "choosing_too": split.choosing_too,
         },
         "tokens_per_text": float(tokens.lengths.mean()),
         "training": {**result.as_json(), "balanced": balanced},

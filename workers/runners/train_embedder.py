@@ -229,6 +229,7 @@ def _report(
             "validation": len(split.fit) - len(split.train),
             spec.judging_part: len(split.validation),
             "rows_in_both": split.rows_in_both,
+            "choosing_too": split.choosing_too,
             "overlap": split.overlap.model_dump(mode="json"),
             **negatives,
         },

@@ -185,6 +185,7 @@ def _report(
             spec.judging_part: len(split.validation),
             "queries_train": len(split.train.rows_by_query()),
             f"queries_{spec.judging_part}": len(split.validation.rows_by_query()),
+            "choosing_too": split.choosing_too,
             "overlap": split.overlap.model_dump(mode="json"),
         },
         "tokens_per_pair": float(tokens.lengths.mean()),

@@ -71,22 +71,33 @@ def course_of(
     choosing: Bools | None = None,
     *,
     together: int = 1,
+    telling: Bools | None = None,
 ) -> Course:
     """The course over N rows. Rows of one group (N,) are not separated; each stratum (N,) gives its share.
 
-    `choosing` (N,): rows that do not train and choose in place of such as would be set aside; at most as many.
-    `together`: so many rows of a stratum go with each other, and stay at least: 2 where a row is compared with others
-    of its class. Depends on the settings and these arrays alone.
+    `choosing` (N,): rows that do not train and choose in place of such as would be set aside, where enough of them can
+    be looked at; at most as many. `together`: so many rows of a stratum go with each other, and stay at least: 2 where
+    a row is compared with others of its class. `telling` (N,): rows whose loss says something; no other is looked at.
+    Depends on the settings and these arrays alone.
     """
     rows = np.arange(len(groups), dtype=np.int64)
-    if choosing is not None and choosing.any():
-        return _by_others(training, rows[~choosing], rows[choosing], groups)
-    if training.epochs != "auto" or len(rows) < _ROWS_MIN:
-        return Course(rows, rows[:0], training.epochs_of(len(rows)))
-    aside = np.zeros(len(rows), dtype=bool)
+    nobody = np.zeros(len(rows), dtype=bool)
+    others = nobody if choosing is None else choosing
+    fit = rows[~others]
+    if training.epochs != "auto":
+        return Course(fit, rows[:0], training.epochs_of(len(fit)))
     strata = np.zeros_like(groups) if strata is None else strata
-    aside[_set_aside(groups, strata, training.seed, together)] = True
-    return Course(rows[~aside], rows[aside], training.epochs_of(int((~aside).sum())))
+    useful = ~nobody if telling is None else telling
+    candidates = rows[others & useful]
+    looked = candidates[_looked_at(groups[candidates], strata[candidates], training.seed, together, len(rows))]
+    if len(looked) >= CHOOSING_ROWS_MIN:
+        return Course(fit, looked, training.epochs_of(len(fit)), given=True)
+    candidates = rows[~others & useful]
+    if len(candidates) < _ROWS_MIN:
+        return Course(fit, rows[:0], training.epochs_of(len(fit)))
+    aside = candidates[_set_aside(groups[candidates], strata[candidates], training.seed, together)]
+    fit = np.setdiff1d(fit, aside)
+    return Course(fit, aside, training.epochs_of(len(fit)))
 
 
 def chosen_by(choosing: Bools | None) -> list[Bools]:
@@ -94,23 +105,31 @@ def chosen_by(choosing: Bools | None) -> list[Bools]:
     return [choosing] if choosing is not None and choosing.any() else []
 
 
-def _by_others(training: EncoderTraining, fit: Indices, others: Indices, groups: Indices) -> Course:
-    epochs = training.epochs_of(len(fit))
-    if training.epochs != "auto" or len(others) < CHOOSING_ROWS_MIN:
-        return Course(fit, others[:0], epochs)
-    order = np.random.default_rng([training.seed, len(groups)]).permutation(len(others))
-    looked = whole_groups(np.unique(groups[others], return_inverse=True)[1], order, _ASIDE_MAX)
-    return Course(fit, others[looked], epochs, given=True)
+def _looked_at(groups: Indices, strata: Indices, seed: int, together: int, rows: int) -> Indices:
+    """Places of rows that choose, as many as would be set aside at most; `rows`: how many there are in all."""
+    order = np.random.default_rng([seed, rows]).permutation(len(groups))
+    if together == 1:
+        return np.flatnonzero(whole_groups(np.unique(groups, return_inverse=True)[1], order, _ASIDE_MAX))
+    counts = np.unique(strata, return_counts=True)[1]
+    return _in_shares(groups, strata, counts // together, _ASIDE_MAX // together, together, order)
 
 
 def _set_aside(groups: Indices, strata: Indices, seed: int, together: int) -> Indices:
-    """Whole groups by chance until each stratum has given its share of rows; a group belongs to its first row's."""
-    names, counts = np.unique(strata, return_counts=True)
-    spare = (counts // together - 1).clip(0)
-    total = min(min(_ASIDE_MAX, int(_SHARE * len(groups))) // together, int(spare.sum()))
-    dealt = np.array(shares(spare.tolist(), total, 0) if total else spare * 0) * together
-    wanted = dict(zip(names.tolist(), dealt.tolist(), strict=True))
+    """Places of rows that would train; each stratum keeps as many as go with each other."""
+    counts = np.unique(strata, return_counts=True)[1]
+    most = min(_ASIDE_MAX, int(_SHARE * len(groups))) // together
     order = np.random.default_rng([seed, len(groups)]).permutation(len(groups))
+    return _in_shares(groups, strata, (counts // together - 1).clip(0), most, together, order)
+
+
+def _in_shares(groups: Indices, strata: Indices, spare: Indices, most: int, together: int, order: Indices) -> Indices:
+    """Whole groups by chance until each stratum has given its share of rows; a group belongs to its first row's.
+
+    `spare`: what each stratum can give, and `most`: what they give in all, in units of `together` rows.
+    """
+    total = min(most, int(spare.sum()))
+    dealt = np.array(shares(spare.tolist(), total, 0) if total else spare * 0) * together
+    wanted = dict(zip(np.unique(strata).tolist(), dealt.tolist(), strict=True))
     sizes = np.bincount(groups)
     chosen = set()
     for row in order.tolist():

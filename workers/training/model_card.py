@@ -63,11 +63,12 @@ def how_held_out(rows: GivenRows) -> str:
     return f"seed {seed}{', stratified' if stratified else ''}"
 
 
-def trained_on(spec: TrainingSpec, train: int, fit: int) -> str:
-    """How many rows trained; `fit`: those and such as chose when to end."""
+def trained_on(spec: TrainingSpec, train: int, fit: int, choosing_too: int) -> str:
+    """How many rows trained; `fit`: those and such as chose when to end; `choosing_too`: such as judged besides."""
     if fit == train:
         return f"trained on {train}."
-    return f"trained on {train}. {fit - train} rows of `validation` ({how_held_out(spec.validation)}) did neither."
+    said = f"trained on {train}. {fit - train} rows of `validation` ({how_held_out(spec.validation)}) did neither."
+    return f"{said} {choosing_too} of the held-out rows are among them too." if choosing_too else said
 
 
 def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Errors, ended: str) -> str:
@@ -87,7 +88,8 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Er
                     verdict.sentence,
                     _systems(verdict),
                     f"Measured on {len(split.validation)} held-out rows ({how_held_out(spec.judging_rows)}), "
-                    f"{trained_on(spec, len(split.train), len(split.fit))} {split.texts_in_both} of the held-out texts "
+                    f"{trained_on(spec, len(split.train), len(split.fit), split.choosing_too)} "
+                    f"{split.texts_in_both} of the held-out texts "
                     "also occur in the training part. "
                     f"In accuracy, the difference to the best baseline has McNemar's p = {verdict.p_value:.3g}.",
                 ),

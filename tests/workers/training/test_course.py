@@ -147,3 +147,30 @@ def test_rows_that_are_compared_with_others_of_their_class_are_set_aside_and_sta
     assert not (aside % 2).any() and len(course.aside) <= 30
     assert (fit >= np.minimum(np.bincount(strata, minlength=classes), 2)).all()
     assert len(course.aside) == 30 or classes > 50
+
+
+def test_too_few_rows_that_choose_leave_the_choice_to_rows_set_aside() -> None:
+    choosing = np.arange(420) >= 400
+    enough = course_of(EncoderTraining(), np.arange(420), choosing=choosing)
+    assert enough.given and sorted(enough.aside) == list(range(400, 420)) and len(enough.fit) == 400
+    few = course_of(EncoderTraining(), np.arange(419), choosing=choosing[:419])
+    assert not few.given and len(few.aside) == 40 and max(few.aside) < 400
+    assert sorted([*few.fit, *few.aside]) == list(range(400))
+    given = course_of(EncoderTraining(epochs=2), np.arange(420), choosing=choosing)
+    assert (len(given.fit), len(given.aside)) == (400, 0)
+
+
+def test_rows_that_choose_are_looked_at_in_pairs_where_rows_are_compared_with_others_of_their_class() -> None:
+    choosing = np.arange(460) >= 400
+    # Of those that choose, 30 are alone in their class and 30 stand in threes.
+    strata = np.concatenate([np.arange(400) % 20, 100 + np.arange(30), 200 + np.arange(30) // 3])
+    course = course_of(EncoderTraining(), np.arange(460), strata, choosing, together=2)
+    assert course.given and np.unique(strata[course.aside], return_counts=True)[1].tolist() == [2] * 10
+
+
+def test_rows_whose_loss_is_always_zero_do_not_decide_when_to_end() -> None:
+    choosing = np.arange(460) >= 400
+    telling = ~choosing & (np.arange(460) % 2 == 0)
+    course = course_of(EncoderTraining(), np.arange(460), choosing=choosing, telling=telling)
+    assert not course.given and len(course.aside) == 20 and telling[course.aside].all() and len(course.fit) == 380
+    assert len(course_of(EncoderTraining(), np.arange(460), telling=np.arange(460) < 199).aside) == 0

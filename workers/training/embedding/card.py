@@ -34,7 +34,7 @@ def embedder_card(
         verdict.sentence,
         Table(*systems_table(verdict)),
         f"Measured on {len(split.validation)} held-out rows ({how_held_out(spec.judging_rows)}), "
-        f"{trained_on(spec, len(split.train), len(split.fit))} {split.overlap.sentence} "
+        f"{trained_on(spec, len(split.train), len(split.fit), split.choosing_too)} {split.overlap.sentence} "
         f"Difference to the best other system: {value:+.3f} ({low:+.3f} to {high:+.3f}).",
     ]
     judged += [text for text in (split.twins.sentence, *renamed_labels(split.train.renamed)) if text]

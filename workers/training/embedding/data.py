@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corpus.cells import label_cell, score_cell, text_cell
+from corpus.checks.findings import text_hash
 from corpus.held_out import DataPart
 from corpus.labels import Twins, one_spelling, twins_of
 from corpus.pair_splits import overlap_of, tied_split
@@ -83,6 +84,8 @@ class EmbeddingSplit:
     overlap: Overlap
     #: Classes with one text to train on.
     twins: Twins = field(default_factory=Twins)
+    #: Rows that judge and whose text is among those that choose, too.
+    choosing_too: int = 0
 
     @property
     def rows_in_both(self) -> int:
@@ -153,7 +156,16 @@ def split_rows(rows: EmbeddingRows, spec: TrainEmbedder) -> EmbeddingSplit:
     overlap = overlap_of(split, rows.columns, rows.fields)
     fitting, roles = split.fitting
     fit = replace(rows.subset(fitting), roles=roles)
-    return EmbeddingSplit(rows.subset(split.train), rows.subset(split.validation), fit, overlap, twins)
+    both = split.choosing_too(_guarded(rows, spec)) if len(split.choosing) else 0
+    return EmbeddingSplit(rows.subset(split.train), rows.subset(split.validation), fit, overlap, twins, both)
+
+
+def _guarded(rows: EmbeddingRows, spec: TrainEmbedder) -> Int64s:
+    """(N,) numbers of what must not be on both sides: a pair in either order, else the first text."""
+    known = np.array([text_hash(text) for text in rows.texts], dtype=np.uint64).view(np.int64)
+    if spec.shape != "scored-pairs":
+        return known[rows.columns[:, 0]]
+    return np.unique(np.sort(known[rows.columns], axis=1), axis=0, return_inverse=True)[1].astype(np.int64)
 
 
 def prompted(rows: EmbeddingRows, prompts: Prompts) -> tuple[list[str], Int64s]:

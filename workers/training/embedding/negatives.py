@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from corpus.splits import VALIDATION
 from jobspecs.kinds.hard_negatives import HardNegatives
 from jobspecs.lifecycle import Reason
 from jobspecs.problems import Problem
@@ -28,7 +29,8 @@ class Mined:
 
 
 def mine_negatives(rows: EmbeddingRows, embed: Embed, settings: HardNegatives, seed: int) -> Mined:
-    """Adds `num_negatives` columns to rows of anchor and positive. Only these rows' positives are candidates.
+    """Adds `num_negatives` columns to rows of anchor and positive. Only these rows' positives are candidates, and for
+    rows that train only such as train.
 
     A text that is a positive of the same anchor, or the anchor itself, is never taken. Raises
     RunFailed(invalid_dataset) when there are fewer positives than an anchor needs negatives.
@@ -39,7 +41,14 @@ def mine_negatives(rows: EmbeddingRows, embed: Embed, settings: HardNegatives, s
         anchor: np.array([place_of[text] for text in own if text in place_of], dtype=np.int64)
         for anchor, own in _known(rows).items()
     }
-    if len(passages) - max(map(len, taken.values())) < settings.num_negatives:
+    training = np.isin(passages, rows.columns[rows.roles != VALIDATION, 1])
+    foreign = np.flatnonzero(~training)
+
+    def known(row: int) -> Int64s:
+        own = taken[pairs[row][0]]
+        return own if rows.roles[row] == VALIDATION else np.union1d(own, foreign)
+
+    if training.sum() - max(map(len, taken.values())) < settings.num_negatives:
         problem = Problem(
             field="hard_negatives",
             message=f"an anchor has fewer than {settings.num_negatives} positives of others to choose from.",
@@ -51,14 +60,12 @@ def mine_negatives(rows: EmbeddingRows, embed: Embed, settings: HardNegatives, s
     questions = [(rows.texts[anchor], place_of[positive]) for anchor, positive in pairs]
     chosen = np.zeros((len(rows), settings.num_negatives), dtype=np.int64)
     drawn = 0
-    negatives = nearest_negatives(questions, texts, embed, settings, seed, lambda row: taken[pairs[row][0]])
+    negatives = nearest_negatives(questions, texts, embed, settings, seed, known)
     for row, found in enumerate(negatives):
         missing = settings.num_negatives - len(found)
         if missing:
             drawn += missing
-            found = np.append(
-                found, _by_chance(len(passages), np.append(taken[pairs[row][0]], found), missing, [seed, row])
-            )
+            found = np.append(found, _by_chance(len(passages), np.append(known(row), found), missing, [seed, row]))
         chosen[row] = passages[found]
     return Mined(rows.with_negatives(rows.texts, chosen), chosen.size - drawn, drawn)
 

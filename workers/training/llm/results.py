@@ -90,7 +90,8 @@ def llm_card(
                 *_rewards(verdict),
                 Table(("system", "loss (nats per token)", "95 % interval", "perplexity"), systems),
                 f"Measured on {rows[spec.judging_part]} held-out rows ({how_held_out(spec.judging_rows)}), "
-                f"{trained_on(spec, rows['train'], rows['train'] + choosing)} {rows['in_both']} of the held-out rows "
+                f"{trained_on(spec, rows['train'], rows['train'] + choosing, rows['choosing_too'])} "
+                f"{rows['in_both']} of the held-out rows "
                 "also occur in the training part." + _chosen_by_them(spec),
             ),
         ),

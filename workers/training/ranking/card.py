@@ -25,7 +25,7 @@ def ranking_card(spec: TrainReranker, split: PairSplit, verdict: RankingVerdict,
     measured = (
         f"Measured on {len(split.validation)} pairs of {held_out} held-out queries "
         f"({how_held_out(spec.judging_rows)}){judged}, "
-        f"{trained_on(spec, len(split.train), len(split.fit))} {split.overlap.sentence} "
+        f"{trained_on(spec, len(split.train), len(split.fit), split.choosing_too)} {split.overlap.sentence} "
         f"Difference to the best other system: {difference:+.3f} ({low:+.3f} to {high:+.3f}). Intervals are of 95 %, "
         "from a bootstrap."
     )

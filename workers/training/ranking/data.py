@@ -14,12 +14,12 @@ from corpus.cells import number_cell, score_cell, text_cell
 from corpus.checks.findings import normalised
 from corpus.held_out import DataPart
 from corpus.pair_splits import overlap_of, query_split
-from corpus.rankings import check_ranked, rows_by_query
+from corpus.rankings import check_compared, check_ranked, rows_by_query
 from corpus.splits import Roles
 from jobspecs.data_report import Overlap
 from jobspecs.kinds.train_reranker import RankingMetric, TrainReranker
 from jobspecs.lifecycle import Reason
-from jobspecs.problems import InvalidInput, Problem
+from jobspecs.problems import InvalidInput
 from workers.run.context import RunFailed
 
 _log = logging.getLogger(__name__)
@@ -91,6 +91,8 @@ class PairSplit:
     fit: Pairs
     #: Of the data's own pairs, before negatives are mined.
     overlap: Overlap
+    #: Rows that judge and whose text is among those that choose, too.
+    choosing_too: int = 0
 
 
 def load_pairs(parts: Sequence[DataPart], spec: TrainReranker) -> Pairs:
@@ -119,16 +121,16 @@ def split_by_query(pairs: Pairs, spec: TrainReranker) -> PairSplit:
     overlap = overlap_of(split, texts, ("query", "passage"))
     fitting, roles = split.fitting
     fit = replace(pairs.subset(fitting), roles=roles)
-    return PairSplit(pairs.subset(split.train), pairs.subset(split.validation), fit, overlap)
+    both = split.choosing_too(np.unique(texts, axis=0, return_inverse=True)[1])
+    return PairSplit(pairs.subset(split.train), pairs.subset(split.validation), fit, overlap, both)
 
 
 def check_comparable(pairs: Pairs) -> None:
     """Raises RunFailed(invalid_dataset) when no query has passages of unlike labels: nothing to put into an order."""
-    if not any(np.ptp(pairs.labels[rows]) > 0 for rows in pairs.rows_by_query()):
-        message = (
-            "the loss compares the passages of a query, and no query of the training part has two with unlike labels."
-        )
-        raise _invalid(Problem(field="loss", message=message, remedy="Use bce, or add passages to the queries."))
+    try:
+        check_compared(pairs.labels, pairs.groups)
+    except InvalidInput as error:
+        raise RunFailed(Reason.invalid_dataset, str(error)) from error
 
 
 def check_judged(pairs: Pairs, metric: RankingMetric) -> None:
@@ -211,7 +213,3 @@ def _label(value: Any, column: str, spec: TrainReranker, file: str, row: int) ->
     if spec.threshold is None:
         return score_cell(value, column, spec.score_range, file, row)
     return float(number_cell(value, column, file, row) >= spec.threshold)
-
-
-def _invalid(problem: Problem) -> RunFailed:
-    return RunFailed(Reason.invalid_dataset, str(problem))

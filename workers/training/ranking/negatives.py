@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from corpus.rankings import RELEVANT_MIN
+from corpus.splits import VALIDATION
 from jobspecs.kinds.hard_negatives import HardNegatives
 from jobspecs.lifecycle import Reason
 from workers.judging.bm25 import Bm25
@@ -22,16 +23,25 @@ def mine_negatives(pairs: Pairs, corpus: Sequence[str], embed: Embed, settings: 
     """`pairs` and, for each relevant one, up to `num_negatives` passages of `corpus` with label 0.
 
     `corpus` holds all passages of the relevant pairs. A passage that is paired with the query anyhow, or is the query
-    itself, is never taken. Raises RunFailed(invalid_dataset) when the pairs have no passage with a low label, and none
-    is found either.
+    itself, is never taken, nor for a pair that trains one of pairs that choose alone. Raises
+    RunFailed(invalid_dataset) when the pairs have no passage with a low label, and none is found either.
     """
     positives = np.flatnonzero(pairs.labels >= RELEVANT_MIN).tolist()
     place_of = {passage: place for place, passage in enumerate(corpus)}
     taken = known_passages(pairs)
 
+    choosing = (pairs.roles == VALIDATION).tolist()
+    of_parts = [
+        {text for text, chooses in zip(pairs.passages, choosing, strict=True) if chooses == part}
+        for part in (False, True)
+    ]
+    foreign = np.array([place_of[text] for text in of_parts[1] - of_parts[0] if text in place_of], dtype=np.int64)
+
     def known(number: int) -> Int64s:
-        texts = taken[int(pairs.groups[positives[number]])]
-        return np.array([place_of[text] for text in texts if text in place_of], dtype=np.int64)
+        row = positives[number]
+        texts = taken[int(pairs.groups[row])]
+        own = np.array([place_of[text] for text in texts if text in place_of], dtype=np.int64)
+        return own if choosing[row] else np.union1d(own, foreign)
 
     questions = [(pairs.queries[row], place_of[pairs.passages[row]]) for row in positives]
     mined: dict[int, list[str]] = {}

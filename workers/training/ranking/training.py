@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
+from corpus.rankings import compared
 from jobspecs.kinds.train_reranker import LISTWISE, RerankerTraining
 from workers.local_models.base_model import LoadedModel
 from workers.local_models.devices import autocast
@@ -67,7 +68,12 @@ def train_reranker(
         grouped = variant == "padded"
         return BatchPlan(tokens.lengths[rows], training.batch_size, epochs, training.seed, grouped=grouped)
 
-    course = course_of(training, data.queries, choosing=data.choosing)
+    telling = None
+    if loss in LISTWISE:
+        # A query may be in both parts, and is compared within each.
+        parts = data.queries * 2 + (0 if data.choosing is None else data.choosing)
+        telling = compared(data.labels, parts)
+    course = course_of(training, data.queries, choosing=data.choosing, telling=telling)
     plan = course.plan(batches)
     evaluation = course.evaluation(task, plan, batches)
     later = data.judged_later
@@ -131,4 +137,6 @@ class _Ranking:
         tokens = self._data.tokens
         arrays = [tokens.ids, tokens.offsets, self._data.labels, self._data.queries, *chosen_by(self._data.choosing)]
         arrays += [] if tokens.types is None else [tokens.types]
-        return self._loss.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+        # With these losses, queries with one label are not looked at.
+        choices = self._loss + (" compared" if self._loss in LISTWISE else "")
+        return choices.encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)

@@ -11,6 +11,7 @@ import pytest
 
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
+from corpus.splits import VALIDATION
 from jobspecs.dialect import named_columns
 from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
 from tests.workers.training.ranking.ranking_rows import ranked_rows, write_rows
@@ -162,6 +163,22 @@ def test_positives_alone_that_find_no_negative_can_not_train() -> None:
     settings = RerankerNegatives(relative_margin=0.9)
     with pytest.raises(RunFailed, match="no passage lies below the margins"):
         mine_negatives(PAIRS, CORPUS, by_letter, settings, seed=1)
+
+
+def test_what_only_chooses_is_no_negative_of_what_trains() -> None:
+    roles = np.array([0, VALIDATION, 0], dtype=np.int8)
+    pairs = Pairs(
+        ("1 a", "1 b", "1 c"),
+        ("1 answer", "0.5 chosen", "0.4 other"),
+        np.ones(3, np.float32),
+        np.arange(3),
+        np.arange(1, 4),
+        roles,
+    )
+    mined = mine_negatives(pairs, pairs.passages, by_letter, RerankerNegatives(num_negatives=2, range_max=5), seed=1)
+    taken = {(query, passage) for query, passage in mined.texts[3:]}
+    assert ("1 a", "0.4 other") in taken and ("1 b", "0.4 other") in taken
+    assert not {query for query, passage in taken if passage == "0.5 chosen"} & {"1 a", "1 c"}
 
 
 def test_random_negatives_are_drawn_by_the_seed_from_those_that_pass() -> None:
