@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from storage.settings import Settings
+from storage.settings import Settings, seconds, whole_number
 from storage.tabular.formats import TABLE_BYTES_MAX, TABLE_ROWS_MAX
 
 DEFAULT_PORT = 8480
@@ -74,23 +74,26 @@ class ApiSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> ApiSettings:
-        """Raises RuntimeError when a variable is missing, or when it would listen to the world by accident."""
+        """Raises RuntimeError when a variable is missing, or when it would listen to the world by accident.
+
+        ValueError, with the variable's name, for a value that can't be one.
+        """
         values = os.environ if environment is None else environment
         spool = values.get("EIGENWERK_SPOOL_DIR")
         return cls(
             storage=Settings.from_environment(values),
             host=values.get("EIGENWERK_API_HOST", cls.host),
-            port=int(values.get("EIGENWERK_API_PORT", cls.port)),
+            port=whole_number(values, "EIGENWERK_API_PORT", cls.port),
             public_url=values.get("EIGENWERK_PUBLIC_URL") or None,
             allow_public=values.get("EIGENWERK_ALLOW_PUBLIC") == "1",
             allowed_hosts=tuple(values.get("EIGENWERK_ALLOWED_HOSTS", "").replace(",", " ").split()),
-            dataset_bytes_max=int(values.get("EIGENWERK_DATASET_BYTES_MAX", cls.dataset_bytes_max)),
-            table_bytes_max=int(values.get("EIGENWERK_TABLE_BYTES_MAX", cls.table_bytes_max)),
-            table_rows_max=int(values.get("EIGENWERK_TABLE_ROWS_MAX", cls.table_rows_max)),
-            table_seconds_per_mb=int(values.get("EIGENWERK_TABLE_SECONDS_PER_MB", cls.table_seconds_per_mb)),
-            model_file_bytes_max=int(values.get("EIGENWERK_MODEL_FILE_BYTES_MAX", cls.model_file_bytes_max)),
-            check_bytes_max=int(values.get("EIGENWERK_CHECK_BYTES_MAX", cls.check_bytes_max)),
-            check_seconds_max=float(values.get("EIGENWERK_CHECK_SECONDS_MAX", cls.check_seconds_max)),
+            dataset_bytes_max=whole_number(values, "EIGENWERK_DATASET_BYTES_MAX", cls.dataset_bytes_max),
+            table_bytes_max=whole_number(values, "EIGENWERK_TABLE_BYTES_MAX", cls.table_bytes_max),
+            table_rows_max=whole_number(values, "EIGENWERK_TABLE_ROWS_MAX", cls.table_rows_max),
+            table_seconds_per_mb=whole_number(values, "EIGENWERK_TABLE_SECONDS_PER_MB", cls.table_seconds_per_mb),
+            model_file_bytes_max=whole_number(values, "EIGENWERK_MODEL_FILE_BYTES_MAX", cls.model_file_bytes_max),
+            check_bytes_max=whole_number(values, "EIGENWERK_CHECK_BYTES_MAX", cls.check_bytes_max),
+            check_seconds_max=seconds(values, "EIGENWERK_CHECK_SECONDS_MAX", cls.check_seconds_max),
             spool_dir=Path(spool or tempfile.gettempdir()),
             s3_public_endpoint=values.get("EIGENWERK_S3_PUBLIC_ENDPOINT") or None,
             hub_endpoint=values.get("HF_ENDPOINT", cls.hub_endpoint).rstrip("/"),

@@ -12,7 +12,8 @@ from pathlib import Path
 from eigenwerk.errors import EigenwerkError
 from jobspecs.file_errors import why_not
 
-_PART = re.compile(r"\w[\w.-]*")
+#: What a part of a split may be called.
+PART = re.compile(r"\w[\w.-]*")
 _REMEDY = "Name files of tables: .csv, .xlsx, .jsonl, .parquet and so on."
 
 #: One file or several, or those of each part of a split, by its name. A folder stands for its files.
@@ -69,7 +70,7 @@ def _write(target: Path, found: Mapping[str, Path]) -> None:
 
 def _by_part(files: Files) -> Iterator[tuple[str | None, Path]]:
     for part, paths in files.items() if isinstance(files, Mapping) else [(None, files)]:
-        if part is not None and not _PART.fullmatch(part):
+        if part is not None and not PART.fullmatch(part):
             raise EigenwerkError(f"{part!r} is no name for a part of a split. Write one such as train.")
         for path in [paths] if isinstance(paths, Path) else paths:
             yield part, path
@@ -79,5 +80,6 @@ def _inside(path: Path) -> list[Path]:
     inside = sorted(each for each in path.iterdir() if not each.name.startswith(".")) if path.is_dir() else [path]
     for file in inside:
         if not file.is_file():
-            raise EigenwerkError(f"{file} is no file. {_REMEDY}")
+            what = "is a folder: folders within folders are not read" if file.is_dir() else "does not exist"
+            raise EigenwerkError(f"{file} {what}. {_REMEDY}")
     return inside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,14 @@ NEEDED = (
     *("EIGENWERK_DATABASE_URL", "EIGENWERK_REDIS_URL"),
     *("EIGENWERK_S3_ENDPOINT", "EIGENWERK_S3_ACCESS_KEY", "EIGENWERK_S3_SECRET_KEY"),
 )
+#: Whole numbers among the settings of all parts, and the least that each may be. They are looked at together, so that
+#: `eigenwerk up` says at once what a worker would stumble over later.
+_LEAST = {
+    **{f"EIGENWERK_TABLE_{name}": 1 for name in ("BYTES_MAX", "ROWS_MAX", "SECONDS_PER_MB")},
+    **{f"EIGENWERK_{name}": 1 for name in ("DATASET_BYTES_MAX", "MODEL_FILE_BYTES_MAX", "MEMORY_BYTES")},
+    **{f"EIGENWERK_{name}": 0 for name in ("CACHE_BYTES_MAX", "SCRATCH_FREE_MIN_BYTES", "CHECK_BYTES_MAX")},
+    **{f"EIGENWERK_{name}": 0 for name in ("API_PORT", "SLOTS", "GPUS", "ENGINE_THREADS", "TORCH_THREADS")},
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,9 @@ class Settings:
         missing = [name for name in NEEDED if not values.get(name)]
         if missing:
             raise RuntimeError(f"{', '.join(missing)} not set. `eigenwerk up` sets them for the platform it starts.")
+        for name in _LEAST:
+            whole_number(values, name, 0)
+        seconds(values, "EIGENWERK_CHECK_SECONDS_MAX", 0)
         default = LeaseTimes()
         return cls(
             database_url=values["EIGENWERK_DATABASE_URL"],
@@ -74,21 +86,39 @@ class Settings:
             s3_secret_key=values["EIGENWERK_S3_SECRET_KEY"],
             s3_bucket=values.get("EIGENWERK_S3_BUCKET", cls.s3_bucket),
             s3_region=values.get("EIGENWERK_S3_REGION", cls.s3_region),
-            poll_s=_seconds(values, "EIGENWERK_POLL_S", cls.poll_s),
-            leader_silent_s=_seconds(values, "EIGENWERK_LEADER_SILENT_S", cls.leader_silent_s),
-            checkpoints_kept_s=_seconds(values, "EIGENWERK_CHECKPOINTS_KEPT_S", cls.checkpoints_kept_s),
+            poll_s=seconds(values, "EIGENWERK_POLL_S", cls.poll_s),
+            leader_silent_s=seconds(values, "EIGENWERK_LEADER_SILENT_S", cls.leader_silent_s),
+            checkpoints_kept_s=seconds(values, "EIGENWERK_CHECKPOINTS_KEPT_S", cls.checkpoints_kept_s),
             lease=LeaseTimes(
-                lease_s=_seconds(values, "EIGENWERK_LEASE_S", default.lease_s),
-                heartbeat_s=_seconds(values, "EIGENWERK_HEARTBEAT_S", default.heartbeat_s),
-                self_fence_s=_seconds(values, "EIGENWERK_SELF_FENCE_S", default.self_fence_s),
-                kill_grace_s=_seconds(values, "EIGENWERK_KILL_GRACE_S", default.kill_grace_s),
+                lease_s=seconds(values, "EIGENWERK_LEASE_S", default.lease_s),
+                heartbeat_s=seconds(values, "EIGENWERK_HEARTBEAT_S", default.heartbeat_s),
+                self_fence_s=seconds(values, "EIGENWERK_SELF_FENCE_S", default.self_fence_s),
+                kill_grace_s=seconds(values, "EIGENWERK_KILL_GRACE_S", default.kill_grace_s),
             ),
         )
 
 
-def _seconds(values: Mapping[str, str], name: str, default: float) -> float:
+def seconds(values: Mapping[str, str], name: str, default: float) -> float:
+    """Raises ValueError, with the variable's name, for what is no number or below 0."""
     text = values.get(name)
     try:
-        return default if text is None else float(text)
+        number = default if text is None else float(text)
     except ValueError:
-        raise ValueError(f"{name}={text} is no number of seconds; correct the variable, or unset it.") from None
+        number = math.nan
+    if not number >= 0:
+        raise ValueError(f"{name}={text} is no number of seconds; correct the variable, or unset it.")
+    return number
+
+
+def whole_number(values: Mapping[str, str], name: str, default: int) -> int:
+    """Of one of the variables of `_LEAST`; the default if it is absent or empty. Raises ValueError with its name."""
+    text, least = values.get(name), _LEAST[name]
+    try:
+        number = int(text) if text else default
+    except ValueError:
+        number = least - 1
+    if text and number < least:
+        raise ValueError(
+            f"{name}={text} is no whole number of at least {least} in digits; correct the variable, or unset it."
+        )
+    return number

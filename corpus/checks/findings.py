@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,6 +44,11 @@ def text_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(normalised(text).encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
+def text_hashes(texts: Iterable[str]) -> Indices:
+    """(N,) `text_hash` of each text, its bits read as a signed number."""
+    return np.fromiter(map(text_hash, texts), dtype=np.uint64).view(np.int64)
+
+
 def _exact_hash(text: str) -> int:
     """64 bits, signed, of the text as it is."""
     digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
@@ -62,10 +67,10 @@ class Findings:
     warnings: list[Problem] = field(default_factory=list)
     #: Settings that the data decide.
     settings: dict[str, Setting] = field(default_factory=dict)
-    #: Reasons to refuse a row, and remarks on rows that can be used, with the rows that they are said of.
     #: Usable rows, counted from 0, of which nothing is learnt, and the tokens that the longest of them needs.
     unlearnable: array[int] = field(default_factory=lambda: array("q"))
     tokens_needed: int = 0
+    #: Reasons to refuse a row, and remarks on rows that can be used, with the rows that they are said of.
     refusals: Refusals = field(default_factory=Refusals)
     remarks: dict[Remark, Occurrences] = field(default_factory=dict)
     lengths: Counter[int] = field(default_factory=Counter)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from functools import cache
+from typing import Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -47,9 +48,8 @@ app.add_typer(users.token_commands, name="tokens")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code."""
-    command = typer.main.get_command(app)
     try:
-        outcome = command.main(
+        outcome = _command().main(
             args=None if arguments is None else list(arguments), prog_name="eigenwerk", standalone_mode=False
         )
         sys.stdout.flush()
@@ -69,6 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         note(f"error: {error.filename or 'What was written'} can't be used: {why_not(error)}.")
         return _EXIT_FAILED
+
+
+@cache
+def _command() -> Any:
+    """All commands; making them takes 50 ms, which tests would pay at each call."""
+    return typer.main.get_command(app)
 
 
 def run() -> NoReturn:

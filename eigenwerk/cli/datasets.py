@@ -23,9 +23,8 @@ from eigenwerk.cli.console import (
 from eigenwerk.cli.dataset_pages import show
 from eigenwerk.cli.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, shortened
 from eigenwerk.cli.pulling import pull, told_origin
-from eigenwerk.errors import EigenwerkError
+from eigenwerk.cli.pushing import push
 from eigenwerk.reporting import size
-from eigenwerk.several_files import Files, named_files
 
 #: Columns of the list that many people need not.
 _RARE = ("ORIGIN", "NOTICES")
@@ -46,90 +45,9 @@ def datasets(context: typer.Context, as_json: JsonOption = False) -> None:
         list_datasets(as_json)
 
 
-@commands.command()
-def push(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="FILE...",
-            help="CSV, TSV, TXT, CoNLL, JSONL, JSON (also .gz, .xz), XLSX, ODS or Parquet; several are one table.",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="The data set's name, or OWNER/NAME; the file's up to its first dot if absent.")
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Names of the columns of a CSV, TSV or sheet without a header.")
-    ] = None,
-    delimiter: Annotated[
-        str | None, typer.Option(help="What separates fields: comma, semicolon, tab, pipe or a character.")
-    ] = None,
-    quote: Annotated[
-        str | None, typer.Option(metavar="none|\"|'", help="What quotes fields; none where quotes are text.")
-    ] = None,
-    sheet: Annotated[
-        str | None, typer.Option(metavar="NAME|N", help="The sheet of a workbook; the first if absent.")
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="How the text is encoded: utf-8, cp1252, utf-16 and so on.")
-    ] = None,
-    layout: Annotated[
-        str | None, typer.Option(help="Where JSON has its rows: columns, index, split, array, lines or below:KEY.")
-    ] = None,
-    split: Annotated[
-        list[str] | None, typer.Option(metavar="PART=FILE", help="A file of a split; the column split names its part.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Send a file as the next version of a data set. It is checked before anything is stored.
-
-    What is not told of a text table or a JSON file is recognised, and said.
-
-    Several files with the same columns, or those of a folder, are one table.
-
-    Example: eigenwerk datasets push newsticker.csv.gz --name newsticker
-    """
-    given = _given(files or [], split or [])
-    sizes = {path.name: path.stat().st_size for path in named_files(given).values()}
-    with platform() as client, transfer(name or next(iter(sizes)), sum(sizes.values())) as progress:
-        names = None if columns is None else [column.strip() for column in columns.split(",")]
-        version = client.push_dataset(
-            given,
-            name=name,
-            columns=names,
-            delimiter=delimiter,
-            quote=quote,
-            encoding=encoding,
-            sheet=sheet,
-            layout=layout,
-            progress=progress,
-        )
-    if as_json:
-        say_json(version)
-    else:
-        say(f"{version.name}@{version.version}  {version.rows:,} rows  columns: {', '.join(version.columns)}")
-        if version.recognised:
-            say(f"recognised: {version.recognised}")
-        for notice in version.notices:
-            say(f"notice: {notice}")
-
-
+commands.command()(push)
 commands.command()(pull)
 commands.command()(show)
-
-
-def _given(files: list[Path], splits: list[str]) -> Files:
-    if not splits:
-        return files
-    if files:
-        raise EigenwerkError(f"{files[0]} belongs to no part of the split. Write --split train={files[0]}.")
-    parts: dict[str, list[Path]] = {}
-    for text in splits:
-        part, _, path = text.partition("=")
-        if not path:
-            raise EigenwerkError(f"{text!r} is no part of a split. Write --split train=FILE.")
-        parts.setdefault(part, []).append(Path(path))
-    return parts
 
 
 @commands.command("list")
@@ -166,7 +84,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
 def download(
     reference: Annotated[str, typer.Argument(metavar="NAME[@V]", help="A data set, or OWNER/NAME; @ takes a version.")],
     path: Annotated[
-        Path, typer.Argument(metavar="[PATH]", help="A file, or a folder that is there.", show_default="here")
+        Path, typer.Argument(metavar="[PATH]", help="A file with its ending, or a folder.", show_default="here")
     ] = Path(),
     as_json: JsonOption = False,
 ) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from eigenwerk.cli.console import JsonOption, note, platform, say, say_json, transfer
 from eigenwerk.hub import HubDataset, find_hub_dataset
+from eigenwerk.hub.finding import is_hub_reference
 from eigenwerk.reporting import size
 from eigenwerk.resources import DatasetVersion
 
@@ -37,6 +38,9 @@ def pull(
 
     Example: eigenwerk datasets pull hub:org/name --split train --name news
     """
+    if not is_hub_reference(reference):
+        message = f"{reference!r} is no data set of a hub: write hub:org/name or hub:org/name@revision."
+        raise typer.BadParameter(message, param_hint="REFERENCE")
     found = find_hub_dataset(reference, config=config, splits=split or ())
     note(_told(found))
     with platform() as client:

@@ -66,6 +66,11 @@ def find_hub_dataset(reference: str, *, config: str | None = None, splits: Seque
     )
 
 
+def is_hub_reference(text: str) -> bool:
+    """Whether it looks like `hub:org/name` or `hub:org/name@revision`."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
 def _parsed(reference: str) -> tuple[str, str | None]:
     match = _REFERENCE.fullmatch(reference)
     if match is None:

@@ -6,13 +6,15 @@ import errno
 import os
 import tarfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from deploy.embedded.processes import free_port
 from eigenwerk import transport
-from eigenwerk.cli import datasets
+from eigenwerk.cli import datasets, pushing
+from eigenwerk.transfers import Progress, ignore_progress
 from tests.client.stub import StubPlatform
 from tests.client.test_cli import CALLS, Run, arguments_of, commands
 
@@ -39,6 +41,36 @@ def test_an_unknown_option_and_a_missing_argument_are_wrong_usage(path: str, run
         outcome = run(*path.split())
         assert (outcome.code, outcome.out) == (2, "")
         assert f"eigenwerk {path} --help" in words_of(outcome.err)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["push"], ["push", "--split", "foo"], ["push", "a.csv", "--split", "train=b.csv"], ["pull", "foo"]],
+    ids=" ".join,
+)
+def test_files_and_references_that_say_nothing_are_wrong_usage(
+    platform: StubPlatform, arguments: list[str], run: Run
+) -> None:
+    outcome = run("datasets", *arguments)
+    assert (outcome.code, outcome.out, platform.requests) == (2, "", [])
+    assert "Invalid value for" in words_of(outcome.err)
+
+
+def test_the_bytes_of_all_files_are_shown_though_they_have_one_name(
+    platform: StubPlatform, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals: list[int] = []
+
+    def told(label: str, total_bytes: int) -> AbstractContextManager[Progress]:
+        totals.append(total_bytes)
+        return nullcontext(ignore_progress)
+
+    monkeypatch.setattr(pushing, "transfer", told)
+    for folder, size_bytes in (("x", 20), ("y", 40)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.csv").write_bytes(b"a" * size_bytes)
+    run("datasets", "push", "--split", f"train={tmp_path / 'x/a.csv'}", "--split", f"test={tmp_path / 'y/a.csv'}")
+    assert totals == [60]
 
 
 @pytest.mark.parametrize("path", CALLS)

@@ -64,6 +64,7 @@ def test_up_makes_nothing_when_its_port_is_taken(home: Path) -> None:
     ("settings", "words"),
     [
         ({"EIGENWERK_LEASE_S": "many"}, "EIGENWERK_LEASE_S=many is no number of seconds"),
+        ({"EIGENWERK_SLOTS": "two"}, "EIGENWERK_SLOTS=two is no whole number of at least 0"),
         ({"EIGENWERK_HEARTBEAT_S": "100"}, "less than EIGENWERK_SELF_FENCE_S"),
         ({"EIGENWERK_REDIS_URL": "redis://127.0.0.1:1/0"}, "EIGENWERK_REDIS_URL .* can't be used"),
     ],

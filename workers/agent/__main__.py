@@ -74,7 +74,12 @@ def run(settings: Settings, config: HostConfig) -> None:
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        run(Settings.from_environment(), HostConfig.from_environment())
+        settings, config = Settings.from_environment(), HostConfig.from_environment()
+    except (RuntimeError, ValueError) as error:
+        log.error("%s", error)
+        return 1
+    try:
+        run(settings, config)
     except (FolderInUse, HostNameTaken, SchemaMismatch, RuntimeError) as error:
         log.error("%s", error)
         return 1

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.settings import whole_number
+
 _GIB = 1 << 30
 #: As CUDA does it, what follows the first name that is none counts for nothing.
 _GPU_ID = re.compile(r"\d+|(?:GPU|MIG)-[\w/-]+", re.ASCII)
@@ -48,18 +50,19 @@ class HostConfig:
         """Reads EIGENWERK_HOST_NAME, _SLOTS, _MEMORY_BYTES, _GPUS, _SCRATCH_DIR, _CACHE_BYTES_MAX,
         _SCRATCH_FREE_MIN_BYTES and _RUNNERS; what is absent is measured. CUDA_VISIBLE_DEVICES limits the GPUs.
 
-        Raises RuntimeError for settings that contradict each other."""
+        Raises RuntimeError for settings that contradict each other, ValueError for one that is no number.
+        """
         values = os.environ if environment is None else environment
         name = values.get("EIGENWERK_HOST_NAME") or socket.gethostname()
         default_scratch = Path(tempfile.gettempdir()) / f"eigenwerk-{name}"
         return cls(
             name=name,
-            slots=int(values.get("EIGENWERK_SLOTS") or os.cpu_count() or 1),
-            memory_bytes=int(values.get("EIGENWERK_MEMORY_BYTES") or _physical_memory_bytes()),
+            slots=whole_number(values, "EIGENWERK_SLOTS", os.cpu_count() or 1),
+            memory_bytes=whole_number(values, "EIGENWERK_MEMORY_BYTES", _physical_memory_bytes()),
             gpu_ids=_gpu_ids(values.get("EIGENWERK_GPUS"), values.get("CUDA_VISIBLE_DEVICES")),
             scratch_dir=Path(values.get("EIGENWERK_SCRATCH_DIR") or default_scratch).absolute(),
-            cache_bytes_max=int(values.get("EIGENWERK_CACHE_BYTES_MAX") or cls.cache_bytes_max),
-            scratch_free_min_bytes=int(values.get("EIGENWERK_SCRATCH_FREE_MIN_BYTES") or cls.scratch_free_min_bytes),
+            cache_bytes_max=whole_number(values, "EIGENWERK_CACHE_BYTES_MAX", cls.cache_bytes_max),
+            scratch_free_min_bytes=whole_number(values, "EIGENWERK_SCRATCH_FREE_MIN_BYTES", cls.scratch_free_min_bytes),
             runners=values.get("EIGENWERK_RUNNERS") or cls.runners,
         )
 

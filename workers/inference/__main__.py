@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
-from storage.settings import Settings
+from storage.settings import Settings, whole_number
 from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.host import HostConfig
 from workers.daemon.instance import FolderInUse, HostNameTaken, folder_instance
@@ -70,12 +70,13 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
-        run(
-            Settings.from_environment(),
-            HostConfig.from_environment(),
-            threads=int(os.environ.get("EIGENWERK_ENGINE_THREADS") or 1),
-            warm=os.environ.get("EIGENWERK_WARM_ENGINE", "1") != "0",
-        )
+        settings, config = Settings.from_environment(), HostConfig.from_environment()
+        threads = max(1, whole_number(os.environ, "EIGENWERK_ENGINE_THREADS", 1))
+    except (RuntimeError, ValueError) as error:
+        log.error("%s", error)
+        return 1
+    try:
+        run(settings, config, threads=threads, warm=os.environ.get("EIGENWERK_WARM_ENGINE", "1") != "0")
     except (FolderInUse, HostNameTaken, SchemaMismatch, RuntimeError) as error:
         log.error("%s", error)
         return 1

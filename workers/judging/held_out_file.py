@@ -10,7 +10,7 @@ Notation: N rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.checks.findings import text_hash
+from corpus.splits import whole_groups
 from jobspecs.manifest import PREDICTIONS_PATH, DatasetOrigin
 from workers.local_models.tokens import Int64s
 
@@ -27,6 +27,11 @@ from workers.local_models.tokens import Int64s
 KEY = "eigenwerk"
 #: Of the table before it is compressed; a classifier's row of two classes takes about 52 bytes.
 BYTES_MAX = 64 * 1024 * 1024
+#: What `corpus.checks.findings.text_hashes` does, for those who compute it of texts of their own.
+_DIGEST = (
+    "BLAKE2b with a digest of 8 bytes (not the first 8 of a longer one), read as a signed big-endian number, of the "
+    "UTF-8 of {}, casefolded and with one space in place of any white space, none at the ends"
+)
 #: The same rows of the same set are kept of every model, or they could not be compared.
 _SEED = 20
 
@@ -53,8 +58,10 @@ class Judged:
     part: Part
     dataset: DatasetOrigin
     numbers: Int64s
-    #: `digests` of their texts.
+    #: `text_hashes` of their texts.
     texts: Int64s
+    #: What the text of a row is, in words.
+    text: str
     columns: Sequence[Column]
     facts: Mapping[str, Any] = field(default_factory=dict)
     #: (N,) rows with the same number are judged together and kept together; None: each on its own.
@@ -86,7 +93,7 @@ class Judged:
         return [
             Column("part", part.take(pa.array(np.zeros(len(self.numbers), np.int64))), "validation or test"),
             Column("row", self.numbers, "number of the row in the data set's file, from 1; 0: no row holds it"),
-            Column("text", self.texts, "first 64 bits of BLAKE2b of the text but for case and spaces, signed"),
+            Column("text", self.texts, _DIGEST.format(self.text)),
             *self.columns,
         ]
 
@@ -109,6 +116,11 @@ class Kept:
     @property
     def sentence(self) -> str:
         """For the card."""
+        if not self.rows:
+            return (
+                f"None of the {self.judged:,} predictions is kept in `{PREDICTIONS_PATH}`: those that are judged "
+                "together, of one query or text, take more than such a file may."
+            )
         which = f"The {self.rows:,} predictions" if self.rows == self.judged else self._sampled
         return (
             f"{which} are kept in `{PREDICTIONS_PATH}`, with numbers of rows and digests of texts, without the texts."
@@ -123,11 +135,6 @@ class Kept:
         return {"file": PREDICTIONS_PATH, "rows": self.rows, "judged": self.judged, "bytes_per_row": self.bytes_per_row}
 
 
-def digests(texts: Iterable[str]) -> Int64s:
-    """(N,) 64 bits of each text, by which rows of overlapping sets are matched: as `check` looks for leaks."""
-    return np.fromiter((text_hash(text) for text in texts), dtype=np.uint64).view(np.int64)
-
-
 def named(labels: Int64s, names: Sequence[str]) -> pa.Array:
     """(N,) the name of each label."""
     return pa.DictionaryArray.from_arrays(pa.array(labels, pa.int32()), pa.array(names, pa.string()))
@@ -140,8 +147,7 @@ def _arrow(values: Any) -> pa.Array:
 
 
 def _sample(groups: Int64s, rows: int) -> Int64s:
-    """Whole groups by chance, until there are `rows`; in their order."""
-    _, places, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(_SEED).permutation(len(sizes))
-    chosen = order[np.cumsum(sizes[order]) <= rows]
-    return np.flatnonzero(np.isin(places, chosen))
+    """Whole groups by chance, as many as have room in `rows`; in their order."""
+    _, firsts, places = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.random.default_rng(_SEED).permutation(firsts)
+    return np.flatnonzero(whole_groups(places, order, rows))

@@ -153,7 +153,7 @@ class _Run:
             "in_both": same_in_both(self.training.sequences, self.held_out.sequences),
             "choosing_too": same_in_both(self.choosing.sequences, self.held_out.sequences) if self.choosing else 0,
             "left_out": self.training.empty + self.held_out.empty + self._choosing_empty + self.split.skipped,
-            "cut": self.training.cut + self.held_out.cut,
+            "cut": self.training.cut + self.held_out.cut + (self.choosing.cut if self.choosing is not None else 0),
         }
 
 
@@ -236,7 +236,9 @@ def _evaluation(spec: FinetuneLlm, steps_total: int, measure: Callable[[], float
         return None
     every = stopping.every_steps if stopping else max(1, steps_total // _EVALUATIONS)
     patience = stopping.patience if stopping else None
-    return Evaluation(every, measure, patience, keep_best, looked=Looked(choosing, given=True))
+    return Evaluation(
+        every, measure, patience, keep_best, looked=Looked(choosing, given=True, ends=stopping is not None)
+    )
 
 
 def _metrics(verdict: LlmVerdict, result: TrainingResult, part: str) -> dict[str, float]:

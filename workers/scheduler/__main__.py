@@ -25,7 +25,11 @@ def open_database(settings: Settings) -> Database:
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = Settings.from_environment()
+    try:
+        settings = Settings.from_environment()
+    except (RuntimeError, ValueError) as error:
+        log.error("error: %s", error)
+        return 1
     database = open_database(settings)
     try:
         database.verify_schema()

@@ -76,6 +76,8 @@ class Looked:
 
     rows: int = 0
     given: bool = False
+    #: Otherwise they decide only whose weights are kept.
+    ends: bool = True
 
     @property
     def sentence(self) -> str:
@@ -83,7 +85,8 @@ class Looked:
         if not self.rows:
             return ""
         if self.given:
-            return f" {self.rows} validation rows decided when to end."
+            decided = "when to end" if self.ends else "which weights are kept"
+            return f" {self.rows} validation rows decided {decided}."
         return f" {self.rows} of the training rows were set aside to decide when to end."
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from corpus.cells import label_cell, text_cell
-from corpus.checks.findings import text_hash
+from corpus.checks.findings import text_hashes
 from corpus.dealing import class_split, rows_of_classes
 from corpus.held_out import DataPart
 from corpus.labels import held_out_warning, one_spelling
@@ -63,8 +63,7 @@ class Split:
     @property
     def texts_in_both(self) -> int:
         """Rows that judge whose text is also in the training part, but for case and spaces."""
-        known = {text_hash(text) for text in self.train.texts}
-        return sum(text_hash(text) in known for text in self.validation.texts)
+        return int(np.isin(text_hashes(self.validation.texts), text_hashes(self.train.texts)).sum())
 
 
 def load_texts(
@@ -121,7 +120,7 @@ def sample_and_split(texts: LabelledTexts, spec: TrainClassifier) -> Split:
     has too few rows for both parts.
     """
     labels, classes = texts.labels, texts.classes
-    hashes = np.array([text_hash(text) for text in texts.texts], dtype=np.uint64).view(np.int64)
+    hashes = text_hashes(texts.texts)
     try:
         # By the whole data set, so that the seed of the split has no say in it.
         balanced = spec.training.balances(rows_of_classes(spec, texts.roles, labels, len(classes)))

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from corpus.checks.findings import text_hashes
 from jobspecs.manifest import DatasetOrigin
 from workers.judging.baselines import KEYS
 from workers.judging.bootstrap import Between
 from workers.judging.class_metrics import Predictions, predictions_of
-from workers.judging.held_out_file import Column, Judged, Part, digests, named
+from workers.judging.held_out_file import Column, Judged, Part, named
 from workers.judging.verdict import Verdict, judge
 from workers.training.classification.data import Split
 
@@ -52,4 +53,5 @@ def judged(
             meaning = f"how far on the side of the second class, by {system}; no unit"
             columns.append(Column(f"{key}_score", found.scores, meaning))
     facts = {"metric": split.metric, "classes": list(rows.classes)}
-    return Judged("train-classifier", part, dataset, rows.numbers, digests(rows.texts), columns, facts)
+    texts = text_hashes(rows.texts)
+    return Judged("train-classifier", part, dataset, rows.numbers, texts, "the text", columns, facts)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy.typing as npt
 
+from corpus.checks.findings import text_hashes
 from jobspecs.manifest import DatasetOrigin
 from workers.judging.embedding_verdict import BASE, BM25, TF_IDF, TRAINED, Exam, Search
-from workers.judging.held_out_file import Column, Judged, Part, digests
+from workers.judging.held_out_file import Column, Judged, Part
 from workers.judging.ranking_verdict import numbered
 from workers.judging.search import MEASURES
 
@@ -41,7 +42,12 @@ def judged(
     for dimensions, found in by_dimensions.items():
         columns += _columns(f"{KEYS[TRAINED]}_dim{dimensions}", f"{TRAINED}, first {dimensions} dimensions", found)
     facts = {"metric": metric} if search is None else {"metric": metric, "candidates": len(exam.candidates)}
-    return Judged("train-embedder", part, dataset, exam.numbers, digests(texts), columns, facts, groups=clusters)
+    text = (
+        "the question" if search is not None else "the two texts in the order of their code points, a null byte between"
+    )
+    return Judged(
+        "train-embedder", part, dataset, exam.numbers, text_hashes(texts), text, columns, facts, groups=clusters
+    )
 
 
 def _columns(key: str, system: str, found: Answers) -> Iterator[Column]:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
+from corpus.checks.findings import text_hashes
 from corpus.conversations.examples import Example
 from corpus.conversations.identity import content_and_prompt
-from jobspecs.kinds.finetune_llm import FinetuneLlm
+from jobspecs.kinds.finetune_llm import FinetuneLlm, Objective
 from jobspecs.manifest import DatasetOrigin
-from workers.judging.held_out_file import Column, Judged, digests
+from workers.judging.held_out_file import Column, Judged
 from workers.local_models.tokens import Int64s
 from workers.training.llm.preparing import PAIRS
 from workers.training.llm.rows import Rows
 from workers.training.llm.scoring import Float64s
+
+_TURNS = "the turns, each `role: ` with its reasoning and content, null bytes between"
+#: What the text of a row is, by objective: `content_and_prompt`.
+_TEXT: Mapping[Objective, str] = MappingProxyType(
+    {
+        "sft": _TURNS,
+        "pretrain": "the text",
+        "dpo": f"{_TURNS}: prompt and chosen answer, then prompt and rejected answer",
+        "orpo": f"{_TURNS}: prompt and chosen answer, then prompt and rejected answer",
+        "kto": f"{_TURNS}; behind them `True` where the answer is wanted, else `False`",
+    }
+)
 
 
 def kept_of(
@@ -49,7 +63,8 @@ def kept_of(
         spec.judging_part,
         dataset,
         np.array([examples[place].row for place in places], dtype=np.int64),
-        digests(content_and_prompt(examples[place])[0] for place in places),
+        text_hashes(content_and_prompt(examples[place])[0] for place in places),
+        _TEXT[spec.objective],
         columns,
         {"metric": "loss", "objective": spec.objective},
         groups=places,

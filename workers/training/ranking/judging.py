@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from corpus.checks.findings import text_hashes
 from jobspecs.kinds.train_reranker import RankingMetric
 from jobspecs.manifest import DatasetOrigin
-from workers.judging.held_out_file import Column, Judged, Part, digests
+from workers.judging.held_out_file import Column, Judged, Part
 from workers.local_models.tokens import Int64s
 from workers.training.hard_negatives import Floats
 from workers.training.ranking.data import Pairs
@@ -29,12 +30,13 @@ def judged(
     """Of scores (N,) of N held-out pairs by system; `passages` (N,) are the numbers that the verdict was given."""
     columns = [
         Column("query", pairs.groups, "number of the pair's query: pairs of one query are put into an order"),
-        Column("query_text", digests(pairs.queries), "as `text`, of the query alone"),
+        Column("query_text", text_hashes(pairs.queries), "as `text`, of the query alone"),
         Column("passage", passages, "number of the pair's passage: queries with the same best one are drawn together"),
         Column("label", pairs.labels, "in the data set, 0 to 1"),
     ]
     for system, found in scores.items():
         columns.append(Column(KEYS[system], found, f"score by {system} ({_UNITS.get(system, 'logit')})"))
-    texts = digests(map("\0".join, pairs.texts))
+    texts = text_hashes(map("\0".join, pairs.texts))
     facts = {"metric": metric}
-    return Judged("train-reranker", part, dataset, pairs.numbers, texts, columns, facts, groups=pairs.groups)
+    text = "the query, a null byte and the passage"
+    return Judged("train-reranker", part, dataset, pairs.numbers, texts, text, columns, facts, groups=pairs.groups)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from corpus.checks.findings import text_hashes
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
 from jobspecs.events import MetricEvent
@@ -19,7 +21,7 @@ from tests.models import labelled_texts
 from tests.workers.training.attempts import Attempt, spec_document, write_csv
 from tests.workers.training.kept import Kept, assert_told_again
 from workers.engines.embedded.tasks.text_classifier import Classifier
-from workers.judging.held_out_file import Judged, digests
+from workers.judging.held_out_file import Judged
 from workers.training.classification.data import load_texts, sample_and_split
 
 
@@ -89,7 +91,7 @@ def test_every_figure_of_the_verdict_comes_from_the_kept_predictions_alone(train
     assert_told_again(trained)
     rows = list(csv.reader(dataset.read_text("utf-8").splitlines()))
     assert [rows[number][1] for number in kept["row"]] == kept["label"].tolist()
-    assert kept["text"].tolist() == digests(rows[number][0] for number in kept["row"]).tolist()
+    assert kept["text"].tolist() == text_hashes(rows[number][0] for number in kept["row"]).tolist()
     assert kept.places("predicted").tolist() == kept["probabilities"].argmax(axis=1).tolist()
     assert (kept.facts["kind"], set(kept["part"]), kept.facts["dataset"]["reference"]) == (
         "train-classifier",
@@ -109,7 +111,8 @@ def test_of_very_many_rows_a_sample_is_kept_and_the_card_says_so(tmp_path: Path)
         "test",
         DatasetOrigin(reference="x@1"),
         numbers,
-        digests(["a"] * 1000),
+        text_hashes(["a"] * 1000),
+        "the text",
         [],
         groups=numbers // 10,
     )
@@ -118,6 +121,30 @@ def test_of_very_many_rows_a_sample_is_kept_and_the_card_says_so(tmp_path: Path)
     assert kept.rows == len(rows) and 0 < kept.rows * kept.bytes_per_row <= 10_000
     assert rows == sorted(rows) and "Of the 1,000 predictions a sample of" in kept.sentence
     assert all({(10 * group + place) in rows for place in range(10)} != {True, False} for group in range(1, 100))
+
+
+@pytest.mark.parametrize(("sizes", "kept"), [((500, 500), 0), ((900, *[1] * 100), 100), ((300, 500, 200), 500)])
+def test_what_is_too_large_for_the_sample_leaves_room_for_others(
+    tmp_path: Path, sizes: tuple[int, ...], kept: int
+) -> None:
+    groups = np.arange(len(sizes)).repeat(sizes)
+    texts = text_hashes(["a"] * 1000)
+    origin = DatasetOrigin(reference="x@1")
+    judged = Judged("train-reranker", "test", origin, np.arange(1, 1001), texts, "the text", [], groups=groups)
+    each = judged.write(tmp_path).bytes_per_row
+    found = judged.write(tmp_path, bytes_max=int(each * (400 if len(sizes) == 2 else 600)))
+    assert found.rows == kept == len(Kept(tmp_path)["row"])
+    assert ("None of the 1,000 predictions is kept" in found.sentence) == (kept == 0)
+
+
+def test_the_metadata_say_how_digests_are_made(trained: Path, dataset: Path) -> None:
+    kept = Kept(trained)
+    row = list(csv.reader(dataset.read_text("utf-8").splitlines()))[kept["row"][0]]
+    text = " ".join(row[0].casefold().split()).encode()
+    digest = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
+    assert kept["text"][0] == digest != int.from_bytes(hashlib.blake2b(text).digest()[:8], "big", signed=True)
+    meaning = kept.facts["columns"]["text"]
+    assert "BLAKE2b with a digest of 8 bytes" in meaning and "of the text, casefolded" in meaning
 
 
 def test_balanced_classes_label_smoothing_and_cosine_run(attempt: Callable[[str], Attempt], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from transformers import pipeline
 
+from corpus.checks.findings import text_hashes
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
 from corpus.checks.rows import CheckedFile
@@ -34,7 +35,6 @@ from tests.workers.training.embedding.embedder_attempts import (
 )
 from tests.workers.training.kept import Kept, assert_told_again
 from workers.judging.embedding_verdict import Search
-from workers.judging.held_out_file import digests
 from workers.judging.ranking_verdict import spearman
 from workers.local_models.embedding_model import load_embedder, write_embedder
 from workers.run.context import RunFailed
@@ -186,7 +186,7 @@ def test_a_search_is_judged_by_ndcg_and_recall_against_bm25(
     assert_told_again(attempt.root / "out")
     asked = [question for question, _ in questions(240)]
     kept = Kept(attempt.root / "out")
-    assert kept["text"].tolist() == digests(asked[row - 1] for row in kept["row"]).tolist()
+    assert kept["text"].tolist() == text_hashes(asked[row - 1] for row in kept["row"]).tolist()
     if fields:
         rows = manifest.report["rows"]
         assert rows["mined"] + rows["drawn_by_chance"] == 2 * rows["train"]

@@ -147,22 +147,21 @@ def test_preferences_are_judged_by_their_margin(tmp_path: Path, tiny_llm: Path, 
 def test_rows_of_test_judge_and_those_of_validation_choose_the_weights(tmp_path: Path, tiny_llm: Path) -> None:
     parts = ["train"] * 14 + ["dev"] * 4 + ["test"] * 4
     rows = [{**row, "part": part} for row, part in zip(conversations(), parts, strict=True)]
+    rows[14]["messages"][0]["content"] = "why? " * 40  # its answer begins beyond the length
     attempt = LlmAttempt(tmp_path, tiny_llm, write_jsonl(tmp_path / "chats.jsonl", rows))
     manifest = attempt.run(
         validation={"column": "part", "values": ["dev"]},
         test={"column": "part", "values": ["test"]},
         training={"epochs": 1, "keep_best": True},
     )
-    assert {name: manifest.report["rows"][name] for name in ("train", "validation", "test")} == {
-        "train": 14,
-        "validation": 4,
-        "test": 4,
-    }
+    counted = {name: manifest.report["rows"][name] for name in ("train", "validation", "test", "left_out")}
+    assert counted == {"train": 14, "validation": 3, "test": 4, "left_out": 1}
     looks = {event.value for event in attempt.events if event.type == "metric" and event.name == "validation/loss"}
     assert looks and manifest.metrics["test/loss"] not in looks
-    assert manifest.report["training"]["rows_choosing"] == 4
+    assert manifest.report["training"]["rows_choosing"] == 3
     card = (attempt.out / "README.md").read_text(encoding="utf-8")
-    assert "4 rows of `validation` (`part` is `dev`) did neither" in card and "flatter" not in card
+    assert "3 rows of `validation` (`part` is `dev`) did neither" in card and "flatter" not in card
+    assert "3 validation rows decided which weights are kept." in card and "when to end" not in card
     assert_told_again(attempt.out)
     assert sorted(Kept(attempt.out)["row"]) == [19, 20, 21, 22]
 
