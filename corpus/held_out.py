@@ -73,20 +73,21 @@ def _joined(file: CheckedFile, roles: bytes, others: bytes) -> bytes:
 
 
 def _told(file: CheckedFile, role: int, column: str, values: Sequence[str]) -> bytes:
-    found, others = bytearray(), dict[str, None]()
+    found, held = bytearray(), dict[str, None]()
     with file.locating():
         for number, row in DataPart(file).rows([column]):
             value = text_cell(row[column], column, file.name, number)
             found.append(role if value in values else 0)
-            if value not in values and len(others) < _NAMED_MAX:
-                others[value] = None
-    if not any(found):
+            if value in values or len(held) < _NAMED_MAX:
+                held[value] = None
+    absent = [value for value in values if value not in held]
+    if absent:
         what = "validation" if role == VALIDATION else "test"
         problem = Problem(
             field=f"{what}.values",
             file=file.name,
-            message=f"column {column!r} holds {' or '.join(map(repr, values))} in no row: none is left to judge by.",
-            remedy=f"It holds: {', '.join(others) or 'nothing'}.",
+            message=f"column {column!r} holds {' or '.join(map(repr, absent))} in no row.",
+            remedy=f"It holds: {', '.join(held) or 'nothing'}.",
         )
         raise InvalidInput([problem])
     return bytes(found)

@@ -150,10 +150,12 @@ class ArtifactCalls:
     ) -> Path:
         """Fetches the version's file, as it was pushed or made, and gives its place: `path`, or below it if a folder.
 
+        A path without an ending is a folder, which is made; files of data sets have one.
+
         Its sha256 is checked; interrupted, it goes on where it stopped when called again. Raises TransferCorrupt, and
         EigenwerkError where another file lies already.
         """
-        target = path / version.file_name if path.is_dir() else path
+        target = path / version.file_name if path.is_dir() or not path.suffix else path
         file = ManifestFile(path=version.file_name, bytes=version.bytes, sha256=version.sha256)
         self._fetch(f"{_version_path(version.reference)}/file", file, target, version.reference, progress)
         return target

@@ -80,5 +80,6 @@ def _inside(path: Path) -> list[Path]:
     inside = sorted(each for each in path.iterdir() if not each.name.startswith(".")) if path.is_dir() else [path]
     for file in inside:
         if not file.is_file():
-            raise EigenwerkError(f"{file} is no file. {_REMEDY}")
+            what = "is a folder: folders within folders are not read" if file.is_dir() else "does not exist"
+            raise EigenwerkError(f"{file} {what}. {_REMEDY}")
     return inside

@@ -90,7 +90,7 @@ class Findings:
     refusals: Refusals = field(default_factory=Refusals)
     remarks: dict[Remark, Occurrences] = field(default_factory=dict)
     lengths: Counter[int] = field(default_factory=Counter)
-    #: Group -> its number, counted from 0 in order of appearance.
+    #: Name of a class, or a digest of a query -> its number, counted from 0 in order of appearance.
     groups: dict[str, int] = field(default_factory=dict)
     numbers: array[int] = field(default_factory=lambda: array("q"))
     contents: array[int] = field(default_factory=lambda: array("Q"))

@@ -73,7 +73,8 @@ def alpaca_conversation(row: Row) -> Turns:
 
 def prompt_completion(row: Row) -> Turns:
     """trl's: two texts, or two lists of turns."""
-    return (*_prompt(row), *_answers(row, "completion"))
+    prompt = _prompt(row)
+    return (*prompt, *_answers(row, "completion", prompt if _is_asked_in_text(row) else None))
 
 
 def openai_pair(row: Row) -> Pair:
@@ -103,12 +104,16 @@ def sharegpt_pair(row: Row) -> Pair:
 
 
 def alpaca_pair(row: Row) -> Pair:
-    return _pair(row, _alpaca_prompt(row), "instruction", "chosen", "rejected")
+    prompt = _alpaca_prompt(row)
+    answers = _answers(row, "chosen", prompt), _answers(row, "rejected", prompt)
+    return Pair(prompt, *answers, ("instruction", "chosen", "rejected"))
 
 
 def trl_pair(row: Row) -> Pair:
     """trl's: prompt, chosen, rejected as texts or turns. Answers may be whole conversations with one beginning."""
-    chosen, rejected, system = _answers(row, "chosen"), _answers(row, "rejected"), _optional_text(row, "system")
+    prompt = _prompt(row) if _is_asked_in_text(row) else None
+    chosen, rejected = _answers(row, "chosen", prompt), _answers(row, "rejected", prompt)
+    system = _optional_text(row, "system")
     if not (_is_whole(chosen) and _is_whole(rejected)):
         return Pair(_prompt(row), chosen, rejected, ("prompt", "chosen", "rejected"))
     pair = _whole_pair(with_system(chosen, system), with_system(rejected, system))
@@ -207,8 +212,23 @@ def _prompt(row: Row) -> Turns:
     return with_system(turns, _optional_text(row, "system"))
 
 
-def _answers(row: Row, field: str) -> Turns:
-    return _turns_or_text(row.get(field), field, "assistant")
+def _is_asked_in_text(row: Row) -> bool:
+    prompt = row.get("prompt")
+    return isinstance(prompt, str) and bool(prompt.strip()) and not written_turns(prompt)
+
+
+def _answers(row: Row, field: str, asked: Turns | None = None) -> Turns:
+    """The answer of a column. `asked`: the prompt where it is a text.
+
+    A text answers a text, even one that holds turns as JSON, unless these repeat the prompt.
+    """
+    value = row.get(field)
+    if asked is not None and isinstance(value, str):
+        turns = parsed_turns(value, field) if written_turns(value) else ()
+        questions = {turn.content.strip() for turn in asked if turn.role == "user"}
+        if not (_is_whole(turns) and questions <= {turn.content.strip() for turn in turns}):
+            return (Message("assistant", value),)
+    return _turns_or_text(value, field, "assistant")
 
 
 def _turns_or_text(value: Any, field: str, role: Role) -> Turns:

@@ -8,6 +8,7 @@ from typing import Any
 
 from corpus.conversations.examples import Tool, ToolCall
 from corpus.conversations.problems import BadRow
+from storage.tabular.json_rows import DECODER
 
 #: Columns that hold them: OpenAI's, and OpenAI's before 2024.
 COLUMNS = ("tools", "functions")
@@ -110,6 +111,6 @@ def as_openai(calls: Sequence[ToolCall], arguments_as_text: bool) -> list[dict[s
 
 def _json(text: str, field: str, remedy: str) -> Any:
     try:
-        return json.loads(text)
+        return DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise BadRow(field, f"it is not JSON: {error}.", remedy) from error

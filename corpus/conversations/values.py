@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from corpus.conversations.problems import BadRow
+from storage.tabular.json_rows import DECODER
 
 #: How Python, and not JSON, would begin a list of objects or an object.
 _PYTHON = ("[{'", "{'")
@@ -28,8 +29,10 @@ def kind_of(value: object) -> str:
 def written_json(text: str, field: str, wanted: str) -> Any:
     """What a text holds that should be `wanted` as JSON: so tables of texts hold lists. Raises BadRow."""
     try:
-        return json.loads(text)
+        return DECODER.decode(text)
     except (ValueError, RecursionError) as error:
+        if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+            raise BadRow(field, f"it is {wanted} as JSON that can't be used: {error}.", f"Write {wanted}.") from error
         if text.lstrip().startswith(_PYTHON):
             message = f"it is {wanted} as Python writes it, not JSON."
             raise BadRow(field, message, "Write it with json.dumps, not with str.") from error

@@ -84,7 +84,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
 def download(
     reference: Annotated[str, typer.Argument(metavar="NAME[@V]", help="A data set, or OWNER/NAME; @ takes a version.")],
     path: Annotated[
-        Path, typer.Argument(metavar="[PATH]", help="A file, or a folder that is there.", show_default="here")
+        Path, typer.Argument(metavar="[PATH]", help="A file with its ending, or a folder.", show_default="here")
     ] = Path(),
     as_json: JsonOption = False,
 ) -> None:

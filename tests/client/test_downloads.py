@@ -137,6 +137,12 @@ def test_a_data_set_comes_back_as_it_was_pushed_resumed_checked_and_never_over_a
     assert sorted(path.name for path in tmp_path.iterdir()) == ["headlines.csv", "mine.csv"]
 
 
+def test_a_place_without_an_ending_is_a_folder_for_a_data_sets_file(tmp_path: Path) -> None:
+    version = DatasetVersion.model_validate(dataset(bytes=len(WEIGHTS), sha256=hashlib.sha256(WEIGHTS).hexdigest()))
+    with client_of(lambda _: httpx.Response(200, content=WEIGHTS)) as client:
+        assert client.download_dataset(version, tmp_path / "data") == tmp_path / "data" / "headlines.csv"
+
+
 def test_a_changed_file_is_found_when_the_folder_is_checked(tmp_path: Path) -> None:
     with client_of(registry) as client:
         version = client.download("newsticker-quality", tmp_path)

@@ -152,6 +152,13 @@ def test_a_column_that_names_no_row_to_judge_is_refused(column: str, said: str, 
     assert said in problem.message and problem.file == "data.jsonl"
 
 
+def test_one_of_several_values_that_no_row_has_is_refused_by_its_name(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", range(30), part=lambda n: "dev" if n % 3 == 0 else "train")
+    spec = spec_of("train-classifier", {"column": "part", "values": ["dev", "Test"]})
+    (problem,) = check(spec, data).problems
+    assert "holds 'Test' in no row" in problem.message and problem.remedy == "It holds: dev, train."
+
+
 @pytest.mark.parametrize(
     ("kind", "validation", "said"),
     [

@@ -62,6 +62,19 @@ def written(folder: Path, row: dict[str, Any], ending: str) -> Path:
         ({"system": "regel", "messages": [ASK, ANSWER]}, "jsonl", "sft", WITH_SYSTEM),
         ({"system": "regel", "prompt": "frage", "completion": "antwort"}, "jsonl", "sft", WITH_SYSTEM),
         ({"chosen": json.dumps([ASK, ANSWER]), "rejected": json.dumps([ASK, OTHER])}, "csv", "dpo", PAIR),
+        # A text answers a text, whatever it holds; but turns that repeat the question are turns.
+        (
+            {"prompt": "frage", "completion": json.dumps([ANSWER])},
+            "jsonl",
+            "sft",
+            SEEN.replace("antwort", json.dumps([ANSWER])),
+        ),
+        (
+            {"prompt": "frage", "chosen": json.dumps([ASK, ANSWER]), "rejected": json.dumps([ASK, OTHER])},
+            "csv",
+            "dpo",
+            PAIR,
+        ),
         (
             # UltraFeedback's: the chosen conversation stands there twice.
             {"prompt": "frage", "messages": [ASK, ANSWER], "chosen": [ASK, ANSWER], "rejected": [ASK, OTHER]},
@@ -84,6 +97,13 @@ def test_a_layout_is_read_as_it_is_meant(
     ("row", "objective", "field", "words"),
     [
         ({"messages": str([ASK, ANSWER])}, "sft", "messages", "as Python writes it"),
+        (
+            {"messages": '[{"role": "user", "content": "x", "content": "y"}]'},
+            "sft",
+            "messages",
+            "'content' appears twice",
+        ),
+        ({"messages": [ASK, ANSWER], "tools": '[{"name": "a", "name": "b"}]'}, "sft", "tools", "'name' appears twice"),
         ({"messages": [ASK, {**ANSWER, "loss_mask": 0}]}, "sft", "messages[1].loss_mask", "may say whether"),
         (
             {"messages": [ASK, {"role": "assistant", "refusal": "Nein."}]},

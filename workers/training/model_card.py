@@ -91,7 +91,7 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Er
                     f"{trained_on(spec, len(split.train), len(split.fit), split.choosing_too)} "
                     f"{split.texts_in_both} of the held-out texts "
                     "also occur in the training part. "
-                    f"Difference to the best baseline: McNemar p = {verdict.p_value:.3g}.",
+                    f"In accuracy, the difference to the best baseline has McNemar's p = {verdict.p_value:.3g}.",
                 ),
             ),
             Section(

@@ -20,7 +20,7 @@ from scheduling.estimates.serving import PROMPT_TOKENS_PER_STEP
 from tests.weights import stories260k
 from workers.engines.embedded.batching import Overloaded
 from workers.engines.embedded.generation.answers import Answer, Finish, Step, Written, whole
-from workers.engines.embedded.generation.generator import Generator, PromptTooLong
+from workers.engines.embedded.generation.generator import Generator, PromptEmpty, PromptTooLong
 from workers.engines.embedded.generation.language_model import ChatTemplateFailed, LanguageModel
 from workers.engines.embedded.generation.sampling import Sampling
 from workers.local_models.adapters import new_adapter, write_adapter
@@ -164,7 +164,7 @@ def test_a_prompt_that_fills_the_context_is_refused_and_one_that_nearly_does_is_
     context = generator.model.context_tokens
     with pytest.raises(PromptTooLong, match=f"{context + 1} tokens"):
         generator.room([5] * (context + 1))
-    with pytest.raises(PromptTooLong, match="empty"):
+    with pytest.raises(PromptEmpty, match="empty"):
         generator.room([])
     assert generator.room([5] * (context - 3)) == 3
 

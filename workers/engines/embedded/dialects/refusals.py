@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from workers.engines.embedded.batching import Overloaded
 from workers.engines.embedded.dialects.requests import Refused
-from workers.engines.embedded.generation.generator import PromptTooLong
+from workers.engines.embedded.generation.generator import PromptEmpty, PromptTooLong
 from workers.engines.embedded.generation.language_model import ChatTemplateFailed, NoChatTemplate
 from workers.engines.embedded.generation.requests import Unsupported
 
@@ -31,7 +31,7 @@ def refusing(prompt: str, *, too_long: str = "validation", prefix: str = "") -> 
         raise Refused(422, too_long, f"{prefix}{error}", prompt) from error
     except Unsupported as error:
         raise Refused(422, "validation", f"{prefix}{error}", error.field) from error
-    except NoChatTemplate as error:
+    except (PromptEmpty, NoChatTemplate) as error:
         raise Refused(422, "validation", f"{prefix}{error}", prompt) from error
     except ChatTemplateFailed as error:
         raise Refused(422, "template_error", str(error), prompt) from error

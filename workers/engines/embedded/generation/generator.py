@@ -40,6 +40,10 @@ _SCORED_TOKENS_PER_STEP = 64
 NEW_TOKENS_MAX = 8192
 
 
+class PromptEmpty(Exception):
+    """There is nothing to go on from; the text says what to do."""
+
+
 class PromptTooLong(Exception):
     """The prompt leaves no room for an answer in the model's context."""
 
@@ -92,10 +96,10 @@ class Generator:
         self._thread.start()
 
     def room(self, prompt: Sequence[int]) -> int:
-        """How many tokens an answer to this prompt may have. Raises PromptTooLong when there is no room for one."""
+        """How many tokens an answer to this prompt may have. Raises PromptEmpty, and PromptTooLong where none fits."""
         context = self.model.context_tokens
         if not prompt:
-            raise PromptTooLong("The prompt is empty. Send some text.")
+            raise PromptEmpty("The prompt is empty. Send some text.")
         if len(prompt) >= context:
             raise PromptTooLong(
                 f"The prompt has {len(prompt)} tokens; the model's context holds {context}, the answer included. "
@@ -104,7 +108,7 @@ class Generator:
         return min(context - len(prompt), NEW_TOKENS_MAX)
 
     def start(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
-        """Queues an answer. Raises Overloaded and PromptTooLong. Call it on the event loop that reads the steps."""
+        """Queues an answer, on the event loop that reads its steps. Raises Overloaded and what `room` does."""
         if not 1 <= sampling.max_tokens <= self.room(prompt):
             raise ValueError("max_tokens must be at least 1 and fit into the context")
         text = TextStream(self.model.decode, [] if sampling.echo else prompt, sampling.stop)
