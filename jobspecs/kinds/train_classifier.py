@@ -38,8 +38,8 @@ class ClassifierTraining(EncoderTraining):
     learning_rate: float = Field(default=5.0e-5, gt=0)
     head_learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
         default="auto",
-        description=f"of the layers between encoder and classes. auto: {HEAD_FACTOR} times learning_rate where the "
-        "base brings no head for these classes, else learning_rate",
+        description="of the layers between encoder and classes, a pooler included. auto: "
+        f"{HEAD_FACTOR} times learning_rate where the base brings no head for these classes, else learning_rate",
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["auto", "none", "balanced"] = Field(
@@ -49,7 +49,10 @@ class ClassifierTraining(EncoderTraining):
     )
 
     def head_factor(self, *, new: bool) -> float:
-        """Times the learning rate at which the head learns. `new`: it was drawn for this job."""
+        """Times the learning rate at which the head learns. `new`: some of it was drawn for this job.
+
+        A pooler that the base brings is taken for a part of the head, and learns as fast as the layer that was drawn.
+        """
         if self.head_learning_rate == "auto":
             return HEAD_FACTOR if new else 1
         return self.head_learning_rate / self.learning_rate

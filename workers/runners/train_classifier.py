@@ -64,8 +64,11 @@ def run(context: RunContext) -> Manifest:
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
 
     stages.enter("save")
-    report = _report(spec, split, verdict, errors, result, training_tokens, balanced, stages.seconds)
-    ended = result.sentence + (" Classes had the same say." if balanced else "")
+    head_rate = spec.training.learning_rate * spec.training.head_factor(new=not loaded.has_head)
+    decided = {"balanced": balanced, "head_learning_rate": head_rate}
+    report = _report(spec, split, verdict, errors, result, training_tokens, decided, stages.seconds)
+    ended = f"{result.sentence} The head's learning rate was {head_rate:g}."
+    ended += " Classes had the same say." if balanced else ""
     card = model_card(spec, split, verdict, errors, ended)
     manifest = save_model(
         context.output_dir,
@@ -112,9 +115,10 @@ def _report(
     errors: Errors,
     result: TrainingResult,
     tokens: TokenTable,
-    balanced: bool,
+    decided: dict[str, float],
     seconds: dict[str, float],
 ) -> dict[str, object]:
+    """`decided`: settings that data and base decided."""
     return {
         "verdict": verdict.as_json(),
         "confusion": errors.confusion,
@@ -129,6 +133,6 @@ def _report(
             "choosing_too": split.choosing_too,
         },
         "tokens_per_text": float(tokens.lengths.mean()),
-        "training": {**result.as_json(), "balanced": balanced},
+        "training": {**result.as_json(), **decided},
         "seconds": dict(seconds),
     }

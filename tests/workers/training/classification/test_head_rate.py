@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from jobspecs.manifest import read_manifest
 from tests.workers.training.attempts import Attempt
 from workers.local_models.base_model import is_of_head, load_base
 
@@ -25,7 +26,11 @@ def moved(root: Path, base: Path, data: Path, **settings: Any) -> tuple[float, f
     of_head = {name for name in by if is_of_head(name, "bert.")}
     assert {name.split(".")[0] for name in of_head} == {"classifier", "bert"} and "bert.pooler.dense.weight" in of_head
     encoder = max(value for name, value in by.items() if name not in of_head)
-    return encoder, max(by[name] for name in of_head), attempt.root / "out"
+    head, out = max(by[name] for name in of_head), attempt.root / "out"
+    told = read_manifest(out).report["training"]["head_learning_rate"]
+    assert told == pytest.approx(head, rel=0.05)
+    assert f"The head's learning rate was {told:g}." in (out / "README.md").read_text(encoding="utf-8")
+    return encoder, head, out
 
 
 def test_a_new_head_learns_ten_times_as_fast_and_one_that_knows_its_classes_as_the_encoder(
