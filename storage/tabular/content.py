@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Protocol
 
 from storage.tabular.formats import Compression, refusal
-from storage.tabular.stored import Stored
+from storage.tabular.stored import HeldFile, Stored
 
 #: A file may grow by this factor when it is read; judged only after GRACE_BYTES, since short texts compress oddly.
 #: Tables of labels and texts grow by 3 to 50; deflate can reach 1,032 and xz 7,000.
@@ -35,16 +35,28 @@ def open_content(path: Stored, file: str, *, compression: Compression | None, ma
     """
     with (
         path.open("rb") as raw,
-        io.BufferedReader(_Bounded(raw, file, compression, max_bytes), _BUFFER_BYTES) as stream,
+        io.BufferedReader(_Bounded(raw, path, file, compression, max_bytes), _BUFFER_BYTES) as stream,
     ):
         yield stream
 
 
-def check_growth(content_bytes: int, stored_bytes: int, what: str, file: str) -> None:
-    """Raises InvalidInput when `stored_bytes` became so many `content_bytes` that they are no table of anybody's."""
-    if content_bytes > GRACE_BYTES and content_bytes > RATIO_MAX * stored_bytes:
-        message = f"the {what} file grows to more than {RATIO_MAX} times its size."
-        raise refusal(message, file, "Send the table as plain text if it really repeats itself so much.")
+def check_growth(path: Stored, content_bytes: int, stored_bytes: int, what: str, file: str) -> None:
+    """Raises InvalidInput when `stored_bytes` became so many `content_bytes` that they are no table of anybody's.
+
+    The files of a tar are judged together too: a thousand of them would have 10 GB of grace.
+    """
+    remedy = "Send the table as plain text if it really repeats itself so much."
+    if _grows_too_far(content_bytes, stored_bytes):
+        raise refusal(f"the {what} file grows to more than {RATIO_MAX} times its size.", file, remedy)
+    if isinstance(path, HeldFile):
+        path.grown.note(path.name, content_bytes)
+        if _grows_too_far(path.grown.bytes, path.path.stat().st_size):
+            message = f"the files up to this one grow to more than {RATIO_MAX} times the size of them all."
+            raise refusal(message, file, remedy)
+
+
+def _grows_too_far(content_bytes: int, stored_bytes: int) -> bool:
+    return content_bytes > GRACE_BYTES and content_bytes > RATIO_MAX * stored_bytes
 
 
 class _Decompressor(Protocol):
@@ -135,8 +147,11 @@ class _Expanded:
 class _Bounded(io.RawIOBase):
     """The content of a file, decompressed if need be, which stops at the limits with an error for people."""
 
-    def __init__(self, raw: IO[bytes], file: str, compression: Compression | None, max_bytes: int) -> None:
+    def __init__(
+        self, raw: IO[bytes], path: Stored, file: str, compression: Compression | None, max_bytes: int
+    ) -> None:
         self._raw = raw
+        self._path = path
         self._expanded = _Expanded(raw, _DECOMPRESSORS[compression]) if compression else None
         self._format = {"gz": "gzip", "xz": "xz", None: "plain"}[compression]
         self._file = file
@@ -165,4 +180,4 @@ class _Bounded(io.RawIOBase):
             limit = f"the content is larger than {self._max_bytes:,} bytes."
             raise refusal(limit, self._file, BYTES_REMEDY)
         if self._expanded is not None:
-            check_growth(self._count, self._expanded.consumed_bytes, self._format, self._file)
+            check_growth(self._path, self._count, self._expanded.consumed_bytes, self._format, self._file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,8 @@ PLAIN = Layout()
 #: Decompressed size at which reading stops, in bytes, and rows at which it does, unless told.
 TABLE_BYTES_MAX = 50 * 1024**3
 TABLE_ROWS_MAX = 100_000_000
+#: Of what is stored: push has read all of it within the bounds of that day.
+STORED_BYTES_MAX = sys.maxsize
 
 Kind = Literal["csv", "sheet", "text", "conll", "jsonl", "json", "parquet", "tar"]
 Compression = Literal["gz", "xz"]

@@ -30,7 +30,7 @@ def parquet_rows(path: Stored, file: str, columns: Sequence[str] | None, max_byt
             wanted = [name for name in names if columns is None or name in columns]
             for batch in table.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):
                 content_bytes += batch.nbytes
-                check_growth(content_bytes, path.stat().st_size, "Parquet", file)
+                check_growth(path, content_bytes, path.stat().st_size, "Parquet", file)
                 for values in _rows_of(batch, file, row):
                     row += 1
                     yield values

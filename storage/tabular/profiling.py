@@ -24,13 +24,11 @@ from storage.tabular.formats import (
     refusal,
 )
 from storage.tabular.reading import read_rows
-from storage.tabular.recognising import recognise
+from storage.tabular.recognising import check_row_count, recognise
 from storage.tabular.values import as_json, text_of, utf8_of
 
 #: A column's distinct values are kept while they have at most this many characters in all: labels do, texts don't.
 KEPT_CHARS_MAX = 256 * 1024
-
-_ROWS_REMEDY = "Split it into several data sets; who runs the platform can allow more: EIGENWERK_TABLE_ROWS_MAX."
 
 Kind = Literal["text", "number", "boolean", "other"]
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
@@ -50,12 +48,11 @@ def profile_table(
 
     The values of a CSV column count as numbers or booleans if all of them look so.
     """
-    fmt, notices = recognise(path, fmt, file_name, max_bytes=max_bytes)
+    fmt, notices = recognise(path, fmt, file_name, max_bytes=max_bytes, max_rows=max_rows)
     columns: dict[str, _Column] = {}
     row = 0
     for row, values in enumerate(read_rows(path, fmt, file_name=file_name, max_bytes=max_bytes), start=1):
-        if row > max_rows:
-            raise refusal(f"the table has more than {max_rows:,} rows.", file_name, _ROWS_REMEDY)
+        check_row_count(row, max_rows, file_name)
         try:
             _take(values, columns, row, file_name)
         except InvalidInput as error:

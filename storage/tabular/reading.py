@@ -10,7 +10,7 @@ from typing import Any
 from jobspecs.labels import visible
 from jobspecs.problems import InvalidInput
 from storage.tabular.csv_rows import csv_rows
-from storage.tabular.formats import TABLE_BYTES_MAX, Kind, TableFormat, refusal
+from storage.tabular.formats import STORED_BYTES_MAX, Kind, TableFormat, refusal
 from storage.tabular.json_document import document_rows
 from storage.tabular.json_rows import json_rows
 from storage.tabular.lines import Line, read_lines
@@ -39,12 +39,13 @@ def read_rows(
     columns: Sequence[str] | None = None,
     *,
     file_name: str | None = None,
-    max_bytes: int = TABLE_BYTES_MAX,
+    max_bytes: int = STORED_BYTES_MAX,
 ) -> Iterator[dict[str, Any]]:
     """Streams the rows; memory doesn't grow with the file. CSV values are texts, others as the file types them.
 
     `columns` keeps only these, in this order; JSON rows without one get None, other formats are refused.
-    `file_name` is what errors call the file. Raises InvalidInput, with the 1-based data row, at the row that is wrong.
+    `file_name` is what errors call the file; `max_bytes` bounds what push has not read yet. Raises InvalidInput, with
+    the 1-based data row, at the row that is wrong.
     """
     file = file_name or path.name
     if fmt.kind == "tar" and isinstance(path, Path):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from jobspecs.dialect import PartFile
 from storage.tabular.contents import check_beginning
@@ -16,10 +14,13 @@ from storage.tabular.recognising_layouts import recognise_layout
 from storage.tabular.recognition import recognised
 from storage.tabular.stored import HeldFile, Stored, held_files
 
+_ROWS_REMEDY = "Split it into several data sets; who runs the platform can allow more: EIGENWERK_TABLE_ROWS_MAX."
 _TAGS = "No kind of job trains on tags yet; every kind that reads texts can use the column text."
 
 
-def recognise(path: Path, fmt: TableFormat, file: str, *, max_bytes: int) -> tuple[TableFormat, list[str]]:
+def recognise(
+    path: Path, fmt: TableFormat, file: str, *, max_bytes: int, max_rows: int
+) -> tuple[TableFormat, list[str]]:
     """The format with all that is to be kept, and notices. Raises InvalidInput.
 
     Several files must have the same columns; how many rows each has is kept.
@@ -33,7 +34,11 @@ def recognise(path: Path, fmt: TableFormat, file: str, *, max_bytes: int) -> tup
         own, said = _one(held, fmt.of(held.name), held.name, max_bytes)
         notices += [f"{held.name}: {notice}" for notice in said]
         columns: dict[str, None] = {}
-        rows = sum(1 for _ in _noting(read_rows(held, own, max_bytes=max_bytes), columns))
+        before = sum(part.rows for part in parts)
+        rows = 0
+        for rows, row in enumerate(read_rows(held, own, max_bytes=max_bytes), start=1):
+            check_row_count(before + rows, max_rows, file)
+            columns.update(dict.fromkeys(row))
         if first is None:
             first = (held, columns)
         _check_alike(held, columns, *first)
@@ -55,10 +60,10 @@ def _one(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> tuple[Tab
     return fmt, notices
 
 
-def _noting(rows: Iterator[dict[str, Any]], columns: dict[str, None]) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        columns.update(dict.fromkeys(row))
-        yield row
+def check_row_count(rows: int, max_rows: int, file: str) -> None:
+    """Raises InvalidInput beyond the limit."""
+    if rows > max_rows:
+        raise refusal(f"the table has more than {max_rows:,} rows.", file, _ROWS_REMEDY)
 
 
 def _check_alike(held: HeldFile, columns: dict[str, None], first: HeldFile, wanted: dict[str, None]) -> None:

@@ -33,7 +33,7 @@ def recognise_layout(
         layout, notice = _container(path, fmt, file, max_bytes)
         fmt = _with_layout(fmt, layout)
         notices += [notice] if notice else []
-    if fmt.kind == "csv" or not _asks(path, fmt, file):
+    if fmt.kind == "csv" or not _asks(path, fmt, file, max_bytes):
         return fmt, notices
     counts: Counter[str] = Counter()
     for _ in question_rows(read_rows(path, fmt, file_name=file, max_bytes=max_bytes), file, counts):
@@ -73,6 +73,6 @@ def _goes_over_lines(path: Stored, fmt: TableFormat, file: str, max_bytes: int) 
     return False
 
 
-def _asks(path: Stored, fmt: TableFormat, file: str) -> bool:
-    rows: Iterator[dict[str, object]] = read_rows(path, fmt, file_name=file)
+def _asks(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> bool:
+    rows: Iterator[dict[str, object]] = read_rows(path, fmt, file_name=file, max_bytes=max_bytes)
     return any(are_questions(row) for row in islice(rows, _LOOKED_AT))

@@ -61,7 +61,7 @@ def _readable(path: Stored, file: str, max_bytes: int) -> Iterator[CalamineWorkb
         with path.open("rb") as stream:
             with zipfile.ZipFile(stream) as archive:
                 content_bytes = sum(member.file_size for member in archive.infolist())
-            check_growth(content_bytes, path.stat().st_size, "workbook", file)
+            check_growth(path, content_bytes, path.stat().st_size, "workbook", file)
             if content_bytes > max_bytes:
                 raise refusal(f"the content is larger than {max_bytes:,} bytes.", file, BYTES_REMEDY)
             stream.seek(0)

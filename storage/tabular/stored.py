@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal, Protocol
 
@@ -33,6 +33,21 @@ class Stored(Protocol):
     def stat(self) -> _Sized: ...
 
 
+class Grown:
+    """Bytes of content of the files of a tar, as far as they were read: each may grow a little, all together not."""
+
+    def __init__(self) -> None:
+        self._of_file: dict[str, int] = {}
+        self.bytes = 0
+
+    def note(self, name: str, content_bytes: int) -> None:
+        """A file that is read again counts once."""
+        more = content_bytes - self._of_file.get(name, 0)
+        if more > 0:
+            self._of_file[name] = content_bytes
+            self.bytes += more
+
+
 @dataclass(frozen=True)
 class HeldFile:
     """A file that lies within another one. `split`: the part that it belongs to, such as `train`."""
@@ -42,6 +57,8 @@ class HeldFile:
     split: str | None
     offset: int
     st_size: int
+    #: Of all files of the tar.
+    grown: Grown = field(default_factory=Grown, compare=False)
 
     def open(self, mode: Literal["rb"], /) -> IO[bytes]:
         raw = self.path.open(mode)
@@ -54,6 +71,7 @@ class HeldFile:
 def held_files(path: Path, file: str) -> Iterator[HeldFile]:
     """The files of a tar: `a.csv`, or `train/a.csv` for one of a split. Raises InvalidInput for anything else."""
     names: set[str] = set()
+    grown = Grown()
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -71,7 +89,7 @@ def held_files(path: Path, file: str) -> Iterator[HeldFile]:
                 if len(names) > FILES_MAX:
                     raise refusal(f"it holds more than {FILES_MAX} files.", file, "Join some of them.")
                 split = place.parts[0] if len(place.parts) == 2 else None
-                yield HeldFile(path, member.name, split, member.offset_data, member.size)
+                yield HeldFile(path, member.name, split, member.offset_data, member.size, grown)
             end = archive.offset
     except tarfile.TarError as error:
         raise refusal(f"the tar file is damaged ({error}).", file, _REMEDY) from error

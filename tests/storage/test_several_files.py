@@ -5,15 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from corpus.checks.rows import CheckedFile
+from corpus.held_out import DataPart
 from eigenwerk import EigenwerkError
 from eigenwerk.several_files import Files, as_one, named_files
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular import detect_format, first_rows, profile_table, read_rows
+from storage.tabular import content as bounded
+from storage.tabular import detect_format, first_rows, lines, profile_table, read_rows, recognising_layouts
+from storage.tabular.formats import TABLE_BYTES_MAX, Compression
 from tests.storage.workbooks import xlsx
 
 
@@ -105,3 +110,42 @@ def test_a_tar_that_is_damaged_or_joined_loses_no_file_silently(tmp_path: Path) 
     assert profile.rows == 2
     tar.write_bytes(whole[:1024])
     assert len(first_rows(tar, detect_format(tar.name, profile.dialect), tar.name, 1, cut=True)) == 1
+
+
+def test_files_that_grow_are_judged_together_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each within its own grace. A tar has 10 KB at least: three of them grow further than 200 times that.
+    monkeypatch.setattr(bounded, "GRACE_BYTES", 1_000_000)
+    growing = gzip.compress((b'{"text": "' + b"a" * 100_000 + b'"}\n') * 8)
+    paths = written(tmp_path, **{f"{name}_jsonl_gz": growing for name in "abc"})
+    with as_one(named_files(paths[:2]), "t") as path:
+        assert profile_table(path, detect_format(path.name), path.name).rows == 16
+    problem = refused(paths)
+    assert (problem.file, "more than 200 times the size of them all" in problem.message) == ("c.jsonl.gz", True)
+
+
+def test_rows_beyond_the_limit_are_refused_before_the_others_are_read(tmp_path: Path) -> None:
+    row = b'{"text": "a"}\n'
+    paths = written(tmp_path, a_jsonl=row * 2, b_jsonl=row * 100 + b"{broken")
+    with as_one(named_files(paths), "t") as path, pytest.raises(InvalidInput, match="more than 3 rows"):
+        profile_table(path, detect_format(path.name), path.name, max_rows=3)
+
+
+def test_what_push_took_within_a_larger_bound_can_be_read_by_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [path] = written(tmp_path, a_jsonl=b'{"text": "a"}\n')
+    bounds: set[int] = set()
+    opened = bounded.open_content
+
+    def told(path: Path, file: str, *, compression: Compression | None, max_bytes: int) -> Any:
+        bounds.add(max_bytes)
+        return opened(path, file, compression=compression, max_bytes=max_bytes)
+
+    for module in (lines, recognising_layouts):
+        monkeypatch.setattr(module, "open_content", told)
+    profile_table(path, detect_format(path.name), path.name, max_bytes=2 * TABLE_BYTES_MAX)
+    assert bounds == {2 * TABLE_BYTES_MAX}
+    bounds.clear()
+    assert len(list(DataPart(CheckedFile.of(path)).rows(["text"]))) == 1
+    assert bounds
+    assert min(bounds) > 2 * TABLE_BYTES_MAX
