@@ -29,7 +29,7 @@ def doubts_of_texts(path: Stored, fmt: TableFormat, file: str, *, max_bytes: int
         return ["Lines begin with __label__, as fastText's do: the labels are part of the texts here."]
     if all(map(_QUOTED_FIELDS.fullmatch, texts)):
         return [
-            "Every line holds fields in quotes with spaces between them, as R's write.table writes, and is one text here. "
+            "Every line holds fields in quotes with spaces between, as R's write.table writes, and is one text here. "
             "If the file is a table, name it .csv and push with --delimiter ' '."
         ]
     for character in _PARTING:
