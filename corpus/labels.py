@@ -46,9 +46,15 @@ def one_spelling(labels: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def spelling_warning(
-    counts: Mapping[str, int], first_rows: Mapping[str, int], row_name: Callable[[int], str] = str
+    counts: Mapping[str, int],
+    first_rows: Mapping[str, int],
+    row_name: Callable[[int], str],
+    located: Callable[[Problem, int], Problem],
 ) -> Problem | None:
-    """Classes that are written in several ways. `counts` and `first_rows`: rows of each label, and its first row."""
+    """Classes that are written in several ways. `counts` and `first_rows`: rows of each label, and its first position.
+
+    `row_name` and `located` of a position: what people call the row, and a problem said of it.
+    """
     several = spellings(counts)
     if not several:
         return None
@@ -56,27 +62,26 @@ def spelling_warning(
         " = ".join(f"{_shown(label)} (row {row_name(first_rows[label])})" for label in labels) for labels in several
     ]
     more = f" and {len(several) - _NAMED_MAX} more classes" if len(several) > _NAMED_MAX else ""
-    return Problem(
+    problem = Problem(
         field="label",
-        row=first_rows[several[0][-1]],
         message=f"labels that mean the same are different classes: {'; '.join(named[:_NAMED_MAX])}{more}.",
         remedy="Write each class in one way, or set data: {normalize_labels: true}.",
     )
+    return located(problem, first_rows[several[0][-1]])
 
 
 def contradiction_warning(
-    found: Contradictions, numbers: Sequence[int], row_name: Callable[[int], str] = str
+    found: Contradictions, row_name: Callable[[int], str], located: Callable[[Problem, int], Problem]
 ) -> Problem:
-    """`numbers`: of the data rows at the positions."""
-    rows = [numbers[position] for position in found.rows]
-    first, second = map(row_name, rows)
+    """`row_name` and `located` of a position: what people call the row, and a problem said of it."""
+    first, second = map(row_name, found.rows)
     texts = "1 text stands" if found.texts == 1 else f"{found.texts:,} texts stand"
-    return Problem(
+    problem = Problem(
         field="label",
-        row=rows[1],
         message=f"{texts} with several classes, the first in rows {first} and {second}: no model can get both right.",
         remedy="Correct the labels, or leave these rows out.",
     )
+    return located(problem, found.rows[1])
 
 
 def one_class_held_out(labels: Indices, classes: Sequence[str]) -> str | None:

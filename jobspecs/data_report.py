@@ -111,6 +111,8 @@ class HeldOut(_Report):
     #: Rows that judge whose text, but for case and spaces, also chooses: what was chosen by them flatters the result.
     choosing_too: int = 0
     first_leaked_row: int | None = None
+    #: Which file it is a row of, where that isn't the data set's only one.
+    first_leaked_file: str | None = None
     #: Texts on both sides, for rows of two texts and more.
     overlap: Overlap = Overlap()
 

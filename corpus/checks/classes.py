@@ -11,7 +11,8 @@ def take_classes(found: Findings, *, normalize: bool) -> None:
     """Gives each class one spelling where the spec wants that, else warns of several."""
     if normalize:
         found.rename_groups(normalized(found.class_counts()))
-    elif (warning := spelling_warning(found.class_counts(), found.first_rows(), found.row_name)) is not None:
-        found.warnings.append(warning)
+    else:
+        warning = spelling_warning(found.class_counts(), found.first_rows(), found.row_name, found.located)
+        found.warnings += [warning] if warning is not None else []
     if (contradicting := contradictions(found.guarded_texts, found.group_numbers)) is not None:
-        found.warnings.append(contradiction_warning(contradicting, found.numbers, found.row_name))
+        found.warnings.append(contradiction_warning(contradicting, found.row_name, found.located))

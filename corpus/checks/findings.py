@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,12 +55,28 @@ def _exact_hash(text: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The usable rows from the one counted `first` on are of this file; `name`: None where it is the data set's own."""
+
+    first: int
+    name: str | None
+    dialect: Dialect
+
+    def row_name(self, number: int) -> str:
+        of_several = bool(self.dialect.files)
+        return self.dialect.row_name(number) + (f" of {self.name}" if self.name and not of_several else "")
+
+    def located(self, problem: Problem, number: int) -> Problem:
+        file, row = self.dialect.place(number)
+        return problem.model_copy(update={"file": file or self.name, "row": row})
+
+
 @dataclass
 class Findings:
     """Filled row by row; the arrays hold one entry per usable row, in file order."""
 
-    #: What people call a row, of its number.
-    row_name: Callable[[int], str] = str
+    parts: list[_Part] = field(default_factory=lambda: [_Part(0, None, Dialect())])
     usable: int = 0
     refused_rows: list[Problem] = field(default_factory=list)
     #: What the kind warns of beyond what is judged for all of them.
@@ -74,7 +90,7 @@ class Findings:
     refusals: Refusals = field(default_factory=Refusals)
     remarks: dict[Remark, Occurrences] = field(default_factory=dict)
     lengths: Counter[int] = field(default_factory=Counter)
-    #: Group -> its number, counted from 0 in order of appearance.
+    #: Name of a class, or a digest of a query -> its number, counted from 0 in order of appearance.
     groups: dict[str, int] = field(default_factory=dict)
     numbers: array[int] = field(default_factory=lambda: array("q"))
     contents: array[int] = field(default_factory=lambda: array("Q"))
@@ -88,6 +104,22 @@ class Findings:
     overlap: Overlap = field(default_factory=Overlap)
     #: One entry per row: VALIDATION or TEST where the spec says that it is such a row.
     of_rows: array[int] = field(default_factory=lambda: array("b"))
+
+    def begin(self, dialect: Dialect, name: str | None = None) -> None:
+        """The rows that follow are of a file that is read like this, `name` where it isn't the data set's own."""
+        if (self.parts[-1].name, self.parts[-1].dialect) != (name, dialect):
+            self.parts.append(_Part(len(self.numbers), name, dialect))
+
+    def row_name(self, place: int) -> str:
+        """What people call the usable row at this place, counted from 0."""
+        return self._part(place).row_name(self.numbers[place])
+
+    def located(self, problem: Problem, place: int) -> Problem:
+        """`problem`, said of the usable row at this place."""
+        return self._part(place).located(problem, self.numbers[place])
+
+    def _part(self, place: int) -> _Part:
+        return next(part for part in reversed(self.parts) if part.first <= place)
 
     @property
     def refused(self) -> int:
@@ -112,9 +144,9 @@ class Findings:
     def remark(self, remark: Remark, row: int) -> None:
         if remark not in self.remarks and len(self.remarks) < KINDS_MAX:
             said = Problem(field=remark.field, message=remark.message, remedy=remark.remedy)
-            self.remarks[remark] = Occurrences(said)
+            self.remarks[remark] = Occurrences(self.parts[-1].located(said, row))
         if remark in self.remarks:
-            self.remarks[remark].add(row, self.row_name)
+            self.remarks[remark].add(row, self.parts[-1].row_name)
 
     def add(
         self,
@@ -146,9 +178,8 @@ class Findings:
         self.groups = renamed
 
     def first_rows(self) -> dict[str, int]:
-        """Group -> the number of its first row."""
-        places = np.unique(self.group_numbers, return_index=True)[1]
-        return {group: self.numbers[place] for group, place in zip(self.groups, places.tolist(), strict=True)}
+        """Group -> the place of its first row, counted from 0."""
+        return dict(zip(self.groups, np.unique(self.group_numbers, return_index=True)[1].tolist(), strict=True))
 
     @property
     def roles(self) -> Roles:
@@ -188,6 +219,7 @@ class Findings:
         left_out = np.array(self.unlearnable, dtype=np.int64)
         sides = (split.train, split.validation, split.choosing)
         train, validation, choosing = (int((~np.isin(rows[side], left_out)).sum()) for side in sides)
+        first = self.located(Problem(message=""), int(rows[leaked[0]])) if len(leaked) else None
         return HeldOut(
             unit=unit,
             train=train,
@@ -195,7 +227,8 @@ class Findings:
             choosing=choosing,
             leaked=len(leaked),
             choosing_too=split.choosing_too(guarded),
-            first_leaked_row=self.numbers[int(rows[leaked[0]])] if len(leaked) else None,
+            first_leaked_row=first.row if first else None,
+            first_leaked_file=first.file if first else None,
             overlap=self.overlap,
         )
 

@@ -40,9 +40,10 @@ def check_data(
     validator = validator_of(spec, reader)
     if validator is None:
         return None
-    found, unreadable = Findings(row_name=file.fmt.dialect.row_name), list[Problem]()
+    found, unreadable = Findings(), list[Problem]()
     complete = True
     for part, chunk in _chunks(validator, _parts(spec, file, (held_out, test), unreadable), unreadable):
+        found.begin(part.file.fmt.dialect, part.file.name if part.whole else None)
         _take(chunk, part, found, reader)
         if should_stop():
             complete = False
@@ -153,10 +154,10 @@ def _report(
     warnings = [
         *warnings_of_settings(spec),
         *found.warnings,
-        *warnings_of(report, spec, validator, reader.max_tokens, found.row_name),
+        *warnings_of(report, spec, found, validator, reader.max_tokens),
         *remarks_of(found),
     ]
-    problems = problems_of(report, spec, problems, validator, reader.max_tokens, found.row_name)
+    problems = problems_of(report, spec, problems, found, validator, reader.max_tokens)
     return report.model_copy(
         update={"problems": tuple(map(file.located, problems)), "warnings": tuple(map(file.located, warnings))}
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from corpus.checks.findings import Findings
 from corpus.checks.rows import Validator
 from corpus.checks.settings import largest, settings_of
-from jobspecs.data_report import DataReport, HeldOut, TokenLengths
+from jobspecs.data_report import ROWS_NAMED, DataReport, HeldOut, TokenLengths
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.training import CHOOSING_ROWS_MIN, TrainingSpec
 from jobspecs.problems import Problem
@@ -25,18 +25,18 @@ MAX_LENGTH_RATIO = 4
 def problems_of(
     report: DataReport,
     spec: SpecBase,
-    found: Sequence[Problem],
+    stopped_by: Sequence[Problem],
+    found: Findings,
     validator: Validator,
     base_tokens_max: int | None,
-    row_name: Callable[[int], str] = str,
 ) -> list[Problem]:
     """Why the job can't work: what stopped the reading or the split, and rows that the runner would stop at."""
-    problems = list(found)
+    problems = list(stopped_by)
     if report.refused and not validator.skips_bad_rows:
         problems.append(_of_refused(report))
     if _nothing_to_learn(report):
         field_max = largest(spec, validator.max_length_field)
-        problems.append(_of_unlearnable(report, validator, base_tokens_max, field_max, row_name))
+        problems.append(_of_unlearnable(report, found, validator, base_tokens_max, field_max))
     if not report.usable and not problems:
         problems.append(
             Problem(
@@ -49,20 +49,20 @@ def problems_of(
 def warnings_of(
     report: DataReport,
     spec: SpecBase,
+    found: Findings,
     validator: Validator,
     base_tokens_max: int | None,
-    row_name: Callable[[int], str] = str,
 ) -> list[Problem]:
     """What the job can do, but should perhaps not. `base_tokens_max`: what the base model reads, if that is known."""
-    found = [_of_refused(report)] if report.refused and validator.skips_bad_rows else []
-    found += [*_of_completeness(report), *_of_duplicates(report), *_of_split(report, spec, validator)]
-    found += _of_classes(report, spec)
+    warnings = [_of_refused(report)] if report.refused and validator.skips_bad_rows else []
+    warnings += [*_of_completeness(report), *_of_duplicates(report), *_of_split(report, spec, validator)]
+    warnings += _of_classes(report, spec)
     field_max = largest(spec, validator.max_length_field)
     if report.unlearnable and not _nothing_to_learn(report):
-        found.append(_of_unlearnable(report, validator, base_tokens_max, field_max, row_name))
+        warnings.append(_of_unlearnable(report, found, validator, base_tokens_max, field_max))
     if report.tokens is not None:
-        found += _of_lengths(report.tokens, validator, base_tokens_max, field_max)
-    return found
+        warnings += _of_lengths(report.tokens, validator, base_tokens_max, field_max)
+    return warnings
 
 
 def _nothing_to_learn(report: DataReport) -> bool:
@@ -74,29 +74,26 @@ def _nothing_to_learn(report: DataReport) -> bool:
 
 
 def _of_unlearnable(
-    report: DataReport,
-    validator: Validator,
-    base_tokens_max: int | None,
-    field_max: int | None,
-    row_name: Callable[[int], str],
+    report: DataReport, found: Findings, validator: Validator, base_tokens_max: int | None, field_max: int | None
 ) -> Problem:
     length = report.tokens.max_length if report.tokens is not None else validator.max_length
-    named = ", ".join(map(row_name, report.unlearnable_rows))
-    more = ", …" if report.unlearnable > len(report.unlearnable_rows) else ""
+    first = found.unlearnable[:ROWS_NAMED]
+    named = ", ".join(map(found.row_name, first))
+    more = ", …" if report.unlearnable > len(first) else ""
     left = ", and too few others are left to train on and to judge by" if _nothing_to_learn(report) else ""
-    return Problem(
+    problem = Problem(
         field=validator.max_length_field,
-        row=report.unlearnable_rows[0],
         message=f"{_rows(report.unlearnable)} ({named}{more}) will be left out: what is to be learnt of them begins "
         f"after {length} tokens{left}.",
         remedy=_remedy_of_cut(report.unlearnable_tokens, length, base_tokens_max, field_max),
     )
+    return found.located(problem, first[0])
 
 
 def remarks_of(found: Findings) -> list[Problem]:
     """What is said of rows that can be used: once, with how many they are and the first of them."""
     return [
-        kind.problem.model_copy(update={"row": kind.rows[0], "message": f"{kind.named}: {kind.problem.message}"})
+        kind.problem.model_copy(update={"message": f"{kind.named}: {kind.problem.message}"})
         for kind in found.remarks.values()
     ]
 
@@ -139,6 +136,7 @@ def _of_split(report: DataReport, spec: SpecBase, validator: Validator) -> Itera
     if held.leaked > LEAKED_SHARE * held.validation:
         yield Problem(
             field="dataset",
+            file=held.first_leaked_file,
             row=held.first_leaked_row,
             message=f"{held.leaked:,} of {held.validation:,} held-out rows are also trained on: "
             "the verdict will flatter the result.",

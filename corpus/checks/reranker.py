@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from corpus.cells import number_cell, score_cell, text_cell
-from corpus.checks.findings import ROWS_KEPT_MAX, Findings, normalised
+from corpus.checks.findings import ROWS_KEPT_MAX, Findings, normalised, text_hash
 from corpus.checks.identifiers import Identifiers
 from corpus.checks.remarks import remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
@@ -97,7 +97,8 @@ class RerankerData:
             pairs,
             content="\0".join((query, *passages, "" if label is None else str(label))),
             guarded="\0".join(pairs[0]),
-            group=normalised(query),
+            # Names of groups are kept: texts of ten million queries would take several GB.
+            group=f"{text_hash(query):x}",
             tied=[normalised(text) for pair in pairs for text in pair],
             remarks=[remark for column, text in texts.items() for remark in remarks_of_text(text, column)],
         )

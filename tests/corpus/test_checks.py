@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from corpus.checks.findings import text_hash
+from corpus.checks.findings import Findings, text_hash
 from corpus.checks.inspection import check_data
 from corpus.checks.judging import warnings_of
 from corpus.checks.reader import Reader
@@ -193,7 +193,8 @@ def test_very_few_and_very_uneven_rows_are_warned_of(tmp_path: Path, reader: Rea
     assert few.held_out is not None
     none = few.model_copy(update={"held_out": few.held_out.model_copy(update={"train": 0}), "tokens": None})
     validator: Any = SimpleNamespace(skips_bad_rows=False, batch_size=4, max_length_field="training.max_length")
-    [warning] = [warning for warning in warnings_of(none, classifier(), validator, None) if warning.field == "dataset"]
+    warnings = warnings_of(none, classifier(), Findings(), validator, None)
+    [warning] = [warning for warning in warnings if warning.field == "dataset"]
     assert "no row is left to train on" in warning.message and "hold out fewer" in str(warning.remedy)
     uneven = [{**row, "label": "rare" if n < 4 else "usual"} for n, row in enumerate(labelled(400))]
     report = check(classifier(), write(tmp_path / "uneven.jsonl", uneven), reader)

@@ -110,6 +110,20 @@ def test_rows_that_both_train_and_judge_are_told(tmp_path: Path) -> None:
     assert any("10 of 40 held-out rows are also trained on" in warning.message for warning in report.warnings)
 
 
+def test_warnings_of_rows_that_judge_name_their_file(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.jsonl", range(60))
+    numbers, label = [*range(100, 120), 5], lambda n: "class 0" if n == 5 else f"class {n % 3}"
+    official = write(tmp_path / "test.jsonl", numbers, label=label)
+    report = check(spec_of("train-classifier", {"dataset": "official"}), data, official)
+    assert report.held_out is not None
+    assert (report.held_out.first_leaked_row, report.held_out.first_leaked_file) == (21, "test.jsonl")
+    said = {warning.message.split(":")[0]: warning for warning in report.warnings}
+    leak = next(warning for message, warning in said.items() if "also trained on" in message)
+    assert (leak.file, leak.row) == ("test.jsonl", 21)
+    contradiction = said["1 text stands with several classes, the first in rows 6 and 21 of test.jsonl"]
+    assert (contradiction.file, contradiction.row) == ("test.jsonl", 21)
+
+
 def test_classes_that_only_rows_that_judge_have_are_refused_by_name(tmp_path: Path) -> None:
     data = write(tmp_path / "data.jsonl", range(30))
     official = write(tmp_path / "test.jsonl", range(9), label=lambda n: "Sport" if n == 4 else f"class {n % 3}")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
-from corpus.checks.rows import CheckedFile
+from corpus.checks.reranker import RerankerData
+from corpus.checks.rows import CheckedFile, UsableRow
 from corpus.held_out import parts_of
 from corpus.pair_splits import query_split, tied_split
 from corpus.splits import TEST as TESTING
@@ -192,3 +193,8 @@ def test_groups_of_ten_million_rows_fit_into_a_check() -> None:
         tracemalloc.stop()
     assert held_out.sum() == 25_000 and not held_out[:50_000].any()
     assert peak / len(texts) < 120
+
+
+def test_a_check_keeps_no_text_of_queries() -> None:
+    row = RerankerData(spec_of(**RANKED))._row(1, {"a": "A  question", "b": "an answer", "score": 1})
+    assert isinstance(row, UsableRow) and len(row.group) <= 16 and "question" not in row.group

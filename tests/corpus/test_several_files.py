@@ -58,11 +58,13 @@ def test_the_file_of_a_row_is_looked_up_only_for_rows_that_are_named(monkeypatch
         return place(self, row)
 
     monkeypatch.setattr(Dialect, "place", counted)
-    found, refusals = Findings(row_name=dialect.row_name), Refusals()
+    found, refusals = Findings(), Refusals()
+    found.begin(dialect)
     remark = Remark("text", "looks odd.", "Look at it.")
     for row in range(1, 1001):
         found.remark(remark, row)
         refusals.add(Problem(message=f"turn {row} is empty.", remedy="Fill it.", row=row), dialect)
     assert (found.remarks[remark].count, refusals.kinds[0].count) == (1000, 1000)
     assert found.remarks[remark].row_names == refusals.kinds[0].row_names
-    assert len(looked_up) == 2 * ROWS_NAMED + 1
+    # And for each kind the file of its first row.
+    assert len(looked_up) == 2 * (ROWS_NAMED + 1)

@@ -102,7 +102,11 @@ def course_of(
 
 def chosen_by(choosing: Bools | None) -> list[Bools]:
     """What the fingerprint of a run has of them: nothing where there are none, as in runs that began before."""
-    return [choosing] if choosing is not None and choosing.any() else []
+    if choosing is None or not choosing.any():
+        return []
+    # Beside so few, rows are set aside: no run that set none aside goes on as this one.
+    few = choosing.sum() < CHOOSING_ROWS_MIN
+    return [choosing, np.ones(1, dtype=bool)] if few else [choosing]
 
 
 def _looked_at(groups: Indices, strata: Indices, seed: int, together: int, rows: int) -> Indices:

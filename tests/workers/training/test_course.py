@@ -16,7 +16,7 @@ from jobspecs.kinds.training import AUTO_EPOCHS, AUTO_EPOCHS_MAX, EncoderTrainin
 from jobspecs.manifest import Manifest
 from tests.models import labelled_texts
 from tests.workers.training.attempts import Attempt, Killed, write_csv
-from workers.training.course import course_of
+from workers.training.course import chosen_by, course_of
 from workers.training.optimization import learning_rates
 from workers.training.word_embeddings import decay_of
 
@@ -156,6 +156,7 @@ def test_too_few_rows_that_choose_leave_the_choice_to_rows_set_aside() -> None:
     few = course_of(EncoderTraining(), np.arange(419), choosing=choosing[:419])
     assert not few.given and len(few.aside) == 40 and max(few.aside) < 400
     assert sorted([*few.fit, *few.aside]) == list(range(400))
+    assert b"".join(array.tobytes() for array in chosen_by(choosing[:419])) != choosing[:419].tobytes()
     given = course_of(EncoderTraining(epochs=2), np.arange(420), choosing=choosing)
     assert (len(given.fit), len(given.aside)) == (400, 0)
 

@@ -145,7 +145,10 @@ class _Classification:
 
     def fingerprint(self) -> bytes:
         arrays = [self._data.tokens.ids, self._data.tokens.offsets, self._data.labels, *chosen_by(self._data.choosing)]
-        return str(self._data.classes).encode() + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+        # What decides `class_weights: auto` may be read in another way by a later version.
+        return f"{self._data.classes} {self._data.balanced}".encode() + b"".join(
+            np.ascontiguousarray(array).tobytes() for array in arrays
+        )
 
 
 def _class_weights(data: TrainingData, device: torch.device) -> torch.Tensor | None:

@@ -46,7 +46,7 @@ def mine_negatives(rows: EmbeddingRows, embed: Embed, settings: HardNegatives, s
 
     def known(row: int) -> Int64s:
         own = taken[pairs[row][0]]
-        return own if rows.roles[row] == VALIDATION else np.union1d(own, foreign)
+        return np.union1d(own, foreign) if len(foreign) and rows.roles[row] != VALIDATION else own
 
     if training.sum() - max(map(len, taken.values())) < settings.num_negatives:
         problem = Problem(

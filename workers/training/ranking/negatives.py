@@ -41,7 +41,7 @@ def mine_negatives(pairs: Pairs, corpus: Sequence[str], embed: Embed, settings: 
         row = positives[number]
         texts = taken[int(pairs.groups[row])]
         own = np.array([place_of[text] for text in texts if text in place_of], dtype=np.int64)
-        return own if choosing[row] else np.union1d(own, foreign)
+        return np.union1d(own, foreign) if len(foreign) and not choosing[row] else own
 
     questions = [(pairs.queries[row], place_of[pairs.passages[row]]) for row in positives]
     mined: dict[int, list[str]] = {}

@@ -216,7 +216,7 @@ def test_rows_of_test_judge_and_those_of_validation_choose_when_to_end(
     training = {"epochs": "auto", "batch_size": 64, "checkpoint_every_steps": 1000}
     manifest = one.run(**sections, training=training)
     report, card = manifest.report, (one.root / "out" / "README.md").read_text(encoding="utf-8")
-    assert report["rows"] == {"train": 130, "validation": 40, "test": 30, "texts_in_both": 0}
+    assert report["rows"] == {"train": 130, "validation": 40, "test": 30, "texts_in_both": 0, "choosing_too": 0}
     assert (report["training"]["rows_choosing"], report["training"]["rows_aside"]) == (40, 0)
     assert "Measured on 30 held-out rows (all of `official@2`), trained on 130. 40 rows of `validation` (all of" in card
     assert "40 validation rows decided when to end." in card

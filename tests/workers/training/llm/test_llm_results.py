@@ -122,7 +122,7 @@ def test_the_report_says_whether_it_helped_and_shows_answers_side_by_side(
     assert own["low"] <= own["value"] <= own["high"] < base["value"]
     assert verdict["helped"] == "yes" and verdict["sentence"].startswith("Fine-tuning helped")
     assert verdict["difference"]["high"] < 0
-    assert report["rows"] == {"train": 15, "validation": 7, "in_both": 0, "left_out": 0, "cut": 0}
+    assert report["rows"] == {"train": 15, "validation": 7, "in_both": 0, "choosing_too": 0, "left_out": 0, "cut": 0}
     (sample,) = report["samples"]
     assert sample.keys() == {"prompt", "reference", "base", "result"}
     assert len(report["examples"]) == 3

@@ -139,6 +139,7 @@ def test_ranked_data_are_judged_by_the_order_of_held_out_queries(unbroken: JobAt
         "train": 72,
         "train_negatives": 54,
         "validation": 24,
+        "choosing_too": 0,
         "queries_train": 18,
         "queries_validation": 6,
         "overlap": {
