@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import date, datetime, time, timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 from jobspecs.problems import InvalidInput, Problem
-from storage.tabular.values import duration
+from storage.tabular.values import text_of
 
 _COMMA_NUMBER = re.compile(r"[+-]?[\d.]*,[\d.,]*%?", re.ASCII)
 _LISTED_NUMBERS = frozenset("0123456789., +-")
@@ -88,10 +88,10 @@ def plain(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, Decimal | float):
         return _number(value)
-    if isinstance(value, timedelta):
-        return duration(value)
-    if isinstance(value, int | date | datetime | time):
+    if isinstance(value, int):
         return str(value)
+    if isinstance(value, date | time | timedelta):
+        return text_of(value)
     if isinstance(value, bytes):
         try:
             return value.decode("utf-8")

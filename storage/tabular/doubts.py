@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import islice
 
@@ -13,6 +14,7 @@ from storage.tabular.stored import Stored
 _LOOKED_AT = 50
 #: What tables in .txt files are parted by; commas stand in texts.
 _PARTING = "\t|;"
+_QUOTED_FIELDS = re.compile(r'"[^"]*"(?: (?:"[^"]*"|[^\s"]+))+')
 
 
 def doubts_of_texts(path: Stored, fmt: TableFormat, file: str, *, max_bytes: int = TABLE_BYTES_MAX) -> list[str]:
@@ -25,6 +27,11 @@ def doubts_of_texts(path: Stored, fmt: TableFormat, file: str, *, max_bytes: int
         return []
     if all(text.startswith("__label__") for text in texts):
         return ["Lines begin with __label__, as fastText's do: the labels are part of the texts here."]
+    if all(map(_QUOTED_FIELDS.fullmatch, texts)):
+        return [
+            "Every line holds fields in quotes with spaces between, as R's write.table writes, and is one text here. "
+            "If the file is a table, name it .csv and push with --delimiter ' '."
+        ]
     for character in _PARTING:
         counts = {text.count(character) for text in texts}
         if len(counts) == 1 and counts != {0}:

@@ -13,6 +13,8 @@ INDEX = "index"
 _VALUE = re.compile(r"[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?%?|\d{4}-\d\d-\d\d.*|\d{1,2}[./]\d{1,2}[./]\d{2,4}.*", re.ASCII)
 #: Names have fewer words than sentences.
 _WORDS_MAX = 5
+#: Words of most names: what has more may be a short text, `what is a lobster`.
+_NAME_WORDS = 2
 
 
 def named_columns(header: Sequence[str], rows: Sequence[Sequence[str]], notices: list[str]) -> tuple[str, ...]:
@@ -43,7 +45,7 @@ def named_columns(header: Sequence[str], rows: Sequence[Sequence[str]], notices:
     elif given:
         taken = ", ".join(map(repr, given[:3])) + (", …" if len(given) > 3 else "")
         notices.append(f"{len(given)} columns have no name and are taken as {taken}.")
-    why = looks_like_a_row(header, rows)
+    why = looks_like_a_row(header, rows) or (_text_of_several(header) if len(header) > 1 else None)
     if why:
         example = ",".join("ABCDEFGHIJ"[: len(names)])
         notices.append(
@@ -100,6 +102,14 @@ def looks_like_a_row(header: Sequence[str], rows: Sequence[Sequence[str]]) -> st
         text = name.strip()
         below = {row[place] for row in rows if place < len(row)}
         if text and (_VALUE.fullmatch(text) or text[0] in "\"'" or len(text.split()) > _WORDS_MAX or name in below):
+            return shortened(text)
+    return None
+
+
+def _text_of_several(header: Sequence[str]) -> str | None:
+    """The field of the header that may be a short text: it ends as a sentence does, or begins small and goes on."""
+    for text in map(str.strip, header):
+        if len(text.split()) > 1 and (text[-1] in ".!?" or (text[0].islower() and len(text.split()) > _NAME_WORDS)):
             return shortened(text)
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ def load(path: Path, normalize: bool = False) -> LabelledTexts:
         ("1.0", "1.0"),
         ("schön".encode(), "schön"),
         (date(2026, 1, 2), "2026-01-02"),
+        (datetime(2026, 1, 2, 9, 30), "2026-01-02T09:30:00"),
     ],
 )
 def test_scalars_are_texts_as_people_write_them(value: Any, text: str) -> None:

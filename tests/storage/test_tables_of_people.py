@@ -168,6 +168,12 @@ def test_other_files_are_known_by_bytes_that_no_text_holds(tmp_path: Path) -> No
     ("name", "content", "notice"),
     [
         ("t.txt", "text\tlabel\na\tb\n", "Every line holds '\\t' equally often"),
+        ("t.txt", '"text" "label"\n"1" "good film" "pos"\n"2" "bad film" 0.8\n', "as R's write.table writes"),
+        (
+            "t.tsv",
+            "what is rba\tAccountability\nwhat is x\ty\nwho is z\tw\n",
+            "looks like a row, for it holds 'what is rba'",
+        ),
         ("t.txt", "__label__x a\n__label__y b\n", "fastText"),
         ("t.tsv", "text,label\na,b\nc,d\n", "push with --delimiter ','"),
         ("t.csv", "text^label\na^b\nc^d\n", "push with --delimiter '^'"),
