@@ -27,7 +27,9 @@ example: $(INSTALLED) ## NAME=… runs examples/NAME.yaml from data to served mo
 	@$(BIN)/python -m deploy.examples $(if $(NAME),$(NAME),--help) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(INSTALLED) ## all tests, on real PostgreSQL, Redis and S3, in two processes; TESTS=path runs some
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
+	@# What measures how long others wait shares its cores with no other test.
+	$(if $(TESTS),,$(BIN)/python -m pytest -q tests/api/test_hostile.py)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(or $(TESTS),--ignore tests/api/test_hostile.py)
 
 check: $(INSTALLED) ## formatting, lint, types, imports
 	$(BIN)/ruff format --check .

@@ -237,7 +237,7 @@ def reads(services: EmbeddedServices, after_s: float = 0.0) -> int:
     """Connections that wait in Redis for an event."""
     time.sleep(after_s)
     with redis.Redis.from_url(services.redis_url) as client:
-        return sum("b" in entry["flags"] for entry in client.client_list())
+        return sum("b" in entry["flags"] and entry["cmd"].startswith("xread") for entry in client.client_list())
 
 
 def until(condition: Callable[[], bool]) -> bool:
