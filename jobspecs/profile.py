@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.dialect import Dialect
+from jobspecs.problems import Problem
 
 #: Distinct values are counted exactly up to this many; beyond it `distinct_capped` is true and `values` is empty.
 DISTINCT_VALUES_MAX = 1000
@@ -47,6 +48,15 @@ class DatasetProfile(BaseModel):
     dialect: Dialect | None = None
     #: What was taken for granted that may not be meant, in words for the one who pushed it.
     notices: tuple[str, ...] = ()
+
+
+def empty_cells(field: str, name: str, column: ColumnProfile) -> list[Problem]:
+    """That column `name`, which `field` of a spec names, is empty in some rows; nothing where it is not."""
+    if not column.empty:
+        return []
+    message = f"column {name!r} is empty in {column.empty} rows, and this is the first of them."
+    remedy = "Fill these cells or leave the rows out."
+    return [Problem(field=field, row=column.first_empty_row, message=message, remedy=remedy)]
 
 
 def tokens_at_most(longest_chars: int, max_length: int) -> int:

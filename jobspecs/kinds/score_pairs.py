@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from jobspecs.kinds.base import Section, SpecBase
 from jobspecs.problems import Problem
-from jobspecs.profile import DatasetProfile, tokens_at_most
+from jobspecs.profile import DatasetProfile, empty_cells, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference, Name
 
 #: The role of the model that scores.
@@ -100,17 +100,7 @@ class ScorePairs(SpecBase):
         return problems or [*self._problems_of_texts(profile), *self._problems_of_label(profile)]
 
     def _problems_of_texts(self, profile: DatasetProfile) -> list[Problem]:
-        columns = {name: profile.columns[name] for name in self.pair}
-        return [
-            Problem(
-                field="pair",
-                row=column.first_empty_row,
-                message=f"column {name!r} is empty in {column.empty} rows, and this is the first of them.",
-                remedy="Fill these cells or leave the rows out.",
-            )
-            for name, column in columns.items()
-            if column.empty
-        ]
+        return [problem for name in self.pair for problem in empty_cells("pair", name, profile.columns[name])]
 
     def _problems_of_label(self, profile: DatasetProfile) -> list[Problem]:
         if self.label is None or profile.columns[self.label].kind in ("number", "boolean"):

@@ -10,7 +10,7 @@ from pydantic import Field
 from jobspecs.kinds.training import EncoderTraining, LabelData, TrainingSpec, Validation
 from jobspecs.labels import class_rows
 from jobspecs.problems import InvalidInput, Problem
-from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
+from jobspecs.profile import ColumnProfile, DatasetProfile, empty_cells, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
 
 #: More classes than this are more likely an identifier column than a label.
@@ -132,12 +132,12 @@ def _problems_of_text(name: str, profile: DatasetProfile) -> list[Problem]:
                 remedy="Choose the column with the texts.",
             )
         ]
-    return [_empty_cells("text", name, column)] if column.empty else []
+    return empty_cells("text", name, column)
 
 
 def _problems_of_label(name: str, column: ColumnProfile, least: int) -> list[Problem]:
     if column.empty:
-        return [_empty_cells("label", name, column)]
+        return empty_cells("label", name, column)
     if column.distinct < 2:
         only = next(iter(column.values), "")
         return [
@@ -166,12 +166,3 @@ def _problems_of_label(name: str, column: ColumnProfile, least: int) -> list[Pro
         for value, count in classes.values()
         if count < least
     ]
-
-
-def _empty_cells(field: str, name: str, column: ColumnProfile) -> Problem:
-    return Problem(
-        field=field,
-        row=column.first_empty_row,
-        message=f"column {name!r} is empty in {column.empty} rows, and this is the first of them.",
-        remedy="Fill these cells or leave the rows out.",
-    )

@@ -13,7 +13,7 @@ from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE, HardNegatives
 from jobspecs.kinds.training import EncoderTraining, LabelData, PairValidation, TrainingSpec
 from jobspecs.labels import class_rows
 from jobspecs.problems import Problem
-from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
+from jobspecs.profile import ColumnProfile, DatasetProfile, empty_cells, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
 
 #: Fewer rows than this leave nothing to judge on.
@@ -197,9 +197,7 @@ class TrainEmbedder(TrainingSpec):
             for position, (field, column) in enumerate(columns)
             if column in names[:position]
         ]
-        problems += [
-            _empty_cells(field, name, profile.columns[name]) for field, name in columns if profile.columns[name].empty
-        ]
+        problems += [problem for field, name in columns for problem in empty_cells(field, name, profile.columns[name])]
         if profile.rows < ROWS_MIN:
             problems.append(
                 Problem(message=f"the data set has {profile.rows} rows; {ROWS_MIN} are needed.", remedy="Add rows.")
@@ -269,12 +267,3 @@ def _in_words(shape: DataShape) -> str:
         "scored-pairs": "pairs with scores",
         "labelled-texts": "texts with labels",
     }[shape]
-
-
-def _empty_cells(field: str, name: str, column: ColumnProfile) -> Problem:
-    return Problem(
-        field=field,
-        row=column.first_empty_row,
-        message=f"column {name!r} is empty in {column.empty} rows, and this is the first of them.",
-        remedy="Fill these cells or leave the rows out.",
-    )

@@ -10,7 +10,7 @@ from jobspecs.kinds.base import BASE_ROLE, Section
 from jobspecs.kinds.hard_negatives import NEGATIVES_ROLE, HardNegatives
 from jobspecs.kinds.training import EncoderTraining, PairValidation, TrainingSpec
 from jobspecs.problems import Problem
-from jobspecs.profile import ColumnProfile, DatasetProfile, tokens_at_most
+from jobspecs.profile import ColumnProfile, DatasetProfile, empty_cells, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference
 
 #: `bce` and `mse` look at one pair at a time, the others at all passages of a query.
@@ -152,7 +152,7 @@ class TrainReranker(TrainingSpec):
         problems = [
             problem
             for field, column in self._read().items()
-            for problem in _problems_of_cells(field, column, profile.columns[column])
+            for problem in empty_cells(field, column, profile.columns[column])
         ]
         return (
             problems or _problems_of_label(self, profile, "label") or _problems_of_label(self.judging, profile, "judge")
@@ -167,19 +167,6 @@ class TrainReranker(TrainingSpec):
     def _read(self) -> dict[str, str]:
         """Field -> column of all that is read."""
         return self.columns if self.judge is None else {**self.columns, "judge": self.judge.label}
-
-
-def _problems_of_cells(field: str, name: str, column: ColumnProfile) -> list[Problem]:
-    if not column.empty:
-        return []
-    return [
-        Problem(
-            field=field,
-            row=column.first_empty_row,
-            message=f"column {name!r} is empty in {column.empty} rows, and this is the first of them.",
-            remedy="Fill these cells or leave the rows out.",
-        )
-    ]
 
 
 def _problems_of_label(spec: TrainReranker, profile: DatasetProfile, field: str) -> list[Problem]:

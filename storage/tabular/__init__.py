@@ -1,4 +1,4 @@
-"""Tables of any size from CSV, JSONL, JSON and Parquet files, read row by row, with errors that name the row.
+"""Tables of any size from the files that people have (docs/data.md), read row by row, with errors that name the row.
 
 fmt = detect_format("headlines.csv.gz")
 profile = profile_table(path, fmt, "headlines.csv.gz")

@@ -16,7 +16,7 @@ from storage.tabular.json_rows import json_rows
 from storage.tabular.lines import Line, read_lines
 from storage.tabular.parquet_rows import parquet_columns, parquet_rows
 from storage.tabular.questions import question_rows
-from storage.tabular.recognition import recognised
+from storage.tabular.recognising_text import recognised
 from storage.tabular.sheet_rows import sheet_rows
 from storage.tabular.stored import HeldFile, Stored, held_files
 from storage.tabular.text_rows import conll_rows, text_rows

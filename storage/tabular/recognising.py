@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobspecs.dialect import PartFile
-from storage.tabular.contents import check_beginning
 from storage.tabular.doubts import doubts_of_texts
+from storage.tabular.first_bytes import check_beginning
 from storage.tabular.formats import OPEN, TableFormat, refusal
 from storage.tabular.reading import SPLIT, read_rows
 from storage.tabular.recognising_layouts import recognise_layout
-from storage.tabular.recognition import recognised
+from storage.tabular.recognising_text import recognised
 from storage.tabular.stored import HeldFile, Stored, held_files
 
 _ROWS_REMEDY = "Split it into several data sets; who runs the platform can allow more: EIGENWERK_TABLE_ROWS_MAX."

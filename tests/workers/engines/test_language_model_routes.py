@@ -202,6 +202,7 @@ def test_what_the_engine_cannot_do_is_refused_with_the_fields_name(
         assert f"{answer.json()['param']}: " in answer.json()["error"]
 
 
+# The kind of `ignored-fields` among the cases.
 @pytest.mark.parametrize(
     ("field", "value"),
     [

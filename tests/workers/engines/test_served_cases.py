@@ -1,6 +1,7 @@
 """Requests that people of other servers met trouble with, as the folders of the cases have them.
 
-`logprobs`, `ignored-fields`, `embed-truncates-silently`: their READMEs hold the requests and what is right.
+`logprobs`, `embed-truncates-silently`: their READMEs hold the requests and what is right. `ignored-fields` is tried in
+`test_language_model_routes`.
 """
 
 from __future__ import annotations
@@ -88,36 +89,6 @@ def test_the_bytes_of_a_chats_tokens_are_the_texts(engines: dict[str, Ask]) -> N
     tokens = choice["logprobs"]["content"]
     assert "".join(token["token"] for token in tokens) == choice["message"]["content"]
     assert all(bytes(token["bytes"]).decode() == token["token"] for token in tokens)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("guided_choice", ["ja", "nein"]),
-        ("guided_json", {"type": "object"}),
-        ("structured_outputs", {"choice": ["ja"]}),
-        ("functions", [{"name": "f"}]),
-        ("tool_choice", "required"),
-        ("stop_token_ids", [5]),
-        ("min_tokens", 3),
-        ("ignore_eos", True),
-        ("min_p", 0.1),
-        ("typical_p", 0.5),
-        ("bad_words", ["a"]),
-        ("best_of", 2),
-        ("continue_final_message", True),
-        ("chat_template_kwargs", {"a": 1}),
-        ("prompt_logprobs", 1),
-    ],
-)
-def test_a_field_that_would_change_the_answer_is_refused_by_name(
-    engines: dict[str, Ask], field: str, value: Any
-) -> None:
-    case_path("ignored-fields")
-    asked = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, "temperature": 0}
-    answer = engines["text-generation"]("/v1/chat/completions", **asked, **{field: value})
-    assert answer.status_code == 422
-    assert field in answer.text
 
 
 def test_a_text_that_is_too_long_is_cut_with_a_sign_or_refused(engines: dict[str, Ask]) -> None:
