@@ -281,8 +281,15 @@ class Deployment(Resource):
 
     name: str
     model: str
-    version: int
+    version: int | None
     engine: str
+    #: Why this engine.
+    engine_reason: str | None = None
+    #: Where somebody else runs it: `url`, `model`, `health_path`, `metrics_path`.
+    external: dict[str, Any] | None = None
+    #: What it had in hand lately: `running`, `waiting`, `cache_share`.
+    load: dict[str, Any] | None = None
+    host: str | None = None
     replicas: int
     memory_bytes: int = 0
     gpus: int = 0

@@ -17,6 +17,7 @@ from api.errors import ApiError, error_response, unavailable
 from api.inference.engine import RETRY_AFTER_S, Deployed, answering, ask_streaming
 from api.parts import Parts
 from api.streaming import ClosingStream
+from jobspecs.engines import Unserved, what_is_read
 
 #: Seconds that may pass without a byte: a long answer that is not streamed comes all at once.
 _SILENCE_S = 900.0
@@ -35,6 +36,7 @@ async def passed_on(
 
     Raises ApiError when the engine refuses or does not answer; with `own_words` its refusals are passed on as well.
     """
+    body = for_engine(engine, path, body)
     async with AsyncExitStack() as stack:
         asking = ask_streaming(parts, engine, path, body, silence_s=_SILENCE_S, raising=not own_words)
         answer = await _while_connected(request, stack.enter_async_context(asking))
@@ -44,9 +46,17 @@ async def passed_on(
             # From here on the stream closes the connection to the engine.
             stream = _events(answer, stack.pop_all(), engine.name, own_words)
             return ClosingStream(stream, media_type=_EVENTS, headers=headers)
-        with answering(engine.name):
+        with answering(engine.name, engine.kind):
             content = await _while_connected(request, _bounded(answer))
         return Response(content, answer.status_code, headers, media_type)
+
+
+def for_engine(engine: Deployed, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The request as the engine takes it. Raises ApiError for a field that the engine would pass over."""
+    read = what_is_read(engine.kind, path, body)
+    if isinstance(read, Unserved):
+        raise ApiError(422, read.message, param=read.field)
+    return read if engine.endpoint_model is None else {**read, "model": engine.endpoint_model}
 
 
 async def _events(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -67,9 +69,17 @@ class HostRepository:
         )
 
     def announce_serving(
-        self, name: str, *, memory_bytes: int, gpus: int, scratch_free_bytes: int | None = None
+        self,
+        name: str,
+        *,
+        memory_bytes: int,
+        gpus: int,
+        scratch_free_bytes: int | None = None,
+        engines: Mapping[str, Any] | None = None,
     ) -> None:
-        """Records that the host serves. Where its worker runs jobs too, that one says what the host offers."""
+        """Records that the host serves, and with which engines. Where its worker runs jobs too, that one says what the
+        host offers.
+        """
         values = {
             **{"slots": 0, "memory_bytes": memory_bytes, "gpus": gpus, "accepting": False},
             "scratch_free_bytes": scratch_free_bytes,
@@ -83,6 +93,8 @@ class HostRepository:
                 where=HostRow.slots == 0,
             )
         )
+        known = update(HostRow).where(HostRow.name == name, HostRow.engines != dict(engines or {}))
+        self._session.execute(known.values(engines=dict(engines or {})))
 
     def room(self, name: str, *, beside: UUID | None = None) -> Room | None:
         """What is left of the host, and of what the deployment or job `beside` takes; None for an unknown one. Lock it

@@ -69,7 +69,11 @@ class RemovalRepository:
         uses = [Use("job", str(job), by_id[version].version) for job, version in self._active_jobs(by_id)]
         served = select(DeploymentRow.name, DeploymentRow.model_version_id)
         served = served.where(DeploymentRow.model_version_id.in_(by_id)).order_by(DeploymentRow.name)
-        uses += [Use("deployment", name, by_id[version].version) for name, version in self._session.execute(served)]
+        uses += [
+            Use("deployment", name, by_id[version].version)
+            for name, version in self._session.execute(served)
+            if version is not None
+        ]
         uses += self._adapters(versions)
         return uses + self._aliases(versions)
 

@@ -79,6 +79,7 @@ CALLS = {
     "deploy": ["deploy", "newsticker-quality"],
     "undeploy": ["undeploy", "newsticker-quality"],
     "deployments": ["deployments"],
+    "deployments show": ["deployments", "show", "newsticker-quality"],
     "hosts": ["hosts"],
     "classify": ["classify", "newsticker-quality", "one", "two"],
     "chat": ["chat", "smollm2", "Hello"],
@@ -218,6 +219,7 @@ def test_every_command_has_a_help_with_an_example_and_the_option_json() -> None:
 
 def test_every_command_that_talks_to_the_platform_is_tried_here() -> None:
     elsewhere = {"datasets pull"}  # with a hub, in tests/api/test_pulled_datasets.py
+    elsewhere |= {"env", "env build", "env list"}  # on this machine, in tests/deploy/test_environments.py
     assert {path for path, _ in commands()} - {"up", "users", "backup", "restore"} - elsewhere == CALLS.keys()
 
 

@@ -7,20 +7,23 @@ and compares, every half second, what is wanted with what runs. It keeps serving
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
+from jobspecs.engines import ExternalEngine
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
 from storage.database import Database, DatabaseUnavailable, UnitOfWork
 from storage.settings import LeaseTimes
 from storage.tables import DeploymentRow
 from workers.daemon.instance import hold_name
+from workers.engines.interface import Installed
 from workers.inference.deployed_model import Means, Observed, Service, Wanted
-from workers.inference.pulls import Base, find_base
+from workers.inference.pulls import Base, StoredModel, find_base
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,8 @@ class Reconciler:
     _rows: Sequence[DeploymentRow] = ()
     #: What the adapters among them change, by the deployment's id.
     _bases: Mapping[UUID, Base] = field(default_factory=dict)
+    #: What the host could start at the last heartbeat.
+    _engines: Mapping[str, Installed] = field(default_factory=dict)
     _looked_at_s: float = float("-inf")
     _renewed_at_s: float = float("-inf")
     _database_away: bool = False
@@ -101,19 +106,25 @@ class Reconciler:
         """Renews what is due, claims what is free, and returns all that this host holds."""
         with self._counting_tokens() as work:
             if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
+                self._engines = self.means.installed()
                 hold_name(work, self.host, "serving", self.instance, silent_s=self.lease.lease_s)
                 work.hosts.announce_serving(
                     self.host,
                     memory_bytes=self.memory_bytes,
                     gpus=len(self.gpu_ids),
                     scratch_free_bytes=self.means.folders.free_bytes(),
+                    engines={name: dataclasses.asdict(found) for name, found in self._engines.items()},
                 )
-                work.deployments.renew(self.host, lease_s=self.lease.lease_s)
+                self._note_loads(work, work.deployments.renew(self.host, lease_s=self.lease.lease_s))
             work.hosts.lock(self.host)
             work.engine_holds.settle(self.host, self._outlived(work.deployments.held(self.host)))
             while (room := work.hosts.room(self.host)) and (
                 row := work.deployments.claim(
-                    self.host, memory_bytes_free=room.memory_bytes, gpus_free=room.gpus, lease_s=self.lease.lease_s
+                    self.host,
+                    memory_bytes_free=room.memory_bytes,
+                    gpus_free=room.gpus,
+                    lease_s=self.lease.lease_s,
+                    engines=self._engines,
                 )
             ):
                 log.info("deployment %s (%s) is claimed", row.name, row.id)
@@ -139,6 +150,13 @@ class Reconciler:
                 work.tallies.add(event, kind=task, count=count)
             yield work
         self.means.tokens.subtract(counted)
+
+    def _note_loads(self, work: UnitOfWork, rows: Iterable[DeploymentRow]) -> None:
+        for row in rows:
+            load = self.services[row.id].load() if row.id in self.services else None
+            shown = load._asdict() if load else None
+            if row.load != shown:
+                work.deployments.note_load(row.id, self.host, shown)
 
     def _outlived(self, rows: Iterable[DeploymentRow]) -> list[UUID]:
         """Deployments of which engines still run that are wanted no more, or with less."""
@@ -180,12 +198,14 @@ class Reconciler:
 
     def _wanted(self, row: DeploymentRow) -> Wanted:
         version = row.model_version
+        stored = StoredModel(version.prefix, Manifest.model_validate(version.manifest)) if version else None
         return Wanted(
             deployment_id=row.id,
             generation=row.generation,
-            model=f"{version.model.owner.name}/{version.model.name}@{version.version}",
-            prefix=version.prefix,
-            manifest=Manifest.model_validate(version.manifest),
+            model=row.served,
+            stored=stored,
+            task=row.served_task or "",
+            external=ExternalEngine.model_validate(row.external) if row.external else None,
             engine=row.engine,
             replicas=row.replicas,
             memory_bytes=row.memory_bytes // row.replicas,
@@ -201,7 +221,8 @@ class Reconciler:
             if service is None or not row.wanted or service.wanted.generation != row.generation:
                 continue
             observed = service.observed()
-            if observed != Observed(row.state, row.reason, row.message, row.endpoint, row.endpoint_key):
+            shown = (row.state, row.reason, row.message, row.endpoint, row.endpoint_key, row.endpoint_model)
+            if observed != Observed(*shown):
                 news.append((row, observed))
         if not news:
             return
@@ -216,6 +237,7 @@ class Reconciler:
                     message=observed.message,
                     endpoint=observed.endpoint,
                     endpoint_key=observed.endpoint_key,
+                    endpoint_model=observed.endpoint_model,
                 )
         # Not after every tick: the row as read now stands for what was written.
         self._looked_at_s = float("-inf")
@@ -262,5 +284,7 @@ def _tick(service: Service, now_s: float) -> None:
 def _base(work: UnitOfWork, row: DeploymentRow) -> Base | None:
     """What the deployed model changes; None for a model that stands alone."""
     version = row.model_version
+    if version is None:
+        return None
     origin = Manifest.model_validate(version.manifest).base if version.manifest.get("base") else None
     return None if origin is None else find_base(work, version.model.owner_id, origin)
