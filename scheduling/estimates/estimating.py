@@ -13,9 +13,9 @@ from scheduling.estimates.durations import duration_of
 from scheduling.estimates.kinds import Work, work_of
 from scheduling.estimates.shapes import ModelShape, typical_shape
 
-#: What a job needs beside the parts, measured in MB: tokenizer and texts 19, kernels' own buffers 36, and 31 of pages
+#: What a job needs beside the parts, measured in MB: tokenizer and texts 19, kernels' buffers 20 to 36, and 31 of pages
 #: that it shares with the process that it is forked from until it writes to them.
-RUNTIME_BYTES = 85 * 2**20
+RUNTIME_BYTES = 70 * 2**20
 #: While a model is loaded its weights are there twice, as read and as used: more than scoring needs afterwards.
 LOADING_FACTOR = 2
 #: What a host sets aside beyond the estimate, which is right within 15 %.

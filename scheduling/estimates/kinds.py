@@ -32,7 +32,7 @@ _IMPORTED_BYTES = 130_000_000
 #: Memory that glibc can't give to the next request, as a share of activations. A layer of an encoder leaves few holes;
 #: a decoder's many results of 1 to 3 MB leave more: SmolLM2 with LoRA held 1.24 GB above its weights, and 0.75 GB, as
 #: computed, with every block of 256 kB or more mapped for itself (MALLOC_MMAP_THRESHOLD_).
-_SLACK_SHARE, _SLACK_SHARE_CAUSAL = 0.10, 0.45
+_SLACK_SHARE, _SLACK_SHARE_CAUSAL = 0.05, 0.45
 #: Adapters and whatever else is trained beside frozen weights stay in fp32.
 _TRAINED_BYTES = 4
 #: Losses that are not sentence-transformers'.
