@@ -91,7 +91,7 @@ class ModelRepository:
         """A version in the reach with exactly these files, the home's own first: where an adapter finds its base."""
         query = select(ModelVersionRow).join(ModelVersionRow.model)
         query = query.where(within(reach, ModelRow.owner_id, ModelRow.visibility), ModelVersionRow.digest == digest)
-        own_first = (ModelRow.owner_id != reach.home, ModelVersionRow.created_at.desc())
+        own_first = (within(Reach.of(reach.home), ModelRow.owner_id).desc(), ModelVersionRow.created_at.desc())
         return self._session.scalars(query.order_by(*own_first).limit(1)).first()
 
     def get_version(self, version_id: UUID) -> ModelVersionRow:

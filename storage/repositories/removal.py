@@ -189,7 +189,7 @@ class RemovalRepository:
     def _active_jobs(self, numbers: Mapping[UUID, int], owner: str) -> list[Use]:
         """Jobs that have not ended and read one of these versions, id -> number, of things of `owner`."""
         inputs = cast(JobRow.inputs, Text)
-        query = select(JobRow.id, inputs, OwnerRow.name).join(OwnerRow, OwnerRow.id == JobRow.owner_id)
+        query = select(JobRow.id, inputs, OwnerRow.name).join(JobRow.owner)
         query = query.where(JobRow.state.not_in(_ENDED), _reads(numbers)).order_by(JobRow.submitted_order)
         return [
             Use("job", str(job), number, _other(whose, owner))

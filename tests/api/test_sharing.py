@@ -153,8 +153,8 @@ def test_a_shared_base_is_kept_for_the_adapters_of_others_who_have_no_other_one(
 def add(
     work: UnitOfWork, api: Api, name: str, *, content: str = "", base: ModelOrigin | None = None, owner_id: Any = None
 ) -> ModelVersionRow:
-    """A classifier without files in the store; equal content, equal digest."""
-    file = ManifestFile(path="model.safetensors", bytes=1000, sha256=sha256((content or name).encode()))
+    """A classifier without files in the store; equal content, equal digest, among those of one test."""
+    file = ManifestFile(path="model.safetensors", bytes=1000, sha256=sha256(f"{api.user} {content or name}".encode()))
     manifest = Manifest(artifact="model", task="text-classification", files=(file,), base=base)
     owner_id = owner_id or work.users.ensure(api.user).id
     return work.models.add_version(owner_id, name, manifest=manifest, prefix=f"artifacts/{api.user}-{name}")
