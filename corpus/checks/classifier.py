@@ -48,6 +48,8 @@ class ClassifierData:
         balanced = self._spec.training.balances(counts)
         metric = self._spec.deciding_metric(np.bincount(labels).tolist(), balanced=balanced)
         found.settings["metric"] = metric
+        if self._spec.training.class_weights == "auto":
+            found.settings["class_weights"] = f"auto ({'balanced' if balanced else 'none'})"
         split = class_split(self._spec, found.roles, labels, classes, found.guarded_texts)
         if (warning := held_out_warning(labels[split.validation], classes, metric)) is not None:
             found.warnings.append(warning)
