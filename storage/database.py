@@ -245,14 +245,13 @@ class Database:
 
 
 def _refuse_foreign_schema(connection: psycopg.Connection, _record: object) -> None:
+    """The pool forgets a connection whose check fails, be it that the server went away, and never closes it."""
     try:
         check_schema(connection)
-    except SchemaMismatch:
+        connection.rollback()
+    except BaseException:
         connection.close()
         raise
-    finally:
-        if not connection.closed:
-            connection.rollback()
 
 
 def _names_an_owner(error: psycopg.errors.ForeignKeyViolation) -> bool:
