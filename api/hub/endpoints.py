@@ -112,8 +112,8 @@ async def paths_info(
     platform: ThePlatform, user: TheUser, request: Request, repository: TheRepository, revision: str
 ) -> list[TreeEntry]:
     """Of these paths those that are there. The body is JSON, or a form."""
-    wanted = await _paths(request)
     found = await run_in_threadpool(service.snapshot, platform, user, repository, revision)
+    wanted = await _paths(request)
     return service.entries_at(found, wanted.paths, expand=wanted.expand)
 
 
