@@ -21,7 +21,7 @@ from eigenwerk.resources import (
     Preview,
     StorageUsage,
 )
-from eigenwerk.several_files import Files, as_one, named_files
+from eigenwerk.several_files import Files, as_one, left_out, named_files
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import given
 from jobspecs.file_errors import why_not
@@ -52,8 +52,8 @@ class ArtifactCalls(RegistryCalls):
     ) -> DatasetVersion:
         """Sends a table (CSV, TSV, TXT, CoNLL, JSONL, JSON, XLSX, ODS, Parquet) as the next version of `name`.
 
-        Several files with the same columns, or those of a folder, are one table; of `{"train": paths, "test": path}`
-        the column `split` says where each row belongs.
+        Several files with the same columns, or the tables of a folder, are one table; of `{"train": paths, "test":
+        path}` the column `split` says where each row belongs.
 
         `columns` names those of a file that has no header. The rest tells how its text is read, where it should not be
         recognised: `delimiter` (comma, semicolon, tab, pipe or a character), `quote` (", ' or none), `encoding`; and
@@ -63,10 +63,10 @@ class ArtifactCalls(RegistryCalls):
         `origin` and `license` are kept and shown. Equal content gives its version again. Raises EigenwerkError, before
         anything is sent, for what is no file.
         """
-        found = named_files(files)
+        found, beside = named_files(files), left_out(files)
         url = path_of("datasets", name or _name_of(next(iter(found.values()))))
         with as_one(found, url.rpartition("/")[2]) as file:
-            return DatasetVersion.model_validate(
+            version = DatasetVersion.model_validate(
                 self._transport.call(
                     "PUT",
                     url,
@@ -85,6 +85,10 @@ class ArtifactCalls(RegistryCalls):
                     body=file_body(file, progress),
                 )
             )
+        if not beside:
+            return version
+        notice = f"left out, because they are no tables: {', '.join(str(path) for path in beside)}"
+        return version.model_copy(update={"notices": [notice, *version.notices]})
 
     def pull_dataset(
         self,

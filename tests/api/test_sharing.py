@@ -45,6 +45,8 @@ def test_what_is_shared_is_read_by_everyone_until_it_is_private_again(ready: Api
         answers = {path: other.get(path) for path in reads(ready.user)}
         assert {answer.status_code for answer in answers.values()} == {200}
         assert answers[f"/v1/datasets/{ready.user}/headlines/versions/1/file"].text == HEADLINES
+        repository = other.get(f"/hf/api/models/{ready.user}/tiny")
+        assert (repository.status_code, repository.json()["private"]) == (200, False)
         share(ready, "private")
         assert {other.get(path).status_code for path in reads(ready.user)} == {404}
 
