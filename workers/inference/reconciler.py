@@ -287,4 +287,4 @@ def _base(work: UnitOfWork, row: DeploymentRow) -> Base | None:
     if version is None:
         return None
     origin = Manifest.model_validate(version.manifest).base if version.manifest.get("base") else None
-    return None if origin is None else find_base(work, version.model.owner_id, origin)
+    return None if origin is None else find_base(work, (row.owner_id, version.model.owner_id), origin)
