@@ -289,6 +289,8 @@ class Host(Resource):
     memory_bytes: int
     gpus: int
     clock_offset_s: float | None = None
+    #: What it can serve models with: name -> `version`, `environment`.
+    engines: dict[str, Any] = Field(default_factory=dict)
     seen_at: datetime
 
 

@@ -62,6 +62,8 @@ class EngineKind:
     reads: Mapping[str, frozenset[str]] = field(default_factory=dict)
     #: Answers text-generation-inference's routes itself.
     speaks_tgi: bool = False
+    #: There an adapter is chosen by `adapter_id`, and an unknown one is silently none.
+    adapter_field: bool = False
     #: In its refusal of a prompt that is longer than the context: part of the message, or the kind of error.
     too_long: tuple[str, ...] = ()
 
@@ -167,6 +169,47 @@ LLAMACPP = EngineKind(
     too_long=("exceed_context_size_error",),
 )
 
+_VLLM = (
+    _SAMPLING
+    | _PENALTIES
+    | {"top_k", "min_p", "repetition_penalty", "min_tokens", "ignore_eos", "logit_bias", "n", "echo", "logprobs"}
+    | {"stop_token_ids", "bad_words", "allowed_token_ids", "include_stop_str_in_output", "skip_special_tokens"}
+    | {"spaces_between_special_tokens", "truncate_prompt_tokens", "prompt_logprobs", "return_token_ids"}
+    | {"return_tokens_as_token_ids", "structured_outputs", "response_format", "add_special_tokens"}
+)
+VLLM = EngineKind(
+    "vllm",
+    "vLLM",
+    formats=frozenset({WeightsFormat.safetensors}),
+    tasks=_GENERATES,
+    reads={
+        CHAT: _VLLM
+        | _TOOLS
+        | {"messages", "top_logprobs", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
+        | {"documents", "reasoning_effort", "include_reasoning"},
+        COMPLETIONS: _VLLM | {"prompt", "suffix"},
+    },
+    too_long=("maximum context length",),
+)
+#: What TGI calls a model without adapters; any other name is taken for an adapter.
+TGI_MODEL = "tgi"
+_TGI = frozenset({"model", "stream", "max_tokens", "temperature", "seed", "stop"})
+TGI = EngineKind(
+    "tgi",
+    "text-generation-inference",
+    formats=frozenset({WeightsFormat.safetensors}),
+    tasks=_GENERATES,
+    reads={
+        # It reads `presence_penalty` as another kind of penalty, and `n` and `logit_bias` not at all.
+        CHAT: _TGI
+        | {"messages", "stream_options", "max_completion_tokens", "top_p", "frequency_penalty", "logprobs"}
+        | {"top_logprobs", "tools", "tool_choice", "tool_prompt", "response_format"},
+        COMPLETIONS: _TGI | {"prompt"},
+    },
+    speaks_tgi=True,
+    adapter_field=True,
+    too_long=("must have less than", "must be <="),
+)
 EXTERNAL = EngineKind(
     "external",
     "an engine that somebody else runs",
@@ -175,4 +218,6 @@ EXTERNAL = EngineKind(
     too_long=("exceed_context_size_error", "maximum context length", "context_length_exceeded"),
 )
 
-ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType({kind.name: kind for kind in (EMBEDDED, LLAMACPP, EXTERNAL)})
+ENGINE_KINDS: Mapping[str, EngineKind] = MappingProxyType(
+    {kind.name: kind for kind in (EMBEDDED, LLAMACPP, VLLM, TGI, EXTERNAL)}
+)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jobspecs.engines import EMBEDDED, ENGINE_KINDS, EXTERNAL, LLAMACPP, EngineKind, WeightsFormat
+from jobspecs.engines import EMBEDDED, ENGINE_KINDS, EXTERNAL, LLAMACPP, TGI, VLLM, EngineKind, WeightsFormat
 from jobspecs.problems import Problem
 from jobspecs.tasks import TEXT_GENERATION
 
 #: How a host comes to an engine.
 _HOW: Mapping[str, str] = {
+    VLLM.name: "Build it on a host that serves (`eigenwerk env build vllm-cpu`), or put `vllm` on its PATH",
+    TGI.name: "Run an inference worker where text-generation-launcher is on PATH, as in TGI's image",
     LLAMACPP.name: "Install it on a host that serves (`pip install xllamacpp`, or llama-server on PATH)",
 }
 
@@ -50,6 +52,8 @@ def _by_itself(served: Served, hosts: Sequence[frozenset[str]]) -> Choice:
         return Choice(LLAMACPP, "The weights are GGUF files, which llama.cpp serves as they are.")
     if served.task != TEXT_GENERATION.name:
         return Choice(EMBEDDED, f"The embedded engine serves {served.task}.")
+    if served.gpus and any(VLLM.name in engines for engines in hosts):
+        return Choice(VLLM, "It gets a GPU, and a host has vLLM.")
     return Choice(EMBEDDED, "The weights are safetensors, and the embedded engine needs nothing else on the host.")
 
 

@@ -17,7 +17,7 @@ from api.errors import ApiError, error_response, unavailable
 from api.inference.engine import RETRY_AFTER_S, Deployed, answering, ask_streaming
 from api.parts import Parts
 from api.streaming import ClosingStream
-from jobspecs.engines import Unserved, what_is_read
+from jobspecs.engines import CHAT, COMPLETIONS, TGI_MODEL, Unserved, what_is_read
 
 #: Seconds that may pass without a byte: a long answer that is not streamed comes all at once.
 _SILENCE_S = 900.0
@@ -56,7 +56,26 @@ def for_engine(engine: Deployed, path: str, body: Mapping[str, Any]) -> dict[str
     read = what_is_read(engine.kind, path, body)
     if isinstance(read, Unserved):
         raise ApiError(422, read.message, param=read.field)
-    return read if engine.endpoint_model is None else {**read, "model": engine.endpoint_model}
+    if engine.endpoint_model is None:
+        return read
+    if path in (CHAT, COMPLETIONS):
+        return {**read, "model": engine.endpoint_model}
+    return _with_its_adapter(engine, read) if engine.kind.adapter_field else read
+
+
+def _with_its_adapter(engine: Deployed, body: dict[str, Any]) -> dict[str, Any]:
+    """A request in TGI's shape that names the deployment's adapter, and no other one: TGI would answer without any."""
+    parameters = body.get("parameters") or {}
+    if not isinstance(parameters, dict) or parameters.get("adapter_id") is not None:
+        message = "Input validation error: `parameters.adapter_id`: this deployment has no adapters to choose from."
+        raise ApiError(422, message, param="parameters.adapter_id")
+    if engine.endpoint_model == TGI_MODEL:
+        return body
+    # Without parameters TGI samples, with them it does not unless it is told to.
+    return {
+        **body,
+        "parameters": {"do_sample": "parameters" not in body, **parameters, "adapter_id": engine.endpoint_model},
+    }
 
 
 async def _events(

@@ -8,6 +8,13 @@ from typing import Literal
 from pydantic import BaseModel
 
 
+class HostEngine(BaseModel):
+    """An engine that the host can start; `environment`: sha256 of the lock file of the environment that it runs in."""
+
+    version: str
+    environment: str | None = None
+
+
 class Host(BaseModel):
     """A worker that runs jobs, as it last announced itself."""
 
@@ -25,6 +32,8 @@ class Host(BaseModel):
     gpus: int
     #: Seconds by which its clock is ahead of the database's.
     clock_offset_s: float | None
+    #: What it can serve models with, by name; empty where nothing serves.
+    engines: dict[str, HostEngine]
     seen_at: datetime
 
 

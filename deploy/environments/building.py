@@ -98,10 +98,11 @@ def build(name: str, root: Path, locks: Path = LOCKS) -> Environment:
 
 
 def _fill(folder: Path, lock: Lock) -> None:
-    _run("make the virtual environment", [sys.executable, "-m", "venv", str(folder)])
-    python = str(folder / "bin" / "python")
+    _run("make the virtual environment", [sys.executable, "-m", "venv", "--without-pip", str(folder)])
+    # The platform's own pip installs into it: one that ensurepip puts there first takes half a minute.
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
     # --no-deps: the lock file names everything, so what it does not name is not installed.
-    wanted = [python, "-m", "pip", "install", "--no-deps", "--only-binary", ":all:", "-r", str(lock.path)]
+    wanted = [*pip, "install", "--no-deps", "--only-binary", ":all:", "-r", str(lock.path)]
     _run(f"install what {lock.path.name} names", wanted)
     marker = {"name": lock.name, "lock_sha256": lock.sha256, "python": sys.version.split()[0]}
     (folder / MARKER).write_text(json.dumps(marker), encoding="utf-8")

@@ -93,10 +93,12 @@ def test_an_engine_that_no_host_has_is_refused_with_what_to_do(api: Api) -> None
         work.hosts.announce_serving("one", memory_bytes=1 << 40, gpus=0, engines={"embedded": {"version": "1"}})
     try:
         answer = api.client.put("/v1/deployments/sea")
+        (host,) = [host for host in api.client.get("/v1/hosts").json()["data"] if host["name"] == "one"]
     finally:
         with api.database.unit_of_work() as work:
             work.session.execute(text("DELETE FROM hosts WHERE name = 'one'"))
     assert answer.status_code == 422
+    assert host["engines"] == {"embedded": {"version": "1", "environment": None}}
     assert "no host has llama.cpp" in answer.text
     assert api.client.get("/v1/deployments/sea").status_code == 404
 
@@ -159,6 +161,22 @@ def test_streams_of_tokens_and_tokens_of_texts_are_refused_where_there_are_none(
         assert answer.status_code == 422
         assert "llama.cpp" in answer.json()["error"]
     assert served.client.get(f"{at}/info").json()["model_id"] == f"{served.user}/sea@1"
+
+
+def test_tgi_is_told_the_adapter_of_the_deployment_and_no_other_one(api: Api, engine: str) -> None:
+    register(api, path="model.safetensors")
+    assert api.client.put("/v1/deployments/sea", json={"engine": "tgi"}).json()["engine"] == "tgi"
+    ready(api, engine, endpoint_model="adapter")
+    at = f"/models/{api.user}/sea"
+    api.client.post(f"{at}/generate", json={"inputs": "far", "parameters": {"seed": 1}})
+    assert Engine.asked.pop()[2]["parameters"] == {"do_sample": False, "seed": 1, "adapter_id": "adapter"}
+    api.client.post(at, json={"inputs": "far"})
+    assert Engine.asked.pop()[2]["parameters"] == {"do_sample": True, "adapter_id": "adapter"}
+    chosen = {"inputs": "far", "parameters": {"adapter_id": "another"}}
+    assert api.client.post(f"{at}/generate", json=chosen).status_code == 422
+    asked = {"model": "sea", "messages": [{"role": "user", "content": "a"}], "presence_penalty": 1}
+    assert api.client.post("/v1/chat/completions", json=asked).status_code == 422
+    assert Engine.asked == []
 
 
 def test_an_engine_of_somebody_elses_needs_an_administrators_word(api: Api, engine: str) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobspecs.engines import EMBEDDED, LLAMACPP, WeightsFormat
+from jobspecs.engines import EMBEDDED, LLAMACPP, VLLM, WeightsFormat
 from jobspecs.problems import Problem
 from scheduling.engine_choice import Choice, Served, choose_engine
 
@@ -28,6 +28,14 @@ def test_what_was_asked_for_is_taken_where_it_can_serve_the_model() -> None:
     assert "asked for" in choice.reason
 
 
+def test_with_a_gpu_vllm_is_chosen_where_a_host_has_it() -> None:
+    on_gpu = Served(WeightsFormat.safetensors, "text-generation", gpus=1)
+    for hosts, engine in (([frozenset({"embedded", "vllm"})], VLLM), (EVERYTHING, EMBEDDED)):
+        choice = choose_engine(on_gpu, hosts, None)
+        assert isinstance(choice, Choice)
+        assert choice.engine is engine
+
+
 @pytest.mark.parametrize(
     ("served", "wanted", "field", "word"),
     [
@@ -36,6 +44,8 @@ def test_what_was_asked_for_is_taken_where_it_can_serve_the_model() -> None:
         (Served(WeightsFormat.gguf, "text-ranking"), "llamacpp", "engine", "text-ranking"),
         (Served(WeightsFormat.gguf, "text-generation", is_adapter=True), None, "engine", "adapters"),
         (Served(WeightsFormat.safetensors, "text-generation", replicas=9), None, "replicas", "8"),
+        (LLM, "vllm", "engine", "no host has vLLM"),
+        (Served(WeightsFormat.safetensors, "text-generation", replicas=2), "tgi", "replicas", "1"),
         (LLM, "external", "engine", "somebody else"),
     ],
 )

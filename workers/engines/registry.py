@@ -12,9 +12,11 @@ from workers.engines.embedded.engine import EmbeddedEngine
 from workers.engines.external import External
 from workers.engines.interface import Adapter, Engine
 from workers.engines.llamacpp.adapter import LlamaCpp
+from workers.engines.tgi.adapter import Tgi
+from workers.engines.vllm import Vllm
 
 #: Engines of others, each with an attendant.
-ADAPTERS: tuple[Adapter, ...] = (LlamaCpp(), External())
+ADAPTERS: tuple[Adapter, ...] = (LlamaCpp(), Vllm(), Tgi(), External())
 
 #: Name -> constructor, which takes the folder for the engine's logs.
 ENGINES: Mapping[str, Callable[[Path], Engine]] = MappingProxyType(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from jobspecs.manifest import Manifest, describe_files, write_manifest
 from tests.language_models import build_tiny_llm
+from tests.workers.engines import stand_ins
 from tests.workers.local_models.gguf_file import write_tiny_gguf
 from workers.engines.interface import Engine, EngineOrder, EngineProcess, EngineState
 from workers.engines.registry import ENGINES
@@ -20,7 +24,8 @@ from workers.inference.replicas import ReplicaSet
 
 KEY = "the-key-of-this-engine"
 MODEL = "alice/tiny@1"
-PATIENCE_S = 60.0
+#: On a machine that trains on both cores the embedded engine once took 61 s to start.
+PATIENCE_S = 240.0
 
 
 def _gguf(folder: Path) -> None:
@@ -31,8 +36,27 @@ def _safetensors(folder: Path) -> None:
     build_tiny_llm(folder, "llama")
 
 
+def _of_transformers_5(folder: Path) -> None:
+    """For engines whose stand-ins read no weights."""
+    config = {"model_type": "llama", "dtype": "float32", "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
+    tokenizer = {
+        "tokenizer_class": "TokenizersBackend",
+        "extra_special_tokens": ["<|im_start|>"],
+        "backend": "tokenizers",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    (folder / "model.safetensors").write_bytes(bytes(64))
+
+
 #: Engine -> what writes a model for it into a folder.
-CONTENDERS: Mapping[str, Callable[[Path], None]] = {"embedded": _safetensors, "llamacpp": _gguf}
+CONTENDERS: Mapping[str, Callable[[Path], None]] = {
+    "embedded": _safetensors,
+    "llamacpp": _gguf,
+    "vllm": _of_transformers_5,
+    "tgi": _of_transformers_5,
+}
 
 
 @dataclass
@@ -78,10 +102,27 @@ def write_model(name: str, folder: Path) -> Manifest:
 
 
 @contextmanager
-def started(name: str, folder: Path, manifest: Manifest) -> Iterator[Contender]:
-    """The engine's process with the model in `folder / "model"`; it may not be ready yet."""
+def started(
+    name: str, folder: Path, manifest: Manifest, base: tuple[Path, Manifest] | None = None
+) -> Iterator[Contender]:
+    """The engine's process with the model in `folder / "model"`; it may not be ready yet.
+
+    `base`: what that changes, if it is an adapter.
+    """
+    programs = folder / "programs"
+    if not programs.exists():
+        stand_ins.install(programs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        patch.setenv("EIGENWERK_ENVIRONMENTS_DIR", str(folder / "no environments"))
+        yield from _started(name, folder, manifest, base)
+
+
+def _started(name: str, folder: Path, manifest: Manifest, base: tuple[Path, Manifest] | None) -> Iterator[Contender]:
     engine = ENGINES[name](folder / "logs")
     order = EngineOrder(MODEL, "text-generation", folder / "model", manifest.digest, 0, KEY)
+    if base is not None:
+        order = replace(order, base_dir=base[0], base_digest=base[1].digest)
     replicas = ReplicaSet(engine, order, 1)
     replicas.tick(0.0)
     try:
