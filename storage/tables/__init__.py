@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storage.tables.base import Base
+from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
 from storage.tables.deployments import DeploymentRow, EngineHoldRow
@@ -18,6 +19,7 @@ from storage.tables.users import TokenRow, UserRow
 
 __all__ = [
     "Base",
+    "BlobRow",
     "CheckpointRow",
     "DatasetRow",
     "DatasetVersionRow",
@@ -27,12 +29,14 @@ __all__ = [
     "GarbageRow",
     "HostInstanceRow",
     "HostRow",
+    "ImportBlobRow",
     "JobEventRow",
     "JobRow",
     "JobTransitionRow",
     "ModelAliasRow",
     "ModelImportFileRow",
     "ModelImportRow",
+    "ModelPieceRow",
     "ModelRow",
     "ModelVersionRow",
     "OutboxRow",
