@@ -23,6 +23,8 @@ from api.health.endpoints import router as health
 from api.health.figures import FiguresCache
 from api.health.service import ReadinessProbe
 from api.hosts.endpoints import router as hosts
+from api.hub.endpoints import router as hub
+from api.hub.files import router as hub_files
 from api.jobs.endpoints import router as jobs
 from api.jobs.watching import router as watching
 from api.metrics import Metrics
@@ -62,6 +64,8 @@ _ROUTERS = (
     usage,
     users,
     spec_schemas,
+    hub,
+    hub_files,
     health,
 )
 

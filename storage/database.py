@@ -35,6 +35,7 @@ from storage.repositories.events import EventRepository
 from storage.repositories.garbage import GarbageRepository
 from storage.repositories.handover import HandoverRepository
 from storage.repositories.hosts import HostRepository
+from storage.repositories.hub import HubRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
@@ -98,6 +99,10 @@ class UnitOfWork:
     @cached_property
     def models(self) -> ModelRepository:
         return ModelRepository(self.session)
+
+    @cached_property
+    def hub(self) -> HubRepository:
+        return HubRepository(self.session)
 
     @cached_property
     def jobs(self) -> JobRepository:

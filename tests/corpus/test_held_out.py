@@ -152,6 +152,22 @@ def test_a_column_that_names_no_row_to_judge_is_refused(column: str, said: str, 
     assert said in problem.message and problem.file == "data.jsonl"
 
 
+@pytest.mark.parametrize("section", ["validation", "test"])
+def test_a_misspelt_column_of_a_given_split_is_told_by_the_specs_field(section: str, tmp_path: Path) -> None:
+    table = tmp_path / "data.csv"
+    table.write_text("text,label,split\n" + "a,x,train\nb,y,train\nc,x,test\nd,y,test\n" * 9, encoding="utf-8")
+    given = {"column": "splt", "values": ["test"]}
+    spec = spec_of(
+        "train-classifier", **({section: given} if section == "validation" else {"validation": {}, section: given})
+    )
+    (problem,) = check(spec, CheckedFile.of(table)).problems
+    assert (problem.field, problem.row) == (f"{section}.column", None)
+    assert problem.message == "there is no column 'splt'; the columns are text, label, split."
+    # JSON's rows need not have the same fields: the first that lacks it is named.
+    (problem,) = check(spec, write(tmp_path / "data.jsonl", range(30), split=lambda n: "test")).problems
+    assert (problem.field, problem.row, "'splt'" in problem.message) == (f"{section}.column", 1, True)
+
+
 def test_one_of_several_values_that_no_row_has_is_refused_by_its_name(tmp_path: Path) -> None:
     data = write(tmp_path / "data.jsonl", range(30), part=lambda n: "dev" if n % 3 == 0 else "train")
     spec = spec_of("train-classifier", {"column": "part", "values": ["dev", "Test"]})
