@@ -66,7 +66,9 @@ class BlobRepository:
     def doubt(self, keys: Collection[str]) -> None:
         """An object of these was damaged or missing: the next who has the content sends it again."""
         ids = [UUID(key.removeprefix("blobs/")) for key in keys if key.startswith("blobs/")]
-        self._session.execute(update(BlobRow).where(BlobRow.id.in_(ids)).values(stored_at=None))
+        locked = select(BlobRow.id).where(BlobRow.id.in_(ids)).order_by(BlobRow.sha256).with_for_update()
+        found = self._session.scalars(locked).all()
+        self._session.execute(update(BlobRow).where(BlobRow.id.in_(found)).values(stored_at=None))
 
     def readable(self, reach: Reach, sha256s: Collection[str]) -> set[str]:
         """Those that are in a version in the reach, or that its owners sent for imports of theirs."""
