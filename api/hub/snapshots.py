@@ -41,7 +41,7 @@ def snapshot(work: UnitOfWork, user: Principal, repository: Repository, revision
     else:
         selector = None
         if isinstance(newest, ModelVersionRow):
-            moved = {alias.alias: alias.version for alias in work.models.aliases_of(newest.model_id)}
+            moved = {alias.alias: alias.version for alias in work.aliases.of_model(newest.model_id)}
             selector = {"version": moved[revision]} if revision in moved else None
     row = _found(work, user, repository, selector["version"]) if selector else None
     if row is None:
@@ -70,7 +70,7 @@ def aliases(work: UnitOfWork, user: Principal, repository: Repository) -> dict[s
     newest = _newest(work, user, repository)
     if not isinstance(newest, ModelVersionRow):
         return {}
-    return {alias.alias: alias.version for alias in work.models.aliases_of(newest.model_id)}
+    return {alias.alias: alias.version for alias in work.aliases.of_model(newest.model_id)}
 
 
 def of_model(row: ModelVersionRow) -> Snapshot:
@@ -89,6 +89,7 @@ def of_model(row: ModelVersionRow) -> Snapshot:
         task=manifest.task,
         library=library,
         tags=tuple(tag for tag in (library, manifest.task) if tag),
+        private=row.model.visibility == "private",
     )
 
 
@@ -102,6 +103,7 @@ def of_dataset(row: DatasetVersionRow) -> Snapshot:
         commit=commit_id(row.sha256, row.version),
         created_at=row.created_at,
         files=(made, HubFile(row.file_name, row.bytes, row.sha256)),
+        private=row.dataset.visibility == "private",
     )
 
 

@@ -79,7 +79,7 @@ class BlobRepository:
         imports = stored.join(ImportBlobRow, ImportBlobRow.blob_id == BlobRow.id)
         imports = imports.join(ModelImportRow, ModelImportRow.id == ImportBlobRow.import_id)
         return {
-            *self._session.scalars(versions.where(within(reach, ModelRow.owner_id))),
+            *self._session.scalars(versions.where(within(reach, ModelRow.owner_id, ModelRow.visibility))),
             *self._session.scalars(imports.where(within(reach, ModelImportRow.owner_id))),
         }
 

@@ -21,7 +21,6 @@ from storage.objects import ObjectNotFound, ObjectSettings, ObjectStore, StoredO
 from storage.repositories.blobs import BlobsGone
 from workers.agent.housekeeping import Housekeeper
 
-
 #: In one order: several do so at once.
 _OVER = text("""
 WITH locked AS (SELECT id FROM blobs ORDER BY sha256 FOR UPDATE)
