@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 from jobspecs.engines import ExternalEngine
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
+from jobspecs.pieces import StoredFile
 from storage.database import Database, DatabaseUnavailable, UnitOfWork
 from storage.settings import LeaseTimes
 from storage.tables import DeploymentRow
@@ -52,6 +53,8 @@ class Reconciler:
     _bases: Mapping[UUID, Base] = field(default_factory=dict)
     #: What the host could start at the last heartbeat.
     _engines: Mapping[str, Installed] = field(default_factory=dict)
+    #: Of the versions that are served here, which never change.
+    _files: Mapping[UUID, tuple[StoredFile, ...]] = field(default_factory=dict)
     _looked_at_s: float = float("-inf")
     _renewed_at_s: float = float("-inf")
     _database_away: bool = False
@@ -130,6 +133,8 @@ class Reconciler:
                 log.info("deployment %s (%s) is claimed", row.name, row.id)
             self._give_gpus(work)
             rows = work.deployments.held(self.host)
+            served = {version.id: version for row in rows if (version := row.model_version) is not None}
+            self._files = {key: self._files.get(key) or work.blobs.files_of(row) for key, row in served.items()}
             self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
         if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
             self._renewed_at_s = now_s
@@ -198,7 +203,7 @@ class Reconciler:
 
     def _wanted(self, row: DeploymentRow) -> Wanted:
         version = row.model_version
-        stored = StoredModel(version.prefix, Manifest.model_validate(version.manifest)) if version else None
+        stored = StoredModel(self._files[version.id], Manifest.model_validate(version.manifest)) if version else None
         return Wanted(
             deployment_id=row.id,
             generation=row.generation,
