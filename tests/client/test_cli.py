@@ -46,7 +46,14 @@ HOST = {
     "message": "Its clock is +1200 s off the database's.",
     "slots": 2,
     "memory_bytes": 8 << 30,
-    "gpus": 0,
+    "gpus": 1,
+    "machine": {
+        "cpus": 16,
+        "load_1m": 3.25,
+        "gpus": [
+            {"index": 0, "uuid": "GPU-1", "name": "NVIDIA H200", "memory_bytes": 139 << 30, "memory_used_bytes": 0}
+        ],
+    },
     "seen_at": AT,
 }
 #: Every command that talks to the platform, with a call that works.
@@ -80,6 +87,8 @@ CALLS = {
     "undeploy": ["undeploy", "newsticker-quality"],
     "deployments": ["deployments"],
     "hosts": ["hosts"],
+    "hosts list": ["hosts", "list"],
+    "hosts invite": ["hosts", "invite"],
     "classify": ["classify", "newsticker-quality", "one", "two"],
     "chat": ["chat", "smollm2", "Hello"],
     "embed": ["embed", "sentences", "one", "two"],
@@ -217,8 +226,9 @@ def test_every_command_has_a_help_with_an_example_and_the_option_json() -> None:
 
 
 def test_every_command_that_talks_to_the_platform_is_tried_here() -> None:
-    elsewhere = {"datasets pull"}  # with a hub, in tests/api/test_pulled_datasets.py
-    assert {path for path, _ in commands()} - {"up", "users", "backup", "restore"} - elsewhere == CALLS.keys()
+    # In tests/api/test_pulled_datasets.py, with a hub, and tests/workers/inference/test_joined_worker.py.
+    elsewhere = {"datasets pull", "worker", "inference"}
+    assert {path for path, _ in commands()} - {"up", "users", "backup", "restore", *elsewhere} == CALLS.keys()
 
 
 @pytest.mark.parametrize("command", CALLS)

@@ -19,6 +19,7 @@ from storage.database import Database, DatabaseUnavailable, UnitOfWork
 from storage.settings import LeaseTimes
 from storage.tables import DeploymentRow
 from workers.daemon.instance import hold_name
+from workers.daemon.machine import MachineWatch
 from workers.inference.deployed_model import Means, Observed, Service, Wanted
 from workers.inference.pulls import Base, find_base
 
@@ -43,6 +44,7 @@ class Reconciler:
     warm: bool = True
     #: Who works under the host's name (`workers.daemon.instance`).
     instance: UUID = field(default_factory=uuid4)
+    machine: MachineWatch = field(default_factory=MachineWatch)
     services: dict[UUID, Service] = field(default_factory=dict)
     _rows: Sequence[DeploymentRow] = ()
     #: What the adapters among them change, by the deployment's id.
@@ -107,6 +109,7 @@ class Reconciler:
                     memory_bytes=self.memory_bytes,
                     gpus=len(self.gpu_ids),
                     scratch_free_bytes=self.means.folders.free_bytes(),
+                    machine=self.machine.now(),
                 )
                 work.deployments.renew(self.host, lease_s=self.lease.lease_s)
             work.hosts.lock(self.host)
