@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
+from storage.repositories.aliases import AliasRepository
 from storage.repositories.attempts import AttemptRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
@@ -34,6 +35,7 @@ from storage.repositories.events import EventRepository
 from storage.repositories.garbage import GarbageRepository
 from storage.repositories.handover import HandoverRepository
 from storage.repositories.hosts import HostRepository
+from storage.repositories.hub import HubRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
@@ -97,6 +99,14 @@ class UnitOfWork:
     @cached_property
     def models(self) -> ModelRepository:
         return ModelRepository(self.session)
+
+    @cached_property
+    def aliases(self) -> AliasRepository:
+        return AliasRepository(self.session)
+
+    @cached_property
+    def hub(self) -> HubRepository:
+        return HubRepository(self.session)
 
     @cached_property
     def jobs(self) -> JobRepository:
@@ -245,14 +255,13 @@ class Database:
 
 
 def _refuse_foreign_schema(connection: psycopg.Connection, _record: object) -> None:
+    """The pool forgets a connection whose check fails, be it that the server went away, and never closes it."""
     try:
         check_schema(connection)
-    except SchemaMismatch:
+        connection.rollback()
+    except BaseException:
         connection.close()
         raise
-    finally:
-        if not connection.closed:
-            connection.rollback()
 
 
 def _names_an_owner(error: psycopg.errors.ForeignKeyViolation) -> bool:

@@ -9,7 +9,14 @@ from storage.tables.deployments import DeploymentRow, EngineHoldRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
-from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
+from storage.tables.models import (
+    ModelAliasMoveRow,
+    ModelAliasRow,
+    ModelImportFileRow,
+    ModelImportRow,
+    ModelRow,
+    ModelVersionRow,
+)
 from storage.tables.outbox import OutboxRow
 from storage.tables.owners import OwnerRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
@@ -30,6 +37,7 @@ __all__ = [
     "JobEventRow",
     "JobRow",
     "JobTransitionRow",
+    "ModelAliasMoveRow",
     "ModelAliasRow",
     "ModelImportFileRow",
     "ModelImportRow",

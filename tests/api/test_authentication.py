@@ -25,6 +25,7 @@ def routes(settings: ApiSettings) -> list[tuple[str, str, str]]:
         **dict.fromkeys(("job_id", "import_id", "token_id"), UNKNOWN_ID),
         **{"name": "thing", "owner": "nobody", "version": "1", "selector": "1", "alias": "prod"},
         **{"path": "config.json", "model": "thing", "kind": "train-classifier"},
+        **{"repo_type": "models", "revision": "main"},
     }
     found: list[tuple[str, str, str]] = []
     for context in iter_route_contexts(create_app(settings).routes):
