@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, UniqueConstraint
+from sqlalchemy import TEXT, BigInteger, CheckConstraint, ForeignKey, String, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from jobspecs.rights import Visibility
@@ -48,8 +49,8 @@ class ModelVersionRow(Base):
     digest: Mapped[str] = mapped_column(index=True)
     #: A `jobspecs.manifest.Manifest`.
     manifest: Mapped[dict[str, Any]]
-    #: Its files are the objects `<prefix>/<path>`.
-    prefix: Mapped[str]
+    #: Its files are the objects `<prefix>/<path>`; null: they are pieces (`ModelPieceRow`).
+    prefix: Mapped[str | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[CreatedAt]
 
@@ -97,6 +98,8 @@ class ModelImportRow(Base):
     name: Mapped[str]
     created_at: Mapped[CreatedAt]
     completed_at: Mapped[datetime | None]
+    #: What it became.
+    version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id"), index=True)
 
 
 class ModelImportFileRow(Base):
@@ -106,3 +109,5 @@ class ModelImportFileRow(Base):
     path: Mapped[str] = mapped_column(primary_key=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
+    #: The sha256 of its pieces, in their order; empty: nothing of it is stored.
+    pieces: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default="{}")
