@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from jobspecs.hosts import Machine
+
 
 class HostEngine(BaseModel):
     """An engine that the host can start; `environment`: sha256 of the lock file of the environment that it runs in."""
@@ -34,6 +36,10 @@ class Host(BaseModel):
     clock_offset_s: float | None
     #: What it can serve models with, by name; empty where nothing serves.
     engines: dict[str, HostEngine]
+    #: What it is made of; null for a worker of an older version.
+    machine: Machine | None
+    #: When it joined with a token; null for one that `eigenwerk up` started.
+    joined_at: datetime | None
     seen_at: datetime
 
 

@@ -22,6 +22,7 @@ from storage.database import Database, DatabaseUnavailable, UnitOfWork
 from storage.settings import LeaseTimes
 from storage.tables import DeploymentRow
 from workers.daemon.instance import hold_name
+from workers.daemon.machine import MachineWatch
 from workers.engines.interface import Installed
 from workers.inference.deployed_model import Means, Observed, Service, Wanted
 from workers.inference.pulls import Base, StoredModel, find_base
@@ -47,6 +48,7 @@ class Reconciler:
     warm: bool = True
     #: Who works under the host's name (`workers.daemon.instance`).
     instance: UUID = field(default_factory=uuid4)
+    machine: MachineWatch = field(default_factory=MachineWatch)
     services: dict[UUID, Service] = field(default_factory=dict)
     _rows: Sequence[DeploymentRow] = ()
     #: What the adapters among them change, by the deployment's id.
@@ -117,6 +119,7 @@ class Reconciler:
                     gpus=len(self.gpu_ids),
                     scratch_free_bytes=self.means.folders.free_bytes(),
                     engines={name: dataclasses.asdict(found) for name, found in self._engines.items()},
+                    machine=self.machine.now(),
                 )
                 self._note_loads(work, work.deployments.renew(self.host, lease_s=self.lease.lease_s))
             work.hosts.lock(self.host)
