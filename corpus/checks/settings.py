@@ -48,8 +48,9 @@ def decided_settings(spec: SpecBase, train: int | None) -> dict[str, Setting]:
         most = training.epochs_of(train)
         told["epochs"] = f"auto (at most {'' if most == AUTO_EPOCHS else 'about '}{most:.0f})"
     if isinstance(training, ClassifierTraining) and training.head_learning_rate == "auto":
-        rate, base = training.new_head_learning_rate, training.learning_rate
-        told["head_learning_rate"] = f"auto ({rate:g}; of layers that the base brings {base:g})"
+        base = training.learning_rate
+        new = base * training.head_factor(new=True)
+        told["head_learning_rate"] = f"auto ({new:g}; {base:g} if the base brings a head for these classes)"
     return told
 
 
