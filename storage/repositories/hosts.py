@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -81,6 +82,7 @@ class HostRepository:
         gpus: int,
         scratch_free_bytes: int | None = None,
         machine: Machine | None = None,
+        certificate: str | None = None,
     ) -> None:
         """Records that the host serves. Where its worker runs jobs too, that one says what the host offers."""
         values = {
@@ -96,6 +98,8 @@ class HostRepository:
                 where=HostRow.slots == 0,
             )
         )
+        shown = update(HostRow).where(HostRow.name == name, HostRow.certificate.is_distinct_from(certificate))
+        self._session.execute(shown.values(certificate=certificate))
 
     def join(self, name: str) -> None:
         """Notes that a worker of that name came with a valid join token. It announces itself afterwards."""
@@ -105,6 +109,20 @@ class HostRepository:
             .values(name=name, **nothing_yet, joined_at=func.clock_timestamp())
             .on_conflict_do_update(index_elements=["name"], set_={"joined_at": func.clock_timestamp()})
         )
+
+    def drain(self, name: str, draining: bool) -> HostRow | None:
+        """Whether the host is to be left; None when there is no such host."""
+        return self._session.scalars(
+            update(HostRow).where(HostRow.name == name).values(draining=draining).returning(HostRow)
+        ).one_or_none()
+
+    def is_draining(self, name: str) -> bool:
+        return bool(self._session.scalar(select(HostRow.draining).where(HostRow.name == name)))
+
+    def certificates(self, names: Collection[str]) -> dict[str, str]:
+        """By host, what to trust when its engines are asked; hosts whose engines are on this machine have none."""
+        query = select(HostRow.name, HostRow.certificate).where(HostRow.name.in_(names))
+        return {name: certificate for name, certificate in self._session.execute(query) if certificate is not None}
 
     def has_joined(self, name: str) -> bool:
         return self._session.scalar(select(HostRow.joined_at).where(HostRow.name == name)) is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -46,8 +46,12 @@ class Reconciler:
     #: Who works under the host's name (`workers.daemon.instance`).
     instance: UUID = field(default_factory=uuid4)
     machine: MachineWatch = field(default_factory=MachineWatch)
+    #: Where other machines reach the engines; None: only this machine asks them.
+    front: Front | None = None
     services: dict[UUID, Service] = field(default_factory=dict)
     _rows: Sequence[DeploymentRow] = ()
+    #: What engines here answer for until those of another host do.
+    _moving: Collection[UUID] = ()
     #: What the adapters among them change, by the deployment's id.
     _bases: Mapping[UUID, Base] = field(default_factory=dict)
     #: Of the versions that are served here, which never change.
@@ -113,11 +117,15 @@ class Reconciler:
                     gpus=len(self.gpu_ids),
                     scratch_free_bytes=self.means.folders.free_bytes(),
                     machine=self.machine.now(),
+                    certificate=self.front.certificate if self.front else None,
                 )
                 work.deployments.renew(self.host, lease_s=self.lease.lease_s)
             work.hosts.lock(self.host)
             work.engine_holds.settle(self.host, self._outlived(work.deployments.held(self.host)))
-            while (room := work.hosts.room(self.host)) and (
+            draining = work.hosts.is_draining(self.host)
+            if draining:
+                work.deployments.offer(self.host)
+            while (not draining and (room := work.hosts.room(self.host))) and (
                 row := work.deployments.claim(
                     self.host, memory_bytes_free=room.memory_bytes, gpus_free=room.gpus, lease_s=self.lease.lease_s
                 )
