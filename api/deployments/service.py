@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest, deployment_of
 from api.errors import not_found
@@ -11,20 +12,31 @@ from api.references.freezing import freeze_base, frozen_version, weights_bytes
 from api.references.hub import resolve
 from api.references.model_files import known_shape, small_files
 from api.references.names import maker_of
+from jobspecs.engines import EXTERNAL, ExternalEngine, WeightsFormat, format_of, origin_of, task_of
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference, parse_reference
-from jobspecs.rights import Principal
+from jobspecs.rights import Principal, Reach
 from jobspecs.tasks import SERVED_TASKS, TEXT_GENERATION
+from scheduling.engine_choice import Choice, Served, choose_engine
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
-from scheduling.estimates.serving import encoder_bytes, language_model_bytes
+from scheduling.estimates.serving import encoder_bytes, gguf_bytes, language_model_bytes
 from scheduling.estimates.shapes import typical_shape
 from scheduling.serving_admission import Needs, why_it_cannot_stay, why_no_host_serves
 from storage.database import UnitOfWork
+from storage.settings import EXTERNAL_ENGINES
 from storage.tables import DeploymentRow, ModelVersionRow
 
 GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one host serves of a deployment."""
+
+    replicas: int
+    needs: Needs
 
 
 @dataclass(frozen=True)
@@ -45,32 +57,103 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
     reach = user.reach("deployments.write")
     with parts.database.unit_of_work() as work:
         maker = maker_of(work, reach, reference)
+    if request.external is not None:
+        return _want_external(parts, reach, maker, reference, request.external)
     model = _model(parts, user, parse_reference(request.model) if request.model else reference)
     # Waits for the object store and the hub: outside of transactions.
-    needs = Needs(_memory_bytes(parts, model, request), request.gpus)
+    shares = _shares(request, _memory_bytes(parts, model, request))
     with parts.database.unit_of_work() as work:
         version = _version(work, user, model.reference)
-        if problem := why_no_host_serves(needs, [Needs(host.memory_bytes, host.gpus) for host in work.hosts.known()]):
+        hosts = work.hosts.known()
+        choice = _choose(model, request, shares[0].replicas, [frozenset(host.engines) for host in hosts])
+        if problem := why_no_host_serves(shares[0].needs, [Needs(host.memory_bytes, host.gpus) for host in hosts]):
             raise InvalidInput([problem])
-        present = work.deployments.find(reach, reference.name, owner=reference.owner)
-        if present is not None and present.host is not None:
-            # First the host, then the deployment, as its worker does: the other way round both would wait for ever.
-            work.hosts.lock(present.host)
-        row = work.deployments.find(reach, reference.name, owner=reference.owner, lock=True)
-        before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
-        if row is None or not _is_wanted_already(row, version, request, needs):
+        present = work.deployments.find_shares(reach, reference.name, owner=reference.owner)
+        # First the hosts, then the deployment, as its workers do: the other way round both would wait for ever.
+        for host_name in sorted({row.host for row in present if row.host is not None}):
+            work.hosts.lock(host_name)
+        for number, share in enumerate(shares):
+            row = work.deployments.find(reach, reference.name, owner=reference.owner, share=number, lock=True)
+            before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
+            if row is not None and _is_wanted_already(row, version, choice, share):
+                continue
             row = work.deployments.want(
                 maker,
                 reference.name,
+                share=number,
                 model_version_id=version.id,
-                engine=request.engine,
-                replicas=request.replicas,
-                memory_bytes=needs.memory_bytes,
-                gpus=needs.gpus,
+                engine=choice.engine.name,
+                engine_reason=choice.reason,
+                task=task_of(model.manifest),
+                replicas=share.replicas,
+                memory_bytes=share.needs.memory_bytes,
+                gpus=share.needs.gpus,
             )
-            if not needs.fit(before):
-                _make_room(work, row, needs)
-        return deployment_of(row)
+            if not share.needs.fit(before):
+                _make_room(work, row, share.needs)
+        work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=len(shares))
+        return deployment_of(work.deployments.find_shares(reach, reference.name, owner=reference.owner))
+
+
+def _shares(request: DeploymentRequest, memory_bytes: int) -> list[_Share]:
+    """What each host serves; the first ones have one replica more where they don't divide."""
+    counts = _divided(request.replicas, request.hosts)
+    gpus = _divided(request.gpus, request.hosts)
+    return [
+        _Share(count, Needs(memory_bytes * count // request.replicas, gpus[number]))
+        for number, count in enumerate(counts)
+    ]
+
+
+def _divided(number: int, parts: int) -> list[int]:
+    return [number // parts + (part < number % parts) for part in range(parts)]
+
+
+def _want_external(
+    parts: Parts, reach: Reach, maker: UUID, reference: Reference, external: ExternalEngine
+) -> Deployment:
+    """Registers an engine that somebody else runs. Raises InvalidInput for an address that no administrator allows."""
+    if origin_of(external.url) not in parts.settings.external_engines:
+        raise InvalidInput(
+            [
+                Problem(
+                    field="external.url",
+                    message=f"engines at {origin_of(external.url)} are not allowed on this platform.",
+                    remedy=f"An administrator allows them: {EXTERNAL_ENGINES}={origin_of(external.url)}",
+                )
+            ]
+        )
+    stored = external.model_dump(mode="json")
+    with parts.database.unit_of_work() as work:
+        row = work.deployments.find(reach, reference.name, owner=reference.owner, lock=True)
+        if row is None or row.external != stored or not row.wanted or row.state == "failed":
+            row = work.deployments.want(
+                maker,
+                reference.name,
+                model_version_id=None,
+                engine=EXTERNAL.name,
+                engine_reason="Somebody else runs it.",
+                external=stored,
+                task=external.task,
+                replicas=1,
+                memory_bytes=0,
+            )
+        work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=1)
+        return deployment_of([row])
+
+
+def _choose(model: _Model, request: DeploymentRequest, replicas: int, hosts: list[frozenset[str]]) -> Choice:
+    served = Served(
+        format_of(model.manifest),
+        task_of(model.manifest) or "",
+        is_adapter=model.base is not None,
+        gpus=request.gpus,
+        replicas=replicas,
+    )
+    choice = choose_engine(served, hosts, request.engine)
+    if isinstance(choice, Problem):
+        raise InvalidInput([choice])
+    return choice
 
 
 def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
@@ -92,9 +175,8 @@ def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
 
 def list_deployments(parts: Parts, user: Principal) -> DeploymentList:
     with parts.database.unit_of_work() as work:
-        return DeploymentList(
-            data=[deployment_of(row) for row in work.deployments.list(user.reach("deployments.read"))]
-        )
+        rows = work.deployments.list(user.reach("deployments.read"))
+        return DeploymentList(data=[deployment_of(work.deployments.shares(row)) for row in rows])
 
 
 def get(parts: Parts, user: Principal, reference: Reference) -> Deployment:
@@ -102,7 +184,7 @@ def get(parts: Parts, user: Principal, reference: Reference) -> Deployment:
         row = work.deployments.find(user.reach("deployments.read"), reference.name, owner=reference.owner)
         if row is None:
             raise not_found(f"deployment {reference}")
-        return deployment_of(row)
+        return deployment_of(work.deployments.shares(row))
 
 
 def unwant(parts: Parts, user: Principal, reference: Reference) -> Deployment | None:
@@ -112,7 +194,7 @@ def unwant(parts: Parts, user: Principal, reference: Reference) -> Deployment | 
         if not work.deployments.unwant(reach, reference.name, owner=reference.owner):
             raise not_found(f"deployment {reference}")
         row = work.deployments.find(reach, reference.name, owner=reference.owner)
-        return deployment_of(row) if row is not None else None
+        return deployment_of(work.deployments.shares(row)) if row is not None else None
 
 
 def _version(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVersionRow:
@@ -123,10 +205,10 @@ def _version(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVe
 
 
 def _check_task(manifest: Manifest, reference: Reference) -> None:
-    if manifest.task not in SERVED_TASKS:
+    if task_of(manifest) not in SERVED_TASKS:
         what = f"serves {manifest.task}" if manifest.task else "is a bare model without a head for a task"
         raise _refused(
-            f"{reference} {what}; the embedded engine serves {', '.join(SERVED_TASKS)}.",
+            f"{reference} {what}; what can be served is {', '.join(SERVED_TASKS)}.",
             "Train a model for one of these from it first: eigenwerk submit spec.yaml",
         )
 
@@ -146,6 +228,8 @@ def _memory_bytes(parts: Parts, model: _Model, request: DeploymentRequest) -> in
     if request.memory_gib is not None:
         return int(request.memory_gib * GIB)
     stored = model.manifest.bytes_total + _base_bytes(parts, model)
+    if format_of(model.manifest) is WeightsFormat.gguf:
+        return request.replicas * gguf_bytes(model.manifest.bytes_total)
     if model.manifest.task != TEXT_GENERATION.name:
         return request.replicas * encoder_bytes(stored)
     objects = parts.objects.within(parts.settings.check_seconds_max)
@@ -165,13 +249,13 @@ def _base_bytes(parts: Parts, model: _Model) -> int:
     return found.weights_bytes or TYPICAL_WEIGHTS_BYTES
 
 
-def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, request: DeploymentRequest, needs: Needs) -> bool:
+def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, choice: Choice, share: _Share) -> bool:
     same = (row.model_version_id, row.engine, row.replicas, row.memory_bytes, row.gpus) == (
         version.id,
-        request.engine,
-        request.replicas,
-        needs.memory_bytes,
-        needs.gpus,
+        choice.engine.name,
+        share.replicas,
+        share.needs.memory_bytes,
+        share.needs.gpus,
     )
     return same and row.wanted and row.state != "failed"
 

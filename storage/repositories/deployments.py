@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, and_, case, delete, func, null, or_, select, text, update
+from sqlalchemy.dialects.postgresql import array, insert
 from sqlalchemy.orm import Session, aliased
 
 from jobspecs.rights import Reach
@@ -20,6 +20,8 @@ def _lease_end(lease_s: float) -> object:
     return func.clock_timestamp() + text("make_interval(secs => :lease_s)").bindparams(lease_s=lease_s)
 
 
+#: States of shares; the first that one of them has is the deployment's.
+_BEST_FIRST = ("ready", "starting", "pending", "lost", "failed")
 #: Seconds that the second share of a deployment waits for a host that has none before it goes to one that has.
 SPREAD_S = 5.0
 
@@ -30,8 +32,8 @@ def _ago(seconds: float) -> ColumnElement[Any]:
 
 #: A deployment that no engine serves yet.
 _UNSERVED: dict[str, Any] = {
-    **{"endpoint": None, "endpoint_key": None, "moving_from": None},
-    **{"gpu_ids": [], "state": "pending"},
+    **{"endpoint": None, "endpoint_key": None, "endpoint_model": None, "load": null()},
+    **{"moving_from": None, "gpu_ids": [], "state": "pending"},
 }
 
 
@@ -47,12 +49,15 @@ class DeploymentRepository:
         owner_id: UUID,
         name: str,
         *,
-        model_version_id: UUID,
+        model_version_id: UUID | None,
         engine: str,
         replicas: int,
         memory_bytes: int,
         gpus: int = 0,
         share: int = 0,
+        task: str | None = None,
+        engine_reason: str | None = None,
+        external: Mapping[str, Any] | None = None,
     ) -> DeploymentRow:
         """Creates the share of the deployment, or changes what is wanted of it (a new generation).
 
@@ -62,6 +67,7 @@ class DeploymentRepository:
             **{"model_version_id": model_version_id, "engine": engine, "replicas": replicas, "gpus": gpus},
             **{"memory_bytes": memory_bytes, "wanted": True, "state": "pending", "reason": None, "message": None},
             "updated_at": func.clock_timestamp(),
+            **{"task": task, "engine_reason": engine_reason, "external": dict(external) if external else null()},
         }
         if (present := self.find(Reach.of(owner_id), name, share=share)) is not None:
             self._holds.keep(DeploymentRow.id == present.id)
@@ -70,7 +76,8 @@ class DeploymentRepository:
             insert(DeploymentRow)
             .values(owner_id=owner_id, name=name, share=share, generation=1, **values)
             .on_conflict_do_update(
-                index_elements=["owner_id", "name", "share"], set_={**values, "generation": DeploymentRow.generation + 1}
+                index_elements=["owner_id", "name", "share"],
+                set_={**values, "generation": DeploymentRow.generation + 1},
             )
             .returning(DeploymentRow.id)
         )
@@ -88,17 +95,19 @@ class DeploymentRepository:
             query = query.with_for_update(of=DeploymentRow).execution_options(populate_existing=True)
         return self._session.scalars(query).one_or_none()
 
+    def find_shares(self, reach: Reach, name: str, *, owner: str | None = None) -> Sequence[DeploymentRow]:
+        """All shares of the deployment `owner/name`, by number."""
+        which = named(reach, DeploymentRow.owner_id, owner), DeploymentRow.name == name
+        return self._session.scalars(select(DeploymentRow).where(*which).order_by(DeploymentRow.share)).all()
+
     def list(self, reach: Reach) -> Sequence[DeploymentRow]:
-        """All shares, those of a deployment one after the other."""
-        query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id))
-        return self._session.scalars(
-            query.order_by(DeploymentRow.owner_id, DeploymentRow.name, DeploymentRow.share)
-        ).all()
+        """The first share of each deployment."""
+        query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id), DeploymentRow.share == 0)
+        return self._session.scalars(query.order_by(DeploymentRow.owner_id, DeploymentRow.name)).all()
 
     def shares(self, row: DeploymentRow) -> Sequence[DeploymentRow]:
         """All of the deployment's, this one included."""
-        same = DeploymentRow.owner_id == row.owner_id, DeploymentRow.name == row.name
-        return self._session.scalars(select(DeploymentRow).where(*same).order_by(DeploymentRow.share)).all()
+        return self.find_shares(Reach.of(row.owner_id), row.name)
 
     def unwant(self, reach: Reach, name: str, *, owner: str | None = None, shares_from: int = 0) -> bool:
         """Asks for its end, or that of its last shares. False when there is no such deployment.
@@ -117,10 +126,19 @@ class DeploymentRepository:
         self._session.flush()
         return True
 
-    def claim(self, host: str, *, memory_bytes_free: int, gpus_free: int = 0, lease_s: float) -> DeploymentRow | None:
+    def claim(
+        self,
+        host: str,
+        *,
+        memory_bytes_free: int,
+        gpus_free: int = 0,
+        lease_s: float,
+        engines: Collection[str] | None = None,
+    ) -> DeploymentRow | None:
         """Takes one deployment that no live worker holds and that fits; locked rows are somebody else's.
 
-        Of several shares hosts take one each, as long as there are enough of them.
+        Of several shares hosts take one each, as long as there are enough of them. `engines`: those that the host has;
+        None: any.
         """
         free = or_(DeploymentRow.host.is_(None), DeploymentRow.lease_until < func.clock_timestamp())
         other = aliased(DeploymentRow)
@@ -129,6 +147,8 @@ class DeploymentRepository:
         since = func.coalesce(DeploymentRow.lease_until, DeploymentRow.updated_at)
         spread = or_(~has_share.exists(), since < _ago(SPREAD_S))
         fits = and_(spread, DeploymentRow.memory_bytes <= memory_bytes_free, DeploymentRow.gpus <= gpus_free)
+        if engines is not None:
+            fits = and_(fits, DeploymentRow.engine.in_(engines))
         row = self._session.scalars(
             select(DeploymentRow)
             .where(free, or_(fits, ~DeploymentRow.wanted))
@@ -177,7 +197,7 @@ class DeploymentRepository:
 
     def offer(self, host: str) -> None:
         """The host is drained: another one may claim what it has. Its engines answer until others do."""
-        mine = DeploymentRow.host == host, DeploymentRow.wanted
+        mine = (DeploymentRow.host == host, DeploymentRow.wanted.is_(True))
         self._holds.keep(*mine)
         free = {"host": None, "lease_until": None, "updated_at": func.clock_timestamp()}
         answering = *mine, DeploymentRow.moving_from.is_(None), DeploymentRow.endpoint.is_not(None)
@@ -198,6 +218,7 @@ class DeploymentRepository:
         message: str | None = None,
         endpoint: str | None = None,
         endpoint_key: str | None = None,
+        endpoint_model: str | None = None,
     ) -> bool:
         """Writes what the worker observed. False when it acted on an older generation or lost its claim.
 
@@ -207,8 +228,14 @@ class DeploymentRepository:
         kept = {
             "endpoint": case((moving, DeploymentRow.endpoint)),
             "endpoint_key": case((moving, DeploymentRow.endpoint_key)),
+            "endpoint_model": case((moving, DeploymentRow.endpoint_model)),
         }
-        shown = {"endpoint": endpoint, "endpoint_key": endpoint_key, "moving_from": None}
+        shown = {
+            "endpoint": endpoint,
+            "endpoint_key": endpoint_key,
+            "endpoint_model": endpoint_model,
+            "moving_from": None,
+        }
         written = self._session.scalars(
             update(DeploymentRow)
             .where(
@@ -224,6 +251,11 @@ class DeploymentRepository:
             .returning(DeploymentRow.id)
         )
         return written.one_or_none() is not None
+
+    def note_load(self, deployment_id: UUID, host: str, load: Mapping[str, Any] | None) -> None:
+        """Writes what the host's engines have in hand."""
+        mine = (DeploymentRow.id == deployment_id) & (DeploymentRow.host == host)
+        self._session.execute(update(DeploymentRow).where(mine).values(load=null() if load is None else dict(load)))
 
     def release(self, host: str) -> None:
         """The worker goes: others may claim what it served."""
@@ -265,5 +297,9 @@ class DeploymentRepository:
         """How many are wanted, by state; `lost`: the worker that served it has not renewed its claim."""
         lost = (DeploymentRow.state == "ready") & (DeploymentRow.lease_until < func.clock_timestamp())
         state = case((lost, "lost"), else_=DeploymentRow.state)
-        rows = self._session.execute(select(state, func.count()).where(DeploymentRow.wanted).group_by(state))
-        return {name: count for name, count in rows}
+        # Of several shares the best one speaks: it answers.
+        rank = func.array_position(array(list(_BEST_FIRST)), state)
+        shares = select(func.min(rank).label("rank")).where(DeploymentRow.wanted)
+        best = shares.group_by(DeploymentRow.owner_id, DeploymentRow.name).subquery()
+        rows = self._session.execute(select(best.c.rank, func.count()).group_by(best.c.rank))
+        return {_BEST_FIRST[rank - 1]: count for rank, count in rows}

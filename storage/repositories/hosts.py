@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -81,10 +81,13 @@ class HostRepository:
         memory_bytes: int,
         gpus: int,
         scratch_free_bytes: int | None = None,
+        engines: Mapping[str, Any] | None = None,
         machine: Machine | None = None,
         certificate: str | None = None,
     ) -> None:
-        """Records that the host serves. Where its worker runs jobs too, that one says what the host offers."""
+        """Records that the host serves, and with which engines. Where its worker runs jobs too, that one says what the
+        host offers.
+        """
         values = {
             **{"slots": 0, "memory_bytes": memory_bytes, "gpus": gpus, "accepting": False},
             **{"scratch_free_bytes": scratch_free_bytes, "machine": _document(machine)},
@@ -98,8 +101,9 @@ class HostRepository:
                 where=HostRow.slots == 0,
             )
         )
-        shown = update(HostRow).where(HostRow.name == name, HostRow.certificate.is_distinct_from(certificate))
-        self._session.execute(shown.values(certificate=certificate))
+        for column, told in ((HostRow.engines, dict(engines or {})), (HostRow.certificate, certificate)):
+            changed = update(HostRow).where(HostRow.name == name, column.is_distinct_from(told))
+            self._session.execute(changed.values({column: told}))
 
     def join(self, name: str) -> None:
         """Notes that a worker of that name came with a valid join token. It announces itself afterwards."""

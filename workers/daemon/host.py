@@ -59,7 +59,8 @@ class HostConfig:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> HostConfig:
         """Reads EIGENWERK_HOST_NAME, _SLOTS, _MEMORY_BYTES, _GPUS, _SCRATCH_DIR, _CACHE_BYTES_MAX,
-        _SCRATCH_FREE_MIN_BYTES, _HOST_ADDRESS, _HOST_TLS_CERT, _HOST_TLS_KEY and _RUNNERS; what is absent is measured. CUDA_VISIBLE_DEVICES limits the GPUs.
+        _SCRATCH_FREE_MIN_BYTES, _HOST_ADDRESS, _HOST_TLS_CERT, _HOST_TLS_KEY and _RUNNERS; what is absent is measured.
+        CUDA_VISIBLE_DEVICES limits the GPUs.
 
         Raises RuntimeError for settings that contradict each other, ValueError for one that is no number.
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 import threading
 import time
@@ -30,7 +31,12 @@ class Front:
     """Listens at `address`, a name or an IP of this machine. `certificate`, in PEM, is what the API has to trust."""
 
     def __init__(self, address: str, given: tuple[Path, Path] | None = None) -> None:
-        """`given`: files of a certificate for the address and its key. Raises OSError or ssl.SSLError for bad ones."""
+        """`given`: files of a certificate for the address and its key.
+
+        Raises OSError for bad ones, and for an address that is not this machine's.
+        """
+        with socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET):
+            pass
         self._address = address
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._authority = Authority(address) if given is None else None

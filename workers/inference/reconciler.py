@@ -7,12 +7,14 @@ and compares, every half second, what is wanted with what runs. It keeps serving
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
+from jobspecs.engines import ExternalEngine
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
 from jobspecs.pieces import StoredFile
@@ -21,8 +23,10 @@ from storage.settings import LeaseTimes
 from storage.tables import DeploymentRow
 from workers.daemon.instance import hold_name
 from workers.daemon.machine import MachineWatch
+from workers.engines.interface import Installed
 from workers.inference.deployed_model import Means, Observed, Service, Wanted
-from workers.inference.pulls import Base, find_base
+from workers.inference.front import Front
+from workers.inference.pulls import Base, StoredModel, find_base
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +58,8 @@ class Reconciler:
     _moving: Collection[UUID] = ()
     #: What the adapters among them change, by the deployment's id.
     _bases: Mapping[UUID, Base] = field(default_factory=dict)
+    #: What the host could start at the last heartbeat.
+    _engines: Mapping[str, Installed] = field(default_factory=dict)
     #: Of the versions that are served here, which never change.
     _files: Mapping[UUID, tuple[StoredFile, ...]] = field(default_factory=dict)
     _looked_at_s: float = float("-inf")
@@ -74,6 +80,8 @@ class Reconciler:
             self._report()
             self._remove_ended()
         self._prune()
+        if self.front is not None:
+            self.front.keep({endpoint for service in self.services.values() for endpoint in service.endpoints()})
         if self.warm and all(service.settled for service in self.services.values()):
             for engine in self.means.engines.values():
                 engine.keep_warm()
@@ -89,6 +97,8 @@ class Reconciler:
             work.deployments.release(self.host)
         for engine in self.means.engines.values():
             engine.close()
+        if self.front is not None:
+            self.front.keep(())
         for service in self.services.values():
             service.end(now_s)
 
@@ -110,16 +120,18 @@ class Reconciler:
         """Renews what is due, claims what is free, and returns all that this host holds."""
         with self._counting_tokens() as work:
             if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
+                self._engines = self.means.installed()
                 hold_name(work, self.host, "serving", self.instance, silent_s=self.lease.lease_s)
                 work.hosts.announce_serving(
                     self.host,
                     memory_bytes=self.memory_bytes,
                     gpus=len(self.gpu_ids),
                     scratch_free_bytes=self.means.folders.free_bytes(),
+                    engines={name: dataclasses.asdict(found) for name, found in self._engines.items()},
                     machine=self.machine.now(),
                     certificate=self.front.certificate if self.front else None,
                 )
-                work.deployments.renew(self.host, lease_s=self.lease.lease_s)
+                self._note_loads(work, work.deployments.renew(self.host, lease_s=self.lease.lease_s))
             work.hosts.lock(self.host)
             work.engine_holds.settle(self.host, self._outlived(work.deployments.held(self.host)))
             draining = work.hosts.is_draining(self.host)
@@ -127,13 +139,18 @@ class Reconciler:
                 work.deployments.offer(self.host)
             while (not draining and (room := work.hosts.room(self.host))) and (
                 row := work.deployments.claim(
-                    self.host, memory_bytes_free=room.memory_bytes, gpus_free=room.gpus, lease_s=self.lease.lease_s
+                    self.host,
+                    memory_bytes_free=room.memory_bytes,
+                    gpus_free=room.gpus,
+                    lease_s=self.lease.lease_s,
+                    engines=self._engines,
                 )
             ):
                 log.info("deployment %s (%s) is claimed", row.name, row.id)
             self._give_gpus(work)
             rows = work.deployments.held(self.host)
-            served = {row.model_version_id: row.model_version for row in rows}
+            self._moving = work.deployments.moving(self.host)
+            served = {version.id: version for row in rows if (version := row.model_version) is not None}
             self._files = {key: self._files.get(key) or work.blobs.files_of(row) for key, row in served.items()}
             self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
         if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
@@ -155,6 +172,13 @@ class Reconciler:
                 work.tallies.add(event, kind=task, count=count)
             yield work
         self.means.tokens.subtract(counted)
+
+    def _note_loads(self, work: UnitOfWork, rows: Iterable[DeploymentRow]) -> None:
+        for row in rows:
+            load = self.services[row.id].load() if row.id in self.services else None
+            shown = load._asdict() if load else None
+            if row.load != shown:
+                work.deployments.note_load(row.id, self.host, shown)
 
     def _outlived(self, rows: Iterable[DeploymentRow]) -> list[UUID]:
         """Deployments of which engines still run that are wanted no more, or with less."""
@@ -189,19 +213,21 @@ class Reconciler:
             elif not service.ending and service.wanted.generation != row.generation:
                 service.want(self._wanted(row), now_s)
             # else: wanted again while it is being stopped; a new one follows when it is gone.
-        held = {row.id for row in self._rows if row.wanted}
+        held = {row.id for row in self._rows if row.wanted}.union(self._moving)
         for deployment_id, service in self.services.items():
             if deployment_id not in held:
                 service.end(now_s)
 
     def _wanted(self, row: DeploymentRow) -> Wanted:
         version = row.model_version
+        stored = StoredModel(self._files[version.id], Manifest.model_validate(version.manifest)) if version else None
         return Wanted(
             deployment_id=row.id,
             generation=row.generation,
-            model=f"{version.model.owner.name}/{version.model.name}@{version.version}",
-            files=self._files[version.id],
-            manifest=Manifest.model_validate(version.manifest),
+            model=row.served,
+            stored=stored,
+            task=row.served_task or "",
+            external=ExternalEngine.model_validate(row.external) if row.external else None,
             engine=row.engine,
             replicas=row.replicas,
             memory_bytes=row.memory_bytes // row.replicas,
@@ -216,8 +242,9 @@ class Reconciler:
             service = self.services.get(row.id)
             if service is None or not row.wanted or service.wanted.generation != row.generation:
                 continue
-            observed = service.observed()
-            if observed != Observed(row.state, row.reason, row.message, row.endpoint, row.endpoint_key):
+            observed = self._shown(service.observed())
+            shown = (row.state, row.reason, row.message, *_own_endpoint(row))
+            if observed != Observed(*shown):
                 news.append((row, observed))
         if not news:
             return
@@ -232,9 +259,16 @@ class Reconciler:
                     message=observed.message,
                     endpoint=observed.endpoint,
                     endpoint_key=observed.endpoint_key,
+                    endpoint_model=observed.endpoint_model,
                 )
         # Not after every tick: the row as read now stands for what was written.
         self._looked_at_s = float("-inf")
+
+    def _shown(self, observed: Observed) -> Observed:
+        """The same, with the endpoint as other machines reach it."""
+        if self.front is None or observed.endpoint is None:
+            return observed
+        return replace(observed, endpoint=self.front.endpoint(observed.endpoint))
 
     def _remove_ended(self) -> None:
         """Forgets services whose engines are gone, and deletes the rows that nobody wants any more."""
@@ -266,6 +300,13 @@ class Reconciler:
             self._database_away = True
 
 
+def _own_endpoint(row: DeploymentRow) -> tuple[str | None, str | None, str | None]:
+    """Its address, its key and what it calls the model; not those of the host that it is taken over from."""
+    if row.moving_from is not None:
+        return None, None, None
+    return row.endpoint, row.endpoint_key, row.endpoint_model
+
+
 def _tick(service: Service, now_s: float) -> None:
     """A defect met for one deployment is no reason to stop serving the others; it shows at its own."""
     try:
@@ -278,5 +319,7 @@ def _tick(service: Service, now_s: float) -> None:
 def _base(work: UnitOfWork, row: DeploymentRow) -> Base | None:
     """What the deployed model changes; None for a model that stands alone."""
     version = row.model_version
+    if version is None:
+        return None
     origin = Manifest.model_validate(version.manifest).base if version.manifest.get("base") else None
     return None if origin is None else find_base(work, (row.owner_id, version.model.owner_id), origin)
