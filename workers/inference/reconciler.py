@@ -24,7 +24,7 @@ from storage.tables import DeploymentRow
 from workers.daemon.instance import hold_name
 from workers.daemon.machine import MachineWatch
 from workers.engines.interface import Installed
-from workers.inference.deployed_model import Means, Observed, Service, Wanted
+from workers.inference.deployed_model import LINGER_S, Means, Observed, Service, Wanted
 from workers.inference.front import Front
 from workers.inference.pulls import Base, StoredModel, find_base
 
@@ -56,6 +56,8 @@ class Reconciler:
     _rows: Sequence[DeploymentRow] = ()
     #: What engines here answer for until those of another host do.
     _moving: Collection[UUID] = ()
+    #: What another host has taken over since the last look.
+    _handed_over: Collection[UUID] = ()
     #: What the adapters among them change, by the deployment's id.
     _bases: Mapping[UUID, Base] = field(default_factory=dict)
     #: What the host could start at the last heartbeat.
@@ -150,6 +152,8 @@ class Reconciler:
             self._give_gpus(work)
             rows = work.deployments.held(self.host)
             self._moving = work.deployments.moving(self.host)
+            moving = set(work.deployments.moving(self.host))
+            self._handed_over, self._moving = set(self._moving) - moving, moving
             served = {version.id: version for row in rows if (version := row.model_version) is not None}
             self._files = {key: self._files.get(key) or work.blobs.files_of(row) for key, row in served.items()}
             self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
@@ -215,8 +219,8 @@ class Reconciler:
             # else: wanted again while it is being stopped; a new one follows when it is gone.
         held = {row.id for row in self._rows if row.wanted}.union(self._moving)
         for deployment_id, service in self.services.items():
-            if deployment_id not in held:
-                service.end(now_s)
+            if deployment_id not in held and not service.ending:
+                service.end(now_s, linger_s=LINGER_S if deployment_id in self._handed_over else 0.0)
 
     def _wanted(self, row: DeploymentRow) -> Wanted:
         version = row.model_version
