@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -23,7 +25,7 @@ def main() -> int:
     # One line per request to the model hub and the engines is no news.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        settings = ApiSettings.from_environment()
+        settings = ApiSettings.from_environment({**os.environ, **_options()})
     except (RuntimeError, ValueError) as error:
         logging.error("error: %s", error)
         return 2
@@ -42,12 +44,29 @@ def main() -> int:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
+    try:
+        config.load()
+    except OSError as error:
+        logging.error(
+            "error: %s and %s are no certificate with its key: %s", settings.tls_cert, settings.tls_key, error
+        )
+        return 2
     # uvicorn raises the signal again when it has stopped; what was asked for is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     _Server(config, parts).run()
     return 0
+
+
+def _options() -> dict[str, str]:
+    """What the command line says, under the names of the variables that it goes before."""
+    parser = argparse.ArgumentParser(prog="python -m api", description="Serve the API.")
+    parser.add_argument("--tls-cert", dest="EIGENWERK_TLS_CERT", help="a certificate in PEM: serve https")
+    parser.add_argument("--tls-key", dest="EIGENWERK_TLS_KEY", help="its key, in PEM, without a password")
+    return {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
 
 
 class _Server(uvicorn.Server):
