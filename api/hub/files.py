@@ -54,8 +54,12 @@ async def model_file(
     return await _sent(platform, user, request, repository, revision, path, wish)
 
 
-@router.head("/{path:path}", response_class=Response, include_in_schema=False)
-@router.get("/{path:path}", response_class=Response, include_in_schema=False)
+@router.api_route(
+    "/{path:path}",
+    methods=["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"],
+    response_class=Response,
+    include_in_schema=False,
+)
 @requires("models.read")
 async def anything_else(path: str) -> Response:
     """A name without an owner, or what only the hub has. Without the code clients take it for a fault of the server."""

@@ -13,7 +13,7 @@ from jobspecs.manifest import Manifest
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
 from storage.repositories.hub import Numbered
-from storage.tables import DatasetVersionRow, ModelVersionRow
+from storage.tables import DatasetVersionRow, HubPushRow, ModelVersionRow
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 #: Of int4, which a version's number is.
@@ -28,7 +28,9 @@ _LIBRARIES = (
 
 def snapshot(work: UnitOfWork, user: Principal, repository: Repository, revision: str = MAIN) -> Snapshot:
     """Raises ApiError 404: RepoNotFound, RevisionNotFound."""
-    newest = _newest(work, user, repository)
+    newest = _found(work, user, repository, None)
+    if newest is None:
+        return _empty(work, user, repository, revision)
     revision = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
     if revision in (MAIN, "HEAD", "latest"):
         return _taken(repository, newest)
@@ -48,14 +50,32 @@ def snapshot(work: UnitOfWork, user: Principal, repository: Repository, revision
     return _taken(repository, row)
 
 
+def exists(work: UnitOfWork, user: Principal, repository: Repository) -> bool:
+    """Whether it has versions, or was made to push to."""
+    return _found(work, user, repository, None) is not None or _made(work, user, repository) is not None
+
+
+def model_at(work: UnitOfWork, user: Principal, repository: Repository, revision: str) -> ModelVersionRow:
+    """Raises ApiError 404."""
+    version = snapshot(work, user, repository, revision).version
+    row = work.models.find(user.reach("models.read"), repository.reference.model_copy(update={"version": version}))
+    if row is None:
+        raise unknown_revision(repository, revision)
+    return row
+
+
 def history(work: UnitOfWork, user: Principal, repository: Repository) -> Sequence[Numbered]:
-    """Its versions, newest first. Raises ApiError 404."""
-    return _numbered(work, _newest(work, user, repository))
+    """Its versions, newest first; none of an empty one. Raises ApiError 404."""
+    newest = _found(work, user, repository, None)
+    if newest is not None:
+        return _numbered(work, newest)
+    empty = _empty(work, user, repository, MAIN)
+    return [Numbered(empty.version, "", empty.created_at)]
 
 
 def aliases(work: UnitOfWork, user: Principal, repository: Repository) -> dict[str, int]:
-    """Alias -> version; a data set has none. Raises ApiError 404."""
-    newest = _newest(work, user, repository)
+    """Alias -> version; a data set has none."""
+    newest = _found(work, user, repository, None)
     if not isinstance(newest, ModelVersionRow):
         return {}
     return {alias.alias: alias.version for alias in work.models.aliases_of(newest.model_id)}
@@ -99,11 +119,19 @@ def _taken(repository: Repository, row: ModelVersionRow | DatasetVersionRow) -> 
     return of_model(row) if isinstance(row, ModelVersionRow) else of_dataset(row)
 
 
-def _newest(work: UnitOfWork, user: Principal, repository: Repository) -> ModelVersionRow | DatasetVersionRow:
-    row = _found(work, user, repository, None)
-    if row is None:
+def _made(work: UnitOfWork, user: Principal, repository: Repository) -> HubPushRow | None:
+    return work.hub_pushes.find(user.reach(repository.writing), repository.kind, repository.owner, repository.name)
+
+
+def _empty(work: UnitOfWork, user: Principal, repository: Repository, revision: str) -> Snapshot:
+    """Of a repository that has no version yet. Raises ApiError 404 where there is none."""
+    made = _made(work, user, repository)
+    if made is None:
         raise unknown_repository(repository)
-    return row
+    commit = commit_id("", 0)
+    if revision.removeprefix("refs/heads/") not in (MAIN, commit):
+        raise unknown_revision(repository, revision)
+    return Snapshot(repository, version=0, commit=commit, created_at=made.created_at, files=())
 
 
 def _found(

@@ -8,6 +8,7 @@ from storage.tables.decisions import DecisionRow
 from storage.tables.deployments import DeploymentRow, EngineHoldRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
+from storage.tables.hub import HubPushRow, HubUploadRow, HubXorbRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
 from storage.tables.outbox import OutboxRow
@@ -27,6 +28,9 @@ __all__ = [
     "GarbageRow",
     "HostInstanceRow",
     "HostRow",
+    "HubPushRow",
+    "HubUploadRow",
+    "HubXorbRow",
     "JobEventRow",
     "JobRow",
     "JobTransitionRow",

@@ -1,0 +1,132 @@
+"""Pushes through the hub's protocol, and the content that was sent for them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobspecs.rights import Reach
+from storage.repositories.blobs import HELD_S
+from storage.repositories.owners import named
+from storage.tables import BlobRow, HubPushRow, HubUploadRow, HubXorbRow
+
+#: Seconds for which a client keeps in mind what it sent and names it again: three weeks, and a day for its clock.
+XORBS_KEPT_S = 22 * 24 * 3600.0
+#: Seconds after which what a client said it would send is taken for given up.
+FORGOTTEN_S = 600.0
+
+
+class HubPushRepository:
+    """The tables hub_pushes, hub_uploads and hub_xorbs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def find(self, reach: Reach, kind: str, owner: str, name: str) -> HubPushRow | None:
+        """The repository that is empty, or the push that is under way."""
+        query = select(HubPushRow).where(named(reach, HubPushRow.owner_id, owner))
+        query = query.where(HubPushRow.kind == kind, HubPushRow.name == name)
+        return self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+
+    def open(self, owner_id: UUID, kind: str, name: str, announced: Collection[str] = ()) -> HubPushRow:
+        """The push under this name, locked and begun if there was none; these paths are said to follow."""
+        values = {"owner_id": owner_id, "kind": kind, "name": name}
+        self._session.execute(
+            insert(HubPushRow).values(values).on_conflict_do_nothing(index_elements=["kind", "owner_id", "name"])
+        )
+        this = (HubPushRow.kind == kind, HubPushRow.owner_id == owner_id, HubPushRow.name == name)
+        query = select(HubPushRow).where(*this).with_for_update(of=HubPushRow)
+        row = self._session.scalars(query.execution_options(populate_existing=True)).one()
+        earlier = () if self.is_quiet(row, FORGOTTEN_S) else row.announced
+        row.announced = sorted({*earlier, *announced})
+        row.touched_at = self._now()
+        self._session.flush()
+        return row
+
+    def is_quiet(self, row: HubPushRow, for_s: float) -> bool:
+        """Whether nothing was heard of it for so long."""
+        return bool(self._session.scalar(select(_ago(for_s) > row.touched_at)))
+
+    def change(
+        self, row: HubPushRow, *, files: Mapping[str, Any], written: Collection[str], announced: Collection[str]
+    ) -> None:
+        """What it is after one more commit."""
+        row.files, row.written, row.announced = dict(files), sorted(written), sorted(announced)
+        row.commits += 1
+        row.touched_at = self._now()
+        self._session.flush()
+
+    def close(self, row: HubPushRow) -> None:
+        """It became a version, or was given up."""
+        self._session.delete(row)
+        self._session.flush()
+
+    def touch(self, owner_id: UUID, kind: str, name: str) -> None:
+        """Something of it arrived."""
+        this = (HubPushRow.kind == kind, HubPushRow.owner_id == owner_id, HubPushRow.name == name)
+        self._session.execute(update(HubPushRow).where(*this).values(touched_at=func.clock_timestamp()))
+
+    def quiet(self, for_s: float, limit: int = 20) -> Sequence[HubPushRow]:
+        """Pushes with commits of which nothing was heard for so long, the longest silent first."""
+        query = select(HubPushRow).where(HubPushRow.commits > 0, HubPushRow.touched_at < _ago(for_s))
+        return self._session.scalars(query.order_by(HubPushRow.touched_at).limit(limit)).all()
+
+    def upload(self, owner_id: UUID, sha256: str, *, lock: bool = False) -> HubUploadRow | None:
+        query = select(HubUploadRow).where(HubUploadRow.owner_id == owner_id, HubUploadRow.sha256 == sha256)
+        query = query.execution_options(populate_existing=True)
+        return self._session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+    def begin_upload(self, owner_id: UUID, sha256: str, bytes_total: int) -> None:
+        """Content of this sum and size is going to arrive in parts."""
+        values = {"owner_id": owner_id, "sha256": sha256, "bytes": bytes_total}
+        self._session.execute(insert(HubUploadRow).values(values).on_conflict_do_nothing())
+
+    def add_part(self, owner_id: UUID, sha256: str, number: int, part: Mapping[str, Any]) -> None:
+        """A part is stored; sent again it replaces the earlier one."""
+        row = self.upload(owner_id, sha256, lock=True)
+        if row is not None:
+            row.parts = {**row.parts, str(number): dict(part)}
+            self._session.flush()
+
+    def complete_upload(
+        self, owner_id: UUID, sha256: str, bytes_total: int, pieces: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """All of it is stored and has this sum."""
+        values = {"owner_id": owner_id, "sha256": sha256, "bytes": bytes_total, "pieces": list(pieces)}
+        changed = {"bytes": bytes_total, "pieces": list(pieces), "parts": {}, "created_at": func.clock_timestamp()}
+        made = insert(HubUploadRow).values(values)
+        self._session.execute(made.on_conflict_do_update(index_elements=["owner_id", "sha256"], set_=changed))
+
+    def uploaded(self, owner_id: UUID, sha256s: Collection[str]) -> dict[str, HubUploadRow]:
+        """Those that are whole."""
+        query = select(HubUploadRow).where(HubUploadRow.owner_id == owner_id, HubUploadRow.sha256.in_(sha256s))
+        return {row.sha256: row for row in self._session.scalars(query) if row.pieces is not None}
+
+    def add_xorb(self, owner_id: UUID, name: str, sha256: str, bytes_total: int) -> None:
+        values = {"owner_id": owner_id, "hash": name, "sha256": sha256, "bytes": bytes_total}
+        changed = {"sha256": sha256, "bytes": bytes_total, "created_at": func.clock_timestamp()}
+        made = insert(HubXorbRow).values(values)
+        self._session.execute(made.on_conflict_do_update(index_elements=["owner_id", "hash"], set_=changed))
+
+    def xorbs(self, owner_id: UUID, names: Collection[str]) -> dict[str, tuple[str, int]]:
+        """Name -> key and bytes of its object; those that the owner has not sent, or whose time is over, are left out."""
+        query = select(HubXorbRow.hash, BlobRow).join(BlobRow, BlobRow.sha256 == HubXorbRow.sha256)
+        query = query.where(HubXorbRow.owner_id == owner_id, HubXorbRow.hash.in_(names), BlobRow.stored_at.is_not(None))
+        return {name: (blob.key, blob.bytes) for name, blob in self._session.execute(query).all()}
+
+    def sweep(self) -> None:
+        """Forgets content that no commit named in time."""
+        self._session.execute(delete(HubUploadRow).where(HubUploadRow.created_at < _ago(HELD_S)))
+        self._session.execute(delete(HubXorbRow).where(HubXorbRow.created_at < _ago(XORBS_KEPT_S)))
+
+    def _now(self) -> Any:
+        return self._session.scalar(select(func.clock_timestamp()))
+
+
+def _ago(seconds: float) -> ColumnElement[Any]:
+    return func.clock_timestamp() - text("make_interval(secs => :seconds)").bindparams(seconds=seconds)
