@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
 from storage.repositories.attempts import AttemptRepository
+from storage.repositories.blobs import BlobRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.decisions import DecisionRepository
@@ -86,7 +87,7 @@ class UnitOfWork:
 
     @cached_property
     def handover(self) -> HandoverRepository:
-        return HandoverRepository(self.session, self.garbage, self.removal)
+        return HandoverRepository(self.session, self.garbage, self.removal, self.blobs)
 
     @cached_property
     def users(self) -> UserRepository:
@@ -153,8 +154,12 @@ class UnitOfWork:
         return GarbageRepository(self.session)
 
     @cached_property
+    def blobs(self) -> BlobRepository:
+        return BlobRepository(self.session, self.garbage)
+
+    @cached_property
     def removal(self) -> RemovalRepository:
-        return RemovalRepository(self.session, self.garbage)
+        return RemovalRepository(self.session, self.garbage, self.blobs)
 
     @cached_property
     def leader(self) -> LeaderRepository:

@@ -1,7 +1,7 @@
 """Commits: what they bring is checked and stored, and the last one of a push makes a version of it.
 
-A push is over when a commit leaves a version that is whole, and nothing that the client said it would send is missing; or
-when a version that is whole has been left alone for a while (`api.hub.closing`).
+A push is over when a commit leaves a version that is whole, and nothing is missing that the client said it would send;
+or when a version that is whole has been left alone for a while (`api.hub.closing`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from fastapi import Request
-from jobspecs.pieces import StoredFile
 
 from api.errors import ApiError
 from api.foreign_files import MODEL_REMEDY, transferring
@@ -32,6 +31,7 @@ from api.registry.gguf_header import HEADER_BYTES_MAX
 from api.registry.imported_files import SAFETENSORS_HEADER_BYTES_MAX, TOKENIZER_BYTES_MAX
 from api.streaming import Received
 from jobspecs.manifest import sha256_of
+from jobspecs.pieces import StoredFile
 from jobspecs.rights import Principal
 from storage.tables import HubPushRow
 

@@ -1,4 +1,4 @@
-"""Repositories that are made and deleted, and what clients ask before they send: which way, and what is there already."""
+"""Repositories that are made and deleted, and what clients ask before they send: which way, and what is there."""
 
 from __future__ import annotations
 

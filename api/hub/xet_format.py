@@ -1,9 +1,9 @@
 """The two binary formats in which clients send files as chunks: xorbs, which hold them, and shards, which name them.
 
 A xorb is chunks, each behind a header of 8 bytes: a version, 0; the length as stored, in 3 bytes; how it is stored; the
-length when unpacked, in 3 bytes. A shard has entries of 48 bytes: behind its header, for each file, one with the file's
-name and the number of its terms, these terms (chunks so and so of a xorb), as many entries again to verify them where a
-flag says so, and the sha256. All numbers are little-endian. Nothing is believed: counts are compared with what is there,
+length when unpacked, in 3 bytes. A shard has entries of 48 bytes: behind its header, for each file, one with its name
+and the number of its terms, these terms (chunks so and so of a xorb), as many entries again to verify them where a flag
+says so, and the sha256. All numbers are little-endian. Nothing is believed: counts are compared with what is there,
 chunks unpack to what they say or are refused, and who puts a file together compares its sha256.
 """
 

@@ -129,10 +129,7 @@ def adapter_base(folder: Path) -> dict[str, str | None]:
     base, revision = stated.get("base_model_name_or_path"), stated.get("revision")
     if not isinstance(base, str):
         raise _refused(ADAPTER_CONFIG, "it names no base.", "Set base_model_name_or_path to owner/name of the base.")
-    return {
-        "base": base[:_PATH_CHARS_MAX],
-        "revision": revision[:_PATH_CHARS_MAX] if isinstance(revision, str) else None,
-    }
+    return {"base": base, "revision": revision if isinstance(revision, str) else None}
 
 
 def missing(path: str, message: str) -> InvalidInput:

@@ -114,7 +114,7 @@ class HubPushRepository:
         self._session.execute(made.on_conflict_do_update(index_elements=["owner_id", "hash"], set_=changed))
 
     def xorbs(self, owner_id: UUID, names: Collection[str]) -> dict[str, tuple[str, int]]:
-        """Name -> key and bytes of its object; those that the owner has not sent, or whose time is over, are left out."""
+        """Name -> key and bytes of its object; those that the owner has not sent, or long ago, are left out."""
         query = select(HubXorbRow.hash, BlobRow).join(BlobRow, BlobRow.sha256 == HubXorbRow.sha256)
         query = query.where(HubXorbRow.owner_id == owner_id, HubXorbRow.hash.in_(names), BlobRow.stored_at.is_not(None))
         return {name: (blob.key, blob.bytes) for name, blob in self._session.execute(query).all()}

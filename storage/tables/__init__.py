@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storage.tables.base import Base
+from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
 from storage.tables.deployments import DeploymentRow, EngineHoldRow
@@ -19,6 +20,7 @@ from storage.tables.users import TokenRow, UserRow
 
 __all__ = [
     "Base",
+    "BlobRow",
     "CheckpointRow",
     "DatasetRow",
     "DatasetVersionRow",
@@ -31,12 +33,14 @@ __all__ = [
     "HubPushRow",
     "HubUploadRow",
     "HubXorbRow",
+    "ImportBlobRow",
     "JobEventRow",
     "JobRow",
     "JobTransitionRow",
     "ModelAliasRow",
     "ModelImportFileRow",
     "ModelImportRow",
+    "ModelPieceRow",
     "ModelRow",
     "ModelVersionRow",
     "OutboxRow",

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint
+from sqlalchemy import TEXT, BigInteger, ForeignKey, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from storage.tables.base import Base, CreatedAt, UuidKey
@@ -43,8 +44,8 @@ class ModelVersionRow(Base):
     digest: Mapped[str] = mapped_column(index=True)
     #: A `jobspecs.manifest.Manifest`.
     manifest: Mapped[dict[str, Any]]
-    #: Its files are the objects `<prefix>/<path>`.
-    prefix: Mapped[str]
+    #: Its files are the objects `<prefix>/<path>`; null: they are pieces (`ModelPieceRow`).
+    prefix: Mapped[str | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[CreatedAt]
 
@@ -72,6 +73,8 @@ class ModelImportRow(Base):
     name: Mapped[str]
     created_at: Mapped[CreatedAt]
     completed_at: Mapped[datetime | None]
+    #: What it became.
+    version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id"), index=True)
 
 
 class ModelImportFileRow(Base):
@@ -81,3 +84,5 @@ class ModelImportFileRow(Base):
     path: Mapped[str] = mapped_column(primary_key=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
+    #: The sha256 of its pieces, in their order; empty: nothing of it is stored.
+    pieces: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default="{}")
