@@ -76,7 +76,7 @@ async def close_quiet(parts: Parts) -> None:
     """Ends pushes that are whole and quiet."""
     for row in await parts.lookups.run(partial(_quiet, parts)):
         user = Principal(row.owner_id, row.owner.name, frozenset({"write"}), frozenset({row.owner_id}))
-        repository = Repository("models" if row.kind == "models" else "datasets", row.owner.name, row.name)
+        repository = _repository(row)
         try:
             await close_now(parts, None, user, repository)
         except (InvalidInput, ApiError) as error:
@@ -88,10 +88,14 @@ def _quiet(parts: Parts) -> list[HubPushRow]:
     try:
         with parts.database.unit_of_work() as work:
             work.hub_pushes.sweep()
-            return [row for row in work.hub_pushes.quiet(QUIET_S) if is_whole(row.kind, row.files)]
+            return [row for row in work.hub_pushes.quiet(QUIET_S) if is_whole(_repository(row).kind, row.files)]
     except (DatabaseUnavailable, ObjectStoreError) as error:
         log.warning("pushes that are over could not be looked for: %s", error)
         return []
+
+
+def _repository(row: HubPushRow) -> Repository:
+    return Repository("models" if row.kind == "models" else "datasets", row.owner.name, row.name)
 
 
 def _as_it_stands(parts: Parts, user: Principal, repository: Repository) -> Draft | None:

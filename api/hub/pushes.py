@@ -28,13 +28,14 @@ def owner_of(work: UnitOfWork, user: Principal, repository: Repository) -> UUID:
     return owner.id
 
 
-def create(parts: Parts, user: Principal, repository: Repository) -> None:
-    """Raises ApiError 404; 409 when there is one."""
+def create(parts: Parts, user: Principal, repository: Repository) -> bool:
+    """Whether there was none. Raises ApiError 404."""
     with parts.database.unit_of_work() as work:
         owner_id = owner_of(work, user, repository)
         if snapshots.exists(work, user, repository):
-            raise ApiError(409, f"You have the {repository.noun} {repository} already.", code="exists")
+            return False
         work.hub_pushes.open(owner_id, repository.kind, repository.name)
+        return True
 
 
 def delete(parts: Parts, user: Principal, repository: Repository) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
+from jobspecs.pieces import StoredFile
 from jobspecs.references import Reference
 from jobspecs.rights import Action
 
@@ -51,7 +52,8 @@ class HubFile:
     path: str
     size_bytes: int
     sha256: str
-    key: str | None = None
+    #: Where its bytes are; not looked up for lists.
+    stored: StoredFile | None = None
     text: bytes | None = None
 
     @property

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from api.hub.dataset_cards import CARD, card
 from api.hub.repositories import MAIN, HubFile, Repository, Snapshot, commit_id
 from api.hub.routes import unknown_repository, unknown_revision
-from jobspecs.manifest import Manifest
+from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.pieces import StoredFile
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
 from storage.repositories.hub import Numbered
@@ -33,7 +34,7 @@ def snapshot(work: UnitOfWork, user: Principal, repository: Repository, revision
         return _empty(work, user, repository, revision)
     revision = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
     if revision in (MAIN, "HEAD", "latest"):
-        return _taken(repository, newest)
+        return _taken(work, newest)
     if _COMMIT.fullmatch(revision):
         numbers = [at.version for at in _numbered(work, newest) if commit_id(at.digest, at.version) == revision]
         selector = {"version": numbers[0]} if numbers else None
@@ -47,7 +48,7 @@ def snapshot(work: UnitOfWork, user: Principal, repository: Repository, revision
     row = _found(work, user, repository, selector["version"]) if selector else None
     if row is None:
         raise unknown_revision(repository, revision)
-    return _taken(repository, row)
+    return _taken(work, row)
 
 
 def exists(work: UnitOfWork, user: Principal, repository: Repository) -> bool:
@@ -81,8 +82,12 @@ def aliases(work: UnitOfWork, user: Principal, repository: Repository) -> dict[s
     return {alias.alias: alias.version for alias in work.models.aliases_of(newest.model_id)}
 
 
-def of_model(row: ModelVersionRow) -> Snapshot:
-    """The version as a commit. The platform's own manifest is no file of it: /v1/registry has that."""
+def of_model(row: ModelVersionRow, stored: Sequence[StoredFile] = ()) -> Snapshot:
+    """The version as a commit, with where its files are `stored`, if told.
+
+    The platform's own manifest is no file of it: /v1/registry has that.
+    """
+    kept = {file.path: file for file in stored}
     manifest = Manifest.model_validate(row.manifest)
     paths = {file.path for file in manifest.files}
     library = next((name for path, name in _LIBRARIES if path in paths), None)
@@ -93,9 +98,7 @@ def of_model(row: ModelVersionRow) -> Snapshot:
         version=row.version,
         commit=commit_id(row.digest, row.version),
         created_at=row.created_at,
-        files=tuple(
-            HubFile(file.path, file.bytes, file.sha256, f"{row.prefix}/{file.path}") for file in manifest.files
-        ),
+        files=tuple(HubFile(file.path, file.bytes, file.sha256, kept.get(file.path)) for file in manifest.files),
         task=manifest.task,
         library=library,
         tags=tuple(tag for tag in (library, manifest.task) if tag),
@@ -105,18 +108,19 @@ def of_model(row: ModelVersionRow) -> Snapshot:
 def of_dataset(row: DatasetVersionRow) -> Snapshot:
     """The version's file, and a card that tells how to read it."""
     text = card(row)
+    plain = ManifestFile(path=row.file_name, bytes=row.bytes, sha256=row.sha256)
     made = HubFile(CARD, len(text), hashlib.sha256(text).hexdigest(), text=text)
     return Snapshot(
         repository=Repository("datasets", row.dataset.owner.name, row.dataset.name),
         version=row.version,
         commit=commit_id(row.sha256, row.version),
         created_at=row.created_at,
-        files=(made, HubFile(row.file_name, row.bytes, row.sha256, row.key)),
+        files=(made, HubFile(row.file_name, row.bytes, row.sha256, StoredFile.whole(row.key, plain))),
     )
 
 
-def _taken(repository: Repository, row: ModelVersionRow | DatasetVersionRow) -> Snapshot:
-    return of_model(row) if isinstance(row, ModelVersionRow) else of_dataset(row)
+def _taken(work: UnitOfWork, row: ModelVersionRow | DatasetVersionRow) -> Snapshot:
+    return of_model(row, work.blobs.files_of(row)) if isinstance(row, ModelVersionRow) else of_dataset(row)
 
 
 def _made(work: UnitOfWork, user: Principal, repository: Repository) -> HubPushRow | None:

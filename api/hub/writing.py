@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Query, Request
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.authentication import TheUser, requires
 from api.errors import ApiError
-from api.hub import committing, pushes, uploads
+from api.hub import committing, pushes, uploads, xet
 from api.hub.commit_body import BODY_BYTES_MAX, read_commit
 from api.hub.grants import grant
 from api.hub.repositories import Repository
@@ -25,7 +25,7 @@ from api.hub.write_schemas import (
     XetToken,
     YamlChecked,
 )
-from api.parts import ThePlatform
+from api.parts import Parts, ThePlatform
 from api.streaming import received_body
 from jobspecs.rights import Principal
 
@@ -35,16 +35,16 @@ _AT = "/api/{repo_type}/{owner}/{name}"
 _LINES: dict[str, Any] = {"requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}}
 
 
-@router.post("/api/repos/create", status_code=200)
+@router.post("/api/repos/create", responses={409: {"model": RepositoryMade}})
 @requires("models.write")
-def create(platform: ThePlatform, user: TheUser, request: Request, body: RepositoryWanted) -> RepositoryMade:
-    """Takes a name. What is pushed to it is private until its owner shares it. 409 when there is one."""
+def create(
+    platform: ThePlatform, user: TheUser, request: Request, response: Response, body: RepositoryWanted
+) -> RepositoryMade:
+    """Takes a name. What is pushed to it is private until its owner shares it. 409 names the one that there is."""
     repository = _wanted(user, body)
-    made = RepositoryMade(
-        url=address(platform, request, f"/hf/{_path(repository)}"), name=str(repository), id=str(repository)
-    )
-    pushes.create(platform, user, repository)
-    return made
+    if not pushes.create(platform, user, repository):
+        response.status_code = 409
+    return RepositoryMade(url=_url(platform, request, repository), name=str(repository), id=str(repository))
 
 
 @router.delete("/api/repos/delete")
@@ -77,9 +77,10 @@ def xet_token(
     """Where chunks are sent, and the grant to do so."""
     pushes.check_branch(repository, revision)
     with platform.database.unit_of_work() as work:
-        pushes.owner_of(work, user, repository)
+        owner_id = pushes.owner_of(work, user, repository)
     token, ends = grant(platform, request, repository)
-    return XetToken(casUrl=address(platform, request, f"/hf/xet/{repository.owner}"), accessToken=token, exp=ends)
+    url = address(platform, request, f"/hf/xet/{repository.owner}/{xet.period(owner_id)}")
+    return XetToken(casUrl=url, accessToken=token, exp=ends)
 
 
 @router.post(_AT + "/commit/{revision:path}", openapi_extra=_LINES)
@@ -99,8 +100,7 @@ async def commit(
     async with received_body(request, platform, bytes_max=BODY_BYTES_MAX) as received:
         wanted = await run_in_threadpool(read_commit, received.path)
     made = await committing.commit(platform, request, user, repository, wanted)
-    url = address(platform, request, f"/hf/{_path(repository)}/commit/{made}")
-    return Committed(commitOid=made, commitUrl=url)
+    return Committed(commitOid=made, commitUrl=f"{_url(platform, request, repository)}/commit/{made}")
 
 
 @router.post("/datasets/{owner}/{name}.git/info/lfs/objects/batch", include_in_schema=False)
@@ -126,5 +126,9 @@ def _wanted(user: Principal, body: RepositoryWanted) -> Repository:
     return repository_of(f"{body.type or 'model'}s", body.organization or user.name, body.name)
 
 
-def _path(repository: Repository) -> str:
-    return str(repository) if repository.kind == "models" else f"datasets/{repository}"
+def _url(parts: Parts, request: Request, repository: Repository) -> str:
+    """The repository's address. Clients before 1.0 take the last part of HF_ENDPOINT for a type, and a name alone."""
+    if repository.kind == "models" and "hf_hub/0." in request.headers.get("User-Agent", ""):
+        return str(repository)
+    folder = "" if repository.kind == "models" else "datasets/"
+    return address(parts, request, f"/hf/{folder}{repository}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -13,9 +14,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Request
 from fastapi.concurrency import run_in_threadpool
-from jobspecs.pieces import Piece
 from pydantic import BaseModel
-from storage.keeping import keep_piece
 
 from api.authentication import TheUser, requires
 from api.errors import ApiError
@@ -26,11 +25,15 @@ from api.hub.xet_format import SHARD_BYTES_MAX, XORB_BYTES_MAX, BadXet, ShardFil
 from api.inspection_cache import new_folder
 from api.parts import Parts, ThePlatform
 from api.streaming import Received, received_body
+from jobspecs.pieces import Piece
+from storage.keeping import keep_piece
 from storage.objects import TransferStopped
 from storage.repositories.hub_pushes import XORBS_KEPT_S
 
-router = APIRouter(route_class=GrantedRoute, tags=["hub"], prefix="/hf/xet/{owner}")
+router = APIRouter(route_class=GrantedRoute, tags=["hub"], prefix="/hf/xet/{owner}/{period}")
 
+#: Seconds for which the address is the same: a day less than xorbs are kept, for pushes that take long.
+_PERIOD_S = XORBS_KEPT_S - 24 * 3600
 #: Xorbs in memory while files are put together: one after the other, as their terms come.
 _XORBS_AT_ONCE = 3
 _BODY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
@@ -46,9 +49,19 @@ class ShardTaken(BaseModel):
     result: int = 1
 
 
+def period(owner_id: UUID) -> str:
+    """A part of the address. Clients remember by address what they sent, and name it again instead of sending it.
+
+    So it changes with the owner, with a platform that begins anew, and before what was sent is forgotten.
+    """
+    return f"{owner_id.hex[:12]}-{int(time.time() // _PERIOD_S)}"
+
+
 @router.post("/v1/xorbs/default/{name}", openapi_extra=_BODY)
 @requires("models.write")
-async def send_xorb(platform: ThePlatform, user: TheUser, request: Request, owner: str, name: Name) -> XorbTaken:
+async def send_xorb(
+    platform: ThePlatform, user: TheUser, request: Request, owner: str, period: str, name: Name
+) -> XorbTaken:
     """Chunks in one body."""
     owner_id = await run_in_threadpool(owner_of_upload, platform, user, request, owner)
     async with received_body(request, platform, bytes_max=XORB_BYTES_MAX) as received:
@@ -65,6 +78,13 @@ async def send_shard(platform: ThePlatform, user: TheUser, request: Request, own
         # A client that leaves asks again: what was put together by then is there.
         await platform.transfers.run(partial(_put_together, platform, owner_id, received))
     return ShardTaken()
+
+
+@router.api_route("/{path:path}", methods=["GET", "HEAD", "POST", "PUT"], include_in_schema=False)
+@requires("models.write")
+async def anything_else(owner: str, path: str) -> XorbTaken:
+    """What clients try first: chunks that others have sent, and addresses of the object store. They go on without."""
+    raise ApiError(404, f"There is nothing at {path[:200]}.")
 
 
 def _keep_xorb(parts: Parts, owner_id: UUID, name: str, received: Received) -> None:

@@ -15,8 +15,8 @@ from storage.repositories.blobs import HELD_S
 from storage.repositories.owners import named
 from storage.tables import BlobRow, HubPushRow, HubUploadRow, HubXorbRow
 
-#: Seconds for which a client keeps in mind what it sent and names it again: three weeks, and a day for its clock.
-XORBS_KEPT_S = 22 * 24 * 3600.0
+#: Seconds for which clients may name again what they sent; within these a push sends only what is new.
+XORBS_KEPT_S = 8 * 24 * 3600.0
 #: Seconds after which what a client said it would send is taken for given up.
 FORGOTTEN_S = 600.0
 

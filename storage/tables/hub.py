@@ -58,7 +58,7 @@ class HubUploadRow(Base):
 
 
 class HubXorbRow(Base):
-    """Chunks that a client sent in one body. It may name them again for weeks, and sends only others then."""
+    """Chunks that a client sent in one body. It may name them again for some days, and sends only others then."""
 
     __tablename__ = "hub_xorbs"
     __table_args__ = (Index("ix_hub_xorbs_created_at", "created_at"),)
