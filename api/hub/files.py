@@ -69,15 +69,15 @@ async def _sent(
     parts: Parts, user: Principal, request: Request, repository: Repository, revision: str, path: str, wish: FileWish
 ) -> Response:
     """The file, or a redirect to the object store where clients can reach that. Every answer says what it is of."""
-    found, file = await run_in_threadpool(service.located, parts, user, repository, revision, path)
+    found, file, stored = await run_in_threadpool(service.located, parts, user, repository, revision, path)
     moves = revision not in (found.commit, str(found.version))
-    if file.stored is None:
+    if stored is None:
         response = _made(file, request)
     else:
         # Never of a HEAD: some clients would take their token along to another port of the same host.
         reachable = parts.settings.s3_public_endpoint is not None
         wish = replace(wish, redirect=request.method == "GET" and (wish.redirect or reachable))
-        response = await send_stored(parts, request, wish, file.stored, moves=moves)
+        response = await send_stored(parts, request, wish, stored, moves=moves)
     response.headers["X-Repo-Commit"] = found.commit
     response.headers["X-Linked-Size"] = str(file.size_bytes)
     response.headers["X-Linked-Etag"] = f'"{file.sha256}"'

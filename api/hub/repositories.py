@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
-from jobspecs.pieces import StoredFile
 from jobspecs.references import Reference
 from jobspecs.rights import Action
 
@@ -52,8 +51,6 @@ class HubFile:
     path: str
     size_bytes: int
     sha256: str
-    #: Where its bytes are; not looked up for lists.
-    stored: StoredFile | None = None
     text: bytes | None = None
 
     @property

@@ -34,7 +34,7 @@ def snapshot(work: UnitOfWork, user: Principal, repository: Repository, revision
         return _empty(work, user, repository, revision)
     revision = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
     if revision in (MAIN, "HEAD", "latest"):
-        return _taken(work, newest)
+        return _taken(newest)
     if _COMMIT.fullmatch(revision):
         numbers = [at.version for at in _numbered(work, newest) if commit_id(at.digest, at.version) == revision]
         selector = {"version": numbers[0]} if numbers else None
@@ -48,7 +48,7 @@ def snapshot(work: UnitOfWork, user: Principal, repository: Repository, revision
     row = _found(work, user, repository, selector["version"]) if selector else None
     if row is None:
         raise unknown_revision(repository, revision)
-    return _taken(work, row)
+    return _taken(row)
 
 
 def exists(work: UnitOfWork, user: Principal, repository: Repository) -> bool:
@@ -63,6 +63,17 @@ def model_at(work: UnitOfWork, user: Principal, repository: Repository, revision
     if row is None:
         raise unknown_revision(repository, revision)
     return row
+
+
+def stored(work: UnitOfWork, user: Principal, found: Snapshot, file: HubFile) -> StoredFile | None:
+    """Where the file's bytes are; None for a text that the platform makes."""
+    if file.text is not None:
+        return None
+    row = _found(work, user, found.repository, found.version)
+    if isinstance(row, ModelVersionRow):
+        return next((one for one in work.blobs.files_of(row) if one.path == file.path), None)
+    plain = ManifestFile(path=file.path, bytes=file.size_bytes, sha256=file.sha256)
+    return None if row is None else StoredFile.whole(row.key, plain)
 
 
 def history(work: UnitOfWork, user: Principal, repository: Repository) -> Sequence[Numbered]:
@@ -82,12 +93,8 @@ def aliases(work: UnitOfWork, user: Principal, repository: Repository) -> dict[s
     return {alias.alias: alias.version for alias in work.models.aliases_of(newest.model_id)}
 
 
-def of_model(row: ModelVersionRow, stored: Sequence[StoredFile] = ()) -> Snapshot:
-    """The version as a commit, with where its files are `stored`, if told.
-
-    The platform's own manifest is no file of it: /v1/registry has that.
-    """
-    kept = {file.path: file for file in stored}
+def of_model(row: ModelVersionRow) -> Snapshot:
+    """The version as a commit. The platform's own manifest is no file of it: /v1/registry has that."""
     manifest = Manifest.model_validate(row.manifest)
     paths = {file.path for file in manifest.files}
     library = next((name for path, name in _LIBRARIES if path in paths), None)
@@ -98,7 +105,7 @@ def of_model(row: ModelVersionRow, stored: Sequence[StoredFile] = ()) -> Snapsho
         version=row.version,
         commit=commit_id(row.digest, row.version),
         created_at=row.created_at,
-        files=tuple(HubFile(file.path, file.bytes, file.sha256, kept.get(file.path)) for file in manifest.files),
+        files=tuple(HubFile(file.path, file.bytes, file.sha256) for file in manifest.files),
         task=manifest.task,
         library=library,
         tags=tuple(tag for tag in (library, manifest.task) if tag),
@@ -108,19 +115,18 @@ def of_model(row: ModelVersionRow, stored: Sequence[StoredFile] = ()) -> Snapsho
 def of_dataset(row: DatasetVersionRow) -> Snapshot:
     """The version's file, and a card that tells how to read it."""
     text = card(row)
-    plain = ManifestFile(path=row.file_name, bytes=row.bytes, sha256=row.sha256)
     made = HubFile(CARD, len(text), hashlib.sha256(text).hexdigest(), text=text)
     return Snapshot(
         repository=Repository("datasets", row.dataset.owner.name, row.dataset.name),
         version=row.version,
         commit=commit_id(row.sha256, row.version),
         created_at=row.created_at,
-        files=(made, HubFile(row.file_name, row.bytes, row.sha256, StoredFile.whole(row.key, plain))),
+        files=(made, HubFile(row.file_name, row.bytes, row.sha256)),
     )
 
 
-def _taken(work: UnitOfWork, row: ModelVersionRow | DatasetVersionRow) -> Snapshot:
-    return of_model(row, work.blobs.files_of(row)) if isinstance(row, ModelVersionRow) else of_dataset(row)
+def _taken(row: ModelVersionRow | DatasetVersionRow) -> Snapshot:
+    return of_model(row) if isinstance(row, ModelVersionRow) else of_dataset(row)
 
 
 def _made(work: UnitOfWork, user: Principal, repository: Repository) -> HubPushRow | None:

@@ -163,7 +163,10 @@ class BlobRepository:
         return int(self._session.scalar(alone) or 0)
 
     def _stored(self, sha256s: Collection[str]) -> dict[str, BlobRow]:
-        rows = {sha256: row for sha256, row in self._by_sha256(sha256s).items() if row.stored_at is not None}
+        """The rows, kept until the transaction has ended. Raises BlobsGone."""
+        query = select(BlobRow).where(BlobRow.sha256.in_(sha256s), BlobRow.stored_at.is_not(None))
+        query = query.order_by(BlobRow.sha256).with_for_update(read=True, key_share=True)
+        rows = {row.sha256: row for row in self._session.scalars(query.execution_options(populate_existing=True))}
         if len(rows) < len(set(sha256s)):
             raise BlobsGone("Content that was sent is gone: the push took too long. Send it again.")
         return rows

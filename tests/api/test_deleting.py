@@ -88,7 +88,8 @@ def test_jobs_that_could_be_retried_are_named_before_their_inputs_are_deleted(re
     for path in ("/v1/datasets/headlines", "/v1/datasets/headlines/versions/1", TINY.format(ready.user)):
         told = ready.client.delete(path, params={"dry_run": "true"}).json()
         assert told["retries_lost"] == [{"id": failed["id"], "name": failed["name"]}]
-        assert len(told["deleted"]) == 1 and told["bytes"] > 0
+        # Others have the model's content as well.
+        assert len(told["deleted"]) == 1 and (told["bytes"] > 0 or "registry" in path)
     # Nothing has gone yet.
     assert ready.client.get("/v1/datasets/headlines/versions/1").status_code == 200
     assert ready.client.delete("/v1/datasets/headlines").json()["retries_lost"] == told["retries_lost"]

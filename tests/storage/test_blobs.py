@@ -80,7 +80,7 @@ class Scene:
 
 @pytest.fixture
 def scene(database_url: str, object_settings: dict[str, str], tmp_path: Path) -> Iterator[Scene]:
-    database, store = Database(database_url), _Counting(ObjectSettings(**object_settings))
+    database, store = Database(database_url), _Counting(ObjectSettings(**object_settings))  # type: ignore[arg-type]
     yield Scene(database, store, tmp_path)
     store.close()
     database.close()
