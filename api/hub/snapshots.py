@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from api.hub.dataset_cards import CARD, card
+from api.hub.dataset_cards import CARD, card, file_names
 from api.hub.repositories import MAIN, HubFile, Repository, Snapshot, commit_id
 from api.hub.routes import unknown_repository, unknown_revision
 from jobspecs.manifest import Manifest, ManifestFile
@@ -72,8 +72,20 @@ def stored(work: UnitOfWork, user: Principal, found: Snapshot, file: HubFile) ->
     row = _found(work, user, found.repository, found.version)
     if isinstance(row, ModelVersionRow):
         return next((one for one in work.blobs.files_of(row) if one.path == file.path), None)
-    plain = ManifestFile(path=file.path, bytes=file.size_bytes, sha256=file.sha256)
-    return None if row is None else StoredFile.whole(row.key, plain)
+    return None if row is None else _file_of(row)
+
+
+def tar_of(work: UnitOfWork, user: Principal, found: Snapshot) -> StoredFile | None:
+    """Where the tar is that holds the snapshot's files; None where there is none."""
+    if not found.members:
+        return None
+    row = _found(work, user, found.repository, found.version)
+    return _file_of(row) if isinstance(row, DatasetVersionRow) else None
+
+
+def _file_of(row: DatasetVersionRow) -> StoredFile:
+    plain = ManifestFile(path=row.file_name, bytes=row.bytes, sha256=row.sha256)
+    return StoredFile.whole(row.key, plain)
 
 
 def history(work: UnitOfWork, user: Principal, repository: Repository) -> Sequence[Numbered]:
@@ -122,6 +134,7 @@ def of_dataset(row: DatasetVersionRow) -> Snapshot:
         commit=commit_id(row.sha256, row.version),
         created_at=row.created_at,
         files=(made, HubFile(row.file_name, row.bytes, row.sha256)),
+        members=file_names(row) if row.file_name.endswith(".tar") else (),
     )
 
 

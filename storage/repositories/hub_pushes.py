@@ -35,13 +35,11 @@ class HubPushRepository:
 
     def open(self, owner_id: UUID, kind: str, name: str, announced: Collection[str] = ()) -> HubPushRow:
         """The push under this name, locked and begun if there was none; these paths are said to follow."""
-        values = {"owner_id": owner_id, "kind": kind, "name": name}
-        self._session.execute(
-            insert(HubPushRow).values(values).on_conflict_do_nothing(index_elements=["kind", "owner_id", "name"])
-        )
-        this = (HubPushRow.kind == kind, HubPushRow.owner_id == owner_id, HubPushRow.name == name)
-        query = select(HubPushRow).where(*this).with_for_update(of=HubPushRow)
-        row = self._session.scalars(query.execution_options(populate_existing=True)).one()
+        begun = insert(HubPushRow).values(owner_id=owner_id, kind=kind, name=name)
+        # An update that changes nothing, because it locks the row: one that is only found may be gone when it is read.
+        locked = begun.on_conflict_do_update(index_elements=["kind", "owner_id", "name"], set_={"name": name})
+        push_id = self._session.scalars(locked.returning(HubPushRow.id)).one()
+        row = self._session.get_one(HubPushRow, push_id, populate_existing=True)
         earlier = () if self.is_quiet(row, FORGOTTEN_S) else row.announced
         row.announced = sorted({*earlier, *announced})
         row.touched_at = self._now()
