@@ -36,6 +36,7 @@ from api.middleware import RequestFrame
 from api.models.endpoints import router as models
 from api.models.one_model import router as one_model
 from api.parts import Parts
+from api.registry.alias_endpoints import router as registry_aliases
 from api.registry.endpoints import router as registry
 from api.registry.files import router as registry_files
 from api.registry.imports import router as registry_imports
@@ -55,6 +56,7 @@ _ROUTERS = (
     registry_imports,
     registry_files,
     registry,
+    registry_aliases,
     deployments,
     hosts,
     classify,

@@ -117,6 +117,11 @@ def not_found(what: str) -> ApiError:
     return ApiError(404, f"There is no {what}.")
 
 
+def not_yours(what: str, owner: str) -> ApiError:
+    """403: another owner lets everyone read it, and that alone."""
+    return ApiError(403, f"The {what} is {owner}'s, who alone can change it.", code="not_yours")
+
+
 def unavailable(message: str, code: str = "unavailable", retry_after_s: int = RETRY_AFTER_S) -> ApiError:
     return ApiError(503, message, code=code, headers={"Retry-After": str(retry_after_s)})
 

@@ -100,6 +100,9 @@ class DatasetVersion(Resource):
     #: Where the rows came from, such as `hub:org/name@COMMIT`, and their licence, as whoever pushed them said.
     origin: str | None = None
     license: str | None = None
+    owner: str = ""
+    #: Who may read it beside its owner: `private` (nobody) or `everyone`.
+    visibility: str = "private"
     created_at: datetime
 
 
@@ -210,6 +213,8 @@ class ModelVersion(Resource):
     bytes: int
     task: str | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    #: Who may read it beside its owner: `private` (nobody) or `everyone`.
+    visibility: str = "private"
     created_at: datetime
 
 
@@ -224,8 +229,37 @@ class Model(Resource):
 
     owner: str
     name: str
+    visibility: str = "private"
     aliases: dict[str, int] = Field(default_factory=dict)
     versions: list[ModelVersion]
+
+
+class Alias(Resource):
+    """What an alias means now; `left_behind`: your deployments that serve what it meant before."""
+
+    alias: str
+    version: int
+    left_behind: list[str] = []
+
+
+class AliasMove(Resource):
+    """`kind`: set, rollback or delete. A version of None: there was, or is then, no such alias."""
+
+    kind: str
+    version_from: int | None = None
+    version_to: int | None = None
+    #: Such as `user:ada`.
+    actor: str
+    reason: str | None = None
+    at: datetime
+
+
+class AliasHistory(Resource):
+    """What an alias means now, None once it was deleted; and its moves, the newest first."""
+
+    alias: str
+    version: int | None = None
+    moves: list[AliasMove]
 
 
 class JobNamed(Resource):

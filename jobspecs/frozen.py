@@ -12,6 +12,7 @@ from jobspecs.estimate import Estimate
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import DatasetOrigin, ManifestFile, ModelOrigin
 from jobspecs.pieces import StoredFile, StoredPiece, stored_below
+from jobspecs.provenance import UNKNOWN, Provenance
 
 
 class FrozenDataset(BaseModel):
@@ -32,6 +33,8 @@ class FrozenDataset(BaseModel):
     header: tuple[str, ...] | None = None
     #: How the file is read: what was told and recognised when it was pushed.
     dialect: Dialect | None = None
+    #: Where its rows came from, as far as somebody said so.
+    provenance: Provenance = UNKNOWN
 
     def how_to_read(self) -> Dialect | None:
         """What is known of its text; the rest has to be recognised."""
@@ -45,7 +48,8 @@ class FrozenDataset(BaseModel):
     @property
     def origin(self) -> DatasetOrigin:
         """How an artifact names the data set that it was made from."""
-        return DatasetOrigin(reference=self.reference, sha256=self.sha256)
+        said = self.provenance
+        return DatasetOrigin(reference=self.reference, sha256=self.sha256, origin=said.origin, license=said.license)
 
 
 class FrozenRegistryModel(BaseModel):

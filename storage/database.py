@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
+from storage.repositories.aliases import AliasRepository
 from storage.repositories.attempts import AttemptRepository
 from storage.repositories.blobs import BlobRepository
 from storage.repositories.checkpoints import CheckpointRepository
@@ -100,6 +101,10 @@ class UnitOfWork:
     @cached_property
     def models(self) -> ModelRepository:
         return ModelRepository(self.session)
+
+    @cached_property
+    def aliases(self) -> AliasRepository:
+        return AliasRepository(self.session)
 
     @cached_property
     def hub(self) -> HubRepository:
@@ -260,14 +265,13 @@ class Database:
 
 
 def _refuse_foreign_schema(connection: psycopg.Connection, _record: object) -> None:
+    """The pool forgets a connection whose check fails, be it that the server went away, and never closes it."""
     try:
         check_schema(connection)
-    except SchemaMismatch:
+        connection.rollback()
+    except BaseException:
         connection.close()
         raise
-    finally:
-        if not connection.closed:
-            connection.rollback()
 
 
 def _names_an_owner(error: psycopg.errors.ForeignKeyViolation) -> bool:

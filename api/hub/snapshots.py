@@ -43,7 +43,7 @@ def snapshot(work: UnitOfWork, user: Principal, repository: Repository, revision
     else:
         selector = None
         if isinstance(newest, ModelVersionRow):
-            moved = {alias.alias: alias.version for alias in work.models.aliases_of(newest.model_id)}
+            moved = {alias.alias: alias.version for alias in work.aliases.of_model(newest.model_id)}
             selector = {"version": moved[revision]} if revision in moved else None
     row = _found(work, user, repository, selector["version"]) if selector else None
     if row is None:
@@ -102,7 +102,7 @@ def aliases(work: UnitOfWork, user: Principal, repository: Repository) -> dict[s
     newest = _found(work, user, repository, None)
     if not isinstance(newest, ModelVersionRow):
         return {}
-    return {alias.alias: alias.version for alias in work.models.aliases_of(newest.model_id)}
+    return {alias.alias: alias.version for alias in work.aliases.of_model(newest.model_id)}
 
 
 def of_model(row: ModelVersionRow) -> Snapshot:
@@ -121,6 +121,7 @@ def of_model(row: ModelVersionRow) -> Snapshot:
         task=manifest.task,
         library=library,
         tags=tuple(tag for tag in (library, manifest.task) if tag),
+        private=row.model.visibility == "private",
     )
 
 
@@ -135,6 +136,7 @@ def of_dataset(row: DatasetVersionRow) -> Snapshot:
         created_at=row.created_at,
         files=(made, HubFile(row.file_name, row.bytes, row.sha256)),
         members=file_names(row) if row.file_name.endswith(".tar") else (),
+        private=row.dataset.visibility == "private",
     )
 
 

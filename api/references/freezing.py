@@ -11,6 +11,7 @@ from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
 from jobspecs.manifest import Manifest, ModelOrigin
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
+from jobspecs.provenance import Provenance
 from jobspecs.references import Reference, parse_reference
 from jobspecs.registry import JobSpec
 from jobspecs.rights import Principal
@@ -95,6 +96,7 @@ def freeze_dataset(work: UnitOfWork, user: Principal, reference: Reference, fiel
         sha256=row.sha256,
         header=tuple(row.header) if row.header is not None else None,
         dialect=row.how_to_read(),
+        provenance=Provenance(origin=row.origin, license=row.license),
     )
     return PinnedDataset(frozen, DatasetProfile.model_validate(row.profile))
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.pieces import PIECES_MAX, Piece
 from jobspecs.references import Name
+from jobspecs.rights import Visibility
 from storage.tables import ModelVersionRow
 
 
@@ -30,6 +31,8 @@ class ModelVersion(BaseModel):
     metrics: dict[str, float]
     #: The job that made it; null for an import.
     job_id: UUID | None
+    #: Who may read the model beside its owner.
+    visibility: Visibility
     created_at: datetime
 
 
@@ -43,6 +46,7 @@ class Model(BaseModel):
     object: Literal["model"] = "model"
     owner: str
     name: str
+    visibility: Visibility
     aliases: dict[str, int]
     versions: list[ModelVersion]
 
@@ -54,16 +58,12 @@ class ModelList(BaseModel):
     data: list[ModelVersion]
 
 
-class AliasTarget(BaseModel):
+class ModelChange(BaseModel):
+    """What is to be changed; what is left out stays."""
+
     model_config = ConfigDict(extra="forbid")
 
-    version: int = Field(ge=1, lt=2**31)
-
-
-class Alias(BaseModel):
-    object: Literal["model.alias"] = "model.alias"
-    alias: str
-    version: int
+    visibility: Visibility | None = None
 
 
 class ImportRequest(BaseModel):
@@ -134,5 +134,6 @@ def _fields(row: ModelVersionRow, manifest: Manifest) -> dict[str, Any]:
         "task": manifest.task,
         "metrics": manifest.metrics,
         "job_id": row.job_id,
+        "visibility": row.model.visibility,
         "created_at": row.created_at,
     }

@@ -66,7 +66,9 @@ class BlobRepository:
     def doubt(self, keys: Collection[str]) -> None:
         """An object of these was damaged or missing: the next who has the content sends it again."""
         ids = [UUID(key.removeprefix("blobs/")) for key in keys if key.startswith("blobs/")]
-        self._session.execute(update(BlobRow).where(BlobRow.id.in_(ids)).values(stored_at=None))
+        locked = select(BlobRow.id).where(BlobRow.id.in_(ids)).order_by(BlobRow.sha256).with_for_update()
+        found = self._session.scalars(locked).all()
+        self._session.execute(update(BlobRow).where(BlobRow.id.in_(found)).values(stored_at=None))
 
     def readable(self, reach: Reach, sha256s: Collection[str]) -> set[str]:
         """Those that are in a version in the reach, or that its owners sent for imports of theirs."""
@@ -77,7 +79,7 @@ class BlobRepository:
         imports = stored.join(ImportBlobRow, ImportBlobRow.blob_id == BlobRow.id)
         imports = imports.join(ModelImportRow, ModelImportRow.id == ImportBlobRow.import_id)
         return {
-            *self._session.scalars(versions.where(within(reach, ModelRow.owner_id))),
+            *self._session.scalars(versions.where(within(reach, ModelRow.owner_id, ModelRow.visibility))),
             *self._session.scalars(imports.where(within(reach, ModelImportRow.owner_id))),
         }
 

@@ -1,4 +1,4 @@
-"""The registry: models, versions, aliases, imports."""
+"""The registry: models, versions, imports."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.references import Reference
-from jobspecs.rights import Reach
+from jobspecs.rights import Reach, Visibility
 from storage.repositories.owners import named, within
 from storage.tables import (
     ModelAliasRow,
@@ -77,9 +77,7 @@ class ModelRepository:
 
     def find(self, reach: Reach, reference: Reference) -> ModelVersionRow | None:
         """The version that the reference means now."""
-        model = self._session.scalars(
-            select(ModelRow).where(named(reach, ModelRow.owner_id, reference.owner), ModelRow.name == reference.name)
-        ).one_or_none()
+        model = self._session.scalars(select(ModelRow).where(_named(reach, reference))).one_or_none()
         if model is None:
             return None
         query = select(ModelVersionRow).where(ModelVersionRow.model_id == model.id)
@@ -93,10 +91,11 @@ class ModelRepository:
         return self._session.scalars(query.order_by(ModelVersionRow.version.desc()).limit(1)).first()
 
     def find_by_digest(self, reach: Reach, digest: str) -> ModelVersionRow | None:
-        """The newest version in the reach with exactly these files: where an adapter finds its base."""
+        """A version in the reach with exactly these files, the home's own first: where an adapter finds its base."""
         query = select(ModelVersionRow).join(ModelVersionRow.model)
-        query = query.where(within(reach, ModelRow.owner_id), ModelVersionRow.digest == digest)
-        return self._session.scalars(query.order_by(ModelVersionRow.created_at.desc()).limit(1)).first()
+        query = query.where(within(reach, ModelRow.owner_id, ModelRow.visibility), ModelVersionRow.digest == digest)
+        own_first = (within(Reach.of(reach.home), ModelRow.owner_id).desc(), ModelVersionRow.created_at.desc())
+        return self._session.scalars(query.order_by(*own_first).limit(1)).first()
 
     def get_version(self, version_id: UUID) -> ModelVersionRow:
         return self._session.get_one(ModelVersionRow, version_id)
@@ -120,26 +119,15 @@ class ModelRepository:
         """All versions of the model that the reference names, or of all in the reach, newest first."""
         query = select(ModelVersionRow).join(ModelVersionRow.model)
         if reference is None:
-            query = query.where(within(reach, ModelRow.owner_id))
+            query = query.where(within(reach, ModelRow.owner_id, ModelRow.visibility))
         else:
-            query = query.where(named(reach, ModelRow.owner_id, reference.owner), ModelRow.name == reference.name)
+            query = query.where(_named(reach, reference))
         order = (ModelRow.owner_id, ModelRow.name, ModelVersionRow.version.desc())
         return self._session.scalars(query.order_by(*order)).all()
 
-    def aliases_of(self, model_id: UUID) -> Sequence[ModelAliasRow]:
-        return self._session.scalars(
-            select(ModelAliasRow).where(ModelAliasRow.model_id == model_id).order_by(ModelAliasRow.alias)
-        ).all()
-
-    def set_alias(self, model_id: UUID, alias: str, version: int) -> None:
-        """Points the alias at the version. The caller has checked that it exists."""
-        self._session.execute(
-            insert(ModelAliasRow)
-            .values(model_id=model_id, alias=alias, version=version)
-            .on_conflict_do_update(
-                index_elements=["model_id", "alias"], set_={"version": version, "updated_at": func.clock_timestamp()}
-            )
-        )
+    def change(self, row: ModelRow, *, visibility: Visibility) -> None:
+        row.visibility = visibility
+        self._session.flush()
 
     def start_import(self, owner_id: UUID, name: str) -> ModelImportRow:
         row = ModelImportRow(owner_id=owner_id, name=name)
@@ -196,3 +184,9 @@ class ModelRepository:
         row.completed_at = self._session.scalar(select(func.clock_timestamp()))
         row.version_id = version.id
         self._session.flush()
+
+
+def _named(reach: Reach, reference: Reference) -> ColumnElement[bool]:
+    """The condition that a model is the one that the reference names, and in the reach."""
+    owned = named(reach, ModelRow.owner_id, reference.owner, ModelRow.visibility)
+    return and_(owned, ModelRow.name == reference.name)

@@ -11,7 +11,14 @@ from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.hub import HubPushRow, HubUploadRow, HubXorbRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
-from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
+from storage.tables.models import (
+    ModelAliasMoveRow,
+    ModelAliasRow,
+    ModelImportFileRow,
+    ModelImportRow,
+    ModelRow,
+    ModelVersionRow,
+)
 from storage.tables.outbox import OutboxRow
 from storage.tables.owners import OwnerRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
@@ -37,6 +44,7 @@ __all__ = [
     "JobEventRow",
     "JobRow",
     "JobTransitionRow",
+    "ModelAliasMoveRow",
     "ModelAliasRow",
     "ModelImportFileRow",
     "ModelImportRow",

@@ -21,6 +21,12 @@ from storage.objects import ObjectNotFound, ObjectSettings, ObjectStore, StoredO
 from storage.repositories.blobs import BlobsGone
 from workers.agent.housekeeping import Housekeeper
 
+#: In one order: several do so at once.
+_OVER = text("""
+WITH locked AS (SELECT id FROM blobs ORDER BY sha256 FOR UPDATE)
+UPDATE blobs SET keep_until = clock_timestamp() - interval '1 s' WHERE id IN (SELECT id FROM locked)
+""")
+
 
 class _Counting(ObjectStore):
     """Counts what is sent."""
@@ -64,7 +70,7 @@ class Scene:
         """`later`: when all that was held or deleted is over."""
         if later:
             with self.database.unit_of_work() as work:
-                work.session.execute(text("UPDATE blobs SET keep_until = clock_timestamp() - interval '1 s'"))
+                work.session.execute(_OVER)
         Housekeeper(self.database, self.store).sweep_garbage()
 
     def has(self, file: StoredFile) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -48,12 +49,16 @@ class Pulled:
     base_dir: Path | None
 
 
-def find_base(work: UnitOfWork, owner_id: UUID, origin: ModelOrigin) -> Base:
-    """The model that the owner's adapter names: by its digest, whatever the name means now."""
+def find_base(work: UnitOfWork, owners: Sequence[UUID], origin: ModelOrigin) -> Base:
+    """The model that an adapter names: by its digest, whatever its name means now.
+
+    `owners`: whoever deployed the adapter first, then whose it is. That the one may read what is the other's was seen
+    when it was deployed; private since, it is served on.
+    """
     if origin.digest is None:
         reference = parse_reference(origin.reference)
         return FrozenHubModel(repository=f"{reference.owner}/{reference.name}", revision=reference.alias or "")
-    row = work.models.find_by_digest(Reach.of(owner_id), origin.digest)
+    row = work.models.find_by_digest(Reach(owners[0], frozenset(owners), shared=True), origin.digest)
     if row is None:
         return MissingBase(
             f"This is an adapter for {origin.reference}, and the registry has no model with its digest "

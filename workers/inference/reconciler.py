@@ -268,4 +268,4 @@ def _base(work: UnitOfWork, row: DeploymentRow) -> Base | None:
     """What the deployed model changes; None for a model that stands alone."""
     version = row.model_version
     origin = Manifest.model_validate(version.manifest).base if version.manifest.get("base") else None
-    return None if origin is None else find_base(work, version.model.owner_id, origin)
+    return None if origin is None else find_base(work, (row.owner_id, version.model.owner_id), origin)

@@ -83,6 +83,7 @@ def run(context: RunContext) -> Manifest:
         context.output_dir,
         lambda folder: write_reranker(folder, loaded, spec.training.max_length),
         card=ranking_card(spec, split, verdict, result.sentence),
+        datasets=context.datasets,
         task="text-ranking",
         metrics=metrics,
         report=_report(spec, split, verdict, result, training_tokens, stages.seconds),

@@ -30,7 +30,7 @@ def folders(place: Place, tmp_path: Path) -> ModelFolders:
 
 def find(place: Place, owner_id: UUID, origin: ModelOrigin) -> Base:
     with place.database.unit_of_work() as work:
-        return find_base(work, owner_id, origin)
+        return find_base(work, (owner_id,), origin)
 
 
 def adapter_for(place: Place, name: str) -> tuple[StoredModel, Manifest]:
