@@ -124,6 +124,8 @@ async def _sweep_on(spool: Spool) -> None:
 
 
 async def _close_pushes_on(parts: Parts) -> None:
+    first = True
     while True:
         await asyncio.sleep(CLOSE_EVERY_S)
-        await close_quiet(parts)
+        await close_quiet(parts, first=first)
+        first = False

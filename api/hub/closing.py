@@ -26,15 +26,18 @@ from jobspecs.manifest import Manifest, ModelOrigin
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.rights import Principal
 from storage.database_errors import DatabaseUnavailable
-from storage.objects import ObjectStoreError
+from storage.objects import ObjectStoreError, TransferStopped
 from storage.tables import HubPushRow
 
 log = logging.getLogger(__name__)
 
 #: Seconds after which a push that is whole is over, though files that its client spoke of have not come.
 QUIET_S = 60.0
-#: Seconds between two looks for such pushes.
+#: Seconds between two looks for such pushes, and after which one that still waits for a part is looked at no more: its
+#: next commit does that. A process that begins looks at those of a day.
 CLOSE_EVERY_S = 15.0
+_LOOKED_AT_S = 4 * QUIET_S
+_LOOKED_AT_FIRST_S = 24 * 3600.0
 
 
 async def version_of(
@@ -72,26 +75,28 @@ async def close_now(parts: Parts, request: Request | None, user: Principal, repo
         await parts.lookups.run(partial(written, parts, user, repository, draft, made))
 
 
-async def close_quiet(parts: Parts) -> None:
-    """Ends pushes that are whole and quiet."""
-    for row in await parts.lookups.run(partial(_quiet, parts)):
+async def close_quiet(parts: Parts, *, first: bool = False) -> None:
+    """Ends pushes that are whole and quiet. `first`: this process has not looked before."""
+    try:
+        rows = await parts.lookups.run(partial(_quiet, parts, _LOOKED_AT_FIRST_S if first else _LOOKED_AT_S))
+    except (DatabaseUnavailable, ApiError) as error:
+        log.warning("pushes that are over could not be looked for: %s", error)
+        return
+    for row in rows:
         user = Principal(row.owner_id, row.owner.name, frozenset({"write"}), frozenset({row.owner_id}))
         repository = _repository(row)
         try:
             await close_now(parts, None, user, repository)
-        except (InvalidInput, ApiError) as error:
+        except (InvalidInput, ApiError, DatabaseUnavailable, ObjectStoreError, TransferStopped) as error:
             # Its client was told nothing of it and is gone: a commit that mends it is told.
             log.warning("the push of %s can't become a version: %s", repository, error)
 
 
-def _quiet(parts: Parts) -> list[HubPushRow]:
-    try:
-        with parts.database.unit_of_work() as work:
-            work.hub_pushes.sweep()
-            return [row for row in work.hub_pushes.quiet(QUIET_S) if is_whole(_repository(row).kind, row.files)]
-    except (DatabaseUnavailable, ObjectStoreError) as error:
-        log.warning("pushes that are over could not be looked for: %s", error)
-        return []
+def _quiet(parts: Parts, at_most_s: float) -> list[HubPushRow]:
+    with parts.database.unit_of_work() as work:
+        work.hub_pushes.sweep()
+        rows = work.hub_pushes.quiet(QUIET_S, at_most_s)
+    return [row for row in rows if is_whole(_repository(row).kind, row.files)]
 
 
 def _repository(row: HubPushRow) -> Repository:

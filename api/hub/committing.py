@@ -20,7 +20,7 @@ from api.hub.commit_body import Commit, LargeFile
 from api.hub.contents import Content, keep, stored
 from api.hub.drafts import ABANDONED_S, Draft, is_whole, written
 from api.hub.pushed_files import check_path, is_left_out
-from api.hub.pushes import current_files, find_push, known, owner_of
+from api.hub.pushes import current_files, find_push, has_begun, known, owner_of
 from api.hub.repositories import Repository
 from api.hub.routes import unknown_repository
 from api.hub.uploads import note
@@ -167,7 +167,7 @@ def _draft(
         if wanted.parent and not newest.commit.startswith(wanted.parent):
             raise ApiError(412, f"The newest commit of {repository} is {newest.commit}, not {wanted.parent[:40]}.")
         push = find_push(work, user, repository)
-        begun = push is not None and push.commits > 0
+        begun = has_begun(work, push)
         if push is not None and begun and _rewrites(push, brought):
             if is_whole(repository.kind, push.files):
                 return None

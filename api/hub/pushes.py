@@ -17,7 +17,11 @@ from api.parts import Parts
 from api.registry import deleting as model_deleting
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
+from storage.repositories.blobs import HELD_S
 from storage.tables import HubPushRow
+
+#: Seconds for which a push that isn't whole waits for its next commit.
+_KEPT_S = HELD_S / 2
 
 
 def owner_of(work: UnitOfWork, user: Principal, repository: Repository) -> UUID:
@@ -91,8 +95,8 @@ def check_branch(repository: Repository, revision: str) -> None:
 def known(work: UnitOfWork, user: Principal, repository: Repository, sha256s: Collection[str]) -> dict[str, Content]:
     """sha256 -> content that this owner sent, or that is in this repository. What others have is not known here."""
     owner_id = owner_of(work, user, repository)
-    push = find_push(work, user, repository)
-    files = current_files(work, user, repository, begun=push is not None and push.commits > 0)
+    begun = has_begun(work, find_push(work, user, repository))
+    files = current_files(work, user, repository, begun=begun)
     there = {content.sha256: content for content in files.values() if content.sha256 in sha256s}
     return there | _uploaded(work, owner_id, sha256s)
 
@@ -118,6 +122,11 @@ def current_files(work: UnitOfWork, user: Principal, repository: Repository, *, 
 def find_push(work: UnitOfWork, user: Principal, repository: Repository) -> HubPushRow | None:
     """The empty repository, or the push that is under way."""
     return work.hub_pushes.find(user.reach(repository.writing), repository.kind, repository.owner, repository.name)
+
+
+def has_begun(work: UnitOfWork, push: HubPushRow | None) -> bool:
+    """Whether there is a push with commits that the next one goes on from: its content is still held."""
+    return push is not None and push.commits > 0 and not work.hub_pushes.is_quiet(push, _KEPT_S)
 
 
 def _uploaded(work: UnitOfWork, owner_id: UUID, sha256s: Collection[str]) -> dict[str, Content]:

@@ -65,7 +65,7 @@ async def send_xorb(
     """Chunks in one body."""
     owner_id = await run_in_threadpool(owner_of_upload, platform, user, request, owner)
     async with received_body(request, platform, bytes_max=XORB_BYTES_MAX) as received:
-        await platform.transfers.run(partial(_keep_xorb, platform, owner_id, name, received))
+        await platform.chunks.run(partial(_keep_xorb, platform, owner_id, name, received))
     return XorbTaken()
 
 
@@ -76,7 +76,7 @@ async def send_shard(platform: ThePlatform, user: TheUser, request: Request, own
     owner_id = await run_in_threadpool(owner_of_upload, platform, user, request, owner)
     async with received_body(request, platform, bytes_max=SHARD_BYTES_MAX) as received:
         # A client that leaves asks again: what was put together by then is there.
-        await platform.transfers.run(partial(_put_together, platform, owner_id, received))
+        await platform.chunks.run(partial(_put_together, platform, owner_id, received))
     return ShardTaken()
 
 

@@ -69,9 +69,10 @@ class HubPushRepository:
         this = (HubPushRow.kind == kind, HubPushRow.owner_id == owner_id, HubPushRow.name == name)
         self._session.execute(update(HubPushRow).where(*this).values(touched_at=func.clock_timestamp()))
 
-    def quiet(self, for_s: float, limit: int = 20) -> Sequence[HubPushRow]:
-        """Pushes with commits of which nothing was heard for so long, the longest silent first."""
-        query = select(HubPushRow).where(HubPushRow.commits > 0, HubPushRow.touched_at < _ago(for_s))
+    def quiet(self, for_s: float, at_most_s: float, limit: int = 20) -> Sequence[HubPushRow]:
+        """Pushes with commits of which nothing was heard for so many seconds, the longest silent first."""
+        silent = (HubPushRow.touched_at < _ago(for_s), HubPushRow.touched_at > _ago(at_most_s))
+        query = select(HubPushRow).where(HubPushRow.commits > 0, *silent)
         return self._session.scalars(query.order_by(HubPushRow.touched_at).limit(limit)).all()
 
     def upload(self, owner_id: UUID, sha256: str, *, lock: bool = False) -> HubUploadRow | None:
