@@ -23,6 +23,7 @@ from api.health.endpoints import router as health
 from api.health.figures import FiguresCache
 from api.health.service import ReadinessProbe
 from api.hosts.endpoints import router as hosts
+from api.hub.changing import router as hub_changing
 from api.hub.closing import CLOSE_EVERY_S, close_quiet
 from api.hub.endpoints import router as hub
 from api.hub.files import router as hub_files
@@ -71,6 +72,7 @@ _ROUTERS = (
     users,
     spec_schemas,
     hub_writing,
+    hub_changing,
     hub_uploads,
     hub_xet,
     hub,
