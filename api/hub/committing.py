@@ -41,7 +41,7 @@ _LOOKED_AT_BYTES = {".safetensors": SAFETENSORS_HEADER_BYTES_MAX + 8, ".gguf": H
 _TRIES = 5
 
 
-async def commit(parts: Parts, request: Request, user: Principal, repository: Repository, wanted: Commit) -> str:
+async def apply(parts: Parts, request: Request, user: Principal, repository: Repository, wanted: Commit) -> str:
     """The commit's id, which is a version's where it made one.
 
     Raises ApiError 404, 409, 412, 422 and InvalidInput, and changes nothing then.

@@ -99,7 +99,7 @@ async def commit(
         raise ApiError(400, "There are no pull requests here. Push to main.", code="no_pull_requests")
     async with received_body(request, platform, bytes_max=BODY_BYTES_MAX) as received:
         wanted = await run_in_threadpool(read_commit, received.path)
-    made = await committing.commit(platform, request, user, repository, wanted)
+    made = await committing.apply(platform, request, user, repository, wanted)
     return Committed(commitOid=made, commitUrl=f"{_url(platform, request, repository)}/commit/{made}")
 
 

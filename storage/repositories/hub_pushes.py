@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobspecs.rights import Reach
 from storage.repositories.blobs import HELD_S
-from storage.repositories.owners import named
+from storage.repositories.owners import named, within
 from storage.tables import BlobRow, HubPushRow, HubUploadRow, HubXorbRow
 
 #: Seconds for which clients may name again what they sent; within these a push sends only what is new.
@@ -66,7 +66,7 @@ class HubPushRepository:
 
     def touch(self, owner_id: UUID, kind: str, name: str) -> None:
         """Something of it arrived."""
-        this = (HubPushRow.kind == kind, HubPushRow.owner_id == owner_id, HubPushRow.name == name)
+        this = (HubPushRow.kind == kind, within(Reach.of(owner_id), HubPushRow.owner_id), HubPushRow.name == name)
         self._session.execute(update(HubPushRow).where(*this).values(touched_at=func.clock_timestamp()))
 
     def quiet(self, for_s: float, at_most_s: float, limit: int = 20) -> Sequence[HubPushRow]:
@@ -76,7 +76,9 @@ class HubPushRepository:
         return self._session.scalars(query.order_by(HubPushRow.touched_at).limit(limit)).all()
 
     def upload(self, owner_id: UUID, sha256: str, *, lock: bool = False) -> HubUploadRow | None:
-        query = select(HubUploadRow).where(HubUploadRow.owner_id == owner_id, HubUploadRow.sha256 == sha256)
+        query = select(HubUploadRow).where(
+            within(Reach.of(owner_id), HubUploadRow.owner_id), HubUploadRow.sha256 == sha256
+        )
         query = query.execution_options(populate_existing=True)
         return self._session.scalars(query.with_for_update() if lock else query).one_or_none()
 
@@ -103,7 +105,9 @@ class HubPushRepository:
 
     def uploaded(self, owner_id: UUID, sha256s: Collection[str]) -> dict[str, HubUploadRow]:
         """Those that are whole."""
-        query = select(HubUploadRow).where(HubUploadRow.owner_id == owner_id, HubUploadRow.sha256.in_(sha256s))
+        query = select(HubUploadRow).where(
+            within(Reach.of(owner_id), HubUploadRow.owner_id), HubUploadRow.sha256.in_(sha256s)
+        )
         return {row.sha256: row for row in self._session.scalars(query) if row.pieces is not None}
 
     def add_xorb(self, owner_id: UUID, name: str, sha256: str, bytes_total: int) -> None:
@@ -115,7 +119,9 @@ class HubPushRepository:
     def xorbs(self, owner_id: UUID, names: Collection[str]) -> dict[str, tuple[str, int]]:
         """Name -> key and bytes of its object; those that the owner has not sent, or long ago, are left out."""
         query = select(HubXorbRow.hash, BlobRow).join(BlobRow, BlobRow.sha256 == HubXorbRow.sha256)
-        query = query.where(HubXorbRow.owner_id == owner_id, HubXorbRow.hash.in_(names), BlobRow.stored_at.is_not(None))
+        query = query.where(
+            within(Reach.of(owner_id), HubXorbRow.owner_id), HubXorbRow.hash.in_(names), BlobRow.stored_at.is_not(None)
+        )
         return {name: (blob.key, blob.bytes) for name, blob in self._session.execute(query).all()}
 
     def sweep(self) -> None:
