@@ -66,7 +66,7 @@ class HubPushRepository:
 
     def touch(self, owner_id: UUID, kind: str, name: str) -> None:
         """Something of it arrived."""
-        this = (HubPushRow.kind == kind, within(Reach.of(owner_id), HubPushRow.owner_id), HubPushRow.name == name)
+        this = (HubPushRow.kind == kind, _owned(HubPushRow, owner_id), HubPushRow.name == name)
         self._session.execute(update(HubPushRow).where(*this).values(touched_at=func.clock_timestamp()))
 
     def quiet(self, for_s: float, at_most_s: float, limit: int = 20) -> Sequence[HubPushRow]:
@@ -131,6 +131,10 @@ class HubPushRepository:
 
     def _now(self) -> Any:
         return self._session.scalar(select(func.clock_timestamp()))
+
+
+def _owned(rows: type[HubPushRow | HubUploadRow | HubXorbRow], owner_id: UUID) -> ColumnElement[bool]:
+    return within(Reach.of(owner_id), rows.owner_id)
 
 
 def _ago(seconds: float) -> ColumnElement[Any]:
