@@ -76,9 +76,7 @@ class HubPushRepository:
         return self._session.scalars(query.order_by(HubPushRow.touched_at).limit(limit)).all()
 
     def upload(self, owner_id: UUID, sha256: str, *, lock: bool = False) -> HubUploadRow | None:
-        query = select(HubUploadRow).where(
-            within(Reach.of(owner_id), HubUploadRow.owner_id), HubUploadRow.sha256 == sha256
-        )
+        query = select(HubUploadRow).where(_owned(HubUploadRow, owner_id), HubUploadRow.sha256 == sha256)
         query = query.execution_options(populate_existing=True)
         return self._session.scalars(query.with_for_update() if lock else query).one_or_none()
 
@@ -105,9 +103,7 @@ class HubPushRepository:
 
     def uploaded(self, owner_id: UUID, sha256s: Collection[str]) -> dict[str, HubUploadRow]:
         """Those that are whole."""
-        query = select(HubUploadRow).where(
-            within(Reach.of(owner_id), HubUploadRow.owner_id), HubUploadRow.sha256.in_(sha256s)
-        )
+        query = select(HubUploadRow).where(_owned(HubUploadRow, owner_id), HubUploadRow.sha256.in_(sha256s))
         return {row.sha256: row for row in self._session.scalars(query) if row.pieces is not None}
 
     def add_xorb(self, owner_id: UUID, name: str, sha256: str, bytes_total: int) -> None:
@@ -119,9 +115,7 @@ class HubPushRepository:
     def xorbs(self, owner_id: UUID, names: Collection[str]) -> dict[str, tuple[str, int]]:
         """Name -> key and bytes of its object; those that the owner has not sent, or long ago, are left out."""
         query = select(HubXorbRow.hash, BlobRow).join(BlobRow, BlobRow.sha256 == HubXorbRow.sha256)
-        query = query.where(
-            within(Reach.of(owner_id), HubXorbRow.owner_id), HubXorbRow.hash.in_(names), BlobRow.stored_at.is_not(None)
-        )
+        query = query.where(_owned(HubXorbRow, owner_id), HubXorbRow.hash.in_(names), BlobRow.stored_at.is_not(None))
         return {name: (blob.key, blob.bytes) for name, blob in self._session.execute(query).all()}
 
     def sweep(self) -> None:
