@@ -79,7 +79,7 @@ def xet_token(
     with platform.database.unit_of_work() as work:
         owner_id = pushes.owner_of(work, user, repository)
     token, ends = grant(platform, request, repository)
-    url = address(platform, request, f"/hf/xet/{repository.owner}/{xet.period(owner_id)}")
+    url = address(platform, request, f"/hf/xet/{repository.owner}/{xet.current_period(owner_id)}")
     return XetToken(casUrl=url, accessToken=token, exp=ends)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path as FilePath
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
@@ -37,6 +37,8 @@ _PERIOD_S = XORBS_KEPT_S - 24 * 3600
 #: Xorbs in memory while files are put together: one after the other, as their terms come.
 _XORBS_AT_ONCE = 3
 _BODY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+#: See `current_period`: nothing here depends on it.
+Period = Annotated[str, Path(max_length=40)]
 Name = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -49,7 +51,7 @@ class ShardTaken(BaseModel):
     result: int = 1
 
 
-def period(owner_id: UUID) -> str:
+def current_period(owner_id: UUID) -> str:
     """A part of the address. Clients remember by address what they sent, and name it again instead of sending it.
 
     So it changes with the owner, with a platform that begins anew, and before what was sent is forgotten.
@@ -71,7 +73,7 @@ async def send_xorb(
 
 @router.post("/v1/shards", openapi_extra=_BODY)
 @requires("models.write")
-async def send_shard(platform: ThePlatform, user: TheUser, request: Request, owner: str) -> ShardTaken:
+async def send_shard(platform: ThePlatform, user: TheUser, request: Request, owner: str, period: Period) -> ShardTaken:
     """Of which chunks files consist: they are put together, and refused unless their sha256 is right."""
     owner_id = await run_in_threadpool(owner_of_upload, platform, user, request, owner)
     async with received_body(request, platform, bytes_max=SHARD_BYTES_MAX) as received:
@@ -80,9 +82,11 @@ async def send_shard(platform: ThePlatform, user: TheUser, request: Request, own
     return ShardTaken()
 
 
-@router.api_route("/{path:path}", methods=["GET", "HEAD", "POST", "PUT"], include_in_schema=False)
+@router.api_route(
+    "/{path:path}", methods=["GET", "HEAD", "POST", "PUT"], response_class=Response, include_in_schema=False
+)
 @requires("models.write")
-async def anything_else(owner: str, path: str) -> XorbTaken:
+async def anything_else(owner: str, period: Period, path: str) -> Response:
     """What clients try first: chunks that others have sent, and addresses of the object store. They go on without."""
     raise ApiError(404, f"There is nothing at {path[:200]}.")
 
