@@ -11,8 +11,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from jobspecs.pieces import Piece
-from storage.keeping import keep_piece
 
 from api.authentication import TheUser, requires
 from api.errors import ApiError
@@ -21,11 +19,13 @@ from api.hub.contents import Content, keep, stored
 from api.hub.grants import GrantedRoute, grant, granted
 from api.hub.pushes import known, owner_of
 from api.hub.repositories import Repository
-from api.hub.routes import address
+from api.hub.routes import address, refusal
 from api.hub.write_schemas import BatchAnswer, Completion, ObjectWanted
 from api.parts import Parts, ThePlatform
 from api.streaming import Received, received_body
+from jobspecs.pieces import Piece
 from jobspecs.rights import Principal
+from storage.keeping import keep_piece
 from storage.objects import TransferStopped
 
 router = APIRouter(route_class=GrantedRoute, tags=["hub"], prefix="/hf/lfs/{owner}/{sha256}")
@@ -136,11 +136,14 @@ def verify(platform: ThePlatform, user: TheUser, request: Request, owner: str, s
 
 def owner_of_upload(parts: Parts, user: Principal, request: Request, owner: str) -> UUID:
     """Whose it will be. Raises ApiError 404."""
-    repository = granted(request) or Repository("models", owner, "any")
+    repository = granted(request)
     with parts.database.unit_of_work() as work:
-        owner_id = owner_of(work, user, repository)
-        work.hub_pushes.touch(owner_id, repository.kind, repository.name)
-        return owner_id
+        found = work.owners.find(user.reach("models.write"), owner)
+        if found is None:
+            raise refusal("RepoNotFound", "You can't send this for that owner.")
+        if repository is not None:
+            work.hub_pushes.touch(found.id, repository.kind, repository.name)
+        return found.id
 
 
 def _store(parts: Parts, owner_id: UUID, received: Received, should_stop: Callable[[], bool]) -> None:

@@ -32,7 +32,9 @@ from jobspecs.rights import Principal
 # A token that may write models may write data sets: whose they must be is asked for each kind (`Repository.writing`).
 router = hub_router()
 _AT = "/api/{repo_type}/{owner}/{name}"
-_LINES: dict[str, Any] = {"requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}}
+_LINES: dict[str, Any] = {
+    "requestBody": {"content": {"text/plain": {"schema": {"type": "string", "description": "NDJSON"}}}}
+}
 
 
 @router.post("/api/repos/create", responses={409: {"model": RepositoryMade}})
