@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, func, select, text, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -132,4 +132,5 @@ def _owned(rows: type[HubPushRow | HubUploadRow | HubXorbRow], owner_id: UUID) -
 
 
 def _ago(seconds: float) -> ColumnElement[Any]:
-    return func.clock_timestamp() - text("make_interval(secs => :seconds)").bindparams(seconds=seconds)
+    # Years to minutes are none. A text with a named parameter could stand in a statement only once.
+    return func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
