@@ -122,8 +122,6 @@ class Reconciler:
                 log.info("deployment %s (%s) is claimed", row.name, row.id)
             self._give_gpus(work)
             rows = work.deployments.held(self.host)
-            self._moving = work.deployments.moving(self.host)
-            self._moving = work.deployments.moving(self.host)
             served = {row.model_version_id: row.model_version for row in rows}
             self._files = {key: self._files.get(key) or work.blobs.files_of(row) for key, row in served.items()}
             self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
@@ -180,7 +178,7 @@ class Reconciler:
             elif not service.ending and service.wanted.generation != row.generation:
                 service.want(self._wanted(row), now_s)
             # else: wanted again while it is being stopped; a new one follows when it is gone.
-        held = {row.id for row in self._rows if row.wanted}.union(self._moving)
+        held = {row.id for row in self._rows if row.wanted}
         for deployment_id, service in self.services.items():
             if deployment_id not in held:
                 service.end(now_s)
@@ -207,7 +205,7 @@ class Reconciler:
             service = self.services.get(row.id)
             if service is None or not row.wanted or service.wanted.generation != row.generation:
                 continue
-            observed = self._shown(service.observed())
+            observed = service.observed()
             if observed != Observed(row.state, row.reason, row.message, row.endpoint, row.endpoint_key):
                 news.append((row, observed))
         if not news:
