@@ -247,6 +247,19 @@ def test_parts_of_a_data_set_become_data_sets(api: Api) -> None:
     assert client.list_repo_files(repository, repo_type="dataset") == ["README.md", "train.csv"]
 
 
+def test_several_files_of_one_part_are_pulled_as_they_were_pushed(api: Api, tmp_path: Path) -> None:
+    repository = made(api, "shards", "dataset")
+    client = hub(api)
+    contents = {"a.csv": HEADLINES.encode(), "b.csv": b"headline,quality\nOne,good\n"}
+    additions = [CommitOperationAdd(path, content) for path, content in contents.items()]
+    client.create_commit(repository, additions, repo_type="dataset", commit_message="rows")
+    assert api.client.get("/v1/datasets/shards/versions/1").json()["rows"] == 21
+    folder = Path(client.snapshot_download(repository, repo_type="dataset", local_dir=tmp_path))
+    assert {path.name: path.read_bytes() for path in folder.glob("*.csv")} == contents
+    part = api.client.get(f"/hf/datasets/{repository}/resolve/1/b.csv", headers={"Range": "bytes=17-"})
+    assert (part.status_code, part.content) == (206, b"One,good\n")
+
+
 def test_rows_that_can_not_be_read_register_nothing(api: Api) -> None:
     repository = made(api, "unreadable", "dataset")
     contents = {"train.csv": HEADLINES.encode(), "test.parquet": b"no parquet"}
