@@ -24,7 +24,7 @@ from jobspecs.rights import RULES, SCOPES, Action, Principal
 from storage.repositories.users import hash_token
 
 #: Everything that answers without a token. `check_routes` refuses to start when there is more.
-PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/v1/links/{secret}"})
 PUBLIC_ROUTES_MAX = 5
 #: Longer than any token: not worth a look at the database.
 _TOKEN_CHARS_MAX = 256
