@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import signal
+import ssl
 import sys
 from types import FrameType
 
@@ -26,6 +27,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         settings = ApiSettings.from_environment({**os.environ, **_options()})
+        _try_certificate(settings)
     except (RuntimeError, ValueError) as error:
         logging.error("error: %s", error)
         return 2
@@ -47,18 +49,23 @@ def main() -> int:
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )
-    try:
-        config.load()
-    except OSError as error:
-        logging.error(
-            "error: %s and %s are no certificate with its key: %s", settings.tls_cert, settings.tls_key, error
-        )
-        return 2
     # uvicorn raises the signal again when it has stopped; what was asked for is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     _Server(config, parts).run()
     return 0
+
+
+def _try_certificate(settings: ApiSettings) -> None:
+    """Raises ValueError for files that are none, or don't belong together."""
+    if settings.tls_cert is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:
+        raise ValueError(
+            f"{settings.tls_cert} and {settings.tls_key} are no certificate with its key: {error}"
+        ) from error
 
 
 def _options() -> dict[str, str]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from api.__main__ import _try_certificate
 from api.settings import ApiSettings
 from deploy.embedded.api_address import ApiAddress
 from deploy.embedded.processes import free_port
@@ -73,13 +74,11 @@ def test_the_api_serves_https_with_a_certificate_and_plain_http_no_more(
         process.communicate(timeout=60)
 
 
-def test_a_key_of_another_certificate_is_named(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+def test_a_key_of_another_certificate_is_named(api_settings: ApiSettings, tmp_path: Path) -> None:
     cert_file, _ = certificate_in(tmp_path / "ours")
     _, key_file = certificate_in(tmp_path / "others")
-    process = start("--tls-cert", cert_file, "--tls-key", key_file)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert f"{cert_file} and {key_file} are no certificate with its key" in said
+    with pytest.raises(ValueError, match=r"cert.pem and .*key.pem are no certificate with its key"):
+        _try_certificate(ApiSettings(api_settings.storage, tls_cert=cert_file, tls_key=key_file))
 
 
 def test_a_certificate_without_its_key_is_refused(api_settings: ApiSettings) -> None:
