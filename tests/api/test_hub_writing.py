@@ -208,6 +208,8 @@ def test_a_tag_is_an_alias_and_a_public_repository_is_shared_with_everyone(api: 
     assert [found.id for found in stranger.list_models(author=api.user)] == [repository]
     with pytest.raises(HfHubHTTPError):
         stranger.update_repo_settings(repository, private=True)
+    # Other tests look at all that a user sees.
+    client.update_repo_settings(repository, private=True)
     client.delete_tag(repository, tag="prod")
     assert [ref.name for ref in client.list_repo_refs(repository).branches] == ["main"]
 
