@@ -1,4 +1,4 @@
-"""models: list, show, import, alias; and download."""
+"""models: list, show, import, alias."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from eigenwerk.cli.console import (
 )
 from eigenwerk.cli.jobs import check_success, watch_to_end
 from eigenwerk.cli.model_aliases import alias
+from eigenwerk.cli.model_files import download, export, link, pull, push
 from eigenwerk.cli.sharing import SharedOption, share_model, unshare_model
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
@@ -34,6 +35,11 @@ commands = typer.Typer(invoke_without_command=True)
 top_commands = typer.Typer()
 
 commands.command()(alias)
+commands.command()(push)
+commands.command()(pull)
+commands.command()(link)
+commands.command()(export)
+top_commands.command()(download)
 commands.command("share")(share_model)
 commands.command("unshare")(unshare_model)
 
@@ -195,28 +201,6 @@ def predictions(
         say_json({"model": reference, "path": str(target)})
     else:
         say(f"{reference}  {size(target.stat().st_size)}  its sha256 is right  {target}")
-
-
-@top_commands.command()
-def download(
-    reference: ModelReference,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the files; made when missing.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Download a model and check every file's sha256. Interrupted, it goes on where it stopped.
-
-    Example: eigenwerk download newsticker-quality@1 ./model
-    """
-    with platform() as client:
-        manifest = client.model_version(reference).manifest
-        with transfer(reference, manifest.bytes_total) as progress:
-            version = client.download(reference, folder, progress=progress)
-    if as_json:
-        files = [file.model_dump() for file in version.manifest.files]
-        say_json({"model": version.reference, "folder": str(folder), "digest": version.digest, "files": files})
-    else:
-        count = len(version.manifest.files)
-        say(f"{version.reference}  {count} files  {size(version.bytes)}  sha256 of each is right  {folder}")
 
 
 def _accuracy(metrics: dict[str, float]) -> str:
