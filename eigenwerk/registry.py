@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote
 
-from eigenwerk.references import parsed, version_to_delete
+from eigenwerk.references import numbered_path, parsed
 from eigenwerk.resources import Alias, AliasHistory, Deleted, Model, ModelVersion, ModelVersionDetail, User
 from eigenwerk.transport import Transport, given
 from jobspecs.references import Reference
@@ -16,9 +18,25 @@ class RegistryCalls:
 
     _transport: Transport
 
-    def models(self, *, shared: bool = False) -> list[ModelVersion]:
-        """The newest version of each of your models; with `shared` also of those that others share."""
-        page = self._transport.call("GET", "/v1/registry/models", params={"shared": "true"} if shared else None)
+    def models(
+        self,
+        text: str | None = None,
+        *,
+        task: str | None = None,
+        tags: Sequence[str] = (),
+        base: str | None = None,
+        license: str | None = None,
+        archived: bool = False,
+        shared: bool = False,
+    ) -> list[ModelVersion]:
+        """The newest version of each of your models that fits; with `shared` also of those that others share.
+
+        `text`: words in name, owner, description or tags; `base`: what it was made from, as a spec would name it.
+        `archived`: also archived versions.
+        """
+        asked = given(q=text, task=task, tag=list(tags) or None, base=base, license=license)
+        asked |= given(archived="true" if archived else None, shared="true" if shared else None)
+        page = self._transport.call("GET", "/v1/registry/models", params=asked)
         return [ModelVersion.model_validate(item) for item in page["data"]]
 
     def model(self, name: str) -> Model:
@@ -36,8 +54,23 @@ class RegistryCalls:
 
         Jobs and deployments that use it already keep it.
         """
-        answer = self._transport.call("PATCH", self._model_path(parsed(name)), json={"visibility": visibility})
-        return Model.model_validate(answer)
+        return self._changed(name, visibility=visibility)
+
+    def tag_model(self, name: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Model:
+        """Adds tags to a model and takes others from it."""
+        return self._changed(name, tags_added=list(add), tags_removed=list(remove))
+
+    def describe_model(self, name: str, **said: str | None) -> Model:
+        """`description` and `license` of a model, for all its versions; None takes away what was said."""
+        return self._changed(name, **said)
+
+    def archive_model(self, reference: str, *, archived: bool = True) -> None:
+        """Lets lists, and names without a version, pass over `name@3`, or all versions that `name` has now.
+
+        Numbers and aliases go on to work. `archived=False` takes it back.
+        """
+        path = self._model_path(wanted := parsed(reference)) + numbered_path(wanted, reference)
+        self._transport.call("PATCH", path, json={"archived": archived})
 
     def set_alias(self, reference: str, alias: str, *, reason: str | None = None) -> Alias:
         """Points an alias at a version: `set_alias("newsticker@3", "prod")`. No deployment moves with it.
@@ -68,8 +101,11 @@ class RegistryCalls:
         With `dry_run` it is only told what would be gone.
         """
         wanted = parsed(reference)
-        version = version_to_delete(wanted, reference)
+        version = numbered_path(wanted, reference)
         return self._deleted(f"{self._model_path(wanted)}{version}", dry_run)
+
+    def _changed(self, name: str, **change: Any) -> Model:
+        return Model.model_validate(self._transport.call("PATCH", self._model_path(parsed(name)), json=change))
 
     def _deleted(self, path: str, dry_run: bool) -> Deleted:
         params = {"dry_run": "true"} if dry_run else None

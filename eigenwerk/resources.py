@@ -215,6 +215,12 @@ class ModelVersion(Resource):
     metrics: dict[str, float] = Field(default_factory=dict)
     #: Who may read it beside its owner: `private` (nobody) or `everyone`.
     visibility: str = "private"
+    description: str | None = None
+    tags: list[str] = []
+    #: As the owner says, else of the base or of the version's own card.
+    license: str | None = None
+    #: Lists, and names without a version, pass it over.
+    archived: bool = False
     created_at: datetime
 
 
@@ -230,6 +236,10 @@ class Model(Resource):
     owner: str
     name: str
     visibility: str = "private"
+    description: str | None = None
+    tags: list[str] = []
+    #: What the owner says of all versions.
+    license: str | None = None
     aliases: dict[str, int] = Field(default_factory=dict)
     versions: list[ModelVersion]
 

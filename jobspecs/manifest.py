@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MANIFEST_NAME = "manifest.json"
+#: The file that tells people what an artifact is.
+CARD = "README.md"
 #: The file of a trained model with what was predicted for each row that judged it.
 PREDICTIONS_PATH = "evaluation/held-out.parquet"
 #: Bytes read at once when hashing.

@@ -18,7 +18,8 @@ from api.parts import Parts
 from api.registry.imported_files import CONFIG, INDEX, missing
 from api.registry.schemas import Import, ImportedFile, ModelVersionDetail, detail_of
 from api.streaming import Received
-from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.manifest import CARD, Manifest, ManifestFile
+from jobspecs.provenance import CARD_BYTES_READ, license_of_card
 from jobspecs.rights import Principal
 from storage.objects import ObjectNotFound, ObjectStore, TransferStopped
 
@@ -32,6 +33,8 @@ class _Sent:
 
     files: tuple[ManifestFile, ...]
     folder: Path
+    #: As its README.md names it.
+    license: str | None
 
 
 def start(parts: Parts, user: Principal, name: str) -> Import:
@@ -86,7 +89,7 @@ async def complete(parts: Parts, request: Request, user: Principal, import_id: U
         task = await parts.readings.read(request, user.user_id, CONFIG, MODEL_REMEDY, partial(_task, parts, found))
     finally:
         shutil.rmtree(found.folder, ignore_errors=True)
-    return await parts.lookups.run(partial(_register, parts, user, import_id, found.files, task)), True
+    return await parts.lookups.run(partial(_register, parts, user, import_id, found, task)), True
 
 
 def _sent_or_made(
@@ -117,7 +120,15 @@ def _sent_or_made(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return _Sent(files, folder)
+    return _Sent(files, folder, _license(objects, prefix, files))
+
+
+def _license(objects: ObjectStore, prefix: str, files: tuple[ManifestFile, ...]) -> str | None:
+    card = next((file for file in files if file.path == CARD), None)
+    if card is None:
+        return None
+    with objects.open_range(f"{prefix}/{CARD}", 0, min(card.bytes, CARD_BYTES_READ)) as chunks:
+        return license_of_card(b"".join(chunks))
 
 
 def _task(parts: Parts, sent: _Sent, should_stop: Callable[[], bool]) -> str | None:
@@ -126,15 +137,15 @@ def _task(parts: Parts, sent: _Sent, should_stop: Callable[[], bool]) -> str | N
     return task
 
 
-def _register(
-    parts: Parts, user: Principal, import_id: UUID, files: tuple[ManifestFile, ...], task: str | None
-) -> ModelVersionDetail:
+def _register(parts: Parts, user: Principal, import_id: UUID, sent: _Sent, task: str | None) -> ModelVersionDetail:
     with parts.database.unit_of_work() as work:
         row = work.models.open_import(user.reach("models.write"), import_id, lock=True)
-        if row is None or work.models.import_files(import_id) != files:
+        if row is None or work.models.import_files(import_id) != sent.files:
             raise ApiError(409, "The import changed meanwhile. Ask again.", code="import_changed")
-        manifest = Manifest(artifact="model", task=task, files=files, report={"source": "import"})
-        version = work.models.add_version(row.owner_id, row.name, manifest=manifest, prefix=_prefix(import_id))
+        manifest = Manifest(artifact="model", task=task, files=sent.files, report={"source": "import"})
+        version = work.models.add_version(
+            row.owner_id, row.name, manifest=manifest, prefix=_prefix(import_id), license=sent.license
+        )
         work.models.complete_import(row)
         return detail_of(version)
 

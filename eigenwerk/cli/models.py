@@ -12,18 +12,18 @@ from eigenwerk.cli.console import (
     JsonOption,
     ModelReference,
     YesOption,
-    age,
     confirm_deletion,
     platform,
     say,
     say_deleted,
     say_json,
-    say_table,
     transfer,
 )
 from eigenwerk.cli.jobs import check_success, watch_to_end
 from eigenwerk.cli.model_aliases import alias
-from eigenwerk.cli.sharing import SharedOption, share_model, unshare_model
+from eigenwerk.cli.model_facts import archive, describe, tag, unarchive
+from eigenwerk.cli.model_lists import list_models, search
+from eigenwerk.cli.sharing import share_model, unshare_model
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.model_folders import model_files
@@ -34,6 +34,12 @@ commands = typer.Typer(invoke_without_command=True)
 top_commands = typer.Typer()
 
 commands.command()(alias)
+commands.command("list")(list_models)
+commands.command()(search)
+commands.command()(tag)
+commands.command()(describe)
+commands.command()(archive)
+commands.command()(unarchive)
 commands.command("share")(share_model)
 commands.command("unshare")(unshare_model)
 
@@ -46,34 +52,6 @@ def models(context: typer.Context, as_json: JsonOption = False) -> None:
     """
     if context.invoked_subcommand is None:
         list_models(as_json=as_json)
-
-
-@commands.command("list")
-def list_models(shared: SharedOption = False, as_json: JsonOption = False) -> None:
-    """List the newest version of each of your models.
-
-    Example: eigenwerk models list --shared
-    """
-    with platform() as client:
-        found = client.models(shared=shared)
-    if as_json:
-        say_json(found)
-        return
-    rows = [
-        [
-            item.reference if shared else f"{item.name}@{item.version}",
-            item.task or "-",
-            _accuracy(item.metrics),
-            size(item.bytes),
-            age(item.created_at),
-        ]
-        for item in found
-    ]
-    say_table(
-        ["NAME", "TASK", "ACCURACY", "SIZE", "AGE"],
-        rows,
-        "You have no models. Train one: eigenwerk submit SPEC; or bring one: eigenwerk models import DIR --name NAME",
-    )
 
 
 @commands.command()
@@ -95,6 +73,10 @@ def show(reference: ModelReference, as_json: JsonOption = False) -> None:
         ("digest", version.digest),
         ("versions", ", ".join(str(item.version) for item in model.versions)),
         ("aliases", aliases),
+        ("description", version.description),
+        ("tags", ", ".join(version.tags)),
+        ("licence", version.license),
+        ("archived", "yes" if version.archived else None),
         ("shared with", "" if model.visibility == "private" else model.visibility),
         *((name, f"{value:.4g}") for name, value in sorted(version.metrics.items())),
     ]
@@ -217,8 +199,3 @@ def download(
     else:
         count = len(version.manifest.files)
         say(f"{version.reference}  {count} files  {size(version.bytes)}  sha256 of each is right  {folder}")
-
-
-def _accuracy(metrics: dict[str, float]) -> str:
-    value = metrics.get("test/accuracy", metrics.get("validation/accuracy"))
-    return "-" if value is None else f"{value:.1%}"

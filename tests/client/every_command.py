@@ -61,6 +61,11 @@ CALLS = {
     "models import": ["models", "import", "MODEL", "--name", "base"],
     "models predictions": ["models", "predictions", "newsticker-quality", "--out", "TARGET"],
     "models alias": ["models", "alias", "newsticker-quality@1", "production"],
+    "models search": ["models", "search", "quality", "--tag", "german"],
+    "models tag": ["models", "tag", "newsticker-quality", "german"],
+    "models describe": ["models", "describe", "newsticker-quality", "--licence", "mit"],
+    "models archive": ["models", "archive", "newsticker-quality@1"],
+    "models unarchive": ["models", "unarchive", "newsticker-quality"],
     "models share": ["models", "share", "newsticker-quality"],
     "models unshare": ["models", "unshare", "newsticker-quality"],
     "datasets share": ["datasets", "share", "headlines"],
@@ -145,6 +150,7 @@ def answers() -> dict[str, Any]:
             )
             for method in ("GET", "PATCH")
         },
+        f"PATCH {version}/1": (200, model_version(files)),
         "PATCH /v1/datasets/headlines": (200, {"visibility": "everyone", "versions": []}),
         **{f"GET {version}/{selector}": (200, model_version(files)) for selector in ("1", "latest")},
         **{f"GET {version}/1/files/{name}": (200, content) for name, content in files.items()},

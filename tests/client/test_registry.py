@@ -81,3 +81,19 @@ def test_a_model_is_shared_made_private_and_others_are_listed_with_their_owners(
         assert last(registry) == ("PATCH", {"visibility": wanted})
     assert "admin/newsticker-quality@1" in run("models", "list", "--shared").out
     assert registry.requests[-1].query == "shared=true"
+
+
+def test_what_is_said_of_a_model_is_sent_as_changes_and_an_empty_text_takes_it_back(
+    registry: StubPlatform, run: Run
+) -> None:
+    assert run("models", "tag", "newsticker-quality", "a", "b", "--remove", "c").code == 0
+    assert last(registry) == ("PATCH", {"tags_added": ["a", "b"], "tags_removed": ["c"]})
+    assert run("models", "describe", "newsticker-quality", "--licence", "mit", "--description", "").code == 0
+    assert last(registry) == ("PATCH", {"description": None, "license": "mit"})
+    assert run("models", "describe", "newsticker-quality").code == 2
+
+
+def test_a_search_asks_for_all_that_was_named(registry: StubPlatform, run: Run) -> None:
+    assert run("models", "search", "one", "two", "--tag", "a", "--tag", "b", "--base", "x@1", "--archived").code == 0
+    asked = registry.requests[-1].query
+    assert asked == "q=one+two&tag=a&tag=b&base=x%401&archived=true&shared=true"

@@ -9,7 +9,9 @@ from pathlib import Path
 from uuid import UUID
 
 from jobspecs.dialect import WRITTEN_CSV
+from jobspecs.frozen import FrozenInputs
 from jobspecs.lifecycle import JobState
+from jobspecs.lineage import Lineage
 from jobspecs.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from jobspecs.profile import DatasetProfile
 from storage.database import UnitOfWork
@@ -87,6 +89,7 @@ def commit(work: UnitOfWork, artifact: Artifact, *, name: str, actor: str) -> bo
     if artifact.profile is not None:
         _add_dataset(work, artifact, artifact.profile, done.owner_id, name)
         return True
+    inputs = FrozenInputs.model_validate(done.inputs)
     # The owner of this moment: the job may have passed to another one while it ran.
     work.models.add_version(
         done.owner_id,
@@ -95,6 +98,8 @@ def commit(work: UnitOfWork, artifact: Artifact, *, name: str, actor: str) -> bo
         prefix=artifact.prefix,
         job_id=artifact.job_id,
         fence=artifact.fence,
+        lineage=Lineage.of_job(done.kind, done.spec, inputs),
+        license=work.models.license_of(inputs.model),
     )
     return True
 

@@ -14,7 +14,8 @@ from workers.local_models.base_model import LoadedModel
 
 _log = logging.getLogger(__name__)
 
-_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "numpy")
+#: The platform's own code among them.
+_LIBRARIES = ("eigenwerk", "torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "numpy")
 
 
 def save_model(
