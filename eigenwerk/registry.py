@@ -7,7 +7,16 @@ from typing import Any
 from urllib.parse import quote
 
 from eigenwerk.references import numbered_path, parsed
-from eigenwerk.resources import Alias, AliasHistory, Deleted, Model, ModelVersion, ModelVersionDetail, User
+from eigenwerk.resources import (
+    Alias,
+    AliasHistory,
+    Deleted,
+    Model,
+    ModelLineage,
+    ModelVersion,
+    ModelVersionDetail,
+    User,
+)
 from eigenwerk.transport import Transport, given
 from jobspecs.references import Reference
 from jobspecs.rights import Visibility
@@ -45,9 +54,11 @@ class RegistryCalls:
 
     def model_version(self, reference: str) -> ModelVersionDetail:
         """`name`, `name@3`, `name@alias` or with an owner: the version with its manifest."""
-        wanted = parsed(reference)
-        path = f"{self._model_path(wanted)}/versions/{wanted.version or wanted.alias or 'latest'}"
-        return ModelVersionDetail.model_validate(self._transport.call("GET", path))
+        return ModelVersionDetail.model_validate(self._transport.call("GET", self._selected_path(reference)))
+
+    def model_lineage(self, reference: str) -> ModelLineage:
+        """What a version was made from and by, what was made from it, and your deployments that serve it."""
+        return ModelLineage.model_validate(self._transport.call("GET", f"{self._selected_path(reference)}/lineage"))
 
     def share_model(self, name: str, visibility: Visibility = "everyone") -> Model:
         """Lets everyone on the platform read all versions of a model of yours; `private` takes it back.
@@ -113,6 +124,10 @@ class RegistryCalls:
 
     def _alias_path(self, name: str, alias: str) -> str:
         return f"{self._model_path(parsed(name))}/aliases/{quote(alias, safe='')}"
+
+    def _selected_path(self, reference: str) -> str:
+        wanted = parsed(reference)
+        return f"{self._model_path(wanted)}/versions/{wanted.version or wanted.alias or 'latest'}"
 
     def _model_path(self, reference: Reference) -> str:
         return f"/v1/registry/models/{reference.owner or self._owner()}/{reference.name}"

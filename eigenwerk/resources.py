@@ -272,6 +272,56 @@ class AliasHistory(Resource):
     moves: list[AliasMove]
 
 
+class Ancestor(Resource):
+    """A model that was read, as it was called then. `standing`: here, hub or gone; `now`: its name here now."""
+
+    role: str
+    reference: str
+    digest: str | None = None
+    standing: str
+    now: str | None = None
+    parents: list[Ancestor] = []
+
+
+class AncestorData(Resource):
+    """A data set that was read: `dataset` trained, `held_out` chose or judged, `test` judged."""
+
+    role: str
+    reference: str
+    sha256: str | None = None
+    standing: str
+
+
+class Descendant(Resource):
+    """A version that was made from this one."""
+
+    role: str
+    reference: str
+    digest: str
+    children: list[Descendant] = []
+
+
+class Served(Resource):
+    name: str
+    state: str
+
+
+class ModelLineage(Resource):
+    """What a version was made from, what was made from it, and your deployments that serve it."""
+
+    reference: str
+    digest: str
+    job_id: str | None = None
+    kind: str | None = None
+    spec: dict[str, Any] | None = None
+    #: Library -> version of what made it.
+    code: dict[str, str] = {}
+    parents: list[Ancestor] = []
+    datasets: list[AncestorData] = []
+    children: list[Descendant] = []
+    deployments: list[Served] = []
+
+
 class JobNamed(Resource):
     id: str
     name: str

@@ -22,6 +22,7 @@ from eigenwerk.cli.console import (
 from eigenwerk.cli.jobs import check_success, watch_to_end
 from eigenwerk.cli.model_aliases import alias
 from eigenwerk.cli.model_facts import archive, describe, tag, unarchive
+from eigenwerk.cli.model_lineage import lineage
 from eigenwerk.cli.model_lists import list_models, search
 from eigenwerk.cli.sharing import share_model, unshare_model
 from eigenwerk.client import Client
@@ -36,6 +37,7 @@ top_commands = typer.Typer()
 commands.command()(alias)
 commands.command("list")(list_models)
 commands.command()(search)
+commands.command()(lineage)
 commands.command()(tag)
 commands.command()(describe)
 commands.command()(archive)

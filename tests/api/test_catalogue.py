@@ -1,16 +1,16 @@
-"""Tags, description, licence, archive and search."""
+"""Tags, description, licence, archive, search and lineage."""
 
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from jobspecs.frozen import FrozenHubModel, FrozenInputs
 from jobspecs.lineage import Lineage
-from jobspecs.manifest import Manifest, ManifestFile
-from tests.api.conftest import Api
+from jobspecs.manifest import Manifest, ManifestFile, ModelOrigin
+from tests.api.conftest import Api, sha256
 
 MODELS = "/v1/registry/models"
 
@@ -106,3 +106,44 @@ def test_a_trained_version_has_the_licence_of_what_it_began_with(api: Api) -> No
         assert work.models.license_of(from_hub) == "cc0-1.0"
         assert work.models.license_of(None) is None
         assert base.license_known == "mit"
+
+
+def test_lineage_names_data_models_children_and_deployments_also_those_that_are_gone(ready: Api) -> None:
+    job = ready.submit()
+    with ready.database.unit_of_work() as work:
+        row = work.jobs.get(UUID(job["id"]))
+        assert row is not None
+        made = Lineage.of_job(row.kind, row.spec, FrozenInputs.model_validate(row.inputs))
+        manifest = Manifest(
+            **{"artifact": "model", "task": "text-classification", "versions": {"eigenwerk": "0.1.0"}},
+            files=(ManifestFile(path="w", bytes=1, sha256=sha256(ready.user.encode())),),
+        )
+        child = work.models.add_version(
+            row.owner_id, "made", manifest=manifest, prefix=f"artifacts/{row.id}", lineage=made
+        )
+        base = ModelOrigin(reference=f"{ready.user}/made@1", digest=child.digest)
+        adapter = Manifest(artifact="model", files=(), base=base)
+        work.models.add_version(row.owner_id, "adapter", manifest=adapter, prefix=f"artifacts/{row.id}-2")
+    assert ready.client.put("/v1/deployments/served", json={"model": "made"}).status_code == 202
+    tiny, told = (
+        ready.client.get(f"{MODELS}/{ready.user}/{name}/versions/1/lineage").json() for name in ("tiny", "made")
+    )
+    assert [(one["reference"], one["role"]) for one in tiny["children"]] == [(f"{ready.user}/made@1", "model")]
+    assert [one["reference"] for one in tiny["children"][0]["children"]] == [f"{ready.user}/adapter@1"]
+    assert (told["kind"], told["spec"]["label"], told["code"]) == (
+        "train-classifier",
+        "quality",
+        {"eigenwerk": "0.1.0"},
+    )
+    assert [(one["reference"], one["standing"], one["now"]) for one in told["parents"]] == [
+        (f"{ready.user}/tiny@1", "here", f"{ready.user}/tiny@1")
+    ]
+    assert [(one["role"], one["standing"]) for one in told["datasets"]] == [("dataset", "here")]
+    assert told["deployments"] == [{"name": "served", "state": "pending"}]
+    assert ready.client.post(f"/v1/jobs/{job['id']}/cancel").status_code == 200
+    for path in (f"{MODELS}/{ready.user}/tiny", "/v1/datasets/headlines", f"/v1/jobs/{job['id']}"):
+        assert ready.client.delete(path).status_code == 200, path
+    later = ready.client.get(f"{MODELS}/{ready.user}/made/versions/1/lineage").json()
+    assert [(one["digest"], one["standing"]) for one in later["parents"]] == [(tiny["digest"], "gone")]
+    assert [one["standing"] for one in later["datasets"]] == ["gone"]
+    assert (later["kind"], later["spec"]) == (told["kind"], told["spec"])

@@ -62,6 +62,7 @@ CALLS = {
     "models predictions": ["models", "predictions", "newsticker-quality", "--out", "TARGET"],
     "models alias": ["models", "alias", "newsticker-quality@1", "production"],
     "models search": ["models", "search", "quality", "--tag", "german"],
+    "models lineage": ["models", "lineage", "newsticker-quality@1"],
     "models tag": ["models", "tag", "newsticker-quality", "german"],
     "models describe": ["models", "describe", "newsticker-quality", "--licence", "mit"],
     "models archive": ["models", "archive", "newsticker-quality@1"],
@@ -150,6 +151,7 @@ def answers() -> dict[str, Any]:
             )
             for method in ("GET", "PATCH")
         },
+        f"GET {version}/1/lineage": (200, {"reference": "admin/newsticker-quality@1", "digest": "d" * 64}),
         f"PATCH {version}/1": (200, model_version(files)),
         "PATCH /v1/datasets/headlines": (200, {"visibility": "everyone", "versions": []}),
         **{f"GET {version}/{selector}": (200, model_version(files)) for selector in ("1", "latest")},

@@ -97,3 +97,31 @@ def test_a_search_asks_for_all_that_was_named(registry: StubPlatform, run: Run) 
     assert run("models", "search", "one", "two", "--tag", "a", "--tag", "b", "--base", "x@1", "--archived").code == 0
     asked = registry.requests[-1].query
     assert asked == "q=one+two&tag=a&tag=b&base=x%401&archived=true&shared=true"
+
+
+def test_a_lineage_is_a_tree_in_both_directions(registry: StubPlatform, run: Run) -> None:
+    base = {"role": "model", "reference": "admin/tiny@1", "digest": "b" * 64, "standing": "here", "now": "admin/tiny@1"}
+    gone = {"role": "model", "reference": "ada/old@3", "digest": "c" * 64, "standing": "gone", "now": None}
+    data = {"role": "dataset", "reference": "admin/headlines@1", "sha256": "e" * 64, "standing": "here"}
+    child = {"role": "model", "reference": "ada/adapter@1", "digest": "f" * 64, "children": []}
+    registry.answers[f"GET {MODELS}/versions/3/lineage"] = (
+        200,
+        {
+            **{"reference": "admin/newsticker-quality@3", "digest": "a" * 64, "kind": "train-classifier"},
+            **{"job_id": "3f2a" * 8, "code": {"eigenwerk": "0.1.0"}, "parents": [{**base, "parents": [gone]}]},
+            **{"datasets": [data], "children": [child], "deployments": [{"name": "served", "state": "ready"}]},
+        },
+    )
+    assert run("models", "lineage", "newsticker-quality@3").out.splitlines() == [
+        "admin/newsticker-quality@3  aaaaaaaaaaaa…",
+        "  made by train-classifier, job 3f2a3f2a, eigenwerk 0.1.0",
+        "  from the models",
+        "    model: admin/tiny@1  bbbbbbbbbbbb…",
+        "      model: ada/old@3  cccccccccccc…  (deleted, or private to its owner)",
+        "  from the data",
+        "    dataset: admin/headlines@1  eeeeeeeeeeee…",
+        "  made from it",
+        "    model: ada/adapter@1  ffffffffffff…",
+        "  served by",
+        "    served  ready",
+    ]
