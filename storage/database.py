@@ -26,6 +26,7 @@ from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone
 from storage.leadership import Leadership
 from storage.repositories.aliases import AliasRepository
 from storage.repositories.attempts import AttemptRepository
+from storage.repositories.catalogue import CatalogueRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.decisions import DecisionRepository
@@ -99,6 +100,10 @@ class UnitOfWork:
     @cached_property
     def models(self) -> ModelRepository:
         return ModelRepository(self.session)
+
+    @cached_property
+    def catalogue(self) -> CatalogueRepository:
+        return CatalogueRepository(self.session)
 
     @cached_property
     def aliases(self) -> AliasRepository:

@@ -115,7 +115,9 @@ def test_lineage_names_data_models_children_and_deployments_also_those_that_are_
         assert row is not None
         made = Lineage.of_job(row.kind, row.spec, FrozenInputs.model_validate(row.inputs))
         manifest = Manifest(
-            **{"artifact": "model", "task": "text-classification", "versions": {"eigenwerk": "0.1.0"}},
+            artifact="model",
+            task="text-classification",
+            versions={"eigenwerk": "0.1.0"},
             files=(ManifestFile(path="w", bytes=1, sha256=sha256(ready.user.encode())),),
         )
         child = work.models.add_version(
