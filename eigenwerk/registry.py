@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from eigenwerk.errors import EigenwerkError
 from eigenwerk.references import numbered_path, parsed
 from eigenwerk.resources import (
     Alias,
@@ -18,8 +21,13 @@ from eigenwerk.resources import (
     User,
 )
 from eigenwerk.transport import Transport, given
+from jobspecs.file_errors import why_not
+from jobspecs.manifest import CARD
 from jobspecs.references import Reference
 from jobspecs.rights import Visibility
+
+#: A picture that a card links.
+_PICTURE = re.compile(r"\]\(card/([A-Za-z0-9-]+\.svg)\)")
 
 
 class RegistryCalls:
@@ -59,6 +67,27 @@ class RegistryCalls:
     def model_lineage(self, reference: str) -> ModelLineage:
         """What a version was made from and by, what was made from it, and your deployments that serve it."""
         return ModelLineage.model_validate(self._transport.call("GET", f"{self._selected_path(reference)}/lineage"))
+
+    def model_card(self, reference: str) -> str:
+        """The model card in Markdown; its pictures are linked as `card/NAME.svg`."""
+        return self._text(f"{self._selected_path(reference)}/card")
+
+    def save_model_card(self, reference: str, folder: Path) -> Path:
+        """Writes the card and its pictures below `folder`, as README.md and card/*.svg; gives the card's place.
+
+        Raises EigenwerkError where files can't be written.
+        """
+        path = f"{self._selected_path(reference)}/card"
+        text = self._text(path)
+        files = {CARD: text}
+        files |= {f"card/{name}": self._text(f"{path}/{name}") for name in dict.fromkeys(_PICTURE.findall(text))}
+        try:
+            for name, content in files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise EigenwerkError(f"The card can't be written to {folder}: {why_not(error)}.") from error
+        return folder / CARD
 
     def share_model(self, name: str, visibility: Visibility = "everyone") -> Model:
         """Lets everyone on the platform read all versions of a model of yours; `private` takes it back.
@@ -121,6 +150,10 @@ class RegistryCalls:
     def _deleted(self, path: str, dry_run: bool) -> Deleted:
         params = {"dry_run": "true"} if dry_run else None
         return Deleted.model_validate(self._transport.call("DELETE", path, params=params))
+
+    def _text(self, path: str) -> str:
+        with self._transport.stream(path, {}) as response:
+            return response.read().decode("utf-8")
 
     def _alias_path(self, name: str, alias: str) -> str:
         return f"{self._model_path(parsed(name))}/aliases/{quote(alias, safe='')}"

@@ -1,14 +1,25 @@
-"""/v1/registry/models/…/lineage: what is known of a version beyond its files."""
+"""/v1/registry/models/…/lineage and …/card: what is known of a version beyond its files."""
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Annotated
+
+from fastapi import Path, Response
+
 from api.authentication import TheUser, guarded_router, requires
+from api.documented import of_type
 from api.parts import ThePlatform
+from api.registry import cards
 from api.registry.endpoints import Name, Selector
 from api.registry.lineage import ModelLineage, lineage
 from api.registry.service import selected
 
 router = guarded_router("registry")
+
+#: Cards hold texts of others, and pictures may be opened alone: nothing in them is run.
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+_MARKDOWN, _SVG = "text/markdown; charset=utf-8", "image/svg+xml"
 
 _VERSION = "/v1/registry/models/{owner}/{name}/versions/{selector}"
 
@@ -18,3 +29,29 @@ _VERSION = "/v1/registry/models/{owner}/{name}/versions/{selector}"
 def get_lineage(platform: ThePlatform, user: TheUser, owner: Name, name: Name, selector: Selector) -> ModelLineage:
     """Job, spec, code, data and models that it was made from; versions that were made from it; deployments of yours."""
     return lineage(platform, user, selected(owner, name, selector))
+
+
+@router.get(f"{_VERSION}/card", response_class=Response, responses={200: of_type("text/markdown")})
+@requires("models.read")
+async def get_card(platform: ThePlatform, user: TheUser, owner: Name, name: Name, selector: Selector) -> Response:
+    """The model card in Markdown: facts, data, curves, limits, how to ask it, and the card that came with its files.
+
+    Pictures are linked relatively, as `card/loss.svg`.
+    """
+    text = await platform.lookups.run(partial(cards.render, platform, user, selected(owner, name, selector)))
+    return Response(text, media_type=_MARKDOWN, headers=_HEADERS)
+
+
+@router.get(f"{_VERSION}/{cards.PICTURES}/{{picture}}", response_class=Response, responses={200: of_type(_SVG)})
+@requires("models.read")
+def get_picture(
+    platform: ThePlatform,
+    user: TheUser,
+    owner: Name,
+    name: Name,
+    selector: Selector,
+    picture: Annotated[str, Path(pattern=r"^[A-Za-z0-9-]{1,200}\.svg$", description="as the card links it")],
+) -> Response:
+    """A curve of the card."""
+    drawn = cards.picture(platform, user, selected(owner, name, selector), picture)
+    return Response(drawn, media_type=_SVG, headers=_HEADERS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Text, cast, exists, func, or_, select
+from sqlalchemy import ColumnElement, Text, and_, cast, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -37,14 +37,15 @@ class CatalogueRepository:
 
     def search(self, reach: Reach, wish: Wish, *, limit: int) -> Sequence[ModelVersionRow]:
         """The newest version, of those that are not archived, of each model that fits; at most `limit`, by name."""
-        # `newest` is a list of ids: what is asked of a version is asked of the newest alone.
-        newest = select(ModelVersionRow.id).join(ModelVersionRow.model).distinct(ModelVersionRow.model_id)
-        newest = newest.where(within(reach, ModelRow.owner_id, ModelRow.visibility))
+        # What is asked of a version is asked of the newest alone.
+        each = select(ModelVersionRow.model_id, func.max(ModelVersionRow.version).label("version"))
+        each = each.join(ModelVersionRow.model).where(within(reach, ModelRow.owner_id, ModelRow.visibility))
         if not wish.archived:
-            newest = newest.where(ModelVersionRow.archived_at.is_(None))
-        newest = newest.order_by(ModelVersionRow.model_id, ModelVersionRow.version.desc())
-        query = select(ModelVersionRow).join(ModelVersionRow.model).join(ModelRow.owner)
-        query = query.where(ModelVersionRow.id.in_(newest), *_conditions(wish))
+            each = each.where(ModelVersionRow.archived_at.is_(None))
+        newest = each.group_by(ModelVersionRow.model_id).subquery()
+        is_newest = and_(ModelVersionRow.model_id == newest.c.model_id, ModelVersionRow.version == newest.c.version)
+        query = select(ModelVersionRow).join(newest, is_newest).join(ModelVersionRow.model).join(ModelRow.owner)
+        query = query.where(*_conditions(wish))
         query = query.order_by(within(Reach.of(reach.home), ModelRow.owner_id).desc(), OwnerRow.name, ModelRow.name)
         return self._session.scalars(query.limit(limit)).all()
 

@@ -63,6 +63,7 @@ CALLS = {
     "models alias": ["models", "alias", "newsticker-quality@1", "production"],
     "models search": ["models", "search", "quality", "--tag", "german"],
     "models lineage": ["models", "lineage", "newsticker-quality@1"],
+    "models card": ["models", "card", "newsticker-quality@1"],
     "models tag": ["models", "tag", "newsticker-quality", "german"],
     "models describe": ["models", "describe", "newsticker-quality", "--licence", "mit"],
     "models archive": ["models", "archive", "newsticker-quality@1"],
@@ -152,6 +153,7 @@ def answers() -> dict[str, Any]:
             for method in ("GET", "PATCH")
         },
         f"GET {version}/1/lineage": (200, {"reference": "admin/newsticker-quality@1", "digest": "d" * 64}),
+        f"GET {version}/1/card": (200, b"# newsticker-quality\n"),
         f"PATCH {version}/1": (200, model_version(files)),
         "PATCH /v1/datasets/headlines": (200, {"visibility": "everyone", "versions": []}),
         **{f"GET {version}/{selector}": (200, model_version(files)) for selector in ("1", "latest")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,3 +126,16 @@ def test_a_lineage_is_a_tree_in_both_directions(registry: StubPlatform, run: Run
         "  served by",
         "    served  ready",
     ]
+
+
+def test_a_card_is_written_with_the_pictures_that_it_links(registry: StubPlatform, run: Run, tmp_path: Path) -> None:
+    card = f"{MODELS}/versions/3/card"
+    registry.answers[f"GET {card}"] = (200, b"![loss by step](card/loss.svg) ![x](card/../secret.svg)\n")
+    registry.answers[f"GET {card}/loss.svg"] = (200, b"<svg/>")
+    assert run("models", "card", "newsticker-quality@3", "--out", str(tmp_path / "out")).code == 0
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {"out/README.md", "out/card/loss.svg"}
+    assert run("models", "card", "newsticker-quality@3").out.startswith("![loss by step]")
+    (tmp_path / "file").write_text("")
+    refused = run("models", "card", "newsticker-quality@3", "--out", str(tmp_path / "file"))
+    assert refused.code == 1 and refused.err.startswith("error: The card can't be written")
