@@ -15,6 +15,7 @@ from eigenwerk.resources import (
     AliasHistory,
     Deleted,
     Model,
+    ModelComparison,
     ModelLineage,
     ModelVersion,
     ModelVersionDetail,
@@ -88,6 +89,11 @@ class RegistryCalls:
         except OSError as error:
             raise EigenwerkError(f"The card can't be written to {folder}: {why_not(error)}.") from error
         return folder / CARD
+
+    def compare_models(self, first: str, second: str) -> ModelComparison:
+        """Two versions: what differs in their specs, their figures, and, judged on the same rows, which flipped."""
+        params = {"first": first, "second": second}
+        return ModelComparison.model_validate(self._transport.call("GET", "/v1/registry/comparison", params=params))
 
     def share_model(self, name: str, visibility: Visibility = "everyone") -> Model:
         """Lets everyone on the platform read all versions of a model of yours; `private` takes it back.

@@ -272,6 +272,63 @@ class AliasHistory(Resource):
     moves: list[AliasMove]
 
 
+class Difference(Resource):
+    """A field of two specs, or an input, that is not the same."""
+
+    field: str
+    first: Any = None
+    second: Any = None
+
+
+class Figure(Resource):
+    """A figure of two versions, each with its own interval where it has one."""
+
+    name: str
+    first: float | None = None
+    first_low: float | None = None
+    first_high: float | None = None
+    second: float | None = None
+    second_low: float | None = None
+    second_high: float | None = None
+
+
+class ChangedRow(Resource):
+    """`row`: its number in the data set's file. Labels and what was said are those of a classifier."""
+
+    row: int
+    label: str | None = None
+    first: float
+    second: float
+    first_said: str | None = None
+    second_said: str | None = None
+
+
+class RowByRow(Resource):
+    """On the same rows: `difference` is second less first, with its paired 95 % interval; `better`: by the second."""
+
+    measure: str
+    units: int
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    better: int
+    worse: int
+    changed: list[ChangedRow] = []
+
+
+class ModelComparison(Resource):
+    """Two versions; `why_not`: why there is no comparison row by row."""
+
+    first: str
+    second: str
+    differences: list[Difference] = []
+    figures: list[Figure] = []
+    rows: RowByRow | None = None
+    why_not: str | None = None
+
+
 class Ancestor(Resource):
     """A model that was read, as it was called then. `standing`: here, hub or gone; `now`: its name here now."""
 

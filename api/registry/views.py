@@ -5,15 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import Path, Response
+from fastapi import Path, Query, Request, Response
 
 from api.authentication import TheUser, guarded_router, requires
 from api.documented import of_type
 from api.parts import ThePlatform
-from api.registry import cards
+from api.registry import cards, comparing
 from api.registry.endpoints import Name, Selector
 from api.registry.lineage import ModelLineage, lineage
 from api.registry.service import selected
+from jobspecs.problems import InvalidInput, Problem
+from jobspecs.references import Reference, parse_reference
 
 router = guarded_router("registry")
 
@@ -55,3 +57,28 @@ def get_picture(
     """A curve of the card."""
     drawn = cards.picture(platform, user, selected(owner, name, selector), picture)
     return Response(drawn, media_type=_SVG, headers=_HEADERS)
+
+
+@router.get("/v1/registry/comparison")
+@requires("models.read")
+async def compare_models(
+    platform: ThePlatform,
+    user: TheUser,
+    request: Request,
+    first: Annotated[str, Query(max_length=400, description="name@version, or owner/name@version")],
+    second: Annotated[str, Query(max_length=400)],
+) -> comparing.ModelComparison:
+    """Two versions: what differs in their specs, their figures, and on the same rows which flipped."""
+    return await comparing.compare(platform, request, user, _named("first", first), _named("second", second))
+
+
+def _named(field: str, text: str) -> Reference:
+    """Raises InvalidInput."""
+    try:
+        reference = parse_reference(text)
+    except ValueError as error:
+        raise InvalidInput([Problem(field=field, message=f"{error}.", remedy="Write name@version.")]) from error
+    if reference.source != "registry":
+        message = f"{text} is a hub's model."
+        raise InvalidInput([Problem(field=field, message=message, remedy="Name a model of the registry.")])
+    return reference

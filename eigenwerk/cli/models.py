@@ -22,6 +22,7 @@ from eigenwerk.cli.console import (
 from eigenwerk.cli.jobs import check_success, watch_to_end
 from eigenwerk.cli.model_aliases import alias
 from eigenwerk.cli.model_card import card
+from eigenwerk.cli.model_comparison import compare
 from eigenwerk.cli.model_facts import archive, describe, tag, unarchive
 from eigenwerk.cli.model_lineage import lineage
 from eigenwerk.cli.model_lists import list_models, search
@@ -40,6 +41,7 @@ commands.command("list")(list_models)
 commands.command()(search)
 commands.command()(lineage)
 commands.command()(card)
+commands.command()(compare)
 commands.command()(tag)
 commands.command()(describe)
 commands.command()(archive)

@@ -139,3 +139,29 @@ def test_a_card_is_written_with_the_pictures_that_it_links(registry: StubPlatfor
     (tmp_path / "file").write_text("")
     refused = run("models", "card", "newsticker-quality@3", "--out", str(tmp_path / "file"))
     assert refused.code == 1 and refused.err.startswith("error: The card can't be written")
+
+
+def test_a_comparison_shows_spec_figures_and_the_rows_that_flipped(registry: StubPlatform, run: Run) -> None:
+    rows = {
+        **{"measure": "accuracy", "units": 200, "first": 0.7, "second": 0.75, "difference": 0.05, "low": 0.01},
+        **{"high": 0.09, "better": 14, "worse": 4},
+        "changed": [{"row": 12, "label": "good", "first": 0, "second": 1, "first_said": "bad", "second_said": "good"}],
+    }
+    answer: dict[str, Any] = {
+        **{"first": "admin/q@1", "second": "admin/q@2", "rows": rows},
+        "differences": [{"field": "training.epochs", "first": 1, "second": 3}],
+        "figures": [{"name": "validation/accuracy", "first": 0.7, "first_low": 0.6, "first_high": 0.8, "second": 0.75}],
+    }
+    registry.answers["GET /v1/registry/comparison"] = (200, answer)
+    out = run("models", "compare", "q@1", "q@2").out
+    assert registry.requests[-1].query == "first=q%401&second=q%402"
+    for part in (
+        "training.epochs",
+        "0.7 (0.6 to 0.8)",
+        "+0.05 (+0.01 to +0.09), which is more than chance",
+        "14; worse: 4",
+    ):
+        assert part in out, part
+    assert out.splitlines()[-1].split() == ["12", "good", "bad", "good"]
+    registry.answers["GET /v1/registry/comparison"] = (200, {**answer, "rows": None, "why_not": "other rows."})
+    assert run("models", "compare", "q@1", "q@2").out.endswith("Not compared row by row: other rows.\n")
