@@ -39,6 +39,7 @@ from storage.objects import (
     ObjectStoreUnavailable,
     TransferStopped,
 )
+from storage.repositories.blobs import BlobsGone
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ _OF_PARTS: tuple[tuple[type[Exception], int, str, str], ...] = (
         "The object store refuses the platform's requests. Its operator must check bucket and keys.",
     ),
     (ObjectStoreUnavailable, 503, "object_store_unavailable", "The object store does not answer. Try again shortly."),
+    (BlobsGone, 503, "push_took_too_long", "What was sent is gone by now: the push took too long. Send it again."),
     (TransferStopped, 503, "stopping", "The server is going away. Send it again shortly."),
 )
 
@@ -150,6 +152,7 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     DatabaseUnavailable,
     ObjectStoreUnavailable,
     ObjectStoreRefused,
+    BlobsGone,
     TransferStopped,
     ObjectCorrupt,
     ObjectNotFound,

@@ -28,7 +28,8 @@ from storage.tabular import detect_format
 from workers.process.child_task import ChildTask
 from workers.process.zygote_client import ZygoteClient
 
-_READY_S, _JOB_S = 60.0, 240.0
+#: Seconds, on a busy machine too.
+_READY_S, _JOB_S = 60.0, 200.0
 
 
 def main(case: dict[str, Any]) -> None:
@@ -98,7 +99,9 @@ def _run(task: ChildTask) -> None:
         ]
         for reader in readers:
             reader.start()
-        if not child.exited.wait(_JOB_S) or child.status:
+        if not child.exited.wait(_JOB_S):
+            raise SystemExit(f"the job was not done after {_JOB_S:.0f} s")
+        if child.status:
             raise SystemExit(f"the job failed: {b''.join(log)[-2000:].decode(errors='replace')}")
     finally:
         zygote.close()

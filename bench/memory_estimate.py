@@ -56,8 +56,8 @@ def _cases() -> Iterator[Case]:
         yield Case(f"train-classifier, batch {batch}", spec, _NEWSTICKER)
     # A high rate gets no better soon, and ends early.
     small = {"epochs": "auto", "learning_rate": 1e-3}
-    spec = {**headlines, "rows": 300, "training": {**small, "batch_size": 8, "max_length": 64}}
-    yield Case("train-classifier, epochs left open, batch 8", spec, _NEWSTICKER)
+    spec = {**headlines, "rows": 300, "training": {**small, "batch_size": 4, "max_length": 64}}
+    yield Case("train-classifier, epochs left open, batch 4", spec, _NEWSTICKER)
     pairs = {"sentence1": "sentence1", "sentence2": "sentence2", "score": "score", "score_range": [0, 5]}
     training = {"epochs": 0.5, "batch_size": 64, "max_length": 128}
     yield Case(
@@ -73,8 +73,8 @@ def _cases() -> Iterator[Case]:
         _STSB_TRAIN,
         _STSB,
     )
-    few = {"rows": 240, "training": {**small, "batch_size": 8, "max_length": 64}}
-    label = "epochs left open, batch 8"
+    few = {"rows": 240, "training": {**small, "batch_size": 4, "max_length": 64}}
+    label = "epochs left open, batch 4"
     yield Case(f"train-reranker, {label}", {**reranker, "score_range": [0, 5], **few}, _STSB_TRAIN, _STSB)
     yield Case(f"train-embedder, cosent, {label}", {"kind": "train-embedder", **pairs, **few}, _STSB_TRAIN, _STSB)
     search = {"anchor": "sentence1", "positive": "sentence2", "rows": 1000}

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.events import ProgressEvent
+from jobspecs.hosts import Machine
 from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest
 from jobspecs.problems import Problem
@@ -406,6 +407,9 @@ class Host(Resource):
     memory_bytes: int
     gpus: int
     clock_offset_s: float | None = None
+    machine: Machine | None = None
+    #: When it joined with a token; None for one that `eigenwerk up` started.
+    joined_at: datetime | None = None
     seen_at: datetime
 
 

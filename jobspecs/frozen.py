@@ -11,6 +11,7 @@ from jobspecs.dialect import Dialect, named_columns
 from jobspecs.estimate import Estimate
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import DatasetOrigin, ManifestFile, ModelOrigin
+from jobspecs.pieces import StoredFile, StoredPiece, stored_below
 from jobspecs.provenance import UNKNOWN, Provenance
 
 
@@ -52,7 +53,7 @@ class FrozenDataset(BaseModel):
 
 
 class FrozenRegistryModel(BaseModel):
-    """One version of a registered model: its files below `prefix` in the object store."""
+    """One version of a registered model."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,8 +63,18 @@ class FrozenRegistryModel(BaseModel):
     name: str
     version: int
     digest: str
-    prefix: str
+    #: Of a version from before there were pieces: its files are the objects `<prefix>/<path>`.
+    prefix: str | None = None
     files: tuple[ManifestFile, ...]
+    #: Path -> what the file consists of; empty with a prefix.
+    pieces: dict[str, tuple[StoredPiece, ...]] = Field(default_factory=dict)
+
+    @property
+    def stored(self) -> tuple[StoredFile, ...]:
+        """The files and where their bytes are."""
+        if self.prefix is not None:
+            return stored_below(self.prefix, self.files)
+        return tuple(StoredFile(**file.model_dump(), pieces=self.pieces[file.path]) for file in self.files)
 
 
 class FrozenHubModel(BaseModel):

@@ -26,6 +26,7 @@ from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone
 from storage.leadership import Leadership
 from storage.repositories.aliases import AliasRepository
 from storage.repositories.attempts import AttemptRepository
+from storage.repositories.blobs import BlobRepository
 from storage.repositories.catalogue import CatalogueRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
@@ -87,7 +88,7 @@ class UnitOfWork:
 
     @cached_property
     def handover(self) -> HandoverRepository:
-        return HandoverRepository(self.session, self.garbage, self.removal)
+        return HandoverRepository(self.session, self.garbage, self.removal, self.blobs)
 
     @cached_property
     def users(self) -> UserRepository:
@@ -158,8 +159,12 @@ class UnitOfWork:
         return GarbageRepository(self.session)
 
     @cached_property
+    def blobs(self) -> BlobRepository:
+        return BlobRepository(self.session, self.garbage)
+
+    @cached_property
     def removal(self) -> RemovalRepository:
-        return RemovalRepository(self.session, self.garbage)
+        return RemovalRepository(self.session, self.garbage, self.blobs)
 
     @cached_property
     def leader(self) -> LeaderRepository:

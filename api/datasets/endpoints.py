@@ -136,8 +136,8 @@ async def get_file(
     `Range` (one range) resumes a download; who asks for ranges must check the sum. A whole file is verified while it
     is sent: a damaged one never arrives complete.
     """
-    key, file = await run_in_threadpool(service.stored_file, platform, user, _at(named, version))
-    return await send_stored(platform, request, wish, key, file, moves=version == "latest")
+    file = await run_in_threadpool(service.stored_file, platform, user, _at(named, version))
+    return await send_stored(platform, request, wish, file, moves=version == "latest")
 
 
 @router.delete("/v1/datasets/{name:owned}")

@@ -26,6 +26,7 @@ from api.streaming import Received
 from corpus.confinement.process import Limits
 from jobspecs.dialect import Dialect
 from jobspecs.manifest import ManifestFile
+from jobspecs.pieces import StoredFile
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.provenance import Provenance
@@ -210,10 +211,10 @@ def get_version(parts: Parts, user: Principal, reference: Reference) -> DatasetV
     return detail_of(find_version(parts, user, reference))
 
 
-def stored_file(parts: Parts, user: Principal, reference: Reference) -> tuple[str, ManifestFile]:
-    """The object's key, and the file under the name that it was pushed with. Raises ApiError(404)."""
+def stored_file(parts: Parts, user: Principal, reference: Reference) -> StoredFile:
+    """The file under the name that it was pushed with. Raises ApiError(404)."""
     row = find_version(parts, user, reference)
-    return row.key, ManifestFile(path=row.file_name, bytes=row.bytes, sha256=row.sha256)
+    return StoredFile.whole(row.key, ManifestFile(path=row.file_name, bytes=row.bytes, sha256=row.sha256))
 
 
 @dataclass(frozen=True)

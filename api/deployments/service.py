@@ -139,7 +139,7 @@ def _model(parts: Parts, user: Principal, reference: Reference) -> _Model:
         _check_task(manifest, reference)
         exactly = Reference(owner=version.model.owner.name, name=version.model.name, version=version.version)
         base = freeze_base(work, user, "model", reference, manifest.base) if manifest.base is not None else None
-        return _Model(exactly, manifest, frozen_version(version), base)
+        return _Model(exactly, manifest, frozen_version(work, version), base)
 
 
 def _memory_bytes(parts: Parts, model: _Model, request: DeploymentRequest) -> int:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from jobspecs.hosts import Machine
+
 
 class Host(BaseModel):
     """A worker that runs jobs, as it last announced itself."""
@@ -25,6 +27,10 @@ class Host(BaseModel):
     gpus: int
     #: Seconds by which its clock is ahead of the database's.
     clock_offset_s: float | None
+    #: What it is made of; null for a worker of an older version.
+    machine: Machine | None
+    #: When it joined with a token; null for one that `eigenwerk up` started.
+    joined_at: datetime | None
     seen_at: datetime
 
 

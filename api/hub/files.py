@@ -14,7 +14,6 @@ from api.hub.repositories import HubFile, Repository
 from api.hub.routes import TheDataset, TheModel, hub_router, refusal
 from api.parts import Parts, ThePlatform
 from api.stored_files import FILE_RESPONSES, FileWish, send_stored
-from jobspecs.manifest import ManifestFile
 from jobspecs.rights import Principal
 
 router = hub_router()
@@ -66,16 +65,15 @@ async def _sent(
     parts: Parts, user: Principal, request: Request, repository: Repository, revision: str, path: str, wish: FileWish
 ) -> Response:
     """The file, or a redirect to the object store where clients can reach that. Every answer says what it is of."""
-    found, file = await run_in_threadpool(service.located, parts, user, repository, revision, path)
+    found, file, stored = await run_in_threadpool(service.located, parts, user, repository, revision, path)
     moves = revision not in (found.commit, str(found.version))
-    if file.key is None:
+    if stored is None:
         response = _made(file, request)
     else:
         # Never of a HEAD: some clients would take their token along to another port of the same host.
         reachable = parts.settings.s3_public_endpoint is not None
         wish = replace(wish, redirect=request.method == "GET" and (wish.redirect or reachable))
-        described = ManifestFile(path=file.path, bytes=file.size_bytes, sha256=file.sha256)
-        response = await send_stored(parts, request, wish, file.key, described, moves=moves)
+        response = await send_stored(parts, request, wish, stored, moves=moves)
     response.headers["X-Repo-Commit"] = found.commit
     response.headers["X-Linked-Size"] = str(file.size_bytes)
     response.headers["X-Linked-Etag"] = f'"{file.sha256}"'

@@ -51,7 +51,6 @@ class HubFile:
     path: str
     size_bytes: int
     sha256: str
-    key: str | None = None
     text: bytes | None = None
 
     @property

@@ -10,6 +10,7 @@ from api.hub.repositories import MAIN, HubFile, Kind, Repository, Snapshot, comm
 from api.hub.routes import unknown_entry
 from api.hub.schemas import Commit, Ref, Refs, TreeEntry, entry_of, folder_of
 from api.parts import Parts
+from jobspecs.pieces import StoredFile
 from jobspecs.rights import Principal
 from storage.tables import DatasetVersionRow, ModelVersionRow
 
@@ -22,13 +23,17 @@ def snapshot(parts: Parts, user: Principal, repository: Repository, revision: st
 
 def located(
     parts: Parts, user: Principal, repository: Repository, revision: str, path: str
-) -> tuple[Snapshot, HubFile]:
-    """Raises ApiError 404, EntryNotFound among them."""
-    found = snapshot(parts, user, repository, revision)
-    file = found.file(path)
-    if file is None:
-        raise unknown_entry(repository, path, found.commit)
-    return found, file
+) -> tuple[Snapshot, HubFile, StoredFile | None]:
+    """A file, and where its bytes are: None for a text that the platform makes.
+
+    Raises ApiError 404, EntryNotFound among them.
+    """
+    with parts.database.unit_of_work() as work:
+        found = snapshots.snapshot(work, user, repository, revision)
+        file = found.file(path)
+        if file is None:
+            raise unknown_entry(repository, path, found.commit)
+        return found, file, snapshots.stored(work, user, found, file)
 
 
 def listed(parts: Parts, user: Principal, kind: Kind, search: str, author: str) -> list[Snapshot]:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from api.hub.dataset_cards import CARD, card
 from api.hub.repositories import MAIN, HubFile, Repository, Snapshot, commit_id
 from api.hub.routes import unknown_repository, unknown_revision
-from jobspecs.manifest import Manifest
+from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.pieces import StoredFile
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
 from storage.repositories.hub import Numbered
@@ -48,6 +49,17 @@ def snapshot(work: UnitOfWork, user: Principal, repository: Repository, revision
     return _taken(repository, row)
 
 
+def stored(work: UnitOfWork, user: Principal, found: Snapshot, file: HubFile) -> StoredFile | None:
+    """Where the file's bytes are; None for a text that the platform makes."""
+    if file.text is not None:
+        return None
+    row = _found(work, user, found.repository, found.version)
+    if isinstance(row, ModelVersionRow):
+        return next((one for one in work.blobs.files_of(row) if one.path == file.path), None)
+    plain = ManifestFile(path=file.path, bytes=file.size_bytes, sha256=file.sha256)
+    return None if row is None else StoredFile.whole(row.key, plain)
+
+
 def history(work: UnitOfWork, user: Principal, repository: Repository) -> Sequence[Numbered]:
     """Its versions, newest first. Raises ApiError 404."""
     return _numbered(work, _newest(work, user, repository))
@@ -73,9 +85,7 @@ def of_model(row: ModelVersionRow) -> Snapshot:
         version=row.version,
         commit=commit_id(row.digest, row.version),
         created_at=row.created_at,
-        files=tuple(
-            HubFile(file.path, file.bytes, file.sha256, f"{row.prefix}/{file.path}") for file in manifest.files
-        ),
+        files=tuple(HubFile(file.path, file.bytes, file.sha256) for file in manifest.files),
         task=manifest.task,
         library=library,
         tags=tuple(tag for tag in (library, manifest.task) if tag),
@@ -92,7 +102,7 @@ def of_dataset(row: DatasetVersionRow) -> Snapshot:
         version=row.version,
         commit=commit_id(row.sha256, row.version),
         created_at=row.created_at,
-        files=(made, HubFile(row.file_name, row.bytes, row.sha256, row.key)),
+        files=(made, HubFile(row.file_name, row.bytes, row.sha256)),
         private=row.dataset.visibility == "private",
     )
 

@@ -13,7 +13,8 @@ from api.registry.lineage import reference_of
 from api.registry.service import find
 from corpus.markdown import Section, Table, card
 from jobspecs.lineage import Lineage
-from jobspecs.manifest import CARD, Manifest, ManifestFile
+from jobspecs.manifest import CARD, Manifest
+from jobspecs.pieces import StoredFile
 from jobspecs.references import Reference, parse_reference
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
@@ -38,12 +39,14 @@ class _Known:
     limits: list[str]
     curves: Sequence[Curve]
     deployments: list[str]
+    #: The card that came with the files.
+    written: StoredFile | None
 
 
 def render(parts: Parts, user: Principal, reference: Reference) -> str:
     """Markdown; its pictures are linked as `card/NAME.svg`. Raises ApiError 404. Waits for the object store."""
     known = _known(parts, user, reference)
-    written = _written(parts, known.row, known.manifest.file(CARD))
+    written = _written(parts, known.written)
     name = reference_of(known.row)
     pictures = [f"![{curve.name} by step]({PICTURES}/{curve.file_name})" for curve in known.curves]
     sections = [
@@ -83,6 +86,7 @@ def _known(parts: Parts, user: Principal, reference: Reference) -> _Known:
             limits=_limits(work, user, row, manifest),
             curves=curves_of(work, row.job_id),
             deployments=[one.name for one in deployed],
+            written=next((file for file in work.blobs.files_of(row) if file.path == CARD), None),
         )
 
 
@@ -120,12 +124,12 @@ def _limits(work: UnitOfWork, user: Principal, row: ModelVersionRow, manifest: M
     return [*([verdict["sentence"]] if verdict.get("sentence") else []), *warnings]
 
 
-def _written(parts: Parts, row: ModelVersionRow, file: ManifestFile | None) -> str:
+def _written(parts: Parts, file: StoredFile | None) -> str:
     """The card that came with the files, without front matter and title; what is beyond 512 KiB is left out."""
     if file is None:
         return ""
     objects = parts.objects.within(_SECONDS_MAX)
-    with objects.open_range(f"{row.prefix}/{CARD}", 0, min(file.bytes, _WRITTEN_BYTES_MAX)) as chunks:
+    with objects.open_stored(file, 0, min(file.bytes, _WRITTEN_BYTES_MAX)) as chunks:
         text = b"".join(chunks).decode("utf-8", errors="replace")
     lines = text.splitlines()
     if lines and lines[0].strip() == "---":

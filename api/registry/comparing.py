@@ -116,12 +116,11 @@ def _fetched(
     """Both versions; their kept predictions are put into the folder where both have some."""
     with parts.database.unit_of_work() as work:
         first, second = (find(work, user.reach("models.read"), reference) for reference in references)
-    if _lacking((first, second)) is None:
+        kept = [file for row in (first, second) for file in work.blobs.files_of(row) if file.path == PREDICTIONS_PATH]
+    if len(kept) == len(references):
         objects = parts.objects.within(_SECONDS_MAX)
-        for row, path in zip((first, second), _paths(folder), strict=True):
-            file = Manifest.model_validate(row.manifest).file(PREDICTIONS_PATH)
-            if file is not None:
-                objects.download_file(f"{row.prefix}/{file.path}", path, sha256=file.sha256, bytes_total=file.bytes)
+        for file, path in zip(kept, _paths(folder), strict=True):
+            objects.download_stored(file, path)
     return first, second
 
 
@@ -148,7 +147,8 @@ def _told(row: ModelVersionRow) -> dict[str, Any]:
     """The spec with its fields by their paths, and what its references meant."""
     made = Lineage.model_validate(row.lineage or {})
     told = {"kind": made.kind, **dict(_flat(made.spec or {}, ""))}
-    told |= {f"inputs.{parent.role}": parent.reference for parent in (*made.datasets, *made.models)}
+    told |= {f"inputs.{data.role}": data.reference for data in made.datasets}
+    told |= {f"inputs.{model.role}": model.reference for model in made.models}
     return told
 
 

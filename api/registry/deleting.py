@@ -25,7 +25,8 @@ def delete(parts: Parts, user: Principal, owner: str, name: str, version: int | 
             raise not_found(f"model {reference}")
         check_unused(f"The model {reference}", work.removal.uses_of_models(rows))
         retries = work.removal.retries_lost(rows)
+        freed = work.removal.bytes_freed(rows)
         if not dry_run:
             work.removal.delete_models(rows)
         deleted = [f"{owner}/{name}@{row.version}" for row in rows]
-        return Deleted(deleted=deleted, bytes=sum(row.bytes for row in rows), retries_lost=lost(retries))
+        return Deleted(deleted=deleted, bytes=freed, retries_lost=lost(retries))

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.pieces import PIECES_MAX, Piece
 from jobspecs.references import Name
 from jobspecs.rights import Visibility
 from storage.tables import ModelVersionRow
@@ -108,6 +109,35 @@ class Import(BaseModel):
     object: Literal["model.import"] = "model.import"
     id: UUID
     name: str
+
+
+class Pieces(BaseModel):
+    """Pieces of files that a client has: see `eigenwerk.pieces` for how files are cut."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pieces: Annotated[list[Piece], Field(max_length=PIECES_MAX)]
+
+
+class MissingPieces(BaseModel):
+    """The sha256 of those that must be sent to `/v1/registry/imports/{id}/pieces/{sha256}`."""
+
+    object: Literal["model.import.pieces"] = "model.import.pieces"
+    missing: list[str]
+
+
+class StoredPieceOfImport(Piece):
+    object: Literal["model.import.piece"] = "model.import.piece"
+
+
+class FileOfPieces(BaseModel):
+    """A file that is its pieces, one after the other; each but the last has 8 MiB or more."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    pieces: Annotated[list[Piece], Field(min_length=1, max_length=PIECES_MAX)]
 
 
 class ImportedFile(ManifestFile):

@@ -97,8 +97,9 @@ def judging_bytes(shape: ModelShape, data: DataFacts, texts: float, *, compared:
     """
     longest = data.longest_of(texts)
     at_once = min(texts, max(1.0, _JUDGED_TOKENS / longest))
-    # Texts of like length are judged together.
-    batch = EncoderBatch(at_once * longest, longest, at_once)
+    # Texts of like length are judged together, next to no padding between them, and few texts are no full batch.
+    tokens = min(at_once * longest, texts * data.mean)
+    batch = EncoderBatch(tokens, tokens / at_once, at_once)
     models = (3 if compared else 1) * BYTES_FP32 * shape.parameters
     held = vectors * BYTES_FP32 * shape.hidden * texts
     return int(models + held + _JUDGED_SHARE * activation_bytes(shape, batch, trained=False))

@@ -41,7 +41,7 @@ class ModelRepository:
         name: str,
         *,
         manifest: Manifest,
-        prefix: str,
+        prefix: str | None = None,
         job_id: UUID | None = None,
         fence: int | None = None,
         lineage: Lineage | None = None,
@@ -49,6 +49,7 @@ class ModelRepository:
     ) -> ModelVersionRow:
         """Adds the next version. A job can add one only: the database refuses a second.
 
+        Without a `prefix` its files are pieces, which the caller attaches (`work.blobs.attach`).
         `lineage`: what the manifest tells unless it is given. `license`: of the base, or of the version's own card.
         """
         self._session.execute(
@@ -118,10 +119,10 @@ class ModelRepository:
         found = select(ModelVersionRow.id).where(ModelVersionRow.id == version_id)
         return self._session.scalar(found.with_for_update(read=True, key_share=True)) is not None
 
-    def find_by_prefix(self, reach: Reach, prefix: str) -> ModelVersionRow | None:
-        """The version in the reach whose files lie below `prefix`: what an import became."""
-        query = select(ModelVersionRow).join(ModelVersionRow.model)
-        query = query.where(within(reach, ModelRow.owner_id, ModelRow.visibility), ModelVersionRow.prefix == prefix)
+    def of_import(self, reach: Reach, import_id: UUID) -> ModelVersionRow | None:
+        """The version in the reach that the import became."""
+        query = select(ModelVersionRow).join(ModelImportRow, ModelImportRow.version_id == ModelVersionRow.id)
+        query = query.where(ModelImportRow.id == import_id, within(reach, ModelImportRow.owner_id))
         return self._session.scalars(query).one_or_none()
 
     def of_job(self, job_id: UUID) -> ModelVersionRow | None:
@@ -193,25 +194,28 @@ class ModelRepository:
         given_up = (ModelImportRow.id == import_id, ModelImportRow.completed_at == _GIVEN_UP)
         self._session.execute(delete(ModelImportRow).where(*given_up))
 
-    def add_import_file(self, import_id: UUID, file: ManifestFile) -> None:
-        """Records a stored file; sending a path again replaces it."""
-        values = {"bytes": file.bytes, "sha256": file.sha256}
+    def add_import_file(self, import_id: UUID, file: ManifestFile, pieces: Sequence[str]) -> None:
+        """Records a stored file with the sha256 of its pieces; sending a path again replaces it."""
+        values = {"bytes": file.bytes, "sha256": file.sha256, "pieces": list(pieces)}
         self._session.execute(
             insert(ModelImportFileRow)
             .values(import_id=import_id, path=file.path, **values)
             .on_conflict_do_update(index_elements=["import_id", "path"], set_=values)
         )
 
-    def import_files(self, import_id: UUID) -> tuple[ManifestFile, ...]:
+    def import_files(self, import_id: UUID) -> dict[ManifestFile, tuple[str, ...]]:
+        """The files that were sent, by path, and the sha256 of the pieces of each."""
         rows = self._session.scalars(
             select(ModelImportFileRow)
             .where(ModelImportFileRow.import_id == import_id)
             .order_by(ModelImportFileRow.path)
+            .execution_options(populate_existing=True)
         )
-        return tuple(ManifestFile(path=row.path, bytes=row.bytes, sha256=row.sha256) for row in rows)
+        return {ManifestFile(path=row.path, bytes=row.bytes, sha256=row.sha256): tuple(row.pieces) for row in rows}
 
-    def complete_import(self, row: ModelImportRow) -> None:
+    def complete_import(self, row: ModelImportRow, version: ModelVersionRow) -> None:
         row.completed_at = self._session.scalar(select(func.clock_timestamp()))
+        row.version_id = version.id
         self._session.flush()
 
 

@@ -14,6 +14,7 @@ from jobspecs.frozen import FrozenInputs, FrozenRegistryModel
 from jobspecs.lifecycle import TERMINAL, JobState
 from jobspecs.manifest import Manifest
 from jobspecs.rights import Reach
+from storage.repositories.blobs import BlobRepository
 from storage.repositories.garbage import GarbageRepository
 from storage.repositories.owners import within
 from storage.tables import (
@@ -51,9 +52,10 @@ class Use:
 class RemovalRepository:
     """Takes rows away. What lies in the object store goes after the commit, by `work.garbage`."""
 
-    def __init__(self, session: Session, garbage: GarbageRepository) -> None:
+    def __init__(self, session: Session, garbage: GarbageRepository, blobs: BlobRepository) -> None:
         self._session = session
         self._garbage = garbage
+        self._blobs = blobs
 
     def hold(self, inputs: FrozenInputs) -> bool:
         """Keeps a job's inputs from being deleted until this transaction has ended. False when one is gone already."""
@@ -112,17 +114,24 @@ class RemovalRepository:
         query = query.where(_reads([row.id for row in versions])).order_by(JobRow.submitted_order)
         return [(job, name) for job, name in self._session.execute(query)]
 
+    def bytes_freed(self, versions: Sequence[ModelVersionRow]) -> int:
+        """Bytes that no other version, and no import under way, has as well."""
+        below = sum(row.bytes for row in versions if row.prefix is not None)
+        return below + self._blobs.bytes_freed([row.id for row in versions])
+
     def delete_models(self, versions: Sequence[ModelVersionRow]) -> None:
         """The caller has asked for their uses. Their numbers are never given again."""
         for row in versions:
-            self._garbage.add(row.prefix, bytes_total=row.bytes)
+            if row.prefix is not None:
+                self._garbage.add(row.prefix, bytes_total=row.bytes)
             used = func.greatest(ModelRow.version_deleted_max, row.version)
             model = ModelRow.id == row.model_id
             self._session.execute(update(ModelRow).where(model).values(version_deleted_max=used))
             alias = (ModelAliasRow.model_id == row.model_id, ModelAliasRow.version == row.version)
             self._session.execute(delete(ModelAliasRow).where(*alias))
+            self._blobs.release(row.id)
+            self._forget_import(row.id)
             self._session.execute(delete(ModelVersionRow).where(ModelVersionRow.id == row.id))
-            self._forget_import(row.prefix)
 
     def delete_datasets(self, versions: Sequence[DatasetVersionRow]) -> None:
         """The caller has asked for their uses. Their numbers are never given again."""
@@ -224,12 +233,11 @@ class RemovalRepository:
         named = select(ModelAliasRow).where(ModelAliasRow.model_id == model_id, ModelAliasRow.version.in_(numbers))
         return [Use("alias", row.alias, row.version) for row in self._session.scalars(named)]
 
-    def _forget_import(self, prefix: str) -> None:
-        room, _, name = prefix.partition("/")
-        if room == "models":
-            files = delete(ModelImportFileRow).where(cast(ModelImportFileRow.import_id, Text) == name)
-            self._session.execute(files)
-            self._session.execute(delete(ModelImportRow).where(cast(ModelImportRow.id, Text) == name))
+    def _forget_import(self, version_id: UUID) -> None:
+        imports = select(ModelImportRow.id).where(ModelImportRow.version_id == version_id)
+        files = delete(ModelImportFileRow).where(ModelImportFileRow.import_id.in_(imports))
+        self._session.execute(files)
+        self._session.execute(delete(ModelImportRow).where(ModelImportRow.version_id == version_id))
 
 
 def _other(whose: str, owner: str) -> str | None:

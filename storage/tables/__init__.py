@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storage.tables.base import Base
+from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
 from storage.tables.deployments import DeploymentRow, EngineHoldRow
@@ -25,6 +26,7 @@ from storage.tables.users import TokenRow, UserRow
 
 __all__ = [
     "Base",
+    "BlobRow",
     "CheckpointRow",
     "DatasetRow",
     "DatasetVersionRow",
@@ -34,6 +36,7 @@ __all__ = [
     "GarbageRow",
     "HostInstanceRow",
     "HostRow",
+    "ImportBlobRow",
     "JobEventRow",
     "JobRow",
     "JobTransitionRow",
@@ -41,6 +44,7 @@ __all__ = [
     "ModelAliasRow",
     "ModelImportFileRow",
     "ModelImportRow",
+    "ModelPieceRow",
     "ModelRow",
     "ModelVersionRow",
     "OutboxRow",

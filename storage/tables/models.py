@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import ARRAY, TEXT
+from sqlalchemy import TEXT, BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from jobspecs.rights import Visibility
@@ -59,8 +59,8 @@ class ModelVersionRow(Base):
     digest: Mapped[str] = mapped_column(index=True)
     #: A `jobspecs.manifest.Manifest`.
     manifest: Mapped[dict[str, Any]]
-    #: Its files are the objects `<prefix>/<path>`.
-    prefix: Mapped[str]
+    #: Its files are the objects `<prefix>/<path>`; null: they are pieces (`ModelPieceRow`).
+    prefix: Mapped[str | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
     #: A `jobspecs.lineage.Lineage`.
     lineage: Mapped[dict[str, Any] | None]
@@ -119,6 +119,8 @@ class ModelImportRow(Base):
     name: Mapped[str]
     created_at: Mapped[CreatedAt]
     completed_at: Mapped[datetime | None]
+    #: What it became.
+    version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id"), index=True)
 
 
 class ModelImportFileRow(Base):
@@ -128,3 +130,5 @@ class ModelImportFileRow(Base):
     path: Mapped[str] = mapped_column(primary_key=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
+    #: The sha256 of its pieces, in their order; empty: nothing of it is stored.
+    pieces: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default="{}")

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
+from jobspecs.pieces import StoredFile
 from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import Engine, EngineFailure, EngineOrder
 from workers.inference.model_folders import ModelFolders
@@ -33,7 +34,7 @@ class Wanted:
     generation: int
     #: `owner/name@version`.
     model: str
-    prefix: str
+    files: tuple[StoredFile, ...]
     manifest: Manifest
     engine: str
     replicas: int
@@ -197,7 +198,7 @@ class Service:
                 Reason.unsatisfiable, f"This host has no engine {self.wanted.engine!r}. It has: {known}."
             )
             return
-        model = StoredModel(self.wanted.prefix, self.wanted.manifest)
+        model = StoredModel(self.wanted.files, self.wanted.manifest)
         self._pull = self._means.pool.submit(pull, self._means.folders, model, self.wanted.base)
         self._pull.add_done_callback(lambda _: self._means.wakeup.poke())
 

@@ -15,10 +15,12 @@ from uuid import UUID, uuid4
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
+from jobspecs.pieces import StoredFile
 from storage.database import Database, DatabaseUnavailable, UnitOfWork
 from storage.settings import LeaseTimes
 from storage.tables import DeploymentRow
 from workers.daemon.instance import hold_name
+from workers.daemon.machine import MachineWatch
 from workers.inference.deployed_model import Means, Observed, Service, Wanted
 from workers.inference.pulls import Base, find_base
 
@@ -43,10 +45,13 @@ class Reconciler:
     warm: bool = True
     #: Who works under the host's name (`workers.daemon.instance`).
     instance: UUID = field(default_factory=uuid4)
+    machine: MachineWatch = field(default_factory=MachineWatch)
     services: dict[UUID, Service] = field(default_factory=dict)
     _rows: Sequence[DeploymentRow] = ()
     #: What the adapters among them change, by the deployment's id.
     _bases: Mapping[UUID, Base] = field(default_factory=dict)
+    #: Of the versions that are served here, which never change.
+    _files: Mapping[UUID, tuple[StoredFile, ...]] = field(default_factory=dict)
     _looked_at_s: float = float("-inf")
     _renewed_at_s: float = float("-inf")
     _database_away: bool = False
@@ -107,6 +112,7 @@ class Reconciler:
                     memory_bytes=self.memory_bytes,
                     gpus=len(self.gpu_ids),
                     scratch_free_bytes=self.means.folders.free_bytes(),
+                    machine=self.machine.now(),
                 )
                 work.deployments.renew(self.host, lease_s=self.lease.lease_s)
             work.hosts.lock(self.host)
@@ -119,6 +125,8 @@ class Reconciler:
                 log.info("deployment %s (%s) is claimed", row.name, row.id)
             self._give_gpus(work)
             rows = work.deployments.held(self.host)
+            served = {row.model_version_id: row.model_version for row in rows}
+            self._files = {key: self._files.get(key) or work.blobs.files_of(row) for key, row in served.items()}
             self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
         if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
             self._renewed_at_s = now_s
@@ -184,7 +192,7 @@ class Reconciler:
             deployment_id=row.id,
             generation=row.generation,
             model=f"{version.model.owner.name}/{version.model.name}@{version.version}",
-            prefix=version.prefix,
+            files=self._files[version.id],
             manifest=Manifest.model_validate(version.manifest),
             engine=row.engine,
             replicas=row.replicas,
