@@ -9,18 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from eigenwerk.errors import EigenwerkError
+from eigenwerk.model_resources import Alias, AliasHistory, ModelComparison, ModelLineage
 from eigenwerk.references import numbered_path, parsed
-from eigenwerk.resources import (
-    Alias,
-    AliasHistory,
-    Deleted,
-    Model,
-    ModelComparison,
-    ModelLineage,
-    ModelVersion,
-    ModelVersionDetail,
-    User,
-)
+from eigenwerk.resources import Deleted, Model, ModelVersion, ModelVersionDetail, User
 from eigenwerk.transport import Transport, given
 from jobspecs.file_errors import why_not
 from jobspecs.manifest import CARD
