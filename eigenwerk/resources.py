@@ -272,6 +272,8 @@ class Host(Resource):
     memory_bytes: int
     gpus: int
     clock_offset_s: float | None = None
+    #: What it can serve models with: name -> `version`, `environment`.
+    engines: dict[str, Any] = Field(default_factory=dict)
     machine: Machine | None = None
     #: When it joined with a token; None for one that `eigenwerk up` started.
     joined_at: datetime | None = None
@@ -301,8 +303,15 @@ class Deployment(Resource):
 
     name: str
     model: str
-    version: int
+    version: int | None
     engine: str
+    #: Why this engine.
+    engine_reason: str | None = None
+    #: Where somebody else runs it: `url`, `model`, `health_path`, `metrics_path`.
+    external: dict[str, Any] | None = None
+    #: What it had in hand lately: `running`, `waiting`, `cache_share`.
+    load: dict[str, Any] | None = None
+    host: str | None = None
     replicas: int
     memory_bytes: int = 0
     gpus: int = 0

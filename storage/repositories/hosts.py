@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -80,9 +81,12 @@ class HostRepository:
         memory_bytes: int,
         gpus: int,
         scratch_free_bytes: int | None = None,
+        engines: Mapping[str, Any] | None = None,
         machine: Machine | None = None,
     ) -> None:
-        """Records that the host serves. Where its worker runs jobs too, that one says what the host offers."""
+        """Records that the host serves, and with which engines. Where its worker runs jobs too, that one says what the
+        host offers.
+        """
         values = {
             **{"slots": 0, "memory_bytes": memory_bytes, "gpus": gpus, "accepting": False},
             **{"scratch_free_bytes": scratch_free_bytes, "machine": _document(machine)},
@@ -96,6 +100,8 @@ class HostRepository:
                 where=HostRow.slots == 0,
             )
         )
+        known = update(HostRow).where(HostRow.name == name, HostRow.engines != dict(engines or {}))
+        self._session.execute(known.values(engines=dict(engines or {})))
 
     def join(self, name: str) -> None:
         """Notes that a worker of that name came with a valid join token. It announces itself afterwards."""

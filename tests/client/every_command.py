@@ -84,6 +84,7 @@ CALLS = {
     "deploy": ["deploy", "newsticker-quality"],
     "undeploy": ["undeploy", "newsticker-quality"],
     "deployments": ["deployments"],
+    "deployments show": ["deployments", "show", "newsticker-quality"],
     "hosts": ["hosts"],
     "hosts list": ["hosts", "list"],
     "hosts invite": ["hosts", "invite"],
