@@ -23,7 +23,7 @@ from jobspecs.problems import Problem
 from jobspecs.rights import RULES, SCOPES, Action, Principal
 
 #: Everything that answers without a token. `check_routes` refuses to start when there is more.
-PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/v1/links/{secret}"})
 PUBLIC_ROUTES_MAX = 5
 #: Longer than any token: not worth a look at the database.
 _TOKEN_CHARS_MAX = 256

@@ -18,19 +18,17 @@ from api.byte_ranges import NotSatisfiable, parse_range
 from api.documented import of_type
 from api.errors import ApiError
 from api.metrics import Metrics
+from api.object_links import direct_endpoint, link_to_object
 from api.parts import Parts
 from api.streaming import ClosingStream, next_chunk
 from jobspecs.manifest import ManifestFile
 from jobspecs.pieces import StoredFile
-from storage.keeping import as_one_object
 from storage.objects import ObjectCorrupt, ObjectNotFound, PiecesStream
 
 log = logging.getLogger(__name__)
 
 #: Seconds for which a presigned URL holds: enough to begin a download.
-_REDIRECT_LIFE_S = 600
-#: Seconds since its last download for which a file of several pieces stays an object of its own beside them.
-_COMPOSED_KEPT_S = 24 * 3600.0
+REDIRECT_LIFE_S = 600
 #: The answers of a route that sends such a file, for its OpenAPI description.
 FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: of_type("application/octet-stream", format="binary"),
@@ -45,7 +43,10 @@ FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
 class FileWish:
     """Which bytes the client wants, and how; a dependency of the routes that send files."""
 
-    redirect: Annotated[bool, Query(description="answer with a presigned URL of the object store")] = False
+    redirect: Annotated[
+        bool | None,
+        Query(description="answer with a presigned URL of the object store; unless told, where it can be reached"),
+    ] = None
     range_: Annotated[str | None, Header(alias="Range")] = None
     if_range: Annotated[str | None, Header()] = None
     if_none_match: Annotated[str | None, Header()] = None
@@ -62,14 +63,11 @@ async def send_stored(platform: Parts, request: Request, wish: FileWish, file: S
         wish.if_none_match.strip() == "*" or etag in [tag.strip() for tag in wish.if_none_match.split(",")]
     ):
         return Response(status_code=304, headers=headers)
-    if wish.redirect:
-        key = await platform.transfers.run(partial(_one_object, platform, file))
-        url = platform.objects.presigned_get(
-            key,
-            _REDIRECT_LIFE_S,
-            filename=PurePosixPath(file.path).name,
-            public_endpoint=platform.settings.s3_public_endpoint,
-        )
+    endpoint = direct_endpoint(platform.settings, request)
+    # The store knows other ETags: what goes on only if the file is the same must be asked for here.
+    unasked = wish.redirect is None and endpoint is not None and request.method == "GET" and wish.if_range is None
+    if wish.redirect or unasked:
+        url = await link_to_object(platform, file, endpoint, REDIRECT_LIFE_S)
         # The presigned URL expires.
         return RedirectResponse(url, 302, headers=headers | {"Cache-Control": "no-store"})
     try:
@@ -94,10 +92,6 @@ async def send_stored(platform: Parts, request: Request, wish: FileWish, file: S
     metrics: Metrics = request.app.state.metrics
     body = _ranged(platform, stream) if wanted else _verified(platform, stream, file, metrics)
     return ClosingStream(body, status, headers=headers, media_type="application/octet-stream")
-
-
-def _one_object(platform: Parts, file: StoredFile) -> str:
-    return as_one_object(platform.database, platform.objects, file, for_s=_COMPOSED_KEPT_S)
 
 
 def _doubt(platform: Parts, file: StoredFile) -> None:

@@ -231,6 +231,16 @@ class ModelVersionDetail(ModelVersion):
     manifest: Manifest
 
 
+class FileLink(Resource):
+    """One file, and a URL with which anybody may fetch it until `expires_at`."""
+
+    path: str
+    bytes: int
+    sha256: str
+    url: str = Field(repr=False)
+    expires_at: datetime
+
+
 class Model(Resource):
     """A model with its versions, newest first, and aliases."""
 

@@ -112,7 +112,7 @@ class Import(BaseModel):
 
 
 class Pieces(BaseModel):
-    """Pieces of files that a client has: see `eigenwerk.pieces` for how files are cut."""
+    """Pieces of files that a client has: files are cut where the client likes, behind 5 MiB or more."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -131,13 +131,41 @@ class StoredPieceOfImport(Piece):
 
 
 class FileOfPieces(BaseModel):
-    """A file that is its pieces, one after the other; each but the last has 8 MiB or more."""
+    """A file that is its pieces, one after the other; each but the last has 5 MiB or more."""
 
     model_config = ConfigDict(extra="forbid")
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     pieces: Annotated[list[Piece], Field(min_length=1, max_length=PIECES_MAX)]
+
+
+class FilePart(Piece):
+    """Bytes of a file from `start` on; `url` gives just these, null where the object store can't be reached."""
+
+    start: int
+    url: str | None
+
+
+class FileParts(ManifestFile):
+    object: Literal["model.file.parts"] = "model.file.parts"
+    parts: list[FilePart]
+
+
+class LinkWish(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    #: At most seven days.
+    expires_s: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
+
+
+class Link(ManifestFile):
+    """A file, and a URL with which anybody may fetch it until `expires_at`."""
+
+    object: Literal["model.link"] = "model.link"
+    url: str
+    expires_at: datetime
 
 
 class ImportedFile(ManifestFile):

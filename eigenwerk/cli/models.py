@@ -1,4 +1,4 @@
-"""models: list, show, import, alias; and download."""
+"""models: list, show, import, alias."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from eigenwerk.cli.model_aliases import alias
 from eigenwerk.cli.model_card import card
 from eigenwerk.cli.model_comparison import compare
 from eigenwerk.cli.model_facts import archive, describe, tag, unarchive
+from eigenwerk.cli.model_files import download, export, link, pull, push
 from eigenwerk.cli.model_lineage import lineage
 from eigenwerk.cli.model_lists import list_models, search
 from eigenwerk.cli.sharing import share_model, unshare_model
@@ -46,6 +47,11 @@ commands.command()(tag)
 commands.command()(describe)
 commands.command()(archive)
 commands.command()(unarchive)
+commands.command()(push)
+commands.command()(pull)
+commands.command()(link)
+commands.command()(export)
+top_commands.command()(download)
 commands.command("share")(share_model)
 commands.command("unshare")(unshare_model)
 
@@ -183,25 +189,3 @@ def predictions(
         say_json({"model": reference, "path": str(target)})
     else:
         say(f"{reference}  {size(target.stat().st_size)}  its sha256 is right  {target}")
-
-
-@top_commands.command()
-def download(
-    reference: ModelReference,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the files; made when missing.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Download a model and check every file's sha256. Interrupted, it goes on where it stopped.
-
-    Example: eigenwerk download newsticker-quality@1 ./model
-    """
-    with platform() as client:
-        manifest = client.model_version(reference).manifest
-        with transfer(reference, manifest.bytes_total) as progress:
-            version = client.download(reference, folder, progress=progress)
-    if as_json:
-        files = [file.model_dump() for file in version.manifest.files]
-        say_json({"model": version.reference, "folder": str(folder), "digest": version.digest, "files": files})
-    else:
-        count = len(version.manifest.files)
-        say(f"{version.reference}  {count} files  {size(version.bytes)}  sha256 of each is right  {folder}")

@@ -114,6 +114,9 @@ class ModelRepository:
     def get_version(self, version_id: UUID) -> ModelVersionRow:
         return self._session.get_one(ModelVersionRow, version_id)
 
+    def get_version_or_none(self, version_id: UUID) -> ModelVersionRow | None:
+        return self._session.get(ModelVersionRow, version_id)
+
     def hold(self, version_id: UUID) -> bool:
         """Keeps the version from being deleted until this transaction has ended. False when it is gone already."""
         found = select(ModelVersionRow.id).where(ModelVersionRow.id == version_id)
