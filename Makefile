@@ -16,7 +16,7 @@ endif
 ENVIRONMENTS ?= $(abspath .environments)
 
 .DEFAULT_GOAL := help
-.PHONY: test-export help demo mutation monitoring example test check format bench constraints clean
+.PHONY: help demo mutation conformance monitoring example test test-export check format bench constraints clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -52,6 +52,9 @@ bench: $(INSTALLED) ## all figures, into bench/results/
 
 mutation: $(INSTALLED) ## PART=scheduling|jobspecs|judging|splits|repositories: does a test notice each changed line? docs/mutation.md
 	@$(BIN)/python -m tests.mutation $(PART) $(if $(ONLY),--only '$(ONLY)') $(if $(PROCESSES),--processes $(PROCESSES))
+
+conformance: $(INSTALLED) ## clients of others, each version in an environment of its own, with a running platform; docs/hub.md
+	@$(BIN)/python -m tests.conformance
 
 monitoring: $(INSTALLED) ## check and test Prometheus's rules and the dashboard, with promtool
 	@command -v promtool >/dev/null || { echo "error: promtool is missing; it comes with Prometheus: apt-get install prometheus" >&2; exit 1; }

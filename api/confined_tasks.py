@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from api.registry.imported_files import check_import, check_import_file
+from api.registry.imported_files import adapter_base, check_import, check_import_file, shards_named
 from corpus.checks.confined import check
 from corpus.comparing import compare
 from corpus.conversations.sandbox import render
@@ -17,6 +17,8 @@ TASKS: dict[str, Callable[..., Any]] = {
     "first_rows": first_rows,
     "model_file": check_import_file,
     "import": check_import,
+    "shards": shards_named,
+    "adapter": adapter_base,
     "shape": shape_of_file,
     "check": check,
     "render": render,

@@ -38,6 +38,7 @@ from storage.repositories.garbage import GarbageRepository
 from storage.repositories.handover import HandoverRepository
 from storage.repositories.hosts import HostRepository
 from storage.repositories.hub import HubRepository
+from storage.repositories.hub_pushes import HubPushRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
@@ -113,6 +114,10 @@ class UnitOfWork:
     @cached_property
     def hub(self) -> HubRepository:
         return HubRepository(self.session)
+
+    @cached_property
+    def hub_pushes(self) -> HubPushRepository:
+        return HubPushRepository(self.session)
 
     @cached_property
     def jobs(self) -> JobRepository:
