@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0012b"
-down_revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 #: What older code registers has no lineage of its own; nothing else is missed.
