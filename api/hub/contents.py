@@ -6,15 +6,15 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from jobspecs.pieces import Piece, StoredFile, StoredPiece
 from pydantic import BaseModel, ConfigDict
-from storage.keeping import keep_file
-from storage.repositories.blobs import stored_piece
 
 from api.errors import ApiError
 from api.parts import Parts
 from jobspecs.manifest import ManifestFile
+from jobspecs.pieces import Piece, StoredFile, StoredPiece
 from storage.database import UnitOfWork
+from storage.keeping import keep_file
+from storage.repositories.blobs import stored_piece
 
 
 class Content(BaseModel):
