@@ -41,6 +41,7 @@ from api.registry.alias_endpoints import router as registry_aliases
 from api.registry.endpoints import router as registry
 from api.registry.files import router as registry_files
 from api.registry.imports import router as registry_imports
+from api.registry.views import router as registry_views
 from api.rerank.endpoints import router as rerank
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
@@ -58,6 +59,7 @@ _ROUTERS = (
     registry_files,
     registry,
     registry_aliases,
+    registry_views,
     deployments,
     hosts,
     classify,

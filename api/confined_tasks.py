@@ -7,6 +7,7 @@ from typing import Any
 
 from api.registry.imported_files import adapter_base, check_import, check_import_file, shards_named
 from corpus.checks.confined import check
+from corpus.comparing import compare
 from corpus.conversations.sandbox import render
 from scheduling.estimates.shapes import shape_of_file
 from storage.tabular import first_rows, profile_table
@@ -21,4 +22,5 @@ TASKS: dict[str, Callable[..., Any]] = {
     "shape": shape_of_file,
     "check": check,
     "render": render,
+    "compare": compare,
 }

@@ -27,6 +27,7 @@ from storage.leadership import Leadership
 from storage.repositories.aliases import AliasRepository
 from storage.repositories.attempts import AttemptRepository
 from storage.repositories.blobs import BlobRepository
+from storage.repositories.catalogue import CatalogueRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.decisions import DecisionRepository
@@ -101,6 +102,10 @@ class UnitOfWork:
     @cached_property
     def models(self) -> ModelRepository:
         return ModelRepository(self.session)
+
+    @cached_property
+    def catalogue(self) -> CatalogueRepository:
+        return CatalogueRepository(self.session)
 
     @cached_property
     def aliases(self) -> AliasRepository:
