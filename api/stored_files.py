@@ -70,17 +70,9 @@ async def send_stored(platform: Parts, request: Request, wish: FileWish, file: S
         url = await link_to_object(platform, file, endpoint, REDIRECT_LIFE_S)
         # The presigned URL expires.
         return RedirectResponse(url, 302, headers=headers | {"Cache-Control": "no-store"})
-    try:
-        wanted = parse_range(wish.range_ if wish.if_range in (None, etag) else None, file.bytes)
-    except NotSatisfiable as error:
-        message = f"The file has {file.bytes} bytes; the range lies outside."
-        raise ApiError(
-            416, message, code="range_not_satisfiable", headers={"Content-Range": f"bytes */{file.bytes}"}
-        ) from error
+    wanted = _wanted(wish, etag, file.bytes)
     start, end = wanted or (0, file.bytes)
-    headers["Content-Length"] = str(end - start)
-    if wanted:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.bytes}"
+    headers |= _lengths(wanted, file.bytes)
     status = 206 if wanted else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="application/octet-stream")
@@ -92,6 +84,40 @@ async def send_stored(platform: Parts, request: Request, wish: FileWish, file: S
     metrics: Metrics = request.app.state.metrics
     body = _ranged(platform, stream) if wanted else _verified(platform, stream, file, metrics)
     return ClosingStream(body, status, headers=headers, media_type="application/octet-stream")
+
+
+async def send_span(
+    platform: Parts, request: Request, wish: FileWish, file: StoredFile, span: tuple[int, int], *, etag: str
+) -> Response:
+    """The bytes from span[0] up to, not including, span[1] of `file`, as a file of its own. Raises ApiError(416)."""
+    size = span[1] - span[0]
+    headers = {"ETag": f'"{etag}"', "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
+    wanted = _wanted(wish, headers["ETag"], size)
+    start, end = wanted or (0, size)
+    headers |= _lengths(wanted, size)
+    status = 206 if wanted else 200
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type="application/octet-stream")
+    open_stream = partial(platform.objects.open_stored, file, span[0] + start, span[0] + end)
+    body = _ranged(platform, await platform.transfers.run(open_stream))
+    return ClosingStream(body, status, headers=headers, media_type="application/octet-stream")
+
+
+def _wanted(wish: FileWish, etag: str, size: int) -> tuple[int, int] | None:
+    """The range that is wanted of so many bytes; None for all of them. Raises ApiError(416)."""
+    try:
+        return parse_range(wish.range_ if wish.if_range in (None, etag) else None, size)
+    except NotSatisfiable as error:
+        message = f"The file has {size} bytes; the range lies outside."
+        raise ApiError(
+            416, message, code="range_not_satisfiable", headers={"Content-Range": f"bytes */{size}"}
+        ) from error
+
+
+def _lengths(wanted: tuple[int, int] | None, size: int) -> dict[str, str]:
+    start, end = wanted or (0, size)
+    headers = {"Content-Length": str(end - start)}
+    return headers | {"Content-Range": f"bytes {start}-{end - 1}/{size}"} if wanted else headers
 
 
 def _doubt(platform: Parts, file: StoredFile) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.hub import HubDataset, Transferring, find_hub_dataset, ready_to_push, unseen
-from eigenwerk.references import parsed, path_of, version_to_delete
+from eigenwerk.references import numbered_path, parsed, path_of
 from eigenwerk.registry import RegistryCalls
 from eigenwerk.resources import (
     ChatPreview,
@@ -216,7 +216,7 @@ class ArtifactCalls(RegistryCalls):
         With `dry_run` it is only told what would be gone.
         """
         wanted = parsed(reference)
-        path = path_of("datasets", wanted) + version_to_delete(wanted, reference)
+        path = path_of("datasets", wanted) + numbered_path(wanted, reference)
         return self._deleted(path, dry_run)
 
     def storage_usage(self, *, everybody: bool = False) -> StorageUsage:

@@ -12,19 +12,22 @@ from eigenwerk.cli.console import (
     JsonOption,
     ModelReference,
     YesOption,
-    age,
     confirm_deletion,
     platform,
     say,
     say_deleted,
     say_json,
-    say_table,
     transfer,
 )
 from eigenwerk.cli.jobs import check_success, watch_to_end
 from eigenwerk.cli.model_aliases import alias
+from eigenwerk.cli.model_card import card
+from eigenwerk.cli.model_comparison import compare
+from eigenwerk.cli.model_facts import archive, describe, tag, unarchive
 from eigenwerk.cli.model_files import download, export, link, pull, push
-from eigenwerk.cli.sharing import SharedOption, share_model, unshare_model
+from eigenwerk.cli.model_lineage import lineage
+from eigenwerk.cli.model_lists import list_models, search
+from eigenwerk.cli.sharing import share_model, unshare_model
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.model_folders import model_files
@@ -35,6 +38,15 @@ commands = typer.Typer(invoke_without_command=True)
 top_commands = typer.Typer()
 
 commands.command()(alias)
+commands.command("list")(list_models)
+commands.command()(search)
+commands.command()(lineage)
+commands.command()(card)
+commands.command()(compare)
+commands.command()(tag)
+commands.command()(describe)
+commands.command()(archive)
+commands.command()(unarchive)
 commands.command()(push)
 commands.command()(pull)
 commands.command()(link)
@@ -52,34 +64,6 @@ def models(context: typer.Context, as_json: JsonOption = False) -> None:
     """
     if context.invoked_subcommand is None:
         list_models(as_json=as_json)
-
-
-@commands.command("list")
-def list_models(shared: SharedOption = False, as_json: JsonOption = False) -> None:
-    """List the newest version of each of your models.
-
-    Example: eigenwerk models list --shared
-    """
-    with platform() as client:
-        found = client.models(shared=shared)
-    if as_json:
-        say_json(found)
-        return
-    rows = [
-        [
-            item.reference if shared else f"{item.name}@{item.version}",
-            item.task or "-",
-            _accuracy(item.metrics),
-            size(item.bytes),
-            age(item.created_at),
-        ]
-        for item in found
-    ]
-    say_table(
-        ["NAME", "TASK", "ACCURACY", "SIZE", "AGE"],
-        rows,
-        "You have no models. Train one: eigenwerk submit SPEC; or bring one: eigenwerk models import DIR --name NAME",
-    )
 
 
 @commands.command()
@@ -101,6 +85,10 @@ def show(reference: ModelReference, as_json: JsonOption = False) -> None:
         ("digest", version.digest),
         ("versions", ", ".join(str(item.version) for item in model.versions)),
         ("aliases", aliases),
+        ("description", version.description),
+        ("tags", ", ".join(version.tags)),
+        ("licence", version.license),
+        ("archived", "yes" if version.archived else None),
         ("shared with", "" if model.visibility == "private" else model.visibility),
         *((name, f"{value:.4g}") for name, value in sorted(version.metrics.items())),
     ]
@@ -201,8 +189,3 @@ def predictions(
         say_json({"model": reference, "path": str(target)})
     else:
         say(f"{reference}  {size(target.stat().st_size)}  its sha256 is right  {target}")
-
-
-def _accuracy(metrics: dict[str, float]) -> str:
-    value = metrics.get("test/accuracy", metrics.get("validation/accuracy"))
-    return "-" if value is None else f"{value:.1%}"
