@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from jobspecs.rights import Reach
 from storage.repositories.engine_holds import EngineHoldRepository
-from storage.repositories.owners import named, within
+from storage.repositories.owners import named, same_owner, within
 from storage.tables import DeploymentRow, HostRow
 
 
@@ -142,7 +142,7 @@ class DeploymentRepository:
         """
         free = or_(DeploymentRow.host.is_(None), DeploymentRow.lease_until < func.clock_timestamp())
         other = aliased(DeploymentRow)
-        same = other.owner_id == DeploymentRow.owner_id, other.name == DeploymentRow.name
+        same = same_owner(other.owner_id, DeploymentRow.owner_id), other.name == DeploymentRow.name
         has_share = select(other.id).where(*same, other.id != DeploymentRow.id, other.host == host, other.wanted)
         since = func.coalesce(DeploymentRow.lease_until, DeploymentRow.updated_at)
         spread = or_(~has_share.exists(), since < _ago(SPREAD_S))

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0017b"
-down_revision = "0014"
+down_revision = "0012b"
 branch_labels = None
 depends_on = None
 #: Older code reads one share of several, and its upsert names a constraint that is gone: it can't deploy.
