@@ -45,7 +45,8 @@ class OpenAIRoutes:
         with refusing("messages", too_long=CONTEXT_LENGTH):
             body = await read(ChatRequest, request)
             body.check()
-            body.check_messages(self._generator.model.template_knows)
+            model = self._generator.model
+            body.check_messages(model.template_knows, model.template_knows_role)
             prompt = await self._generator.encode_chat([message.plain() for message in body.messages])
             answers = self._start(body, [prompt])
         shape = _Chat(body.model or self._name, self._generator.model, bool(body.logprobs))
