@@ -78,7 +78,6 @@ _OPENAI_HARMLESS = _BOOKKEEPING | {
 #: OpenAI's, vLLM's, SGLang's, llama.cpp's and TGI's.
 _OPENAI_IDLE: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
-    "logit_bias": ({},),
     "guided_json": (),
     "guided_regex": (),
     "guided_choice": (),
@@ -111,7 +110,6 @@ _OPENAI_IDLE: dict[str, tuple[Any, ...]] = {
     "logits_processors": ([],),
     "mirostat": (0,),
     "lora": ([],),
-    "adapter_id": (),
 }
 OPENAI_CHAT = Dialect(
     _OPENAI_HARMLESS,
@@ -187,10 +185,13 @@ JINA_RERANK = Dialect(
         "use_activation": (True,),
         "raw_scores": (False,),
         "add_special_tokens": (True,),
-        "rank_fields": (),
+        "rank_fields": (["text"],),
     },
 )
-COHERE_RERANK = Dialect(_BOOKKEEPING, {"return_documents": (False,), "rank_fields": (), "max_chunks_per_doc": ()})
+COHERE_RERANK = Dialect(
+    _BOOKKEEPING, {"return_documents": (False,), "rank_fields": (["text"],), "max_chunks_per_doc": ()}
+)
+COHERE_EMBED = Dialect(_BOOKKEEPING, {"images": ([],), "inputs": ([],), "max_tokens": ()})
 #: vLLM's /classify.
 CLASSIFY = Dialect(
     _BOOKKEEPING, {"truncate_prompt_tokens": (), "add_special_tokens": (True,), "use_activation": (True,)}
@@ -201,12 +202,9 @@ TGI = Dialect(frozenset({"options"}), {"adapter_id": ()})
 TGI_PARAMETERS = Dialect(
     frozenset(),
     {
-        "best_of": (1,),
         "typical_p": (1,),
         "watermark": (False,),
-        "decoder_input_details": (False,),
         "grammar": (),
-        "adapter_id": (),
         "num_beams": (1,),
         "num_return_sequences": (1,),
         "stop_sequences": ([],),

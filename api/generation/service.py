@@ -23,7 +23,7 @@ _SILENCE_S = 900.0
 #: Largest answer that is not streamed: the longest text with the log probabilities of all its tokens has less.
 _ANSWER_BYTES_MAX = 64 * 1024 * 1024
 #: Headers of an engine that are its clients' business.
-_PASSED_HEADERS = ("x-model", "x-prompt-tokens", "x-generated-tokens", "x-accel-buffering")
+_PASSED_HEADERS = ("x-model", "x-prompt-tokens", "x-generated-tokens", "x-truncated", "x-accel-buffering")
 _EVENTS = "text/event-stream"
 _EVENT_END = b"\n\n"
 

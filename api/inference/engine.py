@@ -26,9 +26,11 @@ _ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=CONNECT_TIMEOUT_S, pool=CONNECT_T
 #: Engines give this status, a message in `error`, for requests that no repetition mends.
 _REFUSED = 422
 #: And these are its own words as well: too large, wrong, failed on this request, too busy.
-_REFUSALS = frozenset({413, _REFUSED, 424, 429})
+_REFUSALS = frozenset({404, 413, _REFUSED, 424, 429})
 #: What engines say when a text is longer than the model can read; OpenAI's clients know the code.
 _CONTEXT_LENGTH = "context_length_exceeded"
+#: And when a request names an adapter that they have not.
+_NOT_FOUND = "not_found"
 
 #: How requests name what shall answer: a deployment of the user's, `name` or `owner/name`.
 ModelName = Annotated[str, Field(min_length=1, max_length=300, description="the name of a deployment")]
@@ -195,8 +197,10 @@ def _refusal(name: str, response: httpx.Response) -> ApiError:
             f"Too many texts wait for the deployment {name}. Try again, or give it more replicas.",
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
+    kind, message, param = _words_of(response)
+    if status == 404 and kind == _NOT_FOUND:
+        return ApiError(404, message, code="model_not_found", param=param)
     if status == _REFUSED:
-        kind, message, param = _words_of(response)
         if kind == _CONTEXT_LENGTH:
             return ApiError(400, message, code=kind, param=param)
         return ApiError(422, message, param=param)

@@ -20,7 +20,7 @@ from workers.engines.embedded.dialects.logprobs import Named, Naming, Placed, Pl
 from workers.engines.embedded.dialects.refusals import CONTEXT_LENGTH, refusing
 from workers.engines.embedded.dialects.requests import read
 from workers.engines.embedded.dialects.streaming import EventStream, event, nobody_there, while_connected
-from workers.engines.embedded.generation.answers import Answer, End, Finish, Step, Written, whole
+from workers.engines.embedded.generation.answers import Answer, End, Finish, PromptAlone, Step, Written, whole
 from workers.engines.embedded.generation.generator import Generator
 from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.engines.embedded.generation.requests import ChatRequest, CompletionRequest, Unsupported, Wishes
@@ -29,10 +29,10 @@ _DONE = "data: [DONE]\n\n"
 
 
 class OpenAIRoutes:
-    """The two routes. `name`: what the model is called when the request does not say."""
+    """The two routes. `name`: what the model is called when the request does not say; `fingerprint`: of its weights."""
 
-    def __init__(self, name: str, generator: Generator) -> None:
-        self._name = name
+    def __init__(self, name: str, generator: Generator, fingerprint: str) -> None:
+        self._name, self._fingerprint = name, fingerprint
         self._generator = generator
 
     def routes(self) -> list[Route]:
@@ -48,7 +48,7 @@ class OpenAIRoutes:
             body.check_messages(self._generator.model.template_knows)
             prompt = await self._generator.encode_chat([message.plain() for message in body.messages])
             answers = self._start(body, [prompt])
-        shape = _Chat(body.model or self._name, self._generator.model, bool(body.logprobs))
+        shape = _Chat(body.model or self._name, self._fingerprint, self._generator.model, bool(body.logprobs))
         return await _respond(request, body, answers, shape)
 
     async def _complete(self, request: Request) -> Response:
@@ -60,7 +60,8 @@ class OpenAIRoutes:
                 for prompt in body.prompts
             ]
             answers = self._start(body, prompts)
-        shape = _Completion(body.model or self._name, self._generator.model, body.logprobs is not None)
+        logprobs = body.logprobs is not None
+        shape = _Completion(body.model or self._name, self._fingerprint, self._generator.model, logprobs)
         return await _respond(request, body, answers, shape)
 
     def _known(self, tokens: list[int]) -> list[int]:
@@ -69,13 +70,14 @@ class OpenAIRoutes:
             raise Unsupported("prompt", f"this model knows the tokens 0 to {rows - 1}.")
         return tokens
 
-    def _start(self, body: Wishes, prompts: Sequence[Sequence[int]]) -> list[Answer]:
+    def _start(self, body: Wishes, prompts: Sequence[Sequence[int]]) -> list[Answer | PromptAlone]:
         """All answers of a request, or none of them."""
+        body.check_tokens(self._generator.model.vocabulary_size)
         defaults = self._generator.model.defaults
         samplings = [
             (prompt, body.sampling(self._generator.room(prompt), defaults, choice))
             for prompt in prompts
-            for choice in range(body.n or 1)
+            for choice in range(body.draws)
         ]
         answers: list[Answer] = []
         try:
@@ -85,7 +87,7 @@ class OpenAIRoutes:
             for answer in answers:
                 answer.cancel()
             raise
-        return answers
+        return [PromptAlone(answer) for answer in answers] if body.asked_tokens == 0 else list(answers)
 
 
 class _Shape:
@@ -93,9 +95,14 @@ class _Shape:
 
     prefix, object_name, chunk_name = "", "", ""
 
-    def __init__(self, name: str, model: LanguageModel, logprobs: bool) -> None:
+    def __init__(self, name: str, fingerprint: str, model: LanguageModel, logprobs: bool) -> None:
         self.naming, self.logprobs = Naming(model), logprobs
-        self._head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
+        self._head = {
+            "id": f"{self.prefix}-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": name,
+            "system_fingerprint": fingerprint,
+        }
 
     def document(self, choices: list[dict[str, Any]], usage: dict[str, int]) -> dict[str, Any]:
         return {"object": self.object_name, **self._head, "choices": choices, "usage": usage}
@@ -191,17 +198,25 @@ def _token(named: Named) -> dict[str, Any]:
     return {"token": named.name, "logprob": named.logprob, "bytes": list(named.own)}
 
 
-async def _respond(request: Request, body: Wishes, answers: list[Answer], shape: _Shape) -> Response:
+async def _respond(request: Request, body: Wishes, answers: list[Answer | PromptAlone], shape: _Shape) -> Response:
     if body.stream:
         return EventStream(_events(answers[0], shape, body.includes_usage), answers[0].cancel)
     written = await while_connected(request, _all(answers))
     if written is None:
         return nobody_there()
-    choices = [shape.choice(index, item) for index, item in enumerate(written)]
-    return JSONResponse(shape.document(choices, _usage([item.end for item in written], body.n or 1)))
+    choices = [shape.choice(index, item) for index, item in enumerate(_best(written, body.draws, body.n or 1))]
+    return JSONResponse(shape.document(choices, _usage([item.end for item in written], body.draws)))
 
 
-async def _all(answers: Sequence[Answer]) -> list[Written]:
+def _best(written: Sequence[Written], draws: int, kept: int) -> list[Written]:
+    """Of each prompt's answers those with the highest log probability per token, best first, or all as drawn."""
+    if draws == kept:
+        return list(written)
+    prompts = [written[start : start + draws] for start in range(0, len(written), draws)]
+    return [one for drawn in prompts for one in sorted(drawn, key=lambda one: -one.mean_logprob)[:kept]]
+
+
+async def _all(answers: Sequence[Answer | PromptAlone]) -> list[Written]:
     try:
         return list(await asyncio.gather(*(whole(answer) for answer in answers)))
     finally:
@@ -209,7 +224,7 @@ async def _all(answers: Sequence[Answer]) -> list[Written]:
             answer.cancel()
 
 
-async def _events(answer: Answer, shape: _Shape, with_usage: bool) -> AsyncGenerator[str, None]:
+async def _events(answer: Answer | PromptAlone, shape: _Shape, with_usage: bool) -> AsyncGenerator[str, None]:
     for chunk in shape.opening():
         yield event(chunk)
     placing = Placing()

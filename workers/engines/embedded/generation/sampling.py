@@ -22,7 +22,7 @@ class Sampling:
     max_tokens: int
     #: 0: always the most probable token.
     temperature: float = 1.0
-    #: Draw from the most probable tokens whose probabilities add up to this; 1: from all.
+    #: Draw from the most probable tokens whose probabilities add up to this; 1: from all, 0: take the most probable.
     top_p: float = 1.0
     #: Draw from so many of the most probable tokens; 0: from all.
     top_k: int = 0
@@ -42,6 +42,8 @@ class Sampling:
     echo: bool = False
     #: And its tokens have log probabilities too.
     scores_echo: bool = False
+    #: (token, what is added to its logit): -100 rules a token out, 100 rules out the others.
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,14 @@ class Sampler:
             tokens = torch.tensor(list(self._written))
             counts = torch.tensor(list(self._written.values()), dtype=torch.float32)
             logits = logits.index_add(0, tokens, -(counts * wishes.frequency_penalty + wishes.presence_penalty))
+        if wishes.logit_bias:
+            biased, added = zip(*wishes.logit_bias, strict=True)
+            logits = logits.index_add(0, torch.tensor(biased), torch.tensor(added, dtype=torch.float32))
         return logits
 
     def _draw(self, logits: torch.Tensor) -> int:
         wishes = self._sampling
-        if wishes.temperature == 0 or wishes.top_k == 1:
+        if wishes.temperature == 0 or wishes.top_k == 1 or wishes.top_p == 0:
             return int(logits.argmax())
         logits = logits / wishes.temperature
         if 0 < wishes.top_k < len(logits):
