@@ -28,6 +28,7 @@ BENCHMARKS = (
     "memory_estimate",
     "hostile",
     "recipes",
+    "decode_bandwidth",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 #: The longest trains 18 classifiers, six of them on all headlines.

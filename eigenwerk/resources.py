@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.events import ProgressEvent
+from jobspecs.hosts import Machine
 from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest
 from jobspecs.problems import Problem
@@ -289,6 +290,11 @@ class Host(Resource):
     memory_bytes: int
     gpus: int
     clock_offset_s: float | None = None
+    #: What it can serve models with: name -> `version`, `environment`.
+    engines: dict[str, Any] = Field(default_factory=dict)
+    machine: Machine | None = None
+    #: When it joined with a token; None for one that `eigenwerk up` started.
+    joined_at: datetime | None = None
     seen_at: datetime
 
 
@@ -315,8 +321,15 @@ class Deployment(Resource):
 
     name: str
     model: str
-    version: int
+    version: int | None
     engine: str
+    #: Why this engine.
+    engine_reason: str | None = None
+    #: Where somebody else runs it: `url`, `model`, `health_path`, `metrics_path`.
+    external: dict[str, Any] | None = None
+    #: What it had in hand lately: `running`, `waiting`, `cache_share`.
+    load: dict[str, Any] | None = None
+    host: str | None = None
     replicas: int
     memory_bytes: int = 0
     gpus: int = 0

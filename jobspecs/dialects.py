@@ -1,4 +1,4 @@
-"""Fields of requests that other services know and nothing here reads, as data: one table per dialect.
+"""Fields of requests that other services know and not every engine reads, as data: one table per dialect.
 
 Every field of a request is read, or stands here with what it may say, or is refused by its name. Those that are
 refused would change answers elsewhere; nobody gets another answer than was asked for.
@@ -78,6 +78,7 @@ _OPENAI_HARMLESS = _BOOKKEEPING | {
 #: OpenAI's, vLLM's, SGLang's, llama.cpp's and TGI's.
 _OPENAI_IDLE: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
+    "logit_bias": ({},),
     "guided_json": (),
     "guided_regex": (),
     "guided_choice": (),
@@ -110,6 +111,7 @@ _OPENAI_IDLE: dict[str, tuple[Any, ...]] = {
     "logits_processors": ([],),
     "mirostat": (0,),
     "lora": ([],),
+    "adapter_id": (),
 }
 OPENAI_CHAT = Dialect(
     _OPENAI_HARMLESS,
@@ -202,9 +204,12 @@ TGI = Dialect(frozenset({"options"}), {"adapter_id": ()})
 TGI_PARAMETERS = Dialect(
     frozenset(),
     {
+        "best_of": (1,),
         "typical_p": (1,),
         "watermark": (False,),
+        "decoder_input_details": (False,),
         "grammar": (),
+        "adapter_id": (),
         "num_beams": (1,),
         "num_return_sequences": (1,),
         "stop_sequences": ([],),

@@ -13,15 +13,17 @@ from datetime import datetime
 from typing import Literal, Protocol, get_args
 from uuid import UUID
 
-#: `metrics` is for who watches the platform: it opens figures and nothing that anybody owns.
-Scope = Literal["read", "write", "metrics", "admin"]
+#: `metrics` is for who watches the platform: it opens figures and nothing that anybody owns. `join` opens no route: it
+#: lets a worker on another machine join.
+Scope = Literal["read", "write", "metrics", "join", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 #: A scope, and what it includes.
 INCLUDES: Mapping[Scope, frozenset[Scope]] = {
     "read": frozenset({"read"}),
     "write": frozenset({"read", "write"}),
     "metrics": frozenset({"metrics"}),
-    "admin": frozenset({"read", "write", "metrics", "admin"}),
+    "join": frozenset({"join"}),
+    "admin": frozenset({"read", "write", "metrics", "join", "admin"}),
 }
 
 Action = Literal[

@@ -15,6 +15,7 @@ from api.authentication import TheUser, requires
 from api.errors import ApiError
 from api.generation.schemas import GenerateRequest, ModelChatRequest, ModelCompletionRequest
 from api.generation.service import passed_on
+from api.generation.translating import generated
 from api.inference.engine import Deployed, deployed
 from api.inference.openai_route import openai_router
 from api.models.one_model import OneModelRoute, refusal
@@ -73,6 +74,8 @@ async def generate(
 ) -> Response:
     """TGI's /generate: the whole text at once."""
     engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
+    if not engine.kind.speaks_tgi:
+        return await generated(platform, request, engine, _asked(body))
     return await passed_on(platform, request, engine, "/generate", _asked(body), own_words=True)
 
 
@@ -83,6 +86,8 @@ async def generate_stream(
 ) -> Response:
     """TGI's /generate_stream: an event per token."""
     engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
+    if not engine.kind.speaks_tgi:
+        return await generated(platform, request, engine, {**_asked(body), "stream": True})
     return await passed_on(platform, request, engine, "/generate_stream", _asked(body), own_words=True)
 
 

@@ -78,5 +78,7 @@ def _left_behind(work: UnitOfWork, user: Principal, model: ModelRow, before: int
     return [
         row.name
         for row in deployed
-        if row.wanted and (row.model_version.model_id, row.model_version.version) == (model.id, before)
+        if row.wanted
+        and row.model_version is not None
+        and (row.model_version.model_id, row.model_version.version) == (model.id, before)
     ]

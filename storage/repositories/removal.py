@@ -75,8 +75,9 @@ class RemovalRepository:
         uses = self._active_jobs({row.id: row.version for row in versions}, owner)
         served = select(DeploymentRow).where(DeploymentRow.model_version_id.in_(by_id)).order_by(DeploymentRow.name)
         uses += [
-            Use("deployment", row.name, row.model_version.version, _other(row.owner.name, owner))
+            Use("deployment", row.name, by_id[row.model_version_id].version, _other(row.owner.name, owner))
             for row in self._session.scalars(served)
+            if row.model_version_id is not None
         ]
         uses += self._adapters(versions)
         return uses + self._aliases(versions)

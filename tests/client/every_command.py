@@ -32,7 +32,14 @@ HOST = {
     "message": "Its clock is +1200 s off the database's.",
     "slots": 2,
     "memory_bytes": 8 << 30,
-    "gpus": 0,
+    "gpus": 1,
+    "machine": {
+        "cpus": 16,
+        "load_1m": 3.25,
+        "gpus": [
+            {"index": 0, "uuid": "GPU-1", "name": "NVIDIA H200", "memory_bytes": 139 << 30, "memory_used_bytes": 0}
+        ],
+    },
     "seen_at": AT,
 }
 #: Every command that talks to the platform, with a call that works.
@@ -69,7 +76,10 @@ CALLS = {
     "deploy": ["deploy", "newsticker-quality"],
     "undeploy": ["undeploy", "newsticker-quality"],
     "deployments": ["deployments"],
+    "deployments show": ["deployments", "show", "newsticker-quality"],
     "hosts": ["hosts"],
+    "hosts list": ["hosts", "list"],
+    "hosts invite": ["hosts", "invite"],
     "classify": ["classify", "newsticker-quality", "one", "two"],
     "chat": ["chat", "smollm2", "Hello"],
     "embed": ["embed", "sentences", "one", "two"],

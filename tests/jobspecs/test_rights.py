@@ -72,7 +72,7 @@ def test_each_cell_allows_what_the_table_says_and_nothing_else(
         needed = others
     includes: dict[str, list[str]] = {
         **{"read": ["read"], "write": ["read", "write"]},
-        **{"metrics": ["metrics"], "admin": ["read", "write", "metrics", "admin"]},
+        **{"metrics": ["metrics"], "join": ["join"], "admin": ["read", "write", "metrics", "join", "admin"]},
     }
     expected = any(needed in includes[held] for held in scopes)
     visibility: Visibility = "everyone" if whose == "shared" else "private"

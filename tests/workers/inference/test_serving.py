@@ -61,8 +61,8 @@ class AtOnce(Executor):
 
 def wanted(generation: int, version: int, replicas: int = 1) -> Wanted:
     manifest = Manifest(artifact="model", files=(ManifestFile(path="a", bytes=version, sha256="0" * 64),))
-    files = stored_below(f"v{version}", manifest.files)
-    return Wanted(DEPLOYMENT_ID, generation, f"alice/m@{version}", files, manifest, "fake", replicas, 1)
+    stored = StoredModel(stored_below(f"v{version}", manifest.files), manifest)
+    return Wanted(DEPLOYMENT_ID, generation, f"alice/m@{version}", stored, "text-generation", "fake", replicas, 1)
 
 
 @dataclass
@@ -192,7 +192,7 @@ def test_an_adapter_starts_with_its_base_and_both_are_fetched_anew_when_one_is_d
     scene.ticks(0)
     order = scene.engine.orders[-1]
     assert (order.model_dir, order.base_dir, order.base_digest) == (Path("v2"), Path("base"), base.manifest.digest)
-    digests = {adapter.manifest.digest, base.manifest.digest}
+    digests = {adapter.digest, base.manifest.digest}
     assert digests <= scene.service.cached()
     scene.engine.started[-1].given_up = EngineFailure(Reason.corrupt_artifact, "b is damaged")
     scene.engine.started[-1].now = EngineState.exited
