@@ -68,7 +68,7 @@ def _with_its_adapter(engine: Deployed, body: dict[str, Any]) -> dict[str, Any]:
     parameters = body.get("parameters") or {}
     if not isinstance(parameters, dict) or parameters.get("adapter_id") is not None:
         message = "Input validation error: `parameters.adapter_id`: this deployment has no adapters to choose from."
-        raise ApiError(422, message, param="parameters.adapter_id")
+        raise ApiError(404, message, param="parameters.adapter_id")
     if engine.endpoint_model == TGI_MODEL:
         return body
     # Without parameters TGI samples, with them it does not unless it is told to.
