@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -196,6 +197,55 @@ def test_a_prompt_that_was_cut_has_a_sign(served: Api) -> None:
         asked = {"inputs": "Once upon a time", "parameters": {"truncate": truncate, "max_new_tokens": 1}}
         for route in ("/generate", "/generate_stream"):
             assert served.client.post(f"{path}{route}", json=asked).headers.get("x-truncated") == sign
+
+
+PERSON: Any = {
+    "type": "object",
+    "properties": {"name": {"enum": ["Tim", "Lily"]}, "age": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+def test_openais_client_gets_json_of_its_schema(sdk: openai.OpenAI) -> None:
+    wanted: Any = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
+    asked: Any = {"model": "stories", "messages": ASK, "response_format": wanted, "max_tokens": 60}
+    texts = [sdk.chat.completions.create(**asked, temperature=1, seed=seed).choices[0] for seed in (1, 1, 2)]
+    for choice in texts:
+        person = json.loads(choice.message.content or "")
+        assert (choice.finish_reason, person["name"] in ("Tim", "Lily"), 1 <= person["age"] <= 9) == (
+            "stop",
+            True,
+            True,
+        )
+    assert texts[0].message.content == texts[1].message.content
+    streamed = sdk.chat.completions.create(**asked, temperature=1, seed=1, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == texts[0].message.content
+    with pytest.raises(openai.BadRequestError, match="no answer of this form") as refused:
+        sdk.chat.completions.create(
+            model="stories",
+            messages=ASK,
+            response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "http://a/b"}}},
+        )
+    assert refused.value.param == "response_format.json_schema.schema"
+
+
+def test_openais_client_gets_a_json_object_or_one_of_its_choices(sdk: openai.OpenAI) -> None:
+    free = sdk.chat.completions.create(
+        model="stories", messages=ASK, response_format={"type": "json_object"}, max_tokens=30, seed=1
+    )
+    assert (free.choices[0].message.content or "").startswith("{")
+    extra = {"guided_choice": ["ja", "nein"]}
+    chosen = sdk.completions.create(model="stories", prompt="Tim", extra_body=extra)
+    assert chosen.choices[0].text in ("ja", "nein")
+
+
+def test_the_hubs_client_gets_texts_of_its_grammar(hub_client: InferenceClient) -> None:
+    asked: Any = {"max_new_tokens": 60, "do_sample": True, "seed": 4}
+    number = hub_client.text_generation("Call", **asked, grammar={"type": "regex", "value": r"[0-9]{3}-[0-9]{4}"})
+    assert re.fullmatch("[0-9]{3}-[0-9]{4}", number)
+    person = json.loads(hub_client.text_generation("Tim", **asked, grammar={"type": "json", "value": PERSON}))
+    assert set(person) == {"name", "age"}
 
 
 def test_openais_client_is_told_which_field_is_not_served(sdk: openai.OpenAI) -> None:

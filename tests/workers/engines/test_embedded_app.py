@@ -108,7 +108,6 @@ def test_tokens_that_went_through_the_model_are_counted_up_to_its_length() -> No
         ({"inputs": "far too long"}, "12 tokens; this model reads 8"),
         ({"inputs": [["a"], ["far too long"]], "truncate": False}, "inputs[1]"),
         ({"inputs": "a", "truncation_direction": "left"}, "truncation_direction"),
-        ({"inputs": "a", "parameters": {"function_to_apply": "sigmoid"}}, "parameters.function_to_apply"),
         ({"inputs": []}, "1 to"),
         ({}, "inputs"),
     ],

@@ -10,6 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from workers.engines.embedded.dialects.refusals import CONTEXT_LENGTH, refusing
 from workers.engines.embedded.dialects.requests import read
 from workers.engines.embedded.dialects.streaming import EventStream, event, nobody_there, while_connected
 from workers.engines.embedded.generation.answers import Answer, End, Finish, PromptAlone, Step, Written, whole
+from workers.engines.embedded.generation.forms import Forms
 from workers.engines.embedded.generation.generator import Generator
 from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.engines.embedded.generation.requests import ChatRequest, CompletionRequest, Unsupported, Wishes
@@ -31,8 +33,8 @@ _DONE = "data: [DONE]\n\n"
 class OpenAIRoutes:
     """The two routes. `name`: what the model is called when the request does not say; `fingerprint`: of its weights."""
 
-    def __init__(self, name: str, generator: Generator, fingerprint: str) -> None:
-        self._name, self._fingerprint = name, fingerprint
+    def __init__(self, name: str, generator: Generator, fingerprint: str, forms: Forms) -> None:
+        self._name, self._fingerprint, self._forms = name, fingerprint, forms
         self._generator = generator
 
     def routes(self) -> list[Route]:
@@ -47,7 +49,7 @@ class OpenAIRoutes:
             body.check()
             body.check_messages(self._generator.model.template_knows)
             prompt = await self._generator.encode_chat([message.plain() for message in body.messages])
-            answers = self._start(body, [prompt])
+            answers = await self._start(body, [prompt])
         shape = _Chat(body.model or self._name, self._fingerprint, self._generator.model, bool(body.logprobs))
         return await _respond(request, body, answers, shape)
 
@@ -59,7 +61,7 @@ class OpenAIRoutes:
                 await self._generator.encode(prompt) if isinstance(prompt, str) else self._known(prompt)
                 for prompt in body.prompts
             ]
-            answers = self._start(body, prompts)
+            answers = await self._start(body, prompts)
         logprobs = body.logprobs is not None
         shape = _Completion(body.model or self._name, self._fingerprint, self._generator.model, logprobs)
         return await _respond(request, body, answers, shape)
@@ -70,12 +72,13 @@ class OpenAIRoutes:
             raise Unsupported("prompt", f"this model knows the tokens 0 to {rows - 1}.")
         return tokens
 
-    def _start(self, body: Wishes, prompts: Sequence[Sequence[int]]) -> list[Answer | PromptAlone]:
+    async def _start(self, body: Wishes, prompts: Sequence[Sequence[int]]) -> list[Answer | PromptAlone]:
         """All answers of a request, or none of them."""
         body.check_tokens(self._generator.model.vocabulary_size)
-        defaults = self._generator.model.defaults
+        form, defaults = body.form(), self._generator.model.defaults
+        grammar = await self._forms.prepared(form) if form is not None else None
         samplings = [
-            (prompt, body.sampling(self._generator.room(prompt), defaults, choice))
+            (prompt, replace(body.sampling(self._generator.room(prompt), defaults, choice), grammar=grammar))
             for prompt in prompts
             for choice in range(body.draws)
         ]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from workers.engines.embedded.batching import Overloaded
 from workers.engines.embedded.dialects.requests import Refused
+from workers.engines.embedded.generation.forms import FormRefused
 from workers.engines.embedded.generation.generator import PromptEmpty, PromptTooLong
 from workers.engines.embedded.generation.language_model import ChatTemplateFailed, NoChatTemplate
 from workers.engines.embedded.generation.requests import UnknownAdapter, Unsupported
@@ -33,7 +34,7 @@ def refusing(prompt: str, *, too_long: str = "validation", prefix: str = "") -> 
         raise Refused(422, too_long, f"{prefix}{error}", prompt) from error
     except UnknownAdapter as error:
         raise Refused(404, NOT_FOUND, str(error), error.field) from error
-    except Unsupported as error:
+    except (Unsupported, FormRefused) as error:
         raise Refused(422, "validation", f"{prefix}{error}", error.field) from error
     except (PromptEmpty, NoChatTemplate) as error:
         raise Refused(422, "validation", f"{prefix}{error}", prompt) from error

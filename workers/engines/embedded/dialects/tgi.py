@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from workers.engines.embedded.dialects.refusals import refusing
 from workers.engines.embedded.dialects.requests import read
 from workers.engines.embedded.dialects.streaming import EventStream, event, nobody_there, while_connected
 from workers.engines.embedded.generation.answers import Answer, End, Finish, Piece, Step, Written, whole
+from workers.engines.embedded.generation.forms import Forms
 from workers.engines.embedded.generation.generator import Generator
 from workers.engines.embedded.generation.requests import Unsupported
 from workers.engines.embedded.generation.tgi_requests import GenerateRequest, TokenizeRequest
@@ -59,7 +60,8 @@ class _Sequence:
 class TgiRoutes:
     """The routes of one model."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, forms: Forms) -> None:
+        self._forms = forms
         self._generator, self._model = generator, generator.model
         self._naming = Naming(generator.model)
 
@@ -90,7 +92,9 @@ class TgiRoutes:
             parameters.check(stream or body.stream)
             whole_prompt = await self._generator.encode(body.inputs)
             prompt = whole_prompt[-parameters.truncate :] if parameters.truncate is not None else whole_prompt
-            sampling = parameters.sampling(self._generator.room(prompt))
+            form = parameters.form()
+            grammar = await self._forms.prepared(form) if form is not None else None
+            sampling = replace(parameters.sampling(self._generator.room(prompt)), grammar=grammar)
             answers: list[Answer] = []
             try:
                 for _ in range(parameters.best_of or 1):

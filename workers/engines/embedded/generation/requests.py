@@ -20,6 +20,7 @@ from jobspecs.dialects import (
     OPENAI_STREAM,
     Request,
 )
+from workers.engines.embedded.generation.form_requests import Formed
 from workers.engines.embedded.generation.sampling import Sampling
 
 #: Most choices (`n`) and prompts of one request together.
@@ -88,7 +89,7 @@ class StreamOptions(Request):
     include_usage: bool = False
 
 
-class Wishes(Request):
+class Wishes(Formed):
     """What chat and completion requests have in common."""
 
     model: str | None = None

@@ -10,8 +10,26 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+
+
+class Following(Protocol):
+    """How far one answer has followed its form."""
+
+    def narrowed(self, logits: torch.Tensor) -> torch.Tensor:
+        """`logits` (vocabulary,) with -inf for each token that would leave the form."""
+
+    def take(self, token: int) -> None:
+        """The token that was chosen."""
+
+
+class Grammar(Protocol):
+    """A form that answers can keep to."""
+
+    def begin(self) -> Following:
+        """For one answer."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,8 @@ class Sampling:
     scores_echo: bool = False
     #: (token, what is added to its logit): -100 rules a token out, 100 rules out the others.
     logit_bias: tuple[tuple[int, float], ...] = ()
+    #: The answer keeps to it.
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True)
@@ -69,12 +89,16 @@ class Sampler:
         self._dice = torch.Generator().manual_seed(self.seed)
         self._seen = set(prompt)
         self._written: Counter[int] = Counter()
+        self._form = sampling.grammar.begin() if sampling.grammar is not None else None
 
     def choose(self, logits: torch.Tensor) -> Choice:
         """`logits`: (vocabulary,), any device and type."""
         plain = logits.detach().to("cpu", torch.float32)
         logprobs = torch.log_softmax(plain, dim=-1)
-        token = self._draw(self._penalized(plain))
+        wanted = self._penalized(plain)
+        token = self._draw(wanted if self._form is None else self._form.narrowed(wanted))
+        if self._form is not None:
+            self._form.take(token)
         self._seen.add(token)
         self._written[token] += 1
         return Choice(token, float(logprobs[token]), self._top(logprobs))

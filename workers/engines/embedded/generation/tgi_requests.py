@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from jobspecs.dialects import TGI, TGI_PARAMETERS, Request
+from workers.engines.embedded.generation.form_requests import Format
+from workers.engines.embedded.generation.forms import Form
 from workers.engines.embedded.generation.requests import (
     CHOICES_MAX,
     STOPS_MAX,
@@ -40,12 +42,17 @@ class Parameters(Request):
     #: The prompt's tokens are told as well, with their log probabilities.
     decoder_input_details: bool = False
     adapter_id: str | None = None
+    grammar: Format | None = None
     top_n_tokens: int | None = Field(default=None, ge=0, le=TOP_LOGPROBS_MAX)
 
     @property
     def draws(self) -> bool:
         """Asking for a temperature or a cut means drawing, as in TGI."""
         return self.do_sample or any(value not in (None, 1.0) for value in (self.temperature, self.top_p, self.top_k))
+
+    def form(self) -> Form | None:
+        """None: any text will do. Raises FormRefused."""
+        return self.grammar.form("parameters.grammar") if self.grammar is not None else None
 
     def check(self, stream: bool) -> None:
         """Raises Unsupported, in TGI's words where it has some."""

@@ -11,6 +11,7 @@ from scheduling.estimates.serving import CACHED_TOKENS_MAX, cache_bytes_per_toke
 from scheduling.estimates.shapes import shape_of
 from workers.engines.embedded.dialects.openai import OpenAIRoutes
 from workers.engines.embedded.dialects.tgi import TgiRoutes
+from workers.engines.embedded.generation.forms import Forms
 from workers.engines.embedded.generation.generator import NEW_TOKENS_MAX, WAITING_MAX, Generator
 from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.engines.embedded.generation.requests import CHOICES_MAX, STOPS_MAX
@@ -27,7 +28,7 @@ class ServedLanguageModel:
     def __init__(self, name: str, generator: Generator, digest: str) -> None:
         """`digest`: of the model's manifest, by which answers say what gave them."""
         self._name, self._fingerprint = name, f"fp_{digest[:12]}"
-        self._generator = generator
+        self._generator, self._forms = generator, Forms(generator.model)
 
     @classmethod
     def load(cls, order: EngineOrder) -> ServedLanguageModel:
@@ -36,8 +37,8 @@ class ServedLanguageModel:
         return cls(order.model, Generator(model, tokens_max=_tokens_max(model, order)), order.digest)
 
     def routes(self) -> list[Route]:
-        openai = OpenAIRoutes(self._name, self._generator, self._fingerprint)
-        return [*openai.routes(), *TgiRoutes(self._generator).routes()]
+        openai = OpenAIRoutes(self._name, self._generator, self._fingerprint, self._forms)
+        return [*openai.routes(), *TgiRoutes(self._generator, self._forms).routes()]
 
     def info(self) -> dict[str, Any]:
         """In the fields of text-generation-inference."""
@@ -55,12 +56,13 @@ class ServedLanguageModel:
         }
 
     def stuck_s(self) -> float:
-        return self._generator.stuck_s()
+        return max(self._generator.stuck_s(), self._forms.stuck_s())
 
     def tokens(self) -> Tokens:
         return self._generator.tokens
 
     def close(self) -> None:
+        self._forms.close()
         self._generator.close()
 
 
