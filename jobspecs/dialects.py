@@ -146,7 +146,8 @@ OPENAI_STREAM = Dialect(frozenset({"include_obfuscation"}), {"continuous_usage_s
 OPENAI_PART = Dialect(frozenset({"cache_control"}), {"annotations": ([],)})
 #: What the assistant's messages say when they come back; other fields are for the model's template.
 OPENAI_MESSAGE = Dialect(
-    frozenset({"id"}),
+    # Of a tool's answer: where a template doesn't read it, the order tells which call it answers.
+    frozenset({"id", "tool_call_id"}),
     {
         "refusal": ("",),
         "annotations": ([],),

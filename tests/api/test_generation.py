@@ -250,7 +250,9 @@ def test_the_hubs_client_gets_texts_of_its_grammar(hub_client: InferenceClient) 
 
 def test_openais_client_is_told_which_field_is_not_served(sdk: openai.OpenAI) -> None:
     tool: Any = {"type": "function", "function": {"name": "weather"}}
-    with pytest.raises(openai.BadRequestError, match="known, but it isn't served here") as refused:
+    with pytest.raises(openai.BadRequestError, match="known, but it isn't served here"):
+        sdk.chat.completions.create(model="stories", messages=ASK, reasoning_effort="low")
+    with pytest.raises(openai.BadRequestError, match="does not tell the model of tools") as refused:
         sdk.chat.completions.create(model="stories", messages=ASK, tools=[tool])
     assert (refused.value.param, refused.value.type) == ("tools", "invalid_request_error")
     with pytest.raises(openai.BadRequestError, match="unknown field") as misspelt:

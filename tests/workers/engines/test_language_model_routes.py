@@ -224,7 +224,6 @@ def test_what_the_engine_cannot_do_is_refused_with_the_fields_name(
     [
         ("guided_grammar", "root ::= a"),
         ("functions", [{"name": "f"}]),
-        ("tool_choice", "required"),
         ("stop_token_ids", [5]),
         ("min_tokens", 3),
         ("ignore_eos", True),

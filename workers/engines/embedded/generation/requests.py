@@ -22,6 +22,7 @@ from jobspecs.dialects import (
 )
 from workers.engines.embedded.generation.form_requests import Formed
 from workers.engines.embedded.generation.sampling import Sampling
+from workers.engines.embedded.generation.tool_requests import Tooled
 
 #: Most choices (`n`) and prompts of one request together.
 CHOICES_MAX = 8
@@ -164,7 +165,7 @@ class Wishes(Formed):
         )
 
 
-class ChatRequest(Wishes):
+class ChatRequest(Tooled, Wishes):
     """POST /v1/chat/completions."""
 
     dialect = OPENAI_CHAT
@@ -181,6 +182,10 @@ class ChatRequest(Wishes):
         super().check()
         if self.top and not self.logprobs:
             raise Unsupported("top_logprobs", "they stand beside log probabilities. Send logprobs: true as well.")
+        if (problem := self.tools_problem()) is not None:
+            raise Unsupported(*problem)
+        if self.offered and self.form() is not None:
+            raise Unsupported("tools", "an answer of a given form calls none. Leave them out, or the form.")
 
     def check_messages(self, known: Callable[[str], bool]) -> None:
         """Raises Unsupported for a message without text, or with a role or field that the template does not know."""
