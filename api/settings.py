@@ -46,7 +46,8 @@ class ApiSettings:
     check_seconds_max: float = 15.0
     #: Where bodies are kept while they are received and checked.
     spool_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
-    #: The object store as users see it, for presigned URLs; the internal address when absent.
+    #: The object store as users see it, for presigned URLs. When absent, files are sent by the API, but to clients of
+    #: the same machine where the store is on loopback.
     s3_public_endpoint: str | None = None
     #: The model hub whose references are resolved; no network is used when `hub_offline`.
     hub_endpoint: str = "https://huggingface.co"
@@ -60,7 +61,7 @@ class ApiSettings:
     watch_poll_s: float = 1.0
 
     def __post_init__(self) -> None:
-        if not _is_loopback(self.host) and not self.public_url and not self.allow_public:
+        if not is_loopback(self.host) and not self.public_url and not self.allow_public:
             raise RuntimeError(
                 f"EIGENWERK_API_HOST={self.host} is reachable from outside this machine. Set EIGENWERK_PUBLIC_URL to "
                 "the https:// address under which people reach it, or EIGENWERK_ALLOW_PUBLIC=1 in a trusted network."
@@ -106,7 +107,8 @@ class ApiSettings:
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether the name or address is one of this machine that nobody else can reach."""
     if host == "localhost":
         return True
     try:

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 import httpx
 
-from eigenwerk.artifacts import ArtifactCalls
 from eigenwerk.connection import Connection, find_connection
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event, follow
 from eigenwerk.inference import InferenceCalls
 from eigenwerk.job_lookup import JOBS_SEARCHED_MAX, meant_by, not_found, only_meant, whole_id
+from eigenwerk.model_transfers import ModelTransferCalls
 from eigenwerk.references import path_of
 from eigenwerk.resources import (
     Deleted,
@@ -36,7 +36,7 @@ from jobspecs.estimate import Estimate
 _PAGE_ITEMS = 200
 
 
-class Client(ArtifactCalls, InferenceCalls):
+class Client(ModelTransferCalls, InferenceCalls):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.
