@@ -75,6 +75,6 @@ def _share(parts: Parts, user: Principal, repository: Repository, *, private: bo
 
 
 def _check_aliases(repository: Repository) -> None:
-    """Raises ApiError 400."""
+    """Raises ApiError 409."""
     if repository.kind == "datasets":
-        raise ApiError(400, "Versions of data sets have numbers and no other names.", code="no_aliases")
+        raise ApiError(409, "Versions of data sets have numbers and no other names.", code="no_aliases")

@@ -6,12 +6,11 @@ from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from api.datasets import deleting as dataset_deleting
-from api.errors import ApiError
 from api.hub import snapshots
 from api.hub.contents import Content, content_of
 from api.hub.pushed_files import check_path, is_left_out, way_of
 from api.hub.repositories import MAIN, Repository
-from api.hub.routes import unknown_repository
+from api.hub.routes import refusal, unknown_repository
 from api.hub.write_schemas import FileWay, PathToSend
 from api.parts import Parts
 from api.registry import deleting as model_deleting
@@ -86,10 +85,10 @@ def ways(
 
 
 def check_branch(repository: Repository, revision: str) -> None:
-    """Raises ApiError 400 for any branch but main."""
+    """Raises ApiError 404 for any branch but main."""
     if revision.removeprefix("refs/heads/") != MAIN:
         message = f"{repository} has one branch, main. Push to it, and name the version with an alias afterwards."
-        raise ApiError(400, message, code="one_branch")
+        raise refusal("RevisionNotFound", message)
 
 
 def known(work: UnitOfWork, user: Principal, repository: Repository, sha256s: Collection[str]) -> dict[str, Content]:

@@ -13,7 +13,7 @@ from api.hub import committing, pushes, uploads, xet
 from api.hub.commit_body import BODY_BYTES_MAX, read_commit
 from api.hub.grants import grant
 from api.hub.repositories import Repository
-from api.hub.routes import TheDataset, TheModel, TheRepository, address, hub_router, repository_of
+from api.hub.routes import HubRefusal, TheDataset, TheModel, TheRepository, address, hub_router, repository_of
 from api.hub.write_schemas import (
     Batch,
     BatchAnswer,
@@ -49,7 +49,7 @@ def create(
     return RepositoryMade(url=_url(platform, request, repository), name=str(repository), id=str(repository))
 
 
-@router.delete("/api/repos/delete")
+@router.delete("/api/repos/delete", responses={400: {"model": HubRefusal}, 413: {"model": HubRefusal}})
 @requires("models.delete")
 def delete(platform: ThePlatform, user: TheUser, body: RepositoryWanted) -> dict[str, Any]:
     """Deletes all versions; 409, and nothing is deleted, while one is in use."""
@@ -85,7 +85,7 @@ def xet_token(
     return XetToken(casUrl=url, accessToken=token, exp=ends)
 
 
-@router.post(_AT + "/commit/{revision:path}", openapi_extra=_LINES)
+@router.post(_AT + "/commit/{revision:path}", openapi_extra=_LINES, responses={412: {"model": HubRefusal}})
 @requires("models.write")
 async def commit(
     platform: ThePlatform,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path, Query, Request, Response
 
 from api.authentication import TheUser, guarded_router, requires
-from api.documented import of_type
+from api.documented import ErrorAnswer, of_type
 from api.parts import ThePlatform
 from api.registry import cards, comparing
 from api.registry.endpoints import Name, Selector
@@ -22,6 +22,9 @@ router = guarded_router("registry")
 #: Cards hold texts of others, and pictures may be opened alone: nothing in them is run.
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 _MARKDOWN, _SVG = "text/markdown; charset=utf-8", "image/svg+xml"
+
+#: Models are named in the query, and files are read.
+_OF_COMPARISONS: dict[int | str, Any] = {404: {"model": ErrorAnswer}, 429: {"model": ErrorAnswer}}
 
 _VERSION = "/v1/registry/models/{owner}/{name}/versions/{selector}"
 
@@ -59,7 +62,7 @@ def get_picture(
     return Response(drawn, media_type=_SVG, headers=_HEADERS)
 
 
-@router.get("/v1/registry/comparison")
+@router.get("/v1/registry/comparison", responses=_OF_COMPARISONS)
 @requires("models.read")
 async def compare_models(
     platform: ThePlatform,

@@ -297,9 +297,11 @@ def _plain(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) ->
 def _held_out_share(spec: TrainingSpec, data: DataFacts) -> float:
     """Of all rows, those that do not train; the default where the spec names rows and nobody has counted them."""
     named = spec.validation.given or spec.test is not None
-    if not named or data.held_out is None:
-        return spec.validation.fraction
-    return data.held_out / data.rows
+    if named and data.held_out is not None:
+        return data.held_out / data.rows
+    # Beside `test` no row need be drawn, so that the fraction is 0.
+    usual: float = type(spec.validation).model_fields["fraction"].default
+    return spec.validation.fraction or usual
 
 
 def _of_rows(data: DataFacts, rows: int | None) -> float:
