@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jobspecs.rights import Reach
 from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.owners import named, within
-from storage.tables import DeploymentRow
+from storage.tables import DeploymentRow, HostRow
 
 
 def _lease_end(lease_s: float) -> object:
@@ -111,7 +111,12 @@ class DeploymentRepository:
         free = or_(DeploymentRow.host.is_(None), DeploymentRow.lease_until < func.clock_timestamp())
         fits = and_(DeploymentRow.memory_bytes <= memory_bytes_free, DeploymentRow.gpus <= gpus_free)
         if engines is not None:
-            fits = and_(fits, DeploymentRow.engine.in_(engines))
+            # One that no host has known for a week goes to whoever has room, to say so: else it would wait for ever.
+            told_of = select(HostRow.name).where(
+                HostRow.engines.has_key(DeploymentRow.engine),
+                HostRow.seen_at > func.clock_timestamp() - text("interval '7 days'"),
+            )
+            fits = and_(fits, or_(DeploymentRow.engine.in_(engines), ~told_of.correlate(DeploymentRow).exists()))
         row = self._session.scalars(
             select(DeploymentRow)
             .where(free, or_(fits, ~DeploymentRow.wanted))
