@@ -25,7 +25,7 @@ from workers.engines.embedded.generation.answers import Answer, End, PromptAlone
 from workers.engines.embedded.generation.forms import Form, Forms
 from workers.engines.embedded.generation.generator import Generator
 from workers.engines.embedded.generation.requests import ChatRequest, CompletionRequest, Unsupported, Wishes
-from workers.engines.embedded.generation.tools import CallReader, Notation, NoTools, Tools, earlier_calls
+from workers.engines.embedded.generation.tool_calls import CallReader, Notation, NoTools, Tools, earlier_calls
 
 _DONE = "data: [DONE]\n\n"
 

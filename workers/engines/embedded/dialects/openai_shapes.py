@@ -11,7 +11,7 @@ from typing import Any
 from workers.engines.embedded.dialects.logprobs import Named, Naming, Placed, placed_in
 from workers.engines.embedded.generation.answers import Finish, Step, Written
 from workers.engines.embedded.generation.language_model import LanguageModel
-from workers.engines.embedded.generation.tools import CallReader
+from workers.engines.embedded.generation.tool_calls import CallReader
 
 
 class Shape:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.workers.inference.stories import with_chat_template
 from workers.engines.embedded.app import create_app
-from workers.engines.embedded.generation.tools import Call, CallReader, Notation
+from workers.engines.embedded.generation.tool_calls import Call, CallReader, Notation
 from workers.engines.embedded.tasks.registry import LOADERS
 from workers.engines.interface import EngineOrder
 
