@@ -163,7 +163,7 @@ def test_info_names_the_models_limits(call: Any) -> None:
     [
         ("/v1/chat/completions", {"messages": []}, "validation", "messages"),
         ("/v1/chat/completions", {"messages": ASK, "tools": [{}]}, "validation", "tools"),
-        ("/v1/chat/completions", {"messages": [{"role": "bad"}]}, "template_error", "no such role"),
+        ("/v1/chat/completions", {"messages": [{"role": "bad", "content": "a"}]}, "template_error", "no such role"),
         (
             "/v1/chat/completions",
             {"messages": [*ASK, {"role": "narrator", "content": "a"}]},
@@ -171,6 +171,19 @@ def test_info_names_the_models_limits(call: Any) -> None:
             "messages[1].role: 'narrator' is no role that the model's chat template reads. Use one of: system,",
         ),
         ("/v1/chat/completions", {"messages": [{"role": "user"}]}, "validation", "messages[0].content: the user's"),
+        (
+            "/v1/chat/completions",
+            {"messages": [*ASK, {"role": "assistant", "content": None}]},
+            "validation",
+            "messages[1].content: the assistant's message has no text",
+        ),
+        ("/v1/chat/completions", {"messages": [{"role": "message", "content": "a"}]}, "validation", "is no role"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "a", "if": 1}]},
+            "validation",
+            "messages[0].if: the model's chat template does not read it",
+        ),
         ("/v1/chat/completions", {"messages": ASK, "n": 2, "stream": True}, "validation", "one choice"),
         ("/v1/chat/completions", {"messages": ASK, "temperature": 3}, "validation", "temperature"),
         ("/v1/completions", {"prompt": "word " * 600}, "context_length_exceeded", "context holds 512"),

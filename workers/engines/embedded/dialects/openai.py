@@ -47,7 +47,8 @@ class OpenAIRoutes:
         with refusing("messages", too_long=CONTEXT_LENGTH):
             body = await read(ChatRequest, request)
             body.check()
-            body.check_messages(self._generator.model.template_knows)
+            model = self._generator.model
+            body.check_messages(model.template_knows, model.template_knows_role)
             messages = [message.plain() for message in body.messages]
             notation = await self._notation(body, messages)
             prompt = await self._generator.encode_chat(_as_the_template_reads(messages, notation), body.offered)
@@ -55,9 +56,7 @@ class OpenAIRoutes:
             answers = await self._start(body, [prompt], forced)
         names = frozenset(tool["function"]["name"] for tool in body.offered)
         reader = CallReader(notation, names) if notation is not None and names else None
-        shape = ChatShape(
-            body.model or self._name, self._fingerprint, self._generator.model, bool(body.logprobs), reader
-        )
+        shape = ChatShape(body.model or self._name, self._fingerprint, model, bool(body.logprobs), reader)
         return await _respond(request, body, answers, shape)
 
     async def _complete(self, request: Request) -> Response:

@@ -66,8 +66,6 @@ class Part(Request):
 
 #: Roles of OpenAI's chats; a template may read others.
 ROLES = ("system", "developer", "user", "assistant", "tool")
-#: The assistant may call tools instead.
-_HAVE_TEXT = ("system", "developer", "user", "tool")
 
 
 class Message(BaseModel):
@@ -187,16 +185,17 @@ class ChatRequest(Tooled, Wishes):
         if self.offered and self.form() is not None:
             raise Unsupported("tools", "an answer of a given form calls none. Leave them out, or the form.")
 
-    def check_messages(self, known: Callable[[str], bool]) -> None:
+    def check_messages(self, known: Callable[[str], bool], known_role: Callable[[str], bool]) -> None:
         """Raises Unsupported for a message without text, or with a role or field that the template does not know."""
         for place, message in enumerate(self.messages):
-            if message.role not in ROLES and not known(message.role):
+            if message.role not in ROLES and not known_role(message.role):
                 roles = ", ".join(ROLES)
                 raise Unsupported(
                     f"messages[{place}].role",
                     f"{message.role!r} is no role that the model's chat template reads. Use one of: {roles}.",
                 )
-            if message.content in (None, []) and message.role in _HAVE_TEXT:
+            calls = message.role == "assistant" and (message.model_extra or {}).get("tool_calls")
+            if message.content in (None, []) and not calls:
                 raise Unsupported(f"messages[{place}].content", f"the {message.role}'s message has no text. Send one.")
             for name, value in (message.model_extra or {}).items():
                 if not OPENAI_MESSAGE.passes_over(name, value) and not known(name):
