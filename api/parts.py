@@ -32,6 +32,8 @@ from storage.progress import ProgressWatcher
 #: an object store or a hub that hangs must not hold up everything else.
 TRANSFERS_MAX = 16
 LOOKUPS_MAX = 16
+#: Bodies of chunks in memory, up to 80 MiB each, and files that are put together from them.
+CHUNKS_MAX = 4
 #: Seconds to wait for one of them to end.
 _TRANSFER_PATIENCE_S = 60.0
 _LOOKUP_PATIENCE_S = 10.0
@@ -63,6 +65,8 @@ class Parts:
     hub: httpx.Client
     transfers: Pool
     lookups: Pool
+    #: For what clients of the hub send as chunks.
+    chunks: Pool
     spool: Spool
     #: For the spool folder's disk.
     spooling: anyio.CapacityLimiter
@@ -96,6 +100,7 @@ class Parts:
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=Pool("The object store", threads=TRANSFERS_MAX, patience_s=_TRANSFER_PATIENCE_S),
             lookups=Pool("The object store or the model hub", threads=LOOKUPS_MAX, patience_s=_LOOKUP_PATIENCE_S),
+            chunks=Pool("The object store", threads=CHUNKS_MAX, patience_s=_TRANSFER_PATIENCE_S),
             spool=Spool(settings.spool_dir),
             spooling=anyio.CapacityLimiter(_SPOOLING_MAX),
             confinement=Confinement("api.confined_tasks:TASKS"),

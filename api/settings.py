@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from storage.settings import Settings, seconds, whole_number
+from storage.settings import Settings, external_engine_origins, seconds, whole_number
 from storage.tabular.formats import TABLE_BYTES_MAX, TABLE_ROWS_MAX
 
 DEFAULT_PORT = 8480
@@ -46,19 +46,22 @@ class ApiSettings:
     check_seconds_max: float = 15.0
     #: Where bodies are kept while they are received and checked.
     spool_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
-    #: The object store as users see it, for presigned URLs; the internal address when absent.
+    #: The object store as users see it, for presigned URLs. When absent, files are sent by the API, but to clients of
+    #: the same machine where the store is on loopback.
     s3_public_endpoint: str | None = None
     #: The model hub whose references are resolved; no network is used when `hub_offline`.
     hub_endpoint: str = "https://huggingface.co"
     hub_token: str | None = field(default=None, repr=False)
     hub_offline: bool = False
+    #: `scheme://host:port` of engines that somebody else runs and that may be registered.
+    external_engines: frozenset[str] = frozenset()
     #: Seconds between two comments on a quiet event stream, so that proxies keep it open.
     keep_alive_s: float = 15.0
     #: Seconds between two looks at PostgreSQL while somebody watches a job.
     watch_poll_s: float = 1.0
 
     def __post_init__(self) -> None:
-        if not _is_loopback(self.host) and not self.public_url and not self.allow_public:
+        if not is_loopback(self.host) and not self.public_url and not self.allow_public:
             raise RuntimeError(
                 f"EIGENWERK_API_HOST={self.host} is reachable from outside this machine. Set EIGENWERK_PUBLIC_URL to "
                 "the https:// address under which people reach it, or EIGENWERK_ALLOW_PUBLIC=1 in a trusted network."
@@ -100,10 +103,12 @@ class ApiSettings:
             # The operator's token reads private models: it serves every user only where the operator says so.
             hub_token=values.get("HF_TOKEN") if values.get("EIGENWERK_HUB_TOKEN_FOR_ALL") == "1" else None,
             hub_offline=values.get("HF_HUB_OFFLINE", "") in ("1", "true", "True"),
+            external_engines=external_engine_origins(values),
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether the name or address is one of this machine that nobody else can reach."""
     if host == "localhost":
         return True
     try:

@@ -19,6 +19,8 @@ BENCHMARKS = (
     "queue",
     "backlog",
     "artifact_upload",
+    "artifact_reupload",
+    "artifact_download",
     "sft_training",
     "lm_head_memory",
     "reranker_training",
@@ -28,6 +30,7 @@ BENCHMARKS = (
     "memory_estimate",
     "hostile",
     "recipes",
+    "decode_bandwidth",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 #: The longest trains 18 classifiers, six of them on all headlines.

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 import httpx
 
-from eigenwerk.artifacts import ArtifactCalls
 from eigenwerk.connection import Connection, find_connection
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event, follow
 from eigenwerk.inference import InferenceCalls
 from eigenwerk.job_lookup import JOBS_SEARCHED_MAX, meant_by, not_found, only_meant, whole_id
+from eigenwerk.model_transfers import ModelTransferCalls
 from eigenwerk.references import path_of
 from eigenwerk.resources import (
     Deleted,
@@ -36,7 +36,7 @@ from jobspecs.estimate import Estimate
 _PAGE_ITEMS = 200
 
 
-class Client(ArtifactCalls, InferenceCalls):
+class Client(ModelTransferCalls, InferenceCalls):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.
@@ -176,13 +176,23 @@ class Client(ArtifactCalls, InferenceCalls):
         replicas: int = 1,
         memory_gib: float | None = None,
         gpus: int | None = None,
+        engine: str | None = None,
     ) -> Deployment:
         """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready.
 
         `name` may carry an owner: `owner/name`.
         `gpus`: of all replicas, one each at most; without any they compute on the CPU.
+        `engine`: embedded, llamacpp, …; when absent it is chosen by the model and the hosts (`engine_reason`).
         """
-        body = given(model=model, replicas=replicas, memory_gib=memory_gib, gpus=gpus)
+        body = given(model=model, replicas=replicas, memory_gib=memory_gib, gpus=gpus, engine=engine)
+        return Deployment.model_validate(self._transport.call("PUT", path_of("deployments", name), json=body))
+
+    def deploy_external(self, name: str, url: str, model: str, *, key: str = "", **more: str | None) -> Deployment:
+        """Registers an engine that somebody else runs under a name. `key` is sent to it and shown to nobody.
+
+        `model`: what it calls its model. `more`: `health_path`, `metrics_path`.
+        """
+        body = {"external": given(url=url, model=model, key=key or None, **more)}
         return Deployment.model_validate(self._transport.call("PUT", path_of("deployments", name), json=body))
 
     def await_deployment(self, name: str, *, timeout_s: float = 300.0, poll_s: float = 0.5) -> Deployment:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.events import ProgressEvent
+from jobspecs.hosts import Machine
 from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest
 from jobspecs.problems import Problem
@@ -100,6 +101,9 @@ class DatasetVersion(Resource):
     #: Where the rows came from, such as `hub:org/name@COMMIT`, and their licence, as whoever pushed them said.
     origin: str | None = None
     license: str | None = None
+    owner: str = ""
+    #: Who may read it beside its owner: `private` (nobody) or `everyone`.
+    visibility: str = "private"
     created_at: datetime
 
 
@@ -210,6 +214,14 @@ class ModelVersion(Resource):
     bytes: int
     task: str | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    #: Who may read it beside its owner: `private` (nobody) or `everyone`.
+    visibility: str = "private"
+    description: str | None = None
+    tags: list[str] = []
+    #: As the owner says, else of the base or of the version's own card.
+    license: str | None = None
+    #: Lists, and names without a version, pass it over.
+    archived: bool = False
     created_at: datetime
 
 
@@ -219,11 +231,26 @@ class ModelVersionDetail(ModelVersion):
     manifest: Manifest
 
 
+class FileLink(Resource):
+    """One file, and a URL with which anybody may fetch it until `expires_at`."""
+
+    path: str
+    bytes: int
+    sha256: str
+    url: str = Field(repr=False)
+    expires_at: datetime
+
+
 class Model(Resource):
     """A model with its versions, newest first, and aliases."""
 
     owner: str
     name: str
+    visibility: str = "private"
+    description: str | None = None
+    tags: list[str] = []
+    #: What the owner says of all versions.
+    license: str | None = None
     aliases: dict[str, int] = Field(default_factory=dict)
     versions: list[ModelVersion]
 
@@ -255,6 +282,11 @@ class Host(Resource):
     memory_bytes: int
     gpus: int
     clock_offset_s: float | None = None
+    #: What it can serve models with: name -> `version`, `environment`.
+    engines: dict[str, Any] = Field(default_factory=dict)
+    machine: Machine | None = None
+    #: When it joined with a token; None for one that `eigenwerk up` started.
+    joined_at: datetime | None = None
     seen_at: datetime
 
 
@@ -281,8 +313,15 @@ class Deployment(Resource):
 
     name: str
     model: str
-    version: int
+    version: int | None
     engine: str
+    #: Why this engine.
+    engine_reason: str | None = None
+    #: Where somebody else runs it: `url`, `model`, `health_path`, `metrics_path`.
+    external: dict[str, Any] | None = None
+    #: What it had in hand lately: `running`, `waiting`, `cache_share`.
+    load: dict[str, Any] | None = None
+    host: str | None = None
     replicas: int
     memory_bytes: int = 0
     gpus: int = 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.pieces import PIECES_MAX, Piece
 from jobspecs.references import Name
+from jobspecs.rights import Visibility
 from storage.tables import ModelVersionRow
 
 
@@ -29,6 +31,15 @@ class ModelVersion(BaseModel):
     metrics: dict[str, float]
     #: The job that made it; null for an import.
     job_id: UUID | None
+    #: Who may read the model beside its owner.
+    visibility: Visibility
+    #: Of the model, as its owner says.
+    description: str | None
+    tags: list[str]
+    #: As the owner says, else of the base or of the version's own card.
+    license: str | None
+    #: Lists, and names without a version, pass it over.
+    archived: bool
     created_at: datetime
 
 
@@ -42,6 +53,11 @@ class Model(BaseModel):
     object: Literal["model"] = "model"
     owner: str
     name: str
+    visibility: Visibility
+    description: str | None
+    tags: list[str]
+    #: What the owner says of all versions.
+    license: str | None
     aliases: dict[str, int]
     versions: list[ModelVersion]
 
@@ -51,18 +67,34 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelVersion]
+    has_more: bool = False
 
 
-class AliasTarget(BaseModel):
+#: Of one model.
+TAGS_MAX = 64
+
+
+class ModelChange(BaseModel):
+    """What is to be changed; what is left out stays. Texts that are null are taken away."""
+
     model_config = ConfigDict(extra="forbid")
 
-    version: int = Field(ge=1, lt=2**31)
+    visibility: Visibility | None = None
+    description: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)] | None = None
+    license: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,199}$")] | None = Field(
+        default=None, description="instead of what the versions are known to have"
+    )
+    tags_added: list[Name] = Field(default=[], max_length=TAGS_MAX)
+    tags_removed: list[Name] = Field(default=[], max_length=TAGS_MAX)
+    archived: bool | None = Field(default=None, description="all versions that there are now")
 
 
-class Alias(BaseModel):
-    object: Literal["model.alias"] = "model.alias"
-    alias: str
-    version: int
+class VersionChange(BaseModel):
+    """What is to be changed; a version's content never is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    archived: bool
 
 
 class ImportRequest(BaseModel):
@@ -77,6 +109,63 @@ class Import(BaseModel):
     object: Literal["model.import"] = "model.import"
     id: UUID
     name: str
+
+
+class Pieces(BaseModel):
+    """Pieces of files that a client has: files are cut where the client likes, behind 5 MiB or more."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pieces: Annotated[list[Piece], Field(max_length=PIECES_MAX)]
+
+
+class MissingPieces(BaseModel):
+    """The sha256 of those that must be sent to `/v1/registry/imports/{id}/pieces/{sha256}`."""
+
+    object: Literal["model.import.pieces"] = "model.import.pieces"
+    missing: list[str]
+
+
+class StoredPieceOfImport(Piece):
+    object: Literal["model.import.piece"] = "model.import.piece"
+
+
+class FileOfPieces(BaseModel):
+    """A file that is its pieces, one after the other; each but the last has 5 MiB or more."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    pieces: Annotated[list[Piece], Field(min_length=1, max_length=PIECES_MAX)]
+
+
+class FilePart(Piece):
+    """Bytes of a file from `start` on; `url` gives just these, null where the object store can't be reached."""
+
+    start: int
+    url: str | None
+
+
+class FileParts(ManifestFile):
+    object: Literal["model.file.parts"] = "model.file.parts"
+    parts: list[FilePart]
+
+
+class LinkWish(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    #: At most seven days.
+    expires_s: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
+
+
+class Link(ManifestFile):
+    """A file, and a URL with which anybody may fetch it until `expires_at`."""
+
+    object: Literal["model.link"] = "model.link"
+    url: str
+    expires_at: datetime
 
 
 class ImportedFile(ManifestFile):
@@ -104,5 +193,10 @@ def _fields(row: ModelVersionRow, manifest: Manifest) -> dict[str, Any]:
         "task": manifest.task,
         "metrics": manifest.metrics,
         "job_id": row.job_id,
+        "visibility": row.model.visibility,
+        "description": row.model.description,
+        "tags": row.model.tags,
+        "license": row.license_known,
+        "archived": row.archived_at is not None,
         "created_at": row.created_at,
     }

@@ -82,17 +82,15 @@ class TrainClassifier(TrainingSpec):
     validation: StratifiedValidation = StratifiedValidation()
     training: ClassifierTraining = ClassifierTraining()
 
+    def read_columns(self) -> list[tuple[str, str]]:
+        return [("text", self.text), ("label", self.label)]
+
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can."""
-        known = ", ".join(profile.columns)
-        problems = [
-            Problem(field=field, message=f"the data set has no column {column!r}.", remedy=f"Its columns are: {known}.")
-            for field, column in (("text", self.text), ("label", self.label))
-            if column not in profile.columns
-        ]
-        if problems:
+        if problems := self.absent_columns(profile):
             return problems
         if self.text == self.label:
+            known = ", ".join(profile.columns)
             return [
                 Problem(field="label", message="text and label are the same column.", remedy=f"Choose two of: {known}.")
             ]

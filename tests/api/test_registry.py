@@ -20,7 +20,7 @@ def forged(shape: list[int]) -> bytes:
 
 
 def files_url(api: Api, path: str, selector: str = "1") -> str:
-    return f"/v1/registry/models/{api.user}/tiny/versions/{selector}/files/{path}"
+    return f"/v1/registry/models/{api.user}/tiny/versions/{selector}/files/{path}?redirect=false"
 
 
 def test_an_imported_model_is_listed_with_its_manifest(api: Api) -> None:
@@ -105,7 +105,7 @@ def test_who_has_the_file_gets_304(api: Api) -> None:
 
 def test_a_redirect_leads_to_the_object_store_without_a_token(api: Api) -> None:
     api.import_model()
-    answer = api.client.get(files_url(api, "model.safetensors"), params={"redirect": "true"})
+    answer = api.client.get(files_url(api, "model.safetensors").partition("?")[0])
     assert answer.status_code == 302
     assert answer.headers["X-Content-SHA256"] == sha256(safetensors())
     assert answer.headers["Cache-Control"] == "no-store"
@@ -130,7 +130,7 @@ def damage(api: Api, version: Any, path: str, change: Callable[[bytes], bytes]) 
     """Changes a stored object behind the platform's back."""
     with api.database.unit_of_work() as work:
         row = work.models.list_versions(api.reach())[0]
-    key = f"{row.prefix}/{path}"
+        (key,) = (file.pieces[-1].key for file in work.blobs.files_of(row) if file.path == path)
     api.objects().put_bytes(key, change(api.objects().get_bytes(key)))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
-from corpus.checks.rows import CheckedFile
+from corpus.checks.rows import CheckedFile, told_apart
 from corpus.conversations.identity import content_and_prompt
 from corpus.held_out import DataPart, parts_of
 from corpus.splits import VALIDATION
@@ -122,6 +122,19 @@ def test_warnings_of_rows_that_judge_name_their_file(tmp_path: Path) -> None:
     assert (leak.file, leak.row) == ("test.jsonl", 21)
     contradiction = said["1 text stands with several classes, the first in rows 6 and 21 of test.jsonl"]
     assert (contradiction.file, contradiction.row) == ("test.jsonl", 21)
+
+
+def test_a_file_of_the_same_name_is_told_apart_by_its_data_set(tmp_path: Path) -> None:
+    for folder in ("own", "given"):
+        (tmp_path / folder).mkdir()
+    files = {"dataset": write(tmp_path / "own" / "rows.jsonl", range(60))}
+    files["test"] = write(tmp_path / "given" / "rows.jsonl", [*range(100, 130), 5])
+    named = told_apart(files, {"dataset": "news@1", "test": "official@2"})
+    assert [file.name for file in named.values()] == ["rows.jsonl", "rows.jsonl of official@2"]
+    report = check(spec_of("train-classifier", {"dataset": "official"}), named["dataset"], named["test"])
+    (leak,) = [warning for warning in report.warnings if "also trained on" in warning.message]
+    assert (leak.file, leak.row) == ("rows.jsonl of official@2", 31)
+    assert told_apart({"dataset": named["dataset"]}, {}) == {"dataset": files["dataset"]}
 
 
 def test_classes_that_only_rows_that_judge_have_are_refused_by_name(tmp_path: Path) -> None:

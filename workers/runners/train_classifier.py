@@ -75,6 +75,7 @@ def run(context: RunContext) -> Manifest:
         context.output_dir,
         lambda folder: write_classifier(folder, loaded, spec.training.max_length),
         card=card,
+        datasets=context.datasets,
         task="text-classification",
         metrics=metrics,
         report=report,

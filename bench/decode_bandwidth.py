@@ -1,0 +1,152 @@
+"""How fast one answer grows in llama.cpp, as a share of what the memory's bandwidth allows.
+
+Each token needs every weight once, so no engine writes more tokens a second than the bandwidth divided by the weights'
+bytes. The bandwidth is measured in the same run: the best of several sums over an array larger than the caches, on as
+many threads as the engine has. The GGUF is SmolLM2 in F16, which waits for memory; in Q4_1, the file that it is made
+of, unpacking takes longer than reading on a core with AVX2 (0.53 where F16 had 1.08, on a busy machine). The embedded
+engine in fp32 stands beside it, against its own twice as large weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import httpx
+import numpy as np
+
+from bench.measuring import report
+from jobspecs.manifest import Manifest, describe_files, write_manifest
+from tests.weights import smollm2_gguf
+from workers.engines.interface import EngineOrder
+from workers.engines.registry import ENGINES
+from workers.inference.replicas import ReplicaSet
+from workers.local_models.gguf_model import load_gguf, write_language_model
+
+FLOOR, AIM = 0.6, 0.85
+KEY = "the-key-of-this-bench"
+TOKENS = 32
+ROUNDS = 12
+_ARRAY_BYTES = 256 << 20
+_PROMPT = "Once upon a time"
+
+_log = logging.getLogger("bench.decode_bandwidth")
+
+
+def bandwidth_bytes_s() -> float:
+    """Bytes a second that one thread reads from memory: the best of several passes over an array."""
+    array = np.ones(_ARRAY_BYTES // 8)
+    best_s = min(_seconds(array.sum) for _ in range(20))
+    return _ARRAY_BYTES / best_s
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def write_f16(source: Path, target: Path) -> Path:
+    """The same model with its matrices in F16; returns `target`."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            kind, *inner = field.types
+            writer.add_key_value(field.name, field.contents(), kind, sub_type=inner[-1] if inner else None)
+    for tensor in reader.tensors:
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
+        writer.add_tensor(tensor.name, values.astype(np.float16 if values.ndim > 1 else np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+class Served:
+    """A model in an engine's process of one thread."""
+
+    def __init__(self, engine: str, folder: Path, logs: Path) -> None:
+        manifest = Manifest(artifact="model", task="text-generation", files=describe_files(folder))
+        write_manifest(folder, manifest)
+        self._engine = ENGINES[engine](logs)
+        order = EngineOrder("bench/model@1", "text-generation", folder, manifest.digest, 0, KEY)
+        self._replicas = ReplicaSet(self._engine, order, 1)
+        self._replicas.tick(time.monotonic())
+        while not self._replicas.ready:
+            if self._replicas.failure is not None:
+                sys.exit(self._replicas.failure.message)
+            self._replicas.tick(time.monotonic())
+            time.sleep(0.05)
+
+    def tokens_s(self) -> float:
+        """Tokens a second of one answer, its short prompt and the way there and back included."""
+        body = {"prompt": _PROMPT, "max_tokens": TOKENS, "temperature": 0}
+        headers = {"Authorization": f"Bearer {KEY}"}
+        url = f"{self._replicas.endpoint}/v1/completions"
+        begun = time.perf_counter()
+        answer = httpx.post(url, json=body, headers=headers, timeout=300).raise_for_status()
+        # Whole answers: pieces of a stream that waited for a busy reader would seem to have come all at once.
+        return float(answer.json()["usage"]["completion_tokens"]) / (time.perf_counter() - begun)
+
+    def close(self) -> None:
+        self._replicas.stop(time.monotonic())
+        while not self._replicas.stopped:
+            self._replicas.tick(time.monotonic())
+            time.sleep(0.05)
+        self._engine.close()
+
+
+def main() -> int:
+    """Prints the figure."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        weights, quantized = smollm2_gguf(), root / "gguf"
+        quantized.mkdir()
+        half = write_f16(weights, quantized / "smollm2-f16.gguf")
+        full = root / "fp32"
+        converted = load_gguf(weights, "fp32")
+        write_language_model(full, converted.model, converted.tokenizer)
+        llamacpp, embedded = Served("llamacpp", quantized, root / "logs"), Served("embedded", full, root / "logs")
+        rounds = []
+        for _ in range(ROUNDS):  # in turns, so that a busy machine slows all
+            rounds.append((llamacpp.tokens_s(), embedded.tokens_s(), bandwidth_bytes_s()))
+            _log.info("llama.cpp %.1f, embedded %.1f tokens/s; %.2e bytes/s", *rounds[-1])
+        llamacpp.close()
+        embedded.close()
+        bytes_gguf = half.stat().st_size
+        bytes_fp32 = (full / "model.safetensors").stat().st_size
+    # The best of each: whatever else runs on the machine can only slow them.
+    ours, theirs, bandwidth = (max(column) for column in zip(*rounds, strict=True))
+    limit = bandwidth / bytes_gguf
+    report(
+        "bench.decode_bandwidth",
+        ours / limit,
+        ours,
+        limit,
+        "tokens/s",
+        {
+            "floor": FLOOR,
+            "aim": AIM,
+            "model": half.name,
+            "weights_bytes": bytes_gguf,
+            "bandwidth_bytes_s": round(bandwidth),
+            "threads": 1,
+            "embedded_fp32_tokens_s": round(theirs, 2),
+            "embedded_fp32_share": round(theirs / (bandwidth / bytes_fp32), 3),
+        },
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
