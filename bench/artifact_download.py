@@ -25,9 +25,9 @@ from bench.measuring import report
 from deploy.demo.temporary_platform import temporary_platform
 from eigenwerk import Client, Connection
 
-BLOCKS = 64
+BLOCKS = 32
 FILE_BYTES = BLOCKS * BLOCK_BYTES
-ROUNDS = 5
+ROUNDS = 3
 FLOOR = 0.95
 FLOOR_OF_LIMIT = 0.5
 

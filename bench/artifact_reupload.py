@@ -25,7 +25,7 @@ from eigenwerk import Client, Connection
 from eigenwerk.transfers import file_body, upload_headers
 
 TENSORS = 20
-TENSOR_BYTES = 12_000_000
+TENSOR_BYTES = 6_000_000
 ROUNDS = 3
 CEILING = 0.15
 

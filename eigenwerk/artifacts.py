@@ -83,7 +83,7 @@ class ArtifactCalls(RegistryCalls):
             )
         if not beside:
             return version
-        notice = f"left out, because they are no tables: {', '.join(str(path) for path in beside)}"
+        notice = f"left out: {', '.join(f'{path} ({why})' for path, why in beside.items())}"
         return version.model_copy(update={"notices": [notice, *version.notices]})
 
     def pull_dataset(

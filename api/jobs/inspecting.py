@@ -26,7 +26,7 @@ from api.references.freezing import Frozen
 from api.references.model_files import known_shape, small_files
 from corpus.checks.confined import check_confined
 from corpus.checks.rows import CheckedFile, told_apart
-from corpus.checks.settings import settings_of, warnings_of_settings
+from corpus.checks.settings import settings_by_profile, settings_of, warnings_of_settings
 from corpus.confinement.confinement import ConfinementUnavailable, Stopped
 from corpus.confinement.process import Overran, TaskFailed
 from jobspecs.data_report import DataReport
@@ -77,6 +77,9 @@ def inspect(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen, speeds:
     objects = parts.objects.within(parts.settings.check_seconds_max)
     folders = {role: small_files(parts, objects, model) for role, model in frozen.inputs.by_role().items()}
     report = _report(parts, asking, objects, spec, frozen, _reading_folder(folders))
+    if report is not None and not report.complete and frozen.profile is not None:
+        settings = {**report.settings, **settings_by_profile(spec, frozen.profile)}
+        report = report.model_copy(update={"settings": settings})
     return Inspected(report, _estimate(parts, spec, frozen, folders, report, speeds), report is None or report.complete)
 
 

@@ -119,7 +119,9 @@ def test_a_large_data_set_is_left_to_the_jobs_first_stage(run_api: RunApi) -> No
         api.import_model()
         job = api.submit()
         assert "first stage" in job["warnings"][0]["message"]
-        assert not api.client.post("/v1/jobs/check", json=SPEC).json()["complete"]
+        report = api.client.post("/v1/jobs/check", json=SPEC).json()
+        assert not report["complete"]
+        assert report["settings"]["epochs"] == "auto (at most about 40)"
         with api.database.unit_of_work() as work:
             row = work.jobs.get(UUID(job["id"]))
             assert row is not None

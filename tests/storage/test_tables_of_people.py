@@ -209,3 +209,10 @@ def test_numbers_of_tokens_are_no_tokens(tmp_path: Path) -> None:
 def test_comments_are_no_tokens_though_they_have_as_many_fields(content: str, tmp_path: Path) -> None:
     rows = push(written(tmp_path / "t.conll", content)).rows
     assert [(row["tokens"], row["tags"]) for row in rows] == [(["a", "#"], ["O", "X"]), (["#c"], ["O"])]
+
+
+def test_quotes_that_spaces_hide_on_both_sides_are_said_to_be_text(tmp_path: Path) -> None:
+    pushed = push(written(tmp_path / "t.csv", 'text,label\nx, "A b" \ny, "C d" \n'))
+    assert pushed.rows[0]["label"] == ' "A b" '
+    assert any("Quotes with spaces around are text, as in ' \"A b\" '" in notice for notice in pushed.profile.notices)
+    assert not push(written(tmp_path / "u.csv", 'text,label\nx,"A b"\ny," C "\n')).profile.notices
