@@ -25,6 +25,9 @@ class ApiSettings:
     storage: Settings
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
+    #: Files of a certificate and its key, to be reached by https without a proxy in front.
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     #: The address under which people reach the API, such as https://eigenwerk.example.
     public_url: str | None = None
     #: Listen beyond loopback without a public URL, and answer to any Host.
@@ -67,6 +70,9 @@ class ApiSettings:
                 "the https:// address under which people reach it, or EIGENWERK_ALLOW_PUBLIC=1 in a trusted network."
             )
 
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise RuntimeError("EIGENWERK_TLS_CERT and EIGENWERK_TLS_KEY belong together. Set both, or neither.")
+
     @property
     def hosts(self) -> frozenset[str] | None:
         """The names that a Host header may carry; None: any."""
@@ -87,6 +93,8 @@ class ApiSettings:
             storage=Settings.from_environment(values),
             host=values.get("EIGENWERK_API_HOST", cls.host),
             port=whole_number(values, "EIGENWERK_API_PORT", cls.port),
+            tls_cert=_path(values, "EIGENWERK_TLS_CERT"),
+            tls_key=_path(values, "EIGENWERK_TLS_KEY"),
             public_url=values.get("EIGENWERK_PUBLIC_URL") or None,
             allow_public=values.get("EIGENWERK_ALLOW_PUBLIC") == "1",
             allowed_hosts=tuple(values.get("EIGENWERK_ALLOWED_HOSTS", "").replace(",", " ").split()),
@@ -105,6 +113,10 @@ class ApiSettings:
             hub_offline=values.get("HF_HUB_OFFLINE", "") in ("1", "true", "True"),
             external_engines=external_engine_origins(values),
         )
+
+
+def _path(values: Mapping[str, str], name: str) -> Path | None:
+    return Path(values[name]) if values.get(name) else None
 
 
 def is_loopback(host: str) -> bool:

@@ -284,6 +284,8 @@ class Host(Resource):
     clock_offset_s: float | None = None
     #: What it can serve models with: name -> `version`, `environment`.
     engines: dict[str, Any] = Field(default_factory=dict)
+    #: Somebody wants it to be left.
+    draining: bool = False
     machine: Machine | None = None
     #: When it joined with a token; None for one that `eigenwerk up` started.
     joined_at: datetime | None = None
@@ -322,6 +324,8 @@ class Deployment(Resource):
     #: What it had in hand lately: `running`, `waiting`, `cache_share`.
     load: dict[str, Any] | None = None
     host: str | None = None
+    #: What each host serves of it: `host`, `replicas`, `state`, `reason`, `message`, `moving_from`.
+    hosts: list[dict[str, Any]] = Field(default_factory=list)
     replicas: int
     memory_bytes: int = 0
     gpus: int = 0

@@ -60,7 +60,8 @@ class CatalogueRepository:
 
     def deployments(self, reach: Reach, version: ModelVersionRow) -> Sequence[DeploymentRow]:
         """Those in the reach that serve the version, by name."""
-        query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id), DeploymentRow.wanted)
+        first = DeploymentRow.wanted, DeploymentRow.share == 0
+        query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id), *first)
         query = query.where(DeploymentRow.model_version_id == version.id)
         return self._session.scalars(query.order_by(DeploymentRow.name)).all()
 
