@@ -28,12 +28,14 @@ _ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=CONNECT_TIMEOUT_S, pool=CONNECT_T
 #: Engines give this status, a message in `error`, for requests that no repetition mends.
 _REFUSED = 422
 #: And these are its own words as well: too large, wrong, failed on this request, too busy.
-_REFUSALS = frozenset({413, _REFUSED, 424, 429})
+_REFUSALS = frozenset({404, 413, _REFUSED, 424, 429})
 #: Engines of others refuse requests with these; 400 is OpenAI's own word for it.
 _WRONG_REQUESTS = frozenset({400, _REFUSED})
 #: What engines say when a text is longer than the model can read; OpenAI's clients know the code.
 _NO_WORDS = "The model refuses this request."
 _CONTEXT_LENGTH = "context_length_exceeded"
+#: And when a request names an adapter that they have not.
+_NOT_FOUND = "not_found"
 
 #: How requests name what shall answer: a deployment of the user's, `name` or `owner/name`.
 ModelName = Annotated[str, Field(min_length=1, max_length=300, description="the name of a deployment")]
@@ -214,8 +216,10 @@ def _refusal(name: str, kind: EngineKind, response: httpx.Response) -> ApiError:
             f"Too many texts wait for the deployment {name}. Try again, or give it more replicas.",
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
+    error_type, message, param = _words_of(response)
+    if status == 404 and error_type == _NOT_FOUND:
+        return ApiError(404, message, code="model_not_found", param=param)
     if status in _WRONG_REQUESTS:
-        error_type, message, param = _words_of(response)
         if error_type == _CONTEXT_LENGTH or any(sign in f"{error_type} {message}" for sign in kind.too_long):
             return ApiError(400, message, code=_CONTEXT_LENGTH, param=param)
         return ApiError(status, message, param=param)

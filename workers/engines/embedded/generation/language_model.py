@@ -120,8 +120,10 @@ class LanguageModel:
         offsets = encoded.get("offset_mapping") or [(0, 0)] * len(encoded["input_ids"])
         return [(token, start, stop) for token, (start, stop) in zip(encoded["input_ids"], offsets, strict=True)]
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """A conversation that the model shall answer, as its template writes it, for `encode_rendered`.
+
+        `tools`: those on offer, as OpenAI writes them.
 
         Control tokens within messages are marked as the text that they are: nobody can forge a turn.
 
@@ -131,7 +133,8 @@ class LanguageModel:
             raise NoChatTemplate("This model has no chat template: it continues texts. Use /v1/completions.")
         try:
             control = self._control_tokens
-            text = self.template.render(control.marked(list(messages)) if control is not None else messages)
+            said = (list(messages), list(tools))
+            text = self.template.render(*(control.marked(said) if control is not None else said))
         except RenderingError as error:
             [problem] = error.problems
             raise ChatTemplateFailed(
