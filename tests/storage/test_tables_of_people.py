@@ -110,7 +110,7 @@ def test_cells_behind_the_last_named_column_move_no_other(tmp_path: Path) -> Non
         ("t.csv", "version https://git-lfs.github.com/spec/v1\noid a\n", "Git LFS pointer", "git lfs pull"),
         ("t.csv", b"PK\x03\x04" + bytes(40), "a workbook or a zip archive", ".xlsx"),
         ("t.jsonl", b"PAR1" + bytes(40), "a Parquet file", ".parquet"),
-        ("t.csv", gzip.compress(b"text,label\na,b\n"), "compressed as .gz", "with .gz at the end"),
+        ("t.csv", gzip.compress(b"text,label\na,b\n", mtime=0), "compressed as .gz", "with .gz at the end"),
         ("t.jsonl", '{"a": 1e999}\n', "the number 1e999 is too large", "Mend the value"),
         ("t.jsonl", '{"a": ' + "9" * 5000 + "}\n", "more than 4,300 digits", "Mend the value"),
         ("t.jsonl", "{'a': 1}\n", "line 1 is not JSON", "json.dumps"),
