@@ -54,7 +54,7 @@ HOST_REMEDIES: MappingProxyType[str, str] = MappingProxyType(
         "EIGENWERK_SCRATCH_FREE_MIN_BYTES.",
         HostReason.clock_off: "Set its clock, by NTP best; the object store refuses signatures of a wrong time.",
         HostReason.unkillable: "A process of a job outlived SIGKILL and may hold a GPU: restart the machine.",
-        HostReason.draining: "It is being left. To use it again: eigenwerk hosts undrain NAME",
+        HostReason.draining: "It is being left; `eigenwerk hosts undrain NAME` uses it again.",
     }
 )
 

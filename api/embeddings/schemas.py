@@ -101,7 +101,9 @@ class CohereEmbedRequest(Request):
     input_type: Literal["search_document", "search_query", "classification", "clustering"] | None = Field(
         default=None, description="the model's prompt of that kind is put before each text, if it has one"
     )
-    embedding_types: Annotated[list[Literal["float", "base64"]], Field(min_length=1, default_factory=lambda: ["float"])]
+    embedding_types: Annotated[
+        list[Literal["float", "base64"]], Field(min_length=1, max_length=2, default_factory=lambda: ["float"])
+    ]
     output_dimension: int | None = Field(default=None, ge=1)
     truncate: Literal["NONE", "END"] = Field(default="END", description="NONE: texts that are too long are refused")
 

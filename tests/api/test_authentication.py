@@ -91,7 +91,9 @@ def test_nobody_finds_what_belongs_to_another_user(api: Api) -> None:
             if "nobody" in path or path.endswith("/thing") or "/thing/" in path:
                 path = path.replace("nobody", api.user)
                 answer = other.request(method, path, json={} if method == "PUT" else None)
-                refused = (403,) if scope == "admin" else (404, 422)
+                # OpenAI's routes call a body that is none 400, where others say 422.
+                denied = {404, 400} if path.startswith("/models/") and "/v1/" in path else {404, 422}
+                refused = {403} if scope == "admin" else denied
                 assert answer.status_code in refused, (method, path, answer.status_code)
                 assert api.user not in answer.text.replace(f"{api.user}/thing", "")
 
