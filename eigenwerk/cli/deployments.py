@@ -32,7 +32,7 @@ def deploy(
         int | None, typer.Option(min=0, max=8, help="GPUs of all replicas, one each at most. Without: the CPU.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="embedded, llamacpp; chosen by the model and the hosts when absent.")
+        str | None, typer.Option(help="embedded, llamacpp, vllm, tgi; chosen by the model and the hosts when absent.")
     ] = None,
     external: Annotated[
         str | None,
