@@ -118,6 +118,10 @@ def external_engine_origins(environment: Mapping[str, str] | None = None) -> fro
     return frozenset(origins)
 
 
+#: Seconds that answers in hand get when the process that gives them is told to end (EIGENWERK_DRAIN_S).
+DRAIN_S = 120.0
+
+
 def seconds(values: Mapping[str, str], name: str, default: float) -> float:
     """Raises ValueError, with the variable's name, for what is no number or below 0."""
     text = values.get(name)
