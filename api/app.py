@@ -49,6 +49,7 @@ from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
 from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
+from api.webhooks.endpoints import router as webhooks
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ _ROUTERS = (
     one_model,
     usage,
     users,
+    webhooks,
     spec_schemas,
     hub_writing,
     hub_changing,

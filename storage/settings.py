@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jobspecs.addresses import PUBLIC, AddressRules
 from jobspecs.engines import origin_of
 
 #: What says where the services are, and what has no default.
@@ -15,6 +16,7 @@ NEEDED = (
     *("EIGENWERK_S3_ENDPOINT", "EIGENWERK_S3_ACCESS_KEY", "EIGENWERK_S3_SECRET_KEY"),
 )
 EXTERNAL_ENGINES = "EIGENWERK_EXTERNAL_ENGINES"
+WEBHOOK_ADDRESSES = "EIGENWERK_WEBHOOK_ADDRESSES"
 #: Whole numbers among the settings of all parts, and the least that each may be. They are looked at together, so that
 #: `eigenwerk up` says at once what a worker would stumble over later.
 _LEAST = {
@@ -65,6 +67,12 @@ class Settings:
     #: Seconds for which the checkpoints of a failed or cancelled job are kept, so that it can be retried from them.
     checkpoints_kept_s: float = 7 * 24 * 3600.0
     lease: LeaseTimes = LeaseTimes()
+    #: Keys that seal what users keep secret (`storage.sealing`), the newest first; the object store's secret if absent.
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def sealing_keys(self) -> tuple[str, ...]:
+        return self.secret_keys or (self.s3_secret_key,)
 
     @property
     def scheduler_lock_timeout_s(self) -> float:
@@ -99,6 +107,7 @@ class Settings:
                 self_fence_s=seconds(values, "EIGENWERK_SELF_FENCE_S", default.self_fence_s),
                 kill_grace_s=seconds(values, "EIGENWERK_KILL_GRACE_S", default.kill_grace_s),
             ),
+            secret_keys=tuple(values.get("EIGENWERK_SECRET_KEYS", "").split()),
         )
 
 
@@ -116,6 +125,18 @@ def external_engine_origins(environment: Mapping[str, str] | None = None) -> fro
         except ValueError as error:
             raise ValueError(f"{EXTERNAL_ENGINES} names {word}: {error}.") from error
     return frozenset(origins)
+
+
+def webhook_addresses(environment: Mapping[str, str] | None = None) -> AddressRules:
+    """Where webhooks may lead: EIGENWERK_WEBHOOK_ADDRESSES, by commas or blanks; public addresses if it is absent.
+
+    Raises ValueError for what is no network.
+    """
+    values = os.environ if environment is None else environment
+    try:
+        return AddressRules.parse(values.get(WEBHOOK_ADDRESSES, PUBLIC))
+    except ValueError as error:
+        raise ValueError(f"{WEBHOOK_ADDRESSES}: {error}.") from error
 
 
 #: Seconds that answers in hand get when the process that gives them is told to end (EIGENWERK_DRAIN_S).

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 #: While the platform runs, how its services are reached (mode 600); for backups.
 RUNNING_FILE = "services.json"
 #: The parts that touch a file in each round of their main loop.
-_WITH_A_SIGN = ("scheduler", "worker", "inference")
+_WITH_A_SIGN = ("scheduler", "errands", "worker", "inference")
 _POLL_S = 0.25
 
 _BASIC_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH")
@@ -133,6 +133,7 @@ def platform_processes(
     return [
         Server(process=api, is_ready=address.is_ready, reasons=address.reasons, timeout_s=120.0),
         with_a_sign("scheduler", "workers.scheduler", settings),
+        with_a_sign("errands", "workers.errands", {**settings, **_variables(("SSL_CERT_FILE",))}),
         with_a_sign("worker", "workers.agent", {**settings, **compute}),
         with_a_sign("inference", "workers.inference", {**settings, **compute}),
     ]

@@ -24,6 +24,7 @@ from storage.tables.owners import OwnerRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.tallies import TallyRow
 from storage.tables.users import TokenRow, UserRow
+from storage.tables.webhooks import WebhookDeliveryRow, WebhookRow
 
 __all__ = [
     "Base",
@@ -58,4 +59,6 @@ __all__ = [
     "TallyRow",
     "TokenRow",
     "UserRow",
+    "WebhookDeliveryRow",
+    "WebhookRow",
 ]
