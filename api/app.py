@@ -111,6 +111,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await run_in_threadpool(parts.spool.sweep)
     tasks = [asyncio.create_task(_sweep_on(parts.spool)), asyncio.create_task(_close_pushes_on(parts))]
+    tasks.append(asyncio.create_task(parts.activity.write_on()))
     try:
         # Begun now, so that the first file finds it warm.
         parts.confinement.start()
@@ -118,6 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
+        await parts.activity.write()
         await parts.close()
 
 

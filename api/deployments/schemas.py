@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from statistics import median
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from api.references.places import WAITS_FOR_ROOM
 from jobspecs.engines import ENGINE_KINDS, ExternalEngine
 from jobspecs.references import ModelReference
 from storage.tables import DeploymentRow
@@ -32,6 +34,12 @@ class DeploymentRequest(BaseModel):
         default=None, gt=0, le=4096, description="main memory of all replicas; estimated when absent"
     )
     gpus: int = Field(default=0, ge=0, le=8, description="GPUs of all replicas, one each at most; 0: the CPU")
+    idle_after_s: int | None = Field(
+        default=None,
+        ge=10,
+        le=30 * 24 * 3600,
+        description="seconds without a request after which it sleeps, until the next one wakes it; never when absent",
+    )
 
     @field_validator("engine")
     @classmethod
@@ -104,7 +112,12 @@ class Deployment(BaseModel):
     replicas: int
     memory_bytes: int
     gpus: int
-    #: `pending`, `starting`, `ready`, `failed`; `stopping` once it was undeployed.
+    idle_after_s: int | None
+    #: Of those that sleep by themselves, some seconds coarse.
+    last_used_at: datetime | None
+    #: How long its start takes, by the last ones.
+    expected_start_s: float | None
+    #: `pending`, `starting`, `ready`, `asleep`, `failed`; `stopping` once it was undeployed.
     state: str
     reason: str | None
     message: str | None
@@ -121,11 +134,11 @@ class DeploymentList(BaseModel):
 
 
 #: The first of these that a share is in is the state of the deployment.
-_BEST_FIRST = ("ready", "starting", "pending", "failed")
+_BEST_FIRST = ("ready", "starting", "pending", "asleep", "failed")
 
 
-def deployment_of(shares: Sequence[DeploymentRow]) -> Deployment:
-    """`shares`: at least the first."""
+def deployment_of(shares: Sequence[DeploymentRow], waits: str | None = None) -> Deployment:
+    """`shares`: at least the first. `waits`: why no host has it."""
     row, version = shares[0], shares[0].model_version
     wanted = [share for share in shares if share.wanted] or [row]
     best = min(wanted, key=lambda share: _BEST_FIRST.index(share.state))
@@ -141,9 +154,12 @@ def deployment_of(shares: Sequence[DeploymentRow]) -> Deployment:
         replicas=sum(share.replicas for share in wanted),
         memory_bytes=sum(share.memory_bytes for share in wanted),
         gpus=sum(share.gpus for share in wanted),
+        idle_after_s=row.idle_after_s,
+        last_used_at=row.last_used_at,
+        expected_start_s=median(row.start_seconds) if row.start_seconds else None,
         state=best.state if row.wanted else "stopping",
-        reason=best.reason,
-        message=best.message,
+        reason=best.reason or (WAITS_FOR_ROOM if waits else None),
+        message=best.message or waits,
         host=row.host,
         hosts=[_host_share(share) for share in wanted],
         created_at=row.created_at,

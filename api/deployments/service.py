@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from api.references.freezing import freeze_base, frozen_version, weights_bytes
 from api.references.hub import resolve
 from api.references.model_files import known_shape, small_files
 from api.references.names import maker_of
+from api.references.places import why_it_waits
 from jobspecs.engines import EXTERNAL, ExternalEngine, WeightsFormat, format_of, origin_of, task_of
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from jobspecs.manifest import Manifest
@@ -76,6 +78,8 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
             row = work.deployments.find(reach, reference.name, owner=reference.owner, share=number, lock=True)
             before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
             if row is not None and _is_wanted_already(row, version, choice, share):
+                work.sleep.wake(row.owner_id, row.name)
+                work.sleep.keep_awake(row.owner_id, row.name, request.idle_after_s)
                 continue
             row = work.deployments.want(
                 maker,
@@ -88,11 +92,18 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
                 replicas=share.replicas,
                 memory_bytes=share.needs.memory_bytes,
                 gpus=share.needs.gpus,
+                idle_after_s=request.idle_after_s,
             )
             if not share.needs.fit(before):
                 _make_room(work, row, share.needs)
         work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=len(shares))
-        return deployment_of(work.deployments.find_shares(reach, reference.name, owner=reference.owner))
+        return shown(work, work.deployments.find_shares(reach, reference.name, owner=reference.owner))
+
+
+def shown(work: UnitOfWork, shares: Sequence[DeploymentRow]) -> Deployment:
+    """The deployment of these shares, and why it waits where it does."""
+    waiting = (why_it_waits(work, share) for share in shares if share.wanted)
+    return deployment_of(shares, next((why for why in waiting if why is not None), None))
 
 
 def _shares(request: DeploymentRequest, memory_bytes: int) -> list[_Share]:
@@ -176,7 +187,7 @@ def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
 def list_deployments(parts: Parts, user: Principal) -> DeploymentList:
     with parts.database.unit_of_work() as work:
         rows = work.deployments.list(user.reach("deployments.read"))
-        return DeploymentList(data=[deployment_of(work.deployments.shares(row)) for row in rows])
+        return DeploymentList(data=[shown(work, work.deployments.shares(row)) for row in rows])
 
 
 def get(parts: Parts, user: Principal, reference: Reference) -> Deployment:
@@ -184,7 +195,7 @@ def get(parts: Parts, user: Principal, reference: Reference) -> Deployment:
         row = work.deployments.find(user.reach("deployments.read"), reference.name, owner=reference.owner)
         if row is None:
             raise not_found(f"deployment {reference}")
-        return deployment_of(work.deployments.shares(row))
+        return shown(work, work.deployments.shares(row))
 
 
 def unwant(parts: Parts, user: Principal, reference: Reference) -> Deployment | None:

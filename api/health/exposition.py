@@ -24,7 +24,7 @@ from jobspecs.lifecycle import REASONS, JobState
 from jobspecs.tasks import SERVED_TASKS, TEXT_GENERATION
 from storage.repositories.tallies import DURATION_BUCKETS_S, Total
 
-_DEPLOYMENT_STATES = ("pending", "starting", "ready", "failed", "lost")
+_DEPLOYMENT_STATES = ("pending", "starting", "ready", "asleep", "failed", "lost")
 #: Ends of attempts that show 0 until the first: of a series that begins with 1 no rule sees that it has risen.
 _ATTEMPT_ENDS = (
     ("succeeded", ""),

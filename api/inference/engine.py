@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
+from uuid import UUID
 
 import httpx
 from fastapi.concurrency import run_in_threadpool
@@ -14,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from api.errors import ApiError, unavailable
 from api.inference.routing import Place
+from api.inference.waking import Asleep
 from api.parts import CONNECT_TIMEOUT_S, Parts
 from jobspecs.engines import EMBEDDED, ENGINE_KINDS, EngineKind, origin_of
 from jobspecs.rights import Principal
@@ -56,20 +58,37 @@ class Deployed:
     kind: EngineKind = EMBEDDED
     #: What requests to the engine must call the model; None: what they like.
     endpoint_model: str | None = None
+    #: Shares that sleep when nobody asks them: those whose use is to be noted.
+    tiring: tuple[UUID, ...] = ()
 
 
 async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask) -> Deployed:
     """The user's deployment of that name, which serves one of `tasks` (any, when none is given).
 
-    Raises ApiError: 404 without such a deployment, 422 when it serves something else, 503 while nothing serves it.
+    One that sleeps is woken and waited for. Raises ApiError: 404 without such a deployment, 422 when it serves
+    something else, 503 while nothing serves it.
     """
-    return await run_in_threadpool(_find, parts, user, name, tasks)
+    found = await run_in_threadpool(_find, parts, user, name, tasks)
+    if isinstance(found, Asleep):
+        await parts.waker.await_awake(found)
+        found = await run_in_threadpool(_find, parts, user, name, tasks)
+    if isinstance(found, Asleep):
+        raise unavailable(f"The deployment {name} is asleep.", "deployment_not_ready", RETRY_AFTER_S)
+    return found
+
+
+@asynccontextmanager
+async def _asking(parts: Parts, engine: Deployed, method: str, path: str, **how: Any) -> AsyncIterator[httpx.Response]:
+    """As `Routes.answer`; meanwhile the deployment is in use."""
+    with parts.activity.of(engine.tiring):
+        async with parts.engines.answer(engine.places, method, path, **how) as response:
+            yield response
 
 
 async def ask(parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any]) -> httpx.Response:
     """The engine's answer, a success. Raises ApiError: 413, 422 with the engine's words, 429, 503."""
     with answering(engine.name, engine.kind):
-        async with parts.engines.answer(engine.places, "POST", path, timeout=_ANSWER_TIMEOUT, json=body) as response:
+        async with _asking(parts, engine, "POST", path, timeout=_ANSWER_TIMEOUT, json=body) as response:
             response.raise_for_status()
             return response
 
@@ -85,7 +104,7 @@ async def ask_streaming(
     timeout = httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S)
     async with AsyncExitStack() as stack:
         with answering(engine.name, engine.kind):
-            asking = parts.engines.answer(engine.places, "POST", path, timeout=timeout, whole=False, json=body)
+            asking = _asking(parts, engine, "POST", path, timeout=timeout, whole=False, json=body)
             response = await stack.enter_async_context(asking)
             if response.is_error and (raising or response.status_code not in _REFUSALS):
                 await response.aread()
@@ -96,8 +115,7 @@ async def ask_streaming(
 async def relay(parts: Parts, engine: Deployed, method: str, path: str, content: bytes | None = None) -> httpx.Response:
     """The engine's own answer, whether it took the request or refused it. Raises ApiError 503 when it is away."""
     with answering(engine.name, engine.kind):
-        asking = parts.engines.answer(engine.places, method, path, timeout=_ANSWER_TIMEOUT, content=content)
-        async with asking as response:
+        async with _asking(parts, engine, method, path, timeout=_ANSWER_TIMEOUT, content=content) as response:
             return response
 
 
@@ -156,7 +174,7 @@ def _find_shares(parts: Parts, user: Principal, name: str) -> tuple[Sequence[Dep
     return (wanted, certificates) if wanted and wanted[0].share == 0 else ([], {})
 
 
-def _find(parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...]) -> Deployed:
+def _find(parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...]) -> Deployed | Asleep:
     rows, certificates = _find_shares(parts, user, name)
     if not rows:
         raise ApiError(
@@ -168,8 +186,9 @@ def _find(parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...
     task = str(rows[0].served_task)
     if tasks and task not in [wanted.name for wanted in tasks]:
         raise _wrong_task(name, task, tasks)
-    # Not its state: while a new version is being started, the old one goes on answering at its endpoint.
-    answering = [row for row in rows if row.endpoint is not None and row.endpoint_key is not None]
+    answering = [row for row in rows if row.answers]
+    if not answering and any(row.sleeping or row.woken_at is not None for row in rows):
+        return Asleep(name, rows[0].owner_id, rows[0].name)
     if not answering:
         row = rows[0]
         why = ": ".join(part for part in (row.state, row.reason, row.message) if part)
@@ -185,7 +204,8 @@ def _find(parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...
     version = row.model_version.version if row.model_version is not None else 0
     kind = ENGINE_KINDS.get(row.engine, EMBEDDED)
     places = tuple(_place(row, certificates) for row in answering)
-    return Deployed(name, row.served, version, task, places, kind, row.endpoint_model)
+    tiring = tuple(row.id for row in rows if row.idle_after_s is not None)
+    return Deployed(name, row.served, version, task, places, kind, row.endpoint_model, tiring)
 
 
 def _place(row: DeploymentRow, certificates: Mapping[str, str]) -> Place:
