@@ -324,6 +324,10 @@ class Deployment(Resource):
     #: What it had in hand lately: `running`, `waiting`, `cache_share`.
     load: dict[str, Any] | None = None
     host: str | None = None
+    #: How it has answered: `requests`, `errors`, `error_rate`, `p50_s`, `p95_s`.
+    answers: dict[str, Any] = Field(default_factory=dict)
+    #: A version that takes a share of the requests: `model`, `traffic_percent`, `state`, `message`, `answers`, …
+    candidate: dict[str, Any] | None = None
     #: What each host serves of it: `host`, `replicas`, `state`, `reason`, `message`, `moving_from`.
     hosts: list[dict[str, Any]] = Field(default_factory=list)
     replicas: int

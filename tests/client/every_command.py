@@ -10,6 +10,7 @@ from tests.client.documents import (
     AT,
     JOB_ID,
     OTHER_ID,
+    candidate,
     data_report,
     dataset,
     deployment,
@@ -89,6 +90,9 @@ CALLS = {
     "undeploy": ["undeploy", "newsticker-quality"],
     "deployments": ["deployments"],
     "deployments show": ["deployments", "show", "newsticker-quality"],
+    "deployments traffic": ["deployments", "traffic", "newsticker-quality", "50%"],
+    "deployments promote": ["deployments", "promote", "newsticker-quality"],
+    "deployments rollback": ["deployments", "rollback", "newsticker-quality"],
     "hosts": ["hosts"],
     "hosts list": ["hosts", "list"],
     "hosts invite": ["hosts", "invite"],
@@ -138,6 +142,9 @@ def answers() -> dict[str, Any]:
     stored = {"owner": "admin", "kind": "models", "items": 1, "bytes": 2048}
     return {
         "POST /v1/jobs": (201, job()),
+        "POST /v1/deployments/newsticker-quality/traffic": (200, deployment(candidate=candidate(50))),
+        "POST /v1/deployments/newsticker-quality/promote": (200, deployment()),
+        "POST /v1/deployments/newsticker-quality/rollback": (200, deployment()),
         "GET /v1/users/alex/limits": (200, limits),
         "PUT /v1/users/alex/limits": (200, limits),
         "POST /v1/jobs/check": (200, data_report()),
