@@ -11,6 +11,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobspecs.rights import Reach
+from storage.repositories.owners import same_owner, within
 from storage.tables import AnswerCountRow, DeploymentRow, OwnerRow
 
 #: Upper bounds of the buckets in seconds: quantiles between them are known to a third.
@@ -68,9 +70,7 @@ class AnswerRepository:
             self._session.scalars(select(OwnerRow.id).where(OwnerRow.id.in_({key.owner_id for key in totals})))
         )
         # In one order: two that add at once must not wait for each other.
-        for key in sorted(totals):
-            if key.owner_id not in owners:
-                continue
+        for key in sorted(key for key in totals if owners.issuperset({key.owner_id})):
             total = totals[key]
             values = {"count": total.count, "seconds": total.seconds}
             names = {name: getattr(key, name) for name in AnswerKey.__slots__}
@@ -83,22 +83,22 @@ class AnswerRepository:
 
     def of(self, owner_id: UUID, deployment: str) -> Sequence[AnswerCountRow]:
         """All of one deployment."""
-        mine = AnswerCountRow.owner_id == owner_id, AnswerCountRow.deployment == deployment
+        mine = within(Reach.of(owner_id), AnswerCountRow.owner_id), AnswerCountRow.deployment == deployment
         return self._session.scalars(select(AnswerCountRow).where(*mine)).all()
 
     def of_all(self) -> Sequence[tuple[str, AnswerCountRow]]:
         """Those of all deployments that are wanted, with their owners' names."""
         wanted = select(DeploymentRow.id).where(
-            DeploymentRow.owner_id == AnswerCountRow.owner_id,
+            same_owner(DeploymentRow.owner_id, AnswerCountRow.owner_id),
             DeploymentRow.name == AnswerCountRow.deployment,
             DeploymentRow.wanted,
         )
-        query = select(OwnerRow.name, AnswerCountRow).join(OwnerRow, OwnerRow.id == AnswerCountRow.owner_id)
+        query = select(OwnerRow.name, AnswerCountRow).join(OwnerRow, same_owner(OwnerRow.id, AnswerCountRow.owner_id))
         return [(name, row) for name, row in self._session.execute(query.where(wanted.exists()))]
 
     def forget(self, owner_id: UUID, deployment: str) -> None:
         """Counts the deployment from nothing again."""
-        mine = AnswerCountRow.owner_id == owner_id, AnswerCountRow.deployment == deployment
+        mine = within(Reach.of(owner_id), AnswerCountRow.owner_id), AnswerCountRow.deployment == deployment
         self._session.execute(delete(AnswerCountRow).where(*mine))
 
 

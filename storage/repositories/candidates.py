@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from jobspecs.rights import Reach
-from storage.repositories.owners import named
+from storage.repositories.owners import named, within
 from storage.tables import DeploymentRow
 
 _SUFFIX = "@next"
@@ -43,7 +43,7 @@ class CandidateRepository:
 
     def set_traffic(self, owner_id: UUID, name: str, percent: int) -> None:
         """Of 100 requests to the deployment `name` so many go to its candidate from now on."""
-        which = DeploymentRow.owner_id == owner_id, DeploymentRow.name == candidate_name(name)
+        which = within(Reach.of(owner_id), DeploymentRow.owner_id), DeploymentRow.name == candidate_name(name)
         self._session.execute(update(DeploymentRow).where(*which).values(traffic_percent=percent))
 
     def promote(self, owner_id: UUID, name: str) -> None:
@@ -51,7 +51,7 @@ class CandidateRepository:
 
         The caller has locked the rows. Both are served all the while: nothing is started anew.
         """
-        mine = DeploymentRow.owner_id == owner_id
+        mine = within(Reach.of(owner_id), DeploymentRow.owner_id)
         for row in self._session.scalars(select(DeploymentRow).where(mine, DeploymentRow.name == name)):
             # Until its engines have ended: nobody can ask it by this name.
             row.name, row.traffic_percent = f"{name}@{row.id}", 0
