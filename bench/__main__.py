@@ -28,6 +28,8 @@ BENCHMARKS = (
     "memory_estimate",
     "hostile",
     "recipes",
+    "chat_batching",
+    "prefix_reuse",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 #: The longest trains 18 classifiers, six of them on all headlines.

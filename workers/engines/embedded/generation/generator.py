@@ -1,8 +1,8 @@
-"""Text generation: several answers grow at once on one inference thread, a step of each in turn.
+"""Text generation: several answers grow at once on one inference thread, as the rows of one step.
 
-Each answer has its own cache of keys and values, so what it says does not depend on what else is being generated: the
-same prompt and seed give the same text on a busy engine and on an idle one. A long prompt is read in pieces between
-the steps of the others, so it holds nobody up.
+What an answer says does not depend on what else is being generated (`batched`): the same prompt and seed give the same
+text on a busy engine and on an idle one, and whether or not the prompt's beginning was read before. A long prompt is
+read in pieces between the steps of the others, so it holds nobody up.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -22,7 +23,10 @@ import torch
 from scheduling.estimates.serving import ANSWERS_MAX, CACHED_TOKENS_MAX, PROMPT_TOKENS_PER_STEP
 from workers.engines.embedded.batching import Overloaded, as_exception
 from workers.engines.embedded.generation.answers import Answer, End, Finish, Piece, Step
+from workers.engines.embedded.generation.batched import forward_of
+from workers.engines.embedded.generation.forward import Forward
 from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.generation.prefixes import Prefixes, digest_of
 from workers.engines.embedded.generation.sampling import Choice, Sampler, Sampling
 from workers.engines.embedded.generation.text_stream import TextStream
 from workers.engines.interface import Tokens
@@ -34,8 +38,6 @@ Made = TypeVar("Made")
 
 #: Requests that may wait; beyond it they are refused.
 WAITING_MAX = 128
-#: Tokens of a prompt that are read at once when each needs its logits: 40 MB of them with a vocabulary of 150,000.
-_SCORED_TOKENS_PER_STEP = 64
 #: Tokens of one answer, whatever the request asks for.
 NEW_TOKENS_MAX = 8192
 
@@ -55,9 +57,12 @@ class _Task:
     sampling: Sampling
     sampler: Sampler
     text: TextStream
+    #: Made by the model's `Forward` when reading begins.
     cache: Any = None
     #: How many tokens of the prompt have been read.
     read: int = 0
+    #: Of the pieces of the prompt that have been read, as `Prefixes` knows them.
+    digests: list[bytes] = field(default_factory=list)
     #: Behind the last token that was read, (vocabulary,), where those of the prompt are asked for.
     logits: torch.Tensor | None = None
     written: list[int] = field(default_factory=list)
@@ -65,6 +70,15 @@ class _Task:
     @property
     def tokens_at_most(self) -> int:
         return len(self.prompt) + self.sampling.max_tokens
+
+    @property
+    def tokens_cached(self) -> int:
+        return self.cache.length if self.cache is not None else 0
+
+    def next_digest(self, piece: int) -> bytes:
+        """Of the prompt up to the end of its next piece."""
+        before = self.digests[-1] if self.digests else b""
+        return digest_of(before, self.prompt[self.read : self.read + piece])
 
 
 class Generator:
@@ -76,10 +90,17 @@ class Generator:
         active_max: int = ANSWERS_MAX,
         waiting_max: int = WAITING_MAX,
         tokens_max: int = CACHED_TOKENS_MAX,
+        forward: Forward | None = None,
     ) -> None:
-        """`tokens_max`: of all growing answers together, prompts included: it bounds keys and values."""
+        """`tokens_max`: of all growing answers together, prompts included: it bounds keys and values.
+
+        `forward`: how the model is run; None: as `forward_of` finds out.
+        """
         self.model = replace(model, context_tokens=min(model.context_tokens, tokens_max))
         self._active_max, self._waiting_max, self._tokens_max = active_max, waiting_max, tokens_max
+        self._forward = forward or forward_of(self.model)
+        #: They take the memory that growing answers have not come to yet.
+        self._prefixes = Prefixes()
         #: Of all answers so far, cancelled ones included. A prompt counts for each answer that has read it.
         self.tokens = Tokens()
         self._waiting: deque[_Task] = deque()
@@ -168,10 +189,13 @@ class Generator:
 
     def _run(self) -> None:
         while self._admit():
-            for task in list(self._active):
-                self._busy_since_s = time.monotonic()
-                self._advance(task)
-                self._busy_since_s = None
+            self._active = [task for task in self._active if not task.answer.cancelled]
+            # Whoever has read the prompt by now writes in this round: who comes to read meanwhile, in the next one.
+            writing = [task for task in self._active if task.written]
+            self._read_some([task for task in self._active if not task.written])
+            for first in range(0, len(writing), self._forward.rows):
+                self._write(writing[first : first + self._forward.rows])
+            self._prefixes.shrink(self._tokens_max - sum(task.tokens_cached for task in self._active))
 
     def _admit(self) -> bool:
         """Lets in what fits, first come first served; waits while there is nothing to do. False once closed."""
@@ -189,54 +213,104 @@ class Generator:
                 self._changed.wait()
         return False
 
-    def _advance(self, task: _Task) -> None:
-        try:
-            going_on = not task.answer.cancelled and self._step(task)
-        except BaseException as error:
-            log.exception("a step of an answer failed")
-            task.answer.put(as_exception(error))
-            going_on = False
-        if not going_on:
-            self._active.remove(task)
-            task.cache = None
+    def _read_some(self, tasks: Sequence[_Task]) -> None:
+        """Pieces of prompts, one of each in turn, between two steps of those that write."""
+        unread, tokens = deque(tasks), 0
+        while unread and tokens < PROMPT_TOKENS_PER_STEP:
+            task = unread.popleft()
+            with self._failing(task):
+                tokens += self._read_piece(task)
+                if task in self._active and not task.written:
+                    unread.append(task)
 
-    def _step(self, task: _Task) -> bool:
-        """Reads a piece of the prompt or writes a token; False when the answer has ended."""
-        reading = task.read < len(task.prompt)
-        tokens = self._unread(task) if reading else task.written[-1:]
-        logits = self._forward(task, tokens)
-        if reading and task.sampling.echo:
+    def _read_piece(self, task: _Task) -> int:
+        """Reads the next piece of the prompt, behind those that were read before; the tokens of which it consists."""
+        scored = task.sampling.scores_echo
+        size = self._forward.piece(scored=scored)
+        keeps = self._forward.keeps_prefixes and not scored
+        if task.cache is None:
+            task.cache = self._forward.begin(task.tokens_at_most)
+        if keeps:
+            self._take_known(task, size)
+        tokens = task.prompt[task.read : task.read + size]
+        last = task.read + len(tokens) == len(task.prompt)
+        with self._busy():
+            logits = self._forward.read(task.cache, tokens, scored=scored, last=last)
+        if task.sampling.echo:
             task.answer.put(_echoed(task, tokens, logits))
-        if reading:
-            task.read += len(tokens)
-            self.tokens = self.tokens._replace(prompt=self.tokens.prompt + len(tokens))
-        if task.read < len(task.prompt):
-            return True
-        choice = task.sampler.choose(logits[-1])
+        if keeps and not last:
+            task.digests.append(task.next_digest(size))
+            self._prefixes.add(task.digests[-1], task.cache.copy_of(task.read, task.read + size))
+        self._has_read(task, len(tokens))
+        if last:
+            self._prefixes.used(task.digests)
+            self._choose(task, logits[-1])
+        return len(tokens)
+
+    def _take_known(self, task: _Task, size: int) -> None:
+        """Pieces that were read for other prompts; at least one token is left, for its logits."""
+        while task.read + size < len(task.prompt):
+            digest = task.next_digest(size)
+            known = self._prefixes.get(digest)
+            if known is None:
+                return
+            task.digests.append(digest)
+            task.cache.append(known)
+            if task.sampling.echo:
+                task.answer.put(_echoed(task, task.prompt[task.read : task.read + size], None))
+            self._has_read(task, size)
+
+    def _has_read(self, task: _Task, tokens: int) -> None:
+        task.read += tokens
+        self.tokens = self.tokens._replace(prompt=self.tokens.prompt + tokens)
+
+    def _write(self, tasks: Sequence[_Task]) -> None:
+        """A token more of each, in one step."""
+        try:
+            with self._busy():
+                rows = self._forward.write([task.cache for task in tasks], [task.written[-1] for task in tasks])
+        except BaseException as error:
+            if len(tasks) > 1:
+                # Alone they get the same tokens; only those whose fault it is fail again.
+                for task in tasks:
+                    self._write([task])
+                return
+            self._fail(tasks[0], error)
+            return
+        for task, logits in zip(tasks, rows, strict=True):
+            with self._failing(task):
+                self._choose(task, logits)
+
+    def _choose(self, task: _Task, logits: torch.Tensor) -> None:
+        """The next token, behind these logits (vocabulary,)."""
+        choice = task.sampler.choose(logits)
         task.written.append(choice.token)
         self.tokens = self.tokens._replace(generated=self.tokens.generated + 1)
         step = self._judged(task, choice)
         task.answer.put(step)
-        return step.end is None
+        if step.end is not None:
+            self._active.remove(task)
 
-    def _unread(self, task: _Task) -> Sequence[int]:
-        size = _SCORED_TOKENS_PER_STEP if task.sampling.scores_echo else PROMPT_TOKENS_PER_STEP
-        return task.prompt[task.read : task.read + size]
+    @contextmanager
+    def _failing(self, task: _Task) -> Iterator[None]:
+        """What goes wrong within ends this answer only."""
+        try:
+            yield
+        except BaseException as error:
+            self._fail(task, error)
 
-    def _forward(self, task: _Task, tokens: Sequence[int]) -> torch.Tensor:
-        """Logits behind these tokens, (tokens, vocabulary), or only behind the last one, (1, vocabulary)."""
-        scored = task.sampling.scores_echo and not task.written
-        options = {} if scored or not self.model.keeps_last_logits else {"logits_to_keep": 1}
-        with torch.inference_mode():
-            output = self.model.model(
-                input_ids=torch.tensor([list(tokens)], device=self.model.device),
-                past_key_values=task.cache,
-                use_cache=True,
-                **options,
-            )
-        task.cache = output.past_key_values
-        logits: torch.Tensor = output.logits[0]
-        return logits
+    def _fail(self, task: _Task, error: BaseException) -> None:
+        log.error("a step of an answer failed", exc_info=error)
+        task.answer.put(as_exception(error))
+        self._active.remove(task)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._busy_since_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._busy_since_s = None
 
     def _judged(self, task: _Task, choice: Choice) -> Step:
         """The step with its text, and with its end when this was the last one."""
@@ -255,14 +329,14 @@ class Generator:
         return Step((piece,), shown)
 
 
-def _echoed(task: _Task, tokens: Sequence[int], logits: torch.Tensor) -> Step:
+def _echoed(task: _Task, tokens: Sequence[int], logits: torch.Tensor | None) -> Step:
     """Tokens of the prompt as part of the text. No stop string is looked for in them."""
     pieces = []
     for place, token in enumerate(tokens):
         choice = task.sampler.given(task.logits, token)
         others = tuple(task.text.would_grow(other) for other, _ in choice.top)
         pieces.append(Piece(choice, *task.text.grow(token), others))
-        task.logits = logits[place] if task.sampling.scores_echo else None
+        task.logits = logits[place] if logits is not None and task.sampling.scores_echo else None
     return Step(tuple(pieces), "".join(piece.text for piece in pieces))
 
 
