@@ -13,12 +13,14 @@ ifneq ($(wildcard ../shared/data),)
 export EIGENWERK_DATA_DIR ?= $(abspath ../shared/data)
 endif
 
+ENVIRONMENTS ?= $(abspath .environments)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo mutation monitoring example test check format bench constraints clean
+.PHONY: test-export help demo mutation monitoring example test check format bench constraints clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
-		|| grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST)
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
+		|| grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## a spec becomes a served, downloaded model; FULL=1 takes all rows, MODEL=folder another encoder
 	@$(BIN)/python -m deploy.demo $(if $(FULL),--full) $(if $(MODEL),--model "$(MODEL)")
@@ -40,6 +42,10 @@ check: $(INSTALLED) ## formatting, lint, types, imports
 format: $(INSTALLED) ## format the code and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+test-export: $(INSTALLED) ## what is exported for TGI, read by transformers 4.51 in an environment that this builds first
+	$(BIN)/python -m deploy.environments build transformers-4-51 --root $(ENVIRONMENTS)
+	EIGENWERK_ENVIRONMENTS_DIR=$(ENVIRONMENTS) $(BIN)/python -m pytest -q tests/workers/engines/test_tgi_export.py
 
 bench: $(INSTALLED) ## all figures, into bench/results/
 	$(BIN)/python -m bench

@@ -23,6 +23,8 @@ from api.health.endpoints import router as health
 from api.health.figures import FiguresCache
 from api.health.service import ReadinessProbe
 from api.hosts.endpoints import router as hosts
+from api.hub.endpoints import router as hub
+from api.hub.files import router as hub_files
 from api.jobs.endpoints import router as jobs
 from api.jobs.watching import router as watching
 from api.metrics import Metrics
@@ -30,6 +32,7 @@ from api.middleware import RequestFrame
 from api.models.endpoints import router as models
 from api.models.one_model import router as one_model
 from api.parts import Parts
+from api.registry.alias_endpoints import router as registry_aliases
 from api.registry.endpoints import router as registry
 from api.registry.files import router as registry_files
 from api.registry.imports import router as registry_imports
@@ -49,6 +52,7 @@ _ROUTERS = (
     registry_imports,
     registry_files,
     registry,
+    registry_aliases,
     deployments,
     hosts,
     classify,
@@ -62,6 +66,8 @@ _ROUTERS = (
     usage,
     users,
     spec_schemas,
+    hub,
+    hub_files,
     health,
 )
 

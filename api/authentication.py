@@ -55,6 +55,8 @@ class GuardedRoute(APIRoute):
 
     #: What its refusals look like.
     refusal_model: ClassVar[type[BaseModel]] = ErrorAnswer
+    #: Whether a parameter that nothing reads is refused.
+    strict_query: ClassVar[bool] = True
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if endpoint not in _DECLARED:
@@ -72,7 +74,8 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             if action != "public":
                 request.state.principal = await _authenticated(request, action)
-                _check_query(request, known)
+                if self.strict_query:
+                    _check_query(request, known)
             return await handler(StrictRequest(request.scope, request.receive))
 
         return guarded

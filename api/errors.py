@@ -39,6 +39,7 @@ from storage.objects import (
     ObjectStoreUnavailable,
     TransferStopped,
 )
+from storage.repositories.blobs import BlobsGone
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ _OF_PARTS: tuple[tuple[type[Exception], int, str, str], ...] = (
         "The object store refuses the platform's requests. Its operator must check bucket and keys.",
     ),
     (ObjectStoreUnavailable, 503, "object_store_unavailable", "The object store does not answer. Try again shortly."),
+    (BlobsGone, 503, "push_took_too_long", "What was sent is gone by now: the push took too long. Send it again."),
     (TransferStopped, 503, "stopping", "The server is going away. Send it again shortly."),
 )
 
@@ -113,6 +115,11 @@ class ApiError(HTTPException):
 def not_found(what: str) -> ApiError:
     """404: it does not exist, or it is somebody else's; nobody learns which."""
     return ApiError(404, f"There is no {what}.")
+
+
+def not_yours(what: str, owner: str) -> ApiError:
+    """403: another owner lets everyone read it, and that alone."""
+    return ApiError(403, f"The {what} is {owner}'s, who alone can change it.", code="not_yours")
 
 
 def unavailable(message: str, code: str = "unavailable", retry_after_s: int = RETRY_AFTER_S) -> ApiError:
@@ -145,6 +152,7 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
     DatabaseUnavailable,
     ObjectStoreUnavailable,
     ObjectStoreRefused,
+    BlobsGone,
     TransferStopped,
     ObjectCorrupt,
     ObjectNotFound,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from storage.settings import Settings, seconds, whole_number
+from storage.settings import Settings, external_engine_origins, seconds, whole_number
 from storage.tabular.formats import TABLE_BYTES_MAX, TABLE_ROWS_MAX
 
 DEFAULT_PORT = 8480
@@ -52,6 +52,8 @@ class ApiSettings:
     hub_endpoint: str = "https://huggingface.co"
     hub_token: str | None = field(default=None, repr=False)
     hub_offline: bool = False
+    #: `scheme://host:port` of engines that somebody else runs and that may be registered.
+    external_engines: frozenset[str] = frozenset()
     #: Seconds between two comments on a quiet event stream, so that proxies keep it open.
     keep_alive_s: float = 15.0
     #: Seconds between two looks at PostgreSQL while somebody watches a job.
@@ -100,6 +102,7 @@ class ApiSettings:
             # The operator's token reads private models: it serves every user only where the operator says so.
             hub_token=values.get("HF_TOKEN") if values.get("EIGENWERK_HUB_TOKEN_FOR_ALL") == "1" else None,
             hub_offline=values.get("HF_HUB_OFFLINE", "") in ("1", "true", "True"),
+            external_engines=external_engine_origins(values),
         )
 
 

@@ -21,12 +21,16 @@ from api.metrics import Metrics
 from api.parts import Parts
 from api.streaming import ClosingStream, next_chunk
 from jobspecs.manifest import ManifestFile
-from storage.objects import ObjectCorrupt, RangeStream
+from jobspecs.pieces import StoredFile
+from storage.keeping import as_one_object
+from storage.objects import ObjectCorrupt, ObjectNotFound, PiecesStream
 
 log = logging.getLogger(__name__)
 
 #: Seconds for which a presigned URL holds: enough to begin a download.
 _REDIRECT_LIFE_S = 600
+#: Seconds since its last download for which a file of several pieces stays an object of its own beside them.
+_COMPOSED_KEPT_S = 24 * 3600.0
 #: The answers of a route that sends such a file, for its OpenAPI description.
 FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: of_type("application/octet-stream", format="binary"),
@@ -47,10 +51,8 @@ class FileWish:
     if_none_match: Annotated[str | None, Header()] = None
 
 
-async def send_stored(
-    platform: Parts, request: Request, wish: FileWish, key: str, file: ManifestFile, *, moves: bool
-) -> Response:
-    """The object `key`, which `file` describes. `moves`: the URL may mean another file tomorrow.
+async def send_stored(platform: Parts, request: Request, wish: FileWish, file: StoredFile, *, moves: bool) -> Response:
+    """`moves`: the URL may mean another file tomorrow.
 
     Raises ApiError(416).
     """
@@ -61,6 +63,7 @@ async def send_stored(
     ):
         return Response(status_code=304, headers=headers)
     if wish.redirect:
+        key = await platform.transfers.run(partial(_one_object, platform, file))
         url = platform.objects.presigned_get(
             key,
             _REDIRECT_LIFE_S,
@@ -83,10 +86,24 @@ async def send_stored(
     status = 206 if wanted else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="application/octet-stream")
-    stream = await platform.transfers.run(partial(platform.objects.open_range, key, start, end))
+    try:
+        stream = await platform.transfers.run(partial(platform.objects.open_stored, file, start, end))
+    except (ObjectNotFound, ObjectCorrupt):
+        await platform.lookups.run(partial(_doubt, platform, file))
+        raise
     metrics: Metrics = request.app.state.metrics
-    body = _ranged(platform, stream) if wanted else _verified(platform, stream, key, file, metrics)
+    body = _ranged(platform, stream) if wanted else _verified(platform, stream, file, metrics)
     return ClosingStream(body, status, headers=headers, media_type="application/octet-stream")
+
+
+def _one_object(platform: Parts, file: StoredFile) -> str:
+    return as_one_object(platform.database, platform.objects, file, for_s=_COMPOSED_KEPT_S)
+
+
+def _doubt(platform: Parts, file: StoredFile) -> None:
+    """Lets the next push of this content bring it back."""
+    with platform.database.unit_of_work() as work:
+        work.blobs.doubt([piece.key for piece in file.pieces])
 
 
 def _headers(file: ManifestFile, *, moves: bool) -> dict[str, str]:
@@ -102,7 +119,7 @@ def _headers(file: ManifestFile, *, moves: bool) -> dict[str, str]:
     }
 
 
-async def _ranged(parts: Parts, stream: RangeStream) -> AsyncIterator[bytes]:
+async def _ranged(parts: Parts, stream: PiecesStream) -> AsyncIterator[bytes]:
     try:
         while chunk := await parts.transfers.run(partial(next_chunk, stream), patient=True):
             yield chunk
@@ -110,9 +127,7 @@ async def _ranged(parts: Parts, stream: RangeStream) -> AsyncIterator[bytes]:
         stream.close()
 
 
-async def _verified(
-    parts: Parts, stream: RangeStream, key: str, file: ManifestFile, metrics: Metrics
-) -> AsyncIterator[bytes]:
+async def _verified(parts: Parts, stream: PiecesStream, file: StoredFile, metrics: Metrics) -> AsyncIterator[bytes]:
     """The whole file, one chunk behind what was read: the last goes out only when the sum is right."""
     digest = hashlib.sha256()
 
@@ -128,7 +143,9 @@ async def _verified(
             held = chunk
         if digest.hexdigest() != file.sha256:
             metrics.damaged_transfers.inc()
+            key = ", ".join(piece.key for piece in file.pieces)
             log.error("the object %s is damaged: its sha256 is %s, not %s", key, digest.hexdigest(), file.sha256)
+            await parts.lookups.run(partial(_doubt, parts, file))
             raise ObjectCorrupt(key, f"sha256 {file.sha256}", f"sha256 {digest.hexdigest()}")
         yield held or b""
     finally:

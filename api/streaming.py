@@ -52,7 +52,7 @@ async def received_body(request: Request, parts: Parts, *, bytes_max: int) -> As
     Raises ApiError: 413 beyond `bytes_max`, 422 when `X-Content-SHA256` differs; OSError (ENOSPC: disk full).
     """
     if int(request.headers.get("content-length") or 0) > bytes_max:
-        raise _too_large(bytes_max)
+        raise too_large(bytes_max)
     descriptor, name = tempfile.mkstemp(prefix="body-", dir=parts.spool.folder)
     path = Path(name)
     try:
@@ -84,7 +84,7 @@ async def _receive(request: Request, parts: Parts, descriptor: int, path: Path, 
     async for chunk in request.stream():
         total += len(chunk)
         if total > bytes_max:
-            raise _too_large(bytes_max)
+            raise too_large(bytes_max)
         block += chunk
         if len(block) >= _BLOCK_BYTES:
             await anyio.to_thread.run_sync(write, limiter=parts.spooling)
@@ -104,5 +104,5 @@ def _check_promise(request: Request, received: Received) -> None:
         )
 
 
-def _too_large(bytes_max: int) -> ApiError:
+def too_large(bytes_max: int) -> ApiError:
     return ApiError(413, f"The file is larger than {bytes_max:,} bytes, the limit of this server.")

@@ -28,6 +28,7 @@ BENCHMARKS = (
     "memory_estimate",
     "hostile",
     "recipes",
+    "decode_bandwidth",
     "chat_batching",
     "prefix_reuse",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,8 @@ def _joined(file: CheckedFile, roles: bytes, others: bytes) -> bytes:
 
 def _told(file: CheckedFile, role: int, column: str, values: Sequence[str]) -> bytes:
     found, held = bytearray(), dict[str, None]()
-    with file.locating():
+    what = "validation" if role == VALIDATION else "test"
+    with file.locating(), _of_section(what, column):
         for number, row in DataPart(file).rows([column]):
             value = text_cell(row[column], column, file.name, number)
             found.append(role if value in values else 0)
@@ -82,7 +84,6 @@ def _told(file: CheckedFile, role: int, column: str, values: Sequence[str]) -> b
                 held[value] = None
     absent = [value for value in values if value not in held]
     if absent:
-        what = "validation" if role == VALIDATION else "test"
         problem = Problem(
             field=f"{what}.values",
             file=file.name,
@@ -91,3 +92,19 @@ def _told(file: CheckedFile, role: int, column: str, values: Sequence[str]) -> b
         )
         raise InvalidInput([problem])
     return bytes(found)
+
+
+@contextmanager
+def _of_section(what: str, column: str) -> Iterator[None]:
+    """What is wrong with the column is said of the spec's field that names it. Raises InvalidInput."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput([_said_of(f"{what}.column", column, problem) for problem in error.problems]) from error
+
+
+def _said_of(field: str, column: str, problem: Problem) -> Problem:
+    if problem.field != column:
+        return problem
+    message = problem.message if problem.row is None else f"column {column!r}: {problem.message}"
+    return problem.model_copy(update={"field": field, "message": message})

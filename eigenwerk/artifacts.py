@@ -10,33 +10,30 @@ from urllib.parse import quote
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.hub import HubDataset, Transferring, find_hub_dataset, ready_to_push, unseen
 from eigenwerk.model_folders import model_files
-from eigenwerk.references import parsed, path_of
+from eigenwerk.references import parsed, path_of, version_to_delete
+from eigenwerk.registry import RegistryCalls
 from eigenwerk.resources import (
     ChatPreview,
     DatasetVersion,
     DatasetVersionDetail,
     Deleted,
-    Model,
-    ModelVersion,
     ModelVersionDetail,
     Preview,
     StorageUsage,
-    User,
 )
-from eigenwerk.several_files import Files, as_one, named_files
+from eigenwerk.several_files import Files, as_one, left_out, named_files
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
-from eigenwerk.transport import Transport, given
+from eigenwerk.transport import given
 from jobspecs.file_errors import why_not
 from jobspecs.manifest import MANIFEST_NAME, PREDICTIONS_PATH, ManifestFile, sha256_of, write_manifest
-from jobspecs.references import NAME_PATTERN, Reference
+from jobspecs.references import NAME_PATTERN
+from jobspecs.rights import Visibility
 
 _NAME = re.compile(NAME_PATTERN)
 
 
-class ArtifactCalls:
-    """The part of a Client that moves files and knows their versions."""
-
-    _transport: Transport
+class ArtifactCalls(RegistryCalls):
+    """The part of a Client that moves files, and knows the versions of data sets."""
 
     def push_dataset(
         self,
@@ -55,8 +52,8 @@ class ArtifactCalls:
     ) -> DatasetVersion:
         """Sends a table (CSV, TSV, TXT, CoNLL, JSONL, JSON, XLSX, ODS, Parquet) as the next version of `name`.
 
-        Several files with the same columns, or those of a folder, are one table; of `{"train": paths, "test": path}`
-        the column `split` says where each row belongs.
+        Several files with the same columns, or the tables of a folder, are one table; of `{"train": paths, "test":
+        path}` the column `split` says where each row belongs.
 
         `columns` names those of a file that has no header. The rest tells how its text is read, where it should not be
         recognised: `delimiter` (comma, semicolon, tab, pipe or a character), `quote` (", ' or none), `encoding`; and
@@ -66,10 +63,10 @@ class ArtifactCalls:
         `origin` and `license` are kept and shown. Equal content gives its version again. Raises EigenwerkError, before
         anything is sent, for what is no file.
         """
-        found = named_files(files)
+        found, beside = named_files(files), left_out(files)
         url = path_of("datasets", name or _name_of(next(iter(found.values()))))
         with as_one(found, url.rpartition("/")[2]) as file:
-            return DatasetVersion.model_validate(
+            version = DatasetVersion.model_validate(
                 self._transport.call(
                     "PUT",
                     url,
@@ -88,6 +85,10 @@ class ArtifactCalls:
                     body=file_body(file, progress),
                 )
             )
+        if not beside:
+            return version
+        notice = f"left out, because they are no tables: {', '.join(str(path) for path in beside)}"
+        return version.model_copy(update={"notices": [notice, *version.notices]})
 
     def pull_dataset(
         self,
@@ -132,9 +133,19 @@ class ArtifactCalls:
             ]
         return version.model_copy(update={"notices": [*found.notices, *said, *version.notices]})
 
-    def datasets(self) -> list[DatasetVersion]:
-        """The newest version of each of your data sets."""
-        return [DatasetVersion.model_validate(item) for item in self._transport.call("GET", "/v1/datasets")["data"]]
+    def datasets(self, *, shared: bool = False) -> list[DatasetVersion]:
+        """The newest version of each of your data sets; with `shared` also of those that others share."""
+        page = self._transport.call("GET", "/v1/datasets", params={"shared": "true"} if shared else None)
+        return [DatasetVersion.model_validate(item) for item in page["data"]]
+
+    def share_dataset(self, name: str, visibility: Visibility = "everyone") -> Visibility:
+        """Lets everyone on the platform read all versions of a data set of yours; `private` takes it back.
+
+        Jobs that use it already keep it.
+        """
+        answer = self._transport.call("PATCH", path_of("datasets", name), json={"visibility": visibility})
+        shared: Visibility = answer["visibility"]
+        return shared
 
     def dataset_version(self, reference: str) -> DatasetVersionDetail:
         """`name`, `name@3` or with an owner: the version with what is known of its columns."""
@@ -176,21 +187,6 @@ class ArtifactCalls:
         return ChatPreview.model_validate(
             self._transport.call("GET", f"{_version_path(reference)}/preview", params=params)
         )
-
-    def models(self) -> list[ModelVersion]:
-        """The newest version of each of your models."""
-        page = self._transport.call("GET", "/v1/registry/models")
-        return [ModelVersion.model_validate(item) for item in page["data"]]
-
-    def model(self, name: str) -> Model:
-        """A model with its versions and aliases. `name` may carry an owner: `owner/name`."""
-        return Model.model_validate(self._transport.call("GET", self._model_path(parsed(name))))
-
-    def model_version(self, reference: str) -> ModelVersionDetail:
-        """`name`, `name@3`, `name@alias` or with an owner: the version with its manifest."""
-        wanted = parsed(reference)
-        path = f"{self._model_path(wanted)}/versions/{wanted.version or wanted.alias or 'latest'}"
-        return ModelVersionDetail.model_validate(self._transport.call("GET", path))
 
     def import_model(self, folder: Path, *, name: str, progress: Progress = ignore_progress) -> ModelVersionDetail:
         """Sends a model folder (safetensors, JSON, tokenizer files) and registers it as the next version of `name`.
@@ -256,45 +252,19 @@ class ArtifactCalls:
             raise EigenwerkError(f"{target} is there already and is not {what}. Name another path.")
         download_file(self._transport, url, file, target, progress)
 
-    def set_alias(self, reference: str, alias: str) -> None:
-        """Points an alias at a version: `set_alias("newsticker@3", "production")`."""
-        version = self.model_version(reference)
-        path = f"/v1/registry/models/{version.owner}/{version.name}/aliases/{quote(alias, safe='')}"
-        self._transport.call("PUT", path, json={"version": version.version})
-
     def delete_dataset(self, reference: str, *, dry_run: bool = False) -> Deleted:
         """Deletes `name@version`, or all versions of `name` (or with an owner). Status 409 while a job reads one.
 
         With `dry_run` it is only told what would be gone.
         """
         wanted = parsed(reference)
-        path = path_of("datasets", wanted) + _version_to_delete(wanted, reference)
+        path = path_of("datasets", wanted) + version_to_delete(wanted, reference)
         return self._deleted(path, dry_run)
-
-    def delete_model(self, reference: str, *, dry_run: bool = False) -> Deleted:
-        """Deletes `name@version`, or all versions of `name`. Status 409, with the reason, while one is in use.
-
-        With `dry_run` it is only told what would be gone.
-        """
-        wanted = parsed(reference)
-        version = _version_to_delete(wanted, reference)
-        return self._deleted(f"{self._model_path(wanted)}{version}", dry_run)
-
-    def _deleted(self, path: str, dry_run: bool) -> Deleted:
-        params = {"dry_run": "true"} if dry_run else None
-        return Deleted.model_validate(self._transport.call("DELETE", path, params=params))
 
     def storage_usage(self, *, everybody: bool = False) -> StorageUsage:
         """What you have stored; `everybody`: what all have, as far as your token allows."""
         params = {"all": "true"} if everybody else None
         return StorageUsage.model_validate(self._transport.call("GET", "/v1/usage/storage", params=params))
-
-    def _model_path(self, reference: Reference) -> str:
-        return f"/v1/registry/models/{reference.owner or self._owner()}/{reference.name}"
-
-    def _owner(self) -> str:
-        """Whose token it is."""
-        return User.model_validate(self._transport.call("GET", "/v1/users/me")).name
 
 
 def _name_of(file: Path) -> str:
@@ -311,10 +281,3 @@ def _name_of(file: Path) -> str:
 def _version_path(reference: str) -> str:
     wanted = parsed(reference)
     return f"{path_of('datasets', wanted)}/versions/{wanted.version or wanted.alias or 'latest'}"
-
-
-def _version_to_delete(wanted: Reference, reference: str) -> str:
-    """The end of the path. An alias moves: what is deleted is named by its number."""
-    if wanted.alias is not None:
-        raise EigenwerkError(f"{reference} names no number. Write which version is to be deleted: {wanted.name}@3")
-    return "" if wanted.version is None else f"/versions/{wanted.version}"

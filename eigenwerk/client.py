@@ -176,13 +176,23 @@ class Client(ArtifactCalls, InferenceCalls):
         replicas: int = 1,
         memory_gib: float | None = None,
         gpus: int | None = None,
+        engine: str | None = None,
     ) -> Deployment:
         """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready.
 
         `name` may carry an owner: `owner/name`.
         `gpus`: of all replicas, one each at most; without any they compute on the CPU.
+        `engine`: embedded, llamacpp, …; when absent it is chosen by the model and the hosts (`engine_reason`).
         """
-        body = given(model=model, replicas=replicas, memory_gib=memory_gib, gpus=gpus)
+        body = given(model=model, replicas=replicas, memory_gib=memory_gib, gpus=gpus, engine=engine)
+        return Deployment.model_validate(self._transport.call("PUT", path_of("deployments", name), json=body))
+
+    def deploy_external(self, name: str, url: str, model: str, *, key: str = "", **more: str | None) -> Deployment:
+        """Registers an engine that somebody else runs under a name. `key` is sent to it and shown to nobody.
+
+        `model`: what it calls its model. `more`: `health_path`, `metrics_path`.
+        """
+        body = {"external": given(url=url, model=model, key=key or None, **more)}
         return Deployment.model_validate(self._transport.call("PUT", path_of("deployments", name), json=body))
 
     def await_deployment(self, name: str, *, timeout_s: float = 300.0, poll_s: float = 0.5) -> Deployment:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.events import ProgressEvent
+from jobspecs.hosts import Machine
 from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest
 from jobspecs.problems import Problem
@@ -100,6 +101,9 @@ class DatasetVersion(Resource):
     #: Where the rows came from, such as `hub:org/name@COMMIT`, and their licence, as whoever pushed them said.
     origin: str | None = None
     license: str | None = None
+    owner: str = ""
+    #: Who may read it beside its owner: `private` (nobody) or `everyone`.
+    visibility: str = "private"
     created_at: datetime
 
 
@@ -210,6 +214,8 @@ class ModelVersion(Resource):
     bytes: int
     task: str | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    #: Who may read it beside its owner: `private` (nobody) or `everyone`.
+    visibility: str = "private"
     created_at: datetime
 
 
@@ -224,8 +230,37 @@ class Model(Resource):
 
     owner: str
     name: str
+    visibility: str = "private"
     aliases: dict[str, int] = Field(default_factory=dict)
     versions: list[ModelVersion]
+
+
+class Alias(Resource):
+    """What an alias means now; `left_behind`: your deployments that serve what it meant before."""
+
+    alias: str
+    version: int
+    left_behind: list[str] = []
+
+
+class AliasMove(Resource):
+    """`kind`: set, rollback or delete. A version of None: there was, or is then, no such alias."""
+
+    kind: str
+    version_from: int | None = None
+    version_to: int | None = None
+    #: Such as `user:ada`.
+    actor: str
+    reason: str | None = None
+    at: datetime
+
+
+class AliasHistory(Resource):
+    """What an alias means now, None once it was deleted; and its moves, the newest first."""
+
+    alias: str
+    version: int | None = None
+    moves: list[AliasMove]
 
 
 class JobNamed(Resource):
@@ -255,6 +290,11 @@ class Host(Resource):
     memory_bytes: int
     gpus: int
     clock_offset_s: float | None = None
+    #: What it can serve models with: name -> `version`, `environment`.
+    engines: dict[str, Any] = Field(default_factory=dict)
+    machine: Machine | None = None
+    #: When it joined with a token; None for one that `eigenwerk up` started.
+    joined_at: datetime | None = None
     seen_at: datetime
 
 
@@ -281,8 +321,15 @@ class Deployment(Resource):
 
     name: str
     model: str
-    version: int
+    version: int | None
     engine: str
+    #: Why this engine.
+    engine_reason: str | None = None
+    #: Where somebody else runs it: `url`, `model`, `health_path`, `metrics_path`.
+    external: dict[str, Any] | None = None
+    #: What it had in hand lately: `running`, `waiting`, `cache_share`.
+    load: dict[str, Any] | None = None
+    host: str | None = None
     replicas: int
     memory_bytes: int = 0
     gpus: int = 0

@@ -14,9 +14,15 @@ from jobspecs.file_errors import why_not
 
 #: What a part of a split may be called.
 PART = re.compile(r"\w[\w.-]*")
+#: What the platform reads rows of, beside texts in .txt.
+_TABLES = (
+    *(".csv", ".tsv", ".conll", ".conllu", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm", ".ods"),
+    # Packed in a way that is not read: refused with what to do, and never left out.
+    *(".zst", ".bz2", ".lz4", ".zip"),
+)
 _REMEDY = "Name files of tables: .csv, .xlsx, .jsonl, .parquet and so on."
 
-#: One file or several, or those of each part of a split, by its name. A folder stands for its files.
+#: One file or several, or those of each part of a split, by its name. A folder stands for the tables in it.
 Files = Path | Sequence[Path] | Mapping[str, Path | Sequence[Path]]
 
 
@@ -76,8 +82,30 @@ def _by_part(files: Files) -> Iterator[tuple[str | None, Path]]:
             yield part, path
 
 
+def left_out(files: Files) -> list[Path]:
+    """Files of the folders among them that are no tables, or texts such as a licence beside tables."""
+    folders = [path for _, path in _by_part(files) if path.is_dir()]
+    return [file for folder in folders for file in _in_folder(folder) if file not in _tables(_in_folder(folder))]
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+
+
+def _tables(files: Sequence[Path]) -> list[Path]:
+    """Those of the files that may be of one table; folders too, which are refused later."""
+    found = [file for file in files if not file.is_file() or _ending(file) in (*_TABLES, ".txt")]
+    rows = [file for file in found if _ending(file) != ".txt"]
+    return rows if any(file.is_file() for file in rows) else found
+
+
+def _ending(file: Path) -> str:
+    name = file.name.lower()
+    return Path(name.removesuffix(".gz").removesuffix(".xz")).suffix
+
+
 def _inside(path: Path) -> list[Path]:
-    inside = sorted(each for each in path.iterdir() if not each.name.startswith(".")) if path.is_dir() else [path]
+    inside = _tables(_in_folder(path)) if path.is_dir() else [path]
     for file in inside:
         if not file.is_file():
             what = "is a folder: folders within folders are not read" if file.is_dir() else "does not exist"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,6 +20,9 @@ ENCODINGS = (
     *("cp437", "cp850", "cp1250", "cp1251", "mac-roman", "koi8-r", "shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
 )
 _ALIASES = {"latin1": "iso8859-1", "latin2": "iso8859-2", "latin9": "iso8859-15", "macintosh": "mac-roman"}
+
+#: How refusals and notices spell a character that can't be typed, such as Hive's.
+_ESCAPE = re.compile(r"\\x([0-9a-fA-F]{2})")
 
 Quote = Literal["none", '"', "'"]
 LineEnd = Literal["LF", "CRLF", "CR"]
@@ -58,7 +62,10 @@ class Dialect(BaseModel):
     @field_validator("delimiter")
     @classmethod
     def _one_character(cls, value: str | None) -> str | None:
-        value = None if value is None else DELIMITER_NAMES.get(value.lower(), "\t" if value == "\\t" else value)
+        if value is not None:
+            value = DELIMITER_NAMES.get(value.lower(), "\t" if value == "\\t" else value)
+        if value is not None and (escape := _ESCAPE.fullmatch(value)):
+            value = chr(int(escape[1], 16))
         if value is not None and (len(value) != 1 or value in "\"'\r\n\0"):
             raise ValueError("is not one character. Say comma, semicolon, tab, pipe or a single character.")
         return value

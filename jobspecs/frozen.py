@@ -11,6 +11,8 @@ from jobspecs.dialect import Dialect, named_columns
 from jobspecs.estimate import Estimate
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import DatasetOrigin, ManifestFile, ModelOrigin
+from jobspecs.pieces import StoredFile, StoredPiece, stored_below
+from jobspecs.provenance import UNKNOWN, Provenance
 
 
 class FrozenDataset(BaseModel):
@@ -31,6 +33,8 @@ class FrozenDataset(BaseModel):
     header: tuple[str, ...] | None = None
     #: How the file is read: what was told and recognised when it was pushed.
     dialect: Dialect | None = None
+    #: Where its rows came from, as far as somebody said so.
+    provenance: Provenance = UNKNOWN
 
     def how_to_read(self) -> Dialect | None:
         """What is known of its text; the rest has to be recognised."""
@@ -44,11 +48,12 @@ class FrozenDataset(BaseModel):
     @property
     def origin(self) -> DatasetOrigin:
         """How an artifact names the data set that it was made from."""
-        return DatasetOrigin(reference=self.reference, sha256=self.sha256)
+        said = self.provenance
+        return DatasetOrigin(reference=self.reference, sha256=self.sha256, origin=said.origin, license=said.license)
 
 
 class FrozenRegistryModel(BaseModel):
-    """One version of a registered model: its files below `prefix` in the object store."""
+    """One version of a registered model."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,8 +63,18 @@ class FrozenRegistryModel(BaseModel):
     name: str
     version: int
     digest: str
-    prefix: str
+    #: Of a version from before there were pieces: its files are the objects `<prefix>/<path>`.
+    prefix: str | None = None
     files: tuple[ManifestFile, ...]
+    #: Path -> what the file consists of; empty with a prefix.
+    pieces: dict[str, tuple[StoredPiece, ...]] = Field(default_factory=dict)
+
+    @property
+    def stored(self) -> tuple[StoredFile, ...]:
+        """The files and where their bytes are."""
+        if self.prefix is not None:
+            return stored_below(self.prefix, self.files)
+        return tuple(StoredFile(**file.model_dump(), pieces=self.pieces[file.path]) for file in self.files)
 
 
 class FrozenHubModel(BaseModel):

@@ -1,9 +1,38 @@
-"""Why a host takes no jobs, and what people can do about each reason."""
+"""What machine a host is; why it takes no jobs, and what people can do about each reason."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from types import MappingProxyType
+
+from pydantic import BaseModel
+
+
+class GpuDevice(BaseModel):
+    """A GPU as its driver tells of it. Bytes, °C."""
+
+    index: int
+    uuid: str
+    #: What the driver calls it, such as NVIDIA H200.
+    name: str
+    memory_bytes: int
+    memory_used_bytes: int
+    #: Share of the last moment in which it computed, 0 to 1.
+    load: float | None = None
+    temperature_c: int | None = None
+    #: What is wrong with it, for people; null: nothing that the driver knows of.
+    problem: str | None = None
+
+
+class Machine(BaseModel):
+    """What a host is made of, and how busy it is."""
+
+    #: That the worker may use.
+    cpus: int
+    #: Processes that ran or waited for a CPU, on average over the last minute.
+    load_1m: float
+    #: Empty without NVIDIA's driver.
+    gpus: list[GpuDevice] = []
 
 
 class HostReason(StrEnum):

@@ -63,6 +63,9 @@ class DatasetOrigin(BaseModel):
     reference: str
     #: Of its file; None where the job was not told.
     sha256: str | None = None
+    #: Where its rows came from, and under which licence, as far as whoever pushed it said so.
+    origin: str | None = None
+    license: str | None = None
 
 
 class Manifest(BaseModel):

@@ -1,27 +1,29 @@
 """Who may do what, as data. Whoever reads or changes what belongs to somebody asks here, and nobody else decides.
 
 Everything belongs to an *owner*: a user, one day a team. A principal (a user behind a token) acts for some owners.
-`RULES` names, for each action, the scope that its token needs on what is its own, on what is others', and on what is
-nobody's but the platform's. What is not declared is denied.
+`RULES` names, for each action, the scope that its token needs on what is its own, on what others share, on what is
+others' otherwise, and on what is nobody's but the platform's. What is not declared is denied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 from uuid import UUID
 
-#: `metrics` is for who watches the platform: it opens figures and nothing that anybody owns.
-Scope = Literal["read", "write", "metrics", "admin"]
+#: `metrics` is for who watches the platform: it opens figures and nothing that anybody owns. `join` opens no route: it
+#: lets a worker on another machine join.
+Scope = Literal["read", "write", "metrics", "join", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 #: A scope, and what it includes.
 INCLUDES: Mapping[Scope, frozenset[Scope]] = {
     "read": frozenset({"read"}),
     "write": frozenset({"read", "write"}),
     "metrics": frozenset({"metrics"}),
-    "admin": frozenset({"read", "write", "metrics", "admin"}),
+    "join": frozenset({"join"}),
+    "admin": frozenset({"read", "write", "metrics", "join", "admin"}),
 }
 
 Action = Literal[
@@ -52,8 +54,10 @@ Action = Literal[
     "users.list",
     "users.read",
 ]
-#: Whose the thing is: an owner's that the principal acts for, another's, or nobody's.
-Relation = Literal["own", "others", "platform"]
+#: Who may read a thing beside its owner: nobody, or everyone on this platform. Writing stays the owner's.
+Visibility = Literal["private", "everyone"]
+#: Whose the thing is: an owner's that the principal acts for, another's who shares it or does not, or nobody's.
+Relation = Literal["own", "shared", "others", "platform"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +65,21 @@ class Rule:
     """The scope that an action needs by whose the thing is. None: nobody may."""
 
     own: Scope | None = None
+    #: On what its owner, another one, lets everyone read.
+    shared: Scope | None = None
     others: Scope | None = None
     platform: Scope | None = None
 
     @property
     def least(self) -> Scope:
         """The scope without which the action is never allowed, whatever it is done to."""
-        named = [scope for scope in (self.own, self.others, self.platform) if scope is not None]
+        named = [scope for scope in (self.own, self.shared, self.others, self.platform) if scope is not None]
         return min(named, key=SCOPES.index)
 
 
 RULES: Mapping[Action, Rule] = {
     "datasets.delete": Rule(own="write"),
-    "datasets.read": Rule(own="read"),
+    "datasets.read": Rule(own="read", shared="read"),
     "datasets.write": Rule(own="write"),
     "deployments.ask": Rule(own="read"),
     "deployments.read": Rule(own="read"),
@@ -88,7 +94,7 @@ RULES: Mapping[Action, Rule] = {
     "jobs.submit": Rule(own="write"),
     "metrics.read": Rule(platform="metrics"),
     "models.delete": Rule(own="write"),
-    "models.read": Rule(own="read"),
+    "models.read": Rule(own="read", shared="read"),
     "models.write": Rule(own="write"),
     "schemas.read": Rule(platform="read"),
     "tokens.read": Rule(own="read", others="admin"),
@@ -113,6 +119,16 @@ class Decision:
     reason: Relation | Literal["undeclared", "nobody_may", "scope"]
 
 
+class Shareable(Protocol):
+    """What an owner may let others read."""
+
+    @property
+    def owner_id(self) -> UUID: ...
+
+    @property
+    def visibility(self) -> Visibility: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Whose things one action may touch; repositories read and change nothing outside it."""
@@ -121,14 +137,25 @@ class Reach:
     home: UUID
     owners: frozenset[UUID]
     everybody: bool = False
+    #: Whether what other owners share with everyone is in it too.
+    shared: bool = False
 
     def __contains__(self, owner: UUID) -> bool:
+        """Whether all that the owner has is in it."""
         return self.everybody or owner in self.owners
+
+    def includes(self, thing: Shareable) -> bool:
+        return thing.owner_id in self or (self.shared and thing.visibility == "everyone")
 
     @classmethod
     def of(cls, owner: UUID) -> Reach:
         """One owner's things: for the platform's own processes, which act for the owner of a job or deployment."""
         return cls(owner, frozenset({owner}))
+
+    @property
+    def with_shared(self) -> Reach:
+        """The same and what others share with everyone."""
+        return replace(self, shared=True)
 
     @property
     def own(self) -> Reach:
@@ -171,16 +198,23 @@ class Principal:
         """Whose things the action may touch: exactly the owners for which `decide` allows it."""
         own = frozenset(owner for owner in self.acts_for if decide(self, action, owner).allowed)
         rule = RULES.get(action, Rule())
-        return Reach(self.user_id, own, everybody=rule.others is not None and self.holds(rule.others))
+        return Reach(
+            self.user_id,
+            own,
+            everybody=rule.others is not None and self.holds(rule.others),
+            shared=rule.shared is not None and self.holds(rule.shared),
+        )
 
 
-def decide(principal: Principal, action: Action, owner: UUID | None) -> Decision:
+def decide(principal: Principal, action: Action, owner: UUID | None, visibility: Visibility = "private") -> Decision:
     """Whether the principal may do this to what `owner` has; None: to what is the platform's."""
     rule = RULES.get(action)
     if rule is None:
         return Decision(False, "undeclared")
     relation: Relation = "platform" if owner is None else "own" if owner in principal.acts_for else "others"
-    needed: Scope | None = {"own": rule.own, "others": rule.others, "platform": rule.platform}[relation]
+    if relation == "others" and visibility == "everyone" and rule.shared is not None:
+        relation = "shared"
+    needed: Scope | None = getattr(rule, relation)
     if needed is None:
         return Decision(False, "nobody_may")
     return Decision(True, relation) if principal.holds(needed) else Decision(False, "scope")

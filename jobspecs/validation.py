@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -36,6 +37,19 @@ _WORDS = {
     "union_tag_not_found": "the field that says which kind it is is missing",
 }
 EMPTY_TEXT = "the text is empty; send one with a character at least"
+#: What pydantic says of sizes: `List should have at least 1 item after validation, not 0`.
+_SIZED = re.compile(
+    r"(?P<thing>List|Tuple|Set|Frozenset|Dictionary|String) should have "
+    r"(?P<bound>at (?:least|most) \d+ (?:items?|characters?))(?: after validation, not (?P<has>more|\d+))?"
+)
+_THINGS = {
+    "Dictionary": "object",
+    "String": "text",
+    "List": "list",
+    "Tuple": "list",
+    "Set": "list",
+    "Frozenset": "list",
+}
 #: As pydantic says it.
 _EMPTY = "String should have at least 1 character"
 
@@ -82,10 +96,15 @@ def _together(errors: Sequence[tuple[str, str]]) -> str:
     """What is wrong at one place: a value of the right type before all else."""
     told = [message for kind, message in errors if not kind.endswith(_WRONG_TYPE)] or [message for _, message in errors]
     first, *others = dict.fromkeys(told)
-    return " or ".join([first, *(message.removeprefix(_SHOULD) for message in others)]) + "."
+    said = " or ".join([first, *(message.removeprefix(_SHOULD) for message in others)])
+    return said if said.endswith((".", "?", "!")) else f"{said}."
 
 
 def _in_words(error_type: str, message: str) -> str:
     if message == _EMPTY:
         return EMPTY_TEXT
+    if sized := _SIZED.fullmatch(message):
+        return f"the {_THINGS[sized['thing']]} should have {sized['bound']}" + (
+            f", and has {sized['has']}" if sized["has"] else ""
+        )
     return _WORDS.get(error_type, message.removeprefix("Value error, ").rstrip("."))

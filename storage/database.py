@@ -24,7 +24,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
+from storage.repositories.aliases import AliasRepository
 from storage.repositories.attempts import AttemptRepository
+from storage.repositories.blobs import BlobRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.decisions import DecisionRepository
@@ -34,6 +36,7 @@ from storage.repositories.events import EventRepository
 from storage.repositories.garbage import GarbageRepository
 from storage.repositories.handover import HandoverRepository
 from storage.repositories.hosts import HostRepository
+from storage.repositories.hub import HubRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
@@ -84,7 +87,7 @@ class UnitOfWork:
 
     @cached_property
     def handover(self) -> HandoverRepository:
-        return HandoverRepository(self.session, self.garbage, self.removal)
+        return HandoverRepository(self.session, self.garbage, self.removal, self.blobs)
 
     @cached_property
     def users(self) -> UserRepository:
@@ -97,6 +100,14 @@ class UnitOfWork:
     @cached_property
     def models(self) -> ModelRepository:
         return ModelRepository(self.session)
+
+    @cached_property
+    def aliases(self) -> AliasRepository:
+        return AliasRepository(self.session)
+
+    @cached_property
+    def hub(self) -> HubRepository:
+        return HubRepository(self.session)
 
     @cached_property
     def jobs(self) -> JobRepository:
@@ -143,8 +154,12 @@ class UnitOfWork:
         return GarbageRepository(self.session)
 
     @cached_property
+    def blobs(self) -> BlobRepository:
+        return BlobRepository(self.session, self.garbage)
+
+    @cached_property
     def removal(self) -> RemovalRepository:
-        return RemovalRepository(self.session, self.garbage)
+        return RemovalRepository(self.session, self.garbage, self.blobs)
 
     @cached_property
     def leader(self) -> LeaderRepository:
@@ -245,14 +260,13 @@ class Database:
 
 
 def _refuse_foreign_schema(connection: psycopg.Connection, _record: object) -> None:
+    """The pool forgets a connection whose check fails, be it that the server went away, and never closes it."""
     try:
         check_schema(connection)
-    except SchemaMismatch:
+        connection.rollback()
+    except BaseException:
         connection.close()
         raise
-    finally:
-        if not connection.closed:
-            connection.rollback()
 
 
 def _names_an_owner(error: psycopg.errors.ForeignKeyViolation) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -120,21 +121,29 @@ class RangeStream:
         return True
 
 
+@dataclass(frozen=True)
+class Source:
+    """An object whose bytes, all of them, are the next of a file; `etag` pins its version."""
+
+    key: str
+    bytes: int
+    etag: str | None = None
+
+
 def download(
     wire: S3Wire,
-    key: str,
+    sources: Sequence[Source],
     path: Path,
     *,
-    size: int,
-    etag: str | None,
     sha256: str | None = None,
     should_stop: ShouldStop | None = None,
 ) -> StoredObject:
-    """Fetches `key` into a temporary file beside `path`, checks sha256, then renames: `path` is whole or unchanged.
+    """Fetches the sources, one after the other, into a temporary file beside `path`, checks sha256, then renames.
 
-    Raises TransferStopped, ObjectCorrupt (the temporary file is gone by then), OSError if the disk is full, the errors
-    of S3Wire.
+    `path` is whole or unchanged. Raises TransferStopped, ObjectCorrupt (the temporary file is gone by then), OSError
+    if the disk is full, the errors of S3Wire.
     """
+    size = sum(source.bytes for source in sources)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -142,9 +151,9 @@ def download(
         if size:
             # A full disk shows here, not after gigabytes.
             os.posix_fallocate(descriptor, 0, size)
-        found = _fetch_parts(wire, key, descriptor, size, etag, should_stop or never)
+        found = _fetch_parts(wire, sources, descriptor, should_stop or never)
         if sha256 is not None and found != sha256:
-            raise ObjectCorrupt(key, f"sha256 {sha256}", f"sha256 {found}")
+            raise ObjectCorrupt(sources[0].key, f"sha256 {sha256}", f"sha256 {found}")
         os.fsync(descriptor)
         temporary.replace(path)
     except BaseException:
@@ -152,22 +161,38 @@ def download(
         raise
     finally:
         os.close(descriptor)
-    return StoredObject(key, size, found)
+    return StoredObject(sources[0].key, size, found)
 
 
-def _fetch_parts(wire: S3Wire, key: str, descriptor: int, size: int, etag: str | None, stop: ShouldStop) -> str:
+@dataclass(frozen=True)
+class _Range:
+    """`start` to `end` of the source, which are the bytes from `position` on of the file."""
+
+    source: Source
+    start: int
+    end: int
+    position: int
+
+
+def _split(sources: Sequence[Source], part_bytes: int) -> Iterator[_Range]:
+    begun = 0
+    for source in sources:
+        for start in range(0, source.bytes, part_bytes):
+            yield _Range(source, start, min(start + part_bytes, source.bytes), begun + start)
+        begun += source.bytes
+
+
+def _fetch_parts(wire: S3Wire, sources: Sequence[Source], descriptor: int, stop: ShouldStop) -> str:
     """Fetches ranges in parallel and hashes each, in order, as soon as it is there (from the page cache)."""
-    part_bytes = wire.settings.part_bytes
-    ranges = [(start, min(start + part_bytes, size)) for start in range(0, size, part_bytes)]
+    ranges = list(_split(sources, wire.settings.part_bytes))
     digest = hashlib.sha256()
     with ThreadPoolExecutor(wire.settings.parallel_parts, thread_name_prefix="download") as pool:
-        futures: list[Future[None]] = [
-            pool.submit(_fetch_range, wire, key, descriptor, start, end, etag, stop) for start, end in ranges
-        ]
+        futures: list[Future[None]] = [pool.submit(_fetch_range, wire, descriptor, part, stop) for part in ranges]
         try:
-            for future, (start, end) in zip(futures, ranges, strict=True):
+            for future, part in zip(futures, ranges, strict=True):
                 future.result()
-                for position in range(start, end, CHUNK_BYTES):
+                end = part.position + part.end - part.start
+                for position in range(part.position, end, CHUNK_BYTES):
                     digest.update(os.pread(descriptor, min(CHUNK_BYTES, end - position), position))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -175,12 +200,10 @@ def _fetch_parts(wire: S3Wire, key: str, descriptor: int, size: int, etag: str |
     return digest.hexdigest()
 
 
-def _fetch_range(
-    wire: S3Wire, key: str, descriptor: int, start: int, end: int, etag: str | None, stop: ShouldStop
-) -> None:
+def _fetch_range(wire: S3Wire, descriptor: int, part: _Range, stop: ShouldStop) -> None:
+    key, position = part.source.key, part.position
     check_stop(key, stop)
-    position = start
-    with RangeStream(wire, key, start, end, etag) as stream:
+    with RangeStream(wire, key, part.start, part.end, part.source.etag) as stream:
         for chunk in stream:
             check_stop(key, stop)
             view = memoryview(chunk)

@@ -20,8 +20,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from jobspecs.pieces import StoredFile, StoredPiece
 from storage.object_delete import DELETE_BATCH, delete_batch
-from storage.object_download import RangeStream, download
+from storage.object_download import RangeStream, Source, download
 from storage.object_errors import (
     AbandonedUpload,
     ObjectCorrupt,
@@ -38,6 +39,7 @@ from storage.object_errors import (
     WantedObject,
     checked_key,
 )
+from storage.object_pieces import PiecesStream, compose
 from storage.object_upload import Progress, ShouldStop, abort, upload
 from storage.object_wire import (
     ObjectSettings,
@@ -63,6 +65,7 @@ __all__ = [
     "ObjectStoreUnavailable",
     "ObjectTooLarge",
     "ObjectUnreadable",
+    "PiecesStream",
     "RangeStream",
     "StoredObject",
     "TransferStopped",
@@ -182,7 +185,25 @@ class ObjectStore:
         info = self.stat(key)
         if bytes_total is not None and info.bytes != bytes_total:
             raise ObjectCorrupt(key, f"{bytes_total} bytes", f"{info.bytes} bytes")
-        return download(self._wire, key, path, size=info.bytes, etag=info.etag, sha256=sha256, should_stop=should_stop)
+        source = Source(key, info.bytes, info.etag)
+        return download(self._wire, [source], path, sha256=sha256, should_stop=should_stop)
+
+    def download_stored(self, file: StoredFile, path: Path, *, should_stop: ShouldStop | None = None) -> StoredObject:
+        """Fetches a file whose bytes are pieces, as `download_file`."""
+        if len(file.pieces) == 1:
+            return self.download_file(
+                file.pieces[0].key, path, sha256=file.sha256, bytes_total=file.bytes, should_stop=should_stop
+            )
+        sources = [Source(piece.key, piece.bytes) for piece in file.pieces]
+        return download(self._wire, sources, path, sha256=file.sha256, should_stop=should_stop)
+
+    def open_stored(self, file: StoredFile, start: int, end: int) -> PiecesStream:
+        """As `open_range`, of a file whose bytes are pieces."""
+        return PiecesStream(self._wire, file.pieces, start, end)
+
+    def compose(self, pieces: Sequence[StoredPiece], key: str) -> None:
+        """Makes one object of pieces; the server copies them. Each but the last must have 5 MiB or more."""
+        compose(self._wire, pieces, checked_key(key))
 
     def download_tree(
         self, prefix: str, wanted: Iterable[WantedObject], root: Path, *, should_stop: ShouldStop | None = None

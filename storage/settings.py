@@ -7,11 +7,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jobspecs.engines import origin_of
+
 #: What says where the services are, and what has no default.
 NEEDED = (
     *("EIGENWERK_DATABASE_URL", "EIGENWERK_REDIS_URL"),
     *("EIGENWERK_S3_ENDPOINT", "EIGENWERK_S3_ACCESS_KEY", "EIGENWERK_S3_SECRET_KEY"),
 )
+EXTERNAL_ENGINES = "EIGENWERK_EXTERNAL_ENGINES"
 #: Whole numbers among the settings of all parts, and the least that each may be. They are looked at together, so that
 #: `eigenwerk up` says at once what a worker would stumble over later.
 _LEAST = {
@@ -96,6 +99,22 @@ class Settings:
                 kill_grace_s=seconds(values, "EIGENWERK_KILL_GRACE_S", default.kill_grace_s),
             ),
         )
+
+
+def external_engine_origins(environment: Mapping[str, str] | None = None) -> frozenset[str]:
+    """Where engines that somebody else runs may be: the addresses in EIGENWERK_EXTERNAL_ENGINES, by commas or blanks.
+
+    Nowhere, unless an administrator says so: who registers an engine makes the platform ask that address. Raises
+    ValueError for what is no address.
+    """
+    values = os.environ if environment is None else environment
+    origins = []
+    for word in values.get(EXTERNAL_ENGINES, "").replace(",", " ").split():
+        try:
+            origins.append(origin_of(word))
+        except ValueError as error:
+            raise ValueError(f"{EXTERNAL_ENGINES} names {word}: {error}.") from error
+    return frozenset(origins)
 
 
 def seconds(values: Mapping[str, str], name: str, default: float) -> float:

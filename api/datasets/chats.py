@@ -25,12 +25,11 @@ from corpus.conversations.reading import FIRST_ROWS, columns_of, converted
 from corpus.conversations.rendering import Rendered
 from corpus.conversations.sandbox import Outcome, render_confined
 from corpus.conversations.unread import unread_fields
-from jobspecs.manifest import Manifest
+from jobspecs.pieces import StoredFile
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import parse_reference
 from jobspecs.rights import Principal
 from storage.objects import ObjectStore
-from storage.tables import ModelVersionRow
 
 _EXAMPLES = 3
 #: Characters of all examples together; the rows of a preview are the first 4 MiB of a file.
@@ -39,13 +38,11 @@ _EXAMPLES_CHARS_MAX = 4 * 1024 * 1024
 
 def fetch_model(parts: Parts, objects: ObjectStore, user: Principal, text: str, folder: Path) -> None:
     """Fetches what rendering reads of the model, which is little, into `folder`. Raises ApiError(404), InvalidInput."""
-    model = _find_model(parts, user, text)
-    files = {file.path: file for file in Manifest.model_validate(model.manifest).files}
+    files = {file.path: file for file in _files_of_model(parts, user, text)}
     for path in CHAT_FILES:
         file = files.get(path)
         if file is not None and file.bytes <= TOKENIZER_BYTES_MAX:
-            key = f"{model.prefix}/{path}"
-            objects.download_file(key, folder / path, sha256=file.sha256, should_stop=parts.stopping.is_set)
+            objects.download_stored(file, folder / path, should_stop=parts.stopping.is_set)
 
 
 def preview(
@@ -133,16 +130,16 @@ def _chars(example: Example) -> int:
     return sum(len(message.said) for message in messages_of(example))
 
 
-def _find_model(parts: Parts, user: Principal, text: str) -> ModelVersionRow:
+def _files_of_model(parts: Parts, user: Principal, text: str) -> Sequence[StoredFile]:
     try:
         reference = parse_reference(text)
     except ValueError as error:
         raise InvalidInput([Problem(field="model", message=f"{error}.", remedy="Name a model you have.")]) from error
     with parts.database.unit_of_work() as work:
         row = work.models.find(user.reach("models.read"), reference)
-    if row is None:
-        raise not_found(f"model {text}")
-    return row
+        if row is None:
+            raise not_found(f"model {text}")
+        return work.blobs.files_of(row)
 
 
 def _described(example: Example, outcome: Outcome) -> ChatExample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from api.datasets.service import find_to_change
 from api.errors import not_found
 from api.parts import Parts
 from api.references.uses import Deleted, check_unused, lost
@@ -18,6 +19,8 @@ def delete(parts: Parts, user: Principal, reference: Reference, *, dry_run: bool
         every = work.datasets.list_versions(user.reach("datasets.delete"), reference)
         rows = [row for row in every if reference.version in (None, row.version)]
         if not rows:
+            # What there is none of is a 404, and what the user may only read a 403.
+            find_to_change(work, user, reference)
             raise not_found(f"data set {reference}")
         check_unused(f"The data set {reference}", work.removal.uses_of_datasets(rows))
         retries = work.removal.retries_lost(rows)

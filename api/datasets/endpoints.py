@@ -13,11 +13,11 @@ from fastapi.concurrency import run_in_threadpool
 from api.authentication import TheUser, guarded_router, requires
 from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
-from api.datasets.schemas import Dataset, DatasetList, DatasetVersionDetail, Preview
+from api.datasets.schemas import Dataset, DatasetChange, DatasetList, DatasetVersionDetail, Preview
 from api.datasets.telling import ToldDialect, told_provenance
 from api.foreign_files import is_large, table_limits, table_remedy, transferring
 from api.parts import ThePlatform
-from api.references.names import TheNamed
+from api.references.names import Shared, TheNamed
 from api.references.uses import Deleted, DryRun
 from api.stored_files import FILE_RESPONSES, FileWish, send_stored
 from api.streaming import received_body
@@ -91,9 +91,9 @@ async def push_dataset(
 
 @router.get("/v1/datasets")
 @requires("datasets.read")
-def list_datasets(platform: ThePlatform, user: TheUser) -> DatasetList:
+def list_datasets(platform: ThePlatform, user: TheUser, shared: Shared = False) -> DatasetList:
     """The newest version of each of your data sets."""
-    return service.list_datasets(platform, user)
+    return service.list_datasets(platform, user, shared=shared)
 
 
 @router.get("/v1/datasets/{name:owned}")
@@ -101,6 +101,13 @@ def list_datasets(platform: ThePlatform, user: TheUser) -> DatasetList:
 def get_dataset(platform: ThePlatform, user: TheUser, named: TheNamed) -> Dataset:
     """A data set and its versions."""
     return service.get_dataset(platform, user, named)
+
+
+@router.patch("/v1/datasets/{name:owned}")
+@requires("datasets.write")
+def change_dataset(platform: ThePlatform, user: TheUser, named: TheNamed, change: DatasetChange) -> Dataset:
+    """Changes who may read it. Taken back, it stays with jobs that use it already."""
+    return service.change(platform, user, named, change)
 
 
 @router.get("/v1/datasets/{name:owned}/versions/{version}")
@@ -129,8 +136,8 @@ async def get_file(
     `Range` (one range) resumes a download; who asks for ranges must check the sum. A whole file is verified while it
     is sent: a damaged one never arrives complete.
     """
-    key, file = await run_in_threadpool(service.stored_file, platform, user, _at(named, version))
-    return await send_stored(platform, request, wish, key, file, moves=version == "latest")
+    file = await run_in_threadpool(service.stored_file, platform, user, _at(named, version))
+    return await send_stored(platform, request, wish, file, moves=version == "latest")
 
 
 @router.delete("/v1/datasets/{name:owned}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from jobspecs.profile import DatasetProfile
+from jobspecs.rights import Visibility
 from storage.tables import DatasetVersionRow
 
 
@@ -32,6 +33,8 @@ class DatasetVersion(BaseModel):
     #: Where the rows came from, and their licence, as whoever pushed them said.
     origin: str | None = None
     license: str | None = None
+    #: Who may read the data set beside its owner.
+    visibility: Visibility
     created_at: datetime
 
 
@@ -55,7 +58,16 @@ class Dataset(BaseModel):
     object: Literal["dataset"] = "dataset"
     owner: str
     name: str
+    visibility: Visibility
     versions: list[DatasetVersion]
+
+
+class DatasetChange(BaseModel):
+    """What is to be changed; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    visibility: Visibility | None = None
 
 
 class DatasetList(BaseModel):
@@ -102,5 +114,6 @@ def _fields(row: DatasetVersionRow) -> dict[str, Any]:
         "notices": list(row.profile.get("notices", ())),
         "origin": row.origin,
         "license": row.license,
+        "visibility": row.dataset.visibility,
         "created_at": row.created_at,
     }

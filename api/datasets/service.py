@@ -11,13 +11,14 @@ from uuid import UUID, uuid4
 
 from api.datasets.schemas import (
     Dataset,
+    DatasetChange,
     DatasetList,
     DatasetVersionDetail,
     Preview,
     detail_of,
     version_of,
 )
-from api.errors import ApiError, not_found, unavailable
+from api.errors import ApiError, not_found, not_yours, unavailable
 from api.foreign_files import table_limits
 from api.parts import Parts
 from api.references.names import maker_of
@@ -25,11 +26,13 @@ from api.streaming import Received
 from corpus.confinement.process import Limits
 from jobspecs.dialect import Dialect
 from jobspecs.manifest import ManifestFile
+from jobspecs.pieces import StoredFile
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.provenance import Provenance
 from jobspecs.references import Reference
 from jobspecs.rights import Principal, Reach
+from storage.database import UnitOfWork
 from storage.objects import ObjectStore
 from storage.tables import DatasetVersionRow
 from storage.tabular import TableFormat, detect_format
@@ -161,10 +164,12 @@ def _same_content(
     return None
 
 
-def list_datasets(parts: Parts, user: Principal) -> DatasetList:
+def list_datasets(parts: Parts, user: Principal, *, shared: bool = False) -> DatasetList:
+    """The user's; with `shared` also what others share."""
+    reach = user.reach("datasets.read")
     with parts.database.unit_of_work() as work:
         newest: dict[UUID, DatasetVersionRow] = {}
-        for row in work.datasets.list_versions(user.reach("datasets.read")):
+        for row in work.datasets.list_versions(reach if shared else reach.own):
             newest.setdefault(row.dataset_id, row)
         return DatasetList(data=[version_of(row) for row in newest.values()])
 
@@ -175,17 +180,41 @@ def get_dataset(parts: Parts, user: Principal, reference: Reference) -> Dataset:
         if not rows:
             raise not_found(f"data set {reference}")
         dataset = rows[0].dataset
-        return Dataset(owner=dataset.owner.name, name=dataset.name, versions=[version_of(row) for row in rows])
+        return Dataset(
+            owner=dataset.owner.name,
+            name=dataset.name,
+            visibility=dataset.visibility,
+            versions=[version_of(row) for row in rows],
+        )
+
+
+def find_to_change(work: UnitOfWork, user: Principal, reference: Reference) -> DatasetVersionRow:
+    """Raises ApiError 404, and 403 for what the user may only read."""
+    row = work.datasets.find(user.reach("datasets.write"), reference)
+    if row is None:
+        shared = work.datasets.find(user.reach("datasets.read"), reference)
+        what = f"data set {reference}"
+        raise not_found(what) if shared is None else not_yours(what, shared.dataset.owner.name)
+    return row
+
+
+def change(parts: Parts, user: Principal, reference: Reference, change: DatasetChange) -> Dataset:
+    """Raises ApiError 404, 403."""
+    with parts.database.unit_of_work() as work:
+        row = find_to_change(work, user, reference).dataset
+        if change.visibility is not None:
+            work.datasets.change(row, visibility=change.visibility)
+    return get_dataset(parts, user, reference)
 
 
 def get_version(parts: Parts, user: Principal, reference: Reference) -> DatasetVersionDetail:
     return detail_of(find_version(parts, user, reference))
 
 
-def stored_file(parts: Parts, user: Principal, reference: Reference) -> tuple[str, ManifestFile]:
-    """The object's key, and the file under the name that it was pushed with. Raises ApiError(404)."""
+def stored_file(parts: Parts, user: Principal, reference: Reference) -> StoredFile:
+    """The file under the name that it was pushed with. Raises ApiError(404)."""
     row = find_version(parts, user, reference)
-    return row.key, ManifestFile(path=row.file_name, bytes=row.bytes, sha256=row.sha256)
+    return StoredFile.whole(row.key, ManifestFile(path=row.file_name, bytes=row.bytes, sha256=row.sha256))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest, deployment_of
 from api.errors import not_found
@@ -11,17 +12,20 @@ from api.references.freezing import freeze_base, frozen_version, weights_bytes
 from api.references.hub import resolve
 from api.references.model_files import known_shape, small_files
 from api.references.names import maker_of
+from jobspecs.engines import EXTERNAL, ExternalEngine, WeightsFormat, format_of, origin_of, task_of
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference, parse_reference
-from jobspecs.rights import Principal
+from jobspecs.rights import Principal, Reach
 from jobspecs.tasks import SERVED_TASKS, TEXT_GENERATION
+from scheduling.engine_choice import Choice, Served, choose_engine
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
-from scheduling.estimates.serving import encoder_bytes, language_model_bytes
+from scheduling.estimates.serving import encoder_bytes, gguf_bytes, language_model_bytes
 from scheduling.estimates.shapes import typical_shape
 from scheduling.serving_admission import Needs, why_it_cannot_stay, why_no_host_serves
 from storage.database import UnitOfWork
+from storage.settings import EXTERNAL_ENGINES
 from storage.tables import DeploymentRow, ModelVersionRow
 
 GIB = 1024**3
@@ -45,12 +49,16 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
     reach = user.reach("deployments.write")
     with parts.database.unit_of_work() as work:
         maker = maker_of(work, reach, reference)
+    if request.external is not None:
+        return _want_external(parts, reach, maker, reference, request.external)
     model = _model(parts, user, parse_reference(request.model) if request.model else reference)
     # Waits for the object store and the hub: outside of transactions.
     needs = Needs(_memory_bytes(parts, model, request), request.gpus)
     with parts.database.unit_of_work() as work:
         version = _version(work, user, model.reference)
-        if problem := why_no_host_serves(needs, [Needs(host.memory_bytes, host.gpus) for host in work.hosts.known()]):
+        hosts = work.hosts.known()
+        choice = _choose(model, request, [frozenset(host.engines) for host in hosts])
+        if problem := why_no_host_serves(needs, [Needs(host.memory_bytes, host.gpus) for host in hosts]):
             raise InvalidInput([problem])
         present = work.deployments.find(reach, reference.name, owner=reference.owner)
         if present is not None and present.host is not None:
@@ -58,12 +66,14 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
             work.hosts.lock(present.host)
         row = work.deployments.find(reach, reference.name, owner=reference.owner, lock=True)
         before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
-        if row is None or not _is_wanted_already(row, version, request, needs):
+        if row is None or not _is_wanted_already(row, version, choice, request, needs):
             row = work.deployments.want(
                 maker,
                 reference.name,
                 model_version_id=version.id,
-                engine=request.engine,
+                engine=choice.engine.name,
+                engine_reason=choice.reason,
+                task=task_of(model.manifest),
                 replicas=request.replicas,
                 memory_bytes=needs.memory_bytes,
                 gpus=needs.gpus,
@@ -71,6 +81,52 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
             if not needs.fit(before):
                 _make_room(work, row, needs)
         return deployment_of(row)
+
+
+def _want_external(
+    parts: Parts, reach: Reach, maker: UUID, reference: Reference, external: ExternalEngine
+) -> Deployment:
+    """Registers an engine that somebody else runs. Raises InvalidInput for an address that no administrator allows."""
+    if origin_of(external.url) not in parts.settings.external_engines:
+        raise InvalidInput(
+            [
+                Problem(
+                    field="external.url",
+                    message=f"engines at {origin_of(external.url)} are not allowed on this platform.",
+                    remedy=f"An administrator allows them: {EXTERNAL_ENGINES}={origin_of(external.url)}",
+                )
+            ]
+        )
+    stored = external.model_dump(mode="json")
+    with parts.database.unit_of_work() as work:
+        row = work.deployments.find(reach, reference.name, owner=reference.owner, lock=True)
+        if row is None or row.external != stored or not row.wanted or row.state == "failed":
+            row = work.deployments.want(
+                maker,
+                reference.name,
+                model_version_id=None,
+                engine=EXTERNAL.name,
+                engine_reason="Somebody else runs it.",
+                external=stored,
+                task=external.task,
+                replicas=1,
+                memory_bytes=0,
+            )
+        return deployment_of(row)
+
+
+def _choose(model: _Model, request: DeploymentRequest, hosts: list[frozenset[str]]) -> Choice:
+    served = Served(
+        format_of(model.manifest),
+        task_of(model.manifest) or "",
+        is_adapter=model.base is not None,
+        gpus=request.gpus,
+        replicas=request.replicas,
+    )
+    choice = choose_engine(served, hosts, request.engine)
+    if isinstance(choice, Problem):
+        raise InvalidInput([choice])
+    return choice
 
 
 def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
@@ -123,10 +179,10 @@ def _version(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVe
 
 
 def _check_task(manifest: Manifest, reference: Reference) -> None:
-    if manifest.task not in SERVED_TASKS:
+    if task_of(manifest) not in SERVED_TASKS:
         what = f"serves {manifest.task}" if manifest.task else "is a bare model without a head for a task"
         raise _refused(
-            f"{reference} {what}; the embedded engine serves {', '.join(SERVED_TASKS)}.",
+            f"{reference} {what}; what can be served is {', '.join(SERVED_TASKS)}.",
             "Train a model for one of these from it first: eigenwerk submit spec.yaml",
         )
 
@@ -139,13 +195,15 @@ def _model(parts: Parts, user: Principal, reference: Reference) -> _Model:
         _check_task(manifest, reference)
         exactly = Reference(owner=version.model.owner.name, name=version.model.name, version=version.version)
         base = freeze_base(work, user, "model", reference, manifest.base) if manifest.base is not None else None
-        return _Model(exactly, manifest, frozen_version(version), base)
+        return _Model(exactly, manifest, frozen_version(work, version), base)
 
 
 def _memory_bytes(parts: Parts, model: _Model, request: DeploymentRequest) -> int:
     if request.memory_gib is not None:
         return int(request.memory_gib * GIB)
     stored = model.manifest.bytes_total + _base_bytes(parts, model)
+    if format_of(model.manifest) is WeightsFormat.gguf:
+        return request.replicas * gguf_bytes(model.manifest.bytes_total)
     if model.manifest.task != TEXT_GENERATION.name:
         return request.replicas * encoder_bytes(stored)
     objects = parts.objects.within(parts.settings.check_seconds_max)
@@ -165,10 +223,12 @@ def _base_bytes(parts: Parts, model: _Model) -> int:
     return found.weights_bytes or TYPICAL_WEIGHTS_BYTES
 
 
-def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, request: DeploymentRequest, needs: Needs) -> bool:
+def _is_wanted_already(
+    row: DeploymentRow, version: ModelVersionRow, choice: Choice, request: DeploymentRequest, needs: Needs
+) -> bool:
     same = (row.model_version_id, row.engine, row.replicas, row.memory_bytes, row.gpus) == (
         version.id,
-        request.engine,
+        choice.engine.name,
         request.replicas,
         needs.memory_bytes,
         needs.gpus,

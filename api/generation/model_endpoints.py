@@ -15,6 +15,7 @@ from api.authentication import TheUser, guarded_router, requires
 from api.errors import ApiError
 from api.generation.schemas import GenerateRequest, ModelChatRequest, ModelCompletionRequest
 from api.generation.service import passed_on
+from api.generation.translating import generated
 from api.inference.engine import deployed
 from api.models.one_model import OneModelRoute, refusal
 from api.models.tei_documents import STREAMED
@@ -71,6 +72,8 @@ async def generate(
 ) -> Response:
     """TGI's /generate: the whole text at once."""
     engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
+    if not engine.kind.speaks_tgi:
+        return await generated(platform, request, engine, _asked(body))
     return await passed_on(platform, request, engine, "/generate", _asked(body), own_words=True)
 
 
@@ -81,6 +84,8 @@ async def generate_stream(
 ) -> Response:
     """TGI's /generate_stream: an event per token."""
     engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
+    if not engine.kind.speaks_tgi:
+        return await generated(platform, request, engine, {**_asked(body), "stream": True})
     return await passed_on(platform, request, engine, "/generate_stream", _asked(body), own_words=True)
 
 

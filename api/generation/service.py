@@ -17,6 +17,7 @@ from api.errors import ApiError, error_response, unavailable
 from api.inference.engine import RETRY_AFTER_S, Deployed, answering, ask_streaming
 from api.parts import Parts
 from api.streaming import ClosingStream
+from jobspecs.engines import CHAT, COMPLETIONS, TGI_MODEL, Unserved, what_is_read
 
 #: Seconds that may pass without a byte: a long answer that is not streamed comes all at once.
 _SILENCE_S = 900.0
@@ -35,6 +36,7 @@ async def passed_on(
 
     Raises ApiError when the engine refuses or does not answer; with `own_words` its refusals are passed on as well.
     """
+    body = for_engine(engine, path, body)
     async with AsyncExitStack() as stack:
         asking = ask_streaming(parts, engine, path, body, silence_s=_SILENCE_S, raising=not own_words)
         answer = await _while_connected(request, stack.enter_async_context(asking))
@@ -44,9 +46,36 @@ async def passed_on(
             # From here on the stream closes the connection to the engine.
             stream = _events(answer, stack.pop_all(), engine.name, own_words)
             return ClosingStream(stream, media_type=_EVENTS, headers=headers)
-        with answering(engine.name):
+        with answering(engine.name, engine.kind):
             content = await _while_connected(request, _bounded(answer))
         return Response(content, answer.status_code, headers, media_type)
+
+
+def for_engine(engine: Deployed, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The request as the engine takes it. Raises ApiError for a field that the engine would pass over."""
+    read = what_is_read(engine.kind, path, body)
+    if isinstance(read, Unserved):
+        raise ApiError(422, read.message, param=read.field)
+    if engine.endpoint_model is None:
+        return read
+    if path in (CHAT, COMPLETIONS):
+        return {**read, "model": engine.endpoint_model}
+    return _with_its_adapter(engine, read) if engine.kind.adapter_field else read
+
+
+def _with_its_adapter(engine: Deployed, body: dict[str, Any]) -> dict[str, Any]:
+    """A request in TGI's shape that names the deployment's adapter, and no other one: TGI would answer without any."""
+    parameters = body.get("parameters") or {}
+    if not isinstance(parameters, dict) or parameters.get("adapter_id") is not None:
+        message = "Input validation error: `parameters.adapter_id`: this deployment has no adapters to choose from."
+        raise ApiError(422, message, param="parameters.adapter_id")
+    if engine.endpoint_model == TGI_MODEL:
+        return body
+    # Without parameters TGI samples, with them it does not unless it is told to.
+    return {
+        **body,
+        "parameters": {"do_sample": "parameters" not in body, **parameters, "adapter_id": engine.endpoint_model},
+    }
 
 
 async def _events(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from api.authentication import guarded_router, requires
-from api.hosts.schemas import Host, HostList
+from api.hosts.schemas import Host, HostEngine, HostList
 from api.parts import ThePlatform
-from jobspecs.hosts import remedy_of
+from jobspecs.hosts import Machine, remedy_of
 from storage.tables import HostRow
 
 router = guarded_router("hosts")
@@ -32,5 +32,8 @@ def _host(row: HostRow, alive: bool) -> Host:
         memory_bytes=row.memory_bytes,
         gpus=row.gpus,
         clock_offset_s=row.clock_offset_s,
+        engines={name: HostEngine.model_validate(engine) for name, engine in row.engines.items()},
+        machine=None if row.machine is None else Machine.model_validate(row.machine),
+        joined_at=row.joined_at,
         seen_at=row.seen_at,
     )

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from api.errors import ApiError, unavailable
 from api.parts import CONNECT_TIMEOUT_S, Parts
+from jobspecs.engines import EMBEDDED, ENGINE_KINDS, EngineKind, origin_of
 from jobspecs.rights import Principal
 from jobspecs.tasks import SERVED_TASKS, ServedTask
 from storage.tables import DeploymentRow
@@ -27,7 +28,10 @@ _ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=CONNECT_TIMEOUT_S, pool=CONNECT_T
 _REFUSED = 422
 #: And these are its own words as well: too large, wrong, failed on this request, too busy.
 _REFUSALS = frozenset({413, _REFUSED, 424, 429})
+#: Engines of others refuse requests with these; 400 is OpenAI's own word for it.
+_WRONG_REQUESTS = frozenset({400, _REFUSED})
 #: What engines say when a text is longer than the model can read; OpenAI's clients know the code.
+_NO_WORDS = "The model refuses this request."
 _CONTEXT_LENGTH = "context_length_exceeded"
 
 #: How requests name what shall answer: a deployment of the user's, `name` or `owner/name`.
@@ -47,6 +51,9 @@ class Deployed:
     task: str
     endpoint: str
     key: str = field(repr=False)
+    kind: EngineKind = EMBEDDED
+    #: What requests to the engine must call the model; None: what they like.
+    endpoint_model: str | None = None
 
 
 async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask) -> Deployed:
@@ -59,7 +66,7 @@ async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask)
 
 async def ask(parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any]) -> httpx.Response:
     """The engine's answer, a success. Raises ApiError: 413, 422 with the engine's words, 429, 503."""
-    with answering(engine.name):
+    with answering(engine.name, engine.kind):
         url = f"{engine.endpoint}{path}"
         response = await parts.inference.post(url, json=body, headers=_headers(engine), timeout=_ANSWER_TIMEOUT)
         response.raise_for_status()
@@ -74,7 +81,7 @@ async def ask_streaming(
 
     `silence_s`: seconds that may pass without a byte. `raising=False`: what the engine refuses is an answer as well.
     """
-    with answering(engine.name):
+    with answering(engine.name, engine.kind):
         request = parts.inference.build_request(
             "POST",
             f"{engine.endpoint}{path}",
@@ -84,7 +91,7 @@ async def ask_streaming(
         )
         response = await parts.inference.send(request, stream=True)
     try:
-        with answering(engine.name):
+        with answering(engine.name, engine.kind):
             if response.is_error and (raising or response.status_code not in _REFUSALS):
                 await response.aread()
                 response.raise_for_status()
@@ -95,19 +102,19 @@ async def ask_streaming(
 
 async def relay(parts: Parts, engine: Deployed, method: str, path: str, content: bytes | None = None) -> httpx.Response:
     """The engine's own answer, whether it took the request or refused it. Raises ApiError 503 when it is away."""
-    with answering(engine.name):
+    with answering(engine.name, engine.kind):
         headers = {**_headers(engine), "Content-Type": "application/json"}
         url = f"{engine.endpoint}{path}"
         return await parts.inference.request(method, url, content=content, headers=headers, timeout=_ANSWER_TIMEOUT)
 
 
 @contextmanager
-def answering(name: str) -> Iterator[None]:
+def answering(name: str, kind: EngineKind = EMBEDDED) -> Iterator[None]:
     """Turns what goes wrong between here and the engine of `name` into ApiError."""
     try:
         yield
     except httpx.HTTPStatusError as error:
-        raise _refusal(name, error.response) from error
+        raise _refusal(name, kind, error.response) from error
     except (httpx.HTTPError, ValidationError) as error:
         log.warning("the engine of %s did not answer as it should: %s", name, error)
         raise unavailable(f"The deployment {name} does not answer.", "engine_unavailable", RETRY_AFTER_S) from error
@@ -157,16 +164,22 @@ def _find(parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...
             code="not_found",
             param="model",
         )
-    task = str(row.model_version.manifest.get("task"))
+    task = str(row.served_task)
     if tasks and task not in [wanted.name for wanted in tasks]:
         raise _wrong_task(name, task, tasks)
     # Not its state: while a new version is being started, the old one goes on answering at its endpoint.
     if row.endpoint is None or row.endpoint_key is None:
         why = ": ".join(part for part in (row.state, row.reason, row.message) if part)
         raise unavailable(f"The deployment {name} is not ready ({why}).", "deployment_not_ready", RETRY_AFTER_S)
-    version = row.model_version
-    model = f"{version.model.owner.name}/{version.model.name}@{version.version}"
-    return Deployed(name, model, version.version, task, row.endpoint, row.endpoint_key)
+    if row.external is not None and origin_of(row.endpoint) not in parts.settings.external_engines:
+        raise unavailable(
+            f"Engines at {origin_of(row.endpoint)}, such as the one of {name}, are no longer allowed on this platform.",
+            "engine_not_allowed",
+            RETRY_AFTER_S,
+        )
+    version = row.model_version.version if row.model_version is not None else 0
+    kind = ENGINE_KINDS.get(row.engine, EMBEDDED)
+    return Deployed(name, row.served, version, task, row.endpoint, row.endpoint_key, kind, row.endpoint_model)
 
 
 def _wrong_task(name: str, task: str, wanted: tuple[ServedTask, ...]) -> ApiError:
@@ -181,10 +194,10 @@ def _wrong_task(name: str, task: str, wanted: tuple[ServedTask, ...]) -> ApiErro
 
 
 def _headers(engine: Deployed) -> dict[str, str]:
-    return {"Authorization": f"Bearer {engine.key}"}
+    return {"Authorization": f"Bearer {engine.key}"} if engine.key else {}
 
 
-def _refusal(name: str, response: httpx.Response) -> ApiError:
+def _refusal(name: str, kind: EngineKind, response: httpx.Response) -> ApiError:
     status = response.status_code
     log.warning("the engine of %s answered %d", name, status)
     if status == 413:
@@ -195,11 +208,11 @@ def _refusal(name: str, response: httpx.Response) -> ApiError:
             f"Too many texts wait for the deployment {name}. Try again, or give it more replicas.",
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
-    if status == _REFUSED:
-        kind, message, param = _words_of(response)
-        if kind == _CONTEXT_LENGTH:
-            return ApiError(400, message, code=kind, param=param)
-        return ApiError(422, message, param=param)
+    if status in _WRONG_REQUESTS:
+        error_type, message, param = _words_of(response)
+        if error_type == _CONTEXT_LENGTH or any(sign in f"{error_type} {message}" for sign in kind.too_long):
+            return ApiError(400, message, code=_CONTEXT_LENGTH, param=param)
+        return ApiError(status, message, param=param)
     return unavailable(f"The deployment {name} can't answer now.", "engine_error", RETRY_AFTER_S)
 
 
@@ -209,7 +222,13 @@ def _words_of(response: httpx.Response) -> tuple[str, str, str | None]:
         document = response.json()
     except ValueError:
         document = None
-    if not isinstance(document, dict):
-        return "", "The model refuses this request.", None
-    message = str(document.get("error") or "The model refuses this request.")
-    return str(document.get("error_type", "")), message, document.get("param")
+    error = document.get("error") if isinstance(document, dict) else None
+    if isinstance(document, dict) and isinstance(error, str):
+        return str(document.get("error_type", "")), error, _text(document.get("param"))
+    if isinstance(error, dict):  # as OpenAI has it
+        return str(error.get("type", "")), str(error.get("message") or _NO_WORDS), _text(error.get("param"))
+    return "", _NO_WORDS, None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

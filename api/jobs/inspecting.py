@@ -25,7 +25,7 @@ from api.parts import Parts
 from api.references.freezing import Frozen
 from api.references.model_files import known_shape, small_files
 from corpus.checks.confined import check_confined
-from corpus.checks.rows import CheckedFile
+from corpus.checks.rows import CheckedFile, told_apart
 from corpus.checks.settings import settings_of, warnings_of_settings
 from corpus.confinement.confinement import ConfinementUnavailable, Stopped
 from corpus.confinement.process import Overran, TaskFailed
@@ -127,6 +127,8 @@ def _read(
             role: _fetched(objects, given, place, lambda: asking.gone() or overdue())
             for role, given in inputs.datasets_by_role().items()
         }
+        named = {role: f"{given.name}@{given.version}" for role, given in inputs.datasets_by_role().items()}
+        files = told_apart(files, named)
         check = partial(
             check_confined,
             parts.confinement,

@@ -17,6 +17,7 @@ from api.authentication import GuardedRoute, TheUser, requires
 from api.documented import RefusalAnswer
 from api.errors import KNOWN_ERRORS, ApiError, api_error
 from api.generation.service import passed_on
+from api.generation.translating import generated
 from api.inference.engine import Deployed, answering, deployed, relay
 from api.models.tei_documents import (
     EMBED,
@@ -32,6 +33,7 @@ from api.models.tei_documents import (
     VECTORS,
 )
 from api.parts import Parts, ThePlatform
+from jobspecs.engines import EXTERNAL
 from jobspecs.references import NAME_PATTERN
 from jobspecs.rights import Principal
 from jobspecs.tasks import SENTENCE_SIMILARITY, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_RANKING, ServedTask
@@ -89,6 +91,8 @@ def refusal(error: ApiError, kind: str) -> JSONResponse:
 async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """What the model is for: /embed or /similarity, /rerank, /predict, or /generate and its stream."""
     engine = await deployed(platform, user, f"{owner}/{name}")
+    if not engine.kind.speaks_tgi:
+        return await generated(platform, request, engine, await request.json(), as_list=True)
     if engine.task == TEXT_GENERATION.name:
         return await passed_on(platform, request, engine, "/", await request.json(), own_words=True)
     return await _sent(platform, engine, "/", request)
@@ -129,22 +133,30 @@ async def tokenize(platform: ThePlatform, user: TheUser, owner: Owner, name: Nam
 
     Language models give one list: [{"id", "text", "start", "stop"}].
     """
-    wanted = (SENTENCE_SIMILARITY, TEXT_RANKING, TEXT_CLASSIFICATION, TEXT_GENERATION)
-    return await _asked(platform, user, f"{owner}/{name}", "/tokenize", request, *wanted)
+    engine = await deployed(platform, user, f"{owner}/{name}")
+    if not engine.kind.speaks_tgi:
+        raise ApiError(422, f"{engine.kind.title}, which serves this deployment, does not answer this route.")
+    return await _sent(platform, engine, "/tokenize", request)
 
 
 @router.get("/info")
 @requires("deployments.ask")
 async def info(platform: ThePlatform, user: TheUser, owner: Owner, name: Name) -> Response:
     """The model, its digest, its kind and its limits."""
-    return await _relayed(platform, await deployed(platform, user, f"{owner}/{name}"), "GET", "/info")
+    engine = await deployed(platform, user, f"{owner}/{name}")
+    if not engine.kind.speaks_tgi:
+        known = {"model_id": engine.model, "model_sha": None, "model_pipeline_tag": engine.task}
+        return JSONResponse({**known, "router": engine.kind.title})
+    return await _relayed(platform, engine, "GET", "/info")
 
 
 @router.get("/health", response_class=Response)
 @requires("deployments.ask")
 async def health(platform: ThePlatform, user: TheUser, owner: Owner, name: Name) -> Response:
     """200 while the model can answer."""
-    return await _relayed(platform, await deployed(platform, user, f"{owner}/{name}"), "GET", "/health")
+    engine = await deployed(platform, user, f"{owner}/{name}")
+    # One of somebody else's is asked after its health at a path of its own, by the inference worker.
+    return Response() if engine.kind is EXTERNAL else await _relayed(platform, engine, "GET", "/health")
 
 
 async def _asked(

@@ -16,7 +16,7 @@ class DeployedModel(BaseModel):
     #: Seconds since 1970.
     created: int
     owned_by: str
-    #: `owner/name@version` of the registry.
+    #: `owner/name@version` of the registry, or what an engine of somebody else's calls its model.
     root: str
     task: str | None
     #: As in /v1/deployments.
@@ -29,12 +29,11 @@ class DeployedModelList(BaseModel):
 
 
 def deployed_model(row: DeploymentRow) -> DeployedModel:
-    version = row.model_version
     return DeployedModel(
         id=row.name,
         created=int(row.created_at.timestamp()),
         owned_by=row.owner.name,
-        root=f"{version.model.owner.name}/{version.model.name}@{version.version}",
-        task=version.manifest.get("task"),
+        root=row.served,
+        task=row.served_task,
         state=row.state,
     )

@@ -11,6 +11,7 @@ from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
 from jobspecs.manifest import Manifest, ModelOrigin
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
+from jobspecs.provenance import Provenance
 from jobspecs.references import Reference, parse_reference
 from jobspecs.registry import JobSpec
 from jobspecs.rights import Principal
@@ -95,6 +96,7 @@ def freeze_dataset(work: UnitOfWork, user: Principal, reference: Reference, fiel
         sha256=row.sha256,
         header=tuple(row.header) if row.header is not None else None,
         dialect=row.how_to_read(),
+        provenance=Provenance(origin=row.origin, license=row.license),
     )
     return PinnedDataset(frozen, DatasetProfile.model_validate(row.profile))
 
@@ -111,7 +113,7 @@ def freeze_model(work: UnitOfWork, user: Principal, role: str, reference: Refere
             f"you have no model {reference}.",
             "Import it: eigenwerk models import DIR --name NAME, or take one from the hub: hub:org/name",
         )
-    found: dict[str, FrozenModel] = {role: frozen_version(row)}
+    found: dict[str, FrozenModel] = {role: frozen_version(work, row)}
     base = Manifest.model_validate(row.manifest).base
     if base is not None:
         found[role + ADAPTER_BASE_SUFFIX] = freeze_base(work, user, role, reference, base)
@@ -132,10 +134,11 @@ def freeze_base(
             f"{adapter} is an adapter for {base.reference}, and you have no model with its digest {base.digest[:12]}…",
             "Import that base model again.",
         )
-    return frozen_version(row)
+    return frozen_version(work, row)
 
 
-def frozen_version(row: ModelVersionRow) -> FrozenRegistryModel:
+def frozen_version(work: UnitOfWork, row: ModelVersionRow) -> FrozenRegistryModel:
+    files = work.blobs.files_of(row)
     return FrozenRegistryModel(
         version_id=row.id,
         owner=row.model.owner.name,
@@ -144,6 +147,7 @@ def frozen_version(row: ModelVersionRow) -> FrozenRegistryModel:
         digest=row.digest,
         prefix=row.prefix,
         files=Manifest.model_validate(row.manifest).files,
+        pieces={} if row.prefix is not None else {file.path: file.pieces for file in files},
     )
 
 

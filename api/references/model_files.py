@@ -74,7 +74,6 @@ def _fetch(parts: Parts, objects: ObjectStore, model: FrozenRegistryModel | Froz
             if (content := fetch_file(parts.hub, parts.settings, model, name)) is not None:
                 (folder / name).write_bytes(content)
         return
-    for file in model.files:
+    for file in model.stored:
         if file.path in READ_FILES and file.bytes <= _FILE_BYTES_MAX:
-            key = f"{model.prefix}/{file.path}"
-            objects.download_file(key, folder / file.path, sha256=file.sha256, bytes_total=file.bytes)
+            objects.download_stored(file, folder / file.path)

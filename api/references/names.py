@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Path
+from fastapi import Depends, Path, Query
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from api.errors import not_found
@@ -28,6 +28,9 @@ async def _reference(
 ) -> Reference:
     return parse_owned_name(name)
 
+
+#: Whether a list has what others let everyone read too.
+Shared = Annotated[bool, Query(description="also what others share with everyone")]
 
 #: The thing that the path names, without a version.
 TheNamed = Annotated[Reference, Depends(_reference)]

@@ -15,11 +15,17 @@ from storage.repositories.removal import Use
 
 #: So many uses are told; there may be thousands of jobs.
 _TOLD_MAX = 10
+#: kind -> what is said of one's own, and of another's, which is not named: it is no business of whoever asks.
 _WORDS = {
     "job": ("the job {name} reads it", "Wait for the job, or cancel it: eigenwerk cancel {name}"),
     "deployment": ("the deployment {name} serves it", "Stop it first: eigenwerk undeploy {name}"),
     "adapter": ("the adapter {name} needs it as its base", "Delete that first: eigenwerk models rm {name}"),
     "alias": ("the alias {name} points at it", "Point it at another version first: eigenwerk models alias"),
+}
+_OTHERS_WORDS = {
+    "job": "a job of {owner} reads it",
+    "deployment": "a deployment of {owner} serves it",
+    "adapter": "an adapter of {owner} needs it as its base",
 }
 
 
@@ -53,7 +59,10 @@ def check_unused(what: str, uses: Sequence[Use]) -> None:
         return
     problems = []
     for use in uses[:_TOLD_MAX]:
-        message, remedy = (words.format(name=use.name) for words in _WORDS[use.kind])
+        if use.owner is None:
+            message, remedy = (words.format(name=use.name) for words in _WORDS[use.kind])
+        else:
+            message, remedy = _OTHERS_WORDS[use.kind].format(owner=use.owner), f"Ask {use.owner} to end that first"
         of = f"version {use.version}: " if use.version is not None else ""
         problems.append(Problem(message=f"{of}{message}.", remedy=remedy))
     more = f" (and {len(uses) - _TOLD_MAX} more)" if len(uses) > _TOLD_MAX else ""

@@ -8,10 +8,11 @@ from fastapi import Path
 
 from api.authentication import TheUser, guarded_router, requires
 from api.parts import ThePlatform
+from api.references.names import Shared
 from api.references.uses import Deleted, DryRun
 from api.registry import deleting, service
-from api.registry.schemas import Alias, AliasTarget, Model, ModelList, ModelVersionDetail
-from jobspecs.references import NAME_PATTERN
+from api.registry.schemas import Model, ModelChange, ModelList, ModelVersionDetail
+from jobspecs.references import NAME_PATTERN, Reference
 
 router = guarded_router("registry")
 
@@ -25,9 +26,9 @@ Selector = Annotated[
 
 @router.get("/v1/registry/models")
 @requires("models.read")
-def list_models(platform: ThePlatform, user: TheUser) -> ModelList:
+def list_models(platform: ThePlatform, user: TheUser, shared: Shared = False) -> ModelList:
     """The newest version of each of your models."""
-    return service.list_models(platform, user)
+    return service.list_models(platform, user, shared=shared)
 
 
 @router.get("/v1/registry/models/{owner}/{name}")
@@ -35,6 +36,13 @@ def list_models(platform: ThePlatform, user: TheUser) -> ModelList:
 def get_model(platform: ThePlatform, user: TheUser, owner: Name, name: Name) -> Model:
     """A model with its versions and aliases."""
     return service.get_model(platform, user, owner, name)
+
+
+@router.patch("/v1/registry/models/{owner}/{name}")
+@requires("models.write")
+def change_model(platform: ThePlatform, user: TheUser, owner: Name, name: Name, change: ModelChange) -> Model:
+    """Changes who may read it. Taken back, it stays with jobs and deployments that use it already."""
+    return service.change(platform, user, Reference(owner=owner, name=name), change)
 
 
 @router.get("/v1/registry/models/{owner}/{name}/versions/{selector}")
@@ -65,10 +73,3 @@ def delete_version(
 ) -> Deleted:
     """Deletes one version, whose number is never given again; 409 while it is in use."""
     return deleting.delete(platform, user, owner, name, version, dry_run=dry_run)
-
-
-@router.put("/v1/registry/models/{owner}/{name}/aliases/{alias}")
-@requires("models.write")
-def set_alias(platform: ThePlatform, user: TheUser, owner: Name, name: Name, alias: Name, target: AliasTarget) -> Alias:
-    """Points the alias at a version; jobs and deployments that use it already keep what they have."""
-    return service.set_alias(platform, user, owner, name, alias, target.version)

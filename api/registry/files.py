@@ -13,7 +13,7 @@ from api.parts import Parts, ThePlatform
 from api.registry.endpoints import Name, Selector
 from api.registry.service import find, selected
 from api.stored_files import FILE_RESPONSES, FileWish, send_stored
-from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.pieces import StoredFile
 from jobspecs.references import Reference
 from jobspecs.rights import Principal
 
@@ -45,15 +45,15 @@ async def get_file(
     before the last of them, so a damaged file never arrives complete. Who asks for ranges must check the sum.
     """
     reference = selected(owner, name, selector)
-    key, file = await run_in_threadpool(_locate, platform, user, reference, path)
-    return await send_stored(platform, request, wish, key, file, moves=reference.version is None)
+    file = await run_in_threadpool(_locate, platform, user, reference, path)
+    return await send_stored(platform, request, wish, file, moves=reference.version is None)
 
 
-def _locate(parts: Parts, user: Principal, reference: Reference, path: str) -> tuple[str, ManifestFile]:
-    """The object's key and what the manifest says of it. Only what a manifest names can be fetched."""
+def _locate(parts: Parts, user: Principal, reference: Reference, path: str) -> StoredFile:
+    """Where the file is. Only what a manifest names can be fetched."""
     with parts.database.unit_of_work() as work:
         row = find(work, user.reach("models.read"), reference)
-        file = Manifest.model_validate(row.manifest).file(path)
+        file = next((file for file in work.blobs.files_of(row) if file.path == path), None)
         if file is None:
             raise not_found(f"file {path!r} in model {reference}")
-        return f"{row.prefix}/{file.path}", file
+        return file

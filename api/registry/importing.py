@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,15 @@ from api.foreign_files import FILE_LIMITS, MODEL_REMEDY, transferring
 from api.inspection_cache import new_folder
 from api.parts import Parts
 from api.registry.imported_files import CONFIG, INDEX, missing
-from api.registry.schemas import Import, ImportedFile, ModelVersionDetail, detail_of
+from api.registry.schemas import FileOfPieces, Import, ImportedFile, ModelVersionDetail, detail_of
 from api.streaming import Received
 from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.pieces import PIECE_BYTES_MIN, Piece, StoredFile
 from jobspecs.rights import Principal
-from storage.objects import ObjectNotFound, ObjectStore, TransferStopped
+from storage.database import UnitOfWork
+from storage.keeping import keep_file, keep_piece
+from storage.objects import ObjectCorrupt
+from storage.tables import ModelImportRow
 
 #: Seconds that the object store has to tell of an import's files and to give out its configuration.
 _LOOKUP_SECONDS_MAX = 60.0
@@ -54,23 +58,104 @@ def check(parts: Parts, path: str, received: Received, should_stop: Callable[[],
 def store(
     parts: Parts, user: Principal, import_id: UUID, path: str, received: Received, should_stop: Callable[[], bool]
 ) -> ImportedFile:
-    """Records and sends a checked file, in this order: an object's content is settled before a byte of it is stored.
+    """Stores a checked file and makes it one of the import.
 
-    So a file that arrives late, after the import was completed, can't replace what the version's manifest names.
-    Raises TransferStopped.
+    Raises ApiError 404 without such an open import, 409 when the path was sent with other content; TransferStopped.
     """
-    file = ManifestFile(path=path, bytes=received.bytes, sha256=received.sha256)
+    file = keep_file(
+        parts.database, parts.objects, received.path, path, sha256=received.sha256, should_stop=should_stop
+    )
     with parts.database.unit_of_work() as work:
-        if work.models.open_import(user.reach("models.write"), import_id, lock=True) is None:
-            raise not_found(f"open import {import_id}")
-        earlier = next((known for known in work.models.import_files(import_id) if known.path == path), None)
-        if earlier is not None and earlier != file:
-            message = f"{path} was sent with other content already. Start a new import."
-            raise ApiError(409, message, code="import_file_differs", param=path)
-        work.models.add_import_file(import_id, file)
-    key = f"{_prefix(import_id)}/{path}"
-    parts.objects.upload_file(received.path, key, sha256=received.sha256, should_stop=should_stop)
-    return ImportedFile(path=path, bytes=received.bytes, sha256=received.sha256)
+        _open(work, user, import_id)
+        work.blobs.keep_for_import(import_id, {piece.sha256 for piece in file.pieces})
+        _add_file(work, import_id, file)
+    return ImportedFile(path=path, bytes=file.bytes, sha256=file.sha256)
+
+
+def missing_pieces(parts: Parts, user: Principal, import_id: UUID, pieces: Sequence[Piece]) -> list[str]:
+    """The sha256 of those that must be sent. The others belong to the import from now on.
+
+    Nobody gets by a mere name what they can't read: what others have stored counts as missing.
+    """
+    wanted = {piece.sha256: piece for piece in pieces}
+    with parts.database.unit_of_work() as work:
+        _open(work, user, import_id)
+        had = work.blobs.readable(user.reach("models.read"), wanted)
+        work.blobs.hold([wanted[sha256] for sha256 in had])
+        work.blobs.keep_for_import(import_id, had)
+    return [sha256 for sha256 in wanted if sha256 not in had]
+
+
+def store_piece(parts: Parts, user: Principal, import_id: UUID, sha256: str, received: Received) -> Piece:
+    """Stores a piece of a file that is still to be put together. Raises ApiError 404; 422 when it is another one."""
+    if received.sha256 != sha256:
+        message = f"The piece arrived with sha256 {received.sha256}. Send it again."
+        raise ApiError(422, message, code="sha256_mismatch", param=sha256)
+    kept = keep_piece(parts.database, parts.objects, received.path.read_bytes())
+    with parts.database.unit_of_work() as work:
+        _open(work, user, import_id)
+        work.blobs.keep_for_import(import_id, {kept.sha256})
+    return Piece(bytes=kept.bytes, sha256=kept.sha256)
+
+
+def put_together(
+    parts: Parts,
+    user: Principal,
+    import_id: UUID,
+    path: str,
+    wanted: FileOfPieces,
+    folder: Path,
+    should_stop: Callable[[], bool],
+) -> Received:
+    """The file of pieces that the import has, in `folder`: read whole, because only that proves its sha256.
+
+    Raises ApiError 404; InvalidInput when a piece is missing, or the file is not what it was said to be.
+    """
+    with parts.database.unit_of_work() as work:
+        _open(work, user, import_id)
+        pieces = work.blobs.of_import(import_id)
+    absent = [piece.sha256 for piece in wanted.pieces if piece.sha256 not in pieces]
+    if absent:
+        raise missing(path, f"{len(absent)} of its {len(wanted.pieces)} pieces were not sent, {absent[0]} first.")
+    found = tuple(pieces[piece.sha256] for piece in wanted.pieces)
+    size = sum(piece.bytes for piece in found)
+    if size != wanted.bytes or any(piece.bytes < PIECE_BYTES_MIN for piece in found[:-1]):
+        message = f"its pieces have {size} bytes, not {wanted.bytes}, or one before the last is too small."
+        raise missing(path, message)
+    file = StoredFile(path=path, bytes=size, sha256=wanted.sha256, pieces=found)
+    target = folder / "content"
+    try:
+        parts.objects.download_stored(file, target, should_stop=should_stop)
+    except ObjectCorrupt as error:
+        raise missing(path, f"its pieces together have another sha256 than {wanted.sha256}.") from error
+    return Received(target, size, wanted.sha256)
+
+
+def add_of_pieces(parts: Parts, user: Principal, import_id: UUID, path: str, wanted: FileOfPieces) -> ImportedFile:
+    """Makes a file that was put together and checked one of the import. Raises ApiError 404, 409."""
+    with parts.database.unit_of_work() as work:
+        _open(work, user, import_id)
+        pieces = work.blobs.of_import(import_id)
+        found = tuple(pieces[piece.sha256] for piece in wanted.pieces)
+        _add_file(work, import_id, StoredFile(path=path, bytes=wanted.bytes, sha256=wanted.sha256, pieces=found))
+    return ImportedFile(path=path, bytes=wanted.bytes, sha256=wanted.sha256)
+
+
+def _open(work: UnitOfWork, user: Principal, import_id: UUID) -> ModelImportRow:
+    """The import, locked. Raises ApiError 404."""
+    row = work.models.open_import(user.reach("models.write"), import_id, lock=True)
+    if row is None:
+        raise not_found(f"open import {import_id}")
+    return row
+
+
+def _add_file(work: UnitOfWork, import_id: UUID, file: StoredFile) -> None:
+    plain = ManifestFile(path=file.path, bytes=file.bytes, sha256=file.sha256)
+    earlier = next((known for known in work.models.import_files(import_id) if known.path == file.path), None)
+    if earlier is not None and earlier != plain:
+        message = f"{file.path} was sent with other content already. Start a new import."
+        raise ApiError(409, message, code="import_file_differs", param=file.path)
+    work.models.add_import_file(import_id, plain, [piece.sha256 for piece in file.pieces])
 
 
 async def complete(parts: Parts, request: Request, user: Principal, import_id: UUID) -> tuple[ModelVersionDetail, bool]:
@@ -93,31 +178,27 @@ def _sent_or_made(
     parts: Parts, user: Principal, import_id: UUID, should_stop: Callable[[], bool]
 ) -> _Sent | ModelVersionDetail:
     """The stored files, or the version that they became before. Raises TransferStopped."""
-    prefix = _prefix(import_id)
     with parts.database.unit_of_work() as work:
         if work.models.open_import(user.reach("models.write"), import_id) is None:
-            made = work.models.find_by_prefix(user.reach("models.write"), prefix)
+            made = work.models.of_import(user.reach("models.write"), import_id)
             if made is None:
                 raise not_found(f"open import {import_id}")
             return detail_of(made)
         files = work.models.import_files(import_id)
+        pieces = work.blobs.of_import(import_id)
+    _check_complete(files)
     objects = parts.objects.within(_LOOKUP_SECONDS_MAX)
-    _check_complete(objects, prefix, files, should_stop)
     folder = new_folder(parts.spool.folder)
     try:
-        for file in files:
+        for file, parts_of_it in files.items():
             if file.path in (CONFIG, INDEX):
-                objects.download_file(
-                    f"{prefix}/{file.path}",
-                    folder / file.path,
-                    sha256=file.sha256,
-                    bytes_total=file.bytes,
-                    should_stop=should_stop,
-                )
+                found = tuple(pieces[sha256] for sha256 in parts_of_it)
+                stored = StoredFile(**file.model_dump(), pieces=found)
+                objects.download_stored(stored, folder / file.path, should_stop=should_stop)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return _Sent(files, folder)
+    return _Sent(tuple(files), folder)
 
 
 def _task(parts: Parts, sent: _Sent, should_stop: Callable[[], bool]) -> str | None:
@@ -131,32 +212,25 @@ def _register(
 ) -> ModelVersionDetail:
     with parts.database.unit_of_work() as work:
         row = work.models.open_import(user.reach("models.write"), import_id, lock=True)
-        if row is None or work.models.import_files(import_id) != files:
+        sent = work.models.import_files(import_id)
+        if row is None or tuple(sent) != files:
             raise ApiError(409, "The import changed meanwhile. Ask again.", code="import_changed")
         manifest = Manifest(artifact="model", task=task, files=files, report={"source": "import"})
-        version = work.models.add_version(row.owner_id, row.name, manifest=manifest, prefix=_prefix(import_id))
-        work.models.complete_import(row)
+        version = work.models.add_version(row.owner_id, row.name, manifest=manifest)
+        work.blobs.attach(version.id, {file.path: pieces for file, pieces in sent.items()})
+        work.models.complete_import(row, version)
+        # What it consists of, the version refers to now; what else was sent stays for HELD_S.
+        work.blobs.forget_import(import_id)
         return detail_of(version)
 
 
-def _check_complete(
-    objects: ObjectStore, prefix: str, files: tuple[ManifestFile, ...], should_stop: Callable[[], bool]
-) -> None:
+def _check_complete(files: Mapping[ManifestFile, Sequence[str]]) -> None:
     paths = {file.path for file in files}
     if not any(path.endswith((".safetensors", ".gguf")) for path in paths):
         raise missing("model.safetensors", "there are no weights.")
     if CONFIG not in paths and not any(path.endswith(".gguf") for path in paths):
         raise missing(CONFIG, "the model's configuration is missing.")
-    for file in files:
-        if should_stop():
-            raise TransferStopped(f"Nobody waits for the import {prefix} any more.")
-        try:
-            stored = objects.stat(f"{prefix}/{file.path}").bytes
-        except ObjectNotFound:
-            stored = -1
-        if stored != file.bytes:
+    for file, pieces in files.items():
+        if not pieces:
+            # Of an import that was begun before there were pieces.
             raise missing(file.path, "the file was announced but not stored.")
-
-
-def _prefix(import_id: UUID) -> str:
-    return f"models/{import_id}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.pieces import PIECES_MAX, Piece
 from jobspecs.references import Name
+from jobspecs.rights import Visibility
 from storage.tables import ModelVersionRow
 
 
@@ -29,6 +31,8 @@ class ModelVersion(BaseModel):
     metrics: dict[str, float]
     #: The job that made it; null for an import.
     job_id: UUID | None
+    #: Who may read the model beside its owner.
+    visibility: Visibility
     created_at: datetime
 
 
@@ -42,6 +46,7 @@ class Model(BaseModel):
     object: Literal["model"] = "model"
     owner: str
     name: str
+    visibility: Visibility
     aliases: dict[str, int]
     versions: list[ModelVersion]
 
@@ -53,16 +58,12 @@ class ModelList(BaseModel):
     data: list[ModelVersion]
 
 
-class AliasTarget(BaseModel):
+class ModelChange(BaseModel):
+    """What is to be changed; what is left out stays."""
+
     model_config = ConfigDict(extra="forbid")
 
-    version: int = Field(ge=1, lt=2**31)
-
-
-class Alias(BaseModel):
-    object: Literal["model.alias"] = "model.alias"
-    alias: str
-    version: int
+    visibility: Visibility | None = None
 
 
 class ImportRequest(BaseModel):
@@ -77,6 +78,35 @@ class Import(BaseModel):
     object: Literal["model.import"] = "model.import"
     id: UUID
     name: str
+
+
+class Pieces(BaseModel):
+    """Pieces of files that a client has: see `eigenwerk.pieces` for how files are cut."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pieces: Annotated[list[Piece], Field(max_length=PIECES_MAX)]
+
+
+class MissingPieces(BaseModel):
+    """The sha256 of those that must be sent to `/v1/registry/imports/{id}/pieces/{sha256}`."""
+
+    object: Literal["model.import.pieces"] = "model.import.pieces"
+    missing: list[str]
+
+
+class StoredPieceOfImport(Piece):
+    object: Literal["model.import.piece"] = "model.import.piece"
+
+
+class FileOfPieces(BaseModel):
+    """A file that is its pieces, one after the other; each but the last has 8 MiB or more."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    pieces: Annotated[list[Piece], Field(min_length=1, max_length=PIECES_MAX)]
 
 
 class ImportedFile(ManifestFile):
@@ -104,5 +134,6 @@ def _fields(row: ModelVersionRow, manifest: Manifest) -> dict[str, Any]:
         "task": manifest.task,
         "metrics": manifest.metrics,
         "job_id": row.job_id,
+        "visibility": row.model.visibility,
         "created_at": row.created_at,
     }

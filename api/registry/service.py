@@ -1,13 +1,12 @@
-"""Reading the registry and moving aliases."""
+"""Reading the registry, and changing who may read it."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-from api.errors import not_found
+from api.errors import not_found, not_yours
 from api.parts import Parts
-from api.registry.schemas import Alias, Model, ModelList, ModelVersionDetail, detail_of, version_of
-from jobspecs.problems import InvalidInput, Problem
+from api.registry.schemas import Model, ModelChange, ModelList, ModelVersionDetail, detail_of, version_of
 from jobspecs.references import Reference
 from jobspecs.rights import Principal, Reach
 from storage.database import UnitOfWork
@@ -29,10 +28,20 @@ def find(work: UnitOfWork, reach: Reach, reference: Reference) -> ModelVersionRo
     return row
 
 
-def list_models(parts: Parts, user: Principal) -> ModelList:
+def find_to_change(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVersionRow:
+    """As `find`, for who wants to write. Raises ApiError 403 for what the user may only read."""
+    row = work.models.find(user.reach("models.write"), reference)
+    if row is None:
+        raise not_yours(f"model {reference}", find(work, user.reach("models.read"), reference).model.owner.name)
+    return row
+
+
+def list_models(parts: Parts, user: Principal, *, shared: bool = False) -> ModelList:
+    """The user's; with `shared` also what others share."""
+    reach = user.reach("models.read")
     with parts.database.unit_of_work() as work:
         newest: dict[UUID, ModelVersionRow] = {}
-        for row in work.models.list_versions(user.reach("models.read")):
+        for row in work.models.list_versions(reach if shared else reach.own):
             newest.setdefault(row.model_id, row)
         return ModelList(data=[version_of(row) for row in newest.values()])
 
@@ -44,7 +53,8 @@ def get_model(parts: Parts, user: Principal, owner: str, name: str) -> Model:
         return Model(
             owner=owner,
             name=name,
-            aliases={row.alias: row.version for row in work.models.aliases_of(newest.model_id)},
+            visibility=newest.model.visibility,
+            aliases={row.alias: row.version for row in work.aliases.of_model(newest.model_id)},
             versions=[version_of(row) for row in work.models.list_versions(reach, reference)],
         )
 
@@ -54,14 +64,10 @@ def get_version(parts: Parts, user: Principal, reference: Reference) -> ModelVer
         return detail_of(find(work, user.reach("models.read"), reference))
 
 
-def set_alias(parts: Parts, user: Principal, owner: str, name: str, alias: str, version: int) -> Alias:
-    """Points the alias at a version that exists."""
-    if alias == "latest" or alias.isdecimal():
-        problem = Problem(
-            field="alias", message=f"{alias!r} has a meaning of its own.", remedy="Choose a word such as prod."
-        )
-        raise InvalidInput([problem])
+def change(parts: Parts, user: Principal, reference: Reference, change: ModelChange) -> Model:
+    """Raises ApiError 404, 403."""
     with parts.database.unit_of_work() as work:
-        row = find(work, user.reach("models.write"), Reference(owner=owner, name=name, version=version))
-        work.models.set_alias(row.model_id, alias, version)
-    return Alias(alias=alias, version=version)
+        row = find_to_change(work, user, reference).model
+        if change.visibility is not None:
+            work.models.change(row, visibility=change.visibility)
+    return get_model(parts, user, row.owner.name, row.name)

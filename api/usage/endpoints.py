@@ -47,7 +47,7 @@ def storage_usage(
         raise NotAllowed("Everybody's usage is shown to administrators. Leave `all` out to see yours.")
     with platform.database.unit_of_work() as work:
         found = work.stored.by_owner(reach if everybody else Reach.of(reach.home))
-        unreferenced = work.garbage.bytes_waiting() if everybody else None
+        unreferenced = work.garbage.bytes_waiting() + work.blobs.bytes_waiting() if everybody else None
     data = [StoredKind(owner=item.owner, kind=item.kind, items=item.items, bytes=item.bytes) for item in found]
     total = sum(item.bytes for item in data)
     return StorageUsage(data=data, bytes_total=total, unreferenced_bytes=unreferenced)

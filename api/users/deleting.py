@@ -8,6 +8,7 @@ from uuid import UUID
 
 from api.errors import ApiError
 from api.parts import Parts
+from api.references.uses import check_unused
 from api.users.schemas import Leaving
 from api.users.service import find_user
 from jobspecs.problems import InvalidInput, Problem
@@ -61,6 +62,8 @@ def delete_user(parts: Parts, user: Principal, name: str, wish: Wish) -> Leaving
         if wish.give_to is not None:
             _give(work, reach, row, wish.give_to, user.actor if wish.cancel_jobs else None)
         elif wish.delete_things:
+            for what, uses in work.removal.uses_by_others(row.id):
+                check_unused(f"{row.name}'s {what}", uses)
             work.users.revoke_tokens(row.id)
             left = _stop(work, row, user.actor)
             if left is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from corpus.cells import label_cell, text_cell
 from corpus.checks.classes import take_classes
 from corpus.checks.findings import Findings
-from corpus.checks.remarks import remarks_of_text
+from corpus.checks.remarks import remarks_of_label, remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.dealing import class_split, rows_of_classes
 from corpus.labels import held_out_warning
@@ -48,6 +48,8 @@ class ClassifierData:
         balanced = self._spec.training.balances(counts)
         metric = self._spec.deciding_metric(np.bincount(labels).tolist(), balanced=balanced)
         found.settings["metric"] = metric
+        if self._spec.training.class_weights == "auto":
+            found.settings["class_weights"] = f"auto ({'balanced' if balanced else 'none'})"
         split = class_split(self._spec, found.roles, labels, classes, found.guarded_texts)
         if (warning := held_out_warning(labels[split.validation], classes, metric)) is not None:
             found.warnings.append(warning)
@@ -57,4 +59,5 @@ class ClassifierData:
         text = text_cell(row[self._spec.text], self._spec.text, None, number)
         label = label_cell(row[self._spec.label], self._spec.label, None, number)
         remarks = [*remarks_of_text(text, "text"), *remarks_of_text(label, "label")]
+        remarks += remarks_of_label(row[self._spec.label], label)
         return UsableRow(number, (text,), content=f"{text}\0{label}", guarded=text, group=label, remarks=remarks)

@@ -11,7 +11,7 @@ from corpus.cells import label_cell, score_cell, text_cell
 from corpus.checks.classes import take_classes
 from corpus.checks.findings import ROWS_KEPT_MAX, Findings
 from corpus.checks.identifiers import Identifiers
-from corpus.checks.remarks import remarks_of_text
+from corpus.checks.remarks import remarks_of_label, remarks_of_text
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, table_rows
 from corpus.labels import choosing_twins_warnings, twins_of, twins_warnings
 from corpus.pair_splits import overlap_of, tied_split
@@ -86,9 +86,12 @@ class EmbedderData:
             group=group,
             tied=texts,
             remarks=[
-                remark
-                for (_, column), text in zip(spec.text_columns, texts, strict=True)
-                for remark in remarks_of_text(text, column)
+                *(remarks_of_label(row[spec.label], target) if spec.label is not None else ()),
+                *(
+                    remark
+                    for (_, column), text in zip(spec.text_columns, texts, strict=True)
+                    for remark in remarks_of_text(text, column)
+                ),
             ],
         )
 

@@ -10,7 +10,7 @@ from corpus.checks.judging import problems_of, remarks_of, warnings_of
 from corpus.checks.reader import Reader
 from corpus.checks.registry import validator_of
 from corpus.checks.rows import CheckedFile, Rows, UsableRow, Validator
-from corpus.checks.settings import settings_of, warnings_of_settings
+from corpus.checks.settings import decided_settings, settings_of, warnings_of_settings
 from corpus.held_out import DataPart, parts_of
 from corpus.splits import SplitRows
 from jobspecs.data_report import CLASSES_SHOWN, DataReport, RefusedKind
@@ -129,6 +129,8 @@ def _report(
 ) -> DataReport:
     max_length = min(validator.max_length, reader.max_tokens or validator.max_length)
     classes = found.class_counts() if validator.classes else None
+    held_out = found.held_out(split, validator.split_unit) if split is not None else None
+    decided = decided_settings(spec, held_out.train if held_out is not None else None)
     report = DataReport(
         kind=spec.kind,
         file=file.name,
@@ -146,10 +148,10 @@ def _report(
         unlearnable_rows=found.unlearnable_rows,
         unlearnable_tokens=found.tokens_needed,
         tokens=found.token_lengths(validator.unit, reader.tokenizer is not None, max_length),
-        held_out=found.held_out(split, validator.split_unit) if split is not None else None,
+        held_out=held_out,
         classes=dict(islice(classes.items(), CLASSES_SHOWN)) if classes is not None else None,
         classes_total=len(classes) if classes is not None else None,
-        settings={**settings_of(spec), **found.settings},
+        settings={**settings_of(spec), **decided, **found.settings},
     )
     warnings = [
         *warnings_of_settings(spec),

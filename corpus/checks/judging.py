@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from corpus.checks.findings import Findings
 from corpus.checks.rows import Validator
 from corpus.checks.settings import largest, settings_of
 from jobspecs.data_report import ROWS_NAMED, DataReport, HeldOut, TokenLengths
 from jobspecs.kinds.base import SpecBase
-from jobspecs.kinds.training import CHOOSING_ROWS_MIN, TrainingSpec
+from jobspecs.kinds.training import CHOOSING_ROWS_MIN, Optimization, TrainingSpec
 from jobspecs.problems import Problem
 
 #: Shares above which a warning is due.
@@ -187,7 +188,7 @@ def _field_that_judges(spec: SpecBase) -> str:
 
 def _of_meeting_parts(spec: SpecBase, held: HeldOut) -> Iterator[Problem]:
     """Rows and texts that are in several parts of the split, and rows that are in none because of that."""
-    if _looked_at(spec) and held.choosing_too > LEAKED_SHARE * held.validation:
+    if _choosing_decides(spec) is not None and held.choosing_too > LEAKED_SHARE * held.validation:
         yield Problem(
             field="validation",
             message=f"{held.choosing_too:,} of {held.validation:,} rows that judge are also among those of validation, "
@@ -209,26 +210,26 @@ def _of_meeting_parts(spec: SpecBase, held: HeldOut) -> Iterator[Problem]:
         )
 
 
-def _looked_at(spec: SpecBase) -> bool:
-    """Whether rows that do not train choose when training ends or whose weights are kept."""
+def _choosing_decides(spec: SpecBase) -> Literal["end", "weights"] | None:
     training = getattr(spec, "training", None)
-    return getattr(training, "epochs", None) == "auto" or getattr(training, "looks", False)
+    return training.choosing_decides if isinstance(training, Optimization) else None
 
 
 def _of_choosing(spec: SpecBase, held: HeldOut) -> Iterator[Problem]:
     """Rows of `validation` beside those of `test` that decide nothing, and do not train either."""
-    training = getattr(spec, "training", None)
-    auto, looks = getattr(training, "epochs", None) == "auto", getattr(training, "looks", False)
-    if not held.choosing or ((auto or looks) and held.choosing >= CHOOSING_ROWS_MIN):
+    decides = _choosing_decides(spec)
+    if not held.choosing or (decides is not None and held.choosing >= CHOOSING_ROWS_MIN):
         return
     said = f"{_rows(held.choosing)} of validation neither train nor judge, and decide nothing: "
-    if looks:
+    if decides == "weights":
         said = f"{_rows(held.choosing)} of validation decide whose weights are kept: too few to tell better from luck."
-    elif auto:
+    elif decides == "end":
         said += f"fewer than {CHOOSING_ROWS_MIN} say nothing, and training ends as without them."
     else:
         said += "nothing is chosen while it trains."
-    remedy = "Name more rows, or leave validation out." if auto or looks else "Leave validation out, and they train."
+    remedy = (
+        "Name more rows, or leave validation out." if decides is not None else "Leave validation out, and they train."
+    )
     yield Problem(field="validation", message=said, remedy=remedy)
 
 

@@ -30,6 +30,12 @@ _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|nbsp|apos|[aouAOU]uml|szlig|#\d{2,5}|#
 _LEFT_OUT = "Leave such rows out, unless it is meant."
 
 
+def remarks_of_label(given: object, label: str) -> Iterable[Remark]:
+    """What of a cell was left out in the name of its class."""
+    if isinstance(given, str) and given != label:
+        yield Remark("label", "spaces around labels are left out.", "Remove them where the file is written.")
+
+
 def remarks_of_text(text: str, field: str, *, cell: bool = True) -> Iterable[Remark]:
     """What of a text a program wrote, and nobody meant.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +40,20 @@ class CheckedFile:
             yield
         except InvalidInput as error:
             raise InvalidInput([self.located(problem) for problem in error.problems]) from error
+
+
+def told_apart(files: Mapping[str, CheckedFile], references: Mapping[str, str]) -> dict[str, CheckedFile]:
+    """The files by role; those of another role that share a name with one are called by their data set as well.
+
+    `references`: role -> `name@version`. What is found in a file and row could be looked for in the wrong one else.
+    """
+    names = [file.name for file in files.values()]
+    return {
+        role: file
+        if role == "dataset" or names.count(file.name) == 1
+        else replace(file, name=f"{file.name} of {references.get(role, role)}")
+        for role, file in files.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 from jobspecs.data_report import Setting
 from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.train_classifier import ClassifierTraining
+from jobspecs.kinds.training import AUTO_EPOCHS, EncoderTraining
 from jobspecs.problems import Problem
 
 #: What is told, in this order, of a spec and its section `training`, as far as the kind has it.
@@ -33,6 +35,22 @@ def settings_of(spec: SpecBase) -> dict[str, Setting]:
         if objective is None or objective in _OBJECTIVES.get(name, (objective,)):
             told[name] = getattr(training, name, None)
     return {name: value for name, value in told.items() if value is not None}
+
+
+def decided_settings(spec: SpecBase, train: int | None) -> dict[str, Setting]:
+    """What `auto` comes to in the settings of `settings_of`, where that is known before the job runs.
+
+    `train`: rows to train on, of which few are set aside later; None: nobody knows yet.
+    """
+    training = getattr(spec, "training", None)
+    told: dict[str, Setting] = {}
+    if isinstance(training, EncoderTraining) and training.epochs == "auto" and train:
+        most = training.epochs_of(train)
+        told["epochs"] = f"auto (at most {'' if most == AUTO_EPOCHS else 'about '}{most:.0f})"
+    if isinstance(training, ClassifierTraining) and training.head_learning_rate == "auto":
+        rate, base = training.new_head_learning_rate, training.learning_rate
+        told["head_learning_rate"] = f"auto ({rate:g}; of layers that the base brings {base:g})"
+    return told
 
 
 def warnings_of_settings(spec: SpecBase) -> Iterator[Problem]:

@@ -114,6 +114,7 @@ def platform_processes(
         "EIGENWERK_SLOTS": str(slots or settings.get("EIGENWERK_SLOTS") or len(os.sched_getaffinity(0))),
         "EIGENWERK_MEMORY_BYTES": settings.get("EIGENWERK_MEMORY_BYTES", str(host_memory_bytes())),
         "EIGENWERK_SCRATCH_DIR": settings.get("EIGENWERK_SCRATCH_DIR") or str(home.folder("scratch")),
+        "EIGENWERK_ENVIRONMENTS_DIR": settings.get("EIGENWERK_ENVIRONMENTS_DIR") or str(home.path / "environments"),
     }
 
     def with_a_sign(name: str, module: str, environment: Mapping[str, str]) -> ManagedProcess:

@@ -11,7 +11,20 @@ from typing import Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from eigenwerk.cli import chat, checks, datasets, deployments, hosts, inference, jobs, models, platform, usage, users
+from eigenwerk.cli import (
+    chat,
+    checks,
+    datasets,
+    deployments,
+    environments,
+    hosts,
+    inference,
+    jobs,
+    models,
+    platform,
+    usage,
+    users,
+)
 from eigenwerk.cli.console import note
 from eigenwerk.errors import EigenwerkError
 from jobspecs.file_errors import why_not
@@ -35,10 +48,13 @@ app.add_typer(datasets.commands, name="datasets")
 app.add_typer(jobs.commands)
 app.add_typer(jobs.job_commands, name="jobs")
 app.add_typer(checks.commands)
+app.add_typer(deployments.deployment_commands, name="deployments")
 app.add_typer(models.commands, name="models")
 app.add_typer(models.top_commands)
 app.add_typer(deployments.commands)
-app.add_typer(hosts.commands)
+app.add_typer(environments.commands, name="env")
+app.add_typer(hosts.commands, name="hosts")
+app.add_typer(hosts.worker_commands)
 app.add_typer(inference.commands)
 app.add_typer(chat.commands)
 app.add_typer(usage.commands)

@@ -30,6 +30,8 @@ EverybodyOption = Annotated[
     bool, typer.Option("--all", help="Look among everybody's jobs. Needs an administrator's token.")
 ]
 
+ModelReference = Annotated[str, typer.Argument(metavar="NAME[@V]", help="A model; @ takes a version or an alias.")]
+
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 DeploymentName = Annotated[str, typer.Argument(metavar="NAME", help="The deployment's name, or OWNER/NAME.")]

@@ -24,6 +24,7 @@ from eigenwerk.cli.dataset_pages import show
 from eigenwerk.cli.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, shortened
 from eigenwerk.cli.pulling import pull, told_origin
 from eigenwerk.cli.pushing import push
+from eigenwerk.cli.sharing import SharedOption, share_dataset, unshare_dataset
 from eigenwerk.reporting import size
 
 #: Columns of the list that many people need not.
@@ -42,28 +43,30 @@ def datasets(context: typer.Context, as_json: JsonOption = False) -> None:
     Example: eigenwerk datasets push headlines.csv.gz
     """
     if context.invoked_subcommand is None:
-        list_datasets(as_json)
+        list_datasets(as_json=as_json)
 
 
 commands.command()(push)
 commands.command()(pull)
 commands.command()(show)
+commands.command("share")(share_dataset)
+commands.command("unshare")(unshare_dataset)
 
 
 @commands.command("list")
-def list_datasets(as_json: JsonOption = False) -> None:
+def list_datasets(shared: SharedOption = False, as_json: JsonOption = False) -> None:
     """List the newest version of each of your data sets.
 
     Example: eigenwerk datasets list
     """
     with platform() as client:
-        found = client.datasets()
+        found = client.datasets(shared=shared)
     if as_json:
         say_json(found)
         return
     rows = [
         [
-            f"{item.name}@{item.version}",
+            item.reference if shared else f"{item.name}@{item.version}",
             f"{item.rows:,}",
             size(item.bytes),
             ", ".join(item.columns),

@@ -1,4 +1,4 @@
-"""deploy, undeploy, deployments."""
+"""deploy, undeploy; deployments: list, show."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from eigenwerk.cli.console import DeploymentName, JsonOption, platform, say, say_json, say_table
 
 commands = typer.Typer()
+deployment_commands = typer.Typer(invoke_without_command=True)
 
 
 @commands.command()
@@ -27,6 +28,19 @@ def deploy(
     gpus: Annotated[
         int | None, typer.Option(min=0, max=8, help="GPUs of all replicas, one each at most. Without: the CPU.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="embedded, llamacpp; chosen by the model and the hosts when absent.")
+    ] = None,
+    external: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="An engine that somebody else runs, in the place of a model of the registry."),
+    ] = None,
+    external_model: Annotated[str | None, typer.Option(help="What that engine calls its model.")] = None,
+    external_key: Annotated[
+        str | None, typer.Option(envvar="EIGENWERK_EXTERNAL_KEY", help="The key that it asks for.", show_envvar=True)
+    ] = None,
+    health_path: Annotated[str | None, typer.Option(help="Where it says that it is well; /health when absent.")] = None,
+    metrics_path: Annotated[str | None, typer.Option(help="Where it has figures in Prometheus' format.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it answers.")] = True,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait at most.")] = 300.0,
     as_json: JsonOption = False,
@@ -34,22 +48,30 @@ def deploy(
     """Serve a model. Deployed again under the same name, the new version takes over without a gap.
 
     Example: eigenwerk deploy newsticker-quality
+    Example: eigenwerk deploy qwen --external http://10.0.0.5:8000 --external-model Qwen/Qwen3-8B
     """
     deployment_name, at, _ = name.partition("@")
     with platform() as client:
-        deployment = client.deploy(
-            deployment_name,
-            model=model or (name if at else None),
-            replicas=replicas,
-            memory_gib=memory_gib,
-            gpus=gpus,
-        )
+        if external is not None:
+            more = {"health_path": health_path, "metrics_path": metrics_path}
+            called = external_model or deployment_name
+            deployment = client.deploy_external(deployment_name, external, called, key=external_key or "", **more)
+        else:
+            deployment = client.deploy(
+                deployment_name,
+                model=model or (name if at else None),
+                replicas=replicas,
+                memory_gib=memory_gib,
+                gpus=gpus,
+                engine=engine,
+            )
         if wait:
             deployment = client.await_deployment(deployment_name, timeout_s=timeout_s)
     if as_json:
         say_json(deployment)
     else:
         say(f"{deployment.name}  {deployment.state}  serves {deployment.model}")
+        say(f"engine {deployment.engine}: {deployment.engine_reason}")
 
 
 @commands.command()
@@ -66,12 +88,14 @@ def undeploy(name: DeploymentName, as_json: JsonOption = False) -> None:
         say(f"{name}  stopping")
 
 
-@commands.command("deployments")
-def list_deployments(as_json: JsonOption = False) -> None:
-    """List your deployments.
+@deployment_commands.callback()
+def list_deployments(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List your deployments; show one.
 
     Example: eigenwerk deployments
     """
+    if context.invoked_subcommand is not None:
+        return
     with platform() as client:
         found = client.deployments()
     if as_json:
@@ -88,3 +112,28 @@ def list_deployments(as_json: JsonOption = False) -> None:
         for item in found
     ]
     say_table(["NAME", "MODEL", "STATE", "ENGINE", "REPLICAS"], rows, "Nothing is deployed: eigenwerk deploy NAME")
+
+
+@deployment_commands.command()
+def show(name: DeploymentName, as_json: JsonOption = False) -> None:
+    """Show one deployment: what serves it and why, where, and what it has in hand.
+
+    Example: eigenwerk deployments show newsticker-quality
+    """
+    with platform() as client:
+        found = client.deployment(name)
+    if as_json:
+        say_json(found)
+        return
+    say(f"{found.name}  {found.state}  serves {found.model}")
+    say(f"engine {found.engine}: {found.engine_reason}")
+    if found.external:
+        say(f"somebody else's, at {found.external['url']}")
+    if found.host:
+        say(f"on {found.host}, {found.replicas} replicas, {found.memory_bytes / 2**30:.2f} GiB, {found.gpus} GPUs")
+    if found.load:
+        share = found.load["cache_share"]
+        cache = "" if share is None else f", {share:.0%} of its cache in use"
+        say(f"in hand: {found.load['running']} requests, {found.load['waiting']} wait{cache}")
+    if found.reason:
+        say(f"{found.reason}: {found.message}")

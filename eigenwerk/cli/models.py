@@ -10,6 +10,7 @@ import typer
 from eigenwerk.cli.console import (
     ID_CHARS,
     JsonOption,
+    ModelReference,
     YesOption,
     age,
     confirm_deletion,
@@ -21,6 +22,8 @@ from eigenwerk.cli.console import (
     transfer,
 )
 from eigenwerk.cli.jobs import check_success, watch_to_end
+from eigenwerk.cli.model_aliases import alias
+from eigenwerk.cli.sharing import SharedOption, share_model, unshare_model
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.model_folders import model_files
@@ -30,33 +33,35 @@ from eigenwerk.resources import ModelVersionDetail
 commands = typer.Typer(invoke_without_command=True)
 top_commands = typer.Typer()
 
-Reference = Annotated[str, typer.Argument(metavar="NAME[@V]", help="A model; @ takes a version or an alias.")]
+commands.command()(alias)
+commands.command("share")(share_model)
+commands.command("unshare")(unshare_model)
 
 
 @commands.callback()
 def models(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the newest version of each of your models; show, import and name them.
+    """List the newest version of each of your models; show, import, name and share them.
 
     Example: eigenwerk models
     """
     if context.invoked_subcommand is None:
-        list_models(as_json)
+        list_models(as_json=as_json)
 
 
 @commands.command("list")
-def list_models(as_json: JsonOption = False) -> None:
+def list_models(shared: SharedOption = False, as_json: JsonOption = False) -> None:
     """List the newest version of each of your models.
 
-    Example: eigenwerk models list --json
+    Example: eigenwerk models list --shared
     """
     with platform() as client:
-        found = client.models()
+        found = client.models(shared=shared)
     if as_json:
         say_json(found)
         return
     rows = [
         [
-            f"{item.name}@{item.version}",
+            item.reference if shared else f"{item.name}@{item.version}",
             item.task or "-",
             _accuracy(item.metrics),
             size(item.bytes),
@@ -72,7 +77,7 @@ def list_models(as_json: JsonOption = False) -> None:
 
 
 @commands.command()
-def show(reference: Reference, as_json: JsonOption = False) -> None:
+def show(reference: ModelReference, as_json: JsonOption = False) -> None:
     """Show a model version: its files with size and sha256, its figures, and the aliases of the model.
 
     Example: eigenwerk models show newsticker-quality@1
@@ -90,6 +95,7 @@ def show(reference: Reference, as_json: JsonOption = False) -> None:
         ("digest", version.digest),
         ("versions", ", ".join(str(item.version) for item in model.versions)),
         ("aliases", aliases),
+        ("shared with", "" if model.visibility == "private" else model.visibility),
         *((name, f"{value:.4g}") for name, value in sorted(version.metrics.items())),
     ]
     for line in columns(["", ""], [[name, value] for name, value in facts if value]):
@@ -174,27 +180,8 @@ def remove_model(
 
 
 @commands.command()
-def alias(
-    reference: Reference,
-    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="A name such as production.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Point an alias at a version. Jobs and deployments that use it already keep what they have.
-
-    Example: eigenwerk models alias newsticker-quality@2 production
-    """
-    with platform() as client:
-        client.set_alias(reference, alias)
-        version = client.model_version(reference)
-    if as_json:
-        say_json({"alias": alias, "version": version.version, "model": version.reference})
-    else:
-        say(f"{version.name}@{alias} is {version.name}@{version.version}")
-
-
-@commands.command()
 def predictions(
-    reference: Reference,
+    reference: ModelReference,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A file, or a folder that is there.")] = Path(),
     as_json: JsonOption = False,
 ) -> None:
@@ -212,7 +199,7 @@ def predictions(
 
 @top_commands.command()
 def download(
-    reference: Reference,
+    reference: ModelReference,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the files; made when missing.")],
     as_json: JsonOption = False,
 ) -> None:

@@ -45,7 +45,7 @@ def up(
 
     Example: eigenwerk up --slots 1
     """
-    command = _runner("up", ("--home", home), ("--port", port), ("--slots", slots))
+    command = runner(_RUNNER, "up", ("--home", home), ("--port", port), ("--slots", slots))
     if not as_json:
         os.execv(sys.executable, command)  # noqa: S606 - the platform takes this process's place: signals go to it alone
     raise typer.Exit(_run_and_announce(command, home or default_home()))
@@ -74,7 +74,7 @@ def backup(
     Example: eigenwerk backup /mnt/backups/eigenwerk --keep 7
     """
     flags = (*(["--with-secrets"] if with_secrets else []), *(["--json"] if as_json else []))
-    command = _runner("backup", ("--home", home), ("--keep", keep))
+    command = runner(_RUNNER, "backup", ("--home", home), ("--keep", keep))
     os.execv(sys.executable, [*command, *flags, "--", str(folder)])  # noqa: S606
 
 
@@ -88,7 +88,7 @@ def restore(
 
     Example: eigenwerk restore /mnt/backups/eigenwerk --home ~/eigenwerk
     """
-    command = _runner("restore", ("--home", home))
+    command = runner(_RUNNER, "restore", ("--home", home))
     os.execv(sys.executable, [*command, *(["--json"] if as_json else []), "--", str(folder)])  # noqa: S606
 
 
@@ -107,14 +107,18 @@ def schema(
         say_json(client.schema(kind) if kind else client.kinds())
 
 
-def _runner(command: str, *options: tuple[str, object]) -> list[str]:
-    """The command line of the platform's own program. Raises EigenwerkError where it is not installed."""
-    if importlib.util.find_spec("deploy") is None or importlib.util.find_spec(_RUNNER) is None:
+def runner(module: str, *words: str | tuple[str, object]) -> list[str]:
+    """The command line of one of the platform's own programs; options without a value are left out.
+
+    Raises EigenwerkError where the platform is not installed.
+    """
+    room = module.partition(".")[0]
+    if importlib.util.find_spec(room) is None or importlib.util.find_spec(module) is None:
         raise EigenwerkError(
             "This is the client alone. Install the platform too: pip install 'eigenwerk[server,embedded]'"
         )
-    given = [word for option, value in options if value is not None for word in (option, str(value))]
-    return [sys.executable, "-m", _RUNNER, command, *given]
+    given = [(word,) if isinstance(word, str) else word for word in words]
+    return [sys.executable, "-m", module, *(str(part) for word in given if word[-1] is not None for part in word)]
 
 
 def _run_and_announce(command: list[str], home: Path) -> int:

@@ -27,6 +27,7 @@ class Scope(StrEnum):
     read = "read"
     write = "write"
     metrics = "metrics"
+    join_ = "join"
     admin = "admin"
 
 
@@ -140,7 +141,8 @@ def list_tokens(user: UserOption = "me", as_json: JsonOption = False) -> None:
 def create_token(
     user: UserOption = "me",
     scope: Annotated[
-        list[Scope] | None, typer.Option(help="read, write, metrics (for Prometheus) or admin; write if absent.")
+        list[Scope] | None,
+        typer.Option(help="read, write, metrics (for Prometheus), join (for hosts) or admin; write if absent."),
     ] = None,
     expires_in: Annotated[str | None, typer.Option(help="12h, 30d; never if absent.")] = None,
     as_json: JsonOption = False,

@@ -172,7 +172,14 @@ def _parts(files: Splits, wanted: Sequence[str], repository: str) -> Splits:
     missing = [split for split in wanted if split not in files]
     if missing:
         raise EigenwerkError(f"hub:{repository} has no split {', '.join(missing)}. It has: {', '.join(files)}.")
-    return {split: files[split] for split in (dict.fromkeys(wanted) if wanted else files)}
+    found = {split: files[split] for split in (dict.fromkeys(wanted) if wanted else files)}
+    for split in found if len(found) > 1 else ():
+        if "/" in split or split in (".", "..") or not split.isprintable():
+            raise EigenwerkError(
+                f"The card calls a part of hub:{repository} {_shortened(split)!r}, which the column split can't hold. "
+                f"Take the parts one by one, each as a data set of its own: --split {_shortened(split)} --name NAME"
+            )
+    return found
 
 
 def _reading(said: Mapping[str, Any]) -> tuple[dict[str, str | list[str]], list[str]]:

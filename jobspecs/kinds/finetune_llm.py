@@ -175,6 +175,10 @@ class LlmTraining(Optimization):
         return self.early_stopping is not None or self.keep_best
 
     @property
+    def choosing_decides(self) -> Literal["end", "weights"] | None:
+        return "weights" if self.looks else None
+
+    @property
     def tokens_per_micro_batch(self) -> int:
         """Tokens of a forward pass, where rows don't decide."""
         return self.micro_batch_tokens or MICRO_BATCH_TOKENS

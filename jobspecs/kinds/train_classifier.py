@@ -39,7 +39,7 @@ class ClassifierTraining(EncoderTraining):
     head_learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
         default="auto",
         description="of the layers between encoder and classes, a pooler included. auto: "
-        f"{HEAD_FACTOR} times learning_rate where the base brings no head for these classes, else learning_rate",
+        f"{HEAD_FACTOR} times learning_rate for those that the base does not bring, else learning_rate",
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["auto", "none", "balanced"] = Field(
@@ -48,14 +48,11 @@ class ClassifierTraining(EncoderTraining):
         "half of an even share of the rows",
     )
 
-    def head_factor(self, *, new: bool) -> float:
-        """Times the learning rate at which the head learns. `new`: some of it was drawn for this job.
-
-        A pooler that the base brings is taken for a part of the head, and learns as fast as the layer that was drawn.
-        """
-        if self.head_learning_rate == "auto":
-            return HEAD_FACTOR if new else 1
-        return self.head_learning_rate / self.learning_rate
+    @property
+    def new_head_learning_rate(self) -> float:
+        """Of layers between encoder and classes that were drawn for this job."""
+        auto = self.head_learning_rate == "auto"
+        return HEAD_FACTOR * self.learning_rate if auto else float(self.head_learning_rate)
 
     def balances(self, counts: Sequence[int]) -> bool:
         """Whether classes have the same say. `counts`: their rows, without those that are named to judge."""

@@ -162,6 +162,12 @@ class Optimization(Section):
     seed: int = Field(default=42, ge=0, lt=2**32)
     checkpoint_every_steps: int | None = Field(default=None, ge=1, description="about one a minute when absent")
 
+    @property
+    def choosing_decides(self) -> Literal["end", "weights"] | None:
+        """What rows decide that neither train nor judge: when training ends, if they are enough to say something, or
+        whose weights are kept, however few they are; None: nothing."""
+        return None
+
 
 class EncoderTraining(Optimization):
     """What all kinds share that train encoders."""
@@ -175,6 +181,10 @@ class EncoderTraining(Optimization):
     max_length: int = Field(default=256, ge=8, le=8192, description="tokens per text; longer texts are cut")
     dropout: float | None = Field(default=None, ge=0, lt=1, description="the base model's own when absent")
     freeze_embeddings: bool = Field(default=False, description="keep the token embeddings of the base model: faster")
+
+    @property
+    def choosing_decides(self) -> Literal["end", "weights"] | None:
+        return "end" if self.epochs == "auto" else None
 
     def epochs_of(self, rows: float) -> float:
         """Passes over so many rows that train; with `auto` the most of them."""

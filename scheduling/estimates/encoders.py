@@ -24,6 +24,10 @@ from scheduling.estimates.shapes import ModelShape
 BYTES_FP32 = 4
 #: A multiplication and an addition per weight and token; the backward pass takes two products for each forward one.
 OPERATIONS_FORWARD, OPERATIONS_TRAINED = 2, 6
+#: Tokens of a batch that is judged, padding included (`workers.local_models.prediction`).
+_JUDGED_TOKENS = 4096
+#: What the allocator holds of a judged batch over one layer's results: MiniLM's are 50 MB, 72 are in use, 174 held.
+_JUDGED_SHARE = 3.5
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,22 @@ def activation_bytes(
     else:
         saved = 5 * hidden + 2 * width + 4 * padding * hidden
     return int(bytes_each * batch.tokens * (shape.layers * saved + transient + 3 * hidden))
+
+
+def judging_bytes(shape: ModelShape, data: DataFacts, texts: float, *, compared: bool, vectors: int = 0) -> int:
+    """What stands while so many texts are judged, after training has given its memory back.
+
+    The trained model, one batch of texts, and where another model of that size is `compared`, its weights as they are
+    read and as they are used. `vectors`: so many of each text are held.
+    """
+    longest = data.longest_of(texts)
+    at_once = min(texts, max(1.0, _JUDGED_TOKENS / longest))
+    # Texts of like length are judged together, next to no padding between them, and few texts are no full batch.
+    tokens = min(at_once * longest, texts * data.mean)
+    batch = EncoderBatch(tokens, tokens / at_once, at_once)
+    models = (3 if compared else 1) * BYTES_FP32 * shape.parameters
+    held = vectors * BYTES_FP32 * shape.hidden * texts
+    return int(models + held + _JUDGED_SHARE * activation_bytes(shape, batch, trained=False))
 
 
 def attention_operations(shape: ModelShape, length: float) -> float:

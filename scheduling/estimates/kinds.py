@@ -26,15 +26,20 @@ from scheduling.estimates.shapes import ModelShape
 _MOMENT_BYTES, _MOMENT_BYTES_8BIT = 8, 2
 #: Tokens of a micro-batch when the spec gives none (`finetune_llm.LlmTraining`).
 _MICRO_BATCH_TOKENS = 4096
+#: What a job imports itself because the process that it is forked from must not: peft, or sentence-transformers'
+#: losses, 1,314 modules. 30 MB of their own, and 70 MB of that process's pages that importing writes to.
+_IMPORTED_BYTES = 100_000_000
 #: Memory that glibc can't give to the next request, as a share of activations. A layer of an encoder leaves few holes;
 #: a decoder's many results of 1 to 3 MB leave more: SmolLM2 with LoRA held 1.24 GB above its weights, and 0.75 GB, as
 #: computed, with every block of 256 kB or more mapped for itself (MALLOC_MMAP_THRESHOLD_).
 _SLACK_SHARE, _SLACK_SHARE_CAUSAL = 0.10, 0.45
 #: Adapters and whatever else is trained beside frozen weights stay in fp32.
 _TRAINED_BYTES = 4
+#: Losses that are not sentence-transformers'.
+_OWN_LOSSES = ("multiple-negatives-ranking", "cached-multiple-negatives-ranking")
 #: `workers.local_models.embedding_network` cuts batches into groups beyond this share of padding.
 _EMBEDDER_PADDING_MAX = 2.0
-#: Texts that a model reads at once when it judges or scores.
+#: Texts that a model reads at once when it scores.
 _JUDGED_AT_ONCE = 64
 
 
@@ -49,6 +54,10 @@ class Work:
     operations: float
     #: What the C library's allocator holds beside activations, as a share of them.
     slack_share: float = _SLACK_SHARE
+    #: Of libraries that the job imports beside those that every job finds.
+    imported_bytes: int = 0
+    #: What judging holds at its peak, when training has given its memory back.
+    judging_bytes: int = 0
 
 
 def work_of(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
@@ -87,6 +96,10 @@ def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataF
         fraction=_held_out_share(spec, data),
         # Held-out queries are searched among the passages of the whole data set.
         judged_beside=PASSAGES_MAX if spec.shape == "triplets" else 0,
+        compared=True,
+        # Vectors of the trained model, of the base, and of length 1.
+        vectors=3,
+        imported_bytes=0 if spec.loss_name in _OWN_LOSSES else _IMPORTED_BYTES,
         # The cached loss embeds every text twice, the first time without gradients (arXiv:2101.06983).
         padding_max=_EMBEDDER_PADDING_MAX,
         passes=4 / 3 if spec.loss_name == "cached-multiple-negatives-ranking" else 1.0,
@@ -105,6 +118,7 @@ def _reranker(spec: TrainReranker, shapes: Mapping[str, ModelShape], data: DataF
         sequences=training.batch_size,
         training=training,
         fraction=_held_out_share(spec, data),
+        compared=True,
     )
 
 
@@ -120,7 +134,11 @@ def _trained_encoder(
     passes: float = 1.0,
     padding_max: float | None = None,
     judged_beside: int = 0,
+    compared: bool = False,
+    vectors: int = 0,
+    imported_bytes: int = 0,
 ) -> Work:
+    """`compared`: another model of that size judges the same texts. `vectors`: so many of each text are held."""
     gpu = spec.resources.gpus > 0
     everything = rows * (1 - fraction) * data.sequences_per_row
     words = 0 if training.freeze_embeddings else min(shape.vocabulary, _words_in_use(everything * data.mean))
@@ -139,16 +157,26 @@ def _trained_encoder(
     best = trainable if training.epochs == "auto" else 0
     parts = MemoryParts(
         weights=BYTES_FP32 * (shape.parameters + (0 if training.freeze_embeddings else tables) + best),
-        gradients=_gradients_at_peak(BYTES_FP32 * trainable, activations),
+        # On a CPU a batch's results don't fit the blocks that gradients leave, so that these stay beside them.
+        gradients=_gradients_at_peak(BYTES_FP32 * trainable, activations if gpu else 0),
         optimizer=_MOMENT_BYTES * trainable,
         activations=activations,
     )
     tokens = everything * training.epochs_of(rows * (1 - fraction)) * data.mean
-    judged = (rows * fraction * data.sequences_per_row + min(rows * (1 - fraction), judged_beside)) * data.mean
+    texts = rows * fraction * data.sequences_per_row + min(rows * (1 - fraction), judged_beside)
+    judged = texts * data.mean
     operations = 3 * passes * forward_operations(shape, tokens, data.mean) + forward_operations(
         shape, judged, data.mean
     )
-    return Work(shape.parameters, trainable, parts, int(tokens + judged), operations)
+    return Work(
+        shape.parameters,
+        trainable,
+        parts,
+        int(tokens + judged),
+        operations,
+        imported_bytes=imported_bytes,
+        judging_bytes=encoders.judging_bytes(shape, data, texts, compared=compared, vectors=vectors),
+    )
 
 
 def _score_pairs(spec: ScorePairs, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
@@ -202,7 +230,15 @@ def _llm(spec: FinetuneLlm, shapes: Mapping[str, ModelShape], data: DataFacts) -
     operations += forward_operations(shape, looked_at, data.mean)
     operations += OPERATIONS_FORWARD * looked_at * shape.vocabulary * shape.hidden
     parameters = shape.parameters + (0 if full else trainable)
-    return Work(parameters, trainable, parts, int(tokens + looked_at), operations, _SLACK_SHARE_CAUSAL)
+    return Work(
+        parameters,
+        trainable,
+        parts,
+        int(tokens + looked_at),
+        operations,
+        _SLACK_SHARE_CAUSAL,
+        imported_bytes=0 if full else _IMPORTED_BYTES,
+    )
 
 
 def _llm_weights(spec: FinetuneLlm, shape: ModelShape, trainable: int, bytes_each: int) -> int:

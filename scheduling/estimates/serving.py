@@ -15,6 +15,9 @@ from scheduling.estimates.shapes import ModelShape
 
 #: What an engine needs beside the weights: its libraries, most of all.
 SERVING_RUNTIME_BYTES = int(0.8 * 2**30)
+#: Of llama.cpp: its compute buffers, and what is left for keys and values at the least.
+GGUF_RUNTIME_BYTES = 400 << 20
+GGUF_CACHE_MIN_BYTES = 512 << 20
 #: Answers that grow at the same time in one engine.
 ANSWERS_MAX = 16
 #: Tokens that growing answers may need in all (prompts, and answers at their longest), however much memory there is;
@@ -38,6 +41,14 @@ def language_model_bytes(shape: ModelShape, *, on_gpu: bool = False) -> int:
         return 2 * shape.parameters + SERVING_RUNTIME_BYTES
     answering = _without_cache(shape) + cached_tokens_wanted(shape) * cache_bytes_per_token(shape)
     return max(encoder_bytes(BYTES_FP32 * shape.parameters), answering)
+
+
+def gguf_bytes(file_bytes: int) -> int:
+    """Main memory of one llama.cpp process, in bytes: the file as it is, and room for keys and values.
+
+    How many tokens fit into that room follows from the file's metadata (`workers.engines.llamacpp`).
+    """
+    return file_bytes + max(GGUF_CACHE_MIN_BYTES, file_bytes // 4) + GGUF_RUNTIME_BYTES
 
 
 def cached_tokens_wanted(shape: ModelShape) -> int:

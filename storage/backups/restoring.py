@@ -43,7 +43,16 @@ def restore(
         programs=programs,
     )
     upgrade(database_url)
+    _forget_blobs_without_objects(database_url)
     return backup, manifest
+
+
+def _forget_blobs_without_objects(database_url: str) -> None:
+    """Those that only pushes referred to, or nobody any more, are in the dump and not among the objects."""
+    with psycopg.connect(plain_url(database_url), connect_timeout=10) as connection:
+        connection.execute(
+            "DELETE FROM blobs WHERE NOT EXISTS (SELECT FROM model_pieces WHERE model_pieces.blob_id = blobs.id)"
+        )
 
 
 def restorable(folder: Path) -> tuple[Path, BackupManifest]:

@@ -28,12 +28,19 @@ from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStore
 log = logging.getLogger(__name__)
 
 #: Tables that are restored without their rows; see the package.
-_WITHOUT_ROWS = ("checkpoints", "model_imports", "model_import_files", "host_instances", "hosts", "scheduler_leader")
+_WITHOUT_ROWS = (
+    *("checkpoints", "model_imports", "model_import_files", "import_blobs"),
+    *("host_instances", "hosts", "scheduler_leader"),
+)
 _NAMED = """
 SELECT key, sha256, bytes FROM dataset_versions
 UNION
 SELECT version.prefix || '/' || (file->>'path'), file->>'sha256', (file->>'bytes')::bigint
 FROM model_versions AS version, jsonb_array_elements(version.manifest->'files') AS file
+WHERE version.prefix IS NOT NULL
+UNION
+SELECT 'blobs/' || blob.id, blob.sha256, blob.bytes FROM blobs AS blob
+WHERE EXISTS (SELECT FROM model_pieces WHERE blob_id = blob.id)
 ORDER BY 1
 """
 #: Dumps that are made in all when objects vanish meanwhile.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -14,7 +14,7 @@ from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.profile import DatasetProfile
 from jobspecs.provenance import UNKNOWN, Provenance
 from jobspecs.references import Reference
-from jobspecs.rights import Reach
+from jobspecs.rights import Reach, Visibility
 from storage.repositories.owners import named, within
 from storage.tables import DatasetRow, DatasetVersionRow
 
@@ -102,6 +102,10 @@ class DatasetRepository:
         """The version that the job committed."""
         return self._session.scalars(select(DatasetVersionRow).where(DatasetVersionRow.job_id == job_id)).one_or_none()
 
+    def change(self, row: DatasetRow, *, visibility: Visibility) -> None:
+        row.visibility = visibility
+        self._session.flush()
+
     def _locked(self, owner_id: UUID, name: str) -> DatasetRow:
         self._session.execute(
             insert(DatasetRow)
@@ -131,7 +135,7 @@ class DatasetRepository:
         if reference.alias not in (None, "latest"):
             return None
         query = select(DatasetVersionRow).join(DatasetVersionRow.dataset)
-        query = query.where(named(reach, DatasetRow.owner_id, reference.owner), DatasetRow.name == reference.name)
+        query = query.where(_named(reach, reference))
         if reference.version is not None:
             query = query.where(DatasetVersionRow.version == reference.version)
         return self._session.scalars(query.order_by(DatasetVersionRow.version.desc()).limit(1)).first()
@@ -140,8 +144,14 @@ class DatasetRepository:
         """All versions of the data set that the reference names, or of all in the reach, newest first."""
         query = select(DatasetVersionRow).join(DatasetVersionRow.dataset)
         if reference is None:
-            query = query.where(within(reach, DatasetRow.owner_id))
+            query = query.where(within(reach, DatasetRow.owner_id, DatasetRow.visibility))
         else:
-            query = query.where(named(reach, DatasetRow.owner_id, reference.owner), DatasetRow.name == reference.name)
+            query = query.where(_named(reach, reference))
         order = (DatasetRow.owner_id, DatasetRow.name, DatasetVersionRow.version.desc())
         return self._session.scalars(query.order_by(*order)).all()
+
+
+def _named(reach: Reach, reference: Reference) -> ColumnElement[bool]:
+    """The condition that a data set is the one that the reference names, and in the reach."""
+    owned = named(reach, DatasetRow.owner_id, reference.owner, DatasetRow.visibility)
+    return and_(owned, DatasetRow.name == reference.name)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, case, delete, func, or_, select, text, update
+from sqlalchemy import and_, case, delete, func, null, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -21,7 +21,10 @@ def _lease_end(lease_s: float) -> object:
 
 
 #: A deployment that no engine serves yet.
-_UNSERVED: dict[str, Any] = {"endpoint": None, "endpoint_key": None, "gpu_ids": [], "state": "pending"}
+_UNSERVED: dict[str, Any] = {
+    **{"endpoint": None, "endpoint_key": None, "endpoint_model": None, "load": null()},
+    **{"gpu_ids": [], "state": "pending"},
+}
 
 
 class DeploymentRepository:
@@ -36,11 +39,14 @@ class DeploymentRepository:
         owner_id: UUID,
         name: str,
         *,
-        model_version_id: UUID,
+        model_version_id: UUID | None,
         engine: str,
         replicas: int,
         memory_bytes: int,
         gpus: int = 0,
+        task: str | None = None,
+        engine_reason: str | None = None,
+        external: Mapping[str, Any] | None = None,
     ) -> DeploymentRow:
         """Creates the deployment, or changes what is wanted of it (a new generation).
 
@@ -49,6 +55,7 @@ class DeploymentRepository:
         values = {
             **{"model_version_id": model_version_id, "engine": engine, "replicas": replicas, "gpus": gpus},
             **{"memory_bytes": memory_bytes, "wanted": True, "state": "pending", "reason": None, "message": None},
+            **{"task": task, "engine_reason": engine_reason, "external": dict(external) if external else null()},
         }
         if (present := self.find(Reach.of(owner_id), name)) is not None:
             self._holds.keep(DeploymentRow.id == present.id)
@@ -88,10 +95,23 @@ class DeploymentRepository:
         self._session.flush()
         return True
 
-    def claim(self, host: str, *, memory_bytes_free: int, gpus_free: int = 0, lease_s: float) -> DeploymentRow | None:
-        """Takes one deployment that no live worker holds and that fits; locked rows are somebody else's."""
+    def claim(
+        self,
+        host: str,
+        *,
+        memory_bytes_free: int,
+        gpus_free: int = 0,
+        lease_s: float,
+        engines: Collection[str] | None = None,
+    ) -> DeploymentRow | None:
+        """Takes one deployment that no live worker holds and that fits; locked rows are somebody else's.
+
+        `engines`: those that the host has; None: any.
+        """
         free = or_(DeploymentRow.host.is_(None), DeploymentRow.lease_until < func.clock_timestamp())
         fits = and_(DeploymentRow.memory_bytes <= memory_bytes_free, DeploymentRow.gpus <= gpus_free)
+        if engines is not None:
+            fits = and_(fits, DeploymentRow.engine.in_(engines))
         row = self._session.scalars(
             select(DeploymentRow)
             .where(free, or_(fits, ~DeploymentRow.wanted))
@@ -137,6 +157,7 @@ class DeploymentRepository:
         message: str | None = None,
         endpoint: str | None = None,
         endpoint_key: str | None = None,
+        endpoint_model: str | None = None,
     ) -> bool:
         """Writes what the worker observed. False when it acted on an older generation or lost its claim."""
         written = self._session.scalars(
@@ -150,11 +171,17 @@ class DeploymentRepository:
                 message=message,
                 endpoint=endpoint,
                 endpoint_key=endpoint_key,
+                endpoint_model=endpoint_model,
                 updated_at=func.clock_timestamp(),
             )
             .returning(DeploymentRow.id)
         )
         return written.one_or_none() is not None
+
+    def note_load(self, deployment_id: UUID, host: str, load: Mapping[str, Any] | None) -> None:
+        """Writes what the host's engines have in hand."""
+        mine = (DeploymentRow.id == deployment_id) & (DeploymentRow.host == host)
+        self._session.execute(update(DeploymentRow).where(mine).values(load=null() if load is None else dict(load)))
 
     def release(self, host: str) -> None:
         """The worker goes: others may claim what it served."""

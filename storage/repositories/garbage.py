@@ -14,7 +14,15 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobspecs.lifecycle import TERMINAL
-from storage.tables import CheckpointRow, DatasetVersionRow, GarbageRow, JobRow, ModelImportRow, ModelVersionRow
+from storage.tables import (
+    BlobRow,
+    CheckpointRow,
+    DatasetVersionRow,
+    GarbageRow,
+    JobRow,
+    ModelImportRow,
+    ModelVersionRow,
+)
 
 #: Seconds before another try, doubled with each up to the longest.
 _RETRY_FIRST_S = 60.0
@@ -82,6 +90,9 @@ class GarbageRepository:
         # Jobs and imports first: one that ends meanwhile is found by what it made. The other way round it would be
         # found by neither, because each statement sees what was committed before itself.
         found = self._maybe_named(prefixes)
+        blobs = self._by_id(prefixes, "blobs")
+        kept = self._session.scalars(select(BlobRow.id).where(BlobRow.id.in_(blobs)))
+        found |= {prefix for blob_id in kept for prefix in blobs[blob_id]}
         found |= set(self._session.scalars(select(CheckpointRow.prefix).where(CheckpointRow.prefix.in_(prefixes))))
         return found | self.named_by_versions(prefixes)
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from jobspecs.lifecycle import TERMINAL, JobState
 from jobspecs.rights import Reach
+from storage.repositories.blobs import BlobRepository
 from storage.repositories.garbage import GarbageRepository
 from storage.repositories.owners import within
 from storage.repositories.removal import RemovalRepository
@@ -65,10 +66,13 @@ class Clash:
 class HandoverRepository:
     """Counts, passes on and deletes all that one owner has."""
 
-    def __init__(self, session: Session, garbage: GarbageRepository, removal: RemovalRepository) -> None:
+    def __init__(
+        self, session: Session, garbage: GarbageRepository, removal: RemovalRepository, blobs: BlobRepository
+    ) -> None:
         self._session = session
         self._garbage = garbage
         self._removal = removal
+        self._blobs = blobs
 
     def things(self, owner_id: UUID) -> Things:
         datasets, models = (len(self._with_versions(table, parent, owner_id)) for table, parent in _VERSIONED)
@@ -124,6 +128,7 @@ class HandoverRepository:
         imports = select(ModelImportRow.id).where(within(owner, ModelImportRow.owner_id))
         for import_id in self._session.scalars(imports).all():
             self._garbage.add(f"models/{import_id}", bytes_total=0)
+            self._blobs.forget_import(import_id)
             self._session.execute(delete(ModelImportFileRow).where(ModelImportFileRow.import_id == import_id))
             self._session.execute(delete(ModelImportRow).where(ModelImportRow.id == import_id))
         for table, _ in _VERSIONED:

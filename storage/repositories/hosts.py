@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobspecs.hosts import HostReason
+from jobspecs.hosts import HostReason, Machine
 from storage.repositories.engine_holds import taken as served_by_deployments
 from storage.tables import HostInstanceRow, HostRow, JobRow
 
@@ -28,6 +30,10 @@ class Room:
     gpus: int
     #: GPUs that somebody holds by name. Jobs that have not begun yet will take some of the others.
     gpu_ids_taken: frozenset[str]
+
+
+def _document(machine: Machine | None) -> dict[str, Any] | None:
+    return None if machine is None else machine.model_dump(mode="json")
 
 
 class HostRepository:
@@ -48,6 +54,7 @@ class HostRepository:
         message: str | None = None,
         clock_offset_s: float | None = None,
         scratch_free_bytes: int | None = None,
+        machine: Machine | None = None,
     ) -> None:
         """Records that the host lives and what it offers; why it accepts no jobs, and how far its clock is ahead."""
         values = {
@@ -59,6 +66,7 @@ class HostRepository:
             "message": message,
             "clock_offset_s": clock_offset_s,
             "scratch_free_bytes": scratch_free_bytes,
+            "machine": _document(machine),
         }
         self._session.execute(
             insert(HostRow)
@@ -67,12 +75,21 @@ class HostRepository:
         )
 
     def announce_serving(
-        self, name: str, *, memory_bytes: int, gpus: int, scratch_free_bytes: int | None = None
+        self,
+        name: str,
+        *,
+        memory_bytes: int,
+        gpus: int,
+        scratch_free_bytes: int | None = None,
+        engines: Mapping[str, Any] | None = None,
+        machine: Machine | None = None,
     ) -> None:
-        """Records that the host serves. Where its worker runs jobs too, that one says what the host offers."""
+        """Records that the host serves, and with which engines. Where its worker runs jobs too, that one says what the
+        host offers.
+        """
         values = {
             **{"slots": 0, "memory_bytes": memory_bytes, "gpus": gpus, "accepting": False},
-            "scratch_free_bytes": scratch_free_bytes,
+            **{"scratch_free_bytes": scratch_free_bytes, "machine": _document(machine)},
         }
         self._session.execute(
             insert(HostRow)
@@ -83,6 +100,20 @@ class HostRepository:
                 where=HostRow.slots == 0,
             )
         )
+        known = update(HostRow).where(HostRow.name == name, HostRow.engines != dict(engines or {}))
+        self._session.execute(known.values(engines=dict(engines or {})))
+
+    def join(self, name: str) -> None:
+        """Notes that a worker of that name came with a valid join token. It announces itself afterwards."""
+        nothing_yet = {"slots": 0, "memory_bytes": 0, "gpus": 0, "accepting": False}
+        self._session.execute(
+            insert(HostRow)
+            .values(name=name, **nothing_yet, joined_at=func.clock_timestamp())
+            .on_conflict_do_update(index_elements=["name"], set_={"joined_at": func.clock_timestamp()})
+        )
+
+    def has_joined(self, name: str) -> bool:
+        return self._session.scalar(select(HostRow.joined_at).where(HostRow.name == name)) is not None
 
     def room(self, name: str, *, beside: UUID | None = None) -> Room | None:
         """What is left of the host, and of what the deployment or job `beside` takes; None for an unknown one. Lock it

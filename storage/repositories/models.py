@@ -1,4 +1,4 @@
-"""The registry: models, versions, aliases, imports."""
+"""The registry: models, versions, imports."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.references import Reference
-from jobspecs.rights import Reach
+from jobspecs.rights import Reach, Visibility
 from storage.repositories.owners import named, within
 from storage.tables import (
     ModelAliasRow,
@@ -38,11 +38,14 @@ class ModelRepository:
         name: str,
         *,
         manifest: Manifest,
-        prefix: str,
+        prefix: str | None = None,
         job_id: UUID | None = None,
         fence: int | None = None,
     ) -> ModelVersionRow:
-        """Adds the next version. A job can add one only: the database refuses a second."""
+        """Adds the next version. A job can add one only: the database refuses a second.
+
+        Without a `prefix` its files are pieces, which the caller attaches (`work.blobs.attach`).
+        """
         self._session.execute(
             insert(ModelRow)
             .values(owner_id=owner_id, name=name)
@@ -74,9 +77,7 @@ class ModelRepository:
 
     def find(self, reach: Reach, reference: Reference) -> ModelVersionRow | None:
         """The version that the reference means now."""
-        model = self._session.scalars(
-            select(ModelRow).where(named(reach, ModelRow.owner_id, reference.owner), ModelRow.name == reference.name)
-        ).one_or_none()
+        model = self._session.scalars(select(ModelRow).where(_named(reach, reference))).one_or_none()
         if model is None:
             return None
         query = select(ModelVersionRow).where(ModelVersionRow.model_id == model.id)
@@ -90,10 +91,11 @@ class ModelRepository:
         return self._session.scalars(query.order_by(ModelVersionRow.version.desc()).limit(1)).first()
 
     def find_by_digest(self, reach: Reach, digest: str) -> ModelVersionRow | None:
-        """The newest version in the reach with exactly these files: where an adapter finds its base."""
+        """A version in the reach with exactly these files, the home's own first: where an adapter finds its base."""
         query = select(ModelVersionRow).join(ModelVersionRow.model)
-        query = query.where(within(reach, ModelRow.owner_id), ModelVersionRow.digest == digest)
-        return self._session.scalars(query.order_by(ModelVersionRow.created_at.desc()).limit(1)).first()
+        query = query.where(within(reach, ModelRow.owner_id, ModelRow.visibility), ModelVersionRow.digest == digest)
+        own_first = (within(Reach.of(reach.home), ModelRow.owner_id).desc(), ModelVersionRow.created_at.desc())
+        return self._session.scalars(query.order_by(*own_first).limit(1)).first()
 
     def get_version(self, version_id: UUID) -> ModelVersionRow:
         return self._session.get_one(ModelVersionRow, version_id)
@@ -103,10 +105,10 @@ class ModelRepository:
         found = select(ModelVersionRow.id).where(ModelVersionRow.id == version_id)
         return self._session.scalar(found.with_for_update(read=True, key_share=True)) is not None
 
-    def find_by_prefix(self, reach: Reach, prefix: str) -> ModelVersionRow | None:
-        """The version in the reach whose files lie below `prefix`: what an import became."""
-        query = select(ModelVersionRow).join(ModelVersionRow.model)
-        query = query.where(within(reach, ModelRow.owner_id), ModelVersionRow.prefix == prefix)
+    def of_import(self, reach: Reach, import_id: UUID) -> ModelVersionRow | None:
+        """The version in the reach that the import became."""
+        query = select(ModelVersionRow).join(ModelImportRow, ModelImportRow.version_id == ModelVersionRow.id)
+        query = query.where(ModelImportRow.id == import_id, within(reach, ModelImportRow.owner_id))
         return self._session.scalars(query).one_or_none()
 
     def of_job(self, job_id: UUID) -> ModelVersionRow | None:
@@ -117,26 +119,15 @@ class ModelRepository:
         """All versions of the model that the reference names, or of all in the reach, newest first."""
         query = select(ModelVersionRow).join(ModelVersionRow.model)
         if reference is None:
-            query = query.where(within(reach, ModelRow.owner_id))
+            query = query.where(within(reach, ModelRow.owner_id, ModelRow.visibility))
         else:
-            query = query.where(named(reach, ModelRow.owner_id, reference.owner), ModelRow.name == reference.name)
+            query = query.where(_named(reach, reference))
         order = (ModelRow.owner_id, ModelRow.name, ModelVersionRow.version.desc())
         return self._session.scalars(query.order_by(*order)).all()
 
-    def aliases_of(self, model_id: UUID) -> Sequence[ModelAliasRow]:
-        return self._session.scalars(
-            select(ModelAliasRow).where(ModelAliasRow.model_id == model_id).order_by(ModelAliasRow.alias)
-        ).all()
-
-    def set_alias(self, model_id: UUID, alias: str, version: int) -> None:
-        """Points the alias at the version. The caller has checked that it exists."""
-        self._session.execute(
-            insert(ModelAliasRow)
-            .values(model_id=model_id, alias=alias, version=version)
-            .on_conflict_do_update(
-                index_elements=["model_id", "alias"], set_={"version": version, "updated_at": func.clock_timestamp()}
-            )
-        )
+    def change(self, row: ModelRow, *, visibility: Visibility) -> None:
+        row.visibility = visibility
+        self._session.flush()
 
     def start_import(self, owner_id: UUID, name: str) -> ModelImportRow:
         row = ModelImportRow(owner_id=owner_id, name=name)
@@ -170,23 +161,32 @@ class ModelRepository:
         given_up = (ModelImportRow.id == import_id, ModelImportRow.completed_at == _GIVEN_UP)
         self._session.execute(delete(ModelImportRow).where(*given_up))
 
-    def add_import_file(self, import_id: UUID, file: ManifestFile) -> None:
-        """Records a stored file; sending a path again replaces it."""
-        values = {"bytes": file.bytes, "sha256": file.sha256}
+    def add_import_file(self, import_id: UUID, file: ManifestFile, pieces: Sequence[str]) -> None:
+        """Records a stored file with the sha256 of its pieces; sending a path again replaces it."""
+        values = {"bytes": file.bytes, "sha256": file.sha256, "pieces": list(pieces)}
         self._session.execute(
             insert(ModelImportFileRow)
             .values(import_id=import_id, path=file.path, **values)
             .on_conflict_do_update(index_elements=["import_id", "path"], set_=values)
         )
 
-    def import_files(self, import_id: UUID) -> tuple[ManifestFile, ...]:
+    def import_files(self, import_id: UUID) -> dict[ManifestFile, tuple[str, ...]]:
+        """The files that were sent, by path, and the sha256 of the pieces of each."""
         rows = self._session.scalars(
             select(ModelImportFileRow)
             .where(ModelImportFileRow.import_id == import_id)
             .order_by(ModelImportFileRow.path)
+            .execution_options(populate_existing=True)
         )
-        return tuple(ManifestFile(path=row.path, bytes=row.bytes, sha256=row.sha256) for row in rows)
+        return {ManifestFile(path=row.path, bytes=row.bytes, sha256=row.sha256): tuple(row.pieces) for row in rows}
 
-    def complete_import(self, row: ModelImportRow) -> None:
+    def complete_import(self, row: ModelImportRow, version: ModelVersionRow) -> None:
         row.completed_at = self._session.scalar(select(func.clock_timestamp()))
+        row.version_id = version.id
         self._session.flush()
+
+
+def _named(reach: Reach, reference: Reference) -> ColumnElement[bool]:
+    """The condition that a model is the one that the reference names, and in the reach."""
+    owned = named(reach, ModelRow.owner_id, reference.owner, ModelRow.visibility)
+    return and_(owned, ModelRow.name == reference.name)

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, select, true
+from sqlalchemy import ColumnElement, and_, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from jobspecs.rights import Reach
 from storage.tables import OwnerRow
 
 
-def within(reach: Reach, owner_id: InstrumentedAttribute[UUID]) -> ColumnElement[bool]:
-    """The condition that a row's owner is in the reach."""
+def within(
+    reach: Reach, owner_id: InstrumentedAttribute[UUID], visibility: InstrumentedAttribute[str] | None = None
+) -> ColumnElement[bool]:
+    """The condition that a row is in the reach; without `visibility`, what others share is not in it."""
     if reach.everybody:
         return true()
     # One owner, the usual case, as an equality: an index on (owner_id, …) then gives the rows in order.
-    return owner_id == next(iter(reach.owners)) if len(reach.owners) == 1 else owner_id.in_(reach.owners)
+    own = owner_id == next(iter(reach.owners)) if len(reach.owners) == 1 else owner_id.in_(reach.owners)
+    return or_(own, visibility == "everyone") if reach.shared and visibility is not None else own
 
 
-def named(reach: Reach, owner_id: InstrumentedAttribute[UUID], owner: str | None) -> ColumnElement[bool]:
+def named(
+    reach: Reach,
+    owner_id: InstrumentedAttribute[UUID],
+    owner: str | None,
+    visibility: InstrumentedAttribute[str] | None = None,
+) -> ColumnElement[bool]:
     """The condition that a row belongs to the owner of that name, in the reach; None: to the reach's home."""
-    if owner is None:
-        return and_(within(reach, owner_id), owner_id == reach.home)
-    return and_(
-        within(reach, owner_id), owner_id == select(OwnerRow.id).where(OwnerRow.name == owner).scalar_subquery()
-    )
+    whose = reach.home if owner is None else select(OwnerRow.id).where(OwnerRow.name == owner).scalar_subquery()
+    return and_(within(reach, owner_id, visibility), owner_id == whose)
 
 
 class OwnerRepository:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
@@ -14,6 +14,7 @@ from jobspecs.frozen import FrozenInputs, FrozenRegistryModel
 from jobspecs.lifecycle import TERMINAL, JobState
 from jobspecs.manifest import Manifest
 from jobspecs.rights import Reach
+from storage.repositories.blobs import BlobRepository
 from storage.repositories.garbage import GarbageRepository
 from storage.repositories.owners import within
 from storage.tables import (
@@ -29,6 +30,7 @@ from storage.tables import (
     ModelImportRow,
     ModelRow,
     ModelVersionRow,
+    OwnerRow,
 )
 
 _ENDED = [str(state) for state in TERMINAL]
@@ -43,14 +45,17 @@ class Use:
     name: str
     #: The version that it needs; None where a whole thing is needed.
     version: int | None = None
+    #: Whose it is, where that is another owner, who was let read the thing; None: the thing's own.
+    owner: str | None = None
 
 
 class RemovalRepository:
     """Takes rows away. What lies in the object store goes after the commit, by `work.garbage`."""
 
-    def __init__(self, session: Session, garbage: GarbageRepository) -> None:
+    def __init__(self, session: Session, garbage: GarbageRepository, blobs: BlobRepository) -> None:
         self._session = session
         self._garbage = garbage
+        self._blobs = blobs
 
     def hold(self, inputs: FrozenInputs) -> bool:
         """Keeps a job's inputs from being deleted until this transaction has ended. False when one is gone already."""
@@ -65,19 +70,37 @@ class RemovalRepository:
         """
         by_id = {row.id: row for row in versions}
         self._lock(ModelVersionRow, by_id)
+        owner = versions[0].model.owner.name
         # Jobs first: one that ends meanwhile has its adapter in the table by then.
-        uses = [Use("job", str(job), by_id[version].version) for job, version in self._active_jobs(by_id)]
-        served = select(DeploymentRow.name, DeploymentRow.model_version_id)
-        served = served.where(DeploymentRow.model_version_id.in_(by_id)).order_by(DeploymentRow.name)
-        uses += [Use("deployment", name, by_id[version].version) for name, version in self._session.execute(served)]
+        uses = self._active_jobs({row.id: row.version for row in versions}, owner)
+        served = select(DeploymentRow).where(DeploymentRow.model_version_id.in_(by_id)).order_by(DeploymentRow.name)
+        uses += [
+            Use("deployment", row.name, by_id[row.model_version_id].version, _other(row.owner.name, owner))
+            for row in self._session.scalars(served)
+            if row.model_version_id is not None
+        ]
         uses += self._adapters(versions)
         return uses + self._aliases(versions)
 
+    def uses_by_others(self, owner_id: UUID) -> list[tuple[str, list[Use]]]:
+        """What others need of what this owner shares or shared: `model NAME` or `data set NAME`, and who needs it."""
+        found: list[tuple[str, list[Use]]] = []
+        for row in self._session.scalars(select(ModelRow).where(within(Reach.of(owner_id), ModelRow.owner_id))):
+            versions = select(ModelVersionRow).where(ModelVersionRow.model_id == row.id)
+            if every := self._session.scalars(versions).all():
+                found.append((f"model {row.name}", self.uses_of_models(every)))
+        for data in self._session.scalars(select(DatasetRow).where(within(Reach.of(owner_id), DatasetRow.owner_id))):
+            files = select(DatasetVersionRow).where(DatasetVersionRow.dataset_id == data.id)
+            if pushed := self._session.scalars(files).all():
+                found.append((f"data set {data.name}", self.uses_of_datasets(pushed)))
+        others = [(what, [use for use in uses if use.owner is not None]) for what, uses in found]
+        return [(what, uses) for what, uses in others if uses]
+
     def uses_of_datasets(self, versions: Sequence[DatasetVersionRow]) -> list[Use]:
-        """Who needs these versions; they stay locked until this transaction has ended."""
-        by_id = {row.id: row for row in versions}
-        self._lock(DatasetVersionRow, by_id)
-        return [Use("job", str(job), by_id[version].version) for job, version in self._active_jobs(by_id)]
+        """Who needs these versions of one data set; they stay locked until this transaction has ended."""
+        numbers = {row.id: row.version for row in versions}
+        self._lock(DatasetVersionRow, numbers)
+        return self._active_jobs(numbers, versions[0].dataset.owner.name)
 
     def uses_of_job(self, job_id: UUID) -> list[Use]:
         """Jobs that go on from its checkpoint; no other can begin to before this transaction has ended."""
@@ -92,17 +115,24 @@ class RemovalRepository:
         query = query.where(_reads([row.id for row in versions])).order_by(JobRow.submitted_order)
         return [(job, name) for job, name in self._session.execute(query)]
 
+    def bytes_freed(self, versions: Sequence[ModelVersionRow]) -> int:
+        """Bytes that no other version, and no import under way, has as well."""
+        below = sum(row.bytes for row in versions if row.prefix is not None)
+        return below + self._blobs.bytes_freed([row.id for row in versions])
+
     def delete_models(self, versions: Sequence[ModelVersionRow]) -> None:
         """The caller has asked for their uses. Their numbers are never given again."""
         for row in versions:
-            self._garbage.add(row.prefix, bytes_total=row.bytes)
+            if row.prefix is not None:
+                self._garbage.add(row.prefix, bytes_total=row.bytes)
             used = func.greatest(ModelRow.version_deleted_max, row.version)
             model = ModelRow.id == row.model_id
             self._session.execute(update(ModelRow).where(model).values(version_deleted_max=used))
             alias = (ModelAliasRow.model_id == row.model_id, ModelAliasRow.version == row.version)
             self._session.execute(delete(ModelAliasRow).where(*alias))
+            self._blobs.release(row.id)
+            self._forget_import(row.id)
             self._session.execute(delete(ModelVersionRow).where(ModelVersionRow.id == row.id))
-            self._forget_import(row.prefix)
 
     def delete_datasets(self, versions: Sequence[DatasetVersionRow]) -> None:
         """The caller has asked for their uses. Their numbers are never given again."""
@@ -166,27 +196,35 @@ class RemovalRepository:
     def _lock(self, table: type[ModelVersionRow | DatasetVersionRow], ids: Collection[UUID]) -> None:
         self._session.execute(select(table.id).where(table.id.in_(ids)).order_by(table.id).with_for_update())
 
-    def _active_jobs(self, version_ids: Collection[UUID]) -> list[tuple[UUID, UUID]]:
-        """(job, version) of jobs that have not ended and read one of these."""
+    def _active_jobs(self, numbers: Mapping[UUID, int], owner: str) -> list[Use]:
+        """Jobs that have not ended and read one of these versions, id -> number, of things of `owner`."""
         inputs = cast(JobRow.inputs, Text)
-        query = select(JobRow.id, inputs).where(JobRow.state.not_in(_ENDED), _reads(version_ids))
-        found = self._session.execute(query.order_by(JobRow.submitted_order))
-        return [(job, v) for job, told in found for v in version_ids if str(v) in told]
+        query = select(JobRow.id, inputs, OwnerRow.name).join(JobRow.owner)
+        query = query.where(JobRow.state.not_in(_ENDED), _reads(numbers)).order_by(JobRow.submitted_order)
+        return [
+            Use("job", str(job), number, _other(whose, owner))
+            for job, told, whose in self._session.execute(query)
+            for version_id, number in numbers.items()
+            if str(version_id) in told
+        ]
 
     def _adapters(self, versions: Sequence[ModelVersionRow]) -> list[Use]:
-        """Adapters that find their base, by digest, in these versions alone."""
+        """Adapters whose owners can read their base, by its digest, in these versions alone."""
         by_digest = {row.digest: row.version for row in versions}
-        ids, owner_id = [row.id for row in versions], versions[0].model.owner_id
-        others = select(ModelVersionRow).join(ModelVersionRow.model)
-        others = others.where(within(Reach.of(owner_id), ModelRow.owner_id), ModelVersionRow.id.not_in(ids))
-        same = self._session.scalars(others.where(ModelVersionRow.digest.in_(by_digest)))
-        needed = by_digest.keys() - {row.digest for row in same}
+        ids, model = [row.id for row in versions], versions[0].model
+        beside = select(ModelVersionRow).join(ModelVersionRow.model).where(ModelVersionRow.id.not_in(ids))
+        same = self._session.scalars(beside.where(ModelVersionRow.digest.in_(by_digest))).all()
         base = ModelVersionRow.manifest["base"]["digest"].astext
-        adapters = self._session.scalars(others.where(base.in_(needed)))
-        return [
-            Use("adapter", f"{row.model.name}@{row.version}", by_digest[row.manifest["base"]["digest"]])
-            for row in adapters
-        ]
+        adapters = beside.where(base.in_(by_digest))
+        if model.visibility == "private":
+            adapters = adapters.where(within(Reach.of(model.owner_id), ModelRow.owner_id))
+        uses = []
+        for row in self._session.scalars(adapters):
+            digest, reach = row.manifest["base"]["digest"], Reach.of(row.model.owner_id).with_shared
+            if not any(digest == one.digest and reach.includes(one.model) for one in same):
+                name, whose = f"{row.model.name}@{row.version}", _other(row.model.owner.name, model.owner.name)
+                uses.append(Use("adapter", name, by_digest[digest], whose))
+        return uses
 
     def _aliases(self, versions: Sequence[ModelVersionRow]) -> list[Use]:
         model_id, numbers = versions[0].model_id, [row.version for row in versions]
@@ -196,12 +234,15 @@ class RemovalRepository:
         named = select(ModelAliasRow).where(ModelAliasRow.model_id == model_id, ModelAliasRow.version.in_(numbers))
         return [Use("alias", row.alias, row.version) for row in self._session.scalars(named)]
 
-    def _forget_import(self, prefix: str) -> None:
-        room, _, name = prefix.partition("/")
-        if room == "models":
-            files = delete(ModelImportFileRow).where(cast(ModelImportFileRow.import_id, Text) == name)
-            self._session.execute(files)
-            self._session.execute(delete(ModelImportRow).where(cast(ModelImportRow.id, Text) == name))
+    def _forget_import(self, version_id: UUID) -> None:
+        imports = select(ModelImportRow.id).where(ModelImportRow.version_id == version_id)
+        files = delete(ModelImportFileRow).where(ModelImportFileRow.import_id.in_(imports))
+        self._session.execute(files)
+        self._session.execute(delete(ModelImportRow).where(ModelImportRow.version_id == version_id))
+
+
+def _other(whose: str, owner: str) -> str | None:
+    return None if whose == owner else whose
 
 
 def _reads(version_ids: Collection[UUID]) -> ColumnElement[bool]:

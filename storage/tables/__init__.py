@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from storage.tables.base import Base
+from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
 from storage.tables.deployments import DeploymentRow, EngineHoldRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
-from storage.tables.models import ModelAliasRow, ModelImportFileRow, ModelImportRow, ModelRow, ModelVersionRow
+from storage.tables.models import (
+    ModelAliasMoveRow,
+    ModelAliasRow,
+    ModelImportFileRow,
+    ModelImportRow,
+    ModelRow,
+    ModelVersionRow,
+)
 from storage.tables.outbox import OutboxRow
 from storage.tables.owners import OwnerRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
@@ -18,6 +26,7 @@ from storage.tables.users import TokenRow, UserRow
 
 __all__ = [
     "Base",
+    "BlobRow",
     "CheckpointRow",
     "DatasetRow",
     "DatasetVersionRow",
@@ -27,12 +36,15 @@ __all__ = [
     "GarbageRow",
     "HostInstanceRow",
     "HostRow",
+    "ImportBlobRow",
     "JobEventRow",
     "JobRow",
     "JobTransitionRow",
+    "ModelAliasMoveRow",
     "ModelAliasRow",
     "ModelImportFileRow",
     "ModelImportRow",
+    "ModelPieceRow",
     "ModelRow",
     "ModelVersionRow",
     "OutboxRow",

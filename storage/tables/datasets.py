@@ -5,21 +5,26 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from jobspecs.dialect import Dialect, named_columns
+from jobspecs.rights import Visibility
 from storage.tables.base import Base, CreatedAt, UuidKey
-from storage.tables.owners import OwnerRow
+from storage.tables.owners import VISIBILITIES, OwnerRow
 
 
 class DatasetRow(Base):
     __tablename__ = "datasets"
-    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("owner_id", "name"),
+        CheckConstraint(f"visibility IN ({VISIBILITIES})", name="visibility_known"),
+    )
 
     id: Mapped[UuidKey]
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     name: Mapped[str]
+    visibility: Mapped[Visibility] = mapped_column(String, default="private", server_default="private")
     #: The highest number among its deleted versions, 0 when none was: a number means one content for ever.
     version_deleted_max: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[CreatedAt]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, text
-from sqlalchemy.dialects.postgresql import ARRAY, TEXT
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TEXT
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from storage.tables.base import Base, CreatedAt, UuidKey
@@ -22,8 +23,15 @@ class DeploymentRow(Base):
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     #: The name under which it is called; the model's name unless another was given.
     name: Mapped[str]
-    model_version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id"))
+    #: None for an engine that somebody else runs: what it serves is their business.
+    model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id"))
+    #: `jobspecs.engines.ExternalEngine`, its key included; then there is no model version.
+    external: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    #: What it serves; null in rows of older code, which served the task of the manifest.
+    task: Mapped[str | None]
     engine: Mapped[str]
+    #: Why this engine, for people.
+    engine_reason: Mapped[str | None]
     replicas: Mapped[int]
     #: Main memory of all replicas.
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
@@ -44,11 +52,28 @@ class DeploymentRow(Base):
     #: http://address:port of the engine, and the key that it asks for.
     endpoint: Mapped[str | None]
     endpoint_key: Mapped[str | None]
+    #: What requests to the engine must call the model; null: what they like.
+    endpoint_model: Mapped[str | None]
+    #: What the engine had in hand at the last heartbeat: {"running", "waiting", "cache_share"}.
+    load: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
     owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
-    model_version: Mapped[ModelVersionRow] = relationship(lazy="joined", innerjoin=True)
+    model_version: Mapped[ModelVersionRow | None] = relationship(lazy="joined")
+
+    @property
+    def served(self) -> str:
+        """`owner/name@version`; of an engine that somebody else runs, what it calls its model."""
+        version = self.model_version
+        if version is None:
+            return str((self.external or {}).get("model") or self.name)
+        return f"{version.model.owner.name}/{version.model.name}@{version.version}"
+
+    @property
+    def served_task(self) -> str | None:
+        manifest = self.model_version.manifest if self.model_version is not None else {}
+        return self.task or manifest.get("task")
 
 
 class EngineHoldRow(Base):

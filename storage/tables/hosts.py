@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, func
+from sqlalchemy import BigInteger, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.tables.base import Base
@@ -26,6 +28,12 @@ class HostRow(Base):
     clock_offset_s: Mapped[float | None]
     #: Free on the disk of its scratch folder, when it was announced.
     scratch_free_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    #: What it can serve models with: name of the engine -> {"version", "environment"}; empty where nothing serves.
+    engines: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict, server_default=text("'{}'"))
+    #: A `jobspecs.hosts.Machine`, as its workers last saw it; null for one of older code.
+    machine: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    #: When a worker of it last came with a join token; null for one that `eigenwerk up` started.
+    joined_at: Mapped[datetime | None]
     seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 

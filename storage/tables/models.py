@@ -6,20 +6,26 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint
+from sqlalchemy import TEXT, BigInteger, CheckConstraint, ForeignKey, String, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from jobspecs.rights import Visibility
 from storage.tables.base import Base, CreatedAt, UuidKey
-from storage.tables.owners import OwnerRow
+from storage.tables.owners import VISIBILITIES, OwnerRow
 
 
 class ModelRow(Base):
     __tablename__ = "models"
-    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("owner_id", "name"),
+        CheckConstraint(f"visibility IN ({VISIBILITIES})", name="visibility_known"),
+    )
 
     id: Mapped[UuidKey]
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     name: Mapped[str]
+    visibility: Mapped[Visibility] = mapped_column(String, default="private", server_default="private")
     #: The highest number among its deleted versions, 0 when none was: a number means one content for ever.
     version_deleted_max: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[CreatedAt]
@@ -43,8 +49,8 @@ class ModelVersionRow(Base):
     digest: Mapped[str] = mapped_column(index=True)
     #: A `jobspecs.manifest.Manifest`.
     manifest: Mapped[dict[str, Any]]
-    #: Its files are the objects `<prefix>/<path>`.
-    prefix: Mapped[str]
+    #: Its files are the objects `<prefix>/<path>`; null: they are pieces (`ModelPieceRow`).
+    prefix: Mapped[str | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[CreatedAt]
 
@@ -62,6 +68,26 @@ class ModelAliasRow(Base):
     updated_at: Mapped[CreatedAt]
 
 
+class ModelAliasMoveRow(Base):
+    """One step of an alias: set, rolled back or deleted. What is a step back stands here too: nothing is taken out."""
+
+    __tablename__ = "model_alias_moves"
+
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    #: Counts from 1 for each alias.
+    number: Mapped[int] = mapped_column(primary_key=True)
+    #: `set`, `rollback`, `delete`.
+    kind: Mapped[str]
+    #: Where it pointed before and points from then on; null: nowhere.
+    version_from: Mapped[int | None]
+    version_to: Mapped[int | None]
+    #: As in a job's history: `user:ada`.
+    actor: Mapped[str]
+    reason: Mapped[str | None]
+    at: Mapped[CreatedAt]
+
+
 class ModelImportRow(Base):
     """Files that are being sent to become a version; nobody sees them before the import is completed."""
 
@@ -72,6 +98,8 @@ class ModelImportRow(Base):
     name: Mapped[str]
     created_at: Mapped[CreatedAt]
     completed_at: Mapped[datetime | None]
+    #: What it became.
+    version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id"), index=True)
 
 
 class ModelImportFileRow(Base):
@@ -81,3 +109,5 @@ class ModelImportFileRow(Base):
     path: Mapped[str] = mapped_column(primary_key=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
+    #: The sha256 of its pieces, in their order; empty: nothing of it is stored.
+    pieces: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default="{}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import CheckConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from jobspecs.rights import Visibility
 from storage.tables.base import Base, UuidKey
+
+#: What a `jobspecs.rights.Visibility` can be, as SQL has it.
+VISIBILITIES = ", ".join(f"'{name}'" for name in get_args(Visibility))
 
 
 class OwnerRow(Base):

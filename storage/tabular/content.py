@@ -40,6 +40,17 @@ def open_content(path: Stored, file: str, *, compression: Compression | None, ma
         yield stream
 
 
+def check_content(path: Stored, file: str, compression: Compression, max_bytes: int) -> None:
+    """Decompresses it all and keeps nothing. Raises InvalidInput as reading it would, before any row is parsed.
+
+    10 MiB of rows of four bytes, of a file that goes on to 200 MB, took 18 s to parse until they were refused; to
+    decompress them takes 0.05 s.
+    """
+    with open_content(path, file, compression=compression, max_bytes=max_bytes) as stream:
+        while stream.read(_BUFFER_BYTES):
+            pass
+
+
 def check_growth(path: Stored, content_bytes: int, stored_bytes: int, what: str, file: str) -> None:
     """Raises InvalidInput when `stored_bytes` became so many `content_bytes` that they are no table of anybody's.
 

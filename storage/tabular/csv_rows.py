@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 
 from jobspecs.dialect import Dialect
@@ -14,6 +15,7 @@ from storage.tabular.lines import BadLine, Line
 csv.field_size_limit(FIELD_CHARS_MAX)
 
 Record = list[str]
+_SPACES_BEHIND = re.compile(r"""["'][ \t]+(?=[,;|\r\n]|$)""")
 #: What the csv module says, and what it means. It never says where in the row.
 _CSV_ERRORS = {
     "field larger than field limit": f"a field is longer than {FIELD_CHARS_MAX:,} characters",
@@ -106,6 +108,8 @@ def _remedy_of(why: str, line: str) -> str:
     """For what has nothing to do with the dialect."""
     if "(CR)" in why:
         return "Write all line ends as LF or CRLF. "
+    if "follows" in why and _SPACES_BEHIND.search(line):
+        return "Remove the spaces behind quotes that close fields. "
     if '\\"' in line:
         return 'Quotes within fields are written \\" here: write each as "", as Python\'s csv.writer does. '
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal
 
 from jobspecs.dialect import Dialect
@@ -58,6 +59,7 @@ WHOLE_KINDS: tuple[Kind, ...] = ("parquet", "sheet")
 #: Kinds whose cells are all texts, which may look like numbers.
 TEXT_KINDS: tuple[Kind, ...] = ("csv", "sheet", "text")
 _COMPRESSIONS: tuple[Compression, ...] = ("gz", "xz")
+_OTHER_COMPRESSIONS = (".zst", ".bz2", ".lz4", ".br", ".z", ".zip", ".7z", ".rar", ".tgz", ".txz")
 
 
 #: Nothing is told.
@@ -110,6 +112,9 @@ def detect_format(filename: str, told: Dialect | None = None) -> TableFormat:
             if suffix == ".tsv" and dialect.delimiter is None:
                 dialect = dialect.model_copy(update={"delimiter": "\t"})
             return TableFormat(kind, compression, dialect)
+    if stem.endswith(_OTHER_COMPRESSIONS):
+        message = f"files that are packed as {PurePosixPath(stem).suffix} are not read."
+        raise refusal(message, filename, "Unpack the file, or pack it with gzip or xz: .gz and .xz are read.")
     remedy = (
         "Use .csv, .tsv, .txt, .conll, .jsonl, .json (each also with .gz or .xz), .xlsx, .ods, .parquet, or a .tar of "
         "such files."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ _CHUNK_CHARS = 256 * 1024
 _NEAR_CHARS = 32
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _COMMA = "Remove the comma before the closing bracket."
-_SPACE = " \t\r\n"
+_NO_SPACE = re.compile(r"[^ \t\r\n]")
 REMEDY = 'Write one array of objects, such as [{"text": "..."}, {"text": "..."}], or one object per line as .jsonl.'
 
 
@@ -34,10 +35,12 @@ class JsonText:
     def next_sign(self) -> str:
         """The next character that is not white space; empty at the end."""
         while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in _SPACE:
-                    return self._text[self._at]
-                self._at += 1
+            # Sign by sign, 40 MB of spaces take 3 s.
+            sign = _NO_SPACE.search(self._text, self._at)
+            if sign is not None:
+                self._at = sign.start()
+                return sign[0]
+            self._at = len(self._text)
             if self._ended:
                 return ""
             self._read(_CHUNK_CHARS)

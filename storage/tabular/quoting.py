@@ -46,9 +46,9 @@ def with_quote(lines: Callable[[], Iterator[str]], dialect: Dialect, file: str, 
     plain = _shape_of(lines(), _with(dialect, "none"))
     if not plain.opening:
         return _with(dialect, "'" if plain.single else '"')
-    quoted = _shape_of(lines(), _with(dialect, '"'))
     if not plain.is_table:
         return _with(dialect, '"')
+    quoted = _shape_of(lines(), _with(dialect, '"'))
     if dialect.delimiter not in _RARELY_QUOTED:
         if quoted.is_table and quoted.joined_line is not None:
             message = (
@@ -120,6 +120,7 @@ class _Shape:
 
 
 def _shape_of(lines: Iterator[str], dialect: Dialect) -> _Shape:
+    """What is asked of it; read no further than it takes to tell."""
     shape, before, count = _Shape(), 0, 0
 
     def counted() -> Iterator[str]:
@@ -138,6 +139,9 @@ def _shape_of(lines: Iterator[str], dialect: Dialect) -> _Shape:
             if count - before > 1 and shape.joined_line is None:
                 shape.joined_line = before + 1 + dialect.skip_lines
             before = count
+            if shape.opening and len(shape.widths) > 1:
+                # No table, and nothing else is asked: a quote left open before 20 MB of lines cost 100 s.
+                return shape
     except csv.Error:
         return _Shape(opening=shape.opening)
     return shape

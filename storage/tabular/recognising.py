@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobspecs.dialect import PartFile
+from storage.tabular.content import check_content
 from storage.tabular.doubts import doubts_of_texts
 from storage.tabular.first_bytes import check_beginning
 from storage.tabular.formats import OPEN, TableFormat, refusal
@@ -26,15 +27,15 @@ def recognise(
     Several files must have the same columns; how many rows each has is kept.
     """
     if fmt.kind != "tar":
-        return _one(path, fmt, file, max_bytes)
+        return _one(path, fmt, file, max_bytes, max_rows)
     parts: list[PartFile] = []
     notices: list[str] = []
     first: tuple[HeldFile, dict[str, None]] | None = None
     for held in held_files(path, file):
-        own, said = _one(held, fmt.of(held.name), held.name, max_bytes)
+        before = sum(part.rows for part in parts)
+        own, said = _one(held, fmt.of(held.name), held.name, max_bytes, max_rows - before)
         notices += [f"{held.name}: {notice}" for notice in said]
         columns: dict[str, None] = {}
-        before = sum(part.rows for part in parts)
         rows = 0
         for rows, row in enumerate(read_rows(held, own, max_bytes=max_bytes), start=1):
             check_row_count(before + rows, max_rows, file)
@@ -48,14 +49,16 @@ def recognise(
     return replace(fmt, dialect=fmt.dialect.model_copy(update={"files": tuple(parts)})), notices
 
 
-def _one(path: Stored, fmt: TableFormat, file: str, max_bytes: int) -> tuple[TableFormat, list[str]]:
+def _one(path: Stored, fmt: TableFormat, file: str, max_bytes: int, max_rows: int) -> tuple[TableFormat, list[str]]:
     check_beginning(path, fmt, file)
+    if fmt.compression is not None:
+        check_content(path, file, fmt.compression, max_bytes)
     fmt, notices = recognised(path, fmt, file, max_bytes)
     notices = [*notices, *doubts_of_texts(path, fmt, file, max_bytes=max_bytes)]
     if fmt.kind == "conll":
         notices.append(_TAGS)
     if fmt.dialect.layout is None:
-        fmt, laid_out = recognise_layout(path, fmt, file, max_bytes=max_bytes)
+        fmt, laid_out = recognise_layout(path, fmt, file, max_bytes=max_bytes, max_rows=max_rows)
         notices = [*notices, *laid_out]
     return fmt, notices
 

@@ -12,7 +12,7 @@ from itertools import islice
 from jobspecs.layouts import Layout
 from jobspecs.problems import InvalidInput
 from storage.tabular.content import open_content
-from storage.tabular.formats import PLAIN, TABLE_BYTES_MAX, TableFormat
+from storage.tabular.formats import PLAIN, TABLE_BYTES_MAX, TABLE_ROWS_MAX, TableFormat
 from storage.tabular.json_text import JsonText
 from storage.tabular.lines import BadLine, read_lines
 from storage.tabular.questions import LEFT_OUT, are_questions, question_rows
@@ -25,9 +25,17 @@ _LOOKED_AT = 20
 
 
 def recognise_layout(
-    path: Stored, fmt: TableFormat, file: str, *, max_bytes: int = TABLE_BYTES_MAX
+    path: Stored,
+    fmt: TableFormat,
+    file: str,
+    *,
+    max_bytes: int = TABLE_BYTES_MAX,
+    max_rows: int = TABLE_ROWS_MAX,
 ) -> tuple[TableFormat, list[str]]:
-    """The format with its layout, and what was recognised, in words. Raises InvalidInput as `read_rows` does."""
+    """The format with its layout, and what was recognised, in words.
+
+    Counts no more than `max_rows` pairs of questions. Raises InvalidInput as `read_rows` does.
+    """
     notices = []
     if fmt.kind in ("json", "jsonl"):
         layout, notice = _container(path, fmt, file, max_bytes)
@@ -36,7 +44,9 @@ def recognise_layout(
     if fmt.kind == "csv" or not _asks(path, fmt, file, max_bytes):
         return fmt, notices
     counts: Counter[str] = Counter()
-    for _ in question_rows(read_rows(path, fmt, file_name=file, max_bytes=max_bytes), file, counts):
+    pairs = question_rows(read_rows(path, fmt, file_name=file, max_bytes=max_bytes), file, counts)
+    # Beyond that the table is refused, by whoever reads its rows.
+    for _ in islice(pairs, max_rows + 1):
         counts["pairs"] += 1
     asked = (
         f"Questions about paragraphs, as SQuAD has them, are read as {counts['pairs']:,} pairs of question and context"

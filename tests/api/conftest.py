@@ -212,6 +212,13 @@ def api(_shared_api: Api) -> Iterator[Api]:
         yield api
 
 
+@pytest.fixture(scope="module")
+def module_api(_shared_api: Api) -> Iterator[Api]:
+    """As `api`, of one user for all tests of a file: for what is costly to make and only read."""
+    with _seen_by_a_new_user(_shared_api.url, _shared_api.settings) as api:
+        yield api
+
+
 @pytest.fixture
 def ready(api: Api) -> Api:
     """An API whose user has a data set and a model."""

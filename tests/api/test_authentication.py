@@ -24,7 +24,9 @@ def routes(settings: ApiSettings) -> list[tuple[str, str, str]]:
     values = {
         **dict.fromkeys(("job_id", "import_id", "token_id"), UNKNOWN_ID),
         **{"name": "thing", "owner": "nobody", "version": "1", "selector": "1", "alias": "prod"},
+        **{"sha256": "0" * 64},
         **{"path": "config.json", "model": "thing", "kind": "train-classifier"},
+        **{"repo_type": "models", "revision": "main"},
     }
     found: list[tuple[str, str, str]] = []
     for context in iter_route_contexts(create_app(settings).routes):

@@ -80,6 +80,8 @@ class Things:
             "selector": "1",
             "path": "config.json",
             "kind": "finetune-llm",
+            "repo_type": "models",
+            "revision": "main",
         }
         self._names = {"/v1/datasets": "headlines", "/v1/users": api.user}
         #: Routes that answered with a success.

@@ -155,7 +155,7 @@ def test_what_cannot_be_served_is_refused(trained: Api) -> None:
     for body, words in (
         ({"model": "absent"}, "no model absent"),
         ({"model": "bare"}, "bare model"),
-        ({"model": "painter"}, "serves image-classification; the embedded engine serves text-classification"),
+        ({"model": "painter"}, "serves image-classification; what can be served is text-classification"),
         ({"model": "hub:org/name"}, "no model"),
         ({"replicas": 0}, "replicas"),
         ({"engine": "tgi"}, "engine"),

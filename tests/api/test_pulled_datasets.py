@@ -187,6 +187,18 @@ def test_splits_with_unlike_columns_are_refused_with_the_splits_that_can_be_take
     assert client.pull_dataset("hub:org/race", splits=["train"]).rows == 1
 
 
+def test_parts_that_the_column_split_cannot_name_are_refused_before_they_are_fetched(hub: Hub, client: Client) -> None:
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n"
+    card += "".join(
+        f"  - split: {split}\n    path: {path}\n" for split, path in (("de/train", "a.csv"), ("test", "b.csv"))
+    )
+    hub.add("org/parts", {"README.md": f"{card}---\n", "a.csv": "text\nA\n", "b.csv": "text\nB\n"})
+    with pytest.raises(EigenwerkError, match=r"'de/train'.*Take the parts one by one.*--split de/train"):
+        client.pull_dataset("hub:org/parts")
+    assert hub.fetched == ["README.md"]
+    assert client.pull_dataset("hub:org/parts", splits=["de/train"]).rows == 1
+
+
 def test_the_command_says_what_will_be_fetched_and_lists_where_it_came_from(
     hub: Hub, api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

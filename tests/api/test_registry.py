@@ -130,7 +130,7 @@ def damage(api: Api, version: Any, path: str, change: Callable[[bytes], bytes]) 
     """Changes a stored object behind the platform's back."""
     with api.database.unit_of_work() as work:
         row = work.models.list_versions(api.reach())[0]
-    key = f"{row.prefix}/{path}"
+        (key,) = (file.pieces[-1].key for file in work.blobs.files_of(row) if file.path == path)
     api.objects().put_bytes(key, change(api.objects().get_bytes(key)))
 
 

@@ -15,8 +15,9 @@ from deploy.embedded.processes import free_port
 from eigenwerk import transport
 from eigenwerk.cli import datasets, pushing
 from eigenwerk.transfers import Progress, ignore_progress
+from tests.client.every_command import CALLS
 from tests.client.stub import StubPlatform
-from tests.client.test_cli import CALLS, Run, arguments_of, commands
+from tests.client.test_cli import Run, arguments_of, commands
 
 __all__ = ["arguments_of"]
 

@@ -52,7 +52,9 @@ def test_the_report_tells_what_the_job_trains_with(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", labelled(80))
     report = check(classifier(training={"learning_rate": 5e-2}), path, Reader())
     assert report.settings["learning_rate"] == 5e-2
-    assert report.settings["epochs"] == "auto"
+    assert report.settings["epochs"] == "auto (at most about 40)"
+    assert report.settings["head_learning_rate"] == "auto (0.5; of layers that the base brings 0.05)"
+    assert report.settings["class_weights"] == "auto (none)"
     assert any("far above what is usual" in warning.message for warning in report.warnings)
     assert settings_of(llm(objective="kto", tuning="full")).items() >= {
         ("objective", "kto"),

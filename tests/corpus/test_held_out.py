@@ -12,7 +12,7 @@ import pytest
 
 from corpus.checks.inspection import check_data
 from corpus.checks.reader import Reader
-from corpus.checks.rows import CheckedFile
+from corpus.checks.rows import CheckedFile, told_apart
 from corpus.conversations.identity import content_and_prompt
 from corpus.held_out import DataPart, parts_of
 from corpus.splits import VALIDATION
@@ -124,6 +124,19 @@ def test_warnings_of_rows_that_judge_name_their_file(tmp_path: Path) -> None:
     assert (contradiction.file, contradiction.row) == ("test.jsonl", 21)
 
 
+def test_a_file_of_the_same_name_is_told_apart_by_its_data_set(tmp_path: Path) -> None:
+    for folder in ("own", "given"):
+        (tmp_path / folder).mkdir()
+    files = {"dataset": write(tmp_path / "own" / "rows.jsonl", range(60))}
+    files["test"] = write(tmp_path / "given" / "rows.jsonl", [*range(100, 130), 5])
+    named = told_apart(files, {"dataset": "news@1", "test": "official@2"})
+    assert [file.name for file in named.values()] == ["rows.jsonl", "rows.jsonl of official@2"]
+    report = check(spec_of("train-classifier", {"dataset": "official"}), named["dataset"], named["test"])
+    (leak,) = [warning for warning in report.warnings if "also trained on" in warning.message]
+    assert (leak.file, leak.row) == ("rows.jsonl of official@2", 31)
+    assert told_apart({"dataset": named["dataset"]}, {}) == {"dataset": files["dataset"]}
+
+
 def test_classes_that_only_rows_that_judge_have_are_refused_by_name(tmp_path: Path) -> None:
     data = write(tmp_path / "data.jsonl", range(30))
     official = write(tmp_path / "test.jsonl", range(9), label=lambda n: "Sport" if n == 4 else f"class {n % 3}")
@@ -150,6 +163,22 @@ def test_a_column_that_names_no_row_to_judge_is_refused(column: str, said: str, 
     data = write(tmp_path / "data.jsonl", range(30), part=lambda n: "train")
     (problem,) = check(spec_of("train-classifier", {"column": column, "values": ["test"]}), data).problems
     assert said in problem.message and problem.file == "data.jsonl"
+
+
+@pytest.mark.parametrize("section", ["validation", "test"])
+def test_a_misspelt_column_of_a_given_split_is_told_by_the_specs_field(section: str, tmp_path: Path) -> None:
+    table = tmp_path / "data.csv"
+    table.write_text("text,label,split\n" + "a,x,train\nb,y,train\nc,x,test\nd,y,test\n" * 9, encoding="utf-8")
+    given = {"column": "splt", "values": ["test"]}
+    spec = spec_of(
+        "train-classifier", **({section: given} if section == "validation" else {"validation": {}, section: given})
+    )
+    (problem,) = check(spec, CheckedFile.of(table)).problems
+    assert (problem.field, problem.row) == (f"{section}.column", None)
+    assert problem.message == "there is no column 'splt'; the columns are text, label, split."
+    # JSON's rows need not have the same fields: the first that lacks it is named.
+    (problem,) = check(spec, write(tmp_path / "data.jsonl", range(30), split=lambda n: "test")).problems
+    assert (problem.field, problem.row, "'splt'" in problem.message) == (f"{section}.column", 1, True)
 
 
 def test_one_of_several_values_that_no_row_has_is_refused_by_its_name(tmp_path: Path) -> None:

@@ -148,6 +148,13 @@ def test_spellings_of_one_class_are_named_and_mended_alike_by_check_and_job(
     assert set(texts.renamed.values()) <= set(classes) and texts.renamed
 
 
+def test_spaces_around_labels_are_left_out_and_said(tmp_path: Path) -> None:
+    report = check(write(tmp_path / "a.jsonl", ["gut", " gut", "gut ", "schlecht", "schlecht"] * 8))
+    assert report.classes == {"gut": 24, "schlecht": 16}
+    (said,) = [warning for warning in report.warnings if "spaces around labels" in warning.message]
+    assert said.message.startswith("16 rows (2, 3, 7, …)") and said.field == "label"
+
+
 def test_names_that_look_like_numbers_stay_apart() -> None:
     counts = dict.fromkeys(["3.1", "3.10", "007", "7", "true", "false", "yes"], 5)
     assert spellings(counts) == []

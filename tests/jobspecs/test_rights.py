@@ -1,47 +1,57 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from typing import get_args
 from uuid import UUID
 
 import pytest
 
-from jobspecs.rights import INCLUDES, RULES, SCOPES, Action, NotAllowed, Principal, Scope, decide
+from jobspecs.rights import INCLUDES, RULES, SCOPES, Action, NotAllowed, Principal, Scope, Visibility, decide
 
 ME, MY_TEAM, SOMEBODY = UUID(int=1), UUID(int=2), UUID(int=3)
-OWNERS = {"own": ME, "team": MY_TEAM, "others": SOMEBODY, "platform": None}
+OWNERS = {"own": ME, "team": MY_TEAM, "shared": SOMEBODY, "others": SOMEBODY, "platform": None}
 
-#: Action -> the least scope for what is one's own, for others' and for the platform's; "-": nobody may.
+#: Action -> the least scope for what is one's own, for what others share, for others' and for the platform's; "-":
+#: nobody may, nor is what is shared anything else than others'.
 #: Written out once more: whoever changes who may do what says so twice.
 TABLE = """
-    datasets.delete    write  -      -
-    datasets.read      read   -      -
-    datasets.write     write  -      -
-    deployments.ask    read   -      -
-    deployments.read   read   -      -
-    deployments.write  write  -      -
-    hosts.read         -      -      read
-    jobs.boost         admin  admin  -
-    jobs.cancel        write  admin  -
-    jobs.check         read   -      -
-    jobs.delete        write  admin  -
-    jobs.read          read   admin  -
-    jobs.retry         write  admin  -
-    jobs.submit        write  -      -
-    metrics.read       -      -      metrics
-    models.delete      write  -      -
-    models.read        read   -      -
-    models.write       write  -      -
-    schemas.read       -      -      read
-    tokens.read        read   admin  -
-    tokens.write       write  admin  -
-    usage.read         read   admin  -
-    users.create       -      -      admin
-    users.list         -      -      admin
-    users.delete       admin  admin  -
-    users.read         read   -      -
+    datasets.delete    write  -      -      -
+    datasets.read      read   read   -      -
+    datasets.write     write  -      -      -
+    deployments.ask    read   -      -      -
+    deployments.read   read   -      -      -
+    deployments.write  write  -      -      -
+    hosts.read         -      -      -      read
+    jobs.boost         admin  -      admin  -
+    jobs.cancel        write  -      admin  -
+    jobs.check         read   -      -      -
+    jobs.delete        write  -      admin  -
+    jobs.read          read   -      admin  -
+    jobs.retry         write  -      admin  -
+    jobs.submit        write  -      -      -
+    metrics.read       -      -      -      metrics
+    models.delete      write  -      -      -
+    models.read        read   read   -      -
+    models.write       write  -      -      -
+    schemas.read       -      -      -      read
+    tokens.read        read   -      admin  -
+    tokens.write       write  -      admin  -
+    usage.read         read   -      admin  -
+    users.create       -      -      -      admin
+    users.list         -      -      -      admin
+    users.delete       admin  -      admin  -
+    users.read         read   -      -      -
 """
 CELLS = {action: needed for action, *needed in (line.split() for line in TABLE.strip().splitlines())}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A model, as far as rights know it."""
+
+    owner_id: UUID
+    visibility: Visibility
 
 
 def principal(*scopes: Scope) -> Principal:
@@ -56,20 +66,25 @@ def test_every_action_has_a_rule_and_every_rule_an_action() -> None:
 def test_each_cell_allows_what_the_table_says_and_nothing_else(
     scopes: tuple[Scope, ...], action: Action, whose: str
 ) -> None:
-    own, others, platform = CELLS[action]
-    needed = {"own": own, "team": own, "others": others, "platform": platform}[whose]
+    own, shared, others, platform = CELLS[action]
+    needed = {"own": own, "team": own, "others": others, "platform": platform, "shared": shared}[whose]
+    if whose == "shared" and needed == "-":
+        needed = others
     includes: dict[str, list[str]] = {
         **{"read": ["read"], "write": ["read", "write"]},
-        **{"metrics": ["metrics"], "admin": ["read", "write", "metrics", "admin"]},
+        **{"metrics": ["metrics"], "join": ["join"], "admin": ["read", "write", "metrics", "join", "admin"]},
     }
     expected = any(needed in includes[held] for held in scopes)
-    found = decide(principal(*scopes), action, OWNERS[whose])
+    visibility: Visibility = "everyone" if whose == "shared" else "private"
+    found = decide(principal(*scopes), action, OWNERS[whose], visibility)
     assert found.allowed == expected
-    relation = "own" if whose == "team" else whose
+    relation = "own" if whose == "team" else "others" if whose == "shared" and shared == "-" else whose
     assert found.reason == (relation if expected else "nobody_may" if needed == "-" else "scope")
     owner = OWNERS[whose]
     if owner is not None:
-        assert (owner in principal(*scopes).reach(action)) == expected, "repositories keep to what is decided here"
+        reach = principal(*scopes).reach(action)
+        assert reach.includes(Thing(owner, visibility)) == expected, "repositories keep to what is decided here"
+        assert not reach.own.includes(Thing(SOMEBODY, visibility))
     if expected:
         assert principal(*scopes).may_try(action)
 

@@ -11,7 +11,7 @@ import openai.types
 import openai.types.chat.completion_create_params as _openai_chat
 import openai.types.completion_create_params as _openai_completion
 import pytest
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator
 
 from api.classify.schemas import ClassifyRequest
 from api.deployments.schemas import DeploymentRequest
@@ -66,6 +66,33 @@ def test_a_place_is_written_as_the_user_would(body: Any, document: Any, place: s
     found = messages(body, document)
     assert list(found) == [place]
     assert word in found[place]
+
+
+def test_sizes_are_told_in_words_of_documents() -> None:
+    class Sized(BaseModel):
+        names: list[str] = Field(min_length=1, max_length=2)
+        code: str = Field(max_length=3)
+
+    said = {
+        "names": "the list should have at least 1 item, and has 0.",
+        "code": "the text should have at most 3 characters.",
+    }
+    assert messages(Sized, {"names": [], "code": "abcd"}) == said
+    assert (
+        messages(Sized, {"names": ["a"] * 3, "code": ""})["names"] == "the list should have at most 2 items, and has 3."
+    )
+
+
+def test_what_asks_ends_without_a_full_stop() -> None:
+    class Asking(BaseModel):
+        text: str
+
+        @field_validator("text")
+        @classmethod
+        def _asks(cls, value: str) -> str:
+            raise ValueError("which of them is meant?")
+
+    assert messages(Asking, {"text": "a"}) == {"text": "which of them is meant?"}
 
 
 def test_a_field_of_the_name_of_an_alternative_is_a_field_all_the_same() -> None:

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobspecs.estimate import Estimate
-from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.base import Resources, SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
+from jobspecs.kinds.train_reranker import TrainReranker
 from scheduling.estimates.data import DataFacts
 from scheduling.estimates.estimating import KnownModel, admission_bytes, estimate
 from scheduling.estimates.serving import (
@@ -238,3 +239,44 @@ def test_on_a_gpu_keys_and_values_take_no_main_memory() -> None:
 def test_passes_left_open_need_room_for_the_best_weights_too() -> None:
     fixed, left_open = (of(classifier(epochs=epochs), MINILM, HEADLINES) for epochs in (4, "auto"))
     assert left_open.main_memory.weights - fixed.main_memory.weights == 4 * fixed.trainable_parameters
+
+
+def test_gradients_of_an_encoder_stay_beside_its_activations_on_a_cpu() -> None:
+    on_cpu, on_gpu = (
+        classifier(batch_size=128),
+        classifier(batch_size=128).model_copy(update={"resources": Resources(gpus=1)}),
+    )
+    memory = of(on_cpu, MINILM, HEADLINES).main_memory
+    assert memory.activations > memory.gradients == 4 * of(on_cpu, MINILM, HEADLINES).trainable_parameters
+    assert of(on_gpu, MINILM, HEADLINES).gpu_memory.gradients == 0  # type: ignore[union-attr]
+
+
+def test_judging_beside_another_model_is_the_peak_where_little_is_trained() -> None:
+    document = {"kind": "train-reranker", "name": "n", "model": "m", "dataset": "d", "query": "q", "passage": "p"}
+    frozen = {"batch_size": 1, "epochs": 1, "freeze_embeddings": True}
+    spec = TrainReranker.model_validate({**document, "label": "l", "training": frozen})
+    multilingual = {**MINILM, "vocab_size": 250_037}
+    weights = 4 * shape(multilingual).parameters
+    # The trained model, and the other one as read and as used; a classifier is compared with no second model.
+    assert 3 * weights < of(spec, multilingual, HEADLINES).main_memory.total < 3.7 * weights
+    assert of(classifier(**frozen), multilingual, HEADLINES).main_memory.total < 2.6 * weights
+
+
+def test_libraries_that_a_job_imports_itself_are_counted() -> None:
+    document = {"kind": "train-embedder", "name": "n", "model": "m", "dataset": "d"}
+    own, library = (
+        of(TrainEmbedder.model_validate({**document, **columns}), MINILM, HEADLINES).main_memory
+        for columns in (
+            {"anchor": "a", "positive": "p"},
+            {"sentence1": "a", "sentence2": "b", "score": "s", "score_range": [0, 1]},
+        )
+    )
+    assert library.activations == own.activations
+    assert library.runtime - own.runtime > 90e6
+
+
+def test_passages_that_are_searched_take_memory_for_their_vectors() -> None:
+    document = {"kind": "train-embedder", "name": "n", "model": "m", "dataset": "d", "anchor": "a", "positive": "p"}
+    spec = TrainEmbedder.model_validate({**document, "training": {"batch_size": 2, "epochs": 1}})
+    few, many = (of(spec, MINILM, replace(HEADLINES, rows=rows)).main_memory.total for rows in (4_000, 10_000))
+    assert many - few > 3 * 4 * 384 * 5_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jobspecs.dialect import DELIMITER_NAMES, Dialect, LineEnd, Quote
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from storage.tabular import TableFormat, detect_format, profile_table, read_rows
+from storage.tabular.quoting import with_quote
 
 ENDS: dict[LineEnd, str] = {"LF": "\n", "CRLF": "\r\n", "CR": "\r"}
 Rows = list[dict[str, Any]]
@@ -155,6 +157,24 @@ def test_what_is_taken_for_granted_is_said(tmp_path: Path, content: str, columns
     profile, rows = pushed(tmp_path / "t.csv", content)
     assert list(profile.columns) == columns == list(rows[0])
     assert notice in " ".join(profile.notices)
+
+
+def test_a_delimiter_that_cannot_be_typed_is_told_as_it_is_spelled(tmp_path: Path) -> None:
+    profile, rows = pushed(tmp_path / "t.csv", "text\x01label\na, b\x01c\n", delimiter="\\x01")
+    assert (profile.dialect and profile.dialect.delimiter, rows) == ("\x01", [{"text": "a, b", "label": "c"}])
+
+
+def test_a_quote_left_open_is_refused_without_reading_all_lines_for_the_dialect() -> None:
+    taken = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        for line in ("a,b\n", '"x\n', *["x\n"] * 10_000):
+            taken += 1
+            yield line
+
+    assert with_quote(lines, Dialect(delimiter=","), "t.csv", []).quote == '"'
+    assert taken == 2
 
 
 def test_names_that_are_told_make_the_first_line_a_row(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import pytest
 from jobspecs.dialect import Dialect
 from jobspecs.problems import InvalidInput
 from jobspecs.profile import DatasetProfile
-from storage.tabular import detect_format, profile_table, read_rows
+from storage.tabular import detect_format, profile_table, read_rows, recognising_layouts
+from storage.tabular.questions import question_rows
 
 ROWS: list[dict[str, Any]] = [{"text": "eins\nzwei", "n": 1}, {"text": "zwei", "n": None}, {"text": "drei", "n": 2.5}]
 TEXTS = [row["text"] for row in ROWS]
@@ -169,6 +172,21 @@ def test_questions_about_paragraphs_become_pairs_and_the_unanswerable_are_said_t
     assert rows[0]["paragraph"] != rows[1]["paragraph"]
     assert "left out: 1" in profile.notices[-1]
     assert list(read_rows(path, detect_format(form, profile.dialect), ["context"]))[1] == {"context": "Um neun."}
+
+
+def test_no_more_questions_are_counted_than_a_table_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = Counter[str]()
+
+    def counted(*arguments: Any) -> Iterator[dict[str, Any]]:
+        for pair in question_rows(*arguments):
+            taken["pairs"] += 1
+            yield pair
+
+    monkeypatch.setattr(recognising_layouts, "question_rows", counted)
+    path = written(tmp_path / "train.json", {"data": [{"title": "T", "paragraphs": PARAGRAPHS * 500}]})
+    with pytest.raises(InvalidInput, match="more than 3 rows"):
+        profile_table(path, detect_format(path.name), path.name, max_rows=3)
+    assert taken["pairs"] == 4
 
 
 def test_questions_as_rows_stay_as_they_are_by_choice(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_jobs_deployments_adapters_and_aliases_need_a_version(database: Database
         job = submit(work, FrozenInputs(models={"teacher": frozen(used)}))
         owner = used.model.owner_id
         work.deployments.want(owner, "served", model_version_id=used.id, engine="e", replicas=1, memory_bytes=1)
-        work.models.set_alias(used.model_id, "prod", 1)
+        work.aliases.set(used.model_id, "prod", 1, actor="user:tester")
     with database.unit_of_work() as work:
         needs = [Use("job", str(job), 1), Use("deployment", "served", 1), Use("adapter", "adapter@1", 1)]
         assert work.removal.uses_of_models([used]) == [*needs, Use("alias", "prod", 1)]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
+import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -66,6 +67,19 @@ def test_an_empty_database_is_refused(empty_database_url: str) -> None:
     with pytest.raises(SchemaMismatch, match="none"):
         database.check()
     database.close()
+
+
+def test_a_connection_whose_check_fails_is_closed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[psycopg.Connection] = []
+
+    def fails(connection: psycopg.Connection) -> None:
+        checked.append(connection)
+        raise psycopg.OperationalError("the server went away")
+
+    monkeypatch.setattr("storage.database.check_schema", fails)
+    with pytest.raises(DatabaseUnavailable):
+        database.check()
+    assert [connection.closed for connection in checked] == [True]
 
 
 def test_a_server_that_is_away_is_no_other_version() -> None:

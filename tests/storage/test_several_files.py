@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from eigenwerk import EigenwerkError
 from eigenwerk.several_files import Files, as_one, named_files
 from jobspecs.problems import InvalidInput, Problem
 from storage.tabular import content as bounded
-from storage.tabular import detect_format, first_rows, lines, profile_table, read_rows, recognising_layouts
+from storage.tabular import detect_format, first_rows, lines, profile_table, read_rows, recognising, recognising_layouts
 from storage.tabular.formats import TABLE_BYTES_MAX, Compression
 from tests.storage.workbooks import xlsx
 
@@ -110,6 +111,21 @@ def test_a_tar_that_is_damaged_or_joined_loses_no_file_silently(tmp_path: Path) 
     assert profile.rows == 2
     tar.write_bytes(whole[:1024])
     assert len(first_rows(tar, detect_format(tar.name, profile.dialect), tar.name, 1, cut=True)) == 1
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.xz", "a.jsonl.gz"])
+def test_a_file_that_grows_too_far_is_refused_before_a_row_is_read(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unread(*arguments: object, **named: object) -> None:
+        raise AssertionError("it is parsed")
+
+    monkeypatch.setattr(recognising, "recognised", unread)
+    pack = gzip.compress if name.endswith(".gz") else lzma.compress
+    path = tmp_path / name
+    path.write_bytes(pack(b"a,b\n" + b"x,y\n" * 5_000_000))
+    with pytest.raises(InvalidInput, match="grows to more than 200 times its size"):
+        profile_table(path, detect_format(name), name)
 
 
 def test_files_that_grow_are_judged_together_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,7 @@ def test_cells_behind_the_last_named_column_move_no_other(tmp_path: Path) -> Non
     ("name", "content", "message", "remedy"),
     [
         ("t.csv", csv_of("text,label", lines=['"sagt \\"ja\\", und",x']), "something follows the quote", 'written \\"'),
+        ("t.csv", 'text,label\n"a" ,b\n"c" ,d\n', "something follows the quote", "Remove the spaces behind quotes"),
         ("t.csv", "text,label\na,b\nc,d\re,f\n", "carriage return (CR)", "line ends as LF or CRLF"),
         ("t.tsv", "7\t7\t9\n1\t2\t3\n", "column '7' appears twice", "--columns"),
         ("t.csv", "<!DOCTYPE html>\n<html>\n<p>404\n", "a web page", "Download the file itself"),

@@ -194,7 +194,13 @@ def test_the_ending_tells_the_format(name: str, expected: TableFormat) -> None:
     assert detect_format(name) == expected
 
 
-@pytest.mark.parametrize("name", ["a.xlsx.gz", "a.doc", "csv", "a.parquet.gz", "a.csv.zip", ""])
+def test_a_table_that_is_packed_in_another_way_is_refused_with_the_ways_that_are_read() -> None:
+    for name in ("a.csv.zst", "a.jsonl.bz2", "a.csv.zip", "A.CSV.ZST"):
+        with pytest.raises(InvalidInput, match=r"Unpack the file, or pack it with gzip or xz: \.gz and \.xz are read"):
+            detect_format(name)
+
+
+@pytest.mark.parametrize("name", ["a.xlsx.gz", "a.doc", "csv", "a.parquet.gz", ""])
 def test_other_endings_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match=r"Use \.csv"):
         detect_format(name)

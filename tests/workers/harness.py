@@ -251,10 +251,11 @@ class Harness:
             assert (version is not None) == (job.state == JobState.succeeded)
             if version is not None:
                 assert version.fence == job.fence
-                for file in Manifest.model_validate(version.manifest).files:
+                with self.database.unit_of_work() as work:
+                    files = work.blobs.files_of(version)
+                for file in files:
                     target = self.folder / f"check-{uuid4().hex}"
-                    key = f"{version.prefix}/{file.path}"
-                    self.store.download_file(key, target, sha256=file.sha256, bytes_total=file.bytes)
+                    self.store.download_stored(file, target)
                     target.unlink()
             assert job.host is None, "an ended job still holds a place"
 

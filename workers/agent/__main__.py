@@ -16,6 +16,8 @@ from workers.attempt.scratch import Scratch
 from workers.attempt.services import Workbench
 from workers.daemon.host import HostConfig
 from workers.daemon.instance import FolderInUse, HostNameTaken, folder_instance
+from workers.daemon.joining import MayNotJoin, admit, read_command_line
+from workers.daemon.machine import MachineWatch
 from workers.daemon.platform_clock import PlatformClock
 from workers.daemon.signals import on_termination
 from workers.files.host_cache import HostCache
@@ -24,16 +26,18 @@ from workers.wakeups.listener import HintListener
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, config: HostConfig) -> None:
+def run(settings: Settings, config: HostConfig, *, joining: bool) -> None:
     """Returns after SIGTERM or SIGINT, when every attempt has ended.
 
-    Raises FolderInUse, HostNameTaken and SchemaMismatch.
+    `joining`: the host must have joined. Raises FolderInUse, HostNameTaken, SchemaMismatch and MayNotJoin.
     """
     scratch = Scratch(config.scratch_dir)
     with folder_instance(scratch.root) as instance:
         scratch.remove_orphans()
         database = Database(settings.database_url, application="eigenwerk-worker")
         database.verify_schema()
+        if joining:
+            admit(database, config.name)
         store = ObjectStore(ObjectSettings.of(settings))
         publisher = ProgressPublisher(settings.redis_url)
         zygote = ZygoteKeeper(config.runners)
@@ -49,7 +53,10 @@ def run(settings: Settings, config: HostConfig) -> None:
             spawn=zygote.spawn,
             now=clock.now,
         )
-        supervisor = Supervisor(config, bench, zygote, instance=instance, clock=clock, poll_s=settings.poll_s)
+        machine = MachineWatch()
+        supervisor = Supervisor(
+            config, bench, zygote, instance=instance, clock=clock, machine=machine, poll_s=settings.poll_s
+        )
 
         on_termination(supervisor.stop)
         housekeeper = Housekeeper(
@@ -59,11 +66,13 @@ def run(settings: Settings, config: HostConfig) -> None:
             retention=Retention.from_environment(),
         )
         housekeeper.start()
+        machine.start()
         hints = HintListener(config.name, settings.redis_url, supervisor.wake)
         try:
             supervisor.run()
         finally:
             hints.stop()
+            machine.stop()
             housekeeper.stop()
             zygote.close()
             publisher.close()
@@ -74,13 +83,14 @@ def run(settings: Settings, config: HostConfig) -> None:
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
+        joining = read_command_line("workers.agent")
         settings, config = Settings.from_environment(), HostConfig.from_environment()
     except (RuntimeError, ValueError) as error:
         log.error("%s", error)
         return 1
     try:
-        run(settings, config)
-    except (FolderInUse, HostNameTaken, SchemaMismatch, RuntimeError) as error:
+        run(settings, config, joining=joining)
+    except (FolderInUse, HostNameTaken, MayNotJoin, SchemaMismatch, RuntimeError) as error:
         log.error("%s", error)
         return 1
     return 0

@@ -103,6 +103,7 @@ class Housekeeper:
         deleted = 0
         while True:
             with self._database.unit_of_work() as work:
+                work.blobs.write_down()
                 claimed = work.garbage.claim()
                 named = work.garbage.named(claimed)
             for prefix in claimed:
@@ -176,6 +177,7 @@ class Housekeeper:
         for import_id in given_up:
             self._store.delete(f"models/{import_id}")
             with self._database.unit_of_work() as work:
+                work.blobs.forget_import(import_id)
                 work.models.forget_import(import_id)
                 work.garbage.add(f"models/{import_id}", bytes_total=0)  # a file of it may be on its way still
         return len(given_up)

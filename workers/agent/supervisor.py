@@ -23,6 +23,7 @@ from workers.attempt.services import AssignedJob, Workbench
 from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.host import HostConfig
 from workers.daemon.instance import HostNameTaken, hold_name
+from workers.daemon.machine import MachineWatch
 from workers.daemon.platform_clock import PlatformClock
 from workers.process.zygote_client import ChildProcess, ZygoteClient, ZygoteUnavailable
 
@@ -89,6 +90,7 @@ class Supervisor:
         *,
         instance: UUID,
         clock: PlatformClock,
+        machine: MachineWatch,
         poll_s: float,
     ) -> None:
         self._config = config
@@ -97,6 +99,7 @@ class Supervisor:
         self._database = bench.database
         self._instance = instance
         self._clock = clock
+        self._machine = machine
         self._poll_s = poll_s
         self._attempts: dict[tuple[UUID, int], Attempt] = {}
         self._woken = threading.Event()
@@ -171,6 +174,7 @@ class Supervisor:
                 message=self._explained(reason),
                 clock_offset_s=round(self._clock.wall_ahead_s, 3),
                 scratch_free_bytes=self._bench.scratch.free_bytes(),
+                machine=self._machine.now(),
             )
         if reason != self._announced:
             log.info("host %s takes %s", config.name, "jobs" if reason is None else f"no jobs: {reason}")

@@ -28,7 +28,7 @@ _CLOCKS_APART = timedelta(minutes=10)
 #: Objects that one pass lists, in ten requests; the next pass goes on behind them.
 OBJECTS_PER_PASS = 10_000
 #: How many parts the prefix of one thing has: what lies below one is named, or goes, as a whole.
-_PREFIX_PARTS = {"artifacts": 3, "checkpoints": 4, "datasets": 2, "models": 2}
+_PREFIX_PARTS = {"artifacts": 3, "blobs": 2, "checkpoints": 4, "datasets": 2, "models": 2}
 #: Prefixes that are compared with the rows at once.
 _COMPARED_AT_ONCE = 500
 

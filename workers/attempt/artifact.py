@@ -5,18 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from uuid import UUID
 
 from jobspecs.dialect import WRITTEN_CSV
 from jobspecs.lifecycle import JobState
 from jobspecs.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from jobspecs.pieces import StoredFile
 from jobspecs.profile import DatasetProfile
-from storage.database import UnitOfWork
+from storage.database import Database, DatabaseUnavailable, UnitOfWork
+from storage.keeping import keep_file
 from storage.objects import ObjectStore, ObjectStoreRefused, ObjectStoreUnavailable, TransferStopped
+from storage.repositories.blobs import BlobsGone
 from storage.tabular import detect_format, profile_table
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 #: Seconds before the next try while the object store is away: rising from the first to the last.
 RETRY_FIRST_S = 1.0
@@ -33,6 +40,8 @@ class Artifact:
     manifest: Manifest
     #: Of a data set; None for models.
     profile: DatasetProfile | None = None
+    #: Where its files are, once they are sent.
+    stored: tuple[StoredFile, ...] = ()
 
     @classmethod
     def describe(cls, job_id: UUID, fence: int, root: Path, manifest: Manifest) -> Artifact:
@@ -47,31 +56,45 @@ class Artifact:
 
     @property
     def prefix(self) -> str:
-        """Where it goes. The fence is in it: two attempts never write to the same key."""
+        """Where a data set goes. The fence is in it: two attempts never write to the same key."""
         return f"artifacts/{self.job_id}/{self.fence}"
 
 
 def upload_patiently(
     artifact: Artifact,
     store: ObjectStore,
+    database: Database,
     *,
     interrupted: Callable[[float], bool],
     on_progress: Callable[[int, int], None],
     warn: Callable[[str], None],
-) -> None:
-    """Sends every file, `manifest.json` last. While the store is away it tries again, for as long as it takes.
+) -> Artifact:
+    """Sends every file, and returns the artifact with where it is. What the store has already isn't sent.
 
-    Trained weights are not thrown away because a server restarts, or because somebody has to mend its settings.
-    `interrupted(seconds)` waits and tells whether to give up: then TransferStopped. `on_progress(bytes_sent,
-    bytes_total)` is told whole files. Raises ObjectCorrupt when a file is not what the manifest says.
+    While the store is away it tries again, for as long as it takes: trained weights are not thrown away because a
+    server restarts, or because somebody has to mend its settings. `interrupted(seconds)` waits and tells whether to
+    give up: then TransferStopped. `on_progress(bytes_sent, bytes_total)` is told whole files. Raises ObjectCorrupt
+    when a file is not what the manifest says.
     """
-    done = 0
-    for file in artifact.manifest.files:
-        _persist(lambda file=file: _send(artifact, store, file, interrupted), interrupted, warn)  # type: ignore[misc]
-        done += file.bytes
-        on_progress(done, artifact.manifest.bytes_total)
-    key = f"{artifact.prefix}/{MANIFEST_NAME}"
-    _persist(lambda: store.upload_file(artifact.root / MANIFEST_NAME, key), interrupted, warn)
+    sending = _Sending(artifact, store, database, interrupted, warn)
+    while True:
+        done = 0
+        stored = []
+        for file in artifact.manifest.files:
+            stored.append(sending.persist(lambda file=file: sending.send(file)))  # type: ignore[misc]
+            done += file.bytes
+            on_progress(done, artifact.manifest.bytes_total)
+        sent = replace(artifact, stored=tuple(stored))
+        if artifact.profile is not None or sending.persist(lambda sent=sent: _held(database, sent)):  # type: ignore[misc]
+            return sent
+        warn("The artifact took so long to store that some of it is gone; it is sent again.")
+
+
+def _held(database: Database, artifact: Artifact) -> bool:
+    """Holds everything anew until the commit. False when some of what was sent is gone by now."""
+    with database.unit_of_work() as work:
+        held = work.blobs.hold([piece for file in artifact.stored for piece in file.pieces])
+        return all(row.stored_at is not None for row in held.values())
 
 
 def commit(work: UnitOfWork, artifact: Artifact, *, name: str, actor: str) -> bool:
@@ -88,14 +111,14 @@ def commit(work: UnitOfWork, artifact: Artifact, *, name: str, actor: str) -> bo
         _add_dataset(work, artifact, artifact.profile, done.owner_id, name)
         return True
     # The owner of this moment: the job may have passed to another one while it ran.
-    work.models.add_version(
+    version = work.models.add_version(
         done.owner_id,
         name,
         manifest=artifact.manifest,
-        prefix=artifact.prefix,
         job_id=artifact.job_id,
         fence=artifact.fence,
     )
+    work.blobs.attach(version.id, {file.path: [piece.sha256 for piece in file.pieces] for file in artifact.stored})
     return True
 
 
@@ -119,25 +142,35 @@ def was_committed(work: UnitOfWork, artifact: Artifact) -> bool:
     return version is not None and version.fence == artifact.fence
 
 
-def _send(artifact: Artifact, store: ObjectStore, file: ManifestFile, interrupted: Callable[[float], bool]) -> None:
-    store.upload_file(
-        artifact.root / file.path,
-        f"{artifact.prefix}/{file.path}",
-        sha256=file.sha256,
-        should_stop=lambda: interrupted(0.0),
-    )
+@dataclass(frozen=True)
+class _Sending:
+    """How an artifact is sent, again and again until it is there."""
 
+    artifact: Artifact
+    store: ObjectStore
+    database: Database
+    interrupted: Callable[[float], bool]
+    warn: Callable[[str], None]
 
-def _persist(send: Callable[[], object], interrupted: Callable[[float], bool], warn: Callable[[str], None]) -> None:
-    wait_s = RETRY_FIRST_S
-    while True:
-        if interrupted(0.0):
-            raise TransferStopped
-        try:
-            send()
-            return
-        except (ObjectStoreUnavailable, ObjectStoreRefused) as error:
-            warn(f"The artifact is not stored yet; trying again in {wait_s:.0f} s. {error}")
-        if interrupted(wait_s):
-            raise TransferStopped
-        wait_s = min(2 * wait_s, RETRY_MAX_S)
+    def send(self, file: ManifestFile) -> StoredFile:
+        """A model's file piece by piece, a data set's as an object of its own with the manifest beside it."""
+        path, stop = self.artifact.root / file.path, partial(self.interrupted, 0.0)
+        if self.artifact.profile is None:
+            return keep_file(self.database, self.store, path, file.path, sha256=file.sha256, should_stop=stop)
+        key = f"{self.artifact.prefix}/{file.path}"
+        self.store.upload_file(path, key, sha256=file.sha256, should_stop=stop)
+        self.store.upload_file(self.artifact.root / MANIFEST_NAME, f"{self.artifact.prefix}/{MANIFEST_NAME}")
+        return StoredFile.whole(key, file)
+
+    def persist(self, send: Callable[[], Result]) -> Result:
+        wait_s = RETRY_FIRST_S
+        while True:
+            if self.interrupted(0.0):
+                raise TransferStopped
+            try:
+                return send()
+            except (ObjectStoreUnavailable, ObjectStoreRefused, DatabaseUnavailable, BlobsGone) as error:
+                self.warn(f"The artifact is not stored yet; trying again in {wait_s:.0f} s. {error}")
+            if self.interrupted(wait_s):
+                raise TransferStopped
+            wait_s = min(2 * wait_s, RETRY_MAX_S)

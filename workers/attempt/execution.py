@@ -170,8 +170,13 @@ class Journey:
         self._record.move({JobState.running, JobState.preempting}, JobState.uploading)
         place.recorder.add(StageEvent(stage="upload"))
         try:
-            upload_patiently(
-                artifact, self._bench.store, interrupted=self._interrupted, on_progress=self._sent, warn=place.warn
+            artifact = upload_patiently(
+                artifact,
+                self._bench.store,
+                self._bench.database,
+                interrupted=self._interrupted,
+                on_progress=self._sent,
+                warn=place.warn,
             )
         except TransferStopped:
             self._discard(artifact)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 # Loaded at import, so that a forked child needs no dynamic loader.
@@ -39,3 +40,16 @@ def group_is_gone(group: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Its children, theirs, and so on, in whatever groups they are; the deepest first. Zombies count."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in path.read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        for child in children:
+            found += [*descendants_of(child), child]
+    return found

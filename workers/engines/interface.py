@@ -1,6 +1,7 @@
-"""What an inference engine is to the inference worker. One engine = one file here and one line in `registry.py`.
+"""What an inference engine is to the inference worker. One engine = one file or folder here, one line in `registry.py`.
 
-An engine serves one model per process, over HTTP on loopback. What the API asks, by the task of the model:
+An engine serves one model per process, over HTTP. What the API asks of it is in `jobspecs/engines.py`: language models
+answer OpenAI's routes, in every engine. The embedded engine serves the other tasks too, and has routes of its own:
 
     text-classification   POST /classify  {"inputs": [str, ...], "top_k"?: int}
                           -> {"results": [[{"label": str, "score": float}, ...], ...]}
@@ -12,17 +13,22 @@ An engine serves one model per process, over HTTP on loopback. What the API asks
                           POST /generate, /generate_stream   TGI's shapes
     every task            GET  /health    200 while it can serve
 
-Beside these it answers the routes of text-embeddings-inference. `x-model` of every answer is the model that gave it,
+Beside these it answers the routes of text-embeddings-inference. `x-model` of its answers is the model that gave them,
 `x-tokens` the number of tokens that went through it. Every path but /health asks for `Authorization: Bearer <key>`.
+
+`Engine` is what the worker starts processes with. An engine of somebody else's is an `Adapter`, data in the main: how
+it is started, where it says that it is well and what it has done. `workers/engines/attended.py` makes an Engine of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from jobspecs.engines import EngineKind, ExternalEngine
 from jobspecs.lifecycle import Reason
 
 
@@ -49,6 +55,24 @@ class Tokens(NamedTuple):
     generated: int = 0
 
 
+class Load(NamedTuple):
+    """What an engine has in hand now."""
+
+    running: int = 0
+    waiting: int = 0
+    #: Of the room for keys and values, 0 to 1; None: the engine does not tell.
+    cache_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An engine that a host can start."""
+
+    version: str
+    #: sha256 of the lock file of the environment that it runs in; None: the platform's own, or a program on PATH.
+    environment: str | None = None
+
+
 @dataclass(frozen=True)
 class EngineOrder:
     """What one engine process should serve, and where."""
@@ -66,12 +90,14 @@ class EngineOrder:
     #: The bearer key that requests must carry. Never shown, never on a command line.
     key: str = field(repr=False)
     threads: int = 1
-    #: For adapters: the model that they change.
+    #: For adapters: the model that they change, served with them.
     base_dir: Path | None = None
     #: Of the base's manifest; None for a model of a hub, which has none.
     base_digest: str | None = None
     #: Main memory that the process may use; None: as much as it likes.
     memory_bytes: int | None = None
+    #: An engine that runs already, which is only looked after: then there is no model here.
+    external: ExternalEngine | None = None
     #: The GPUs that it may see, as CUDA_VISIBLE_DEVICES names them; without any it computes on the CPU.
     gpu_ids: tuple[str, ...] = ()
 
@@ -90,6 +116,9 @@ class EngineProcess(Protocol):
 
     def tokens(self) -> Tokens:
         """As of the last `state`. They never fall; an engine that does not tell leaves them at 0."""
+
+    def load(self) -> Load:
+        """As of the last `state`."""
 
     def terminate(self) -> None:
         """Asks it to end after the requests in hand (SIGTERM). Call `state` until it has exited."""
@@ -113,11 +142,97 @@ class EngineProcess(Protocol):
 class Engine(Protocol):
     """Starts engine processes. Call it from the main thread only: they die with the thread that started them."""
 
+    def installed(self) -> Installed | None:
+        """Looks whether this host can start it."""
+
+    def served_name(self, order: EngineOrder) -> str | None:
+        """What requests must call the model; None: what they like."""
+
     def start(self, order: EngineOrder) -> EngineProcess:
-        """Starts a process. Raises OSError when the system refuses."""
+        """Starts a process. Raises OSError when the system refuses, RunFailed for what it can't serve."""
 
     def keep_warm(self) -> None:
         """Prepares for the next start while there is nothing else to do; cheap to call again."""
 
     def close(self) -> None:
         """Ends whatever `keep_warm` has prepared."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to a running engine, which changes what it serves."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The names of an engine's metrics (Prometheus' text format) for what the platform wants to know.
+
+    Those of several series are added up; an empty name: the engine has none.
+    """
+
+    prompt_tokens: str = ""
+    generated_tokens: str = ""
+    running: str = ""
+    waiting: str = ""
+    #: 0 to 1.
+    cache_share: str = ""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How one process of an engine is started, and where it can be asked."""
+
+    #: A program and its arguments. No key stands among them: everybody on the host can read them.
+    argv: tuple[str, ...]
+    #: Beside the worker's own harmless variables. Keys go here.
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: http://address:port; loopback and the order's port when empty.
+    url: str = ""
+    health_path: str = "/health"
+    metrics_path: str | None = "/metrics"
+
+
+class Adapter(Protocol):
+    """An engine of somebody else's. The methods only say what is to be done; `AttendedEngine` does it."""
+
+    kind: EngineKind
+    measured: Measured
+
+    def installed(self) -> Installed | None:
+        """Looks whether this host can start it."""
+
+    def served_name(self, order: EngineOrder) -> str | None:
+        """What requests must call the model; None: what they like."""
+
+    def launch(self, order: EngineOrder, folder: Path) -> Launch:
+        """`folder`: for files of this process alone. Raises RunFailed for a model that the engine can't serve."""
+
+    def load_adapter(self, name: str, path: Path) -> Call | None:
+        """The call after which requests may name the adapter; None: the engine takes adapters only at its start."""
+
+    def unload_adapter(self, name: str) -> Call | None: ...
+
+    def sleep(self) -> Call | None:
+        """The call after which it holds no weights in memory; None: it can't."""
+
+    def wake(self) -> Call | None: ...
+
+
+class StartsOnly:
+    """For an Adapter whose engine takes everything at its start."""
+
+    def load_adapter(self, name: str, path: Path) -> Call | None:
+        return None
+
+    def unload_adapter(self, name: str) -> Call | None:
+        return None
+
+    def sleep(self) -> Call | None:
+        return None
+
+    def wake(self) -> Call | None:
+        return None

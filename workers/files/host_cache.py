@@ -23,6 +23,7 @@ from typing import TextIO
 from jobspecs.frozen import FrozenDataset, FrozenHubModel, FrozenInputs, FrozenModel, FrozenRegistryModel
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import Manifest, ManifestFile, check_relative_path, sha256_of
+from jobspecs.pieces import StoredFile
 from storage.objects import ObjectStore, TransferStopped
 from workers.files.hub import HubUnavailable, fetch_snapshot
 
@@ -101,23 +102,23 @@ class HostCache:
         """The data set's one file, under the name it was pushed under: its suffix tells the format."""
         name = Path(check_relative_path(dataset.file_name)).name
         file = ManifestFile(path=name, bytes=dataset.bytes, sha256=dataset.sha256)
-        self._place(dataset.key, file, folder / name, should_stop)
+        self._place(StoredFile.whole(dataset.key, file), folder / name, should_stop)
         return folder / name
 
     def place_model(self, model: FrozenRegistryModel, folder: Path, *, should_stop: ShouldStop) -> None:
         """A registered model's files."""
-        self.place_files(model.prefix, model.files, folder, should_stop=should_stop)
+        self.place_files(model.stored, folder, should_stop=should_stop)
 
-    def place_files(self, prefix: str, files: Sequence[ManifestFile], folder: Path, *, should_stop: ShouldStop) -> None:
-        """The files of an artifact, which are the objects `<prefix>/<path>`; a few at once, and none after an error."""
+    def place_files(self, files: Sequence[StoredFile], folder: Path, *, should_stop: ShouldStop) -> None:
+        """The files of an artifact; a few at once, and none after an error."""
         errors: list[BaseException] = []
 
-        def place(file: ManifestFile) -> None:
+        def place(file: StoredFile) -> None:
             if errors:
                 return
             try:
                 target = folder / check_relative_path(file.path)
-                self._place(f"{prefix}/{file.path}", file, target, lambda: bool(errors) or should_stop())
+                self._place(file, target, lambda: bool(errors) or should_stop())
             except BaseException as error:
                 errors.append(error)
                 raise
@@ -175,13 +176,11 @@ class HostCache:
         temporary.write_text(Manifest(artifact="model", files=tuple(files)).model_dump_json(), encoding="utf-8")
         temporary.replace(self._hub / f"{name}.json")
 
-    def _place(self, key: str, file: ManifestFile, target: Path, should_stop: ShouldStop) -> None:
+    def _place(self, file: StoredFile, target: Path, should_stop: ShouldStop) -> None:
         with self._alone(file.sha256, should_stop):
             if not self._take(file, target):
                 self.trim(file.bytes)
-                self._store.download_file(
-                    key, target, sha256=file.sha256, bytes_total=file.bytes, should_stop=should_stop
-                )
+                self._store.download_stored(file, target, should_stop=should_stop)
                 self._keep(target, file)
 
     def _take(self, file: ManifestFile, target: Path) -> bool:

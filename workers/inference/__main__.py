@@ -14,6 +14,8 @@ from storage.settings import Settings, whole_number
 from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.host import HostConfig
 from workers.daemon.instance import FolderInUse, HostNameTaken, folder_instance
+from workers.daemon.joining import MayNotJoin, admit, read_command_line
+from workers.daemon.machine import MachineWatch
 from workers.daemon.wakeup import Wakeup
 from workers.engines.registry import ENGINES
 from workers.files.host_cache import HostCache
@@ -27,15 +29,18 @@ log = logging.getLogger(__name__)
 PULLS_MAX = 2
 
 
-def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> None:
+def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool, joining: bool) -> None:
     """Serves until SIGTERM or SIGINT. Raises ValueError or RuntimeError for settings that can't work.
 
-    Raises FolderInUse and HostNameTaken when another worker has its folder or its name, and SchemaMismatch.
+    Raises FolderInUse and HostNameTaken when another worker has its folder or its name, SchemaMismatch, and MayNotJoin
+    when it is `joining` and may not.
     """
     wakeup = Wakeup()
     wakeup.catch_signals()
     database = Database(settings.database_url, connections_max=2, application="eigenwerk-inference")
     database.verify_schema()
+    if joining:
+        admit(database, config.name)
     store = ObjectStore(ObjectSettings.of(settings))
     scratch_dir = config.scratch_dir / "inference"
     cache = HostCache(config.cache_dir, store, bytes_max=config.cache_bytes_max)
@@ -47,9 +52,11 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
             wakeup=wakeup,
             threads=threads,
         )
+        machine = MachineWatch()
         reconciler = Reconciler(
-            database, config.name, config.memory_bytes, settings.lease, means, config.gpu_ids, warm, instance
+            database, config.name, config.memory_bytes, settings.lease, means, config.gpu_ids, warm, instance, machine
         )
+        machine.start()
         log.info("inference worker %s: %d bytes of memory", config.name, config.memory_bytes)
         alive = sign_of_life()
         while not wakeup.stopping:
@@ -62,6 +69,7 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
             reconciler.tick_services(time.monotonic())
             wakeup.wait(POLL_S / 10)
         reconciler.close()
+        machine.stop()
     store.close()
     database.close()
     wakeup.close()
@@ -70,14 +78,16 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool) -> 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
+        joining = read_command_line("workers.inference")
         settings, config = Settings.from_environment(), HostConfig.from_environment()
         threads = max(1, whole_number(os.environ, "EIGENWERK_ENGINE_THREADS", 1))
     except (RuntimeError, ValueError) as error:
         log.error("%s", error)
         return 1
     try:
-        run(settings, config, threads=threads, warm=os.environ.get("EIGENWERK_WARM_ENGINE", "1") != "0")
-    except (FolderInUse, HostNameTaken, SchemaMismatch, RuntimeError) as error:
+        warm = os.environ.get("EIGENWERK_WARM_ENGINE", "1") != "0"
+        run(settings, config, threads=threads, warm=warm, joining=joining)
+    except (FolderInUse, HostNameTaken, MayNotJoin, SchemaMismatch, RuntimeError) as error:
         log.error("%s", error)
         return 1
     return 0

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import UUID
 
+from jobspecs.engines import ExternalEngine
 from jobspecs.lifecycle import Reason
-from jobspecs.manifest import Manifest
 from workers.daemon.wakeup import Wakeup
-from workers.engines.interface import Engine, EngineFailure, EngineOrder
+from workers.engines.interface import Engine, EngineFailure, EngineOrder, Installed, Load
 from workers.inference.model_folders import ModelFolders
 from workers.inference.pulls import Base, Pulled, StoredModel, cached_name, failure_of, is_passing, pull
 from workers.inference.replicas import ReplicaSet, RestartPolicy, TokenCounts
@@ -33,8 +34,9 @@ class Wanted:
     generation: int
     #: `owner/name@version`.
     model: str
-    prefix: str
-    manifest: Manifest
+    #: None for an engine that somebody else runs.
+    stored: StoredModel | None
+    task: str
     engine: str
     replicas: int
     #: Main memory of each replica.
@@ -43,19 +45,25 @@ class Wanted:
     gpu_ids: tuple[str, ...] = ()
     #: For adapters: what they change.
     base: Base | None = None
+    external: ExternalEngine | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of the model's manifest; empty without one."""
+        return self.stored.manifest.digest if self.stored else ""
 
     @property
     def cached(self) -> set[str]:
         """The model folders that it needs."""
-        base = cached_name(self.base)
-        return {self.manifest.digest} if base is None else {self.manifest.digest, base}
+        return {name for name in (self.digest, cached_name(self.base)) if name}
 
     def served_by(self, other: Wanted) -> bool:
         """Whether the engines of `other` serve this one as well."""
         return self._served() == other._served()
 
     def _served(self) -> tuple[object, ...]:
-        return self.model, self.manifest.digest, self.engine, self.replicas, self.memory_bytes, self.gpu_ids
+        what = (self.model, self.digest, self.external)
+        return *what, self.engine, self.replicas, self.memory_bytes, self.gpu_ids
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Observed:
     message: str | None = None
     endpoint: str | None = None
     endpoint_key: str | None = field(default=None, repr=False)
+    endpoint_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,11 @@ class Means:
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     #: What engines have told of and the database does not know yet.
     tokens: TokenCounts = field(default_factory=Counter)
+
+    def installed(self) -> dict[str, Installed]:
+        """The engines that this host can start now."""
+        found = {name: engine.installed() for name, engine in self.engines.items()}
+        return {name: installed for name, installed in found.items() if installed is not None}
 
 
 class Service:
@@ -146,7 +160,7 @@ class Service:
         """The model folders that are in use: also by engines that serve a last request."""
         orders = [replicas.order for replicas in self._sets()]
         bases = {order.base_dir.name for order in orders if order.base_dir is not None}
-        return {order.digest for order in orders} | bases | self.wanted.cached
+        return {order.digest for order in orders if order.digest} | bases | self.wanted.cached
 
     def wake_fds(self) -> list[int]:
         return [fd for replicas in self._sets() for fd in replicas.wake_fds()]
@@ -154,7 +168,9 @@ class Service:
     def observed(self) -> Observed:
         """What is true now. An older generation that still serves keeps its endpoint."""
         replicas = self._current[1] if self._current else None
-        endpoint = (replicas.endpoint, replicas.order.key) if replicas and replicas.ready else (None, None)
+        endpoint: tuple[str | None, str | None, str | None] = (None, None, None)
+        if replicas and replicas.ready:
+            endpoint = (replicas.endpoint, replicas.order.key, replicas.engine.served_name(replicas.order))
         if self._failure is not None:
             return Observed("failed", self._failure.reason.value, self._failure.message, *endpoint)
         if endpoint[0] and self._serves_wanted():
@@ -162,6 +178,10 @@ class Service:
         hindrance = self._hindrance
         reason, message = (hindrance.reason.value, hindrance.message) if hindrance else (None, None)
         return Observed("starting", reason, message, *endpoint)
+
+    def load(self) -> Load | None:
+        """What the engines that answer have in hand; None while none does."""
+        return self._current[1].load if self._current and self._current[1].ready else None
 
     def tick(self, now_s: float) -> None:
         """One step: looks at the engines, and goes on with what is to be done."""
@@ -180,7 +200,7 @@ class Service:
         elif self._pull is not None:
             self._look_at_pull(self._pull, now_s)
         elif now_s >= self._pull_at_s:
-            self._start_pull()
+            self._start_pull(now_s)
 
     def _sets(self) -> list[ReplicaSet]:
         sets = [replicas for replicas, _ in self._leaving]
@@ -190,15 +210,17 @@ class Service:
     def _serves_wanted(self) -> bool:
         return self._current is not None and self.wanted.served_by(self._current[0])
 
-    def _start_pull(self) -> None:
+    def _start_pull(self, now_s: float) -> None:
         if self.wanted.engine not in self._means.engines:
             known = ", ".join(sorted(self._means.engines))
             self._failure = EngineFailure(
                 Reason.unsatisfiable, f"This host has no engine {self.wanted.engine!r}. It has: {known}."
             )
             return
-        model = StoredModel(self.wanted.prefix, self.wanted.manifest)
-        self._pull = self._means.pool.submit(pull, self._means.folders, model, self.wanted.base)
+        if self.wanted.stored is None:
+            self._start_engines(Pulled(Path(), None), now_s)
+            return
+        self._pull = self._means.pool.submit(pull, self._means.folders, self.wanted.stored, self.wanted.base)
         self._pull.add_done_callback(lambda _: self._means.wakeup.poke())
 
     def _look_at_pull(self, pulling: Future[Pulled], now_s: float) -> None:
@@ -219,16 +241,17 @@ class Service:
             log.error("%s can't be served: %s", self.wanted.model, self._failure.message, exc_info=error)
 
     def _start_engines(self, pulled: Pulled, now_s: float) -> None:
-        base = self.wanted.base
+        base, external = self.wanted.base, self.wanted.external
         order = EngineOrder(
             model=self.wanted.model,
-            task=self.wanted.manifest.task or "",
+            task=self.wanted.task,
             model_dir=pulled.model_dir,
             base_dir=pulled.base_dir,
             base_digest=base.manifest.digest if isinstance(base, StoredModel) else None,
-            digest=self.wanted.manifest.digest,
+            digest=self.wanted.digest,
+            external=external,
             port=0,
-            key=secrets.token_urlsafe(32),
+            key=secrets.token_urlsafe(32) if external is None else external.key,
             threads=self._means.threads,
             memory_bytes=self.wanted.memory_bytes,
             gpu_ids=self.wanted.gpu_ids,

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import shutil
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from jobspecs.frozen import FrozenHubModel
 from jobspecs.manifest import Manifest, write_manifest
+from jobspecs.pieces import StoredFile
 from workers.files.host_cache import HostCache
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class ModelFolders:
         """Bytes free on the folder's disk."""
         return shutil.disk_usage(self._root).free
 
-    def pull(self, prefix: str, manifest: Manifest) -> Path:
+    def pull(self, files: Sequence[StoredFile], manifest: Manifest) -> Path:
         """The folder with the model's files and `manifest.json`; fetches and checks what the host does not have.
 
         Raises ObjectCorrupt or ObjectNotFound (the stored artifact is damaged), ObjectStoreUnavailable,
@@ -42,7 +43,7 @@ class ModelFolders:
         """
 
         def fill(folder: Path) -> None:
-            self._cache.place_files(prefix, manifest.files, folder, should_stop=_never)
+            self._cache.place_files(files, folder, should_stop=_never)
             write_manifest(folder, manifest)
 
         return self._whole(manifest.digest, fill)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 from jobspecs.frozen import FrozenHubModel
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, ModelOrigin
+from jobspecs.pieces import StoredFile
 from jobspecs.references import parse_reference
 from jobspecs.rights import Reach
 from storage.database import UnitOfWork
@@ -22,9 +24,9 @@ from workers.run.context import RunFailed
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A registered model: its files are the objects `<prefix>/<path>`."""
+    """A registered model: where its files are, and what they are."""
 
-    prefix: str
+    files: tuple[StoredFile, ...]
     manifest: Manifest
 
 
@@ -47,18 +49,22 @@ class Pulled:
     base_dir: Path | None
 
 
-def find_base(work: UnitOfWork, owner_id: UUID, origin: ModelOrigin) -> Base:
-    """The model that the owner's adapter names: by its digest, whatever the name means now."""
+def find_base(work: UnitOfWork, owners: Sequence[UUID], origin: ModelOrigin) -> Base:
+    """The model that an adapter names: by its digest, whatever its name means now.
+
+    `owners`: whoever deployed the adapter first, then whose it is. That the one may read what is the other's was seen
+    when it was deployed; private since, it is served on.
+    """
     if origin.digest is None:
         reference = parse_reference(origin.reference)
         return FrozenHubModel(repository=f"{reference.owner}/{reference.name}", revision=reference.alias or "")
-    row = work.models.find_by_digest(Reach.of(owner_id), origin.digest)
+    row = work.models.find_by_digest(Reach(owners[0], frozenset(owners), shared=True), origin.digest)
     if row is None:
         return MissingBase(
             f"This is an adapter for {origin.reference}, and the registry has no model with its digest "
             f"{origin.digest[:12]}… any more. Import that base model again."
         )
-    return StoredModel(row.prefix, Manifest.model_validate(row.manifest))
+    return StoredModel(work.blobs.files_of(row), Manifest.model_validate(row.manifest))
 
 
 def cached_name(base: Base | None) -> str | None:
@@ -70,14 +76,14 @@ def cached_name(base: Base | None) -> str | None:
 
 def pull(folders: ModelFolders, model: StoredModel, base: Base | None) -> Pulled:
     """Fetches what is not here yet. Raises what `ModelFolders.pull` and `pull_hub` raise; RunFailed without a base."""
-    model_dir = folders.pull(model.prefix, model.manifest)
+    model_dir = folders.pull(model.files, model.manifest)
     if isinstance(base, MissingBase):
         raise RunFailed(Reason.invalid_model, base.message)
     if base is None:
         return Pulled(model_dir, None)
     if isinstance(base, FrozenHubModel):
         return Pulled(model_dir, folders.pull_hub(base))
-    return Pulled(model_dir, folders.pull(base.prefix, base.manifest))
+    return Pulled(model_dir, folders.pull(base.files, base.manifest))
 
 
 def is_passing(error: BaseException) -> bool:

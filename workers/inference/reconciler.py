@@ -7,20 +7,25 @@ and compares, every half second, what is wanted with what runs. It keeps serving
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
+from jobspecs.engines import ExternalEngine
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
+from jobspecs.pieces import StoredFile
 from storage.database import Database, DatabaseUnavailable, UnitOfWork
 from storage.settings import LeaseTimes
 from storage.tables import DeploymentRow
 from workers.daemon.instance import hold_name
+from workers.daemon.machine import MachineWatch
+from workers.engines.interface import Installed
 from workers.inference.deployed_model import Means, Observed, Service, Wanted
-from workers.inference.pulls import Base, find_base
+from workers.inference.pulls import Base, StoredModel, find_base
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +48,15 @@ class Reconciler:
     warm: bool = True
     #: Who works under the host's name (`workers.daemon.instance`).
     instance: UUID = field(default_factory=uuid4)
+    machine: MachineWatch = field(default_factory=MachineWatch)
     services: dict[UUID, Service] = field(default_factory=dict)
     _rows: Sequence[DeploymentRow] = ()
     #: What the adapters among them change, by the deployment's id.
     _bases: Mapping[UUID, Base] = field(default_factory=dict)
+    #: What the host could start at the last heartbeat.
+    _engines: Mapping[str, Installed] = field(default_factory=dict)
+    #: Of the versions that are served here, which never change.
+    _files: Mapping[UUID, tuple[StoredFile, ...]] = field(default_factory=dict)
     _looked_at_s: float = float("-inf")
     _renewed_at_s: float = float("-inf")
     _database_away: bool = False
@@ -101,24 +111,33 @@ class Reconciler:
         """Renews what is due, claims what is free, and returns all that this host holds."""
         with self._counting_tokens() as work:
             if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
+                self._engines = self.means.installed()
                 hold_name(work, self.host, "serving", self.instance, silent_s=self.lease.lease_s)
                 work.hosts.announce_serving(
                     self.host,
                     memory_bytes=self.memory_bytes,
                     gpus=len(self.gpu_ids),
                     scratch_free_bytes=self.means.folders.free_bytes(),
+                    engines={name: dataclasses.asdict(found) for name, found in self._engines.items()},
+                    machine=self.machine.now(),
                 )
-                work.deployments.renew(self.host, lease_s=self.lease.lease_s)
+                self._note_loads(work, work.deployments.renew(self.host, lease_s=self.lease.lease_s))
             work.hosts.lock(self.host)
             work.engine_holds.settle(self.host, self._outlived(work.deployments.held(self.host)))
             while (room := work.hosts.room(self.host)) and (
                 row := work.deployments.claim(
-                    self.host, memory_bytes_free=room.memory_bytes, gpus_free=room.gpus, lease_s=self.lease.lease_s
+                    self.host,
+                    memory_bytes_free=room.memory_bytes,
+                    gpus_free=room.gpus,
+                    lease_s=self.lease.lease_s,
+                    engines=self._engines,
                 )
             ):
                 log.info("deployment %s (%s) is claimed", row.name, row.id)
             self._give_gpus(work)
             rows = work.deployments.held(self.host)
+            served = {version.id: version for row in rows if (version := row.model_version) is not None}
+            self._files = {key: self._files.get(key) or work.blobs.files_of(row) for key, row in served.items()}
             self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
         if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
             self._renewed_at_s = now_s
@@ -139,6 +158,13 @@ class Reconciler:
                 work.tallies.add(event, kind=task, count=count)
             yield work
         self.means.tokens.subtract(counted)
+
+    def _note_loads(self, work: UnitOfWork, rows: Iterable[DeploymentRow]) -> None:
+        for row in rows:
+            load = self.services[row.id].load() if row.id in self.services else None
+            shown = load._asdict() if load else None
+            if row.load != shown:
+                work.deployments.note_load(row.id, self.host, shown)
 
     def _outlived(self, rows: Iterable[DeploymentRow]) -> list[UUID]:
         """Deployments of which engines still run that are wanted no more, or with less."""
@@ -180,12 +206,14 @@ class Reconciler:
 
     def _wanted(self, row: DeploymentRow) -> Wanted:
         version = row.model_version
+        stored = StoredModel(self._files[version.id], Manifest.model_validate(version.manifest)) if version else None
         return Wanted(
             deployment_id=row.id,
             generation=row.generation,
-            model=f"{version.model.owner.name}/{version.model.name}@{version.version}",
-            prefix=version.prefix,
-            manifest=Manifest.model_validate(version.manifest),
+            model=row.served,
+            stored=stored,
+            task=row.served_task or "",
+            external=ExternalEngine.model_validate(row.external) if row.external else None,
             engine=row.engine,
             replicas=row.replicas,
             memory_bytes=row.memory_bytes // row.replicas,
@@ -201,7 +229,8 @@ class Reconciler:
             if service is None or not row.wanted or service.wanted.generation != row.generation:
                 continue
             observed = service.observed()
-            if observed != Observed(row.state, row.reason, row.message, row.endpoint, row.endpoint_key):
+            shown = (row.state, row.reason, row.message, row.endpoint, row.endpoint_key, row.endpoint_model)
+            if observed != Observed(*shown):
                 news.append((row, observed))
         if not news:
             return
@@ -216,6 +245,7 @@ class Reconciler:
                     message=observed.message,
                     endpoint=observed.endpoint,
                     endpoint_key=observed.endpoint_key,
+                    endpoint_model=observed.endpoint_model,
                 )
         # Not after every tick: the row as read now stands for what was written.
         self._looked_at_s = float("-inf")
@@ -262,5 +292,7 @@ def _tick(service: Service, now_s: float) -> None:
 def _base(work: UnitOfWork, row: DeploymentRow) -> Base | None:
     """What the deployed model changes; None for a model that stands alone."""
     version = row.model_version
+    if version is None:
+        return None
     origin = Manifest.model_validate(version.manifest).base if version.manifest.get("base") else None
-    return None if origin is None else find_base(work, version.model.owner_id, origin)
+    return None if origin is None else find_base(work, (row.owner_id, version.model.owner_id), origin)

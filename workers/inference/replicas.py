@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from jobspecs.lifecycle import Reason
 from storage.repositories.tallies import Event
-from workers.engines.interface import Engine, EngineFailure, EngineOrder, EngineProcess, EngineState, Tokens
+from workers.engines.interface import Engine, EngineFailure, EngineOrder, EngineProcess, EngineState, Load, Tokens
+from workers.run.context import RunFailed
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class ReplicaSet:
         # Bound but not listening: nobody else gets the port, and no connection ends here.
         self._port_holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # For engines that know nothing of SO_REUSEPORT: beside a socket that doesn't listen this is enough.
+        self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._port_holder.bind(("127.0.0.1", self.order.port))
         self.order = replace(self.order, port=self._port_holder.getsockname()[1])
         self._members = [_Replica() for _ in range(self.replicas)]
@@ -75,7 +78,15 @@ class ReplicaSet:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.order.port}"
+        return self.order.external.url if self.order.external else f"http://127.0.0.1:{self.order.port}"
+
+    @property
+    def load(self) -> Load:
+        """Of all replicas together; the fullest one's cache."""
+        loads = [member.process.load() for member in self._members if member.process is not None]
+        shares = [load.cache_share for load in loads if load.cache_share is not None]
+        running, waiting = sum(load.running for load in loads), sum(load.waiting for load in loads)
+        return Load(running, waiting, max(shares, default=None))
 
     @property
     def ready(self) -> bool:
@@ -138,6 +149,8 @@ class ReplicaSet:
         member.tokens = Tokens()
         try:
             member.process = self.engine.start(order)
+        except RunFailed as error:
+            self.failure = EngineFailure(error.reason, error.message)
         except OSError as error:
             self._count_death(member, f"could not be started: {error}", "", now_s)
 

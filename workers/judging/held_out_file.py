@@ -78,7 +78,7 @@ class Judged:
         document = {
             "kind": self.kind,
             "part": self.part,
-            "dataset": self.dataset.model_dump(),
+            "dataset": self.dataset.model_dump(include={"reference", "sha256"}),
             "rows": total,
             "kept": kept.rows,
             **self.facts,

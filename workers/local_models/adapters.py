@@ -101,11 +101,15 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> nn.Module:
 
 
 def write_adapter(model: nn.Module, folder: Path, base_reference: str) -> None:
-    """`adapter_config.json` and `adapter_model.safetensors`, as peft reads them. `base_reference` names the base."""
+    """`adapter_config.json` and `adapter_model.safetensors`, as peft reads them.
+
+    `base_reference` names the base; peft and transformers find it under its name and revision at /hf.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     wrapped: Any = model
     config = wrapped.peft_config[_NAME]
-    config.base_model_name_or_path = base_reference
+    name, _, revision = base_reference.removeprefix("hub:").partition("@")
+    config.base_model_name_or_path, config.revision = name, revision or None
     config.inference_mode = True
     config.save_pretrained(folder)
     stated = json.loads((folder / CONFIG_NAME).read_bytes())

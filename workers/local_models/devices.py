@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from contextlib import AbstractContextManager
 from typing import cast
@@ -16,6 +17,8 @@ THREADS_VARIABLE = "EIGENWERK_TORCH_THREADS"
 
 #: Compiled products to keep: about what one step's forward and backward pass use.
 _KEPT_PRODUCTS = "24"
+#: The C library, where it is glibc (or another that can give memory back); loaded once.
+_TRIM_HEAP = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def prepare_device() -> torch.device:
@@ -39,6 +42,15 @@ def prepare_device() -> torch.device:
 def move_to(model: nn.Module, device: torch.device) -> nn.Module:
     """The model on that device; the same object."""
     return model.to(device)
+
+
+def give_memory_back() -> None:
+    """Returns freed memory to the system, which a job otherwise keeps for its next step.
+
+    After training: the models that judge are blocks that don't fit what activations leave, and would come on top.
+    """
+    if _TRIM_HEAP is not None:
+        _TRIM_HEAP(0)
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:

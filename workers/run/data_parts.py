@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corpus.checks.rows import CheckedFile
+from corpus.checks.rows import CheckedFile, told_apart
 from corpus.held_out import DataPart, parts_of
 from jobspecs.kinds.training import TrainingSpec
 from jobspecs.lifecycle import Reason
@@ -17,12 +17,13 @@ def data_files(context: RunContext) -> tuple[CheckedFile, CheckedFile | None, Ch
     Raises RunFailed(invalid_dataset).
     """
     try:
-        held_out, test = context.held_out_path, context.test_path
-        return (
-            CheckedFile.of(context.data, context.dataset_dialect),
-            CheckedFile.of(held_out, context.held_out_dialect) if held_out is not None else None,
-            CheckedFile.of(test, context.test_dialect) if test is not None else None,
-        )
+        files = {"dataset": CheckedFile.of(context.data, context.dataset_dialect)}
+        if context.held_out_path is not None:
+            files["held_out"] = CheckedFile.of(context.held_out_path, context.held_out_dialect)
+        if context.test_path is not None:
+            files["test"] = CheckedFile.of(context.test_path, context.test_dialect)
+        named = told_apart(files, {role: origin.reference for role, origin in context.datasets.items()})
+        return named["dataset"], named.get("held_out"), named.get("test")
     except InvalidInput as error:
         raise RunFailed(Reason.invalid_dataset, str(error)) from error
 

@@ -190,6 +190,7 @@ def _saved(current: _Run, start: Start, outcome: _Outcome, metrics: dict[str, fl
         context.output_dir,
         lambda folder: write_result(folder, start, spec, current.renderer.template.source, base.reference),
         card=llm_card(spec, verdict, samples, rows, base.reference, result.sentence),
+        datasets=context.datasets,
         task="text-generation",
         metrics=metrics,
         report=report_of(spec, verdict, facts, samples),

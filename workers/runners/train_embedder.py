@@ -80,6 +80,7 @@ def run(context: RunContext) -> Manifest:
         context.output_dir,
         lambda folder: write_embedder(folder, model),
         card=embedder_card(spec, model, split, verdict, by_dimensions, result.sentence),
+        datasets=context.datasets,
         task="sentence-similarity",
         metrics=metrics,
         report=_report(spec, split, mined, verdict, result, data, stages.seconds),

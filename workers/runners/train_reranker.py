@@ -83,6 +83,7 @@ def run(context: RunContext) -> Manifest:
         context.output_dir,
         lambda folder: write_reranker(folder, loaded, spec.training.max_length),
         card=ranking_card(spec, split, verdict, result.sentence),
+        datasets=context.datasets,
         task="text-ranking",
         metrics=metrics,
         report=_report(spec, split, verdict, result, training_tokens, stages.seconds),
@@ -132,13 +133,18 @@ def _baselines(
     context: RunContext, spec: TrainReranker, pairs: Pairs, tokens: TokenTable, device: torch.device
 ) -> dict[str, Floats]:
     """Scores (N,) of what the result must beat: the base where it can rank, the bi-encoder, BM25."""
-    scores: dict[str, Floats] = {}
-    base = load_scorer(context.base, spec.training.seed)
-    if base.has_head:
-        scores[UNTOUCHED] = RankingModel(base, device).score_tokens(tokens, raw=True, after_batch=context.check_stop)
+    scores = _untouched(context, spec, tokens, device)
     scores[BI_ENCODER] = pair_cosines(pairs, _embedder(context, BI_ENCODER_ROLE, device))
     scores[BM25] = pair_scores(pairs.queries, pairs.passages, context.check_stop)
     return scores
+
+
+def _untouched(context: RunContext, spec: TrainReranker, tokens: TokenTable, device: torch.device) -> dict[str, Floats]:
+    """The base's scores, where it can rank. A function of its own: the model is gone before the next one is loaded."""
+    base = load_scorer(context.base, spec.training.seed)
+    if not base.has_head:
+        return {}
+    return {UNTOUCHED: RankingModel(base, device).score_tokens(tokens, raw=True, after_batch=context.check_stop)}
 
 
 def _embedder(context: RunContext, role: str, device: torch.device) -> Embed:

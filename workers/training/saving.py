@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jobspecs.manifest import Manifest, ModelOrigin, describe_files, write_manifest
+from jobspecs.manifest import DatasetOrigin, Manifest, ModelOrigin, describe_files, write_manifest
 from workers.judging.held_out_file import Judged
 from workers.local_models.base_model import LoadedModel
 
@@ -26,14 +26,17 @@ def save_model(
     metrics: dict[str, float],
     report: dict[str, Any],
     judged: Judged | None = None,
+    datasets: Mapping[str, DatasetOrigin] | None = None,
     base: ModelOrigin | None = None,
     libraries: tuple[str, ...] = (),
 ) -> Manifest:
     """What `write` puts into the folder, what was `judged`, README.md, then `manifest.json`. Returns the manifest.
 
-    `base` is set for adapters. `libraries` are named in the manifest beside those that every model is made with.
+    The card tells where the rows of `datasets` (role -> what it is) came from, where that is known. `base` is set for
+    adapters. `libraries` are named in the manifest beside those that every model is made with.
     """
     write(output_dir)
+    card += _provenance(datasets or {})
     if judged is not None:
         kept = judged.write(output_dir)
         card = f"{card}## Held-out predictions\n\n{kept.sentence}\n"
@@ -51,6 +54,17 @@ def save_model(
     write_manifest(output_dir, manifest)
     _log.info("saved %d files, %d bytes", len(manifest.files), manifest.bytes_total)
     return manifest
+
+
+def _provenance(datasets: Mapping[str, DatasetOrigin]) -> str:
+    """A section of the card; empty where nobody said where the rows came from."""
+    lines = []
+    for dataset in dict.fromkeys(datasets.values()):
+        if dataset.origin or dataset.license:
+            licence = f"licence {dataset.license}" if dataset.license else "its licence is not told"
+            lines.append(f"- `{dataset.reference}`: {dataset.origin or 'pushed as a file'}, {licence}")
+    said = "\n".join(lines)
+    return f"## Where the rows came from\n\n{said}\n\n" if lines else ""
 
 
 def write_classifier(output_dir: Path, loaded: LoadedModel, max_length: int) -> None:

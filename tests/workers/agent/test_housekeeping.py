@@ -117,7 +117,7 @@ def test_an_import_that_nobody_completed_goes_after_a_week(harness: Harness) -> 
     with harness.database.unit_of_work() as work:
         owner = work.users.ensure("tester")
         old, new = (work.models.start_import(owner.id, name).id for name in ("old", "new"))
-        work.models.add_import_file(old, MANIFEST.files[0])
+        work.models.add_import_file(old, MANIFEST.files[0], [])
         work.session.execute(
             text("UPDATE model_imports SET created_at = created_at - interval '8 days' WHERE id = :id"), {"id": old}
         )

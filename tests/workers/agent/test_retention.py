@@ -45,7 +45,7 @@ def test_old_versions_go_only_if_asked_and_never_the_newest_or_one_in_use(harnes
         owner = work.users.ensure("tester").id
         many = add_models(work, owner, "many", 90, 60, 40, 1)
         add_models(work, owner, "alone", 400)
-        work.models.set_alias(many[1].model_id, "prod", 2)
+        work.aliases.set(many[1].model_id, "prod", 2, actor="user:tester")
     assert sweep(harness, None) == 0
     assert len(versions(harness, owner)) == 5
     assert sweep(harness, Retention(models=VersionsKept(older_than_s=30 * DAY_S))) == 2

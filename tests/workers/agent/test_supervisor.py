@@ -19,6 +19,7 @@ from tests.workers.harness import Harness
 from workers.agent.supervisor import CLOCK_OFF_MAX_S, Supervisor
 from workers.attempt.scratch import Scratch
 from workers.daemon.host import HostConfig
+from workers.daemon.machine import MachineWatch
 from workers.daemon.platform_clock import PlatformClock
 
 #: What is usual, so that a busy machine makes nobody look silent.
@@ -34,7 +35,7 @@ def supervisor(harness: Harness, clock: PlatformClock, **environment: str) -> Su
         database=harness.database, scratch=Scratch(folder), times=LeaseTimes(), actor="host:one", now=clock.now
     )
     zygote: Any = SimpleNamespace(ready=True)
-    return Supervisor(config, bench, zygote, instance=uuid4(), clock=clock, poll_s=1.0)
+    return Supervisor(config, bench, zygote, instance=uuid4(), clock=clock, machine=MachineWatch(), poll_s=1.0)
 
 
 def host(harness: Harness) -> HostRow:

@@ -37,8 +37,10 @@ def test_the_data_sets_that_choose_and_judge_are_fetched_beside_the_one_that_tra
     assert platform.wait(job_id, seconds=30).state == JobState.succeeded
     version = platform.result(job_id)
     assert version is not None
+    with platform.database.unit_of_work() as work:
+        files = {file.path: file for file in work.blobs.files_of(version)}
     for role, columns in (("held_out", ["a", "b"]), ("test", ["c", "d"])):
-        text, header, origin = json.loads(platform.store.get_bytes(f"{version.prefix}/{role}.json"))
+        text, header, origin = json.loads(platform.store.get_bytes(files[f"{role}.json"].pieces[0].key))
         assert (text.encode(), header) == (DATASET, columns)
         assert origin["sha256"] == hashlib.sha256(DATASET).hexdigest() and origin["reference"].endswith("@1")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from jobspecs.lifecycle import Reason
-from workers.engines.embedded.engine import LOG_BYTES_MAX, EmbeddedEngine, EmbeddedProcess
+from workers.engines.child import LOG_BYTES_MAX
+from workers.engines.embedded.engine import EmbeddedEngine, EmbeddedProcess
 from workers.engines.interface import EngineFailure, Tokens
 
 

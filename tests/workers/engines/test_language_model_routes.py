@@ -164,6 +164,13 @@ def test_info_names_the_models_limits(call: Any) -> None:
         ("/v1/chat/completions", {"messages": []}, "validation", "messages"),
         ("/v1/chat/completions", {"messages": ASK, "tools": [{}]}, "validation", "tools"),
         ("/v1/chat/completions", {"messages": [{"role": "bad"}]}, "template_error", "no such role"),
+        (
+            "/v1/chat/completions",
+            {"messages": [*ASK, {"role": "narrator", "content": "a"}]},
+            "validation",
+            "messages[1].role: 'narrator' is no role that the model's chat template reads. Use one of: system,",
+        ),
+        ("/v1/chat/completions", {"messages": [{"role": "user"}]}, "validation", "messages[0].content: the user's"),
         ("/v1/chat/completions", {"messages": ASK, "n": 2, "stream": True}, "validation", "one choice"),
         ("/v1/chat/completions", {"messages": ASK, "temperature": 3}, "validation", "temperature"),
         ("/v1/completions", {"prompt": "word " * 600}, "context_length_exceeded", "context holds 512"),

@@ -8,7 +8,7 @@ import pytest
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, describe_files, write_manifest
-from workers.engines.embedded.verification import check_files
+from workers.engines.verification import check_files
 from workers.run.context import RunFailed
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from jobspecs.frozen import FrozenDataset, FrozenRegistryModel
 from jobspecs.manifest import ManifestFile
+from jobspecs.pieces import StoredFile, stored_below
 from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectSettings, ObjectStore, TransferStopped
 from workers.files import host_cache
 from workers.files.host_cache import HostCache
@@ -197,16 +198,16 @@ class _MeetingStore:
         self._broken = broken
         self.asked: list[str] = []
 
-    def download_file(self, key: str, target: Path, *, should_stop: Callable[[], bool], **_: object) -> None:
-        path = key.removeprefix("models/m/")
+    def download_stored(self, file: StoredFile, target: Path, *, should_stop: Callable[[], bool]) -> None:
+        path = file.path
         self.asked.append(path)
         self._meeting.wait(30)
         if path == self._broken:
-            raise ObjectNotFound(key)
+            raise ObjectNotFound(path)
         while self._broken and not should_stop():
             time.sleep(0.01)
         if self._broken:
-            raise TransferStopped(key)
+            raise TransferStopped(path)
         target.write_bytes(path.encode())
 
 
@@ -220,7 +221,7 @@ def files_of_a_model(count: int) -> list[ManifestFile]:
 def test_a_models_files_are_fetched_a_few_at_once(tmp_path: Path) -> None:
     store, files = _MeetingStore(), files_of_a_model(8)
     cache = HostCache(tmp_path / "cache", cast(ObjectStore, store), bytes_max=1 << 20)
-    cache.place_files("models/m", files, tmp_path / "model", should_stop=never)
+    cache.place_files(stored_below("models/m", files), tmp_path / "model", should_stop=never)
     assert all((tmp_path / "model" / file.path).read_bytes() == file.path.encode() for file in files)
     assert names_in(tmp_path / "cache") == {file.sha256 for file in files}
 
@@ -229,7 +230,7 @@ def test_a_file_that_cannot_be_had_ends_the_others_and_is_the_reason(tmp_path: P
     store, files = _MeetingStore(broken="model-2.safetensors"), files_of_a_model(12)
     cache = HostCache(tmp_path / "cache", cast(ObjectStore, store), bytes_max=1 << 20)
     with pytest.raises(ObjectNotFound):
-        cache.place_files("models/m", files, tmp_path / "model", should_stop=never)
+        cache.place_files(stored_below("models/m", files), tmp_path / "model", should_stop=never)
     assert sorted(store.asked) == [f"model-{number}.safetensors" for number in range(4)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from workers.engines.interface import EngineFailure, EngineOrder, EngineState, Tokens
+from workers.engines.interface import EngineFailure, EngineOrder, EngineState, Installed, Load, Tokens
 
 
 @dataclass
@@ -15,6 +15,7 @@ class Process:
     deaf: bool = False
     closed: bool = False
     told: Tokens = field(default_factory=Tokens)
+    in_hand: Load = field(default_factory=Load)
 
     def state(self) -> EngineState:
         return self.now
@@ -24,6 +25,9 @@ class Process:
 
     def tokens(self) -> Tokens:
         return self.told
+
+    def load(self) -> Load:
+        return self.in_hand
 
     def terminate(self) -> None:
         if not self.deaf:
@@ -50,6 +54,12 @@ class FakeEngine:
     started: list[Process] = field(default_factory=list)
     orders: list[EngineOrder] = field(default_factory=list)
     refuses: bool = False
+
+    def installed(self) -> Installed:
+        return Installed("1")
+
+    def served_name(self, order: EngineOrder) -> str | None:
+        return None
 
     def start(self, order: EngineOrder) -> Process:
         if self.refuses:

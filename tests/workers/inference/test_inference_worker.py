@@ -174,6 +174,7 @@ def test_what_is_served_is_served_on_while_the_database_is_away(place: Place, wo
     with place.database_away():
         eventually(lambda: "goes on being served" in worker.log_path.read_text(), "the worker notices")
         assert classify(row, ["good"]).status_code == 200
+    assert row.model_version_id is not None
     place.deploy("headlines", row.model_version_id)
     again = place.in_state("headlines", "ready")
     assert (again.generation, again.endpoint) == (row.generation + 1, row.endpoint)

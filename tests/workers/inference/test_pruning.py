@@ -53,7 +53,7 @@ def test_the_old_version_may_go_once_the_new_one_serves_and_its_last_answers_are
         assert service.observed().state == "ready"
         assert not cache.kept, "the old engine still answers"
         serve(2 + LINGER_S)
-        assert cache.kept == [{wanted(2, 2).manifest.digest}]
+        assert cache.kept == [{wanted(2, 2).digest}]
     finally:
         for at_s in (100.0, 101.0):
             service.end(at_s)

@@ -10,6 +10,7 @@ import pytest
 from jobspecs.frozen import FrozenHubModel
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, ModelOrigin, describe_files
+from jobspecs.pieces import stored_below
 from storage.objects import ObjectCorrupt
 from tests.workers.inference.conftest import Place
 from workers.files import host_cache
@@ -29,14 +30,14 @@ def folders(place: Place, tmp_path: Path) -> ModelFolders:
 
 def find(place: Place, owner_id: UUID, origin: ModelOrigin) -> Base:
     with place.database.unit_of_work() as work:
-        return find_base(work, owner_id, origin)
+        return find_base(work, (owner_id,), origin)
 
 
 def adapter_for(place: Place, name: str) -> tuple[StoredModel, Manifest]:
     """A registered model, and as its base another one, by digest."""
     _, base, _ = place.register(name, ("good", "bad"), seed=21)
     _, manifest, prefix = place.register(f"{name}-adapter", ("good", "bad"), seed=22)
-    return StoredModel(prefix, manifest), base
+    return StoredModel(stored_below(prefix, manifest.files), manifest), base
 
 
 def test_an_adapters_base_is_found_by_digest_and_fetched_beside_it(place: Place, folders: ModelFolders) -> None:
@@ -65,9 +66,10 @@ def test_a_damaged_base_fails_as_a_damaged_model_does(place: Place, folders: Mod
     adapter, manifest = adapter_for(place, "hurt")
     base = find(place, place.owner_id, ModelOrigin(reference="alice/hurt@1", digest=manifest.digest))
     assert isinstance(base, StoredModel)
-    weights = bytearray(place.store.get_bytes(f"{base.prefix}/model.safetensors"))
+    (key,) = (file.pieces[0].key for file in base.files if file.path == "model.safetensors")
+    weights = bytearray(place.store.get_bytes(key))
     weights[-1] ^= 1
-    place.store.put_bytes(f"{base.prefix}/model.safetensors", bytes(weights))
+    place.store.put_bytes(key, bytes(weights))
     with pytest.raises(ObjectCorrupt) as caught:
         pull(folders, adapter, base)
     assert failure_of(caught.value).reason is Reason.corrupt_artifact
@@ -122,10 +124,11 @@ def test_a_deployed_model_and_a_jobs_input_are_the_same_bytes_on_the_disk(place:
     cache = HostCache(tmp_path / "cache", place.store, bytes_max=1 << 30)
     folders = ModelFolders(tmp_path / "models", cache)
     _, manifest, prefix = place.register("shared", ("good", "bad"), seed=23)
-    served = folders.pull(prefix, manifest)
-    cache.place_files(prefix, manifest.files, tmp_path / "inputs", should_stop=lambda: False)
+    files = stored_below(prefix, manifest.files)
+    served = folders.pull(files, manifest)
+    cache.place_files(files, tmp_path / "inputs", should_stop=lambda: False)
     assert all((served / file.path).samefile(tmp_path / "inputs" / file.path) for file in manifest.files)
     folders.prune(in_use={manifest.digest})
     assert served.is_dir()
     folders.prune(in_use=set())
-    assert not served.exists() and folders.pull(prefix, manifest) == served
+    assert not served.exists() and folders.pull(files, manifest) == served

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.pieces import StoredFile, stored_below
 from storage.objects import ObjectCorrupt, ObjectStoreUnavailable
 from tests.workers.inference.engines import FakeEngine
 from workers.daemon.wakeup import Wakeup
@@ -30,11 +31,11 @@ class FakeCache:
     pulled: list[str] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
 
-    def pull(self, prefix: str, manifest: Manifest) -> Path:
+    def pull(self, files: Sequence[StoredFile], manifest: Manifest) -> Path:
         if self.errors:
             raise self.errors.pop(0)
         self.pulled.append(manifest.digest)
-        return Path(prefix)
+        return Path(files[0].pieces[0].key).parent
 
     def discard(self, digest: str) -> None:
         self.discarded.append(digest)
@@ -60,7 +61,8 @@ class AtOnce(Executor):
 
 def wanted(generation: int, version: int, replicas: int = 1) -> Wanted:
     manifest = Manifest(artifact="model", files=(ManifestFile(path="a", bytes=version, sha256="0" * 64),))
-    return Wanted(DEPLOYMENT_ID, generation, f"alice/m@{version}", f"v{version}", manifest, "fake", replicas, 1)
+    stored = StoredModel(stored_below(f"v{version}", manifest.files), manifest)
+    return Wanted(DEPLOYMENT_ID, generation, f"alice/m@{version}", stored, "text-generation", "fake", replicas, 1)
 
 
 @dataclass
@@ -183,13 +185,14 @@ def test_a_deployment_whose_engine_died_is_starting_without_an_address(scene: Sc
 
 
 def test_an_adapter_starts_with_its_base_and_both_are_fetched_anew_when_one_is_damaged(scene: Scene) -> None:
-    base = StoredModel("base", Manifest(artifact="model", files=(ManifestFile(path="b", bytes=9, sha256="1" * 64),)))
+    manifest = Manifest(artifact="model", files=(ManifestFile(path="b", bytes=9, sha256="1" * 64),))
+    base = StoredModel(stored_below("base", manifest.files), manifest)
     adapter = replace(wanted(2, 2), base=base)
     scene.service.want(adapter, 0)
     scene.ticks(0)
     order = scene.engine.orders[-1]
     assert (order.model_dir, order.base_dir, order.base_digest) == (Path("v2"), Path("base"), base.manifest.digest)
-    digests = {adapter.manifest.digest, base.manifest.digest}
+    digests = {adapter.digest, base.manifest.digest}
     assert digests <= scene.service.cached()
     scene.engine.started[-1].given_up = EngineFailure(Reason.corrupt_artifact, "b is damaged")
     scene.engine.started[-1].now = EngineState.exited

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import mmap
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +37,41 @@ def test_the_peak_counts_even_after_the_memory_was_given_back_and_what_was_there
     measured = usage.memory_bytes
     assert measured is not None
     assert 60 * MIB < measured < 80 * MIB
+
+
+#: A process with 64 MiB, and its child, which begins to count and then does what stands in place of `{}`.
+FORKED = """
+import os, mmap
+from pathlib import Path
+from workers.process.usage import Usage
+
+mine = bytearray(b"x") * (64 << 20)
+if os.fork() == 0:
+    usage = Usage()
+    {}
+    print(usage.memory_bytes, flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def counted_of_child(what_it_does: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED.format(what_it_does)], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+def test_pages_that_a_child_writes_to_are_its_own_from_then_on() -> None:
+    copied = counted_of_child("mine[::4096] = bytes(len(mine) // 4096)")
+    assert 60 * MIB < copied < 80 * MIB
+
+
+def test_pages_of_files_that_others_have_in_memory_too_do_not_count(tmp_path: Path) -> None:
+    library = tmp_path / "library.so"
+    library.write_bytes(bytes(64 * MIB))
+    used = counted_of_child(f"kept = mmap.mmap(os.open({str(library)!r}, 0), 0, prot=mmap.PROT_READ); kept[::4096]")
+    assert used < 16 * MIB
 
 
 def test_the_report_gets_estimate_and_measurement_and_the_digest_stays(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobspecs.dialect import named_columns
 from jobspecs.events import ChildEvent, StageEvent
-from jobspecs.manifest import Manifest
+from jobspecs.manifest import DatasetOrigin, Manifest
 from jobspecs.registry import parse_spec
 from workers.run.context import RunContext
 from workers.runners.registry import RUNNERS
@@ -31,6 +31,7 @@ class Attempt:
         self.header: tuple[str, ...] | None = None
         self.held_out: Path | None = None
         self.test: Path | None = None
+        self.datasets: dict[str, DatasetOrigin] = {}
         self.events: list[ChildEvent] = []
 
     def run(
@@ -60,6 +61,7 @@ class Attempt:
             dataset_dialect=named_columns(self.header),
             held_out_path=self.held_out,
             test_path=self.test,
+            datasets=self.datasets,
             model_dir=self.model,
             output_dir=self.root / "out",
             checkpoints_dir=self.root / "checkpoints",

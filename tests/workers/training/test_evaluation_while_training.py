@@ -18,6 +18,7 @@ from workers.local_models.tokens import Int64s
 from workers.run.context import RunContext
 from workers.training.batches import BatchPlan
 from workers.training.loop import Evaluation, TrainingResult, train
+from workers.training.optimization import build_optimizer
 
 #: What successive evaluations measure: the fourth is the best, three worse ones follow.
 CURVE = (5.0, 4.0, 4.5, 3.0, 3.5, 3.25, 3.75, *([2.0] * 9))
@@ -77,7 +78,16 @@ class Attempt:
             stop_requested=stop_requested,
         )
         evaluation = Evaluation(2, measure, self.patience, self.keep_best) if self.watched else None
-        return train(context, self.task, plan, settings, torch.device("cpu"), evaluation=evaluation)
+        self.optimizer = build_optimizer(self.task.model, settings)
+        return train(
+            context,
+            self.task,
+            plan,
+            settings,
+            torch.device("cpu"),
+            evaluation=evaluation,
+            optimizer=self.optimizer,
+        )
 
     @property
     def weights(self) -> bytes:
@@ -139,3 +149,10 @@ def test_a_run_that_was_still_getting_better_at_its_end_says_so(attempt: Callabl
     best_last = attempt("best last", patience=None).run()
     assert best_last.best_step is not None and not best_last.still_improving
     assert not attempt("early").run().still_improving
+
+
+def test_what_only_training_needs_is_given_back_before_anything_is_judged(tmp_path: Path) -> None:
+    attempt = Attempt(tmp_path)
+    assert attempt.run().best_step == 8
+    assert not attempt.optimizer.state
+    assert all(parameter.grad is None for parameter in attempt.task.model.parameters())

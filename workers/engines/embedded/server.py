@@ -26,8 +26,8 @@ from workers.daemon.process_control import die_with_parent
 from workers.engines.embedded.app import STUCK_S, create_app
 from workers.engines.embedded.tasks.registry import LOADERS
 from workers.engines.embedded.tasks.served import ServedModel
-from workers.engines.embedded.verification import check_files
 from workers.engines.interface import EngineOrder, Tokens
+from workers.engines.verification import check_files
 from workers.run.context import RunFailed
 from workers.run.failures import reason_of
 

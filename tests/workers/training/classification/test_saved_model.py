@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from corpus.checks.findings import text_hashes
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
 from jobspecs.events import MetricEvent
+from jobspecs.frozen import FrozenDataset
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.manifest import DatasetOrigin, describe_files, read_manifest
+from jobspecs.provenance import Provenance
 from tests.models import labelled_texts
 from tests.workers.training.attempts import Attempt, spec_document, write_csv
 from tests.workers.training.kept import Kept, assert_told_again
@@ -121,6 +124,20 @@ def test_of_very_many_rows_a_sample_is_kept_and_the_card_says_so(tmp_path: Path)
     assert kept.rows == len(rows) and 0 < kept.rows * kept.bytes_per_row <= 10_000
     assert rows == sorted(rows) and "Of the 1,000 predictions a sample of" in kept.sentence
     assert all({(10 * group + place) in rows for place in range(10)} != {True, False} for group in range(1, 100))
+
+
+def test_the_card_says_where_the_rows_came_from_and_under_which_licence(
+    attempt: Callable[[str], Attempt],
+) -> None:
+    given = attempt("pulled")
+    said = Provenance(origin="hub:org/news@0123", license="cc-by-4.0")
+    stored: dict[str, Any] = {"file_name": "a.csv", "key": "k", "bytes": 1, "sha256": "0"}
+    news = FrozenDataset(version_id=UUID(int=1), owner="ada", name="news", version=3, provenance=said, **stored)
+    given.datasets = {"dataset": news.origin, "test": DatasetOrigin(reference="ada/own@1")}
+    given.run(training={"epochs": 0.01})
+    text = (given.root / "out" / "README.md").read_text(encoding="utf-8")
+    place = "- `ada/news@3`: hub:org/news@0123, licence cc-by-4.0"
+    assert f"## Where the rows came from\n\n{place}\n\n## Held-out predictions" in text and "ada/own" not in text
 
 
 @pytest.mark.parametrize(("sizes", "kept"), [((500, 500), 0), ((900, *[1] * 100), 100), ((300, 500, 200), 500)])

@@ -51,6 +51,12 @@ class Part(Request):
     text: str
 
 
+#: Roles of OpenAI's chats; a template may read others.
+ROLES = ("system", "developer", "user", "assistant", "tool")
+#: The assistant may call tools instead.
+_HAVE_TEXT = ("system", "developer", "user", "tool")
+
+
 class Message(BaseModel):
     """One message of a conversation. Fields beside these are the template's affair."""
 
@@ -144,8 +150,16 @@ class ChatRequest(Wishes):
             raise Unsupported("top_logprobs", "they stand beside log probabilities. Send logprobs: true as well.")
 
     def check_messages(self, known: Callable[[str], bool]) -> None:
-        """Raises Unsupported for a message with a field that the model's template does not know."""
+        """Raises Unsupported for a message without text, or with a role or field that the template does not know."""
         for place, message in enumerate(self.messages):
+            if message.role not in ROLES and not known(message.role):
+                roles = ", ".join(ROLES)
+                raise Unsupported(
+                    f"messages[{place}].role",
+                    f"{message.role!r} is no role that the model's chat template reads. Use one of: {roles}.",
+                )
+            if message.content in (None, []) and message.role in _HAVE_TEXT:
+                raise Unsupported(f"messages[{place}].content", f"the {message.role}'s message has no text. Send one.")
             for name, value in (message.model_extra or {}).items():
                 if not OPENAI_MESSAGE.passes_over(name, value) and not known(name):
                     raise Unsupported(f"messages[{place}].{name}", "the model's chat template does not read it.")

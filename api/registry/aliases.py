@@ -1,0 +1,84 @@
+"""Aliases: moved, rolled back, deleted, and what they meant before. Nothing that uses a model moves with them."""
+
+from __future__ import annotations
+
+from api.errors import ApiError, not_found
+from api.parts import Parts
+from api.registry.alias_schemas import Alias, AliasHistory, moves_of
+from api.registry.service import find, find_to_change
+from jobspecs.problems import InvalidInput, Problem
+from jobspecs.references import Reference
+from jobspecs.rights import Principal
+from storage.database import UnitOfWork
+from storage.repositories.aliases import NothingBefore
+from storage.tables import ModelRow
+
+
+def move(parts: Parts, user: Principal, model: Reference, alias: str, version: int, reason: str | None = None) -> Alias:
+    """Points the alias at a version that exists."""
+    if alias == "latest" or alias.isdecimal():
+        problem = Problem(
+            field="alias", message=f"{alias!r} has a meaning of its own.", remedy="Choose a word such as prod."
+        )
+        raise InvalidInput([problem])
+    reference = model.model_copy(update={"version": version})
+    with parts.database.unit_of_work() as work:
+        row = find_to_change(work, user, reference)
+        if not work.models.hold(row.id):
+            raise not_found(f"model {reference}")
+        before = work.aliases.set(row.model_id, alias, version, actor=user.actor, reason=reason)
+        return Alias(alias=alias, version=version, left_behind=_left_behind(work, user, row.model, before, version))
+
+
+def roll_back(parts: Parts, user: Principal, model: Reference, alias: str, reason: str | None = None) -> Alias:
+    """Points it where it pointed before its last move that was not taken back. Raises ApiError 404, 409."""
+    with parts.database.unit_of_work() as work:
+        row = find_to_change(work, user, model).model
+        now = work.aliases.points_at(row.id, alias)
+        if now is None and not work.aliases.moves(row.id, alias):
+            raise not_found(f"alias {alias} of {model}")
+        try:
+            version = work.aliases.before(row.id, alias)
+        except NothingBefore as error:
+            raise ApiError(409, f"{error} Nothing was changed.", code="nothing_before") from error
+        earlier = work.models.find(user.reach("models.write"), model.model_copy(update={"version": version}))
+        if earlier is None or not work.models.hold(earlier.id):
+            message = (
+                f"{alias} pointed at {model.name}@{version} before, which was deleted. Nothing was changed. "
+                f"Name a version: eigenwerk models alias {model.name} {alias} N"
+            )
+            raise ApiError(409, message, code="version_deleted")
+        work.aliases.roll_back(row.id, alias, version, actor=user.actor, reason=reason)
+        return Alias(alias=alias, version=version, left_behind=_left_behind(work, user, row, now, version))
+
+
+def delete(parts: Parts, user: Principal, model: Reference, alias: str, reason: str | None = None) -> None:
+    """Raises ApiError 404."""
+    with parts.database.unit_of_work() as work:
+        row = find_to_change(work, user, model)
+        if not work.aliases.delete(row.model_id, alias, actor=user.actor, reason=reason):
+            raise not_found(f"alias {alias} of {model}")
+
+
+def history(parts: Parts, user: Principal, model: Reference, alias: str) -> AliasHistory:
+    """Raises ApiError 404 for what never was an alias."""
+    with parts.database.unit_of_work() as work:
+        row = find(work, user.reach("models.read"), model)
+        version, moves = work.aliases.points_at(row.model_id, alias), work.aliases.moves(row.model_id, alias)
+    if version is None and not moves:
+        raise not_found(f"alias {alias} of {model}")
+    return AliasHistory(alias=alias, version=version, moves=moves_of(moves))
+
+
+def _left_behind(work: UnitOfWork, user: Principal, model: ModelRow, before: int | None, version: int) -> list[str]:
+    """The user's deployments that serve what the alias meant before."""
+    if before == version:
+        return []
+    deployed = work.deployments.list(user.reach("deployments.read").own)
+    return [
+        row.name
+        for row in deployed
+        if row.wanted
+        and row.model_version is not None
+        and (row.model_version.model_id, row.model_version.version) == (model.id, before)
+    ]

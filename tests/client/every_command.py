@@ -1,0 +1,180 @@
+"""Every command that talks to the platform: a call that works, and what the platform says to it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from tests.client.chatting import chat_completion
+from tests.client.documents import (
+    AT,
+    JOB_ID,
+    OTHER_ID,
+    data_report,
+    dataset,
+    deployment,
+    estimate,
+    event,
+    job,
+    model_version,
+)
+
+JOBS = {"data": [job("running"), job(id=OTHER_ID)], "has_more": False, "next_before": None}
+TABLE = b"headline,quality\na,good\n"
+ENDED = event("1.0-0", "state", state="queued") + event("2.1-0", "end", state="succeeded")
+VECTORS = [{"index": index, "embedding": [0.6, 0.8]} for index in range(2)]
+RANKS = [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.25}]
+HOST = {
+    "name": "one",
+    "alive": True,
+    "accepting": False,
+    "reason": "clock_off",
+    "message": "Its clock is +1200 s off the database's.",
+    "slots": 2,
+    "memory_bytes": 8 << 30,
+    "gpus": 1,
+    "machine": {
+        "cpus": 16,
+        "load_1m": 3.25,
+        "gpus": [
+            {"index": 0, "uuid": "GPU-1", "name": "NVIDIA H200", "memory_bytes": 139 << 30, "memory_used_bytes": 0}
+        ],
+    },
+    "seen_at": AT,
+}
+#: Every command that talks to the platform, with a call that works.
+CALLS = {
+    "submit": ["submit", "SPEC"],
+    "check": ["check", "SPEC"],
+    "estimate": ["estimate", "SPEC"],
+    "watch": ["watch", "3f2a"],
+    "jobs": ["jobs"],
+    "jobs rm": ["jobs", "rm", "3f2a", "--yes"],
+    "show": ["show", "3f2a"],
+    "logs": ["logs", "3f2a"],
+    "cancel": ["cancel", "3f2a"],
+    "retry": ["retry", "3f2a"],
+    "datasets": ["datasets"],
+    "datasets push": ["datasets", "push", "CSV"],
+    "datasets download": ["datasets", "download", "headlines", "TARGET"],
+    "datasets list": ["datasets", "list"],
+    "datasets show": ["datasets", "show", "headlines"],
+    "datasets rm": ["datasets", "rm", "headlines@2", "--yes"],
+    "datasets preview": ["datasets", "preview", "headlines"],
+    "models": ["models"],
+    "models list": ["models", "list"],
+    "models rm": ["models", "rm", "newsticker-quality", "--yes"],
+    "models show": ["models", "show", "newsticker-quality"],
+    "models import": ["models", "import", "MODEL", "--name", "base"],
+    "models predictions": ["models", "predictions", "newsticker-quality", "--out", "TARGET"],
+    "models alias": ["models", "alias", "newsticker-quality@1", "production"],
+    "models share": ["models", "share", "newsticker-quality"],
+    "models unshare": ["models", "unshare", "newsticker-quality"],
+    "datasets share": ["datasets", "share", "headlines"],
+    "datasets unshare": ["datasets", "unshare", "headlines"],
+    "download": ["download", "newsticker-quality", "TARGET"],
+    "deploy": ["deploy", "newsticker-quality"],
+    "undeploy": ["undeploy", "newsticker-quality"],
+    "deployments": ["deployments"],
+    "deployments show": ["deployments", "show", "newsticker-quality"],
+    "hosts": ["hosts"],
+    "hosts list": ["hosts", "list"],
+    "hosts invite": ["hosts", "invite"],
+    "classify": ["classify", "newsticker-quality", "one", "two"],
+    "chat": ["chat", "smollm2", "Hello"],
+    "embed": ["embed", "sentences", "one", "two"],
+    "rerank": ["rerank", "judge", "which", "one", "two"],
+    "schema": ["schema", "train-classifier"],
+    "jobs boost": ["jobs", "boost", JOB_ID, "--boost", "5"],
+    "usage": ["usage", "--storage"],
+    "users list": ["users", "list"],
+    "users create": ["users", "create", "alex"],
+    "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
+    "tokens": ["tokens"],
+    "tokens list": ["tokens", "list"],
+    "tokens create": ["tokens", "create", "--scope", "read"],
+    "tokens revoke": ["tokens", "revoke", JOB_ID],
+}
+#: These print JSON Lines, not one document.
+LINES = {"watch", "logs"}
+
+
+def answers() -> dict[str, Any]:
+    """What a platform says to which everything succeeds."""
+    files = {"config.json": b"{}", "evaluation/held-out.parquet": b"PAR1", "model.safetensors": b"weights"}
+    models = "/v1/registry/models"
+    version = f"{models}/admin/newsticker-quality/versions"
+    log = {
+        "data": [{"fence": 1, "number": 1, "at": AT, "level": "info", "message": "hello"}],
+        "has_more": False,
+    }
+    token = {
+        "id": JOB_ID,
+        "hint": "ew_abcd",
+        "scopes": ["read"],
+        "created_at": AT,
+        "expires_at": None,
+        "revoked_at": None,
+    }
+    classes = [[{"label": "good", "score": 0.9}]] * 2
+    stored = {"owner": "admin", "kind": "models", "items": 1, "bytes": 2048}
+    return {
+        "POST /v1/jobs": (201, job()),
+        "POST /v1/jobs/check": (200, data_report()),
+        "POST /v1/jobs/estimate": (200, estimate()),
+        "GET /v1/jobs": (200, JOBS),
+        f"GET /v1/jobs/{JOB_ID}": (200, job("succeeded")),
+        f"GET /v1/jobs/{JOB_ID}/events": (200, ENDED.encode()),
+        f"GET /v1/jobs/{JOB_ID}/logs": (200, {**log, "cursor": "1.1-1"}),
+        f"PATCH /v1/jobs/{JOB_ID}": (200, job()),
+        f"POST /v1/jobs/{JOB_ID}/cancel": (200, job("cancelling")),
+        f"POST /v1/jobs/{JOB_ID}/retry": (201, {**job(), "retry_of": JOB_ID, "checkpoint_step": 200}),
+        f"DELETE /v1/jobs/{JOB_ID}": (200, {"deleted": [JOB_ID], "bytes": 0}),
+        "DELETE /v1/datasets/headlines/versions/2": (200, {"deleted": ["admin/headlines@2"], "bytes": 2048}),
+        f"DELETE {models}/admin/newsticker-quality": (200, {"deleted": ["admin/newsticker-quality@1"], "bytes": 2048}),
+        "PUT /v1/datasets/headlines": (201, dataset()),
+        "GET /v1/datasets": (200, {"data": [dataset()]}),
+        "GET /v1/datasets/headlines/versions/latest": (
+            200,
+            dataset(bytes=len(TABLE), sha256=hashlib.sha256(TABLE).hexdigest()),
+        ),
+        "GET /v1/datasets/admin/headlines/versions/1/file": (200, TABLE),
+        "GET /v1/datasets/admin/headlines": (200, {"versions": [dataset(version=2), dataset()]}),
+        "GET /v1/datasets/headlines/versions/latest/preview": (
+            200,
+            {"columns": ["headline"], "rows": [{"headline": "a"}]},
+        ),
+        "GET /v1/hosts": (200, {"data": [HOST]}),
+        "GET /v1/users/me": (200, {"id": "u", "name": "admin"}),
+        "DELETE /v1/users/alex": (204, b""),
+        f"GET {models}": (200, {"data": [model_version(files)]}),
+        **{
+            f"{method} {models}/admin/newsticker-quality": (
+                200,
+                {"owner": "admin", "name": "newsticker-quality", "aliases": {}, "versions": [model_version(files)]},
+            )
+            for method in ("GET", "PATCH")
+        },
+        "PATCH /v1/datasets/headlines": (200, {"visibility": "everyone", "versions": []}),
+        **{f"GET {version}/{selector}": (200, model_version(files)) for selector in ("1", "latest")},
+        **{f"GET {version}/1/files/{name}": (200, content) for name, content in files.items()},
+        f"PUT {models}/admin/newsticker-quality/aliases/production": (200, {"alias": "production", "version": 1}),
+        "POST /v1/registry/imports": (201, {"id": "i1", "name": "base"}),
+        "PUT /v1/registry/imports/i1/files/model.safetensors": (201, {}),
+        "POST /v1/registry/imports/i1/complete": (201, model_version(files)),
+        "PUT /v1/deployments/newsticker-quality": (202, deployment("pending")),
+        "GET /v1/deployments/newsticker-quality": (200, deployment()),
+        "DELETE /v1/deployments/newsticker-quality": (202, deployment("stopping")),
+        "GET /v1/deployments": (200, {"data": [deployment()]}),
+        "POST /v1/classify": (200, {"model": "newsticker-quality", "version": 1, "results": classes}),
+        "POST /v1/chat/completions": chat_completion,
+        "POST /v1/embeddings": (200, {"model": "sentences", "version": 1, "data": VECTORS}),
+        "POST /v1/rerank": (200, {"model": "judge", "version": 1, "results": RANKS}),
+        "GET /v1/schemas/train-classifier": (200, {"type": "object"}),
+        "GET /v1/usage/storage": (200, {"data": [stored], "bytes_total": 2048}),
+        "GET /v1/users": (200, {"data": [{"id": "u2", "name": "alex", "created_at": AT}]}),
+        "POST /v1/users": (201, {"id": "u2", "name": "alex"}),
+        "GET /v1/users/me/tokens": (200, {"data": [token]}),
+        "POST /v1/users/me/tokens": (201, {**token, "token": "ew_abcdefgh"}),
+        f"DELETE /v1/users/me/tokens/{JOB_ID}": (204, b""),
+    }

@@ -1,0 +1,142 @@
+"""Adapters of models on engines of others: at the start, and while they run."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from jobspecs.engines import COMPLETIONS
+from jobspecs.lifecycle import Reason
+from jobspecs.manifest import Manifest, describe_files, write_manifest
+from tests.workers.engines.contenders import KEY, MODEL, PATIENCE_S, Contender, started, write_model
+from tests.workers.inference.processes import arguments_and_variables
+from workers.daemon.process_control import descendants_of
+from workers.engines.attended import AttendedProcess
+from workers.engines.interface import EngineOrder, EngineState
+from workers.engines.tgi.adapter import Tgi
+from workers.engines.vllm import SLEEP_VARIABLE, Vllm
+from workers.run.context import RunFailed
+
+PROMPT = {"prompt": "the sea", "max_tokens": 4, "temperature": 0}
+
+
+def write_adapter(folder: Path, rank: int = 12, **more: object) -> Manifest:
+    folder.mkdir()
+    config = {"peft_type": "LORA", "r": rank, "target_modules": ["q_proj"], "newer_than_peft_0_14": True, **more}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.safetensors").write_bytes(bytes(16))
+    manifest = Manifest(artifact="model", task="text-generation", files=describe_files(folder))
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def order_for(folder: Path, **more: object) -> EngineOrder:
+    order = {"model_dir": folder, "digest": "", "port": 7000, "key": KEY, **more}
+    return EngineOrder(model=MODEL, task="text-generation", **order)  # type: ignore[arg-type]
+
+
+def answer_of(process: AttendedProcess, number: int | None) -> tuple[int, str]:
+    assert number is not None
+    deadline = time.monotonic() + PATIENCE_S
+    while number not in process.answers:
+        assert time.monotonic() < deadline
+        process.state()
+        time.sleep(0.02)
+    return process.answers[number]
+
+
+@pytest.mark.parametrize("name", ["tgi", "vllm"])
+def test_an_adapter_is_served_with_its_base_under_the_name_that_requests_are_given(name: str, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    manifest = write_model(name, base)
+    with started(name, tmp_path, write_adapter(tmp_path / "model"), (base, manifest)) as contender:
+        contender.await_state(EngineState.ready)
+        assert contender.ask(COMPLETIONS, PROMPT).status_code == 200
+
+
+def test_vllm_loads_and_unloads_adapters_while_it_serves_and_the_weights_sleep_and_wake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SLEEP_VARIABLE, "1")
+    base = tmp_path / "base"
+    manifest = write_model("vllm", base)
+    write_adapter(tmp_path / "second")
+    with started("vllm", tmp_path, write_adapter(tmp_path / "model"), (base, manifest)) as contender:
+        contender.await_state(EngineState.ready)
+        process = contender.process
+        assert isinstance(process, AttendedProcess)
+        second = {**PROMPT, "model": "second"}
+        assert contender.ask(COMPLETIONS, second).status_code == 404
+        assert answer_of(process, process.load_adapter("second", tmp_path / "second"))[0] == 200
+        assert contender.ask(COMPLETIONS, second).status_code == 200
+        assert answer_of(process, process.load_adapter("second", tmp_path / "second"))[0] == 400
+        assert answer_of(process, process.load_adapter("third", tmp_path / "nowhere"))[0] == 404
+        assert answer_of(process, process.unload_adapter("second"))[0] == 200
+        assert contender.ask(COMPLETIONS, second).status_code == 404
+        assert _is_sleeping(contender, process.sleep()) is True
+        assert _is_sleeping(contender, process.wake()) is False
+        assert process.load().cache_share == 0.25
+
+
+def _is_sleeping(contender: Contender, number: int | None) -> object:
+    process = contender.process
+    assert isinstance(process, AttendedProcess)
+    assert answer_of(process, number)[0] == 200
+    return contender.ask("/is_sleeping").json()["is_sleeping"]
+
+
+def test_what_an_engine_can_not_do_while_it_runs_is_not_asked_of_it(tmp_path: Path) -> None:
+    for adapter in (Tgi(), Vllm()):
+        assert adapter.sleep() is None
+        assert adapter.wake() is None
+    assert Tgi().load_adapter("a", tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("rank", "rounded"), [(1, "8"), (8, "8"), (12, "16"), (129, "256"), (300, "320"), (512, "512")]
+)
+def test_vllm_is_given_a_rank_that_it_takes(
+    rank: int, rounded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.engines.vllm._program", lambda: ("vllm", "serve"))
+    write_adapter(tmp_path / "model", rank)
+    launch = Vllm().launch(order_for(tmp_path / "model", base_dir=tmp_path), tmp_path)
+    assert launch.argv[launch.argv.index("--max-lora-rank") + 1] == rounded
+
+
+def test_a_rank_that_vllm_can_not_have_is_refused_and_the_largest_of_a_pattern_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.engines.vllm._program", lambda: ("vllm", "serve"))
+    write_adapter(tmp_path / "model", 8, rank_pattern={"q_proj": 600})
+    with pytest.raises(RunFailed, match="512") as refused:
+        Vllm().launch(order_for(tmp_path / "model", base_dir=tmp_path), tmp_path)
+    assert refused.value.reason is Reason.unsatisfiable
+
+
+def test_the_launcher_of_tgi_never_learns_the_key_that_it_would_write_into_its_log(tmp_path: Path) -> None:
+    with started("tgi", tmp_path, write_model("tgi", tmp_path / "model")) as contender:
+        contender.await_state(EngineState.ready)
+        assert "api_key=None" in contender.process.log_tail()
+        assert KEY not in contender.process.log_tail()
+        assert contender.ask(COMPLETIONS, PROMPT, key="another").status_code == 401
+        knowing = [
+            arguments[1].rpartition("/")[2]
+            for arguments, variables in map(arguments_and_variables, descendants_of(contender.process.pid))
+            if KEY in variables.get("API_KEY", "")
+        ]
+        assert knowing in ([], ["text-generation-router"])
+
+
+def test_two_processes_of_tgi_share_neither_ports_nor_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.engines.tgi.adapter.shutil.which", lambda program: f"/opt/{program}")
+    write_model("tgi", tmp_path / "model")
+    own = []
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        argv = Tgi().launch(order_for(tmp_path / "model"), tmp_path / place).argv
+        own.append({argv[argv.index(flag) + 1] for flag in ("--prometheus-port", "--master-port", "--shard-uds-path")})
+    assert len(own[0] | own[1]) == 6

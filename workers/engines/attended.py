@@ -1,0 +1,111 @@
+"""An Engine of an Adapter: starts its processes, each with an attendant (`attendant.py`) beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from workers.engines.child import ServingChild, remove_left_logs
+from workers.engines.interface import Adapter, Call, EngineOrder, Installed, Launch
+
+#: For every engine: its order says which GPUs it may see, and nothing is fetched or told to anybody.
+SET_VARIABLES = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class AttendedProcess(ServingChild):
+    """One process of an engine, and its attendant; `pid` is the attendant's."""
+
+    def __init__(self, folder: Path, adapter: Adapter, order: EngineOrder, launch: Launch) -> None:
+        variables = {**SET_VARIABLES, "CUDA_VISIBLE_DEVICES": ",".join(order.gpu_ids)}
+        argv = [sys.executable, "-m", "workers.engines.attendant", str(os.getpid())]
+        super().__init__(folder.parent, argv, variables)
+        self._folder, self._adapter = folder, adapter
+        self._numbers = itertools.count(1)
+        # One that dies at once shows as `exited` to the caller, who counts it.
+        with contextlib.suppress(BrokenPipeError):
+            self.say(_told(adapter, order, launch))
+
+    def load_adapter(self, name: str, path: Path) -> int | None:
+        """Asks the engine for it; the number under which `answers` will say how it went. None: it can't."""
+        return self._call(self._adapter.load_adapter(name, path))
+
+    def unload_adapter(self, name: str) -> int | None:
+        return self._call(self._adapter.unload_adapter(name))
+
+    def sleep(self) -> int | None:
+        """Asks it to free the memory of its weights until `wake`; as `load_adapter`."""
+        return self._call(self._adapter.sleep())
+
+    def wake(self) -> int | None:
+        return self._call(self._adapter.wake())
+
+    def close(self) -> None:
+        super().close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _call(self, call: Call | None) -> int | None:
+        if call is None:
+            return None
+        number = next(self._numbers)
+        self.say({"number": number, "method": call.method, "path": call.path, "body": call.body})
+        return number
+
+
+class AttendedEngine:
+    """Starts what the adapter describes. It keeps nothing warm."""
+
+    def __init__(self, adapter: Adapter, logs_dir: Path) -> None:
+        self._adapter = adapter
+        self._folder = logs_dir / adapter.kind.name
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
+        self._folder.mkdir(parents=True)
+        remove_left_logs(self._folder)
+        self._count = itertools.count()
+
+    def installed(self) -> Installed | None:
+        return self._adapter.installed()
+
+    def served_name(self, order: EngineOrder) -> str | None:
+        return self._adapter.served_name(order)
+
+    def start(self, order: EngineOrder) -> AttendedProcess:
+        folder = self._folder / str(next(self._count))
+        folder.mkdir()
+        launch = self._adapter.launch(order, folder)
+        return AttendedProcess(folder, self._adapter, order, launch)
+
+    def keep_warm(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _told(adapter: Adapter, order: EngineOrder, launch: Launch) -> dict[str, Any]:
+    models = [(str(order.model_dir), order.digest)] if order.digest else []
+    if order.base_dir is not None and order.base_digest is not None:
+        models.append((str(order.base_dir), order.base_digest))
+    return {
+        "argv": launch.argv,
+        "environment": dict(launch.environment),
+        "url": launch.url or f"http://127.0.0.1:{order.port}",
+        "key": order.key,
+        "health_path": launch.health_path,
+        "metrics_path": launch.metrics_path,
+        "measured": dataclasses.asdict(adapter.measured),
+        "models": models,
+    }

@@ -1,0 +1,1 @@
+"""llama.cpp: GGUF files as they are."""

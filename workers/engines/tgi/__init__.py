@@ -1,0 +1,1 @@
+"""text-generation-inference: language models as its transformers 4.51 reads them."""
