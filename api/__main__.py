@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import os
 import signal
+import ssl
 import sys
 from types import FrameType
 
@@ -23,7 +26,8 @@ def main() -> int:
     # One line per request to the model hub and the engines is no news.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        settings = ApiSettings.from_environment()
+        settings = ApiSettings.from_environment({**os.environ, **_options()})
+        _try_certificate(settings)
     except (RuntimeError, ValueError) as error:
         logging.error("error: %s", error)
         return 2
@@ -42,12 +46,34 @@ def main() -> int:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
     # uvicorn raises the signal again when it has stopped; what was asked for is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     _Server(config, parts).run()
     return 0
+
+
+def _try_certificate(settings: ApiSettings) -> None:
+    """Raises ValueError for files that are none, or don't belong together."""
+    if settings.tls_cert is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:
+        raise ValueError(
+            f"{settings.tls_cert} and {settings.tls_key} are no certificate with its key: {error}"
+        ) from error
+
+
+def _options() -> dict[str, str]:
+    """What the command line says, under the names of the variables that it goes before."""
+    parser = argparse.ArgumentParser(prog="python -m api", description="Serve the API.")
+    parser.add_argument("--tls-cert", dest="EIGENWERK_TLS_CERT", help="a certificate in PEM: serve https")
+    parser.add_argument("--tls-key", dest="EIGENWERK_TLS_KEY", help="its key, in PEM, without a password")
+    return {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
 
 
 class _Server(uvicorn.Server):

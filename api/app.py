@@ -23,8 +23,13 @@ from api.health.endpoints import router as health
 from api.health.figures import FiguresCache
 from api.health.service import ReadinessProbe
 from api.hosts.endpoints import router as hosts
+from api.hub.changing import router as hub_changing
+from api.hub.closing import CLOSE_EVERY_S, close_quiet
 from api.hub.endpoints import router as hub
 from api.hub.files import router as hub_files
+from api.hub.uploads import router as hub_uploads
+from api.hub.writing import router as hub_writing
+from api.hub.xet import router as hub_xet
 from api.jobs.endpoints import router as jobs
 from api.jobs.watching import router as watching
 from api.metrics import Metrics
@@ -36,6 +41,7 @@ from api.registry.alias_endpoints import router as registry_aliases
 from api.registry.endpoints import router as registry
 from api.registry.files import router as registry_files
 from api.registry.imports import router as registry_imports
+from api.registry.views import router as registry_views
 from api.rerank.endpoints import router as rerank
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
@@ -53,6 +59,7 @@ _ROUTERS = (
     registry_files,
     registry,
     registry_aliases,
+    registry_views,
     deployments,
     hosts,
     classify,
@@ -66,6 +73,10 @@ _ROUTERS = (
     usage,
     users,
     spec_schemas,
+    hub_writing,
+    hub_changing,
+    hub_uploads,
+    hub_xet,
     hub,
     hub_files,
     health,
@@ -99,13 +110,14 @@ def create_app(settings: ApiSettings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await run_in_threadpool(parts.spool.sweep)
-    sweeping = asyncio.create_task(_sweep_on(parts.spool))
+    tasks = [asyncio.create_task(_sweep_on(parts.spool)), asyncio.create_task(_close_pushes_on(parts))]
     try:
         # Begun now, so that the first file finds it warm.
         parts.confinement.start()
         yield
     finally:
-        sweeping.cancel()
+        for task in tasks:
+            task.cancel()
         await parts.close()
 
 
@@ -113,3 +125,11 @@ async def _sweep_on(spool: Spool) -> None:
     while True:
         await asyncio.sleep(SWEEP_EVERY_S)
         await run_in_threadpool(spool.sweep)
+
+
+async def _close_pushes_on(parts: Parts) -> None:
+    first = True
+    while True:
+        await asyncio.sleep(CLOSE_EVERY_S)
+        await close_quiet(parts, first=first)
+        first = False

@@ -21,9 +21,10 @@ from api.parts import Parts
 from api.request_body import StrictRequest
 from jobspecs.problems import Problem
 from jobspecs.rights import RULES, SCOPES, Action, Principal
+from storage.repositories.users import hash_token
 
 #: Everything that answers without a token. `check_routes` refuses to start when there is more.
-PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/v1/links/{secret}"})
 PUBLIC_ROUTES_MAX = 5
 #: Longer than any token: not worth a look at the database.
 _TOKEN_CHARS_MAX = 256
@@ -73,12 +74,16 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             if action != "public":
-                request.state.principal = await _authenticated(request, action)
+                request.state.principal = _allowed(await self.authenticated(request), action)
                 if self.strict_query:
                     _check_query(request, known)
             return await handler(StrictRequest(request.scope, request.receive))
 
         return guarded
+
+    async def authenticated(self, request: Request) -> Principal:
+        """Who asks, by the token that the request brings. Raises ApiError 401."""
+        return await _authenticated(request)
 
 
 def guarded_router(tag: str) -> APIRouter:
@@ -113,15 +118,26 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
             raise ApiError(422, str(problem), param=name, problems=[problem])
 
 
-async def _authenticated(request: Request, action: Action) -> Principal:
+def bearer_token(request: Request) -> str:
+    """Raises ApiError 401 where there is none."""
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     token = token.strip()
     if kind.lower() != "bearer" or not token:
         raise _unauthorized("This needs a token: send `Authorization: Bearer <token>`.", None)
+    return token
+
+
+async def _authenticated(request: Request) -> Principal:
+    token = bearer_token(request)
     parts: Parts = request.app.state.parts
-    principal = await run_in_threadpool(_principal, parts, token) if _plausible(token) else None
-    if principal is None:
+    known = await run_in_threadpool(principal_of_hash, parts, hash_token(token)) if _plausible(token) else None
+    if known is None:
         raise _unauthorized("The token is unknown, expired or revoked. Ask for a new one.", "invalid_token")
+    return known
+
+
+def _allowed(principal: Principal, action: Action) -> Principal:
+    """Raises ApiError 403 for who may do this to nothing."""
     if not principal.may_try(action):
         scope = RULES[action].least
         challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
@@ -138,9 +154,10 @@ def _plausible(token: str) -> bool:
     return len(token) <= _TOKEN_CHARS_MAX and token.isascii() and token.isprintable()
 
 
-def _principal(parts: Parts, token: str) -> Principal | None:
+def principal_of_hash(parts: Parts, sha256: str) -> Principal | None:
+    """The user behind the token of this sum; None when it is unknown, expired or revoked."""
     with parts.database.unit_of_work() as work:
-        row = work.users.authenticate(token)
+        row = work.users.valid_token(sha256)
         if row is None:
             return None
         scopes = frozenset(scope for scope in SCOPES if scope in row.scopes)

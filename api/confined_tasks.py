@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from api.registry.imported_files import check_import, check_import_file
+from api.registry.imported_files import adapter_base, check_import, check_import_file, shards_named
 from corpus.checks.confined import check
+from corpus.comparing import compare
 from corpus.conversations.sandbox import render
 from scheduling.estimates.shapes import shape_of_file
 from storage.tabular import first_rows, profile_table
@@ -16,7 +17,10 @@ TASKS: dict[str, Callable[..., Any]] = {
     "first_rows": first_rows,
     "model_file": check_import_file,
     "import": check_import,
+    "shards": shards_named,
+    "adapter": adapter_base,
     "shape": shape_of_file,
     "check": check,
     "render": render,
+    "compare": compare,
 }

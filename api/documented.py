@@ -69,8 +69,11 @@ UNKNOWN_OWNER: dict[int | str, Any] = {404: {"model": ErrorAnswer, "description"
 
 def refusals_of(path: str, methods: Collection[str], model: type[BaseModel], *, public: bool) -> dict[int | str, Any]:
     """FastAPI's `responses` for what a route may refuse. Its own ones go before these."""
-    found = {421: _ANYWHERE[421]} if public else {**_ANYWHERE, **_ALWAYS}
-    if not public and ("{" in path or not {"GET", "HEAD"} >= set(methods)):
+    named = "{" in path
+    found = {421: _ANYWHERE[421]} if public else dict(_ANYWHERE)
+    if named or not public:
+        found |= _ALWAYS
+    if named or not (public or {"GET", "HEAD"} >= set(methods)):
         found |= _NAMED
     if not {"GET", "HEAD"} >= set(methods):
         found |= _CHANGING

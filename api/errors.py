@@ -192,7 +192,10 @@ def api_error(request: Request, error: Exception) -> ApiError:
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
-    answer = error_response(api_error(request, error))
+    known = api_error(request, error)
+    # What no route of the hub's takes is refused in the shape that its clients read.
+    hub = request.url.path.startswith("/hf/")
+    answer = JSONResponse({"error": known.detail}, known.status_code, known.headers) if hub else error_response(known)
     _let_go(error)
     return answer
 

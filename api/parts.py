@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -19,6 +20,7 @@ from api.foreign_files import (
     USER_READINGS_MAX,
     Readings,
 )
+from api.inference.routing import Routes
 from api.inspection_cache import InspectionCache
 from api.pools import Pool
 from api.settings import ApiSettings
@@ -32,6 +34,8 @@ from storage.progress import ProgressWatcher
 #: an object store or a hub that hangs must not hold up everything else.
 TRANSFERS_MAX = 16
 LOOKUPS_MAX = 16
+#: Bodies of chunks in memory, up to 80 MiB each, and files that are put together from them.
+CHUNKS_MAX = 4
 #: Seconds to wait for one of them to end.
 _TRANSFER_PATIENCE_S = 60.0
 _LOOKUP_PATIENCE_S = 10.0
@@ -57,12 +61,14 @@ class Parts:
     database: Database
     objects: ObjectStore
     watcher: ProgressWatcher
-    #: For deployments; it never goes through a proxy.
-    inference: httpx.AsyncClient
+    #: To the engines of deployments; never through a proxy.
+    engines: Routes
     #: For the model hub; it honours the proxy variables.
     hub: httpx.Client
     transfers: Pool
     lookups: Pool
+    #: For what clients of the hub send as chunks.
+    chunks: Pool
     spool: Spool
     #: For the spool folder's disk.
     spooling: anyio.CapacityLimiter
@@ -87,15 +93,11 @@ class Parts:
                 ObjectSettings.of(storage, read_timeout_s=_OBJECTS_READ_TIMEOUT_S, attempts=_OBJECTS_ATTEMPTS)
             ),
             watcher=ProgressWatcher(storage.redis_url),
-            inference=httpx.AsyncClient(
-                trust_env=False,
-                timeout=httpx.Timeout(_ENGINE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-                follow_redirects=False,
-                limits=httpx.Limits(max_connections=_ANSWERS_MAX, max_keepalive_connections=_IDLE_CONNECTIONS_MAX),
-            ),
+            engines=Routes(_engine_client),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=Pool("The object store", threads=TRANSFERS_MAX, patience_s=_TRANSFER_PATIENCE_S),
             lookups=Pool("The object store or the model hub", threads=LOOKUPS_MAX, patience_s=_LOOKUP_PATIENCE_S),
+            chunks=Pool("The object store", threads=CHUNKS_MAX, patience_s=_TRANSFER_PATIENCE_S),
             spool=Spool(settings.spool_dir),
             spooling=anyio.CapacityLimiter(_SPOOLING_MAX),
             confinement=Confinement("api.confined_tasks:TASKS"),
@@ -105,13 +107,23 @@ class Parts:
 
     async def close(self) -> None:
         self.confinement.close()
-        await self.inference.aclose()
+        await self.engines.close()
         await self.watcher.close()
         self.hub.close()
         self.inspections.close()
         self.spool.close()
         self.objects.close()
         self.database.close()
+
+
+def _engine_client(verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        verify=verify,
+        trust_env=False,
+        timeout=httpx.Timeout(_ENGINE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        follow_redirects=False,
+        limits=httpx.Limits(max_connections=_ANSWERS_MAX, max_keepalive_connections=_IDLE_CONNECTIONS_MAX),
+    )
 
 
 async def _parts(request: Request) -> Parts:

@@ -25,6 +25,9 @@ class ApiSettings:
     storage: Settings
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
+    #: Files of a certificate and its key, to be reached by https without a proxy in front.
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     #: The address under which people reach the API, such as https://eigenwerk.example.
     public_url: str | None = None
     #: Listen beyond loopback without a public URL, and answer to any Host.
@@ -46,7 +49,8 @@ class ApiSettings:
     check_seconds_max: float = 15.0
     #: Where bodies are kept while they are received and checked.
     spool_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
-    #: The object store as users see it, for presigned URLs; the internal address when absent.
+    #: The object store as users see it, for presigned URLs. When absent, files are sent by the API, but to clients of
+    #: the same machine where the store is on loopback.
     s3_public_endpoint: str | None = None
     #: The model hub whose references are resolved; no network is used when `hub_offline`.
     hub_endpoint: str = "https://huggingface.co"
@@ -60,11 +64,14 @@ class ApiSettings:
     watch_poll_s: float = 1.0
 
     def __post_init__(self) -> None:
-        if not _is_loopback(self.host) and not self.public_url and not self.allow_public:
+        if not is_loopback(self.host) and not self.public_url and not self.allow_public:
             raise RuntimeError(
                 f"EIGENWERK_API_HOST={self.host} is reachable from outside this machine. Set EIGENWERK_PUBLIC_URL to "
                 "the https:// address under which people reach it, or EIGENWERK_ALLOW_PUBLIC=1 in a trusted network."
             )
+
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise RuntimeError("EIGENWERK_TLS_CERT and EIGENWERK_TLS_KEY belong together. Set both, or neither.")
 
     @property
     def hosts(self) -> frozenset[str] | None:
@@ -86,6 +93,8 @@ class ApiSettings:
             storage=Settings.from_environment(values),
             host=values.get("EIGENWERK_API_HOST", cls.host),
             port=whole_number(values, "EIGENWERK_API_PORT", cls.port),
+            tls_cert=_path(values, "EIGENWERK_TLS_CERT"),
+            tls_key=_path(values, "EIGENWERK_TLS_KEY"),
             public_url=values.get("EIGENWERK_PUBLIC_URL") or None,
             allow_public=values.get("EIGENWERK_ALLOW_PUBLIC") == "1",
             allowed_hosts=tuple(values.get("EIGENWERK_ALLOWED_HOSTS", "").replace(",", " ").split()),
@@ -106,7 +115,12 @@ class ApiSettings:
         )
 
 
-def _is_loopback(host: str) -> bool:
+def _path(values: Mapping[str, str], name: str) -> Path | None:
+    return Path(values[name]) if values.get(name) else None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the name or address is one of this machine that nobody else can reach."""
     if host == "localhost":
         return True
     try:

@@ -18,19 +18,17 @@ from api.byte_ranges import NotSatisfiable, parse_range
 from api.documented import of_type
 from api.errors import ApiError
 from api.metrics import Metrics
+from api.object_links import direct_endpoint, link_to_object
 from api.parts import Parts
 from api.streaming import ClosingStream, next_chunk
 from jobspecs.manifest import ManifestFile
 from jobspecs.pieces import StoredFile
-from storage.keeping import as_one_object
 from storage.objects import ObjectCorrupt, ObjectNotFound, PiecesStream
 
 log = logging.getLogger(__name__)
 
 #: Seconds for which a presigned URL holds: enough to begin a download.
-_REDIRECT_LIFE_S = 600
-#: Seconds since its last download for which a file of several pieces stays an object of its own beside them.
-_COMPOSED_KEPT_S = 24 * 3600.0
+REDIRECT_LIFE_S = 600
 #: The answers of a route that sends such a file, for its OpenAPI description.
 FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: of_type("application/octet-stream", format="binary"),
@@ -45,7 +43,10 @@ FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
 class FileWish:
     """Which bytes the client wants, and how; a dependency of the routes that send files."""
 
-    redirect: Annotated[bool, Query(description="answer with a presigned URL of the object store")] = False
+    redirect: Annotated[
+        bool | None,
+        Query(description="answer with a presigned URL of the object store; unless told, where it can be reached"),
+    ] = None
     range_: Annotated[str | None, Header(alias="Range")] = None
     if_range: Annotated[str | None, Header()] = None
     if_none_match: Annotated[str | None, Header()] = None
@@ -62,27 +63,16 @@ async def send_stored(platform: Parts, request: Request, wish: FileWish, file: S
         wish.if_none_match.strip() == "*" or etag in [tag.strip() for tag in wish.if_none_match.split(",")]
     ):
         return Response(status_code=304, headers=headers)
-    if wish.redirect:
-        key = await platform.transfers.run(partial(_one_object, platform, file))
-        url = platform.objects.presigned_get(
-            key,
-            _REDIRECT_LIFE_S,
-            filename=PurePosixPath(file.path).name,
-            public_endpoint=platform.settings.s3_public_endpoint,
-        )
+    endpoint = direct_endpoint(platform.settings, request)
+    # The store knows other ETags: what goes on only if the file is the same must be asked for here.
+    unasked = wish.redirect is None and endpoint is not None and request.method == "GET" and wish.if_range is None
+    if wish.redirect or unasked:
+        url = await link_to_object(platform, file, endpoint, REDIRECT_LIFE_S)
         # The presigned URL expires.
         return RedirectResponse(url, 302, headers=headers | {"Cache-Control": "no-store"})
-    try:
-        wanted = parse_range(wish.range_ if wish.if_range in (None, etag) else None, file.bytes)
-    except NotSatisfiable as error:
-        message = f"The file has {file.bytes} bytes; the range lies outside."
-        raise ApiError(
-            416, message, code="range_not_satisfiable", headers={"Content-Range": f"bytes */{file.bytes}"}
-        ) from error
+    wanted = _wanted(wish, etag, file.bytes)
     start, end = wanted or (0, file.bytes)
-    headers["Content-Length"] = str(end - start)
-    if wanted:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.bytes}"
+    headers |= _lengths(wanted, file.bytes)
     status = 206 if wanted else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="application/octet-stream")
@@ -96,8 +86,38 @@ async def send_stored(platform: Parts, request: Request, wish: FileWish, file: S
     return ClosingStream(body, status, headers=headers, media_type="application/octet-stream")
 
 
-def _one_object(platform: Parts, file: StoredFile) -> str:
-    return as_one_object(platform.database, platform.objects, file, for_s=_COMPOSED_KEPT_S)
+async def send_span(
+    platform: Parts, request: Request, wish: FileWish, file: StoredFile, span: tuple[int, int], *, etag: str
+) -> Response:
+    """The bytes from span[0] up to, not including, span[1] of `file`, as a file of its own. Raises ApiError(416)."""
+    size = span[1] - span[0]
+    headers = {"ETag": f'"{etag}"', "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
+    wanted = _wanted(wish, headers["ETag"], size)
+    start, end = wanted or (0, size)
+    headers |= _lengths(wanted, size)
+    status = 206 if wanted else 200
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type="application/octet-stream")
+    open_stream = partial(platform.objects.open_stored, file, span[0] + start, span[0] + end)
+    body = _ranged(platform, await platform.transfers.run(open_stream))
+    return ClosingStream(body, status, headers=headers, media_type="application/octet-stream")
+
+
+def _wanted(wish: FileWish, etag: str, size: int) -> tuple[int, int] | None:
+    """The range that is wanted of so many bytes; None for all of them. Raises ApiError(416)."""
+    try:
+        return parse_range(wish.range_ if wish.if_range in (None, etag) else None, size)
+    except NotSatisfiable as error:
+        message = f"The file has {size} bytes; the range lies outside."
+        raise ApiError(
+            416, message, code="range_not_satisfiable", headers={"Content-Range": f"bytes */{size}"}
+        ) from error
+
+
+def _lengths(wanted: tuple[int, int] | None, size: int) -> dict[str, str]:
+    start, end = wanted or (0, size)
+    headers = {"Content-Length": str(end - start)}
+    return headers | {"Content-Range": f"bytes {start}-{end - 1}/{size}"} if wanted else headers
 
 
 def _doubt(platform: Parts, file: StoredFile) -> None:

@@ -19,6 +19,8 @@ BENCHMARKS = (
     "queue",
     "backlog",
     "artifact_upload",
+    "artifact_reupload",
+    "artifact_download",
     "sft_training",
     "lm_head_memory",
     "reranker_training",

@@ -84,11 +84,12 @@ def _told(file: CheckedFile, role: int, column: str, values: Sequence[str]) -> b
                 held[value] = None
     absent = [value for value in values if value not in held]
     if absent:
+        spaces = " Spaces around what it holds are left out." if any(one != one.strip() for one in absent) else ""
         problem = Problem(
             field=f"{what}.values",
             file=file.name,
             message=f"column {column!r} holds {' or '.join(map(repr, absent))} in no row.",
-            remedy=f"It holds: {', '.join(held) or 'nothing'}.",
+            remedy=f"It holds: {', '.join(held) or 'nothing'}.{spaces}",
         )
         raise InvalidInput([problem])
     return bytes(found)

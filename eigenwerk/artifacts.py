@@ -5,27 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.hub import HubDataset, Transferring, find_hub_dataset, ready_to_push, unseen
-from eigenwerk.model_folders import model_files
-from eigenwerk.references import parsed, path_of, version_to_delete
+from eigenwerk.references import numbered_path, parsed, path_of
 from eigenwerk.registry import RegistryCalls
 from eigenwerk.resources import (
     ChatPreview,
     DatasetVersion,
     DatasetVersionDetail,
     Deleted,
-    ModelVersionDetail,
     Preview,
     StorageUsage,
 )
 from eigenwerk.several_files import Files, as_one, left_out, named_files
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import given
-from jobspecs.file_errors import why_not
-from jobspecs.manifest import MANIFEST_NAME, PREDICTIONS_PATH, ManifestFile, sha256_of, write_manifest
+from jobspecs.manifest import PREDICTIONS_PATH, ManifestFile, sha256_of
 from jobspecs.references import NAME_PATTERN
 from jobspecs.rights import Visibility
 
@@ -87,7 +83,7 @@ class ArtifactCalls(RegistryCalls):
             )
         if not beside:
             return version
-        notice = f"left out, because they are no tables: {', '.join(str(path) for path in beside)}"
+        notice = f"left out: {', '.join(f'{path} ({why})' for path, why in beside.items())}"
         return version.model_copy(update={"notices": [notice, *version.notices]})
 
     def pull_dataset(
@@ -188,44 +184,6 @@ class ArtifactCalls(RegistryCalls):
             self._transport.call("GET", f"{_version_path(reference)}/preview", params=params)
         )
 
-    def import_model(self, folder: Path, *, name: str, progress: Progress = ignore_progress) -> ModelVersionDetail:
-        """Sends a model folder (safetensors, JSON, tokenizer files) and registers it as the next version of `name`.
-
-        A GGUF file is registered as it is; the job kind `import-model` makes a model of it that other jobs can read.
-        """
-        files = model_files(folder)
-        root = folder if folder.is_dir() else folder.parent
-        import_id = self._transport.call("POST", "/v1/registry/imports", json={"name": name})["id"]
-        for file in files:
-            self._transport.call(
-                "PUT",
-                f"/v1/registry/imports/{import_id}/files/{quote(file.relative_to(root).as_posix())}",
-                headers=upload_headers(file),
-                body=file_body(file, progress),
-            )
-        # Asked again the server answers with the version that was made.
-        return ModelVersionDetail.model_validate(
-            self._transport.call("POST", f"/v1/registry/imports/{import_id}/complete", repeatable=True)
-        )
-
-    def download(self, reference: str, folder: Path, *, progress: Progress = ignore_progress) -> ModelVersionDetail:
-        """Fetches every file of a model version into `folder` and checks its sha256; `manifest.json` is written last.
-
-        Interrupted, it goes on where it stopped when called again. Raises TransferCorrupt.
-        """
-        version = self.model_version(reference)
-        path = f"/v1/registry/models/{version.owner}/{version.name}/versions/{version.version}/files"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # A folder with a manifest is complete: until this one is, it has none.
-            (folder / MANIFEST_NAME).unlink(missing_ok=True)
-        except OSError as error:
-            raise EigenwerkError(f"{folder} can't be a folder for the files: {why_not(error)}.") from error
-        for file in version.manifest.files:
-            download_file(self._transport, f"{path}/{quote(file.path)}", file, folder / file.path, progress)
-        write_manifest(folder, version.manifest)
-        return version
-
     def download_predictions(
         self, reference: str, path: Path = Path(), *, progress: Progress = ignore_progress
     ) -> Path:
@@ -258,7 +216,7 @@ class ArtifactCalls(RegistryCalls):
         With `dry_run` it is only told what would be gone.
         """
         wanted = parsed(reference)
-        path = path_of("datasets", wanted) + version_to_delete(wanted, reference)
+        path = path_of("datasets", wanted) + numbered_path(wanted, reference)
         return self._deleted(path, dry_run)
 
     def storage_usage(self, *, everybody: bool = False) -> StorageUsage:

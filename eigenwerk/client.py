@@ -11,12 +11,12 @@ from uuid import uuid4
 
 import httpx
 
-from eigenwerk.artifacts import ArtifactCalls
 from eigenwerk.connection import Connection, find_connection
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event, follow
 from eigenwerk.inference import InferenceCalls
 from eigenwerk.job_lookup import JOBS_SEARCHED_MAX, meant_by, not_found, only_meant, whole_id
+from eigenwerk.model_transfers import ModelTransferCalls
 from eigenwerk.references import path_of
 from eigenwerk.resources import (
     Deleted,
@@ -36,7 +36,7 @@ from jobspecs.estimate import Estimate
 _PAGE_ITEMS = 200
 
 
-class Client(ArtifactCalls, InferenceCalls):
+class Client(ModelTransferCalls, InferenceCalls):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.
@@ -174,6 +174,7 @@ class Client(ArtifactCalls, InferenceCalls):
         *,
         model: str | None = None,
         replicas: int = 1,
+        hosts: int | None = None,
         memory_gib: float | None = None,
         gpus: int | None = None,
         engine: str | None = None,
@@ -181,10 +182,11 @@ class Client(ArtifactCalls, InferenceCalls):
         """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready.
 
         `name` may carry an owner: `owner/name`.
+        `hosts`: how many the replicas are spread over; one when absent.
         `gpus`: of all replicas, one each at most; without any they compute on the CPU.
         `engine`: embedded, llamacpp, …; when absent it is chosen by the model and the hosts (`engine_reason`).
         """
-        body = given(model=model, replicas=replicas, memory_gib=memory_gib, gpus=gpus, engine=engine)
+        body = given(model=model, replicas=replicas, hosts=hosts, memory_gib=memory_gib, gpus=gpus, engine=engine)
         return Deployment.model_validate(self._transport.call("PUT", path_of("deployments", name), json=body))
 
     def deploy_external(self, name: str, url: str, model: str, *, key: str = "", **more: str | None) -> Deployment:
@@ -215,6 +217,13 @@ class Client(ArtifactCalls, InferenceCalls):
     def hosts(self) -> list[Host]:
         """The hosts that were seen within a week, and why one takes no jobs."""
         return [Host.model_validate(item) for item in self._transport.call("GET", "/v1/hosts")["data"]]
+
+    def drain_host(self, name: str) -> Host:
+        """The host takes no new jobs and gives away what it serves, without a gap; `undrain_host` ends that."""
+        return Host.model_validate(self._transport.call("PUT", f"/v1/hosts/{quote(name, safe='')}/draining"))
+
+    def undrain_host(self, name: str) -> Host:
+        return Host.model_validate(self._transport.call("DELETE", f"/v1/hosts/{quote(name, safe='')}/draining"))
 
     def deployments(self) -> list[Deployment]:
         return [Deployment.model_validate(item) for item in self._transport.call("GET", "/v1/deployments")["data"]]

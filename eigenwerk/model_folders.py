@@ -6,11 +6,16 @@ inside the folder only, and, as a hub's cache keeps its files under `models--*/b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from eigenwerk.errors import EigenwerkError, TransferCorrupt
-from jobspecs.manifest import MANIFEST_NAME, Manifest, describe_files
+from jobspecs.manifest import MANIFEST_NAME, Manifest, describe_files, read_manifest
 
 #: Files that the registry takes; everything else (weights as pickles, caches) stays where it is.
 _SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".md", ".gguf", ".spm"})
@@ -42,6 +47,29 @@ def model_files(folder: Path) -> list[Path]:
         )
     _check_links(folder, found)
     return found
+
+
+@contextmanager
+def model_folder(path: Path) -> Iterator[Path]:
+    """The path itself; of a tar file of `export_model` a folder with its files, each with its sha256 right.
+
+    Raises EigenwerkError for a tar with anything else in it, TransferCorrupt for a damaged one.
+    """
+    if path.suffix.lower() != ".tar" or not path.is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="eigenwerk-tar-") as name:
+        folder = Path(name)
+        try:
+            with tarfile.open(path) as archive:
+                archive.extractall(folder, filter="data")
+            manifest = read_manifest(folder)
+        except (tarfile.TarError, FileNotFoundError, ValidationError) as error:
+            raise EigenwerkError(
+                f"{path} is no tar file of eigenwerk models export: {error}. Unpack it, and name the folder."
+            ) from error
+        check_folder(folder, manifest)
+        yield folder
 
 
 def _check_links(folder: Path, files: Sequence[Path]) -> None:

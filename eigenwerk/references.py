@@ -14,10 +14,10 @@ def parsed(text: str) -> Reference:
         raise EigenwerkError(f"{error}.") from error
 
 
-def version_to_delete(wanted: Reference, reference: str) -> str:
+def numbered_path(wanted: Reference, reference: str) -> str:
     """The end of a version's path; empty where all are meant. Raises EigenwerkError for an alias, which moves."""
     if wanted.alias is not None:
-        raise EigenwerkError(f"{reference} names no number. Write which version is to be deleted: {wanted.name}@3")
+        raise EigenwerkError(f"{reference} names no number. Write which version is meant: {wanted.name}@3")
     return "" if wanted.version is None else f"/versions/{wanted.version}"
 
 

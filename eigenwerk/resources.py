@@ -216,6 +216,12 @@ class ModelVersion(Resource):
     metrics: dict[str, float] = Field(default_factory=dict)
     #: Who may read it beside its owner: `private` (nobody) or `everyone`.
     visibility: str = "private"
+    description: str | None = None
+    tags: list[str] = []
+    #: As the owner says, else of the base or of the version's own card.
+    license: str | None = None
+    #: Lists, and names without a version, pass it over.
+    archived: bool = False
     created_at: datetime
 
 
@@ -225,42 +231,28 @@ class ModelVersionDetail(ModelVersion):
     manifest: Manifest
 
 
+class FileLink(Resource):
+    """One file, and a URL with which anybody may fetch it until `expires_at`."""
+
+    path: str
+    bytes: int
+    sha256: str
+    url: str = Field(repr=False)
+    expires_at: datetime
+
+
 class Model(Resource):
     """A model with its versions, newest first, and aliases."""
 
     owner: str
     name: str
     visibility: str = "private"
+    description: str | None = None
+    tags: list[str] = []
+    #: What the owner says of all versions.
+    license: str | None = None
     aliases: dict[str, int] = Field(default_factory=dict)
     versions: list[ModelVersion]
-
-
-class Alias(Resource):
-    """What an alias means now; `left_behind`: your deployments that serve what it meant before."""
-
-    alias: str
-    version: int
-    left_behind: list[str] = []
-
-
-class AliasMove(Resource):
-    """`kind`: set, rollback or delete. A version of None: there was, or is then, no such alias."""
-
-    kind: str
-    version_from: int | None = None
-    version_to: int | None = None
-    #: Such as `user:ada`.
-    actor: str
-    reason: str | None = None
-    at: datetime
-
-
-class AliasHistory(Resource):
-    """What an alias means now, None once it was deleted; and its moves, the newest first."""
-
-    alias: str
-    version: int | None = None
-    moves: list[AliasMove]
 
 
 class JobNamed(Resource):
@@ -292,6 +284,8 @@ class Host(Resource):
     clock_offset_s: float | None = None
     #: What it can serve models with: name -> `version`, `environment`.
     engines: dict[str, Any] = Field(default_factory=dict)
+    #: Somebody wants it to be left.
+    draining: bool = False
     machine: Machine | None = None
     #: When it joined with a token; None for one that `eigenwerk up` started.
     joined_at: datetime | None = None
@@ -330,6 +324,8 @@ class Deployment(Resource):
     #: What it had in hand lately: `running`, `waiting`, `cache_share`.
     load: dict[str, Any] | None = None
     host: str | None = None
+    #: What each host serves of it: `host`, `replicas`, `state`, `reason`, `message`, `moving_from`.
+    hosts: list[dict[str, Any]] = Field(default_factory=list)
     replicas: int
     memory_bytes: int = 0
     gpus: int = 0

@@ -11,15 +11,12 @@ from pathlib import Path
 
 from eigenwerk.errors import EigenwerkError
 from jobspecs.file_errors import why_not
+from jobspecs.tables import BESIDE_ROWS, COMPRESSIONS, OTHER_COMPRESSIONS, TABLE_KINDS, UNREAD_TABLES
 
 #: What a part of a split may be called.
 PART = re.compile(r"\w[\w.-]*")
-#: What the platform reads rows of, beside texts in .txt.
-_TABLES = (
-    *(".csv", ".tsv", ".conll", ".conllu", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm", ".ods"),
-    # Packed in a way that is not read: refused with what to do, and never left out.
-    *(".zst", ".bz2", ".lz4", ".zip"),
-)
+#: Endings of tables. Those that are not read are refused with what to do, and never left out.
+_LOOK_LIKE_TABLES = frozenset((*TABLE_KINDS, *OTHER_COMPRESSIONS, *UNREAD_TABLES))
 _REMEDY = "Name files of tables: .csv, .xlsx, .jsonl, .parquet and so on."
 
 #: One file or several, or those of each part of a split, by its name. A folder stands for the tables in it.
@@ -40,6 +37,8 @@ def named_files(files: Files) -> dict[str, Path]:
             found[name] = file
     if not found:
         named = ", ".join(str(path) for _, path in _by_part(files))
+        if beside := ", ".join(f"{path.name} ({why})" for path, why in left_out(files).items()):
+            raise EigenwerkError(f"There are no tables in {named}, only {beside}. {_REMEDY}")
         raise EigenwerkError(f"There are no files{f' in {named}' if named else ''}. {_REMEDY}")
     return found
 
@@ -82,10 +81,21 @@ def _by_part(files: Files) -> Iterator[tuple[str | None, Path]]:
             yield part, path
 
 
-def left_out(files: Files) -> list[Path]:
-    """Files of the folders among them that are no tables, or texts such as a licence beside tables."""
+def left_out(files: Files) -> dict[Path, str]:
+    """Files of the folders among them that are not sent, and why."""
     folders = [path for _, path in _by_part(files) if path.is_dir()]
-    return [file for folder in folders for file in _in_folder(folder) if file not in _tables(_in_folder(folder))]
+    return {file: _why(file) for folder in folders for file in _left_out_of(folder)}
+
+
+def _left_out_of(folder: Path) -> list[Path]:
+    inside = _in_folder(folder)
+    return [file for file in inside if file not in _tables(inside)]
+
+
+def _why(file: Path) -> str:
+    if file.name in BESIDE_ROWS:
+        return "it describes tables"
+    return "a text beside tables" if _ending(file) == ".txt" else "its ending is no table's"
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -94,14 +104,16 @@ def _in_folder(folder: Path) -> list[Path]:
 
 def _tables(files: Sequence[Path]) -> list[Path]:
     """Those of the files that may be of one table; folders too, which are refused later."""
-    found = [file for file in files if not file.is_file() or _ending(file) in (*_TABLES, ".txt")]
-    rows = [file for file in found if _ending(file) != ".txt"]
+    found = [file for file in files if not file.is_file() or _ending(file) in _LOOK_LIKE_TABLES]
+    rows = [file for file in found if _ending(file) != ".txt" and file.name not in BESIDE_ROWS]
     return rows if any(file.is_file() for file in rows) else found
 
 
 def _ending(file: Path) -> str:
     name = file.name.lower()
-    return Path(name.removesuffix(".gz").removesuffix(".xz")).suffix
+    for compression in COMPRESSIONS:
+        name = name.removesuffix(f".{compression}")
+    return Path(name).suffix
 
 
 def _inside(path: Path) -> list[Path]:

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eigenwerk.errors import EigenwerkError, TransferCorrupt
+from eigenwerk.file_parts import FilePart, fetch_parts
 from eigenwerk.transport import RETRY_DELAYS_S, BodyMaker, Transport, is_passing
 from jobspecs.file_errors import why_not
 from jobspecs.manifest import ManifestFile, sha256_of
+from jobspecs.pieces import PIECE_BYTES_MIN
 
 _CHUNK_BYTES = 1 << 20
 
-#: Told the number of bytes that went by; negative when some must be fetched again.
+#: Told the number of bytes that went by, also from several threads; negative when some must be fetched again.
 Progress = Callable[[int], None]
 
 
@@ -46,9 +48,15 @@ def upload_headers(path: Path) -> dict[str, str]:
 
 
 def download_file(
-    transport: Transport, url: str, file: ManifestFile, target: Path, progress: Progress = ignore_progress
+    transport: Transport,
+    url: str,
+    file: ManifestFile,
+    target: Path,
+    progress: Progress = ignore_progress,
+    *,
+    parts_url: str | None = None,
 ) -> None:
-    """Fetches one stored file to `target`.
+    """Fetches one stored file to `target`; a large one in parts side by side, where `parts_url` tells of them.
 
     What is there already with the right sha256 is kept; an interrupted download goes on where it stopped. Raises
     TransferCorrupt, and EigenwerkError when the connection can't be restored or the disk is full.
@@ -60,7 +68,12 @@ def download_file(
         target.parent.mkdir(parents=True, exist_ok=True)
         # The sum in the name: what is left of another version is never continued.
         draft = target.with_name(f".{target.name}.{file.sha256[:16]}.part")
-        _receive(transport, url, file, draft, progress)
+        parts = _parts_of(transport, parts_url) if parts_url and file.bytes > 2 * PIECE_BYTES_MIN else []
+        if len(parts) > 1:
+            fetch_parts(transport, url, parts, draft, progress)
+            _check(file, draft)
+        else:
+            _receive(transport, url, file, draft, progress)
         draft.replace(target)
     except OSError as error:
         raise EigenwerkError(f"{target} can't be written: {why_not(error)}.") from error
@@ -80,6 +93,15 @@ def _receive(transport: Transport, url: str, file: ManifestFile, draft: Path, pr
             if not is_passing(error) or not delays_s:
                 raise
             transport.sleep(delays_s.pop(0))
+    _check(file, draft)
+
+
+def _parts_of(transport: Transport, parts_url: str) -> list[FilePart]:
+    return [FilePart.model_validate(part) for part in transport.call("GET", parts_url)["parts"]]
+
+
+def _check(file: ManifestFile, draft: Path) -> None:
+    """Raises TransferCorrupt, and the draft is gone, when it is not the file."""
     received = sha256_of(draft)
     if draft.stat().st_size != file.bytes or received != file.sha256:
         draft.unlink()
@@ -93,7 +115,8 @@ def _append(transport: Transport, url: str, file: ManifestFile, draft: Path, hav
     headers = {"Accept": "application/octet-stream", "Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": f'"{file.sha256}"'}
-    with transport.stream(url, headers) as response, draft.open("ab") as stream:
+    # From the platform itself: only it knows the file by its sum, which says whether the rest still fits.
+    with transport.stream(f"{url}?redirect=false", headers) as response, draft.open("ab") as stream:
         if have and response.status_code != 206:
             # The server sends the whole file instead of the rest.
             stream.truncate(0)

@@ -46,8 +46,15 @@ class Transport:
             # A proxy of the environment has no business with this machine's own platform: it would see the token.
             trust_env=not is_loopback(self.url),
         )
+        #: For the object store, whose links carry what they need: it never sees the token.
+        self._elsewhere = httpx.Client(
+            timeout=httpx.Timeout(_READ_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
+            transport=http,
+            trust_env=not is_loopback(self.url),
+        )
 
     def close(self) -> None:
+        self._elsewhere.close()
         self._http.close()
 
     def call(
@@ -102,10 +109,14 @@ class Transport:
         method: str = "GET",
         json: Any = None,
     ) -> Iterator[httpx.Response]:
-        """An answer whose body flows. Broken connections raise EigenwerkError with `status` None."""
+        """An answer whose body flows, of the platform or, by a link that it gave, of the object store.
+
+        Broken connections raise EigenwerkError with `status` None.
+        """
         timeout = httpx.Timeout(read_timeout_s, connect=_CONNECT_TIMEOUT_S)
         try:
-            with self._http.stream(method, path, json=json, headers=dict(headers), timeout=timeout) as response:
+            client = self._elsewhere if path.startswith(("http://", "https://")) else self._http
+            with client.stream(method, path, json=json, headers=dict(headers), timeout=timeout) as response:
                 if not response.is_success:
                     response.read()
                     raise error_of(response)

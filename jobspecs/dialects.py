@@ -1,4 +1,4 @@
-"""Fields of requests that other services know and nothing here reads, as data: one table per dialect.
+"""Fields of requests that other services know and not every engine reads, as data: one table per dialect.
 
 Every field of a request is read, or stands here with what it may say, or is refused by its name. Those that are
 refused would change answers elsewhere; nobody gets another answer than was asked for.
@@ -146,7 +146,8 @@ OPENAI_STREAM = Dialect(frozenset({"include_obfuscation"}), {"continuous_usage_s
 OPENAI_PART = Dialect(frozenset({"cache_control"}), {"annotations": ([],)})
 #: What the assistant's messages say when they come back; other fields are for the model's template.
 OPENAI_MESSAGE = Dialect(
-    frozenset({"id"}),
+    # Of a tool's answer: where a template doesn't read it, the order tells which call it answers.
+    frozenset({"id", "tool_call_id"}),
     {
         "refusal": ("",),
         "annotations": ([],),
@@ -187,10 +188,13 @@ JINA_RERANK = Dialect(
         "use_activation": (True,),
         "raw_scores": (False,),
         "add_special_tokens": (True,),
-        "rank_fields": (),
+        "rank_fields": (["text"],),
     },
 )
-COHERE_RERANK = Dialect(_BOOKKEEPING, {"return_documents": (False,), "rank_fields": (), "max_chunks_per_doc": ()})
+COHERE_RERANK = Dialect(
+    _BOOKKEEPING, {"return_documents": (False,), "rank_fields": (["text"],), "max_chunks_per_doc": ()}
+)
+COHERE_EMBED = Dialect(_BOOKKEEPING, {"images": ([],), "inputs": ([],), "max_tokens": ()})
 #: vLLM's /classify.
 CLASSIFY = Dialect(
     _BOOKKEEPING, {"truncate_prompt_tokens": (), "add_special_tokens": (True,), "use_activation": (True,)}

@@ -85,6 +85,8 @@ class FrozenHubModel(BaseModel):
     source: Literal["hub"] = "hub"
     repository: str
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    #: As its card names it.
+    license: str | None = None
     #: The GGUF that is taken of it; None: its safetensors, with configuration and tokenizer.
     gguf: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.gguf$")
 

@@ -43,6 +43,7 @@ class HostReason(StrEnum):
     disk_full = "disk_full"
     clock_off = "clock_off"
     unkillable = "unkillable"
+    draining = "draining"
 
 
 HOST_REMEDIES: MappingProxyType[str, str] = MappingProxyType(
@@ -53,6 +54,7 @@ HOST_REMEDIES: MappingProxyType[str, str] = MappingProxyType(
         "EIGENWERK_SCRATCH_FREE_MIN_BYTES.",
         HostReason.clock_off: "Set its clock, by NTP best; the object store refuses signatures of a wrong time.",
         HostReason.unkillable: "A process of a job outlived SIGKILL and may hold a GPU: restart the machine.",
+        HostReason.draining: "It is being left; `eigenwerk hosts undrain NAME` uses it again.",
     }
 )
 

@@ -9,8 +9,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MANIFEST_NAME = "manifest.json"
+#: The file that tells people what an artifact is.
+CARD = "README.md"
 #: The file of a trained model with what was predicted for each row that judged it.
 PREDICTIONS_PATH = "evaluation/held-out.parquet"
+#: The key of its metadata under which a JSON document tells what it holds.
+PREDICTIONS_KEY = "eigenwerk"
 #: Bytes read at once when hashing.
 _CHUNK_BYTES = 1 << 20
 

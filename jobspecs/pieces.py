@@ -2,8 +2,8 @@
 
 A safetensors file is cut behind tensors, so that a tensor that two files share is a piece, or whole pieces, of both.
 The rule looks at sizes alone, in the order of the file, so that who adds a tensor shifts the cuts only up to the next
-large one. All pieces but a file's last have at least PIECE_BYTES_MIN: the object store can put them together without
-reading them (S3 copies parts of 5 MiB or more).
+large one. All pieces but a file's last have at least PIECE_BYTES_MIN, so that the object store can put
+them together by itself: S3 copies parts of 5 MiB or more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jobspecs.manifest import ManifestFile
 
 MIB = 1024 * 1024
 #: Tensors are gathered until a piece has so many bytes.
-PIECE_BYTES_MIN = 8 * MIB
+PIECE_BYTES_MIN = 5 * MIB
 #: A longer tensor is cut at multiples of this, behind its first PIECE_BYTES_MIN; other files at its multiples.
 STRIDE_BYTES = 16 * MIB
 #: Pieces of this size or less are sent as one.

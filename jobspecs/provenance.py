@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -25,3 +26,20 @@ class Provenance(BaseModel):
 
 
 UNKNOWN = Provenance()
+
+#: Bytes at the beginning of a card in which its licence is looked for.
+CARD_BYTES_READ = 64 * 1024
+_LICENSE = re.compile(r"license:[ \t]*[\"']?([A-Za-z0-9][A-Za-z0-9 ._+-]{0,199}?)[\"']?[ \t]*")
+
+
+def license_of_card(card: bytes) -> str | None:
+    """What the front matter of a README.md names as the licence, in one line; None where it doesn't."""
+    lines = card[:CARD_BYTES_READ].decode("utf-8", errors="replace").splitlines()
+    if not lines or lines[0].strip() != "---":
+        return None
+    for line in lines[1:]:
+        if line.strip() == "---":
+            break
+        if match := _LICENSE.fullmatch(line):
+            return match[1]
+    return None

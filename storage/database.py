@@ -27,6 +27,7 @@ from storage.leadership import Leadership
 from storage.repositories.aliases import AliasRepository
 from storage.repositories.attempts import AttemptRepository
 from storage.repositories.blobs import BlobRepository
+from storage.repositories.catalogue import CatalogueRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.decisions import DecisionRepository
@@ -37,6 +38,7 @@ from storage.repositories.garbage import GarbageRepository
 from storage.repositories.handover import HandoverRepository
 from storage.repositories.hosts import HostRepository
 from storage.repositories.hub import HubRepository
+from storage.repositories.hub_pushes import HubPushRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
@@ -102,12 +104,20 @@ class UnitOfWork:
         return ModelRepository(self.session)
 
     @cached_property
+    def catalogue(self) -> CatalogueRepository:
+        return CatalogueRepository(self.session)
+
+    @cached_property
     def aliases(self) -> AliasRepository:
         return AliasRepository(self.session)
 
     @cached_property
     def hub(self) -> HubRepository:
         return HubRepository(self.session)
+
+    @cached_property
+    def hub_pushes(self) -> HubPushRepository:
+        return HubPushRepository(self.session)
 
     @cached_property
     def jobs(self) -> JobRepository:

@@ -16,6 +16,8 @@ FOLDERS = (*PACKAGES, "bench", "tests")
 #: Beyond this a file has more than one job.
 LINES_MAX = 400
 ARCHITECTURE_LINES_MAX = 100
+#: Of Markdown, to a file of this repository.
+_LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")
 
 
 @cache
@@ -173,6 +175,21 @@ def test_no_merge_was_left_half_done() -> None:
 
 def test_the_architecture_fits_on_a_page() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) < ARCHITECTURE_LINES_MAX
+
+
+def test_decisions_have_numbers_of_their_own() -> None:
+    decisions = sorted((ROOT / "docs" / "decisions").iterdir())
+    assert [path.name[:4] for path in decisions] == [f"{number:04}" for number in range(1, len(decisions) + 1)]
+    for path in decisions:
+        assert path.read_text(encoding="utf-8").startswith(f"# {int(path.name[:4])}. "), path.name
+
+
+def test_links_between_documents_lead_to_files() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    texts = [(path, re.sub(r"`[^`\n]*`", "", path.read_text(encoding="utf-8"))) for path in documents]
+    links = [(path, link) for path, text in texts for link in _LINK.findall(text)]
+    assert len(links) > 50
+    assert [f"{path.name}: {link}" for path, link in links if not (path.parent / link).exists()] == []
 
 
 def test_the_makefile_explains_every_target_that_people_type() -> None:

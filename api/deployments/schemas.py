@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ class DeploymentRequest(BaseModel):
         default=None, description="an engine that somebody else runs, instead of a model of the registry"
     )
     replicas: int = Field(default=1, ge=1, le=8)
+    hosts: int = Field(default=1, ge=1, le=8, description="hosts that the replicas are spread over")
     memory_gib: float | None = Field(
         default=None, gt=0, le=4096, description="main memory of all replicas; estimated when absent"
     )
@@ -51,6 +53,12 @@ class DeploymentRequest(BaseModel):
             raise ValueError(f"gpus: a replica computes on one GPU, so {self.replicas} use no more than that many")
         return self
 
+    @model_validator(mode="after")
+    def _one_replica_each(self) -> DeploymentRequest:
+        if self.hosts > self.replicas:
+            raise ValueError(f"hosts: {self.replicas} replicas are on no more than that many; ask for more replicas")
+        return self
+
 
 class External(BaseModel):
     """An engine that somebody else runs; its key is shown to nobody."""
@@ -67,6 +75,18 @@ class Load(BaseModel):
     running: int
     waiting: int
     cache_share: float | None
+
+
+class HostShare(BaseModel):
+    """What one host serves of a deployment; without a name, what no host has taken yet."""
+
+    host: str | None
+    replicas: int
+    state: str
+    reason: str | None
+    message: str | None
+    #: The host whose engines answer until those of `host` do.
+    moving_from: str | None
 
 
 class Deployment(BaseModel):
@@ -88,7 +108,9 @@ class Deployment(BaseModel):
     state: str
     reason: str | None
     message: str | None
+    #: The first of `hosts`.
     host: str | None
+    hosts: list[HostShare]
     created_at: datetime
     updated_at: datetime
 
@@ -98,8 +120,15 @@ class DeploymentList(BaseModel):
     data: list[Deployment]
 
 
-def deployment_of(row: DeploymentRow) -> Deployment:
-    version = row.model_version
+#: The first of these that a share is in is the state of the deployment.
+_BEST_FIRST = ("ready", "starting", "pending", "failed")
+
+
+def deployment_of(shares: Sequence[DeploymentRow]) -> Deployment:
+    """`shares`: at least the first."""
+    row, version = shares[0], shares[0].model_version
+    wanted = [share for share in shares if share.wanted] or [row]
+    best = min(wanted, key=lambda share: _BEST_FIRST.index(share.state))
     return Deployment(
         name=row.name,
         owner=row.owner.name,
@@ -108,17 +137,32 @@ def deployment_of(row: DeploymentRow) -> Deployment:
         engine=row.engine,
         engine_reason=row.engine_reason,
         external=_external(row.external),
-        load=Load.model_validate(row.load) if row.load is not None else None,
-        replicas=row.replicas,
-        memory_bytes=row.memory_bytes,
-        gpus=row.gpus,
-        state=row.state if row.wanted else "stopping",
-        reason=row.reason,
-        message=row.message,
+        load=_load([Load.model_validate(share.load) for share in wanted if share.load is not None]),
+        replicas=sum(share.replicas for share in wanted),
+        memory_bytes=sum(share.memory_bytes for share in wanted),
+        gpus=sum(share.gpus for share in wanted),
+        state=best.state if row.wanted else "stopping",
+        reason=best.reason,
+        message=best.message,
         host=row.host,
+        hosts=[_host_share(share) for share in wanted],
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
+
+
+def _host_share(row: DeploymentRow) -> HostShare:
+    told = {name: getattr(row, name) for name in HostShare.model_fields}
+    return HostShare.model_validate(told)
+
+
+def _load(loads: Sequence[Load]) -> Load | None:
+    """Of all together; the fullest one's cache."""
+    if not loads:
+        return None
+    caches = [load.cache_share for load in loads if load.cache_share is not None]
+    running, waiting = sum(load.running for load in loads), sum(load.waiting for load in loads)
+    return Load(running=running, waiting=waiting, cache_share=max(caches, default=None))
 
 
 def _external(stored: dict[str, Any] | None) -> External | None:

@@ -32,6 +32,14 @@ GIB = 1024**3
 
 
 @dataclass(frozen=True)
+class _Share:
+    """What one host serves of a deployment."""
+
+    replicas: int
+    needs: Needs
+
+
+@dataclass(frozen=True)
 class _Model:
     """What is served: a version of the registry, and for an adapter what it changes."""
 
@@ -53,34 +61,52 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
         return _want_external(parts, reach, maker, reference, request.external)
     model = _model(parts, user, parse_reference(request.model) if request.model else reference)
     # Waits for the object store and the hub: outside of transactions.
-    needs = Needs(_memory_bytes(parts, model, request), request.gpus)
+    shares = _shares(request, _memory_bytes(parts, model, request))
     with parts.database.unit_of_work() as work:
         version = _version(work, user, model.reference)
         hosts = work.hosts.known()
-        choice = _choose(model, request, [frozenset(host.engines) for host in hosts])
-        if problem := why_no_host_serves(needs, [Needs(host.memory_bytes, host.gpus) for host in hosts]):
+        choice = _choose(model, request, shares[0].replicas, [frozenset(host.engines) for host in hosts])
+        if problem := why_no_host_serves(shares[0].needs, [Needs(host.memory_bytes, host.gpus) for host in hosts]):
             raise InvalidInput([problem])
-        present = work.deployments.find(reach, reference.name, owner=reference.owner)
-        if present is not None and present.host is not None:
-            # First the host, then the deployment, as its worker does: the other way round both would wait for ever.
-            work.hosts.lock(present.host)
-        row = work.deployments.find(reach, reference.name, owner=reference.owner, lock=True)
-        before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
-        if row is None or not _is_wanted_already(row, version, choice, request, needs):
+        present = work.deployments.find_shares(reach, reference.name, owner=reference.owner)
+        # First the hosts, then the deployment, as its workers do: the other way round both would wait for ever.
+        for host_name in sorted({row.host for row in present if row.host is not None}):
+            work.hosts.lock(host_name)
+        for number, share in enumerate(shares):
+            row = work.deployments.find(reach, reference.name, owner=reference.owner, share=number, lock=True)
+            before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
+            if row is not None and _is_wanted_already(row, version, choice, share):
+                continue
             row = work.deployments.want(
                 maker,
                 reference.name,
+                share=number,
                 model_version_id=version.id,
                 engine=choice.engine.name,
                 engine_reason=choice.reason,
                 task=task_of(model.manifest),
-                replicas=request.replicas,
-                memory_bytes=needs.memory_bytes,
-                gpus=needs.gpus,
+                replicas=share.replicas,
+                memory_bytes=share.needs.memory_bytes,
+                gpus=share.needs.gpus,
             )
-            if not needs.fit(before):
-                _make_room(work, row, needs)
-        return deployment_of(row)
+            if not share.needs.fit(before):
+                _make_room(work, row, share.needs)
+        work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=len(shares))
+        return deployment_of(work.deployments.find_shares(reach, reference.name, owner=reference.owner))
+
+
+def _shares(request: DeploymentRequest, memory_bytes: int) -> list[_Share]:
+    """What each host serves; the first ones have one replica more where they don't divide."""
+    counts = _divided(request.replicas, request.hosts)
+    gpus = _divided(request.gpus, request.hosts)
+    return [
+        _Share(count, Needs(memory_bytes * count // request.replicas, gpus[number]))
+        for number, count in enumerate(counts)
+    ]
+
+
+def _divided(number: int, parts: int) -> list[int]:
+    return [number // parts + (part < number % parts) for part in range(parts)]
 
 
 def _want_external(
@@ -112,16 +138,17 @@ def _want_external(
                 replicas=1,
                 memory_bytes=0,
             )
-        return deployment_of(row)
+        work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=1)
+        return deployment_of([row])
 
 
-def _choose(model: _Model, request: DeploymentRequest, hosts: list[frozenset[str]]) -> Choice:
+def _choose(model: _Model, request: DeploymentRequest, replicas: int, hosts: list[frozenset[str]]) -> Choice:
     served = Served(
         format_of(model.manifest),
         task_of(model.manifest) or "",
         is_adapter=model.base is not None,
         gpus=request.gpus,
-        replicas=request.replicas,
+        replicas=replicas,
     )
     choice = choose_engine(served, hosts, request.engine)
     if isinstance(choice, Problem):
@@ -148,9 +175,8 @@ def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
 
 def list_deployments(parts: Parts, user: Principal) -> DeploymentList:
     with parts.database.unit_of_work() as work:
-        return DeploymentList(
-            data=[deployment_of(row) for row in work.deployments.list(user.reach("deployments.read"))]
-        )
+        rows = work.deployments.list(user.reach("deployments.read"))
+        return DeploymentList(data=[deployment_of(work.deployments.shares(row)) for row in rows])
 
 
 def get(parts: Parts, user: Principal, reference: Reference) -> Deployment:
@@ -158,7 +184,7 @@ def get(parts: Parts, user: Principal, reference: Reference) -> Deployment:
         row = work.deployments.find(user.reach("deployments.read"), reference.name, owner=reference.owner)
         if row is None:
             raise not_found(f"deployment {reference}")
-        return deployment_of(row)
+        return deployment_of(work.deployments.shares(row))
 
 
 def unwant(parts: Parts, user: Principal, reference: Reference) -> Deployment | None:
@@ -168,7 +194,7 @@ def unwant(parts: Parts, user: Principal, reference: Reference) -> Deployment | 
         if not work.deployments.unwant(reach, reference.name, owner=reference.owner):
             raise not_found(f"deployment {reference}")
         row = work.deployments.find(reach, reference.name, owner=reference.owner)
-        return deployment_of(row) if row is not None else None
+        return deployment_of(work.deployments.shares(row)) if row is not None else None
 
 
 def _version(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVersionRow:
@@ -223,15 +249,13 @@ def _base_bytes(parts: Parts, model: _Model) -> int:
     return found.weights_bytes or TYPICAL_WEIGHTS_BYTES
 
 
-def _is_wanted_already(
-    row: DeploymentRow, version: ModelVersionRow, choice: Choice, request: DeploymentRequest, needs: Needs
-) -> bool:
+def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, choice: Choice, share: _Share) -> bool:
     same = (row.model_version_id, row.engine, row.replicas, row.memory_bytes, row.gpus) == (
         version.id,
         choice.engine.name,
-        request.replicas,
-        needs.memory_bytes,
-        needs.gpus,
+        share.replicas,
+        share.needs.memory_bytes,
+        share.needs.gpus,
     )
     return same and row.wanted and row.state != "failed"
 

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, LiteralString, Self
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from api.inference.engine import ModelName
 from api.inference.texts import Text, TruncatedTexts
-from jobspecs.dialects import OPENAI_EMBEDDINGS, Request
+from jobspecs.dialects import COHERE_EMBED, OPENAI_EMBEDDINGS, Request
 
 TEXTS_MAX = 2048
+
+
+#: Most tokens of one text.
+TOKENS_MAX = 131_072
+Token = Annotated[int, Field(ge=0, lt=1 << 32)]
+#: A text as tokens; such a list ends at the first item that is none.
+Tokens = Annotated[list[Token], Field(min_length=1, max_length=TOKENS_MAX, fail_fast=True)]
+_TOKENS_ALONE: LiteralString = (
+    "send texts; numbers of tokens are taken only where `tokenizer` names this model, because they are mostly another "
+    "tokenizer's (LangChain: check_embedding_ctx_length=False)"
+)
+TokenLists = Annotated[list[Tokens], Field(min_length=1, max_length=TEXTS_MAX, fail_fast=True)]
 
 
 class EmbeddingsRequest(Request):
     dialect = OPENAI_EMBEDDINGS
 
     model: ModelName
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=TEXTS_MAX)]
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=TEXTS_MAX)] | Tokens | TokenLists
+    tokenizer: str | None = Field(
+        default=None,
+        max_length=300,
+        description="whose tokens `input` holds, where it holds tokens and no texts: the model, as in `model`",
+    )
     encoding_format: Literal["float", "base64"] = Field(
         default="float", description="base64: the bytes of float32 numbers, little-endian"
     )
@@ -25,16 +43,27 @@ class EmbeddingsRequest(Request):
     prompt_name: str | None = Field(default=None, max_length=200, description="a prompt of the model, such as query")
     truncate: bool = Field(default=False, description="cut texts that are too long; else they are refused")
 
-    @field_validator("input", mode="before")
-    @classmethod
-    def texts_only(cls, value: Any) -> Any:
+    @model_validator(mode="after")
+    def tokens_have_a_tokenizer(self) -> Self:
         """Numbers of tokens are those of one tokenizer, usually not the model's."""
-        if isinstance(value, list) and any(isinstance(item, int | list) for item in value):
-            raise ValueError(
-                "send texts; numbers of tokens are not taken, because they are another tokenizer's "
-                "(LangChain: check_embedding_ctx_length=False)"
-            )
-        return value
+        if self.holds_tokens and self.tokenizer is None:
+            words = PydanticCustomError("tokens", _TOKENS_ALONE)
+            detail = InitErrorDetails(type=words, loc=("input",), input=None)
+            raise ValidationError.from_exception_data(type(self).__name__, [detail])
+        return self
+
+    @property
+    def holds_tokens(self) -> bool:
+        return isinstance(self.input, list) and any(not isinstance(item, str) for item in self.input)
+
+    @property
+    def items(self) -> list[str | list[int]]:
+        """Each text, or its tokens."""
+        if isinstance(self.input, str):
+            return [self.input]
+        if all(isinstance(item, int) for item in self.input):
+            return [[item for item in self.input if isinstance(item, int)]]
+        return [item for item in self.input if not isinstance(item, int)]
 
 
 class Embedding(BaseModel):
@@ -60,3 +89,44 @@ class EmbeddingsResponse(BaseModel):
     model: str
     version: int
     usage: EmbeddingUsage
+
+
+class CohereEmbedRequest(Request):
+    """POST /v2/embed, of texts."""
+
+    dialect = COHERE_EMBED
+
+    model: ModelName
+    texts: Annotated[list[Text], Field(min_length=1, max_length=TEXTS_MAX)]
+    input_type: Literal["search_document", "search_query", "classification", "clustering"] | None = Field(
+        default=None, description="the model's prompt of that kind is put before each text, if it has one"
+    )
+    embedding_types: Annotated[
+        list[Literal["float", "base64"]], Field(min_length=1, max_length=2, default_factory=lambda: ["float"])
+    ]
+    output_dimension: int | None = Field(default=None, ge=1)
+    truncate: Literal["NONE", "END"] = Field(default="END", description="NONE: texts that are too long are refused")
+
+
+class CohereEmbedUnits(BaseModel):
+    input_tokens: int
+
+
+class CohereEmbedVersion(BaseModel):
+    version: str = "2"
+
+
+class CohereEmbedMeta(BaseModel):
+    api_version: CohereEmbedVersion = CohereEmbedVersion()
+    billed_units: CohereEmbedUnits
+    warnings: list[str] | None = None
+
+
+class CohereEmbedResponse(BaseModel):
+    """Type -> one embedding per text, in the order of the input."""
+
+    id: str
+    response_type: Literal["embeddings_by_type"] = "embeddings_by_type"
+    embeddings: dict[str, list[list[float] | str]]
+    texts: list[str]
+    meta: CohereEmbedMeta

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
-from api.authentication import TheUser, guarded_router, requires
+from api.authentication import TheUser, requires
 from api.generation.schemas import ChatRequest, CompletionRequest
 from api.generation.service import passed_on
 from api.inference.engine import deployed
+from api.inference.openai_route import openai_router
 from api.models.tei_documents import STREAMED
 from api.parts import ThePlatform
 from jobspecs.tasks import TEXT_GENERATION
 
-router = guarded_router("inference")
+router = openai_router()
 
 
 @router.post("/v1/chat/completions", responses=STREAMED)

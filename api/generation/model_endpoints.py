@@ -11,12 +11,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.authentication import TheUser, guarded_router, requires
+from api.authentication import TheUser, requires
 from api.errors import ApiError
 from api.generation.schemas import GenerateRequest, ModelChatRequest, ModelCompletionRequest
 from api.generation.service import passed_on
 from api.generation.translating import generated
-from api.inference.engine import deployed
+from api.inference.engine import Deployed, deployed
+from api.inference.openai_route import openai_router
 from api.models.one_model import OneModelRoute, refusal
 from api.models.tei_documents import STREAMED
 from api.parts import ThePlatform
@@ -35,8 +36,11 @@ class GenerateRoute(OneModelRoute):
         return refusal(error, kind)
 
 
+#: What clients say where the path names the model: TGI's, and huggingface_hub's.
+_NO_NAMES = (None, "", "tgi", "dummy")
+
 #: OpenAI's shapes, refusals included.
-router = guarded_router("inference")
+router = openai_router()
 #: TGI's.
 tgi_router = APIRouter(route_class=GenerateRoute, tags=["inference"])
 
@@ -50,8 +54,7 @@ async def chat(
 ) -> Response:
     """OpenAI's chat completion by this model."""
     engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
-    wanted = {**body.model_dump(exclude_unset=True), "model": engine.name}
-    return await passed_on(platform, request, engine, "/v1/chat/completions", wanted)
+    return await passed_on(platform, request, engine, "/v1/chat/completions", _of_the_path(engine, body))
 
 
 @router.post("/models/{owner}/{name}/v1/completions", responses=STREAMED)
@@ -61,8 +64,7 @@ async def complete(
 ) -> Response:
     """OpenAI's completion by this model."""
     engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
-    wanted = {**body.model_dump(exclude_unset=True), "model": engine.name}
-    return await passed_on(platform, request, engine, "/v1/completions", wanted)
+    return await passed_on(platform, request, engine, "/v1/completions", _of_the_path(engine, body))
 
 
 @tgi_router.post("/models/{owner}/{name}/generate")
@@ -87,6 +89,20 @@ async def generate_stream(
     if not engine.kind.speaks_tgi:
         return await generated(platform, request, engine, {**_asked(body), "stream": True})
     return await passed_on(platform, request, engine, "/generate_stream", _asked(body), own_words=True)
+
+
+def _of_the_path(engine: Deployed, body: ModelChatRequest | ModelCompletionRequest) -> dict[str, Any]:
+    """The request with the path's model. Raises ApiError 404 where it names another: no other one answers instead."""
+    own = {engine.name, engine.name.rpartition("/")[2], engine.model, engine.model.rpartition("@")[0]}
+    if body.model not in _NO_NAMES and body.model not in own:
+        raise ApiError(
+            404,
+            f"There is no model or adapter {body.model} at this address, which is {engine.name}'s. "
+            "Leave model out, or ask the address of the other one.",
+            code="model_not_found",
+            param="model",
+        )
+    return {**body.model_dump(exclude_unset=True), "model": engine.name}
 
 
 def _asked(body: GenerateRequest) -> dict[str, Any]:

@@ -45,10 +45,11 @@ class CompletionRequest(BaseModel):
 
 
 class ModelChatRequest(BaseModel):
-    """A chat completion with the model of the path: `model` may say anything."""
+    """A chat completion with the model of the path."""
 
     model_config = ConfigDict(extra="allow")
 
+    model: str | None = None
     messages: Messages
     stream: bool | None = None
 
@@ -58,6 +59,7 @@ class ModelCompletionRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
+    model: str | None = None
     prompt: Prompt
     stream: bool | None = None
 

@@ -24,7 +24,7 @@ _SILENCE_S = 900.0
 #: Largest answer that is not streamed: the longest text with the log probabilities of all its tokens has less.
 _ANSWER_BYTES_MAX = 64 * 1024 * 1024
 #: Headers of an engine that are its clients' business.
-_PASSED_HEADERS = ("x-model", "x-prompt-tokens", "x-generated-tokens", "x-accel-buffering")
+_PASSED_HEADERS = ("x-model", "x-prompt-tokens", "x-generated-tokens", "x-truncated", "x-accel-buffering")
 _EVENTS = "text/event-stream"
 _EVENT_END = b"\n\n"
 
@@ -68,7 +68,7 @@ def _with_its_adapter(engine: Deployed, body: dict[str, Any]) -> dict[str, Any]:
     parameters = body.get("parameters") or {}
     if not isinstance(parameters, dict) or parameters.get("adapter_id") is not None:
         message = "Input validation error: `parameters.adapter_id`: this deployment has no adapters to choose from."
-        raise ApiError(422, message, param="parameters.adapter_id")
+        raise ApiError(404, message, param="parameters.adapter_id")
     if engine.endpoint_model == TGI_MODEL:
         return body
     # Without parameters TGI samples, with them it does not unless it is told to.

@@ -36,6 +36,8 @@ class Host(BaseModel):
     clock_offset_s: float | None
     #: What it can serve models with, by name; empty where nothing serves.
     engines: dict[str, HostEngine]
+    #: Somebody wants it to be left.
+    draining: bool
     #: What it is made of; null for a worker of an older version.
     machine: Machine | None
     #: When it joined with a token; null for one that `eigenwerk up` started.

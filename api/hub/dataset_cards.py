@@ -15,7 +15,7 @@ def card(row: DatasetVersionRow) -> bytes:
     """YAML between dashes, then a line for people. Every value is JSON, which is YAML."""
     entry: dict[str, Any] = {
         "config_name": "default",
-        "data_files": [{"split": "train", "path": row.file_name}],
+        "data_files": [{"split": "train", "path": list(file_names(row))}],
         **_reading(row),
     }
     lines = ["---", f"configs: {json.dumps([entry])}"]
@@ -24,6 +24,12 @@ def card(row: DatasetVersionRow) -> bytes:
     about = f"{row.dataset.owner.name}/{row.dataset.name}@{row.version}: {row.rows} rows"
     origin = f", from {row.origin}" if row.origin else ""
     return "\n".join([*lines, "---", "", f"{about}{origin}.", ""]).encode()
+
+
+def file_names(row: DatasetVersionRow) -> tuple[str, ...]:
+    """Its file, or the files that it consists of."""
+    dialect = row.how_to_read()
+    return tuple(part.name for part in dialect.files) if dialect is not None and dialect.files else (row.file_name,)
 
 
 def _reading(row: DatasetVersionRow) -> dict[str, Any]:

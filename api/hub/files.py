@@ -13,7 +13,7 @@ from api.hub import service
 from api.hub.repositories import HubFile, Repository
 from api.hub.routes import TheDataset, TheModel, hub_router, refusal
 from api.parts import Parts, ThePlatform
-from api.stored_files import FILE_RESPONSES, FileWish, send_stored
+from api.stored_files import FILE_RESPONSES, FileWish, send_span, send_stored
 from jobspecs.rights import Principal
 
 router = hub_router()
@@ -53,8 +53,12 @@ async def model_file(
     return await _sent(platform, user, request, repository, revision, path, wish)
 
 
-@router.head("/{path:path}", response_class=Response, include_in_schema=False)
-@router.get("/{path:path}", response_class=Response, include_in_schema=False)
+@router.api_route(
+    "/{path:path}",
+    methods=["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"],
+    response_class=Response,
+    include_in_schema=False,
+)
 @requires("models.read")
 async def anything_else(path: str) -> Response:
     """A name without an owner, or what only the hub has. Without the code clients take it for a fault of the server."""
@@ -69,6 +73,8 @@ async def _sent(
     moves = revision not in (found.commit, str(found.version))
     if stored is None:
         response = _made(file, request)
+    elif file.span is not None:
+        response = await send_span(parts, request, wish, stored, file.span, etag=file.sha256)
     else:
         # Never of a HEAD: some clients would take their token along to another port of the same host.
         reachable = parts.settings.s3_public_endpoint is not None

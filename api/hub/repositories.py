@@ -52,6 +52,8 @@ class HubFile:
     size_bytes: int
     sha256: str
     text: bytes | None = None
+    #: Where it begins and ends in the tar that it is a part of. Then `sha256` names it and isn't its sum.
+    span: tuple[int, int] | None = None
 
     @property
     def pointer(self) -> bytes:
@@ -81,6 +83,8 @@ class Snapshot:
     library: str | None = None
     tags: tuple[str, ...] = ()
     private: bool = True
+    #: Names of the files that are together in a data set's tar.
+    members: tuple[str, ...] = ()
 
     def file(self, path: str) -> HubFile | None:
         return next((file for file in self.files if file.path == path), None)

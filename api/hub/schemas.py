@@ -131,9 +131,14 @@ def entry_of(file: HubFile, snapshot: Snapshot, *, expand: bool = False) -> Tree
         oid=file.oid,
         size=file.size_bytes,
         path=file.path,
-        lfs=TreeLfs(oid=file.sha256, size=file.size_bytes, pointerSize=len(file.pointer)),
+        lfs=_large(file),
         lastCommit=_last_commit(snapshot) if expand else None,
     )
+
+
+def _large(file: HubFile) -> TreeLfs | None:
+    """Its sum, where that is known."""
+    return TreeLfs(oid=file.sha256, size=file.size_bytes, pointerSize=len(file.pointer)) if file.span is None else None
 
 
 def folder_of(path: str, oid: str, snapshot: Snapshot, *, expand: bool = False) -> TreeEntry:
@@ -146,7 +151,7 @@ def _last_commit(snapshot: Snapshot) -> dict[str, str]:
 
 
 def _sibling(file: HubFile, *, blobs: bool) -> Sibling:
-    if not blobs:
+    if not blobs or file.span is not None:
         return Sibling(rfilename=file.path)
     lfs = LfsPart(sha256=file.sha256, size=file.size_bytes, pointerSize=len(file.pointer))
     return Sibling(rfilename=file.path, size=file.size_bytes, blobId=file.oid, lfs=lfs)

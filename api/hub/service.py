@@ -9,6 +9,7 @@ from api.hub import snapshots
 from api.hub.repositories import MAIN, HubFile, Kind, Repository, Snapshot, commit_id, when
 from api.hub.routes import unknown_entry
 from api.hub.schemas import Commit, Ref, Refs, TreeEntry, entry_of, folder_of
+from api.hub.tar_members import with_members
 from api.parts import Parts
 from jobspecs.pieces import StoredFile
 from jobspecs.rights import Principal
@@ -18,7 +19,9 @@ from storage.tables import DatasetVersionRow, ModelVersionRow
 def snapshot(parts: Parts, user: Principal, repository: Repository, revision: str = MAIN) -> Snapshot:
     """Raises ApiError 404."""
     with parts.database.unit_of_work() as work:
-        return snapshots.snapshot(work, user, repository, revision)
+        found = snapshots.snapshot(work, user, repository, revision)
+        tar = snapshots.tar_of(work, user, found)
+    return found if tar is None else with_members(parts, found, tar)
 
 
 def located(
@@ -28,11 +31,11 @@ def located(
 
     Raises ApiError 404, EntryNotFound among them.
     """
+    found = snapshot(parts, user, repository, revision)
+    file = found.file(path)
+    if file is None:
+        raise unknown_entry(repository, path, found.commit)
     with parts.database.unit_of_work() as work:
-        found = snapshots.snapshot(work, user, repository, revision)
-        file = found.file(path)
-        if file is None:
-            raise unknown_entry(repository, path, found.commit)
         return found, file, snapshots.stored(work, user, found, file)
 
 

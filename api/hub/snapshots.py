@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from api.hub.dataset_cards import CARD, card
+from api.hub.dataset_cards import CARD, card, file_names
 from api.hub.repositories import MAIN, HubFile, Repository, Snapshot, commit_id
 from api.hub.routes import unknown_repository, unknown_revision
 from jobspecs.manifest import Manifest, ManifestFile
@@ -14,7 +14,7 @@ from jobspecs.pieces import StoredFile
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
 from storage.repositories.hub import Numbered
-from storage.tables import DatasetVersionRow, ModelVersionRow
+from storage.tables import DatasetVersionRow, HubPushRow, ModelVersionRow
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 #: Of int4, which a version's number is.
@@ -29,10 +29,12 @@ _LIBRARIES = (
 
 def snapshot(work: UnitOfWork, user: Principal, repository: Repository, revision: str = MAIN) -> Snapshot:
     """Raises ApiError 404: RepoNotFound, RevisionNotFound."""
-    newest = _newest(work, user, repository)
+    newest = _found(work, user, repository, None)
+    if newest is None:
+        return _empty(work, user, repository, revision)
     revision = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
     if revision in (MAIN, "HEAD", "latest"):
-        return _taken(repository, newest)
+        return _taken(newest)
     if _COMMIT.fullmatch(revision):
         numbers = [at.version for at in _numbered(work, newest) if commit_id(at.digest, at.version) == revision]
         selector = {"version": numbers[0]} if numbers else None
@@ -46,7 +48,21 @@ def snapshot(work: UnitOfWork, user: Principal, repository: Repository, revision
     row = _found(work, user, repository, selector["version"]) if selector else None
     if row is None:
         raise unknown_revision(repository, revision)
-    return _taken(repository, row)
+    return _taken(row)
+
+
+def exists(work: UnitOfWork, user: Principal, repository: Repository) -> bool:
+    """Whether it has versions, or was made to push to."""
+    return _found(work, user, repository, None) is not None or _made(work, user, repository) is not None
+
+
+def model_at(work: UnitOfWork, user: Principal, repository: Repository, revision: str) -> ModelVersionRow:
+    """Raises ApiError 404."""
+    version = snapshot(work, user, repository, revision).version
+    row = work.models.find(user.reach("models.read"), repository.reference.model_copy(update={"version": version}))
+    if row is None:
+        raise unknown_revision(repository, revision)
+    return row
 
 
 def stored(work: UnitOfWork, user: Principal, found: Snapshot, file: HubFile) -> StoredFile | None:
@@ -56,18 +72,34 @@ def stored(work: UnitOfWork, user: Principal, found: Snapshot, file: HubFile) ->
     row = _found(work, user, found.repository, found.version)
     if isinstance(row, ModelVersionRow):
         return next((one for one in work.blobs.files_of(row) if one.path == file.path), None)
-    plain = ManifestFile(path=file.path, bytes=file.size_bytes, sha256=file.sha256)
-    return None if row is None else StoredFile.whole(row.key, plain)
+    return None if row is None else _file_of(row)
+
+
+def tar_of(work: UnitOfWork, user: Principal, found: Snapshot) -> StoredFile | None:
+    """Where the tar is that holds the snapshot's files; None where there is none."""
+    if not found.members:
+        return None
+    row = _found(work, user, found.repository, found.version)
+    return _file_of(row) if isinstance(row, DatasetVersionRow) else None
+
+
+def _file_of(row: DatasetVersionRow) -> StoredFile:
+    plain = ManifestFile(path=row.file_name, bytes=row.bytes, sha256=row.sha256)
+    return StoredFile.whole(row.key, plain)
 
 
 def history(work: UnitOfWork, user: Principal, repository: Repository) -> Sequence[Numbered]:
-    """Its versions, newest first. Raises ApiError 404."""
-    return _numbered(work, _newest(work, user, repository))
+    """Its versions, newest first; none of an empty one. Raises ApiError 404."""
+    newest = _found(work, user, repository, None)
+    if newest is not None:
+        return _numbered(work, newest)
+    empty = _empty(work, user, repository, MAIN)
+    return [Numbered(empty.version, "", empty.created_at)]
 
 
 def aliases(work: UnitOfWork, user: Principal, repository: Repository) -> dict[str, int]:
-    """Alias -> version; a data set has none. Raises ApiError 404."""
-    newest = _newest(work, user, repository)
+    """Alias -> version; a data set has none."""
+    newest = _found(work, user, repository, None)
     if not isinstance(newest, ModelVersionRow):
         return {}
     return {alias.alias: alias.version for alias in work.aliases.of_model(newest.model_id)}
@@ -103,19 +135,28 @@ def of_dataset(row: DatasetVersionRow) -> Snapshot:
         commit=commit_id(row.sha256, row.version),
         created_at=row.created_at,
         files=(made, HubFile(row.file_name, row.bytes, row.sha256)),
+        members=file_names(row) if row.file_name.endswith(".tar") else (),
         private=row.dataset.visibility == "private",
     )
 
 
-def _taken(repository: Repository, row: ModelVersionRow | DatasetVersionRow) -> Snapshot:
+def _taken(row: ModelVersionRow | DatasetVersionRow) -> Snapshot:
     return of_model(row) if isinstance(row, ModelVersionRow) else of_dataset(row)
 
 
-def _newest(work: UnitOfWork, user: Principal, repository: Repository) -> ModelVersionRow | DatasetVersionRow:
-    row = _found(work, user, repository, None)
-    if row is None:
+def _made(work: UnitOfWork, user: Principal, repository: Repository) -> HubPushRow | None:
+    return work.hub_pushes.find(user.reach(repository.writing), repository.kind, repository.owner, repository.name)
+
+
+def _empty(work: UnitOfWork, user: Principal, repository: Repository, revision: str) -> Snapshot:
+    """Of a repository that has no version yet. Raises ApiError 404 where there is none."""
+    made = _made(work, user, repository)
+    if made is None:
         raise unknown_repository(repository)
-    return row
+    commit = commit_id("", 0)
+    if revision.removeprefix("refs/heads/") not in (MAIN, commit):
+        raise unknown_revision(repository, revision)
+    return Snapshot(repository, version=0, commit=commit, created_at=made.created_at, files=())
 
 
 def _found(

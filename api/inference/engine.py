@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import httpx
@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, ValidationError
 
 from api.errors import ApiError, unavailable
+from api.inference.routing import Place
 from api.parts import CONNECT_TIMEOUT_S, Parts
 from jobspecs.engines import EMBEDDED, ENGINE_KINDS, EngineKind, origin_of
 from jobspecs.rights import Principal
@@ -27,12 +28,14 @@ _ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=CONNECT_TIMEOUT_S, pool=CONNECT_T
 #: Engines give this status, a message in `error`, for requests that no repetition mends.
 _REFUSED = 422
 #: And these are its own words as well: too large, wrong, failed on this request, too busy.
-_REFUSALS = frozenset({413, _REFUSED, 424, 429})
+_REFUSALS = frozenset({404, 413, _REFUSED, 424, 429})
 #: Engines of others refuse requests with these; 400 is OpenAI's own word for it.
 _WRONG_REQUESTS = frozenset({400, _REFUSED})
 #: What engines say when a text is longer than the model can read; OpenAI's clients know the code.
 _NO_WORDS = "The model refuses this request."
 _CONTEXT_LENGTH = "context_length_exceeded"
+#: And when a request names an adapter that they have not.
+_NOT_FOUND = "not_found"
 
 #: How requests name what shall answer: a deployment of the user's, `name` or `owner/name`.
 ModelName = Annotated[str, Field(min_length=1, max_length=300, description="the name of a deployment")]
@@ -40,7 +43,7 @@ ModelName = Annotated[str, Field(min_length=1, max_length=300, description="the 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A deployment, and where its engine listens."""
+    """A deployment, and where its engines listen."""
 
     #: As the request named it.
     name: str
@@ -49,8 +52,7 @@ class Deployed:
     version: int
     #: Of the wanted version's manifest.
     task: str
-    endpoint: str
-    key: str = field(repr=False)
+    places: tuple[Place, ...]
     kind: EngineKind = EMBEDDED
     #: What requests to the engine must call the model; None: what they like.
     endpoint_model: str | None = None
@@ -67,10 +69,9 @@ async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask)
 async def ask(parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any]) -> httpx.Response:
     """The engine's answer, a success. Raises ApiError: 413, 422 with the engine's words, 429, 503."""
     with answering(engine.name, engine.kind):
-        url = f"{engine.endpoint}{path}"
-        response = await parts.inference.post(url, json=body, headers=_headers(engine), timeout=_ANSWER_TIMEOUT)
-        response.raise_for_status()
-        return response
+        async with parts.engines.answer(engine.places, "POST", path, timeout=_ANSWER_TIMEOUT, json=body) as response:
+            response.raise_for_status()
+            return response
 
 
 @asynccontextmanager
@@ -81,31 +82,23 @@ async def ask_streaming(
 
     `silence_s`: seconds that may pass without a byte. `raising=False`: what the engine refuses is an answer as well.
     """
-    with answering(engine.name, engine.kind):
-        request = parts.inference.build_request(
-            "POST",
-            f"{engine.endpoint}{path}",
-            json=body,
-            headers=_headers(engine),
-            timeout=httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
-        )
-        response = await parts.inference.send(request, stream=True)
-    try:
+    timeout = httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S)
+    async with AsyncExitStack() as stack:
         with answering(engine.name, engine.kind):
+            asking = parts.engines.answer(engine.places, "POST", path, timeout=timeout, whole=False, json=body)
+            response = await stack.enter_async_context(asking)
             if response.is_error and (raising or response.status_code not in _REFUSALS):
                 await response.aread()
                 response.raise_for_status()
         yield response
-    finally:
-        await response.aclose()
 
 
 async def relay(parts: Parts, engine: Deployed, method: str, path: str, content: bytes | None = None) -> httpx.Response:
     """The engine's own answer, whether it took the request or refused it. Raises ApiError 503 when it is away."""
     with answering(engine.name, engine.kind):
-        headers = {**_headers(engine), "Content-Type": "application/json"}
-        url = f"{engine.endpoint}{path}"
-        return await parts.inference.request(method, url, content=content, headers=headers, timeout=_ANSWER_TIMEOUT)
+        asking = parts.engines.answer(engine.places, method, path, timeout=_ANSWER_TIMEOUT, content=content)
+        async with asking as response:
+            return response
 
 
 @contextmanager
@@ -146,40 +139,59 @@ def truncated_by(response: httpx.Response) -> int | None:
 
 def find_row(parts: Parts, user: Principal, name: str) -> DeploymentRow | None:
     """The user's wanted deployment `name` or `owner/name`; others' don't exist for the user."""
+    return next(iter(_find_shares(parts, user, name)[0]), None)
+
+
+def _find_shares(parts: Parts, user: Principal, name: str) -> tuple[Sequence[DeploymentRow], Mapping[str, str]]:
+    """Its wanted shares, none without the first; and certificates of the hosts that answer for them."""
     owner, _, own_name = name.rpartition("/")
     # PostgreSQL takes no NUL character; a path can spell it.
     if "\0" in name:
-        return None
+        return [], {}
     with parts.database.unit_of_work() as work:
-        row = work.deployments.find(user.reach("deployments.ask"), own_name, owner=owner or None)
-    return row if row is not None and row.wanted else None
+        rows = work.deployments.find_shares(user.reach("deployments.ask"), own_name, owner=owner or None)
+        wanted = [row for row in rows if row.wanted]
+        hosts = {row.endpoint_host for row in wanted if row.endpoint and row.endpoint.startswith("https:")}
+        certificates = work.hosts.certificates([host for host in hosts if host]) if hosts else {}
+    return (wanted, certificates) if wanted and wanted[0].share == 0 else ([], {})
 
 
 def _find(parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...]) -> Deployed:
-    row = find_row(parts, user, name)
-    if row is None:
+    rows, certificates = _find_shares(parts, user, name)
+    if not rows:
         raise ApiError(
             404,
             f"There is no deployment {name}. Make one: eigenwerk deploy {name.rpartition('/')[2]}",
             code="not_found",
             param="model",
         )
-    task = str(row.served_task)
+    task = str(rows[0].served_task)
     if tasks and task not in [wanted.name for wanted in tasks]:
         raise _wrong_task(name, task, tasks)
     # Not its state: while a new version is being started, the old one goes on answering at its endpoint.
-    if row.endpoint is None or row.endpoint_key is None:
+    answering = [row for row in rows if row.endpoint is not None and row.endpoint_key is not None]
+    if not answering:
+        row = rows[0]
         why = ": ".join(part for part in (row.state, row.reason, row.message) if part)
         raise unavailable(f"The deployment {name} is not ready ({why}).", "deployment_not_ready", RETRY_AFTER_S)
-    if row.external is not None and origin_of(row.endpoint) not in parts.settings.external_engines:
+    row = answering[0]
+    if row.external is not None and origin_of(row.endpoint or "") not in parts.settings.external_engines:
         raise unavailable(
-            f"Engines at {origin_of(row.endpoint)}, such as the one of {name}, are no longer allowed on this platform.",
+            f"Engines at {origin_of(row.endpoint or '')}, such as the one of {name}, are no longer allowed on this "
+            "platform.",
             "engine_not_allowed",
             RETRY_AFTER_S,
         )
     version = row.model_version.version if row.model_version is not None else 0
     kind = ENGINE_KINDS.get(row.engine, EMBEDDED)
-    return Deployed(name, row.served, version, task, row.endpoint, row.endpoint_key, kind, row.endpoint_model)
+    places = tuple(_place(row, certificates) for row in answering)
+    return Deployed(name, row.served, version, task, places, kind, row.endpoint_model)
+
+
+def _place(row: DeploymentRow, certificates: Mapping[str, str]) -> Place:
+    # An engine that somebody else runs has no certificate of the host that registers it.
+    certificate = certificates.get(row.endpoint_host or "") if row.external is None else None
+    return Place(row.endpoint or "", row.endpoint_key or "", certificate, row.replicas)
 
 
 def _wrong_task(name: str, task: str, wanted: tuple[ServedTask, ...]) -> ApiError:
@@ -193,10 +205,6 @@ def _wrong_task(name: str, task: str, wanted: tuple[ServedTask, ...]) -> ApiErro
     )
 
 
-def _headers(engine: Deployed) -> dict[str, str]:
-    return {"Authorization": f"Bearer {engine.key}"} if engine.key else {}
-
-
 def _refusal(name: str, kind: EngineKind, response: httpx.Response) -> ApiError:
     status = response.status_code
     log.warning("the engine of %s answered %d", name, status)
@@ -208,8 +216,10 @@ def _refusal(name: str, kind: EngineKind, response: httpx.Response) -> ApiError:
             f"Too many texts wait for the deployment {name}. Try again, or give it more replicas.",
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
+    error_type, message, param = _words_of(response)
+    if status == 404 and error_type == _NOT_FOUND:
+        return ApiError(404, message, code="model_not_found", param=param)
     if status in _WRONG_REQUESTS:
-        error_type, message, param = _words_of(response)
         if error_type == _CONTEXT_LENGTH or any(sign in f"{error_type} {message}" for sign in kind.too_long):
             return ApiError(400, message, code=_CONTEXT_LENGTH, param=param)
         return ApiError(status, message, param=param)

@@ -26,7 +26,7 @@ from api.references.freezing import Frozen
 from api.references.model_files import known_shape, small_files
 from corpus.checks.confined import check_confined
 from corpus.checks.rows import CheckedFile, told_apart
-from corpus.checks.settings import settings_of, warnings_of_settings
+from corpus.checks.settings import settings_by_profile, settings_of, warnings_of_settings
 from corpus.confinement.confinement import ConfinementUnavailable, Stopped
 from corpus.confinement.process import Overran, TaskFailed
 from jobspecs.data_report import DataReport
@@ -77,6 +77,9 @@ def inspect(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen, speeds:
     objects = parts.objects.within(parts.settings.check_seconds_max)
     folders = {role: small_files(parts, objects, model) for role, model in frozen.inputs.by_role().items()}
     report = _report(parts, asking, objects, spec, frozen, _reading_folder(folders))
+    if report is not None and not report.complete and frozen.profile is not None:
+        settings = {**report.settings, **settings_by_profile(spec, frozen.profile)}
+        report = report.model_copy(update={"settings": settings})
     return Inspected(report, _estimate(parts, spec, frozen, folders, report, speeds), report is None or report.complete)
 
 
@@ -87,7 +90,7 @@ def _report(
     if dataset is None:
         return None
     if sum(given.bytes for given in frozen.inputs.datasets()) > parts.settings.check_bytes_max:
-        return _later(spec, frozen, dataset, "the data set is large")
+        return _later(spec, frozen, "the data set is large")
     key = _key(spec, frozen)
     if (known := parts.inspections.report(key)) is not None:
         return known
@@ -95,21 +98,19 @@ def _report(
         report = _read(parts, asking, objects, spec, frozen.inputs, folder)
     except ApiError as error:
         log.info("data set %s is not checked now: %s", dataset.version_id, error.detail)
-        return _later(spec, frozen, dataset, "other data sets are being checked")
+        return _later(spec, frozen, "other data sets are being checked")
     except (ObjectStoreError, TransferStopped) as error:
         log.warning("data set %s can't be checked now: %s", dataset.version_id, error)
-        return _later(spec, frozen, dataset, "the object store does not give it out in time")
+        return _later(spec, frozen, "the object store does not give it out in time")
     except OSError as error:
         log.warning("data set %s can't be checked here: %s", dataset.version_id, error)
-        return _later(
-            spec, frozen, dataset, "the server's disk is full" if is_disk_full(error) else str(error.strerror)
-        )
+        return _later(spec, frozen, "the server's disk is full" if is_disk_full(error) else str(error.strerror))
     except (Overran, Stopped, ConfinementUnavailable) as error:
         log.warning("the check of data set %s was not finished: %s", dataset.version_id, error)
-        return _later(spec, frozen, dataset, "checking it with this model takes too much time or memory")
+        return _later(spec, frozen, "checking it with this model takes too much time or memory")
     except TaskFailed:
         log.exception("the check of data set %s failed", dataset.version_id)
-        return _later(spec, frozen, dataset, "checking it with this model failed")
+        return _later(spec, frozen, "checking it with this model failed")
     if report is not None and report.complete and folder is not None:
         parts.inspections.keep_report(key, report)
     return report
@@ -127,8 +128,7 @@ def _read(
             role: _fetched(objects, given, place, lambda: asking.gone() or overdue())
             for role, given in inputs.datasets_by_role().items()
         }
-        named = {role: f"{given.name}@{given.version}" for role, given in inputs.datasets_by_role().items()}
-        files = told_apart(files, named)
+        files = told_apart(files, {role: given.reference for role, given in inputs.datasets_by_role().items()})
         check = partial(
             check_confined,
             parts.confinement,
@@ -166,20 +166,25 @@ def _overdue_after(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() > deadline_s
 
 
-def _later(spec: JobSpec, frozen: Frozen, dataset: FrozenDataset, why: str) -> DataReport:
+def _later(spec: JobSpec, frozen: Frozen, why: str) -> DataReport:
+    message = f"{why}: it is checked as the job's first stage, before a model is loaded."
+    return report_of_profile(spec, frozen, warnings=[Problem(field="dataset", message=message)])
+
+
+def report_of_profile(
+    spec: JobSpec, frozen: Frozen, *, problems: Sequence[Problem] = (), warnings: Sequence[Problem] = ()
+) -> DataReport:
     """A report of what the profile tells alone."""
     rows = frozen.profile.rows if frozen.profile is not None else 0
-    warning = Problem(
-        field="dataset", message=f"{why}: it is checked as the job's first stage, before a model is loaded."
-    )
     return DataReport(
         kind=spec.kind,
-        file=dataset.file_name,
+        file=frozen.inputs.dataset.file_name if frozen.inputs.dataset is not None else "",
         rows=rows,
         usable=rows,
         complete=False,
         settings=settings_of(spec),
-        warnings=(*warnings_of_settings(spec), warning),
+        problems=tuple(problems),
+        warnings=(*warnings_of_settings(spec), *warnings),
     )
 
 

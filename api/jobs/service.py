@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from api.errors import ApiError, not_found
-from api.jobs.inspecting import Asking, Inspected, inspect
+from api.jobs.inspecting import Asking, Inspected, inspect, report_of_profile
 from api.jobs.presenting import detail, summary
 from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
@@ -86,14 +86,14 @@ def check(parts: Parts, user: Principal, document: dict[str, Any], gone: Callabl
     """
     spec = parse_spec(document)
     frozen = _frozen(parts, user, spec)
+    if frozen.profile is not None and (absent := spec.absent_columns(frozen.profile)):
+        return report_of_profile(spec, frozen, problems=absent)
     report = _inspected(parts, Asking(user.user_id, gone), spec, frozen).report
     if report is None:
         raise InvalidInput(
             [Problem(field="kind", message=f"{spec.kind} reads no data set: there is nothing to check.")]
         )
-    if not report.problems and frozen.profile is not None:
-        return report.model_copy(update={"problems": tuple(spec.problems_with(frozen.profile))})
-    return report
+    return report if report.problems else report.model_copy(update={"problems": _problems_by_profile(spec, frozen)})
 
 
 def estimate(parts: Parts, user: Principal, document: dict[str, Any], gone: Callable[[], bool]) -> Estimate:
@@ -245,9 +245,15 @@ def _frozen(parts: Parts, user: Principal, spec: JobSpec) -> Frozen:
 
 def _refuse_by_profile(spec: JobSpec, frozen: Frozen) -> None:
     """Raises InvalidInput when the data set's profile tells already that the spec can't work."""
-    if frozen.profile is not None and (problems := spec.problems_with(frozen.profile)):
-        read_as = frozen.profile.dialect or Dialect()
-        raise InvalidInput([read_as.located(problem) for problem in problems])
+    if problems := _problems_by_profile(spec, frozen):
+        raise InvalidInput(problems)
+
+
+def _problems_by_profile(spec: JobSpec, frozen: Frozen) -> tuple[Problem, ...]:
+    if frozen.profile is None:
+        return ()
+    read_as = frozen.profile.dialect or Dialect()
+    return tuple(map(read_as.located, spec.problems_with(frozen.profile)))
 
 
 def _inspected(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen) -> Inspected:

@@ -48,7 +48,7 @@ _ERROR_TYPES = {
     503: "Unhealthy",
 }
 #: Statuses of an engine that are for its client; another one is a matter between the platform and the engine.
-_PASSED = frozenset({200, 413, 422, 424, 429})
+_PASSED = frozenset({200, 404, 413, 422, 424, 429})
 #: Headers of an engine that are for its client.
 _PASSED_HEADERS = ("content-type", "x-model", "x-tokens", "x-truncated")
 

@@ -23,6 +23,7 @@ _IMPORT_INSTEAD = (
     "Or fetch the model on a machine that has access and import it: eigenwerk models import DIR --name NAME, "
     "then write model: NAME."
 )
+_LICENSE_CHARS_MAX = 200
 #: Renamed repositories answer with a redirect.
 _REDIRECTS_MAX = 3
 #: GGUF files that an error names; repositories hold dozens.
@@ -76,9 +77,16 @@ def resolve(
     sizes = [item.get("size") for item in weights]
     known = [size for size in sizes if isinstance(size, int)]
     return HubModel(
-        frozen=FrozenHubModel(repository=repository, revision=revision, gguf=gguf),
+        frozen=FrozenHubModel(repository=repository, revision=revision, gguf=gguf, license=_license(document)),
         weights_bytes=sum(known) * (GGUF_EXPANSION if gguf else 1) if len(known) == len(sizes) else None,
     )
+
+
+def _license(document: dict[str, Any]) -> str | None:
+    """What the repository's card names, where it names one."""
+    card = document.get("cardData")
+    named = card.get("license") if isinstance(card, dict) else None
+    return named[:_LICENSE_CHARS_MAX] if isinstance(named, str) and named.isprintable() else None
 
 
 def _gguf(reference: Reference, files: list[dict[str, Any]], choice: GgufChoice) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from api.errors import ApiError, not_found
 from api.parts import Parts
 from api.registry.alias_schemas import Alias, AliasHistory, moves_of
-from api.registry.service import find, find_to_change
+from api.registry.service import find, find_model, find_model_to_change
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference
 from jobspecs.rights import Principal
@@ -23,7 +23,8 @@ def move(parts: Parts, user: Principal, model: Reference, alias: str, version: i
         raise InvalidInput([problem])
     reference = model.model_copy(update={"version": version})
     with parts.database.unit_of_work() as work:
-        row = find_to_change(work, user, reference)
+        find_model_to_change(work, user, model)
+        row = find(work, user.reach("models.write"), reference)
         if not work.models.hold(row.id):
             raise not_found(f"model {reference}")
         before = work.aliases.set(row.model_id, alias, version, actor=user.actor, reason=reason)
@@ -33,7 +34,7 @@ def move(parts: Parts, user: Principal, model: Reference, alias: str, version: i
 def roll_back(parts: Parts, user: Principal, model: Reference, alias: str, reason: str | None = None) -> Alias:
     """Points it where it pointed before its last move that was not taken back. Raises ApiError 404, 409."""
     with parts.database.unit_of_work() as work:
-        row = find_to_change(work, user, model).model
+        row = find_model_to_change(work, user, model)
         now = work.aliases.points_at(row.id, alias)
         if now is None and not work.aliases.moves(row.id, alias):
             raise not_found(f"alias {alias} of {model}")
@@ -55,16 +56,16 @@ def roll_back(parts: Parts, user: Principal, model: Reference, alias: str, reaso
 def delete(parts: Parts, user: Principal, model: Reference, alias: str, reason: str | None = None) -> None:
     """Raises ApiError 404."""
     with parts.database.unit_of_work() as work:
-        row = find_to_change(work, user, model)
-        if not work.aliases.delete(row.model_id, alias, actor=user.actor, reason=reason):
+        row = find_model_to_change(work, user, model)
+        if not work.aliases.delete(row.id, alias, actor=user.actor, reason=reason):
             raise not_found(f"alias {alias} of {model}")
 
 
 def history(parts: Parts, user: Principal, model: Reference, alias: str) -> AliasHistory:
     """Raises ApiError 404 for what never was an alias."""
     with parts.database.unit_of_work() as work:
-        row = find(work, user.reach("models.read"), model)
-        version, moves = work.aliases.points_at(row.model_id, alias), work.aliases.moves(row.model_id, alias)
+        row = find_model(work, user, model)
+        version, moves = work.aliases.points_at(row.id, alias), work.aliases.moves(row.id, alias)
     if version is None and not moves:
         raise not_found(f"alias {alias} of {model}")
     return AliasHistory(alias=alias, version=version, moves=moves_of(moves))

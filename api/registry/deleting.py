@@ -5,7 +5,7 @@ from __future__ import annotations
 from api.errors import not_found
 from api.parts import Parts
 from api.references.uses import Deleted, check_unused, lost
-from api.registry.service import find_to_change
+from api.registry.service import find_model_to_change
 from jobspecs.references import Reference
 from jobspecs.rights import Principal
 
@@ -21,7 +21,7 @@ def delete(parts: Parts, user: Principal, owner: str, name: str, version: int | 
         rows = [row for row in every if version in (None, row.version)]
         if not rows:
             # What there is none of is a 404, and what the user may only read a 403.
-            find_to_change(work, user, reference)
+            find_model_to_change(work, user, reference)
             raise not_found(f"model {reference}")
         check_unused(f"The model {reference}", work.removal.uses_of_models(rows))
         retries = work.removal.retries_lost(rows)

@@ -15,6 +15,7 @@ from jobspecs.problems import InvalidInput, Problem
 from jobspecs.strict_json import CONTAINERS_MAX, UnacceptableJson, parse_json_file
 
 CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
 SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md", ".gguf", ".spm")
 #: Formats that can hold pickled objects or code.
@@ -108,13 +109,27 @@ def check_import(folder: Path, paths: frozenset[str]) -> str | None:
     Raises InvalidInput when the index names a file that is not among them.
     """
     if INDEX in paths:
-        weight_map = _object(folder, INDEX).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise missing(INDEX, "the index has no weight_map.")
-        for shard in weight_map.values():
-            if not isinstance(shard, str) or shard not in paths:
-                raise missing(str(shard)[:_PATH_CHARS_MAX], "the index names a file that was not sent.")
+        for shard in shards_named(folder):
+            if shard not in paths:
+                raise missing(shard, "the index names a file that was not sent.")
     return task_of_model(_object(folder, CONFIG), paths) if CONFIG in paths else None
+
+
+def shards_named(folder: Path) -> list[str]:
+    """The files with weights that the INDEX in `folder` names. Raises InvalidInput when it is none."""
+    weight_map = _object(folder, INDEX).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise missing(INDEX, "the index has no weight_map.")
+    return sorted({str(shard)[:_PATH_CHARS_MAX] for shard in weight_map.values()})
+
+
+def adapter_base(folder: Path) -> dict[str, str | None]:
+    """`base` and `revision` of the model that the adapter in `folder` changes. Raises InvalidInput."""
+    stated = _object(folder, ADAPTER_CONFIG)
+    base, revision = stated.get("base_model_name_or_path"), stated.get("revision")
+    if not isinstance(base, str):
+        raise _refused(ADAPTER_CONFIG, "it names no base.", "Set base_model_name_or_path to owner/name of the base.")
+    return {"base": base, "revision": revision if isinstance(revision, str) else None}
 
 
 def missing(path: str, message: str) -> InvalidInput:

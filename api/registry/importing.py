@@ -18,8 +18,9 @@ from api.parts import Parts
 from api.registry.imported_files import CONFIG, INDEX, missing
 from api.registry.schemas import FileOfPieces, Import, ImportedFile, ModelVersionDetail, detail_of
 from api.streaming import Received
-from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.manifest import CARD, Manifest, ManifestFile
 from jobspecs.pieces import PIECE_BYTES_MIN, Piece, StoredFile
+from jobspecs.provenance import CARD_BYTES_READ, license_of_card
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
 from storage.keeping import keep_file, keep_piece
@@ -36,6 +37,8 @@ class _Sent:
 
     files: tuple[ManifestFile, ...]
     folder: Path
+    #: As its README.md names it.
+    license: str | None
 
 
 def start(parts: Parts, user: Principal, name: str) -> Import:
@@ -171,7 +174,7 @@ async def complete(parts: Parts, request: Request, user: Principal, import_id: U
         task = await parts.readings.read(request, user.user_id, CONFIG, MODEL_REMEDY, partial(_task, parts, found))
     finally:
         shutil.rmtree(found.folder, ignore_errors=True)
-    return await parts.lookups.run(partial(_register, parts, user, import_id, found.files, task)), True
+    return await parts.lookups.run(partial(_register, parts, user, import_id, found, task)), True
 
 
 def _sent_or_made(
@@ -189,16 +192,21 @@ def _sent_or_made(
     _check_complete(files)
     objects = parts.objects.within(_LOOKUP_SECONDS_MAX)
     folder = new_folder(parts.spool.folder)
+    license = None
     try:
         for file, parts_of_it in files.items():
-            if file.path in (CONFIG, INDEX):
+            if file.path in (CONFIG, INDEX, CARD):
                 found = tuple(pieces[sha256] for sha256 in parts_of_it)
                 stored = StoredFile(**file.model_dump(), pieces=found)
-                objects.download_stored(stored, folder / file.path, should_stop=should_stop)
+                if file.path == CARD:
+                    with objects.open_stored(stored, 0, min(file.bytes, CARD_BYTES_READ)) as beginning:
+                        license = license_of_card(b"".join(beginning))
+                else:
+                    objects.download_stored(stored, folder / file.path, should_stop=should_stop)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return _Sent(tuple(files), folder)
+    return _Sent(tuple(files), folder, license)
 
 
 def _task(parts: Parts, sent: _Sent, should_stop: Callable[[], bool]) -> str | None:
@@ -207,17 +215,15 @@ def _task(parts: Parts, sent: _Sent, should_stop: Callable[[], bool]) -> str | N
     return task
 
 
-def _register(
-    parts: Parts, user: Principal, import_id: UUID, files: tuple[ManifestFile, ...], task: str | None
-) -> ModelVersionDetail:
+def _register(parts: Parts, user: Principal, import_id: UUID, sent: _Sent, task: str | None) -> ModelVersionDetail:
     with parts.database.unit_of_work() as work:
         row = work.models.open_import(user.reach("models.write"), import_id, lock=True)
-        sent = work.models.import_files(import_id)
-        if row is None or tuple(sent) != files:
+        stored = work.models.import_files(import_id)
+        if row is None or tuple(stored) != sent.files:
             raise ApiError(409, "The import changed meanwhile. Ask again.", code="import_changed")
-        manifest = Manifest(artifact="model", task=task, files=files, report={"source": "import"})
-        version = work.models.add_version(row.owner_id, row.name, manifest=manifest)
-        work.blobs.attach(version.id, {file.path: pieces for file, pieces in sent.items()})
+        manifest = Manifest(artifact="model", task=task, files=sent.files, report={"source": "import"})
+        version = work.models.add_version(row.owner_id, row.name, manifest=manifest, license=sent.license)
+        work.blobs.attach(version.id, {file.path: pieces for file, pieces in stored.items()})
         work.models.complete_import(row, version)
         # What it consists of, the version refers to now; what else was sent stays for HELD_S.
         work.blobs.forget_import(import_id)

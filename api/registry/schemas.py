@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.pieces import PIECES_MAX, Piece
@@ -33,6 +33,13 @@ class ModelVersion(BaseModel):
     job_id: UUID | None
     #: Who may read the model beside its owner.
     visibility: Visibility
+    #: Of the model, as its owner says.
+    description: str | None
+    tags: list[str]
+    #: As the owner says, else of the base or of the version's own card.
+    license: str | None
+    #: Lists, and names without a version, pass it over.
+    archived: bool
     created_at: datetime
 
 
@@ -47,6 +54,10 @@ class Model(BaseModel):
     owner: str
     name: str
     visibility: Visibility
+    description: str | None
+    tags: list[str]
+    #: What the owner says of all versions.
+    license: str | None
     aliases: dict[str, int]
     versions: list[ModelVersion]
 
@@ -56,14 +67,34 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelVersion]
+    has_more: bool = False
+
+
+#: Of one model.
+TAGS_MAX = 64
 
 
 class ModelChange(BaseModel):
-    """What is to be changed; what is left out stays."""
+    """What is to be changed; what is left out stays. Texts that are null are taken away."""
 
     model_config = ConfigDict(extra="forbid")
 
     visibility: Visibility | None = None
+    description: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)] | None = None
+    license: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,199}$")] | None = Field(
+        default=None, description="instead of what the versions are known to have"
+    )
+    tags_added: list[Name] = Field(default=[], max_length=TAGS_MAX)
+    tags_removed: list[Name] = Field(default=[], max_length=TAGS_MAX)
+    archived: bool | None = Field(default=None, description="all versions that there are now")
+
+
+class VersionChange(BaseModel):
+    """What is to be changed; a version's content never is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    archived: bool
 
 
 class ImportRequest(BaseModel):
@@ -81,7 +112,7 @@ class Import(BaseModel):
 
 
 class Pieces(BaseModel):
-    """Pieces of files that a client has: see `eigenwerk.pieces` for how files are cut."""
+    """Pieces of files that a client has: files are cut where the client likes, behind 5 MiB or more."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -100,13 +131,41 @@ class StoredPieceOfImport(Piece):
 
 
 class FileOfPieces(BaseModel):
-    """A file that is its pieces, one after the other; each but the last has 8 MiB or more."""
+    """A file that is its pieces, one after the other; each but the last has 5 MiB or more."""
 
     model_config = ConfigDict(extra="forbid")
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     pieces: Annotated[list[Piece], Field(min_length=1, max_length=PIECES_MAX)]
+
+
+class FilePart(Piece):
+    """Bytes of a file from `start` on; `url` gives just these, null where the object store can't be reached."""
+
+    start: int
+    url: str | None
+
+
+class FileParts(ManifestFile):
+    object: Literal["model.file.parts"] = "model.file.parts"
+    parts: list[FilePart]
+
+
+class LinkWish(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    #: At most seven days.
+    expires_s: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
+
+
+class Link(ManifestFile):
+    """A file, and a URL with which anybody may fetch it until `expires_at`."""
+
+    object: Literal["model.link"] = "model.link"
+    url: str
+    expires_at: datetime
 
 
 class ImportedFile(ManifestFile):
@@ -135,5 +194,9 @@ def _fields(row: ModelVersionRow, manifest: Manifest) -> dict[str, Any]:
         "metrics": manifest.metrics,
         "job_id": row.job_id,
         "visibility": row.model.visibility,
+        "description": row.model.description,
+        "tags": row.model.tags,
+        "license": row.license_known,
+        "archived": row.archived_at is not None,
         "created_at": row.created_at,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.inference.engine import ModelName
 from api.inference.texts import Text, TruncatedTexts
@@ -13,8 +13,10 @@ from jobspecs.dialects import COHERE_RERANK, JINA_RERANK, Request
 DOCUMENTS_MAX = 1024
 
 
-class Document(Request):
-    """A document written as an object."""
+class Document(BaseModel):
+    """A document written as an object: its text ranks it, its other fields come back with it."""
+
+    model_config = ConfigDict(extra="allow")
 
     text: Text
 

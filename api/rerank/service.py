@@ -54,7 +54,7 @@ async def rerank(parts: Parts, user: Principal, request: RerankRequest) -> Reran
             RankedDocument(
                 index=item.index,
                 relevance_score=item.score,
-                document=Document(text=texts[item.index]) if request.return_documents else None,
+                document=_document(request.documents[item.index]) if request.return_documents else None,
             )
             for item in ranking.scores[: request.top_n]
         ],
@@ -91,6 +91,10 @@ async def _rank(parts: Parts, user: Principal, model: str, wish: Mapping[str, An
 
 def _texts(documents: Sequence[str | Document]) -> list[str]:
     return [document if isinstance(document, str) else document.text for document in documents]
+
+
+def _document(document: str | Document) -> Document:
+    return Document(text=document) if isinstance(document, str) else document
 
 
 def _new_id() -> str:

@@ -48,6 +48,7 @@ def check_data(
         if should_stop():
             complete = False
             break
+    unreadable = [_said_of_spec(spec, problem) for problem in unreadable]
     split, impossible = _split(validator, found) if complete and not unreadable else (None, [])
     return _report(spec, file, reader, validator, found, split, [*unreadable, *impossible], complete)
 
@@ -80,6 +81,16 @@ def _until_unreadable(rows: Rows, unreadable: list[Problem]) -> Rows:
         yield from rows
     except InvalidInput as error:
         unreadable.extend(error.problems)
+
+
+def _said_of_spec(spec: SpecBase, problem: Problem) -> Problem:
+    """What is wrong with a whole column is said of the spec's field that names it."""
+    fields = {column: field for field, column in spec.read_columns()}
+    return (
+        problem
+        if problem.row is not None
+        else problem.model_copy(update={"field": fields.get(problem.field or "", problem.field)})
+    )
 
 
 def _located(file: CheckedFile, rows: Rows) -> Rows:

@@ -45,7 +45,7 @@ class CheckedFile:
 def told_apart(files: Mapping[str, CheckedFile], references: Mapping[str, str]) -> dict[str, CheckedFile]:
     """The files by role; those of another role that share a name with one are called by their data set as well.
 
-    `references`: role -> `name@version`. What is found in a file and row could be looked for in the wrong one else.
+    `references`: role -> `owner/name@version`. Else what is found in a row could be looked for in the wrong file.
     """
     names = [file.name for file in files.values()]
     return {

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from jobspecs.data_report import Setting
 from jobspecs.kinds.base import SpecBase
-from jobspecs.kinds.train_classifier import ClassifierTraining
-from jobspecs.kinds.training import AUTO_EPOCHS, EncoderTraining
+from jobspecs.kinds.train_classifier import ClassifierTraining, TrainClassifier
+from jobspecs.kinds.training import AUTO_EPOCHS, EncoderTraining, TrainingSpec
+from jobspecs.labels import normalized
 from jobspecs.problems import Problem
+from jobspecs.profile import DatasetProfile
 
 #: What is told, in this order, of a spec and its section `training`, as far as the kind has it.
 _TOLD = ("objective", "tuning", "loss_name", "saved_as")
@@ -37,19 +40,39 @@ def settings_of(spec: SpecBase) -> dict[str, Setting]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def decided_settings(spec: SpecBase, train: int | None) -> dict[str, Setting]:
+def decided_settings(spec: SpecBase, train: float | None, *, counted: bool = True) -> dict[str, Setting]:
     """What `auto` comes to in the settings of `settings_of`, where that is known before the job runs.
 
-    `train`: rows to train on, of which few are set aside later; None: nobody knows yet.
+    `train`: rows to train on, of which few are set aside later, `counted` or about so many; None: nobody knows yet.
     """
     training = getattr(spec, "training", None)
     told: dict[str, Setting] = {}
     if isinstance(training, EncoderTraining) and training.epochs == "auto" and train:
         most = training.epochs_of(train)
-        told["epochs"] = f"auto (at most {'' if most == AUTO_EPOCHS else 'about '}{most:.0f})"
+        told["epochs"] = f"auto (at most {'' if counted and most == AUTO_EPOCHS else 'about '}{most:.0f})"
     if isinstance(training, ClassifierTraining) and training.head_learning_rate == "auto":
-        rate, base = training.new_head_learning_rate, training.learning_rate
-        told["head_learning_rate"] = f"auto ({rate:g}; of layers that the base brings {base:g})"
+        base = training.learning_rate
+        new = base * training.head_factor(new=True)
+        told["head_learning_rate"] = f"auto ({new:g}; {base:g} if the base brings a head for these classes)"
+    return told
+
+
+def settings_by_profile(spec: SpecBase, profile: DatasetProfile) -> dict[str, Setting]:
+    """As `decided_settings`, where no check has dealt the rows: about what the spec and the profile tell."""
+    if not isinstance(spec, TrainingSpec) or any(part and part.column for part in (spec.validation, spec.test)):
+        return decided_settings(spec, None)
+    fraction = 0.0 if spec.validation.given else spec.validation.fraction
+    wanted: int | None = getattr(spec, "rows", None)
+    told = decided_settings(spec, min(profile.rows, wanted or profile.rows) * (1 - fraction), counted=False)
+    if isinstance(spec, TrainClassifier) and spec.training.class_weights == "auto":
+        values = profile.columns[spec.label].values if spec.label in profile.columns else {}
+        names = normalized(values) if spec.data.normalize_labels else {}
+        counts = Counter[str]()
+        for value, count in values.items():
+            counts[names.get(value, value)] += count
+        if counts:
+            balanced = spec.training.balances(list(counts.values()))
+            told["class_weights"] = f"auto (about all rows: {'balanced' if balanced else 'none'})"
     return told
 
 

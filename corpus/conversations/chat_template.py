@@ -174,10 +174,15 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 @lru_cache(maxsize=16)
 def _compiled(source: str) -> jinja2.Template:
+    return environment().from_string(source)
+
+
+def environment() -> ImmutableSandboxedEnvironment:
+    """What templates are read and run in."""
     environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
-    return environment.from_string(source)
+    return environment
 
 
 def _raise_exception(message: str) -> None:

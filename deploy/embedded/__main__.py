@@ -31,7 +31,16 @@ def main() -> int:
         signal.signal(number, _stop)
     try:
         if arguments.command == "up":
-            run(Options(arguments.home, arguments.port, arguments.slots, arguments.ready_file))
+            run(
+                Options(
+                    arguments.home,
+                    arguments.port,
+                    arguments.slots,
+                    arguments.ready_file,
+                    arguments.tls_cert,
+                    arguments.tls_key,
+                )
+            )
         if arguments.command == "backup":
             result = backup(arguments.home, arguments.folder, with_secrets=arguments.with_secrets, keep=arguments.keep)
         else:
@@ -71,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="start everything and keep it running until Ctrl-C")
     up.add_argument("--port", type=_port, help=f"port of the API (default: {DEFAULT_PORT}, or a free one)")
     up.add_argument("--slots", type=_positive, help="jobs that may run at once (default: one per CPU core)")
+    up.add_argument("--tls-cert", type=Path, help="a certificate in PEM: the API serves https")
+    up.add_argument("--tls-key", type=Path, help="its key, in PEM, without a password")
     up.add_argument("--ready-file", type=Path, help="a file to write the API's URL to when everything is ready")
     save = commands.add_parser("backup", help="save everything into a folder; the platform may run")
     save.add_argument("--with-secrets", action="store_true", help="with the administrator's token, readable")

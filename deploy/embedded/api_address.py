@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
+from pathlib import Path
 
 from deploy.embedded.errors import EmbeddedError
 from deploy.embedded.processes import free_port, port_is_free
@@ -26,12 +28,15 @@ class ApiAddress:
 
     host: str
     port: int
+    #: The file of its certificate; None: plain HTTP.
+    certificate: Path | None = None
 
     @property
     def url(self) -> str:
         """For clients on this machine."""
         host = _WILDCARDS.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        scheme = "http" if self.certificate is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def is_ready(self) -> bool:
         """Whether the API and what it needs answer."""
@@ -60,9 +65,20 @@ class ApiAddress:
 
     def _open(self, path: str) -> HTTPResponse:
         # The proxies of the environment are for the way out, not for the way to ourselves.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if self.certificate is not None:
+            handlers.append(urllib.request.HTTPSHandler(context=_trusting(self.certificate)))
+        opener = urllib.request.build_opener(*handlers)
         answer: HTTPResponse = opener.open(f"{self.url}{path}", timeout=_TIMEOUT_S)
         return answer
+
+
+def _trusting(certificate: Path) -> ssl.SSLContext:
+    """Exactly that certificate, which names how others call this machine."""
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = False
+    return context
 
 
 def _reasons_in(refusal: urllib.error.HTTPError) -> str:
@@ -79,15 +95,17 @@ def choose_address(port: int | None, environment: Mapping[str, str]) -> ApiAddre
     Raises `EmbeddedError` when the port that is asked for can't be had.
     """
     host = environment.get("EIGENWERK_API_HOST") or LOOPBACK
+    file = environment.get("EIGENWERK_TLS_CERT")
+    certificate = Path(file) if file else None
     text = environment.get("EIGENWERK_API_PORT")
     if port is None and text:
         if not text.isdecimal() or not 1 <= int(text) <= 65535:
             raise EmbeddedError(f"EIGENWERK_API_PORT={text} is no port between 1 and 65535")
         port = int(text)
     if port is None:
-        return ApiAddress(host, DEFAULT_PORT if port_is_free(DEFAULT_PORT, host) else free_port())
+        return ApiAddress(host, DEFAULT_PORT if port_is_free(DEFAULT_PORT, host) else free_port(), certificate)
     if not port_is_free(port, host):
         raise EmbeddedError(
             f"cannot listen on port {port} of {host}: it is in use, or not this machine's; choose another with --port"
         )
-    return ApiAddress(host, port)
+    return ApiAddress(host, port, certificate)

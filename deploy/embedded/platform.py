@@ -63,6 +63,14 @@ class Options:
     port: int | None = None
     slots: int | None = None
     ready_file: Path | None = None
+    #: Files of a certificate and its key, for https; the variables EIGENWERK_TLS_CERT and _KEY if absent.
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    def environment(self) -> dict[str, str]:
+        """The platform's environment, with what was told beside it."""
+        told = {"EIGENWERK_TLS_CERT": self.tls_cert, "EIGENWERK_TLS_KEY": self.tls_key}
+        return {**os.environ, **{name: str(path.absolute()) for name, path in told.items() if path is not None}}
 
 
 def run(options: Options) -> NoReturn:
@@ -71,14 +79,15 @@ def run(options: Options) -> NoReturn:
     Raises `EmbeddedError` when it cannot start.
     """
     orphans.adopt()
-    given, settings = Given.from_environment(os.environ), inherited_settings(os.environ)
+    environment = options.environment()
+    given, settings = Given.from_environment(environment), inherited_settings(environment)
     check_start(options.home, given, settings, project_root())
-    choose_address(options.port, os.environ)  # for its refusals; the servers that start meanwhile may take a port
+    choose_address(options.port, environment)  # for its refusals; the servers that start meanwhile may take a port
     services = EmbeddedServices(options.home, given=given)
     logger.info("%s", given.description())
     try:
         with services:
-            address = choose_address(options.port, os.environ)
+            address = choose_address(options.port, environment)
             shared = {**settings, **services.environment()}
             token_file = _token_file(services.home)
             _migrate(services.home, shared, token_file)
@@ -212,7 +221,9 @@ def _running(processes: list[Server | ManagedProcess]) -> Iterator[None]:
 def _announced(
     services: EmbeddedServices, address: ApiAddress, token_file: Path, ready_file: Path | None
 ) -> Iterator[None]:
-    url, access, running = address.url, services.home.path / "platform.json", services.home.path / RUNNING_FILE
+    # Its certificate names how others call this machine, so that is how clients here call it, too.
+    url = (address.certificate and os.environ.get("EIGENWERK_PUBLIC_URL")) or address.url
+    access, running = services.home.path / "platform.json", services.home.path / RUNNING_FILE
     write_private(access, {"url": url, "token": token_file.read_text().strip(), "pid": os.getpid()})
     write_private(running, {**services.environment(), "EIGENWERK_HOME": str(services.home.path.resolve())})
     try:

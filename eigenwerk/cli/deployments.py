@@ -22,6 +22,9 @@ def deploy(
     ],
     model: Annotated[str | None, typer.Option(help="The model to serve, if it has another name: NAME[@V].")] = None,
     replicas: Annotated[int, typer.Option(min=1, max=8, help="Engine processes that share the work.")] = 1,
+    hosts: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Hosts that the replicas are spread over; one if absent.")
+    ] = None,
     memory_gib: Annotated[
         float | None, typer.Option(help="Main memory of all replicas in GiB; estimated when absent.")
     ] = None,
@@ -29,7 +32,7 @@ def deploy(
         int | None, typer.Option(min=0, max=8, help="GPUs of all replicas, one each at most. Without: the CPU.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="embedded, llamacpp; chosen by the model and the hosts when absent.")
+        str | None, typer.Option(help="embedded, llamacpp, vllm, tgi; chosen by the model and the hosts when absent.")
     ] = None,
     external: Annotated[
         str | None,
@@ -61,6 +64,7 @@ def deploy(
                 deployment_name,
                 model=model or (name if at else None),
                 replicas=replicas,
+                hosts=hosts,
                 memory_gib=memory_gib,
                 gpus=gpus,
                 engine=engine,
@@ -131,6 +135,9 @@ def show(name: DeploymentName, as_json: JsonOption = False) -> None:
         say(f"somebody else's, at {found.external['url']}")
     if found.host:
         say(f"on {found.host}, {found.replicas} replicas, {found.memory_bytes / 2**30:.2f} GiB, {found.gpus} GPUs")
+    for share in found.hosts if len(found.hosts) > 1 else ():
+        told = f": {share['message']}" if share["message"] else ""
+        say(f"  {share['host'] or 'no host yet'}  {share['replicas']} replicas  {share['state']}{told}")
     if found.load:
         share = found.load["cache_share"]
         cache = "" if share is None else f", {share:.0%} of its cache in use"

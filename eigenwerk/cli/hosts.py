@@ -50,9 +50,41 @@ def list_hosts(as_json: JsonOption = False) -> None:
     headers = ["NAME", "STATE", "SLOTS", "CPUS", "LOAD", "GIB", "GPUS", "SEEN"]
     say_table(headers, [_row(host) for host in found], "No worker has announced itself: eigenwerk up")
     for host in found:
+        if host.engines:
+            versions = [f"{name} {told.get('version', '')}".strip() for name, told in sorted(host.engines.items())]
+            say(f"{host.name} serves with {', '.join(versions)}")
         for gpu in host.machine.gpus if host.machine else ():
             memory = f"{gpu.memory_used_bytes / _GIB:.1f} of {gpu.memory_bytes / _GIB:.1f} GiB used"
             say(f"{host.name} GPU {gpu.index}: {gpu.name}, {memory}, {gpu.problem or 'healthy'}")
+
+
+HostName = Annotated[str, typer.Argument(metavar="NAME", help="From `eigenwerk hosts`.")]
+
+
+@commands.command()
+def drain(name: HostName, as_json: JsonOption = False) -> None:
+    """Leave a host: no new jobs, and what it serves moves to others. This needs an administrator's token.
+
+    What it serves goes on there until another host serves it. Jobs that run on it run to their end.
+
+    Example: eigenwerk hosts drain gpu-1
+    """
+    with platform() as client:
+        host = client.drain_host(name)
+    say_json(host) if as_json else say(
+        f"{host.name} is being drained; `eigenwerk deployments` shows what it still serves"
+    )
+
+
+@commands.command()
+def undrain(name: HostName, as_json: JsonOption = False) -> None:
+    """Use a host again that was drained. This needs an administrator's token.
+
+    Example: eigenwerk hosts undrain gpu-1
+    """
+    with platform() as client:
+        host = client.undrain_host(name)
+    say_json(host) if as_json else say(f"{host.name} is used again")
 
 
 @commands.command()
@@ -112,6 +144,8 @@ def _row(host: Host) -> list[str]:
 def _state(host: Host) -> str:
     if not host.alive:
         return "gone"
+    if host.draining:
+        return "is drained"
     if host.accepting:
         return "takes jobs"
     told = " ".join(part for part in (host.message, host.remedy) if part)

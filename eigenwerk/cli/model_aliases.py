@@ -8,7 +8,7 @@ import typer
 
 from eigenwerk.cli.console import JsonOption, age, note, platform, say, say_json, say_table
 from eigenwerk.client import Client
-from eigenwerk.resources import Alias
+from eigenwerk.model_resources import Alias
 
 
 def alias(

@@ -1,4 +1,4 @@
-"""models: list, show, import, alias; and download."""
+"""models: list, show, import, alias."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from eigenwerk.cli.console import (
     JsonOption,
     ModelReference,
     YesOption,
-    age,
     confirm_deletion,
     platform,
     say,
     say_deleted,
     say_json,
-    say_table,
     transfer,
 )
 from eigenwerk.cli.jobs import check_success, watch_to_end
 from eigenwerk.cli.model_aliases import alias
-from eigenwerk.cli.sharing import SharedOption, share_model, unshare_model
+from eigenwerk.cli.model_card import card
+from eigenwerk.cli.model_comparison import compare
+from eigenwerk.cli.model_facts import archive, describe, tag, unarchive
+from eigenwerk.cli.model_files import download, export, link, pull, push
+from eigenwerk.cli.model_lineage import lineage
+from eigenwerk.cli.model_lists import list_models, search
+from eigenwerk.cli.sharing import share_model, unshare_model
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.model_folders import model_files
@@ -34,6 +38,20 @@ commands = typer.Typer(invoke_without_command=True)
 top_commands = typer.Typer()
 
 commands.command()(alias)
+commands.command("list")(list_models)
+commands.command()(search)
+commands.command()(lineage)
+commands.command()(card)
+commands.command()(compare)
+commands.command()(tag)
+commands.command()(describe)
+commands.command()(archive)
+commands.command()(unarchive)
+commands.command()(push)
+commands.command()(pull)
+commands.command()(link)
+commands.command()(export)
+top_commands.command()(download)
 commands.command("share")(share_model)
 commands.command("unshare")(unshare_model)
 
@@ -46,34 +64,6 @@ def models(context: typer.Context, as_json: JsonOption = False) -> None:
     """
     if context.invoked_subcommand is None:
         list_models(as_json=as_json)
-
-
-@commands.command("list")
-def list_models(shared: SharedOption = False, as_json: JsonOption = False) -> None:
-    """List the newest version of each of your models.
-
-    Example: eigenwerk models list --shared
-    """
-    with platform() as client:
-        found = client.models(shared=shared)
-    if as_json:
-        say_json(found)
-        return
-    rows = [
-        [
-            item.reference if shared else f"{item.name}@{item.version}",
-            item.task or "-",
-            _accuracy(item.metrics),
-            size(item.bytes),
-            age(item.created_at),
-        ]
-        for item in found
-    ]
-    say_table(
-        ["NAME", "TASK", "ACCURACY", "SIZE", "AGE"],
-        rows,
-        "You have no models. Train one: eigenwerk submit SPEC; or bring one: eigenwerk models import DIR --name NAME",
-    )
 
 
 @commands.command()
@@ -95,6 +85,10 @@ def show(reference: ModelReference, as_json: JsonOption = False) -> None:
         ("digest", version.digest),
         ("versions", ", ".join(str(item.version) for item in model.versions)),
         ("aliases", aliases),
+        ("description", version.description),
+        ("tags", ", ".join(version.tags)),
+        ("licence", version.license),
+        ("archived", "yes" if version.archived else None),
         ("shared with", "" if model.visibility == "private" else model.visibility),
         *((name, f"{value:.4g}") for name, value in sorted(version.metrics.items())),
     ]
@@ -195,30 +189,3 @@ def predictions(
         say_json({"model": reference, "path": str(target)})
     else:
         say(f"{reference}  {size(target.stat().st_size)}  its sha256 is right  {target}")
-
-
-@top_commands.command()
-def download(
-    reference: ModelReference,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the files; made when missing.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Download a model and check every file's sha256. Interrupted, it goes on where it stopped.
-
-    Example: eigenwerk download newsticker-quality@1 ./model
-    """
-    with platform() as client:
-        manifest = client.model_version(reference).manifest
-        with transfer(reference, manifest.bytes_total) as progress:
-            version = client.download(reference, folder, progress=progress)
-    if as_json:
-        files = [file.model_dump() for file in version.manifest.files]
-        say_json({"model": version.reference, "folder": str(folder), "digest": version.digest, "files": files})
-    else:
-        count = len(version.manifest.files)
-        say(f"{version.reference}  {count} files  {size(version.bytes)}  sha256 of each is right  {folder}")
-
-
-def _accuracy(metrics: dict[str, float]) -> str:
-    value = metrics.get("test/accuracy", metrics.get("validation/accuracy"))
-    return "-" if value is None else f"{value:.1%}"

@@ -37,6 +37,8 @@ def up(
         int | None, typer.Option(min=1, max=65535, help="The API's port; 8480 or a free one if absent.")
     ] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Jobs at once; one per CPU core if absent.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="A certificate in PEM: the API serves https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, in PEM, without a password.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole platform on this machine until Ctrl-C. What it stores is there again the next time.
@@ -46,6 +48,9 @@ def up(
     Example: eigenwerk up --slots 1
     """
     command = runner(_RUNNER, "up", ("--home", home), ("--port", port), ("--slots", slots))
+    command += [
+        word for name, path in (("--tls-cert", tls_cert), ("--tls-key", tls_key)) if path for word in (name, str(path))
+    ]
     if not as_json:
         os.execv(sys.executable, command)  # noqa: S606 - the platform takes this process's place: signals go to it alone
     raise typer.Exit(_run_and_announce(command, home or default_home()))

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.hub.card import TRAIN, Config
 from eigenwerk.hub.hub_dataset import HubFile
+from jobspecs.tables import BESIDE_ROWS, COMPRESSIONS
 
 Splits = dict[str, tuple[HubFile, ...]]
 
@@ -18,13 +19,8 @@ _KINDS = {
     **{".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv"},
     **{".txt": "txt", ".xlsx": "xlsx", ".ods": "ods", ".conll": "conll", ".conllu": "conll"},
 }
-_COMPRESSIONS = (".gz", ".xz")
 #: Data that nothing here reads.
 _UNREAD = (".arrow", ".zst", ".bz2", ".lz4", ".zip", ".tar", ".tgz", ".tar.gz", ".feather", ".h5", ".lance", ".sqlite")
-#: What libraries leave beside the rows.
-_NO_ROWS = frozenset(
-    {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "package.json"}
-)
 _SHARDED = re.compile(r"data/(?P<split>[^/]+)-\d{5}-of-\d{5}[^/]*\.[^/]*")
 _KEYWORDS = {
     TRAIN: ("train", "training"),
@@ -45,10 +41,10 @@ _GLOB_CHARS_MAX = 1000
 def kind_of(path: str) -> str | None:
     """`parquet`, `csv` and so on; None for what is no table, or none that is read."""
     name = path.rpartition("/")[2].lower()
-    if name in _NO_ROWS or name.startswith("."):
+    if name in BESIDE_ROWS or name.startswith("."):
         return None
-    for ending in _COMPRESSIONS:
-        name = name.removesuffix(ending)
+    for ending in COMPRESSIONS:
+        name = name.removesuffix(f".{ending}")
     return _KINDS.get(PurePosixPath(name).suffix)
 
 

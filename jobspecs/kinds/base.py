@@ -130,6 +130,19 @@ class SpecBase(Section):
             )
         ]
 
+    def read_columns(self) -> list[tuple[str, str]]:
+        """The columns of the data set that the job reads, each with the field of the spec that names it."""
+        return []
+
+    def absent_columns(self, profile: DatasetProfile) -> list[Problem]:
+        """That the data set has no such column, for each that it lacks."""
+        known = ", ".join(profile.columns)
+        return [
+            Problem(field=field, message=f"the data set has no column {column!r}.", remedy=f"Its columns are: {known}.")
+            for field, column in self.read_columns()
+            if column not in profile.columns
+        ]
+
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can, as far as a profile tells."""
         return []

@@ -268,18 +268,12 @@ class FinetuneLlm(TrainingSpec):
             raise ValueError("output: full tuning makes no adapter; leave output out or choose tuning lora or qlora")
         return self
 
+    def read_columns(self) -> list[tuple[str, str]]:
+        return [(f"data.{field}", column) for column, field in self.data.columns().items()]
+
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can."""
-        known = ", ".join(profile.columns)
-        problems = [
-            Problem(
-                field=f"data.{field}",
-                message=f"the data set has no column {column!r}.",
-                remedy=f"Its columns are: {known}.",
-            )
-            for column, field in self.data.columns().items()
-            if column not in profile.columns
-        ]
+        problems = self.absent_columns(profile)
         if profile.rows < ROWS_MIN:
             problems.append(
                 Problem(

@@ -72,23 +72,17 @@ class ScorePairs(SpecBase):
     def model_references(self) -> dict[str, str]:
         return {TEACHER_ROLE: self.teacher}
 
+    def read_columns(self) -> list[tuple[str, str]]:
+        named = [("pair", self.pair[0]), ("pair", self.pair[1]), ("label", self.label)]
+        return [(field, column) for field, column in named if column is not None]
+
     def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
         chars = sum(profile.columns[name].longest_chars for name in self.pair) if profile else 0
         return 1, tokens_at_most(chars, self.max_length)
 
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can."""
-        known = ", ".join(profile.columns)
-        named = [("pair", self.pair[0]), ("pair", self.pair[1]), ("label", self.label)]
-        problems = [
-            Problem(
-                field=field,
-                message=f"the data set has no column {name!r}.",
-                remedy=f"Its columns are: {known}.",
-            )
-            for field, name in named
-            if name is not None and name not in profile.columns
-        ]
+        problems = self.absent_columns(profile)
         if self.score in profile.columns:
             problems.append(
                 Problem(

@@ -180,17 +180,14 @@ class TrainEmbedder(TrainingSpec):
             references[NEGATIVES_ROLE] = self.hard_negatives.model
         return references
 
+    def read_columns(self) -> list[tuple[str, str]]:
+        return [*self.text_columns, *self._target_columns()]
+
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can."""
-        known = ", ".join(profile.columns)
-        columns = [*self.text_columns, *self._target_columns()]
-        problems = [
-            Problem(field=field, message=f"the data set has no column {column!r}.", remedy=f"Its columns are: {known}.")
-            for field, column in columns
-            if column not in profile.columns
-        ]
-        if problems:
+        if problems := self.absent_columns(profile):
             return problems
+        known, columns = ", ".join(profile.columns), self.read_columns()
         names = [column for _, column in columns]
         problems = [
             Problem(field=field, message=f"column {column!r} is named twice.", remedy=f"Choose among: {known}.")

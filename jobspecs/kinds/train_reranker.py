@@ -131,15 +131,12 @@ class TrainReranker(TrainingSpec):
             roles[NEGATIVES_ROLE] = self.hard_negatives.model
         return {role: reference for role, reference in roles.items() if reference is not None}
 
+    def read_columns(self) -> list[tuple[str, str]]:
+        return [*self.columns.items(), *([] if self.judge is None else [("judge", self.judge.label)])]
+
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can."""
-        known = ", ".join(profile.columns)
-        problems = [
-            Problem(field=field, message=f"the data set has no column {column!r}.", remedy=f"Its columns are: {known}.")
-            for field, column in self._read().items()
-            if column not in profile.columns
-        ]
-        if problems:
+        if problems := self.absent_columns(profile):
             return problems
         if profile.rows < ROWS_MIN:
             return [
@@ -151,7 +148,7 @@ class TrainReranker(TrainingSpec):
             ]
         problems = [
             problem
-            for field, column in self._read().items()
+            for field, column in self.read_columns()
             for problem in empty_cells(field, column, profile.columns[column])
         ]
         return (
@@ -163,10 +160,6 @@ class TrainReranker(TrainingSpec):
         longest = [profile.columns[name].longest_chars for name in texts] if profile else [0]
         chars = longest[0] + max(longest[1:], default=0)
         return self.training.batch_size, tokens_at_most(chars, self.training.max_length)
-
-    def _read(self) -> dict[str, str]:
-        """Field -> column of all that is read."""
-        return self.columns if self.judge is None else {**self.columns, "judge": self.judge.label}
 
 
 def _problems_of_label(spec: TrainReranker, profile: DatasetProfile, field: str) -> list[Problem]:

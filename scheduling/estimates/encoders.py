@@ -95,6 +95,8 @@ def judging_bytes(shape: ModelShape, data: DataFacts, texts: float, *, compared:
     The trained model, one batch of texts, and where another model of that size is `compared`, its weights as they are
     read and as they are used. `vectors`: so many of each text are held.
     """
+    # Nobody may have counted them, and a job that judges nothing can't be.
+    texts = max(1.0, texts)
     longest = data.longest_of(texts)
     at_once = min(texts, max(1.0, _JUDGED_TOKENS / longest))
     # Texts of like length are judged together, next to no padding between them, and few texts are no full batch.

@@ -6,24 +6,34 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, case, delete, func, null, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, case, delete, func, null, or_, select, text, update
+from sqlalchemy.dialects.postgresql import array, insert
+from sqlalchemy.orm import Session, aliased
 
 from jobspecs.rights import Reach
 from storage.repositories.engine_holds import EngineHoldRepository
-from storage.repositories.owners import named, within
-from storage.tables import DeploymentRow
+from storage.repositories.owners import named, same_owner, within
+from storage.tables import DeploymentRow, HostRow
 
 
 def _lease_end(lease_s: float) -> object:
     return func.clock_timestamp() + text("make_interval(secs => :lease_s)").bindparams(lease_s=lease_s)
 
 
+#: States of shares; the first that one of them has is the deployment's.
+_BEST_FIRST = ("ready", "starting", "pending", "lost", "failed")
+#: Seconds that the second share of a deployment waits for a host that has none before it goes to one that has.
+SPREAD_S = 5.0
+
+
+def _ago(seconds: float) -> ColumnElement[Any]:
+    return func.clock_timestamp() - text("make_interval(secs => :ago_s)").bindparams(ago_s=seconds)
+
+
 #: A deployment that no engine serves yet.
 _UNSERVED: dict[str, Any] = {
     **{"endpoint": None, "endpoint_key": None, "endpoint_model": None, "load": null()},
-    **{"gpu_ids": [], "state": "pending"},
+    **{"moving_from": None, "gpu_ids": [], "state": "pending"},
 }
 
 
@@ -44,54 +54,75 @@ class DeploymentRepository:
         replicas: int,
         memory_bytes: int,
         gpus: int = 0,
+        share: int = 0,
         task: str | None = None,
         engine_reason: str | None = None,
         external: Mapping[str, Any] | None = None,
     ) -> DeploymentRow:
-        """Creates the deployment, or changes what is wanted of it (a new generation).
+        """Creates the share of the deployment, or changes what is wanted of it (a new generation).
 
         Whether a change still fits the host that has claimed it is for the caller to see.
         """
-        values = {
+        values: dict[str, Any] = {
             **{"model_version_id": model_version_id, "engine": engine, "replicas": replicas, "gpus": gpus},
             **{"memory_bytes": memory_bytes, "wanted": True, "state": "pending", "reason": None, "message": None},
+            "updated_at": func.clock_timestamp(),
             **{"task": task, "engine_reason": engine_reason, "external": dict(external) if external else null()},
         }
-        if (present := self.find(Reach.of(owner_id), name)) is not None:
+        if (present := self.find(Reach.of(owner_id), name, share=share)) is not None:
             self._holds.keep(DeploymentRow.id == present.id)
         # In one statement: somebody else may be creating it at this moment.
         statement = (
             insert(DeploymentRow)
-            .values(owner_id=owner_id, name=name, generation=1, **values)
+            .values(owner_id=owner_id, name=name, share=share, generation=1, **values)
             .on_conflict_do_update(
-                index_elements=["owner_id", "name"], set_={**values, "generation": DeploymentRow.generation + 1}
+                index_elements=["owner_id", "name", "share"],
+                set_={**values, "generation": DeploymentRow.generation + 1},
             )
             .returning(DeploymentRow.id)
         )
         deployment_id = self._session.scalars(statement).one()
         return self._session.get_one(DeploymentRow, deployment_id, populate_existing=True)
 
-    def find(self, reach: Reach, name: str, *, owner: str | None = None, lock: bool = False) -> DeploymentRow | None:
-        """The deployment `owner/name` in the reach; without an owner, the home's."""
-        query = select(DeploymentRow).where(named(reach, DeploymentRow.owner_id, owner), DeploymentRow.name == name)
+    def find(
+        self, reach: Reach, name: str, *, owner: str | None = None, share: int = 0, lock: bool = False
+    ) -> DeploymentRow | None:
+        """The deployment `owner/name` in the reach; without an owner, the home's. Its share 0 speaks for it."""
+        which = named(reach, DeploymentRow.owner_id, owner), DeploymentRow.name == name, DeploymentRow.share == share
+        query = select(DeploymentRow).where(*which)
         if lock:
             # populate_existing: the row may have been read before the lock was got, and be stale by now.
             query = query.with_for_update(of=DeploymentRow).execution_options(populate_existing=True)
         return self._session.scalars(query).one_or_none()
 
+    def find_shares(self, reach: Reach, name: str, *, owner: str | None = None) -> Sequence[DeploymentRow]:
+        """All shares of the deployment `owner/name`, by number."""
+        which = named(reach, DeploymentRow.owner_id, owner), DeploymentRow.name == name
+        return self._session.scalars(select(DeploymentRow).where(*which).order_by(DeploymentRow.share)).all()
+
     def list(self, reach: Reach) -> Sequence[DeploymentRow]:
-        query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id))
+        """The first share of each deployment."""
+        query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id), DeploymentRow.share == 0)
         return self._session.scalars(query.order_by(DeploymentRow.owner_id, DeploymentRow.name)).all()
 
-    def unwant(self, reach: Reach, name: str, *, owner: str | None = None) -> bool:
-        """Asks for its end. False when there is no such deployment. One that no worker holds is deleted at once."""
-        row = self.find(reach, name, owner=owner, lock=True)
-        if row is None:
+    def shares(self, row: DeploymentRow) -> Sequence[DeploymentRow]:
+        """All of the deployment's, this one included."""
+        return self.find_shares(Reach.of(row.owner_id), row.name)
+
+    def unwant(self, reach: Reach, name: str, *, owner: str | None = None, shares_from: int = 0) -> bool:
+        """Asks for its end, or that of its last shares. False when there is no such deployment.
+
+        What no worker holds is deleted at once.
+        """
+        first = self.find(reach, name, owner=owner, lock=True)
+        if first is None:
             return False
-        row.wanted = False
-        row.generation += 1
-        if row.host is None:
-            self._session.delete(row)
+        for row in self.shares(first):
+            if row.share >= shares_from and row.wanted:
+                row.wanted = False
+                row.generation += 1
+            if row.host is None and not row.wanted:
+                self._session.delete(row)
         self._session.flush()
         return True
 
@@ -106,12 +137,23 @@ class DeploymentRepository:
     ) -> DeploymentRow | None:
         """Takes one deployment that no live worker holds and that fits; locked rows are somebody else's.
 
-        `engines`: those that the host has; None: any.
+        Of several shares hosts take one each, as long as there are enough of them. `engines`: those that the host has;
+        None: any.
         """
         free = or_(DeploymentRow.host.is_(None), DeploymentRow.lease_until < func.clock_timestamp())
-        fits = and_(DeploymentRow.memory_bytes <= memory_bytes_free, DeploymentRow.gpus <= gpus_free)
+        other = aliased(DeploymentRow)
+        same = same_owner(other.owner_id, DeploymentRow.owner_id), other.name == DeploymentRow.name
+        has_share = select(other.id).where(*same, other.id != DeploymentRow.id, other.host == host, other.wanted)
+        since = func.coalesce(DeploymentRow.lease_until, DeploymentRow.updated_at)
+        spread = or_(~has_share.exists(), since < _ago(SPREAD_S))
+        fits = and_(spread, DeploymentRow.memory_bytes <= memory_bytes_free, DeploymentRow.gpus <= gpus_free)
         if engines is not None:
-            fits = and_(fits, DeploymentRow.engine.in_(engines))
+            # One that no host has known for a week goes to whoever has room, to say so: else it would wait for ever.
+            told_of = select(HostRow.name).where(
+                HostRow.engines.has_key(DeploymentRow.engine),
+                HostRow.seen_at > func.clock_timestamp() - text("interval '7 days'"),
+            )
+            fits = and_(fits, or_(DeploymentRow.engine.in_(engines), ~told_of.correlate(DeploymentRow).exists()))
         row = self._session.scalars(
             select(DeploymentRow)
             .where(free, or_(fits, ~DeploymentRow.wanted))
@@ -122,10 +164,16 @@ class DeploymentRepository:
         if row is not None:
             # The worker that was silent for a lease may only hang, and its engines serve on.
             self._holds.keep(DeploymentRow.id == row.id, DeploymentRow.host != host)
+            values: dict[str, Any] = dict(_UNSERVED)
+            if row.moving_from == host:
+                values = {"moving_from": None}
+            elif row.moving_from is not None:
+                # What answers there goes on until we do.
+                values = {"gpu_ids": [], "state": "pending"}
             self._session.execute(
                 update(DeploymentRow)
                 .where(DeploymentRow.id == row.id)
-                .values(**_UNSERVED, host=host, lease_until=_lease_end(lease_s))
+                .values(**values, host=host, lease_until=_lease_end(lease_s))
             )
             self._session.refresh(row)
         return row
@@ -146,6 +194,24 @@ class DeploymentRepository:
             select(DeploymentRow).where(DeploymentRow.host == host).order_by(DeploymentRow.created_at)
         ).all()
 
+    def moving(self, host: str) -> Sequence[UUID]:
+        """What the host's engines answer for until those of another one do."""
+        elsewhere = DeploymentRow.host.is_distinct_from(host)
+        query = select(DeploymentRow.id).where(DeploymentRow.moving_from == host, elsewhere, DeploymentRow.wanted)
+        return self._session.scalars(query).all()
+
+    def offer(self, host: str) -> None:
+        """The host is drained: another one may claim what it has. Its engines answer until others do."""
+        mine = (DeploymentRow.host == host, DeploymentRow.wanted.is_(True))
+        self._holds.keep(*mine)
+        free = {"host": None, "lease_until": None, "updated_at": func.clock_timestamp()}
+        answering = *mine, DeploymentRow.moving_from.is_(None), DeploymentRow.endpoint.is_not(None)
+        self._session.execute(update(DeploymentRow).where(*answering).values(**free, moving_from=host))
+        silent = *mine, DeploymentRow.moving_from.is_(None)
+        self._session.execute(update(DeploymentRow).where(*silent).values(**_UNSERVED, **free))
+        # It was itself about to take over from another one.
+        self._session.execute(update(DeploymentRow).where(*mine).values(**free))
+
     def report(
         self,
         deployment_id: UUID,
@@ -159,7 +225,22 @@ class DeploymentRepository:
         endpoint_key: str | None = None,
         endpoint_model: str | None = None,
     ) -> bool:
-        """Writes what the worker observed. False when it acted on an older generation or lost its claim."""
+        """Writes what the worker observed. False when it acted on an older generation or lost its claim.
+
+        While nothing of its own answers, the endpoint of the host that it takes over from stays.
+        """
+        moving = DeploymentRow.moving_from.is_not(None)
+        kept = {
+            "endpoint": case((moving, DeploymentRow.endpoint)),
+            "endpoint_key": case((moving, DeploymentRow.endpoint_key)),
+            "endpoint_model": case((moving, DeploymentRow.endpoint_model)),
+        }
+        shown = {
+            "endpoint": endpoint,
+            "endpoint_key": endpoint_key,
+            "endpoint_model": endpoint_model,
+            "moving_from": None,
+        }
         written = self._session.scalars(
             update(DeploymentRow)
             .where(
@@ -169,9 +250,7 @@ class DeploymentRepository:
                 state=state,
                 reason=reason,
                 message=message,
-                endpoint=endpoint,
-                endpoint_key=endpoint_key,
-                endpoint_model=endpoint_model,
+                **(kept if endpoint is None else shown),
                 updated_at=func.clock_timestamp(),
             )
             .returning(DeploymentRow.id)
@@ -186,9 +265,10 @@ class DeploymentRepository:
     def release(self, host: str) -> None:
         """The worker goes: others may claim what it served."""
         self._holds.keep(DeploymentRow.host == host)
-        self._session.execute(
-            update(DeploymentRow).where(DeploymentRow.host == host).values(**_UNSERVED, host=None, lease_until=None)
-        )
+        free = {"host": None, "lease_until": None, "updated_at": func.clock_timestamp()}
+        self._session.execute(update(DeploymentRow).where(DeploymentRow.host == host).values(**_UNSERVED, **free))
+        left = {"endpoint": None, "endpoint_key": None, "moving_from": None}
+        self._session.execute(update(DeploymentRow).where(DeploymentRow.moving_from == host).values(**left))
 
     def place_anew(self, row: DeploymentRow) -> None:
         """Takes the deployment from its host: it goes where it fits."""
@@ -222,5 +302,9 @@ class DeploymentRepository:
         """How many are wanted, by state; `lost`: the worker that served it has not renewed its claim."""
         lost = (DeploymentRow.state == "ready") & (DeploymentRow.lease_until < func.clock_timestamp())
         state = case((lost, "lost"), else_=DeploymentRow.state)
-        rows = self._session.execute(select(state, func.count()).where(DeploymentRow.wanted).group_by(state))
-        return {name: count for name, count in rows}
+        # Of several shares the best one speaks: it answers.
+        rank = func.array_position(array(list(_BEST_FIRST)), state)
+        shares = select(func.min(rank).label("rank")).where(DeploymentRow.wanted)
+        best = shares.group_by(DeploymentRow.owner_id, DeploymentRow.name).subquery()
+        rows = self._session.execute(select(best.c.rank, func.count()).group_by(best.c.rank))
+        return {_BEST_FIRST[rank - 1]: count for rank, count in rows}

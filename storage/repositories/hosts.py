@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -83,6 +83,7 @@ class HostRepository:
         scratch_free_bytes: int | None = None,
         engines: Mapping[str, Any] | None = None,
         machine: Machine | None = None,
+        certificate: str | None = None,
     ) -> None:
         """Records that the host serves, and with which engines. Where its worker runs jobs too, that one says what the
         host offers.
@@ -100,8 +101,9 @@ class HostRepository:
                 where=HostRow.slots == 0,
             )
         )
-        known = update(HostRow).where(HostRow.name == name, HostRow.engines != dict(engines or {}))
-        self._session.execute(known.values(engines=dict(engines or {})))
+        for column, told in ((HostRow.engines, dict(engines or {})), (HostRow.certificate, certificate)):
+            changed = update(HostRow).where(HostRow.name == name, column.is_distinct_from(told))
+            self._session.execute(changed.values({column: told}))
 
     def join(self, name: str) -> None:
         """Notes that a worker of that name came with a valid join token. It announces itself afterwards."""
@@ -111,6 +113,20 @@ class HostRepository:
             .values(name=name, **nothing_yet, joined_at=func.clock_timestamp())
             .on_conflict_do_update(index_elements=["name"], set_={"joined_at": func.clock_timestamp()})
         )
+
+    def drain(self, name: str, draining: bool) -> HostRow | None:
+        """Whether the host is to be left; None when there is no such host."""
+        return self._session.scalars(
+            update(HostRow).where(HostRow.name == name).values(draining=draining).returning(HostRow)
+        ).one_or_none()
+
+    def is_draining(self, name: str) -> bool:
+        return bool(self._session.scalar(select(HostRow.draining).where(HostRow.name == name)))
+
+    def certificates(self, names: Collection[str]) -> dict[str, str]:
+        """By host, what to trust when its engines are asked; hosts whose engines are on this machine have none."""
+        query = select(HostRow.name, HostRow.certificate).where(HostRow.name.in_(names))
+        return {name: certificate for name, certificate in self._session.execute(query) if certificate is not None}
 
     def has_joined(self, name: str) -> bool:
         return self._session.scalar(select(HostRow.joined_at).where(HostRow.name == name)) is not None

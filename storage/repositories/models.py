@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobspecs.frozen import FrozenModel, FrozenRegistryModel
+from jobspecs.lineage import Lineage
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.references import Reference
-from jobspecs.rights import Reach, Visibility
+from jobspecs.rights import Reach
 from storage.repositories.owners import named, within
 from storage.tables import (
     ModelAliasRow,
@@ -41,10 +44,13 @@ class ModelRepository:
         prefix: str | None = None,
         job_id: UUID | None = None,
         fence: int | None = None,
+        lineage: Lineage | None = None,
+        license: str | None = None,
     ) -> ModelVersionRow:
         """Adds the next version. A job can add one only: the database refuses a second.
 
         Without a `prefix` its files are pieces, which the caller attaches (`work.blobs.attach`).
+        `lineage`: what the manifest tells unless it is given. `license`: of the base, or of the version's own card.
         """
         self._session.execute(
             insert(ModelRow)
@@ -69,15 +75,21 @@ class ModelRepository:
             manifest=manifest.model_dump(mode="json"),
             prefix=prefix,
             bytes=manifest.bytes_total,
+            lineage=(lineage or Lineage.of_manifest(manifest)).model_dump(mode="json"),
+            license=license,
         )
         self._session.add(row)
         self._session.flush()
         self._session.refresh(row)
         return row
 
+    def find_model(self, reach: Reach, reference: Reference) -> ModelRow | None:
+        """The model that the reference names, whatever versions it has."""
+        return self._session.scalars(select(ModelRow).where(_named(reach, reference))).one_or_none()
+
     def find(self, reach: Reach, reference: Reference) -> ModelVersionRow | None:
-        """The version that the reference means now."""
-        model = self._session.scalars(select(ModelRow).where(_named(reach, reference))).one_or_none()
+        """The version that the reference means now: without a number or alias the newest that is not archived."""
+        model = self.find_model(reach, reference)
         if model is None:
             return None
         query = select(ModelVersionRow).where(ModelVersionRow.model_id == model.id)
@@ -88,6 +100,8 @@ class ModelRepository:
             if alias is None:
                 return None
             query = query.where(ModelVersionRow.version == alias.version)
+        else:
+            query = query.where(ModelVersionRow.archived_at.is_(None))
         return self._session.scalars(query.order_by(ModelVersionRow.version.desc()).limit(1)).first()
 
     def find_by_digest(self, reach: Reach, digest: str) -> ModelVersionRow | None:
@@ -99,6 +113,9 @@ class ModelRepository:
 
     def get_version(self, version_id: UUID) -> ModelVersionRow:
         return self._session.get_one(ModelVersionRow, version_id)
+
+    def get_version_or_none(self, version_id: UUID) -> ModelVersionRow | None:
+        return self._session.get(ModelVersionRow, version_id)
 
     def hold(self, version_id: UUID) -> bool:
         """Keeps the version from being deleted until this transaction has ended. False when it is gone already."""
@@ -125,9 +142,28 @@ class ModelRepository:
         order = (ModelRow.owner_id, ModelRow.name, ModelVersionRow.version.desc())
         return self._session.scalars(query.order_by(*order)).all()
 
-    def change(self, row: ModelRow, *, visibility: Visibility) -> None:
-        row.visibility = visibility
+    def lock(self, row: ModelRow) -> None:
+        """Keeps others from changing it, and its names of versions, until this transaction has ended; reads it anew."""
+        self._session.refresh(row, with_for_update={"of": ModelRow})
+
+    def change(self, row: ModelRow, **values: Any) -> None:
+        """`values`: visibility, description, tags, license."""
+        for name, value in values.items():
+            setattr(row, name, value)
         self._session.flush()
+
+    def archive(self, rows: Sequence[ModelVersionRow], *, archived: bool) -> None:
+        """Those that are archived already keep their time."""
+        ids = [row.id for row in rows if (row.archived_at is not None) != archived]
+        when = func.clock_timestamp() if archived else None
+        self._session.execute(update(ModelVersionRow).where(ModelVersionRow.id.in_(ids)).values(archived_at=when))
+
+    def license_of(self, base: FrozenModel | None) -> str | None:
+        """Under which the model that a job began with is known to be."""
+        if isinstance(base, FrozenRegistryModel):
+            row = self._session.get(ModelVersionRow, base.version_id)
+            return row.license_known if row is not None else None
+        return base.license if base is not None else None
 
     def start_import(self, owner_id: UUID, name: str) -> ModelImportRow:
         row = ModelImportRow(owner_id=owner_id, name=name)

@@ -33,6 +33,11 @@ def named(
     return and_(within(reach, owner_id, visibility), owner_id == whose)
 
 
+def same_owner(one: InstrumentedAttribute[UUID], other: InstrumentedAttribute[UUID]) -> ColumnElement[bool]:
+    """The condition that two rows belong together, whoever asks."""
+    return one == other
+
+
 class OwnerRepository:
     """The owners table."""
 

@@ -74,11 +74,11 @@ class RemovalRepository:
         # Jobs first: one that ends meanwhile has its adapter in the table by then.
         uses = self._active_jobs({row.id: row.version for row in versions}, owner)
         served = select(DeploymentRow).where(DeploymentRow.model_version_id.in_(by_id)).order_by(DeploymentRow.name)
-        uses += [
+        uses += dict.fromkeys(
             Use("deployment", row.name, by_id[row.model_version_id].version, _other(row.owner.name, owner))
             for row in self._session.scalars(served)
             if row.model_version_id is not None
-        ]
+        )
         uses += self._adapters(versions)
         return uses + self._aliases(versions)
 

@@ -103,7 +103,11 @@ class UserRepository:
 
     def authenticate(self, token: str) -> TokenRow | None:
         """The token's row, with its user, while it is neither revoked nor expired."""
-        query = select(TokenRow).where(TokenRow.sha256 == hash_token(token), *_valid())
+        return self.valid_token(hash_token(token))
+
+    def valid_token(self, sha256: str) -> TokenRow | None:
+        """As `authenticate`, by the token's sum (`hash_token`)."""
+        query = select(TokenRow).where(TokenRow.sha256 == sha256, *_valid())
         return self._session.scalars(query).one_or_none()
 
     def tokens_of(self, user_id: UUID) -> Sequence[TokenRow]:

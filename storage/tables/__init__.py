@@ -9,6 +9,7 @@ from storage.tables.decisions import DecisionRow
 from storage.tables.deployments import DeploymentRow, EngineHoldRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
+from storage.tables.hub import HubPushRow, HubUploadRow, HubXorbRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import (
     ModelAliasMoveRow,
@@ -36,6 +37,9 @@ __all__ = [
     "GarbageRow",
     "HostInstanceRow",
     "HostRow",
+    "HubPushRow",
+    "HubUploadRow",
+    "HubXorbRow",
     "ImportBlobRow",
     "JobEventRow",
     "JobRow",

@@ -1,4 +1,8 @@
-"""Deployments: which model should be served, and what the inference worker has made of it."""
+"""Deployments: which model should be served, and what the inference workers have made of it.
+
+One that is served on several hosts has several rows of its owner and name, its *shares*. Each is claimed and served by
+itself; what they have in common is what is wanted.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,14 @@ from storage.tables.owners import OwnerRow
 
 class DeploymentRow(Base):
     __tablename__ = "deployments"
-    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+    __table_args__ = (UniqueConstraint("owner_id", "name", "share"),)
 
     id: Mapped[UuidKey]
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     #: The name under which it is called; the model's name unless another was given.
     name: Mapped[str]
+    #: 0, 1, … of a deployment on several hosts; one on a single host has share 0 alone.
+    share: Mapped[int] = mapped_column(default=0, server_default="0")
     #: None for an engine that somebody else runs: what it serves is their business.
     model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id"))
     #: `jobspecs.engines.ExternalEngine`, its key included; then there is no model version.
@@ -32,8 +38,9 @@ class DeploymentRow(Base):
     engine: Mapped[str]
     #: Why this engine, for people.
     engine_reason: Mapped[str | None]
+    #: Of this share.
     replicas: Mapped[int]
-    #: Main memory of all replicas.
+    #: Main memory of all replicas of this share.
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     gpus: Mapped[int] = mapped_column(default=0, server_default="0")
     #: Those that it was given, by the names of its host (`HostConfig.gpu_ids`); chosen under the host's lock.
@@ -49,7 +56,9 @@ class DeploymentRow(Base):
     #: The inference worker that serves it, and until when its claim holds.
     host: Mapped[str | None]
     lease_until: Mapped[datetime | None]
-    #: http://address:port of the engine, and the key that it asks for.
+    #: The host whose engines answer at `endpoint` until those of `host` do: it is being drained.
+    moving_from: Mapped[str | None]
+    #: http(s)://address:port of the engine, and the key that it asks for.
     endpoint: Mapped[str | None]
     endpoint_key: Mapped[str | None]
     #: What requests to the engine must call the model; null: what they like.
@@ -61,6 +70,11 @@ class DeploymentRow(Base):
 
     owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
     model_version: Mapped[ModelVersionRow | None] = relationship(lazy="joined")
+
+    @property
+    def endpoint_host(self) -> str | None:
+        """The host that answers at `endpoint`."""
+        return self.moving_from or self.host
 
     @property
     def served(self) -> str:

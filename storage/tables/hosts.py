@@ -34,6 +34,10 @@ class HostRow(Base):
     machine: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     #: When a worker of it last came with a join token; null for one that `eigenwerk up` started.
     joined_at: Mapped[datetime | None]
+    #: Somebody wants it to be left: it takes no new jobs and no deployments, and gives away those that it has.
+    draining: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    #: In PEM: what the API trusts when it asks engines of this host by https.
+    certificate: Mapped[str | None]
     seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 

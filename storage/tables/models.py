@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TEXT, BigInteger, CheckConstraint, ForeignKey, String, UniqueConstraint
+from sqlalchemy import TEXT, BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -26,6 +26,10 @@ class ModelRow(Base):
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
     name: Mapped[str]
     visibility: Mapped[Visibility] = mapped_column(String, default="private", server_default="private")
+    description: Mapped[str | None]
+    tags: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default=text("'{}'"))
+    #: What its owner says, instead of what its versions are known to have.
+    license: Mapped[str | None]
     #: The highest number among its deleted versions, 0 when none was: a number means one content for ever.
     version_deleted_max: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[CreatedAt]
@@ -37,7 +41,13 @@ class ModelVersionRow(Base):
     """One committed artifact. Readers see only what its manifest names."""
 
     __tablename__ = "model_versions"
-    __table_args__ = (UniqueConstraint("model_id", "version"),)
+    __table_args__ = (
+        UniqueConstraint("model_id", "version"),
+        # Who was made from this, by digest.
+        Index(
+            "ix_model_versions_lineage", "lineage", postgresql_using="gin", postgresql_ops={"lineage": "jsonb_path_ops"}
+        ),
+    )
 
     id: Mapped[UuidKey]
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"))
@@ -52,9 +62,20 @@ class ModelVersionRow(Base):
     #: Its files are the objects `<prefix>/<path>`; null: they are pieces (`ModelPieceRow`).
     prefix: Mapped[str | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
+    #: A `jobspecs.lineage.Lineage`.
+    lineage: Mapped[dict[str, Any] | None]
+    #: Of the base that it was trained from, or of its own card.
+    license: Mapped[str | None]
+    #: Since when lists, and names without a version, pass it over.
+    archived_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
 
     model: Mapped[ModelRow] = relationship(lazy="joined", innerjoin=True)
+
+    @property
+    def license_known(self) -> str | None:
+        """What the owner says, else what the version is known to have."""
+        return self.model.license or self.license
 
 
 class ModelAliasRow(Base):

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Protocol
 
-from storage.tabular.formats import Compression, refusal
+from jobspecs.tables import Compression
+from storage.tabular.formats import refusal
 from storage.tabular.stored import HeldFile, Stored
 
 #: A file may grow by this factor when it is read; judged only after GRACE_BYTES, since short texts compress oddly.

@@ -6,8 +6,8 @@ import codecs
 import re
 from dataclasses import dataclass
 
+from jobspecs.tables import Compression
 from storage.tabular.content import open_content
-from storage.tabular.formats import Compression
 from storage.tabular.stored import Stored
 
 _CHUNK_BYTES = 128 * 1024

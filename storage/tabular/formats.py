@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
 
 from jobspecs.dialect import Dialect
 from jobspecs.layouts import Layout, parse_layout
 from jobspecs.problems import InvalidInput, Problem
+from jobspecs.tables import COMPRESSIONS, OTHER_COMPRESSIONS, TABLE_KINDS, UNREAD_TABLES, Compression, TableKind
 
 #: Longest physical line of a text file and longest row of JSONL, in bytes.
 LINE_BYTES_MAX = 16 * 1024 * 1024
@@ -27,24 +27,8 @@ TABLE_ROWS_MAX = 100_000_000
 #: Of what is stored: push has read all of it within the bounds of that day.
 STORED_BYTES_MAX = sys.maxsize
 
-Kind = Literal["csv", "sheet", "text", "conll", "jsonl", "json", "parquet", "tar"]
-Compression = Literal["gz", "xz"]
+Kind = TableKind
 
-_SUFFIXES: dict[str, Kind] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "text",
-    ".conll": "conll",
-    ".conllu": "conll",
-    ".xlsx": "sheet",
-    ".xlsm": "sheet",
-    ".ods": "sheet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".parquet": "parquet",
-    ".tar": "tar",
-}
 #: What may be told of which kinds.
 _TOLD: dict[str, tuple[Kind, ...]] = {
     "columns": ("csv", "sheet"),
@@ -58,9 +42,6 @@ _TOLD: dict[str, tuple[Kind, ...]] = {
 WHOLE_KINDS: tuple[Kind, ...] = ("parquet", "sheet")
 #: Kinds whose cells are all texts, which may look like numbers.
 TEXT_KINDS: tuple[Kind, ...] = ("csv", "sheet", "text")
-_COMPRESSIONS: tuple[Compression, ...] = ("gz", "xz")
-_OTHER_COMPRESSIONS = (".zst", ".bz2", ".lz4", ".br", ".z", ".zip", ".7z", ".rar", ".tgz", ".txz")
-
 
 #: Nothing is told.
 OPEN = Dialect()
@@ -103,17 +84,23 @@ def detect_format(filename: str, told: Dialect | None = None) -> TableFormat:
     `told` is what is known of the file's text; what a format does not have is refused with its name as the field.
     """
     stem = filename.lower()
-    compression = next((ending for ending in _COMPRESSIONS if stem.endswith(f".{ending}")), None)
+    compression = next((ending for ending in COMPRESSIONS if stem.endswith(f".{ending}")), None)
     stem = stem.removesuffix(f".{compression}")
-    for suffix, kind in _SUFFIXES.items():
-        if stem.endswith(suffix) and not (compression and kind in (*WHOLE_KINDS, "tar")):
+    for suffix, kind in TABLE_KINDS.items():
+        if stem.endswith(suffix):
+            if compression and kind in (*WHOLE_KINDS, "tar"):
+                message = f"{suffix} files that are packed as .{compression} are not read."
+                raise refusal(message, filename, f"Unpack it, and push the {suffix} itself.")
             dialect = told or OPEN
             _check_told(kind, dialect, filename)
             if suffix == ".tsv" and dialect.delimiter is None:
                 dialect = dialect.model_copy(update={"delimiter": "\t"})
             return TableFormat(kind, compression, dialect)
-    if stem.endswith(_OTHER_COMPRESSIONS):
-        message = f"files that are packed as {PurePosixPath(stem).suffix} are not read."
+    ending = PurePosixPath(stem).suffix
+    if ending in UNREAD_TABLES:
+        raise refusal(f"{ending} files are not read.", filename, UNREAD_TABLES[ending])
+    if ending in OTHER_COMPRESSIONS:
+        message = f"files that are packed as {ending} are not read."
         raise refusal(message, filename, "Unpack the file, or pack it with gzip or xz: .gz and .xz are read.")
     remedy = (
         "Use .csv, .tsv, .txt, .conll, .jsonl, .json (each also with .gz or .xz), .xlsx, .ods, .parquet, or a .tar of "

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from jobspecs.layouts import Layout
+from jobspecs.tables import Compression
 from storage.tabular.content import open_content
-from storage.tabular.formats import Compression
 from storage.tabular.json_array import element_rows
 from storage.tabular.json_columns import HELD_BYTES_MAX, column_rows, split_rows
 from storage.tabular.stored import Stored

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import IO
 
 from jobspecs.dialect import LineEnd
+from jobspecs.tables import Compression
 from storage.tabular.content import open_content
-from storage.tabular.formats import LINE_BYTES_MAX, Compression, refusal
+from storage.tabular.formats import LINE_BYTES_MAX, refusal
 from storage.tabular.stored import Stored
 
 _CHUNK_BYTES = 256 * 1024

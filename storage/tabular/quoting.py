@@ -93,6 +93,17 @@ def spaced(sample: Sequence[str], dialect: Dialect, cut: bool) -> bool:
     return bare[0] != bare[1] and _fit(skipped)[0] and not any('"' in cell for record in skipped for cell in record)
 
 
+def hidden_quotes(sample: Sequence[str], dialect: Dialect, cut: bool) -> list[str]:
+    """A notice where fields hold quotes as text, for spaces before and behind keep them from quoting."""
+    records = sample_records(sample, dialect, cut)
+    for record in records if dialect.quote == '"' else ():
+        for cell in record:
+            bare = cell.strip()
+            if bare != cell and len(bare) > 1 and bare[0] == bare[-1] == '"':
+                return [f"Quotes with spaces around are text, as in {cell!r}: if they quote, remove these spaces."]
+    return []
+
+
 def other_delimiter(sample: Sequence[str]) -> list[str]:
     """A notice where every line of a table with one column holds another character equally often."""
     for character in _OTHER_DELIMITERS:

@@ -18,7 +18,7 @@ from storage.tabular.encodings import recognised_encoding
 from storage.tabular.formats import Kind, TableFormat
 from storage.tabular.headers import named_columns, shortened
 from storage.tabular.lines import BadLine, read_lines
-from storage.tabular.quoting import other_delimiter, sample_records, spaced, with_delimiter, with_quote
+from storage.tabular.quoting import hidden_quotes, other_delimiter, sample_records, spaced, with_delimiter, with_quote
 from storage.tabular.sheet_rows import sheet_dialect
 from storage.tabular.stored import Stored
 from storage.tabular.titles import title_lines
@@ -86,6 +86,7 @@ class _Recognition:
             self.dialect = with_delimiter(sample, self.dialect, cut)
         if self.dialect.quote is None:
             self.dialect = with_quote(self._lines, self.dialect, self.file, self.notices)
+        self.notices += hidden_quotes(sample, self.dialect, cut)
         if self.dialect.columns is None:
             header, *rows = sample_records(sample, self.dialect, cut) or [[]]
             self._learn(columns=named_columns(header, rows, self.notices))

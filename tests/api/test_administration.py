@@ -20,6 +20,7 @@ from scheduling.decisions import Resources
 from storage.database import UnitOfWork
 from storage.database_errors import OwnerGone
 from storage.migrate import ensure_admin
+from storage.repositories.catalogue import Wish
 from tests.api.conftest import ADMIN_TOKEN, HEADLINES, SPEC, Api, RunApi, safetensors
 
 
@@ -205,7 +206,7 @@ def test_lists_have_the_things_of_one_name_that_several_owners_have(api: Api) ->
     owners = frozenset(UUID(client.get("/v1/users/me").json()["id"]) for client in (api.client, api.admin))
     user = Principal(api.user_id(), api.user, frozenset({"read"}), acts_for=owners)
     parts = cast(Parts, SimpleNamespace(database=api.database))
-    for listed in (list_datasets(parts, user).data, list_models(parts, user).data):
+    for listed in (list_datasets(parts, user).data, list_models(parts, user, Wish()).data):
         names = {"headlines", "tiny"}
         assert {item.owner for item in listed if item.name in names} == {api.user, "admin"}
 

@@ -24,9 +24,9 @@ def routes(settings: ApiSettings) -> list[tuple[str, str, str]]:
     values = {
         **dict.fromkeys(("job_id", "import_id", "token_id"), UNKNOWN_ID),
         **{"name": "thing", "owner": "nobody", "version": "1", "selector": "1", "alias": "prod"},
-        **{"sha256": "0" * 64},
+        **{"sha256": "0" * 64, "secret": "{secret}", "picture": "loss.svg"},
         **{"path": "config.json", "model": "thing", "kind": "train-classifier"},
-        **{"repo_type": "models", "revision": "main"},
+        **{"repo_type": "models", "revision": "main", "sha256": "0" * 64, "number": "1", "period": "x", "tag": "prod"},
     }
     found: list[tuple[str, str, str]] = []
     for context in iter_route_contexts(create_app(settings).routes):
@@ -91,7 +91,9 @@ def test_nobody_finds_what_belongs_to_another_user(api: Api) -> None:
             if "nobody" in path or path.endswith("/thing") or "/thing/" in path:
                 path = path.replace("nobody", api.user)
                 answer = other.request(method, path, json={} if method == "PUT" else None)
-                refused = (403,) if scope == "admin" else (404, 422)
+                # OpenAI's routes call a body that is none 400, where others say 422.
+                denied = {404, 400} if path.startswith("/models/") and "/v1/" in path else {404, 422}
+                refused = {403} if scope == "admin" else denied
                 assert answer.status_code in refused, (method, path, answer.status_code)
                 assert api.user not in answer.text.replace(f"{api.user}/thing", "")
 

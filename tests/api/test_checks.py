@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -118,7 +119,9 @@ def test_a_large_data_set_is_left_to_the_jobs_first_stage(run_api: RunApi) -> No
         api.import_model()
         job = api.submit()
         assert "first stage" in job["warnings"][0]["message"]
-        assert not api.client.post("/v1/jobs/check", json=SPEC).json()["complete"]
+        report = api.client.post("/v1/jobs/check", json=SPEC).json()
+        assert not report["complete"]
+        assert report["settings"]["epochs"] == "auto (at most about 40)"
         with api.database.unit_of_work() as work:
             row = work.jobs.get(UUID(job["id"]))
             assert row is not None
@@ -142,3 +145,28 @@ def test_a_spec_that_is_none_is_refused_by_check_and_estimate(ready: Api) -> Non
         answer = ready.client.post(f"/v1/jobs/{path}", json={**SPEC, "model": "absent"})
         assert answer.status_code == 422
         assert answer.json()["error"]["param"] == "model"
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("text", {"text": "txt"}),
+        ("label", {"label": "txt"}),
+        ("anchor", {"kind": "train-embedder", "anchor": "txt", "positive": "headline"}),
+        ("passage", {"kind": "train-reranker", "query": "headline", "passage": "txt", "label": "quality"}),
+        ("pair", {"kind": "score-pairs", "pair": ["headline", "txt"], "teacher": "tiny"}),
+        ("data.prompt", {"kind": "finetune-llm", "data": {"prompt": "{txt}", "completion": "{headline}"}}),
+    ],
+)
+def test_a_column_that_is_not_there_is_told_alike_by_check_estimate_and_submit(
+    ready: Api, field: str, changes: dict[str, Any]
+) -> None:
+    kind = changes.get("kind", SPEC["kind"])
+    own = ("name", "dataset") if "teacher" in changes else ("name", "model", "dataset")
+    base = SPEC if kind == SPEC["kind"] else {name: SPEC[name] for name in own}
+    answers = [ready.client.post(f"/v1/jobs{path}", json={**base, **changes}) for path in ("/check", "/estimate", "")]
+    assert [answer.status_code for answer in answers] == [200, 422, 422]
+    told = [answers[0].json()["problems"], *(answer.json()["error"]["problems"] for answer in answers[1:])]
+    assert [(problem["field"], problem["remedy"]) for (problem,) in told] == [
+        (field, "Its columns are: headline, quality.")
+    ] * 3

@@ -82,6 +82,7 @@ class Things:
             "kind": "finetune-llm",
             "repo_type": "models",
             "revision": "main",
+            "sha256": "0" * 64,
         }
         self._names = {"/v1/datasets": "headlines", "/v1/users": api.user}
         #: Routes that answered with a success.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from api.inference.engine import Deployed, ask
+from api.inference.routing import Place
 from api.parts import Parts
 from api.settings import ApiSettings
 
@@ -27,7 +28,7 @@ def test_one_models_long_answers_do_not_hold_up_the_requests_to_others(api_setti
 
         server = await asyncio.start_server(hold, "127.0.0.1", 0, backlog=REQUESTS)
         endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        engine = Deployed("stories", "ada/stories@1", 1, "text-generation", endpoint, "key")
+        engine = Deployed("stories", "ada/stories@1", 1, "text-generation", (Place(endpoint, "key"),))
         asking = [asyncio.ensure_future(ask(parts, engine, "/v1/completions", {})) for _ in range(REQUESTS)]
         try:
             await asyncio.wait_for(all_there.wait(), 15)

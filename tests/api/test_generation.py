@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -37,7 +38,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generator]:
 @pytest.fixture(scope="module")
 def engine(generator: Generator) -> Iterator[str]:
     """The engine's address."""
-    app = create_app("ada/stories@1", "d" * 64, ServedLanguageModel("ada/stories@1", generator), KEY)
+    app = create_app("ada/stories@1", "d" * 64, ServedLanguageModel("ada/stories@1", generator, "d" * 64), KEY)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
@@ -115,20 +116,150 @@ def test_openais_client_names_the_error(sdk: openai.OpenAI) -> None:
     assert too_long.value.code == "context_length_exceeded"
     with pytest.raises(openai.NotFoundError, match="no deployment absent"):
         sdk.chat.completions.create(model="absent", messages=ASK)
-    with pytest.raises(openai.UnprocessableEntityError, match="no such role"):
+    with pytest.raises(openai.BadRequestError, match="no such role"):
         sdk.chat.completions.create(model="stories", messages=[{"role": "bad", "content": "x"}])  # type: ignore[list-item, misc]
+
+
+def test_openais_client_reads_a_prompt_without_an_answer(sdk: openai.OpenAI) -> None:
+    asked: Any = {"model": "stories", "prompt": "Once upon a time", "max_tokens": 0}
+    scored = sdk.completions.create(**asked, echo=True, logprobs=1)
+    assert scored.choices[0].text == "Once upon a time"
+    assert scored.choices[0].logprobs is not None
+    assert [value is None for value in scored.choices[0].logprobs.token_logprobs or []] == [True] + [False] * 4
+    nothing = sdk.completions.create(**asked)
+    assert (nothing.choices[0].text, nothing.choices[0].finish_reason) == ("", "length")
+    assert nothing.usage is not None
+    assert (nothing.usage.prompt_tokens, nothing.usage.completion_tokens) == (5, 0)
+    assert "".join(chunk.choices[0].text for chunk in sdk.completions.create(**asked, echo=True, stream=True)) == (
+        "Once upon a time"
+    )
+
+
+def test_openais_client_bends_and_narrows_what_is_drawn(sdk: openai.OpenAI) -> None:
+    asked: Any = {"model": "stories", "prompt": "Once upon a time", "max_tokens": 8}
+    greedy = sdk.completions.create(**asked, temperature=0)
+    assert sdk.completions.create(**asked, top_p=0).choices[0].text == greedy.choices[0].text
+    assert greedy.system_fingerprint == "fp_dddddddddddd"
+    one = sdk.completions.create(**asked, logit_bias={"300": 100})
+    assert len(set(one.choices[0].text.split())) == 1
+    with pytest.raises(openai.BadRequestError, match="knows the tokens 0 to 511"):
+        sdk.completions.create(**asked, logit_bias={"512": 1})
+
+
+def test_openais_client_gets_the_best_of_several(sdk: openai.OpenAI) -> None:
+    asked: Any = {"model": "stories", "prompt": "Once upon a time", "max_tokens": 8, "seed": 1, "logprobs": 0}
+    drawn = sdk.completions.create(**asked, n=4).choices
+
+    def mean(choice: Any) -> float:
+        return float(sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs))
+
+    best = sdk.completions.create(**asked, n=2, best_of=4)
+    assert [choice.text for choice in best.choices] == [
+        choice.text for choice in sorted(drawn, key=mean, reverse=True)[:2]
+    ]
+    assert best.usage is not None
+    assert (best.usage.prompt_tokens, best.usage.completion_tokens) == (5, 32)
+
+
+def test_a_model_or_an_adapter_that_is_not_there_is_never_answered_by_another(
+    sdk: openai.OpenAI, hub_client: InferenceClient, served: Api
+) -> None:
+    with pytest.raises(openai.NotFoundError, match="no adapter 'ghost'") as ghost:
+        sdk.chat.completions.create(model="stories", messages=ASK, extra_body={"adapter_id": "ghost"})
+    assert (ghost.value.code, ghost.value.param) == ("model_not_found", "adapter_id")
+    path = f"/models/{served.user}/stories"
+    answer = served.client.post(f"{path}/generate", json={"inputs": "a", "parameters": {"adapter_id": "ghost"}})
+    assert (answer.status_code, answer.json()["error_type"]) == (404, "not_found")
+    answer = served.client.post(f"{path}/v1/chat/completions", json={"model": "ghost", "messages": ASK})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    own = {"model": "stories", "messages": ASK, "max_tokens": 1}
+    assert served.client.post(f"{path}/v1/chat/completions", json=own).status_code == 200
+
+
+def test_the_hubs_client_gets_the_prompts_tokens_and_the_best_of_several(hub_client: InferenceClient) -> None:
+    asked: Any = {"max_new_tokens": 6, "details": True}
+    plain = hub_client.text_generation("Once upon a time", **asked)
+    answer = hub_client.text_generation("Once upon a time", **asked, decoder_input_details=True)
+    assert answer.generated_text == plain.generated_text
+    assert answer.details is not None
+    assert [token.text for token in answer.details.prefill] == ["<s>", "Once", " upon", " a", " time"]
+    assert [token.logprob is None for token in answer.details.prefill] == [True] + [False] * 4
+    several = hub_client.text_generation("Once upon a time", **asked, best_of=3, do_sample=True)
+    assert several.details is not None
+    assert len(several.details.best_of_sequences or []) == 2
+    with pytest.raises(ValidationError, match="must use sampling"):
+        hub_client.text_generation("Once upon a time", **asked, best_of=3)
+
+
+def test_a_prompt_that_was_cut_has_a_sign(served: Api) -> None:
+    path = f"/models/{served.user}/stories"
+    for truncate, sign in ((2, "1"), (5, None)):
+        asked = {"inputs": "Once upon a time", "parameters": {"truncate": truncate, "max_new_tokens": 1}}
+        for route in ("/generate", "/generate_stream"):
+            assert served.client.post(f"{path}{route}", json=asked).headers.get("x-truncated") == sign
+
+
+PERSON: Any = {
+    "type": "object",
+    "properties": {"name": {"enum": ["Tim", "Lily"]}, "age": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+def test_openais_client_gets_json_of_its_schema(sdk: openai.OpenAI) -> None:
+    wanted: Any = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
+    asked: Any = {"model": "stories", "messages": ASK, "response_format": wanted, "max_tokens": 60}
+    texts = [sdk.chat.completions.create(**asked, temperature=1, seed=seed).choices[0] for seed in (1, 1, 2)]
+    for choice in texts:
+        person = json.loads(choice.message.content or "")
+        assert (choice.finish_reason, person["name"] in ("Tim", "Lily"), 1 <= person["age"] <= 9) == (
+            "stop",
+            True,
+            True,
+        )
+    assert texts[0].message.content == texts[1].message.content
+    streamed = sdk.chat.completions.create(**asked, temperature=1, seed=1, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == texts[0].message.content
+    with pytest.raises(openai.BadRequestError, match="no answer of this form") as refused:
+        sdk.chat.completions.create(
+            model="stories",
+            messages=ASK,
+            response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "http://a/b"}}},
+        )
+    assert refused.value.param == "response_format.json_schema.schema"
+
+
+def test_openais_client_gets_a_json_object_or_one_of_its_choices(sdk: openai.OpenAI) -> None:
+    free = sdk.chat.completions.create(
+        model="stories", messages=ASK, response_format={"type": "json_object"}, max_tokens=30, seed=1
+    )
+    assert (free.choices[0].message.content or "").startswith("{")
+    extra = {"guided_choice": ["ja", "nein"]}
+    chosen = sdk.completions.create(model="stories", prompt="Tim", extra_body=extra)
+    assert chosen.choices[0].text in ("ja", "nein")
+
+
+def test_the_hubs_client_gets_texts_of_its_grammar(hub_client: InferenceClient) -> None:
+    asked: Any = {"max_new_tokens": 60, "do_sample": True, "seed": 4}
+    number = hub_client.text_generation("Call", **asked, grammar={"type": "regex", "value": r"[0-9]{3}-[0-9]{4}"})
+    assert re.fullmatch("[0-9]{3}-[0-9]{4}", number)
+    person = json.loads(hub_client.text_generation("Tim", **asked, grammar={"type": "json", "value": PERSON}))
+    assert set(person) == {"name", "age"}
 
 
 def test_openais_client_is_told_which_field_is_not_served(sdk: openai.OpenAI) -> None:
     tool: Any = {"type": "function", "function": {"name": "weather"}}
-    with pytest.raises(openai.UnprocessableEntityError, match="known, but it isn't served here") as refused:
+    with pytest.raises(openai.BadRequestError, match="known, but it isn't served here"):
+        sdk.chat.completions.create(model="stories", messages=ASK, reasoning_effort="low")
+    with pytest.raises(openai.BadRequestError, match="does not tell the model of tools") as refused:
         sdk.chat.completions.create(model="stories", messages=ASK, tools=[tool])
     assert (refused.value.param, refused.value.type) == ("tools", "invalid_request_error")
-    with pytest.raises(openai.UnprocessableEntityError, match="unknown field") as misspelt:
+    with pytest.raises(openai.BadRequestError, match="unknown field") as misspelt:
         sdk.chat.completions.create(model="stories", messages=ASK, extra_body={"temprature": 0})
     assert misspelt.value.param == "temprature"
     image: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]
-    with pytest.raises(openai.UnprocessableEntityError) as picture:
+    with pytest.raises(openai.BadRequestError) as picture:
         sdk.chat.completions.create(model="stories", messages=image)
     assert picture.value.param == "messages[0].content[0].type"
     with pytest.raises(openai.BadRequestError, match="context holds 512") as too_long:

@@ -33,6 +33,7 @@ def test_a_data_set_that_cannot_judge_is_refused_where_it_was_named(api: Api) ->
     api.push("official", "headline,topic\nRates rise,good\n", "official.csv")
     lacking = api.client.post("/v1/jobs", json={**SPEC, **JUDGED})
     assert lacking.status_code == 422 and "official.csv" in lacking.json()["error"]["message"]
+    assert lacking.json()["error"]["problems"][0]["field"] == "label"
     assert api.client.get("/v1/jobs").json()["data"] == []
 
 
@@ -56,3 +57,23 @@ def test_a_data_set_of_test_is_a_third_input_and_can_not_be_the_one_that_chooses
     )
     assert equal.status_code == 422 and equal.json()["error"]["problems"][0]["field"] == "test.dataset"
     assert api.client.post("/v1/jobs/estimate", json={**SPEC, **sections}).status_code == 200
+
+
+def test_classes_that_only_judging_rows_have_are_named_where_no_row_was_dealt(api: Api) -> None:
+    api.import_model()
+    api.push("own", "headline,quality\n" + "".join(f"Text {n},{('gut', 'schlecht')[n % 2]}\n" for n in range(120)))
+    api.push("part", "headline,quality\n" + "".join(f"Part {n},{'xy'[n % 2]}\n" for n in range(20)))
+    spec = {**SPEC, "dataset": "own", "test": {"dataset": "part@1"}}
+    (problem,) = api.client.post("/v1/jobs/check", json=spec).json()["problems"]
+    assert problem["field"] == "label" and "'x', 'y'" in problem["message"]
+    refused = api.client.post("/v1/jobs", json=spec)
+    assert refused.status_code == 422 and "'x', 'y'" in refused.json()["error"]["message"]
+    assert api.client.post("/v1/jobs/estimate", json=spec).status_code == 200
+
+
+def test_rows_of_data_sets_of_one_file_name_are_told_by_owner_name_and_version(api: Api) -> None:
+    api.import_model()
+    api.push()
+    api.push("official", OFFICIAL + " ,good\n")
+    report = api.client.post("/v1/jobs/check", json={**SPEC, **JUDGED}).json()
+    assert report["refused_rows"][0]["file"] == f"headlines.csv of {api.user}/official@1"

@@ -1,4 +1,4 @@
-"""The libraries that people have, unmodified, pulling from a running API: each in a process whose HF_ENDPOINT it is."""
+"""The libraries that people have, unmodified, with a running API as their hub, in a process whose HF_ENDPOINT it is."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, get_peft_model
 from transformers import AutoModel
 
 from tests.api.conftest import HEADLINES, Api
-from tests.models import build_tiny_encoder
+from tests.models import build_tiny_encoder, build_tiny_tokenizer
 
-_PULL = """
+_PROGRAM = """
 import json, sys
 from datasets import load_dataset
-from peft import AutoPeftModelForFeatureExtraction, PeftModel
+from peft import AutoPeftModelForFeatureExtraction, LoraConfig, PeftModel, get_peft_model
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
 user = sys.argv[1]
 model = AutoModel.from_pretrained(f"{user}/tiny", revision="prod")
 tokenizer = AutoTokenizer.from_pretrained(f"{user}/tiny")
-adapted = PeftModel.from_pretrained(AutoModel.from_pretrained(f"{user}/tiny"), f"{user}/adapter")
+model.push_to_hub(f"{user}/pushed", max_shard_size="20KB")
+tokenizer.push_to_hub(f"{user}/pushed")
+embedder = SentenceTransformer(f"{user}/tiny")
+embedder.push_to_hub(f"{user}/embedder")
+lora = LoraConfig(task_type="FEATURE_EXTRACTION", target_modules=["query"])
+get_peft_model(AutoModel.from_pretrained(f"{user}/pushed"), lora).push_to_hub(f"{user}/adapter")
+adapted = PeftModel.from_pretrained(AutoModel.from_pretrained(f"{user}/pushed"), f"{user}/adapter")
 whole = AutoPeftModelForFeatureExtraction.from_pretrained(f"{user}/adapter")
 rows = load_dataset(f"{user}/headlines", split="train")
+rows.push_to_hub(f"{user}/rows", num_shards=2)
 print(json.dumps({
-    "parameters": model.num_parameters(),
-    "tokens": tokenizer("spring garden")["input_ids"],
-    "vector": SentenceTransformer(f"{user}/tiny").encode("spring").shape[0],
+    "parameters": [model.num_parameters(), AutoModel.from_pretrained(f"{user}/pushed").num_parameters()],
+    "tokens": AutoTokenizer.from_pretrained(f"{user}/pushed")("spring garden")["input_ids"],
+    "vectors_differ": float(abs(embedder.encode("x") - SentenceTransformer(f"{user}/embedder").encode("x")).max()),
     "adapter": sorted(adapted.peft_config),
     "base": whole.peft_config["default"].base_model_name_or_path,
     "columns": rows.column_names,
-    "rows": len(rows),
+    "rows": [len(rows), load_dataset(f"{user}/rows", split="train").to_list() == rows.to_list()],
 }))
 """
 
 
-def test_the_libraries_load_models_adapters_and_data_sets(api: Api, tmp_path: Path) -> None:
+def test_the_libraries_pull_and_push_models_adapters_and_data_sets(api: Api, tmp_path: Path) -> None:
     base = build_tiny_encoder(tmp_path / "tiny")
-    api.import_model(files=_files(base))
+    api.import_model(files={path.name: path.read_bytes() for path in base.iterdir() if path.is_file()})
     api.client.put(f"/v1/registry/models/{api.user}/tiny/aliases/prod", json={"version": 1})
-    adapter = tmp_path / "adapter"
-    lora = LoraConfig(task_type="FEATURE_EXTRACTION", target_modules=["query"], revision="1")
-    wrapped = get_peft_model(AutoModel.from_pretrained(base), lora)
-    wrapped.peft_config["default"].base_model_name_or_path = f"{api.user}/tiny"
-    wrapped.save_pretrained(adapter, save_embedding_layers=False)
-    api.import_model(
-        "adapter", files={**_files(adapter), "model.safetensors": (base / "model.safetensors").read_bytes()}
-    )
     api.push(content=HEADLINES.replace(",", ";"), file_name="headlines.csv")
-    pulled = run_with_hub(api, _PULL, tmp_path, api.user)
-    assert pulled == {
-        "parameters": AutoModel.from_pretrained(base).num_parameters(),
-        "tokens": pulled["tokens"],
-        "vector": 32,
+    found = run_with_hub(api, _PROGRAM, tmp_path, api.user)
+    parameters = AutoModel.from_pretrained(base).num_parameters()
+    assert found == {
+        "parameters": [parameters, parameters],
+        "tokens": build_tiny_tokenizer()("spring garden")["input_ids"],
+        "vectors_differ": 0.0,
         "adapter": ["default"],
-        "base": f"{api.user}/tiny",
+        "base": f"{api.user}/pushed",
         "columns": ["headline", "quality"],
-        "rows": 20,
+        "rows": [20, True],
     }
-    assert len(pulled["tokens"]) == 4
+    adapter = api.client.get(f"/v1/registry/models/{api.user}/adapter/versions/1").json()
+    assert adapter["manifest"]["base"]["reference"] == f"{api.user}/pushed@2"
 
 
 def run_with_hub(api: Api, program: str, folder: Path, *arguments: str) -> dict[str, Any]:
@@ -75,6 +75,7 @@ def run_with_hub(api: Api, program: str, folder: Path, *arguments: str) -> dict[
         "HF_HOME": str(folder / "cache"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "NO_PROXY": "127.0.0.1",
         "CUDA_VISIBLE_DEVICES": "",
     }
@@ -84,7 +85,3 @@ def run_with_hub(api: Api, program: str, folder: Path, *arguments: str) -> dict[
     assert done.returncode == 0, done.stderr[-4000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

@@ -118,8 +118,8 @@ def test_models_are_listed_searched_and_paged(api: Api, model: str) -> None:
     api.import_model("another")
     every = list(hub(api).list_models(author=api.user))
     assert [found.id for found in every] == [f"{api.user}/another", model]
-    assert [found.id for found in hub(api).list_models(search="tin")] == [model]
-    assert [found.id for found in hub(api).list_models(limit=1)] == [f"{api.user}/another"]
+    assert [found.id for found in hub(api).list_models(author=api.user, search="tin")] == [model]
+    assert [found.id for found in hub(api).list_models(author=api.user, limit=1)] == [f"{api.user}/another"]
     assert hub(api).whoami()["name"] == api.user
 
 
@@ -151,7 +151,7 @@ def test_what_is_private_to_others_does_not_exist(api: Api, model: str, tmp_path
     ):
         with pytest.raises(RepositoryNotFoundError):
             ask()
-    assert list(stranger.list_models()) == []
+    assert list(stranger.list_models(author=api.user)) == []
     nobody = api.client.get(f"/hf/{model}/resolve/main/README.md", headers={"Authorization": ""})
     assert nobody.status_code == 401
 
@@ -180,4 +180,4 @@ def test_a_data_set_has_its_file_and_a_card_that_says_how_to_read_it(api: Api, t
     card = (folder / "README.md").read_text().splitlines()
     assert json.loads(card[1].removeprefix("configs: "))[0]["sep"] == ";"
     assert hub(api).dataset_info(f"{api.user}/headlines", revision="1").sha == folder.name
-    assert [found.id for found in hub(api).list_datasets()] == [f"{api.user}/headlines"]
+    assert [found.id for found in hub(api).list_datasets(author=api.user)] == [f"{api.user}/headlines"]

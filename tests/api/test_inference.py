@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import secrets
 import struct
 from collections.abc import Iterator, Mapping
@@ -86,6 +87,11 @@ def test_base64_holds_the_same_numbers(served: Api) -> None:
     assert list(decoded) == numbers
 
 
+def _wrong(path: str) -> int:
+    """The status for what is wrong with a request: OpenAI's clients know 400."""
+    return 400 if path == "/v1/embeddings" else 422
+
+
 def test_the_openai_sdk_works_unchanged(served: Api) -> None:
     with openai.OpenAI(base_url=f"{served.url}/v1", api_key=token_of(served), max_retries=0) as client:
         answer = client.embeddings.create(model="finder", input=[NEWS, LATE])
@@ -99,10 +105,51 @@ def test_the_openai_sdk_works_unchanged(served: Api) -> None:
         assert client.models.retrieve(f"{served.user}/finder").id == "finder"
         with pytest.raises(openai.NotFoundError, match="no deployment"):
             client.embeddings.create(model="absent", input=NEWS)
-        with pytest.raises(openai.UnprocessableEntityError, match="ask it at POST /v1/rerank"):
+        with pytest.raises(openai.BadRequestError, match="ask it at POST /v1/rerank"):
             client.embeddings.create(model="judge", input=NEWS)
-        with pytest.raises(openai.UnprocessableEntityError, match="send texts"):
+        with pytest.raises(openai.BadRequestError, match="send texts") as tokens:
             client.embeddings.create(model="finder", input=[[101, 102]])
+        assert tokens.value.param == "input"
+
+
+def test_tokens_of_the_models_own_tokenizer_are_embedded_as_their_text(served: Api) -> None:
+    path = f"/models/{served.user}/finder/tokenize"
+    tokens = [token["id"] for token in post(served, path, inputs=NEWS, add_special_tokens=False).json()[0]]
+    text = post(served, "/v1/embeddings", model="finder", input=NEWS).json()["data"]
+    for asked in (tokens, [tokens]):
+        own = post(served, "/v1/embeddings", model="finder", input=asked, tokenizer="finder").json()
+        assert own["data"] == text
+    for tokenizer, numbers, field in (("bert", tokens, "tokenizer"), ("finder", [99999], "input")):
+        refused = post(served, "/v1/embeddings", model="finder", input=numbers, tokenizer=tokenizer)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, field)
+
+
+def test_embeddings_have_the_shape_of_cohere_too(served: Api) -> None:
+    asked = {"model": "finder", "texts": [LATE, NEWS], "embedding_types": ["float", "base64"]}
+    answer = post(served, "/v2/embed", **asked, input_type="search_document").json()
+    plain = post(served, "/v1/embeddings", model="finder", input=[LATE, NEWS]).json()
+    assert answer["embeddings"]["float"] == [item["embedding"] for item in plain["data"]]
+    assert len(answer["embeddings"]["base64"]) == 2
+    assert answer["meta"]["billed_units"]["input_tokens"] == plain["usage"]["prompt_tokens"]
+    query = post(served, "/v2/embed", **asked, input_type="search_query").json()
+    prompted = post(served, "/v1/embeddings", model="finder", input=[LATE, NEWS], prompt_name="query").json()
+    assert query["embeddings"]["float"] == [item["embedding"] for item in prompted["data"]]
+
+
+def test_the_hubs_client_gets_labels_as_a_list(served: Api) -> None:
+    client = InferenceClient(base_url=f"{served.url}/models/{served.user}/sorter", token=token_of(served))
+    labels = client.text_classification(NEWS)
+    assert [label.label for label in labels] == [item["label"] for item in _classes(served)]
+    assert len(client.text_classification(NEWS, top_k=1)) == 1
+    outputs = client.text_classification(NEWS, function_to_apply="none")
+    alone = client.text_classification(NEWS, function_to_apply="sigmoid")
+    assert sum(label.score for label in labels) == pytest.approx(1)
+    assert [label.score for label in alone] == pytest.approx([1 / (1 + math.exp(-out.score)) for out in outputs])
+
+
+def _classes(served: Api) -> list[dict[str, Any]]:
+    [classes] = post(served, "/v1/classify", model="sorter", input=NEWS).json()["results"]
+    return list(classes)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +167,7 @@ def test_the_openai_sdk_works_unchanged(served: Api) -> None:
 )
 def test_what_an_embedder_cannot_do_is_refused_in_words(served: Api, changes: dict[str, Any], word: str) -> None:
     answer = post(served, "/v1/embeddings", **{"model": "finder", "input": NEWS, **changes})
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert word in answer.json()["error"]["message"]
 
 
@@ -140,7 +187,7 @@ def test_what_an_embedder_cannot_do_is_refused_in_words(served: Api, changes: di
 )
 def test_an_empty_text_is_refused_with_its_place(served: Api, path: str, body: dict[str, Any], place: str) -> None:
     answer = post(served, path if path.startswith("/") else f"/models/{served.user}/{path}", **body)
-    assert answer.status_code == 422
+    assert answer.status_code == _wrong(path)
     error = answer.json()["error"]
     message = error["message"] if isinstance(error, dict) else error
     assert f"{place}: the text is empty" in message
@@ -148,13 +195,14 @@ def test_an_empty_text_is_refused_with_its_place(served: Api, path: str, body: d
 
 
 def test_rerank_answers_as_jina_and_as_cohere(served: Api) -> None:
-    documents = [LATE, {"text": NEWS}, "bad news"]
+    documents = [LATE, {"text": NEWS, "id": 7}, "bad news"]
     jina = post(served, "/v1/rerank", model="judge", query="news", documents=documents, top_n=2).json()
     scores = [item["relevance_score"] for item in jina["results"]]
     assert scores == sorted(scores, reverse=True)
     assert len(scores) == 2
     texts = [LATE, NEWS, "bad news"]
-    assert all(item["document"] == {"text": texts[item["index"]]} for item in jina["results"])
+    whole = [{"text": LATE}, documents[1], {"text": "bad news"}]
+    assert all(item["document"] == whole[item["index"]] for item in jina["results"])
     assert (jina["model"], jina["version"], jina["usage"]["total_tokens"]) == ("judge", 7, 4 + 5 + 2 + 3 * 4)
     cohere = post(served, "/v2/rerank", model="judge", query="news", documents=texts).json()
     assert [item["index"] for item in cohere["results"][:2]] == [item["index"] for item in jina["results"]]
@@ -198,7 +246,7 @@ def test_a_field_that_would_change_the_answer_elsewhere_is_refused(
 ) -> None:
     answer = post(served, path, **body, **changes)
     (name,) = changes
-    assert (answer.status_code, answer.json()["error"]["param"]) == (422, name)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (_wrong(path), name)
     assert post(served, path, **body, **{name: None}, user="u", metadata={}).status_code == 200
 
 
@@ -229,7 +277,7 @@ def test_a_model_for_another_task_is_refused_with_the_route_that_serves_it(
             assert answer.status_code == 200, answer.text
         else:
             error = answer.json()["error"]
-            assert (answer.status_code, error["code"], error["param"]) == (422, "wrong_task", "model")
+            assert (answer.status_code, error["code"], error["param"]) == (_wrong(path), "wrong_task", "model")
             assert f"ask it at POST {route}" in error["message"]
 
 

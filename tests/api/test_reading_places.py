@@ -161,6 +161,11 @@ def test_a_transfer_ends_with_its_client(api: Api, monkeypatch: pytest.MonkeyPat
         ended.set()
         raise TransferStopped
 
+    def endless_piece(*given: Any) -> None:
+        endless(should_stop=given[-1])
+
+    # A model's file goes piece by piece, and stops between two.
+    monkeypatch.setattr("storage.keeping._keep", endless_piece)
     monkeypatch.setattr(ObjectStore, "download_file" if sent == "complete" else "upload_file", endless)
     method, path = {
         "table": ("PUT", "/v1/datasets/t?file_name=t.csv"),

@@ -20,7 +20,7 @@ def forged(shape: list[int]) -> bytes:
 
 
 def files_url(api: Api, path: str, selector: str = "1") -> str:
-    return f"/v1/registry/models/{api.user}/tiny/versions/{selector}/files/{path}"
+    return f"/v1/registry/models/{api.user}/tiny/versions/{selector}/files/{path}?redirect=false"
 
 
 def test_an_imported_model_is_listed_with_its_manifest(api: Api) -> None:
@@ -105,7 +105,7 @@ def test_who_has_the_file_gets_304(api: Api) -> None:
 
 def test_a_redirect_leads_to_the_object_store_without_a_token(api: Api) -> None:
     api.import_model()
-    answer = api.client.get(files_url(api, "model.safetensors"), params={"redirect": "true"})
+    answer = api.client.get(files_url(api, "model.safetensors").partition("?")[0])
     assert answer.status_code == 302
     assert answer.headers["X-Content-SHA256"] == sha256(safetensors())
     assert answer.headers["Cache-Control"] == "no-store"

@@ -32,8 +32,13 @@ def reads(owner: str) -> list[str]:
     """Every way to read the two."""
     model, data = f"/v1/registry/models/{owner}/tiny", f"/v1/datasets/{owner}/headlines"
     return [
-        *(model, f"{model}/versions/latest", f"{model}/versions/1/files/config.json", f"{model}/aliases/prod"),
-        *(data, f"{data}/versions/1", f"{data}/versions/1/file", f"{data}/versions/1/preview"),
+        *(
+            model,
+            f"{model}/versions/latest",
+            f"{model}/versions/1/files/config.json?redirect=false",
+            f"{model}/aliases/prod",
+        ),
+        *(data, f"{data}/versions/1", f"{data}/versions/1/file?redirect=false", f"{data}/versions/1/preview"),
     ]
 
 
@@ -44,7 +49,7 @@ def test_what_is_shared_is_read_by_everyone_until_it_is_private_again(ready: Api
         share(ready)
         answers = {path: other.get(path) for path in reads(ready.user)}
         assert {answer.status_code for answer in answers.values()} == {200}
-        assert answers[f"/v1/datasets/{ready.user}/headlines/versions/1/file"].text == HEADLINES
+        assert answers[f"/v1/datasets/{ready.user}/headlines/versions/1/file?redirect=false"].text == HEADLINES
         repository = other.get(f"/hf/api/models/{ready.user}/tiny")
         assert (repository.status_code, repository.json()["private"]) == (200, False)
         share(ready, "private")

@@ -65,9 +65,21 @@ CALLS = {
     "models list": ["models", "list"],
     "models rm": ["models", "rm", "newsticker-quality", "--yes"],
     "models show": ["models", "show", "newsticker-quality"],
+    "models push": ["models", "push", "MODEL", "--name", "base"],
+    "models pull": ["models", "pull", "newsticker-quality", "TARGET"],
+    "models link": ["models", "link", "newsticker-quality", "config.json", "--expires", "30m"],
+    "models export": ["models", "export", "newsticker-quality", "--out", "TARGET"],
     "models import": ["models", "import", "MODEL", "--name", "base"],
     "models predictions": ["models", "predictions", "newsticker-quality", "--out", "TARGET"],
     "models alias": ["models", "alias", "newsticker-quality@1", "production"],
+    "models search": ["models", "search", "quality", "--tag", "german"],
+    "models lineage": ["models", "lineage", "newsticker-quality@1"],
+    "models card": ["models", "card", "newsticker-quality@1"],
+    "models compare": ["models", "compare", "newsticker-quality@1", "newsticker-quality@2"],
+    "models tag": ["models", "tag", "newsticker-quality", "german"],
+    "models describe": ["models", "describe", "newsticker-quality", "--licence", "mit"],
+    "models archive": ["models", "archive", "newsticker-quality@1"],
+    "models unarchive": ["models", "unarchive", "newsticker-quality"],
     "models share": ["models", "share", "newsticker-quality"],
     "models unshare": ["models", "unshare", "newsticker-quality"],
     "datasets share": ["datasets", "share", "headlines"],
@@ -80,6 +92,8 @@ CALLS = {
     "hosts": ["hosts"],
     "hosts list": ["hosts", "list"],
     "hosts invite": ["hosts", "invite"],
+    "hosts drain": ["hosts", "drain", "one"],
+    "hosts undrain": ["hosts", "undrain", "one"],
     "classify": ["classify", "newsticker-quality", "one", "two"],
     "chat": ["chat", "smollm2", "Hello"],
     "embed": ["embed", "sentences", "one", "two"],
@@ -103,6 +117,7 @@ def answers() -> dict[str, Any]:
     """What a platform says to which everything succeeds."""
     files = {"config.json": b"{}", "evaluation/held-out.parquet": b"PAR1", "model.safetensors": b"weights"}
     models = "/v1/registry/models"
+    link = {"path": "config.json", "bytes": 2, "sha256": "0" * 64, "url": "http://x/v1/links/s", "expires_at": AT}
     version = f"{models}/admin/newsticker-quality/versions"
     log = {
         "data": [{"fence": 1, "number": 1, "at": AT, "level": "info", "message": "hello"}],
@@ -145,6 +160,8 @@ def answers() -> dict[str, Any]:
             {"columns": ["headline"], "rows": [{"headline": "a"}]},
         ),
         "GET /v1/hosts": (200, {"data": [HOST]}),
+        "PUT /v1/hosts/one/draining": (200, HOST),
+        "DELETE /v1/hosts/one/draining": (200, HOST),
         "GET /v1/users/me": (200, {"id": "u", "name": "admin"}),
         "DELETE /v1/users/alex": (204, b""),
         f"GET {models}": (200, {"data": [model_version(files)]}),
@@ -155,10 +172,16 @@ def answers() -> dict[str, Any]:
             )
             for method in ("GET", "PATCH")
         },
+        f"GET {version}/1/lineage": (200, {"reference": "admin/newsticker-quality@1", "digest": "d" * 64}),
+        f"GET {version}/1/card": (200, b"# newsticker-quality\n"),
+        "GET /v1/registry/comparison": (200, {"first": "a@1", "second": "a@2", "why_not": "no rows are the same."}),
+        f"PATCH {version}/1": (200, model_version(files)),
         "PATCH /v1/datasets/headlines": (200, {"visibility": "everyone", "versions": []}),
         **{f"GET {version}/{selector}": (200, model_version(files)) for selector in ("1", "latest")},
         **{f"GET {version}/1/files/{name}": (200, content) for name, content in files.items()},
         f"PUT {models}/admin/newsticker-quality/aliases/production": (200, {"alias": "production", "version": 1}),
+        f"POST {version}/1/links": (201, link),
+        f"GET {version}/1/export": (200, b"a tar"),
         "POST /v1/registry/imports": (201, {"id": "i1", "name": "base"}),
         "PUT /v1/registry/imports/i1/files/model.safetensors": (201, {}),
         "POST /v1/registry/imports/i1/complete": (201, model_version(files)),

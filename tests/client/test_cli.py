@@ -121,7 +121,7 @@ def test_a_platform_that_is_away_is_one_line_on_stderr(
         (["jobs", "--nope"], "error: No such option: --nope. See: eigenwerk jobs --help\n"),
         (
             ["tokens", "create", "--scope", "all"],
-            "error: Invalid value for '--scope': 'all' is not one of 'read', 'write', 'metrics', 'admin'. "
+            "error: Invalid value for '--scope': 'all' is not one of 'read', 'write', 'metrics', 'join', 'admin'. "
             "See: eigenwerk tokens create --help\n",
         ),
     ],

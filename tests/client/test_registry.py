@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,3 +82,86 @@ def test_a_model_is_shared_made_private_and_others_are_listed_with_their_owners(
         assert last(registry) == ("PATCH", {"visibility": wanted})
     assert "admin/newsticker-quality@1" in run("models", "list", "--shared").out
     assert registry.requests[-1].query == "shared=true"
+
+
+def test_what_is_said_of_a_model_is_sent_as_changes_and_an_empty_text_takes_it_back(
+    registry: StubPlatform, run: Run
+) -> None:
+    assert run("models", "tag", "newsticker-quality", "a", "b", "--remove", "c").code == 0
+    assert last(registry) == ("PATCH", {"tags_added": ["a", "b"], "tags_removed": ["c"]})
+    assert run("models", "describe", "newsticker-quality", "--licence", "mit", "--description", "").code == 0
+    assert last(registry) == ("PATCH", {"description": None, "license": "mit"})
+    assert run("models", "describe", "newsticker-quality").code == 2
+
+
+def test_a_search_asks_for_all_that_was_named(registry: StubPlatform, run: Run) -> None:
+    assert run("models", "search", "one", "two", "--tag", "a", "--tag", "b", "--base", "x@1", "--archived").code == 0
+    asked = registry.requests[-1].query
+    assert asked == "q=one+two&tag=a&tag=b&base=x%401&archived=true&shared=true"
+
+
+def test_a_lineage_is_a_tree_in_both_directions(registry: StubPlatform, run: Run) -> None:
+    base = {"role": "model", "reference": "admin/tiny@1", "digest": "b" * 64, "standing": "here", "now": "admin/tiny@1"}
+    gone = {"role": "model", "reference": "ada/old@3", "digest": "c" * 64, "standing": "gone", "now": None}
+    data = {"role": "dataset", "reference": "admin/headlines@1", "sha256": "e" * 64, "standing": "here"}
+    child = {"role": "model", "reference": "ada/adapter@1", "digest": "f" * 64, "children": []}
+    registry.answers[f"GET {MODELS}/versions/3/lineage"] = (
+        200,
+        {
+            **{"reference": "admin/newsticker-quality@3", "digest": "a" * 64, "kind": "train-classifier"},
+            **{"job_id": "3f2a" * 8, "code": {"eigenwerk": "0.1.0"}, "parents": [{**base, "parents": [gone]}]},
+            **{"datasets": [data], "children": [child], "deployments": [{"name": "served", "state": "ready"}]},
+        },
+    )
+    assert run("models", "lineage", "newsticker-quality@3").out.splitlines() == [
+        "admin/newsticker-quality@3  aaaaaaaaaaaa…",
+        "  made by train-classifier, job 3f2a3f2a, eigenwerk 0.1.0",
+        "  from the models",
+        "    model: admin/tiny@1  bbbbbbbbbbbb…",
+        "      model: ada/old@3  cccccccccccc…  (deleted, or private to its owner)",
+        "  from the data",
+        "    dataset: admin/headlines@1  eeeeeeeeeeee…",
+        "  made from it",
+        "    model: ada/adapter@1  ffffffffffff…",
+        "  served by",
+        "    served  ready",
+    ]
+
+
+def test_a_card_is_written_with_the_pictures_that_it_links(registry: StubPlatform, run: Run, tmp_path: Path) -> None:
+    card = f"{MODELS}/versions/3/card"
+    registry.answers[f"GET {card}"] = (200, b"![loss by step](card/loss.svg) ![x](card/../secret.svg)\n")
+    registry.answers[f"GET {card}/loss.svg"] = (200, b"<svg/>")
+    assert run("models", "card", "newsticker-quality@3", "--out", str(tmp_path / "out")).code == 0
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {"out/README.md", "out/card/loss.svg"}
+    assert run("models", "card", "newsticker-quality@3").out.startswith("![loss by step]")
+    (tmp_path / "file").write_text("")
+    refused = run("models", "card", "newsticker-quality@3", "--out", str(tmp_path / "file"))
+    assert refused.code == 1 and refused.err.startswith("error: The card can't be written")
+
+
+def test_a_comparison_shows_spec_figures_and_the_rows_that_flipped(registry: StubPlatform, run: Run) -> None:
+    rows = {
+        **{"measure": "accuracy", "units": 200, "first": 0.7, "second": 0.75, "difference": 0.05, "low": 0.01},
+        **{"high": 0.09, "better": 14, "worse": 4},
+        "changed": [{"row": 12, "label": "good", "first": 0, "second": 1, "first_said": "bad", "second_said": "good"}],
+    }
+    answer: dict[str, Any] = {
+        **{"first": "admin/q@1", "second": "admin/q@2", "rows": rows},
+        "differences": [{"field": "training.epochs", "first": 1, "second": 3}],
+        "figures": [{"name": "validation/accuracy", "first": 0.7, "first_low": 0.6, "first_high": 0.8, "second": 0.75}],
+    }
+    registry.answers["GET /v1/registry/comparison"] = (200, answer)
+    out = run("models", "compare", "q@1", "q@2").out
+    assert registry.requests[-1].query == "first=q%401&second=q%402"
+    for part in (
+        "training.epochs",
+        "0.7 (0.6 to 0.8)",
+        "+0.05 (+0.01 to +0.09), which is more than chance",
+        "14; worse: 4",
+    ):
+        assert part in out, part
+    assert out.splitlines()[-1].split() == ["12", "good", "bad", "good"]
+    registry.answers["GET /v1/registry/comparison"] = (200, {**answer, "rows": None, "why_not": "other rows."})
+    assert run("models", "compare", "q@1", "q@2").out.endswith("Not compared row by row: other rows.\n")

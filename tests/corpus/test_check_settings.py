@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from corpus.checks.reader import Reader
-from corpus.checks.settings import settings_of, warnings_of_settings
+from corpus.checks.settings import settings_by_profile, settings_of, warnings_of_settings
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.train_embedder import TrainEmbedder
+from jobspecs.profile import ColumnProfile, DatasetProfile
 from tests.corpus.test_checks import check, classifier, labelled, write
 
 COMMON = {"name": "n", "model": "m", "dataset": "d"}
@@ -53,7 +54,7 @@ def test_the_report_tells_what_the_job_trains_with(tmp_path: Path) -> None:
     report = check(classifier(training={"learning_rate": 5e-2}), path, Reader())
     assert report.settings["learning_rate"] == 5e-2
     assert report.settings["epochs"] == "auto (at most about 40)"
-    assert report.settings["head_learning_rate"] == "auto (0.5; of layers that the base brings 0.05)"
+    assert report.settings["head_learning_rate"] == "auto (0.5; 0.05 if the base brings a head for these classes)"
     assert report.settings["class_weights"] == "auto (none)"
     assert any("far above what is usual" in warning.message for warning in report.warnings)
     assert settings_of(llm(objective="kto", tuning="full")).items() >= {
@@ -65,3 +66,17 @@ def test_the_report_tells_what_the_job_trains_with(tmp_path: Path) -> None:
     }
     assert "beta" not in settings_of(llm())
     assert settings_of(embedder())["loss"] == "multiple-negatives-ranking"
+
+
+def test_what_auto_comes_to_is_told_by_the_profile_where_no_check_has_dealt_the_rows() -> None:
+    label = ColumnProfile(
+        kind="text", empty=0, distinct=2, values={"a": 9000, "b": 1000}, longest_chars=1, mean_chars=1
+    )
+    profile = DatasetProfile(rows=10_000, columns={"label": label})
+    spec = classifier(rows=400, label="label")
+    told = settings_by_profile(spec, profile)
+    # 300 of 400 rows train, in ten steps.
+    assert (told["epochs"], told["class_weights"]) == ("auto (at most about 30)", "auto (about all rows: balanced)")
+    assert settings_by_profile(classifier(label="label"), profile)["epochs"] == "auto (at most about 4)"
+    named = classifier(label="label", validation={"column": "split", "values": ["dev"]})
+    assert "epochs" not in settings_by_profile(named, profile)

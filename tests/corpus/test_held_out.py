@@ -186,6 +186,8 @@ def test_one_of_several_values_that_no_row_has_is_refused_by_its_name(tmp_path: 
     spec = spec_of("train-classifier", {"column": "part", "values": ["dev", "Test"]})
     (problem,) = check(spec, data).problems
     assert "holds 'Test' in no row" in problem.message and problem.remedy == "It holds: dev, train."
+    (problem,) = check(spec_of("train-classifier", {"column": "part", "values": [" dev"]}), data).problems
+    assert problem.remedy == "It holds: dev, train. Spaces around what it holds are left out."
 
 
 @pytest.mark.parametrize(

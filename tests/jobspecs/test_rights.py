@@ -22,6 +22,7 @@ TABLE = """
     deployments.ask    read   -      -      -
     deployments.read   read   -      -      -
     deployments.write  write  -      -      -
+    hosts.drain        -      -      -      admin
     hosts.read         -      -      -      read
     jobs.boost         admin  -      admin  -
     jobs.cancel        write  -      admin  -

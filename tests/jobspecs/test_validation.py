@@ -21,7 +21,8 @@ from api.generation.schemas import CompletionRequest as ApiCompletionRequest
 from api.rerank.schemas import CohereRequest, RerankRequest
 from jobspecs.registry import SPECS
 from jobspecs.validation import place_in, problems_of
-from workers.engines.embedded.generation.requests import ChatRequest, CompletionRequest, GenerateRequest, Parameters
+from workers.engines.embedded.generation.requests import ChatRequest, CompletionRequest
+from workers.engines.embedded.generation.tgi_requests import GenerateRequest, Parameters
 from workers.engines.embedded.tasks.classifier import PredictBody
 from workers.engines.embedded.tasks.embedder import EmbedBody, SimilarityBody
 from workers.engines.embedded.tasks.reranker import RerankBody

@@ -280,3 +280,16 @@ def test_passages_that_are_searched_take_memory_for_their_vectors() -> None:
     spec = TrainEmbedder.model_validate({**document, "training": {"batch_size": 2, "epochs": 1}})
     few, many = (of(spec, MINILM, replace(HEADLINES, rows=rows)).main_memory.total for rows in (4_000, 10_000))
     assert many - few > 3 * 4 * 384 * 5_000
+
+
+@pytest.mark.parametrize("data", [HEADLINES, replace(HEADLINES, held_out=0), replace(HEADLINES, rows=0)])
+def test_a_spec_that_names_its_judging_rows_is_estimated_before_anybody_counted_them(data: DataFacts) -> None:
+    named = {"test": {"dataset": "official"}}
+    columns = {"anchor": "t", "positive": "l"}
+    document = {"name": "n", "model": "m", "dataset": "d", **named}
+    for spec in (
+        TrainClassifier.model_validate({**document, "kind": "train-classifier", "text": "t", "label": "l"}),
+        TrainEmbedder.model_validate({**document, "kind": "train-embedder", **columns}),
+        TrainReranker.model_validate({**document, "kind": "train-reranker", "query": "t", "positive": "l"}),
+    ):
+        assert of(spec, MINILM, data).main_memory.total > 0

@@ -18,11 +18,14 @@ import pytest
 from sqlalchemy import text
 
 from deploy.embedded.postgres_placement import wheel_folder
-from jobspecs.manifest import Manifest, describe_files
+from jobspecs.manifest import Manifest, ManifestFile, describe_files
+from jobspecs.pieces import MIB
+from jobspecs.rights import Reach
 from storage.backups.archive import Archive, BackupError
 from storage.backups.restoring import restore
 from storage.backups.saving import save
 from storage.database import Database
+from storage.keeping import keep_file
 from storage.objects import ObjectSettings, ObjectStore, StoredObject
 
 PROGRAMS = wheel_folder() / "pginstall" / "bin"
@@ -80,6 +83,39 @@ def register(database: Database, store: ObjectStore, folder: Path, *contents: by
         owner = work.users.ensure("somebody")
         work.models.add_version(owner.id, folder.name, prefix=prefix, manifest=manifest)
     return manifest
+
+
+def register_pieces(database: Database, store: ObjectStore, folder: Path, content: bytes) -> ManifestFile:
+    """A model of one file that is stored in pieces, and pieces of a push that came to nothing."""
+    for name in ("nothing", "weights"):
+        file = folder / name
+        file.write_bytes(content if name == "weights" else b"nobody's")
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        kept = keep_file(database, store, file, "w", sha256=digest, should_stop=lambda: False)
+    plain = ManifestFile(path="w", bytes=kept.bytes, sha256=kept.sha256)
+    with database.unit_of_work() as work:
+        owner = work.users.ensure("somebody")
+        row = work.models.add_version(owner.id, "pieces", manifest=Manifest(artifact="model", files=(plain,)))
+        work.blobs.attach(row.id, {"w": [piece.sha256 for piece in kept.pieces]})
+    return plain
+
+
+def test_what_is_stored_in_pieces_is_restored_and_what_is_not_in_the_backup_is_sent_again(
+    database_url: str, database: Database, store: ObjectStore, target: Target, tmp_path: Path
+) -> None:
+    file = register_pieces(database, store, tmp_path, os.urandom(17 * MIB))
+    _, manifest = save(tmp_path / "backups", database_url=database_url, store=store, programs=PROGRAMS)
+    assert [entry.bytes for entry in manifest.objects] in ([16 * MIB, MIB], [MIB, 16 * MIB])
+    target.restore(tmp_path / "backups")
+    there = Database(target.database_url)
+    with there.unit_of_work() as work:
+        (row,) = work.models.list_versions(Reach.of(work.users.ensure("somebody").id))
+        (stored,) = work.blobs.files_of(row)
+        known = work.session.scalar(text("SELECT count(*) FROM blobs"))
+    target.store.download_stored(stored, tmp_path / "copy")
+    assert hashlib.sha256((tmp_path / "copy").read_bytes()).hexdigest() == file.sha256
+    assert known == 2, "a push of what isn't in the backup must not find it there"
+    there.close()
 
 
 def verified_files(target: Target, folder: Path) -> set[str]:

@@ -62,6 +62,16 @@ def test_a_host_claims_what_it_has_memory_and_gpus_for_and_nothing_else(database
         assert claim(work, "two", memory_bytes=99, gpus=9) is None, "somebody serves it"
 
 
+def test_a_host_claims_what_it_has_the_engine_for_and_what_nobody_has_to_say_so(database: Database) -> None:
+    with database.unit_of_work() as work:
+        want(work)
+        work.hosts.announce_serving("other", memory_bytes=8, gpus=0, engines={"embedded": {"version": "1"}})
+        assert work.deployments.claim("one", memory_bytes_free=8, lease_s=60, engines=["llamacpp"]) is None
+        work.hosts.announce_serving("other", memory_bytes=8, gpus=0, engines={"llamacpp": {"version": "1"}})
+        claimed = work.deployments.claim("one", memory_bytes_free=8, lease_s=60, engines=["llamacpp"])
+        assert claimed is not None, "no host has the engine: the one that takes it says why it can't be served"
+
+
 def test_the_oldest_deployment_is_claimed_first_and_one_at_a_time(database: Database) -> None:
     with database.unit_of_work() as work:
         want(work, "first")

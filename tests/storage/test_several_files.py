@@ -17,9 +17,10 @@ from corpus.held_out import DataPart
 from eigenwerk import EigenwerkError
 from eigenwerk.several_files import Files, as_one, named_files
 from jobspecs.problems import InvalidInput, Problem
+from jobspecs.tables import Compression
 from storage.tabular import content as bounded
 from storage.tabular import detect_format, first_rows, lines, profile_table, read_rows, recognising, recognising_layouts
-from storage.tabular.formats import TABLE_BYTES_MAX, Compression
+from storage.tabular.formats import TABLE_BYTES_MAX
 from tests.storage.workbooks import xlsx
 
 

@@ -110,7 +110,7 @@ def test_cells_behind_the_last_named_column_move_no_other(tmp_path: Path) -> Non
         ("t.csv", "version https://git-lfs.github.com/spec/v1\noid a\n", "Git LFS pointer", "git lfs pull"),
         ("t.csv", b"PK\x03\x04" + bytes(40), "a workbook or a zip archive", ".xlsx"),
         ("t.jsonl", b"PAR1" + bytes(40), "a Parquet file", ".parquet"),
-        ("t.csv", gzip.compress(b"text,label\na,b\n"), "compressed as .gz", "with .gz at the end"),
+        ("t.csv", gzip.compress(b"text,label\na,b\n", mtime=0), "compressed as .gz", "with .gz at the end"),
         ("t.jsonl", '{"a": 1e999}\n', "the number 1e999 is too large", "Mend the value"),
         ("t.jsonl", '{"a": ' + "9" * 5000 + "}\n", "more than 4,300 digits", "Mend the value"),
         ("t.jsonl", "{'a': 1}\n", "line 1 is not JSON", "json.dumps"),
@@ -209,3 +209,10 @@ def test_numbers_of_tokens_are_no_tokens(tmp_path: Path) -> None:
 def test_comments_are_no_tokens_though_they_have_as_many_fields(content: str, tmp_path: Path) -> None:
     rows = push(written(tmp_path / "t.conll", content)).rows
     assert [(row["tokens"], row["tags"]) for row in rows] == [(["a", "#"], ["O", "X"]), (["#c"], ["O"])]
+
+
+def test_quotes_that_spaces_hide_on_both_sides_are_said_to_be_text(tmp_path: Path) -> None:
+    pushed = push(written(tmp_path / "t.csv", 'text,label\nx, "A b" \ny, "C d" \n'))
+    assert pushed.rows[0]["label"] == ' "A b" '
+    assert any("Quotes with spaces around are text, as in ' \"A b\" '" in notice for notice in pushed.profile.notices)
+    assert not push(written(tmp_path / "u.csv", 'text,label\nx,"A b"\ny," C "\n')).profile.notices

@@ -200,7 +200,13 @@ def test_a_table_that_is_packed_in_another_way_is_refused_with_the_ways_that_are
             detect_format(name)
 
 
-@pytest.mark.parametrize("name", ["a.xlsx.gz", "a.doc", "csv", "a.parquet.gz", ""])
+@pytest.mark.parametrize("name", ["a.xlsx.gz", "a.parquet.gz", "a.tar.xz"])
+def test_a_packed_file_that_packs_itself_is_refused_with_the_way_out(name: str) -> None:
+    with pytest.raises(InvalidInput, match="Unpack it, and push the"):
+        detect_format(name)
+
+
+@pytest.mark.parametrize("name", ["a.doc", "csv", ""])
 def test_other_endings_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match=r"Use \.csv"):
         detect_format(name)

@@ -106,7 +106,8 @@ class Supervisor:
         self._stopping = threading.Event()
         self._announced_at = float("-inf")
         self._announced: HostReason | Literal["nothing"] | None = "nothing"
-        self._drained = False
+        self._unkillable = False
+        self._draining = False
 
     def wake(self) -> None:
         """Look at the database now."""
@@ -138,8 +139,10 @@ class Supervisor:
         """Why the host accepts no jobs; None when it does."""
         if self._stopping.is_set():
             return HostReason.stopping
-        if self._drained:
+        if self._unkillable:
             return HostReason.unkillable
+        if self._draining:
+            return HostReason.draining
         if abs(self._clock.wall_ahead_s) > CLOCK_OFF_MAX_S:
             return HostReason.clock_off
         if self._bench.scratch.free_bytes() < self._config.scratch_free_min_bytes:
@@ -163,6 +166,7 @@ class Supervisor:
         with self._database.unit_of_work() as work:
             self._clock.measure(work.hosts.clock)
             hold_name(work, config.name, "jobs", self._instance, silent_s=self._bench.times.lease_s)
+            self._draining = work.hosts.is_draining(config.name)
             reason = self._why_not()
             work.hosts.announce(
                 config.name,
@@ -201,7 +205,7 @@ class Supervisor:
                 del self._attempts[key]
                 if attempt.unkillable:
                     log.error("a process outlived SIGKILL: this host takes no more jobs until it is restarted")
-                    self._drained = True
+                    self._unkillable = True
 
     def _begin(self, job: JobRow) -> None:
         gpu_ids = self._take_gpus(job) if job.gpus else ()

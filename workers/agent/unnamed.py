@@ -29,6 +29,8 @@ _CLOCKS_APART = timedelta(minutes=10)
 OBJECTS_PER_PASS = 10_000
 #: How many parts the prefix of one thing has: what lies below one is named, or goes, as a whole.
 _PREFIX_PARTS = {"artifacts": 3, "blobs": 2, "checkpoints": 4, "datasets": 2, "models": 2}
+#: How many a key has at least: a blob is an object itself.
+_KEY_PARTS = {room: 2 if room == "blobs" else size + 1 for room, size in _PREFIX_PARTS.items()}
 #: Prefixes that are compared with the rows at once.
 _COMPARED_AT_ONCE = 500
 
@@ -108,4 +110,4 @@ def _prefix_of(info: ObjectInfo) -> str | None:
         UUID(parts[0])
     except ValueError:
         return None
-    return "/".join([room, *parts[: size - 1]]) if len(parts) >= size else None
+    return "/".join([room, *parts[: size - 1]]) if 1 + len(parts) >= _KEY_PARTS[room] else None

@@ -11,7 +11,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from jobspecs.dialect import WRITTEN_CSV
+from jobspecs.frozen import FrozenInputs
 from jobspecs.lifecycle import JobState
+from jobspecs.lineage import Lineage
 from jobspecs.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from jobspecs.pieces import StoredFile
 from jobspecs.profile import DatasetProfile
@@ -110,6 +112,7 @@ def commit(work: UnitOfWork, artifact: Artifact, *, name: str, actor: str) -> bo
     if artifact.profile is not None:
         _add_dataset(work, artifact, artifact.profile, done.owner_id, name)
         return True
+    inputs = FrozenInputs.model_validate(done.inputs)
     # The owner of this moment: the job may have passed to another one while it ran.
     version = work.models.add_version(
         done.owner_id,
@@ -117,6 +120,8 @@ def commit(work: UnitOfWork, artifact: Artifact, *, name: str, actor: str) -> bo
         manifest=artifact.manifest,
         job_id=artifact.job_id,
         fence=artifact.fence,
+        lineage=Lineage.of_job(done.kind, done.spec, inputs),
+        license=work.models.license_of(inputs.model),
     )
     work.blobs.attach(version.id, {file.path: [piece.sha256 for piece in file.pieces] for file in artifact.stored})
     return True

@@ -33,8 +33,19 @@ class HostConfig:
     cache_bytes_max: int = 50 * _GIB
     #: With less room than this on the scratch disk the host takes no new jobs.
     scratch_free_min_bytes: int = _GIB
+    #: Where other machines reach its engines, a name or an address; None: only this machine asks them.
+    address: str | None = None
+    #: A certificate for that address with its key, instead of one that the worker makes.
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     #: `module:attribute` of the runners that the zygote preloads.
     runners: str = "workers.runners.registry:RUNNERS"
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise RuntimeError("EIGENWERK_HOST_TLS_CERT and EIGENWERK_HOST_TLS_KEY belong together. Set both.")
+        if self.tls_cert is not None and self.address is None:
+            raise RuntimeError("A certificate is for an address: set EIGENWERK_HOST_ADDRESS, too.")
 
     @property
     def gpus(self) -> int:
@@ -48,7 +59,8 @@ class HostConfig:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> HostConfig:
         """Reads EIGENWERK_HOST_NAME, _SLOTS, _MEMORY_BYTES, _GPUS, _SCRATCH_DIR, _CACHE_BYTES_MAX,
-        _SCRATCH_FREE_MIN_BYTES and _RUNNERS; what is absent is measured. CUDA_VISIBLE_DEVICES limits the GPUs.
+        _SCRATCH_FREE_MIN_BYTES, _HOST_ADDRESS, _HOST_TLS_CERT, _HOST_TLS_KEY and _RUNNERS; what is absent is measured.
+        CUDA_VISIBLE_DEVICES limits the GPUs.
 
         Raises RuntimeError for settings that contradict each other, ValueError for one that is no number.
         """
@@ -63,8 +75,15 @@ class HostConfig:
             scratch_dir=Path(values.get("EIGENWERK_SCRATCH_DIR") or default_scratch).absolute(),
             cache_bytes_max=whole_number(values, "EIGENWERK_CACHE_BYTES_MAX", cls.cache_bytes_max),
             scratch_free_min_bytes=whole_number(values, "EIGENWERK_SCRATCH_FREE_MIN_BYTES", cls.scratch_free_min_bytes),
+            address=values.get("EIGENWERK_HOST_ADDRESS") or None,
+            tls_cert=_path(values, "EIGENWERK_HOST_TLS_CERT"),
+            tls_key=_path(values, "EIGENWERK_HOST_TLS_KEY"),
             runners=values.get("EIGENWERK_RUNNERS") or cls.runners,
         )
+
+
+def _path(values: Mapping[str, str], name: str) -> Path | None:
+    return Path(values[name]) if values.get(name) else None
 
 
 def _physical_memory_bytes() -> int:

@@ -1,6 +1,6 @@
 """How a worker is started on another machine: a file of settings, and a join token.
 
-The settings hold the database's password, so the token keeps nobody out who wants in (decision 26). It makes joining
+The settings hold the database's password, so the token keeps nobody out who wants in (decision 30). It makes joining
 something that an administrator meant: a machine that gets the file with a copied disk does not join.
 """
 

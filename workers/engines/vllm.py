@@ -57,7 +57,8 @@ class Vllm:
         if order.base_dir is not None:
             flags += ["--enable-lora", "--max-loras", "1", "--max-lora-rank", str(_max_rank(order.model_dir))]
             flags += ["--lora-modules", json.dumps({"name": order.model, "path": str(order.model_dir)})]
-        if _sleeps():
+        if _sleeps() and order.gpu_ids:
+            # On a CPU the flag is refused ("not supported on current platform"); the routes are there without it.
             flags.append("--enable-sleep-mode")
         if not order.gpu_ids:
             flags += ["--dtype", "bfloat16", "--enforce-eager"]

@@ -25,7 +25,7 @@ from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import Manifest, ManifestFile, check_relative_path, sha256_of
 from jobspecs.pieces import StoredFile
 from storage.objects import ObjectStore, TransferStopped
-from workers.files.hub import HubUnavailable, fetch_snapshot
+from workers.files.hub import HubUnavailable, check_arrived, fetch_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,7 @@ class HostCache:
             file = ManifestFile(
                 path=path.relative_to(snapshot).as_posix(), bytes=target.stat().st_size, sha256=sha256_of(target)
             )
+            check_arrived(path, file.sha256)
             self._keep(target, file)
             files.append(file)
         temporary = self._incoming / f"{name}.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from httpx import TransportError
@@ -19,6 +20,10 @@ ALLOWED_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 IGNORED_FILES = ("onnx/*", "openvino/*", "coreml/*", "tf*/*", "flax*/*")
 #: Set to 1 to let every user's jobs read what the worker's HF_TOKEN can read: private and gated models too.
 ACCESS_FOR_ALL = "EIGENWERK_HUB_TOKEN_FOR_ALL"
+
+
+#: What the hub keeps outside of its git is named by its sha256.
+_NAMED_BY_SUM = re.compile(r"[0-9a-f]{64}")
 
 
 class HubUnavailable(Exception):
@@ -61,3 +66,15 @@ def fetch_snapshot(model: FrozenHubModel, cache: Path, *, endpoint: str | None =
             f"{model.repository} at {model.revision} has no safetensors weights; other formats can run code.",
         )
     return folder
+
+
+def check_arrived(path: Path, sha256: str) -> None:
+    """Raises HubUnavailable when a large file of a snapshot isn't what the hub promised: the next try fetches it anew.
+
+    The hub's client compares sizes alone.
+    """
+    blob = path.resolve()
+    if _NAMED_BY_SUM.fullmatch(blob.name) and blob.name != sha256:
+        blob.unlink()
+        path.unlink()
+        raise HubUnavailable(f"{path.name} arrived from the hub with sha256 {sha256[:12]}…, not {blob.name[:12]}….")

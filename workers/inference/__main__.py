@@ -20,6 +20,7 @@ from workers.daemon.wakeup import Wakeup
 from workers.engines.registry import ENGINES
 from workers.files.host_cache import HostCache
 from workers.inference.deployed_model import Means
+from workers.inference.front import Front
 from workers.inference.model_folders import ModelFolders
 from workers.inference.reconciler import POLL_S, Reconciler
 
@@ -52,9 +53,18 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool, joi
             wakeup=wakeup,
             threads=threads,
         )
-        machine = MachineWatch()
+        machine, front = MachineWatch(), _front(config)
         reconciler = Reconciler(
-            database, config.name, config.memory_bytes, settings.lease, means, config.gpu_ids, warm, instance, machine
+            database,
+            config.name,
+            config.memory_bytes,
+            settings.lease,
+            means,
+            config.gpu_ids,
+            warm,
+            instance,
+            machine,
+            front,
         )
         machine.start()
         log.info("inference worker %s: %d bytes of memory", config.name, config.memory_bytes)
@@ -70,9 +80,25 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool, joi
             wakeup.wait(POLL_S / 10)
         reconciler.close()
         machine.stop()
+        if front is not None:
+            front.close()
     store.close()
     database.close()
     wakeup.close()
+
+
+def _front(config: HostConfig) -> Front | None:
+    """Raises RuntimeError for an address or a certificate that can't be used."""
+    if config.address is None:
+        return None
+    given = (config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
+    try:
+        return Front(config.address, given)
+    except (OSError, ValueError) as error:
+        raise RuntimeError(
+            f"Engines can't be reached at EIGENWERK_HOST_ADDRESS={config.address}: {error}. Name an address of this "
+            "machine, and a certificate for it with its key, or none."
+        ) from error
 
 
 def main() -> int:

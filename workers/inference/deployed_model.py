@@ -130,12 +130,12 @@ class Service:
         self._failure = self._hindrance = None
         self._fetched_anew = False
 
-    def end(self, now_s: float) -> None:
-        """Stops all engines; go on calling `tick` until `ended`."""
+    def end(self, now_s: float, *, linger_s: float = 0.0) -> None:
+        """Stops all engines; go on calling `tick` until `ended`. What serves goes on for `linger_s` seconds."""
         self.ending = True
-        self._drop_next(now_s)
-        self._drop_current(now_s)
         self._leaving = [(replicas, now_s) for replicas, _ in self._leaving]
+        self._drop_next(now_s)
+        self._drop_current(now_s + linger_s)
 
     def hinder(self, reason: Reason, message: str) -> bool:
         """Notes what is in the way; False when it was known already."""
@@ -161,6 +161,10 @@ class Service:
         orders = [replicas.order for replicas in self._sets()]
         bases = {order.base_dir.name for order in orders if order.base_dir is not None}
         return {order.digest for order in orders if order.digest} | bases | self.wanted.cached
+
+    def endpoints(self) -> list[str]:
+        """Of all its engines that may still be asked."""
+        return [replicas.endpoint for replicas in self._sets()]
 
     def wake_fds(self) -> list[int]:
         return [fd for replicas in self._sets() for fd in replicas.wake_fds()]

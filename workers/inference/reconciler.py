@@ -10,8 +10,8 @@ import contextlib
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from jobspecs.engines import ExternalEngine
@@ -24,7 +24,8 @@ from storage.tables import DeploymentRow
 from workers.daemon.instance import hold_name
 from workers.daemon.machine import MachineWatch
 from workers.engines.interface import Installed
-from workers.inference.deployed_model import Means, Observed, Service, Wanted
+from workers.inference.deployed_model import LINGER_S, Means, Observed, Service, Wanted
+from workers.inference.front import Front
 from workers.inference.pulls import Base, StoredModel, find_base
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,14 @@ class Reconciler:
     #: Who works under the host's name (`workers.daemon.instance`).
     instance: UUID = field(default_factory=uuid4)
     machine: MachineWatch = field(default_factory=MachineWatch)
+    #: Where other machines reach the engines; None: only this machine asks them.
+    front: Front | None = None
     services: dict[UUID, Service] = field(default_factory=dict)
     _rows: Sequence[DeploymentRow] = ()
+    #: What engines here answer for until those of another host do.
+    _moving: Collection[UUID] = ()
+    #: What another host has taken over since the last look.
+    _handed_over: Collection[UUID] = ()
     #: What the adapters among them change, by the deployment's id.
     _bases: Mapping[UUID, Base] = field(default_factory=dict)
     #: What the host could start at the last heartbeat.
@@ -75,6 +82,8 @@ class Reconciler:
             self._report()
             self._remove_ended()
         self._prune()
+        if self.front is not None:
+            self.front.keep({endpoint for service in self.services.values() for endpoint in service.endpoints()})
         if self.warm and all(service.settled for service in self.services.values()):
             for engine in self.means.engines.values():
                 engine.keep_warm()
@@ -90,6 +99,8 @@ class Reconciler:
             work.deployments.release(self.host)
         for engine in self.means.engines.values():
             engine.close()
+        if self.front is not None:
+            self.front.keep(())
         for service in self.services.values():
             service.end(now_s)
 
@@ -120,11 +131,15 @@ class Reconciler:
                     scratch_free_bytes=self.means.folders.free_bytes(),
                     engines={name: dataclasses.asdict(found) for name, found in self._engines.items()},
                     machine=self.machine.now(),
+                    certificate=self.front.certificate if self.front else None,
                 )
                 self._note_loads(work, work.deployments.renew(self.host, lease_s=self.lease.lease_s))
             work.hosts.lock(self.host)
             work.engine_holds.settle(self.host, self._outlived(work.deployments.held(self.host)))
-            while (room := work.hosts.room(self.host)) and (
+            draining = work.hosts.is_draining(self.host)
+            if draining:
+                work.deployments.offer(self.host)
+            while (not draining and (room := work.hosts.room(self.host))) and (
                 row := work.deployments.claim(
                     self.host,
                     memory_bytes_free=room.memory_bytes,
@@ -136,6 +151,9 @@ class Reconciler:
                 log.info("deployment %s (%s) is claimed", row.name, row.id)
             self._give_gpus(work)
             rows = work.deployments.held(self.host)
+            self._moving = work.deployments.moving(self.host)
+            moving = set(work.deployments.moving(self.host))
+            self._handed_over, self._moving = set(self._moving) - moving, moving
             served = {version.id: version for row in rows if (version := row.model_version) is not None}
             self._files = {key: self._files.get(key) or work.blobs.files_of(row) for key, row in served.items()}
             self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
@@ -199,10 +217,10 @@ class Reconciler:
             elif not service.ending and service.wanted.generation != row.generation:
                 service.want(self._wanted(row), now_s)
             # else: wanted again while it is being stopped; a new one follows when it is gone.
-        held = {row.id for row in self._rows if row.wanted}
+        held = {row.id for row in self._rows if row.wanted}.union(self._moving)
         for deployment_id, service in self.services.items():
-            if deployment_id not in held:
-                service.end(now_s)
+            if deployment_id not in held and not service.ending:
+                service.end(now_s, linger_s=LINGER_S if deployment_id in self._handed_over else 0.0)
 
     def _wanted(self, row: DeploymentRow) -> Wanted:
         version = row.model_version
@@ -228,8 +246,8 @@ class Reconciler:
             service = self.services.get(row.id)
             if service is None or not row.wanted or service.wanted.generation != row.generation:
                 continue
-            observed = service.observed()
-            shown = (row.state, row.reason, row.message, row.endpoint, row.endpoint_key, row.endpoint_model)
+            observed = self._shown(service.observed())
+            shown = (row.state, row.reason, row.message, *_own_endpoint(row))
             if observed != Observed(*shown):
                 news.append((row, observed))
         if not news:
@@ -249,6 +267,12 @@ class Reconciler:
                 )
         # Not after every tick: the row as read now stands for what was written.
         self._looked_at_s = float("-inf")
+
+    def _shown(self, observed: Observed) -> Observed:
+        """The same, with the endpoint as other machines reach it."""
+        if self.front is None or observed.endpoint is None:
+            return observed
+        return replace(observed, endpoint=self.front.endpoint(observed.endpoint))
 
     def _remove_ended(self) -> None:
         """Forgets services whose engines are gone, and deletes the rows that nobody wants any more."""
@@ -278,6 +302,13 @@ class Reconciler:
             if not self._database_away:
                 log.warning("%s What is served goes on being served.", error)
             self._database_away = True
+
+
+def _own_endpoint(row: DeploymentRow) -> tuple[str | None, str | None, str | None]:
+    """Its address, its key and what it calls the model; not those of the host that it is taken over from."""
+    if row.moving_from is not None:
+        return None, None, None
+    return row.endpoint, row.endpoint_key, row.endpoint_model
 
 
 def _tick(service: Service, now_s: float) -> None:

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
-from workers.judging.bootstrap import Between, no_stop
+from corpus.bootstrap import Between, no_stop
 from workers.judging.class_metrics import Predictions
 from workers.judging.waiting import waited_for
 from workers.local_models.tokens import Int64s

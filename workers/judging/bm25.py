@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from workers.judging.bootstrap import Between, no_stop
+from corpus.bootstrap import Between, no_stop
 from workers.judging.waiting import waited_for
 
 

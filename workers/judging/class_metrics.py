@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from corpus.bootstrap import Floats
 from jobspecs.kinds.train_classifier import ClassMetric
-from workers.judging.bootstrap import Floats
 from workers.local_models.tokens import Int64s
 
 NAMES: Mapping[ClassMetric, str] = MappingProxyType(

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from corpus.bootstrap import Between, bootstrapped_means, no_stop
 from workers.judging.bm25 import Bm25
-from workers.judging.bootstrap import Between, bootstrapped_means, no_stop
 from workers.judging.ranking_verdict import (
     Judged,
     RankingVerdict,

@@ -20,11 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corpus.splits import whole_groups
-from jobspecs.manifest import PREDICTIONS_PATH, DatasetOrigin
+from jobspecs.manifest import PREDICTIONS_KEY, PREDICTIONS_PATH, DatasetOrigin
 from workers.local_models.tokens import Int64s
 
-#: The key of its metadata.
-KEY = "eigenwerk"
 #: Of the table before it is compressed; a classifier's row of two classes takes about 52 bytes.
 BYTES_MAX = 64 * 1024 * 1024
 #: What `corpus.checks.findings.text_hashes` does, for those who compute it of texts of their own.
@@ -84,7 +82,7 @@ class Judged:
             **self.facts,
             "columns": {column.name: column.meaning for column in self._columns()},
         }
-        metadata = {KEY: json.dumps(document, ensure_ascii=False)}
+        metadata = {PREDICTIONS_KEY: json.dumps(document, ensure_ascii=False)}
         pq.write_table(table.replace_schema_metadata(metadata), folder / PREDICTIONS_PATH, compression="zstd")
         return kept
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.judging.bootstrap import Between, Floats, bootstrapped_means, interval, no_stop
+from corpus.bootstrap import Between, Floats, bootstrapped_means, interval, no_stop
 from workers.judging.unclear import JUDGED_MIN, Helped, why_unclear
 from workers.local_models.tokens import Int64s
 

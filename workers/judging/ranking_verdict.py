@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from corpus.bootstrap import Between, Floats, bootstrap, bootstrapped_means, interval, no_stop
 from corpus.rankings import RELEVANT_MIN, ranked_queries
 from jobspecs.kinds.train_reranker import RankingMetric
-from workers.judging.bootstrap import Between, Floats, bootstrap, bootstrapped_means, interval, no_stop
 from workers.judging.search import CUTOFF, NDCG
 from workers.judging.unclear import JUDGED_MIN, Helped, why_unclear
 from workers.local_models.tokens import Int64s

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from workers.judging.bootstrap import Between, Floats, no_stop
+from corpus.bootstrap import Between, Floats, no_stop
 from workers.local_models.tokens import Int64s
 
 NDCG = "ndcg_at_10"

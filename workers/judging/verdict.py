@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from corpus.bootstrap import Between, bootstrap, interval, no_stop
 from corpus.labels import one_class_held_out
 from jobspecs.kinds.train_classifier import ClassMetric
-from workers.judging.bootstrap import Between, bootstrap, interval, no_stop
 from workers.judging.class_metrics import NAMES, Predictions, drawn, figure
 from workers.judging.unclear import JUDGED_MIN, Helped, why_unclear
 from workers.local_models.tokens import Int64s

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
-from workers.judging.bootstrap import Between
+from corpus.bootstrap import Between
 
 Result = TypeVar("Result")
 

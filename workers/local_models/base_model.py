@@ -47,13 +47,8 @@ class LoadedModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int
-    #: Parameters that the folder did not hold, or in another shape: they were drawn at random.
-    drawn: frozenset[str] = frozenset()
-
-    @property
-    def has_head(self) -> bool:
-        """Whether the folder held the head too."""
-        return not self.drawn
+    #: Whether the folder held the head too; otherwise it was drawn at random.
+    has_head: bool = True
 
     @property
     def pad_id(self) -> int:
@@ -136,7 +131,7 @@ def _set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
 
 
 def _assemble(model_dir: Path, config: PretrainedConfig, family: Any, *, headless: bool, **options: Any) -> LoadedModel:
-    model, drawn = _weights(model_dir, config, family, headless=headless, **options)
+    model, has_head = _weights(model_dir, config, family, headless=headless, **options)
     for parameter in model.parameters():
         # Tensors mapped from a file lie at any address, and matrix libraries may round differently for odd ones.
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
@@ -147,7 +142,7 @@ def _assemble(model_dir: Path, config: PretrainedConfig, family: Any, *, headles
     positions = int(getattr(config, "max_position_embeddings", 0) or 8192)
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
         positions -= int(config.pad_token_id) + 1
-    return LoadedModel(model, tokenizer, max(1, min(positions, _tokenizer_limit(tokenizer))), drawn)
+    return LoadedModel(model, tokenizer, max(1, min(positions, _tokenizer_limit(tokenizer))), has_head)
 
 
 def _config(model_dir: Path) -> PretrainedConfig:
@@ -168,8 +163,8 @@ def _config(model_dir: Path) -> PretrainedConfig:
 
 def _weights(
     model_dir: Path, config: PretrainedConfig, family: Any, *, headless: bool, **options: Any
-) -> tuple[PreTrainedModel, frozenset[str]]:
-    """The model, and the names of what the folder did not hold of it."""
+) -> tuple[PreTrainedModel, bool]:
+    """The model, and whether the folder held all of it, head included."""
     try:
         loaded: tuple[Any, dict[str, Any]] = family.from_pretrained(
             model_dir,
@@ -188,11 +183,10 @@ def _weights(
     model, info = loaded
     prefix = "" if family is AutoModel else f"{model.base_model_prefix}."
     absent = [name for name in info["missing_keys"] if not headless or not is_of_head(name, prefix)]
-    mismatched = [str(item[0]) for item in info["mismatched_keys"]]
-    absent += [name for name in mismatched if name.startswith(prefix)]
+    absent += [str(item[0]) for item in info["mismatched_keys"] if str(item[0]).startswith(prefix)]
     if absent:
         raise invalid_model(f"the weights lack {len(absent)} tensors of the architecture, such as {sorted(absent)[0]}.")
-    return cast(PreTrainedModel, model), frozenset((*info["missing_keys"], *mismatched))
+    return cast(PreTrainedModel, model), not info["missing_keys"] and not info["mismatched_keys"]
 
 
 def is_of_head(name: str, prefix: str) -> bool:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from corpus.markdown import Section, Table, card
 from jobspecs.events import LogEvent, MetricEvent
 from jobspecs.kinds.import_model import ImportModel
 from jobspecs.lifecycle import Reason
@@ -17,7 +18,6 @@ from workers.local_models.devices import prepare_device
 from workers.local_models.gguf_model import GgufModel, Parity, compare, finite_logits, load_gguf, write_language_model
 from workers.run.context import RunContext, RunFailed
 from workers.run.stages import Stages
-from workers.training.model_card import Section, Table, card
 from workers.training.saving import save_model
 
 

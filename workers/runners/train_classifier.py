@@ -21,7 +21,7 @@ from workers.run.data_parts import data_parts, judging_dataset
 from workers.run.stages import Stages, progress_of
 from workers.training.classification.data import Split, load_texts, sample_and_split
 from workers.training.classification.judging import judged, verdict_of
-from workers.training.classification.training import TrainingData, parameters_at_head_rate, train_classifier
+from workers.training.classification.training import TrainingData, train_classifier
 from workers.training.loop import TrainingResult
 from workers.training.model_card import model_card
 from workers.training.saving import save_model, write_classifier
@@ -64,8 +64,7 @@ def run(context: RunContext) -> Manifest:
         context.emit(MetricEvent(name=name, value=value, step=result.steps))
 
     stages.enter("save")
-    faster = parameters_at_head_rate(loaded, spec.training)
-    head_rate = spec.training.new_head_learning_rate if faster else spec.training.learning_rate
+    head_rate = spec.training.learning_rate * spec.training.head_factor(new=not loaded.has_head)
     decided = {"balanced": balanced, "head_learning_rate": head_rate}
     report = _report(spec, split, verdict, errors, result, training_tokens, decided, stages.seconds)
     ended = f"{result.sentence} The head's learning rate was {head_rate:g}."

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
+from corpus.markdown import Section, Table, card
 from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.kinds.train_classifier import StratifiedValidation, TrainClassifier
 from jobspecs.kinds.training import GivenRows, Optimization, TrainingSpec, Validation
@@ -13,37 +13,6 @@ from workers.judging.class_metrics import NAMES
 from workers.judging.errors_shown import Errors
 from workers.judging.verdict import Verdict
 from workers.training.classification.data import Split
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a card. Cells can hold anything; what would break the table is escaped."""
-
-    headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    def lines(self) -> list[str]:
-        """Markdown, one line per row."""
-        header, *rows = [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in (self.headers, *self.rows)]
-        return [header, "|" + "---|" * len(self.headers), *rows]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with paragraphs and tables, in their order."""
-
-    title: str
-    parts: Sequence[str | Table] = field(default_factory=tuple)
-
-
-def card(title: str, description: str, sections: Sequence[Section]) -> str:
-    """Markdown. Give it inputs and results only, never when or where it was trained: equal runs have equal cards."""
-    lines = [f"# {title}", "", description, ""]
-    for section in sections:
-        lines += [f"## {section.title}", ""]
-        for part in section.parts:
-            lines += [*(part.lines() if isinstance(part, Table) else part.split("\n")), ""]
-    return "\n".join(lines)
 
 
 def settings_table(training: Optimization) -> Table:
@@ -147,7 +116,3 @@ def _error_sections(errors: Errors) -> list[Section]:
         table = Table(("text", "class", "predicted", "probability"), rows)
         found.append(Section("Mistakes", ("Held-out rows that it got wrong, the surest first.", table)))
     return found
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

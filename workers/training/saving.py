@@ -8,13 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jobspecs.manifest import DatasetOrigin, Manifest, ModelOrigin, describe_files, write_manifest
+from jobspecs.manifest import CARD, DatasetOrigin, Manifest, ModelOrigin, describe_files, write_manifest
 from workers.judging.held_out_file import Judged
 from workers.local_models.base_model import LoadedModel
 
 _log = logging.getLogger(__name__)
 
-_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "numpy")
+#: The platform's own code among them.
+_LIBRARIES = ("eigenwerk", "torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "numpy")
 
 
 def save_model(
@@ -41,7 +42,7 @@ def save_model(
         kept = judged.write(output_dir)
         card = f"{card}## Held-out predictions\n\n{kept.sentence}\n"
         report = {**report, "held_out": kept.as_json()}
-    (output_dir / "README.md").write_text(card, encoding="utf-8")
+    (output_dir / CARD).write_text(card, encoding="utf-8")
     manifest = Manifest(
         artifact="model",
         task=task,

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from jobspecs.lifecycle import JobState
 from jobspecs.manifest import Manifest, ManifestFile
+from jobspecs.pieces import Piece
 from jobspecs.rights import Reach
 from storage.object_wire import parsed_xml, xml_text
 from storage.objects import ObjectStore, ObjectStoreUnavailable
@@ -235,10 +236,11 @@ def test_what_nothing_names_is_found_in_the_store_and_what_is_or_may_yet_be_name
         work.models.add_version(owner.id, "named", manifest=MANIFEST, prefix=f"models/{version}")
         started = work.models.start_import(owner.id, "open").id
         work.garbage.add(f"datasets/{pushed}", bytes_total=1, after_s=86_400)
-    named = [f"models/{version}/state", f"models/{started}/state", f"artifacts/{active}/1/state"]
+        blob = work.blobs.hold([Piece(bytes=2, sha256="b" * 64)])["b" * 64]
+    named = [blob.key, f"models/{version}/state", f"models/{started}/state", f"artifacts/{active}/1/state"]
     foreign = ["models/readme", "artifacts/backup/1/state"]
     unnamed = [f"artifacts/{ended}/1/state", f"checkpoints/{gone}/1/step-1/state", f"datasets/{gone}/data.csv"]
-    unnamed += [f"models/{gone}/config.json", f"models/{gone}/state"]
+    unnamed += [f"models/{gone}/config.json", f"models/{gone}/state", f"blobs/{gone}"]
     for key in (*named, *foreign, *unnamed, f"datasets/{pushed}/data.csv"):
         store.put_bytes(key, b"xx")
     now = datetime.now(UTC)
@@ -253,6 +255,7 @@ def test_what_nothing_names_is_found_in_the_store_and_what_is_or_may_yet_be_name
     with harness.database.unit_of_work() as work:
         found = set(work.session.scalars(text("SELECT prefix FROM garbage"))) - {f"datasets/{pushed}"}
         expected = {f"artifacts/{ended}/1", f"checkpoints/{gone}/1/step-1", f"datasets/{gone}", f"models/{gone}"}
+        expected.add(f"blobs/{gone}")
         assert found == expected
         assert work.garbage.bytes_waiting() == 2 * len(unnamed)
         work.session.execute(text("UPDATE garbage SET due_at = due_at - interval '1 hour'"))

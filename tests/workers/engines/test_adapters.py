@@ -6,16 +6,21 @@ import json
 import time
 from pathlib import Path
 
+import gguf
 import pytest
+import xllamacpp
 
 from jobspecs.engines import COMPLETIONS
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, describe_files, write_manifest
+from scheduling.estimates.serving import GGUF_RUNTIME_BYTES
 from tests.workers.engines.contenders import KEY, MODEL, PATIENCE_S, Contender, started, write_model
 from tests.workers.inference.processes import arguments_and_variables
+from tests.workers.local_models.gguf_file import write_tiny_gguf
 from workers.daemon.process_control import descendants_of
 from workers.engines.attended import AttendedProcess
 from workers.engines.interface import EngineOrder, EngineState
+from workers.engines.llamacpp.adapter import SLOTS, LlamaCpp, context_tokens, files_of, scaled
 from workers.engines.tgi.adapter import Tgi
 from workers.engines.vllm import SLEEP_VARIABLE, Vllm
 from workers.run.context import RunFailed
@@ -129,6 +134,47 @@ def test_the_launcher_of_tgi_never_learns_the_key_that_it_would_write_into_its_l
             if KEY in variables.get("API_KEY", "")
         ]
         assert knowing in ([], ["text-generation-router"])
+
+
+def test_the_program_llama_server_is_given_flags_that_its_parser_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.engines.llamacpp.adapter.shutil.which", lambda program: f"/opt/{program}")
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    launch = LlamaCpp().launch(order_for(tmp_path), tmp_path)
+    (library,) = Path(xllamacpp.__file__).parent.glob("xllamacpp.*.so")
+    parser = library.read_bytes()  # the same source: the wheel has the program's parser
+    flags = [word for word in launch.argv if word.startswith("--")]
+    assert [flag for flag in flags if f"{flag}\0".encode() not in parser] == []
+    assert "LLAMA_API_KEY" in launch.environment and b"LLAMA_API_KEY\0" in parser
+    assert KEY not in launch.argv
+
+
+def test_several_gguf_models_are_refused_and_adapters_are_loaded_with_the_one(tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "a.gguf")
+    assert scaled(files_of(tmp_path).adapters) == []
+    writer = gguf.GGUFWriter(tmp_path / "lora.gguf", "llama")
+    writer.add_type("adapter")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert scaled(files_of(tmp_path).adapters) == [(tmp_path / "lora.gguf", 1.0)]
+    write_tiny_gguf(tmp_path / "b.gguf")
+    with pytest.raises(RunFailed, match=r"a\.gguf, b\.gguf"):
+        files_of(tmp_path)
+
+
+def test_the_context_is_what_the_memory_holds_and_too_little_is_refused_with_the_figures(tmp_path: Path) -> None:
+    found = files_of(write_tiny_gguf(tmp_path / "tiny.gguf").parent)
+    cache = found.facts.cache_bytes_per_token
+    # Of each of two layers a key and a value of two heads with 16 numbers in fp16.
+    assert (found.facts.context_tokens, cache) == (256, 2 * 2 * 2 * 16 * 2)
+    needed = found.model.stat().st_size + GGUF_RUNTIME_BYTES
+    assert context_tokens(found, needed + 1000 * cache) == 1000
+    assert context_tokens(found, None) == SLOTS * 256
+    with pytest.raises(RunFailed, match="GiB") as refused:
+        context_tokens(found, needed + 255 * cache)
+    assert refused.value.reason is Reason.unsatisfiable
 
 
 def test_two_processes_of_tgi_share_neither_ports_nor_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,9 +31,11 @@ class Lengths:
     labels = ("long", "other")
     max_tokens = 8
 
-    def classify(self, texts: Sequence[str]) -> list[list[Label]]:
+    def classify(self, texts: Sequence[str], scoring: str = "softmax") -> list[list[Label]]:
         if "crash" in texts:
             raise RuntimeError("secret detail")
+        if scoring != "softmax":
+            return [[Label(scoring, float(len(text)))] for text in texts]
         return [[Label("long" if len(text) > 3 else "short", 0.75), Label("other", 0.25)] for text in texts]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -68,7 +70,15 @@ def test_predict_answers_in_the_shape_of_text_embeddings_inference(call: Any) ->
     one = [{"score": 0.75, "label": "short"}, {"score": 0.25, "label": "other"}]
     assert call("POST", "/predict", json={"inputs": "a"}).json() == one
     assert call("POST", "/predict", json={"inputs": [["a"], ["b"]], "truncate": True}).json() == [one, one]
-    assert call("POST", "/predict", json={"inputs": "a", "parameters": {"top_k": 1}}).json() == one[:1]
+    assert call("POST", "/predict", json={"inputs": "a", "parameters": {"top_k": 1}}).json() == [one[:1]]
+
+
+def test_predict_scores_as_it_is_asked(call: Any) -> None:
+    sigmoid = {"inputs": "abc", "parameters": {"function_to_apply": "sigmoid"}}
+    assert call("POST", "/predict", json=sigmoid).json() == [[{"score": 3.0, "label": "sigmoid"}]]
+    assert call("POST", "/predict", json={"inputs": "abc", "raw_scores": True}).json() == [
+        {"score": 3.0, "label": "none"}
+    ]
 
 
 def test_texts_that_were_cut_are_counted(call: Any) -> None:
@@ -81,10 +91,10 @@ def test_texts_that_were_cut_are_counted(call: Any) -> None:
 
 def test_tokens_that_went_through_the_model_are_counted_up_to_its_length() -> None:
     served = ServedClassifier(Lengths(), TokenizeRoute(Path("nowhere")))
-    asyncio.run(served.batcher.submit(["far too long", "a"]))
+    asyncio.run(served.batcher.submit([("softmax", "far too long"), ("softmax", "a")]))
     with pytest.raises(RuntimeError):
-        asyncio.run(served.batcher.submit(["crash"]))
-    asyncio.run(served.batcher.submit(["ab"]))
+        asyncio.run(served.batcher.submit([("softmax", "crash")]))
+    asyncio.run(served.batcher.submit([("softmax", "ab")]))
     served.close()
     assert served.tokens() == (8 + 1 + 2, 0)
 
@@ -94,11 +104,10 @@ def test_tokens_that_went_through_the_model_are_counted_up_to_its_length() -> No
     [
         ({"inputs": ["a", "b"]}, "pairs"),
         ({"inputs": [["a", "b"]]}, "pairs"),
-        ({"inputs": "a", "raw_scores": True}, "raw_scores"),
+        ({"inputs": "a", "parameters": {"function_to_apply": "relu"}}, "parameters.function_to_apply"),
         ({"inputs": "far too long"}, "12 tokens; this model reads 8"),
         ({"inputs": [["a"], ["far too long"]], "truncate": False}, "inputs[1]"),
         ({"inputs": "a", "truncation_direction": "left"}, "truncation_direction"),
-        ({"inputs": "a", "parameters": {"function_to_apply": "sigmoid"}}, "parameters.function_to_apply"),
         ({"inputs": []}, "1 to"),
         ({}, "inputs"),
     ],

@@ -38,6 +38,8 @@ class _Hub(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     asked: list[str] = []  # noqa: RUF012 - one server per test, emptied by the fixture
     tokens: list[str | None] = []  # noqa: RUF012
+    #: The next body of weights arrives with another last byte.
+    damages = False
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -64,7 +66,11 @@ class _Hub(BaseHTTPRequestHandler):
                 return
             for file, content in files.items():
                 if path == f"/{name}/resolve/{COMMIT}/{file}":
-                    self._send(200, content, body=body)
+                    damaged = body and file == "model.safetensors" and _Hub.damages
+                    _Hub.damages = _Hub.damages and not damaged
+                    self._send(200, content, body=body and not damaged)
+                    if damaged:
+                        self.wfile.write(content[:-1] + b"?")
                     return
         self._send(404, b"{}", body=body)
 
@@ -165,3 +171,17 @@ def test_an_unknown_repository_is_the_users_mistake(endpoint: str, tmp_path: Pat
 def test_a_hub_that_does_not_answer_is_told_apart(endpoint: str, tmp_path: Path) -> None:
     with pytest.raises(HubUnavailable):
         fetch_snapshot(FrozenHubModel(repository="org/good", revision=COMMIT), tmp_path, endpoint="http://127.0.0.1:9")
+
+
+def test_a_file_that_arrived_damaged_from_the_hub_is_fetched_anew(
+    endpoint: str, tmp_path: Path, object_settings: dict[str, str]
+) -> None:
+    """The hub's client takes whatever has the right length."""
+    store = ObjectStore(ObjectSettings(**object_settings))  # type: ignore[arg-type]
+    cache = HostCache(tmp_path / "cache", store, bytes_max=1 << 20)
+    model = FrozenHubModel(repository="org/good", revision=COMMIT)
+    _Hub.damages = True
+    with pytest.raises(HubUnavailable, match="sha256"):
+        cache.place_hub_model(model, tmp_path / "first", should_stop=lambda: False, endpoint=endpoint)
+    cache.place_hub_model(model, tmp_path / "second", should_stop=lambda: False, endpoint=endpoint)
+    assert (tmp_path / "second" / "model.safetensors").read_bytes() == b"weights"

@@ -72,12 +72,15 @@ class Place:
     database_name: str
     workers: list[Worker] = field(default_factory=list)
 
-    def start_worker(self, host: str) -> Worker:
+    def start_worker(self, host: str, module: str = "workers.inference", **environment: str) -> Worker:
         log_path = self.scratch / f"{host}-{len(self.workers)}.log"
         with log_path.open("wb") as log_file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers.inference"],
-                env=self.environment | {"EIGENWERK_HOST_NAME": host, "EIGENWERK_SCRATCH_DIR": str(self.scratch / host)},
+                [sys.executable, "-m", module],
+                env={
+                    **self.environment,
+                    **{"EIGENWERK_HOST_NAME": host, "EIGENWERK_SCRATCH_DIR": str(self.scratch / host), **environment},
+                },
                 stderr=log_file,
             )
         self.workers.append(Worker(process, log_path))

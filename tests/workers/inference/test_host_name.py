@@ -21,7 +21,9 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def reconciler(database: Database) -> Reconciler:
-    means: Any = SimpleNamespace(engines={}, tokens=Counter(), folders=SimpleNamespace(free_bytes=lambda: 1 << 30))
+    means: Any = SimpleNamespace(
+        engines={}, tokens=Counter(), folders=SimpleNamespace(free_bytes=lambda: 1 << 30), installed=dict
+    )
     return Reconciler(database, "one", 1 << 30, LeaseTimes(), means, warm=False)
 
 

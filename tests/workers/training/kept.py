@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from corpus.bootstrap import no_stop
 from jobspecs.manifest import read_manifest
 from workers.judging import llm_verdict, verdict
-from workers.judging.bootstrap import no_stop
 from workers.judging.class_metrics import Predictions, predictions_of
 from workers.judging.embedding_verdict import Exam, Search
 from workers.judging.llm_verdict import HeldOut, LlmVerdict

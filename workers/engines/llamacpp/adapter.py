@@ -87,6 +87,7 @@ def _flags(order: EngineOrder, found: Files, context: int) -> list[str]:
         *("--threads", str(order.threads), "--n-gpu-layers", "999" if order.gpu_ids else "0"),
         *("--temp", "1", "--top-p", "1", "--top-k", "0", "--min-p", "0"),
         *("--metrics", "--no-slots", "--no-webui", "--offline", "--jinja", "--cache-ram", "0"),
+        *("--fit", "off"),
         *(("--lora-scaled", ",".join(adapters)) if adapters else ()),
     ]
 

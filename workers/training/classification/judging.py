@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from corpus.bootstrap import Between
 from corpus.checks.findings import text_hashes
 from jobspecs.manifest import DatasetOrigin
 from workers.judging.baselines import KEYS
-from workers.judging.bootstrap import Between
 from workers.judging.class_metrics import Predictions, predictions_of
 from workers.judging.held_out_file import Column, Judged, Part, named
 from workers.judging.verdict import Verdict, judge

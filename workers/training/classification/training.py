@@ -71,9 +71,9 @@ def train_classifier(
     plan = course.plan(batches)
     evaluation = course.evaluation(task, plan, batches)
     later = data.judged_later
-    faster = parameters_at_head_rate(loaded, training)
-    factor = training.new_head_learning_rate / training.learning_rate
-    optimizer = build_optimizer(move_to(model, device), training, faster, factor)
+    prefix = f"{model.base_model_prefix}."
+    head = [name for name, _ in model.named_parameters() if is_of_head(name, prefix)]
+    optimizer = build_optimizer(move_to(model, device), training, head, training.head_factor(new=not loaded.has_head))
     result = train(
         context,
         task,
@@ -88,14 +88,6 @@ def train_classifier(
     if set_aside is not None:
         set_aside.restore(model, decay_of(rates_of(result, training), training.weight_decay))
     return result
-
-
-def parameters_at_head_rate(loaded: LoadedModel, training: ClassifierTraining) -> frozenset[str]:
-    """What learns at the head's learning rate: with `auto` what was drawn for this job, else all behind the encoder."""
-    if training.head_learning_rate == "auto":
-        return loaded.drawn
-    prefix = f"{loaded.model.base_model_prefix}."
-    return frozenset(name for name, _ in loaded.model.named_parameters() if is_of_head(name, prefix))
 
 
 class _Classification:
@@ -153,9 +145,8 @@ class _Classification:
 
     def fingerprint(self) -> bytes:
         arrays = [self._data.tokens.ids, self._data.tokens.offsets, self._data.labels, *chosen_by(self._data.choosing)]
-        # What `auto` comes to may be read in another way by a later version.
-        faster = sorted(parameters_at_head_rate(self._loaded, self._training))
-        return f"{self._data.classes} {self._data.balanced} {faster}".encode() + b"".join(
+        # What decides `class_weights: auto` may be read in another way by a later version.
+        return f"{self._data.classes} {self._data.balanced}".encode() + b"".join(
             np.ascontiguousarray(array).tobytes() for array in arrays
         )
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from corpus.markdown import Section, Table, card
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from workers.judging.ranking_verdict import RankingVerdict, systems_table
 from workers.local_models.embedding_model import EmbeddingModel
 from workers.training.embedding.data import EmbeddingSplit
 from workers.training.model_card import (
-    Section,
-    Table,
-    card,
     how_held_out,
     renamed_labels,
     settings_table,

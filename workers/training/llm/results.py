@@ -10,12 +10,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from corpus.markdown import Section, Table, card
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from workers.judging.llm_verdict import LlmVerdict
 from workers.local_models.adapters import CONFIG_NAME, load_adapter, merged, write_adapter
 from workers.local_models.base_model import load_causal_lm
 from workers.training.llm.starting import Start
-from workers.training.model_card import Section, Table, card, how_held_out, settings_table, trained_on
+from workers.training.model_card import how_held_out, settings_table, trained_on
 
 #: Folder of the adapter beside a merged model.
 ADAPTER_FOLDER = "adapter"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from corpus.markdown import Section, Table, card
 from jobspecs.kinds.train_reranker import TrainReranker
 from workers.judging.ranking_verdict import RankingVerdict, systems_table
-from workers.training.model_card import Section, Table, card, how_held_out, settings_table, trained_on
+from workers.training.model_card import how_held_out, settings_table, trained_on
 from workers.training.ranking.data import PairSplit
 
 _USE = """```python

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from corpus.bootstrap import Between, no_stop
 from corpus.rankings import RELEVANT_MIN
 from corpus.splits import VALIDATION
 from jobspecs.kinds.hard_negatives import HardNegatives
 from jobspecs.lifecycle import Reason
 from workers.judging.bm25 import Bm25
-from workers.judging.bootstrap import Between, no_stop
 from workers.judging.waiting import waited_for
 from workers.local_models.tokens import Int64s
 from workers.run.context import RunFailed

@@ -46,6 +46,8 @@ def main(words: list[str]) -> int:
         raise SystemExit(f"{flags.model} is no model")
     if os.environ.get("HF_HUB_OFFLINE") != "1":
         raise SystemExit("it would ask a hub")
+    if flags.enable_sleep_mode and not os.environ["CUDA_VISIBLE_DEVICES"]:
+        raise SystemExit("Sleep mode is not supported on current platform.")
     adapters = {} if flags.lora_modules is None else {flags.lora_modules["name"]: flags.lora_modules["path"]}
     if adapters and not flags.enable_lora:
         raise SystemExit("--lora-modules needs --enable-lora")
@@ -97,7 +99,7 @@ class _Vllm(Handler):
             self.send(refusal.status, refusal.document)
 
     def _post(self, path: str, body: Any) -> None:
-        if path in ("/sleep", "/wake_up") and self._dev() and self.engine.flags.enable_sleep_mode:
+        if path in ("/sleep", "/wake_up") and self._dev():
             self.engine.asleep = path == "/sleep"
             self.send(200, b"")
         elif not path.startswith("/v1/"):

@@ -18,6 +18,8 @@ from workers.engines.embedded.batching import Overloaded
 
 #: Empty texts say nothing: they are refused with their place, in every dialect.
 Text = Annotated[str, Field(min_length=1)]
+#: A token's number.
+TokenId = Annotated[int, Field(ge=0)]
 #: Largest request body.
 BODY_BYTES_MAX = 2_000_000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -23,10 +23,12 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[str, None], stop: Callable[[], None]) -> None:
+    def __init__(
+        self, events: AsyncGenerator[str, None], stop: Callable[[], None], headers: Mapping[str, str] | None = None
+    ) -> None:
         """`stop` ends the work behind the events; it is called in any case, and harmless when there is none left."""
         # Proxies that collect an answer before they pass it on are asked not to.
-        super().__init__(events, headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"})
+        super().__init__(events, headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store", **(headers or {})})
         self._events = events
         self._stop = stop
 

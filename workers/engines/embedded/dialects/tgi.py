@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -13,9 +15,11 @@ from workers.engines.embedded.dialects.logprobs import Named, Naming, Placed, pl
 from workers.engines.embedded.dialects.refusals import refusing
 from workers.engines.embedded.dialects.requests import read
 from workers.engines.embedded.dialects.streaming import EventStream, event, nobody_there, while_connected
-from workers.engines.embedded.generation.answers import Answer, End, Finish, Step, whole
+from workers.engines.embedded.generation.answers import Answer, End, Finish, Piece, Step, Written, whole
+from workers.engines.embedded.generation.forms import Forms
 from workers.engines.embedded.generation.generator import Generator
-from workers.engines.embedded.generation.requests import GenerateRequest, TokenizeRequest, Unsupported
+from workers.engines.embedded.generation.requests import Unsupported
+from workers.engines.embedded.generation.tgi_requests import GenerateRequest, TokenizeRequest
 
 _PREFIX = "Input validation error: "
 _FINISH_REASONS = {
@@ -25,10 +29,39 @@ _FINISH_REASONS = {
 }
 
 
+@dataclass(frozen=True)
+class _Started:
+    """A request whose answers grow: `best_of` of them."""
+
+    body: GenerateRequest
+    answers: Sequence[Answer]
+    #: Whether `truncate` took tokens off the prompt.
+    cut: bool
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"x-truncated": "1"} if self.cut else {}
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """One finished answer, and the tokens of the prompt where they were asked for."""
+
+    written: Written
+    prefill: tuple[Piece, ...] = ()
+
+    @classmethod
+    def of(cls, drawn: Written) -> _Sequence:
+        prefill = drawn.pieces[: len(drawn.pieces) - drawn.end.new_tokens]
+        text = drawn.text[sum(len(piece.text) for piece in prefill) :]
+        return cls(Written(text, drawn.pieces[len(prefill) :], drawn.end), prefill)
+
+
 class TgiRoutes:
     """The routes of one model."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, forms: Forms) -> None:
+        self._forms = forms
         self._generator, self._model = generator, generator.model
         self._naming = Naming(generator.model)
 
@@ -41,49 +74,70 @@ class TgiRoutes:
         ]
 
     async def _generate(self, request: Request) -> Response:
-        body, answer = await self._started(request, at_once=True)
-        return await self._at_once(request, body, answer, as_list=False)
+        return await self._at_once(request, await self._started(request, at_once=True), as_list=False)
 
     async def _generate_stream(self, request: Request) -> Response:
-        body, answer = await self._started(request)
-        return self._streamed(body, answer)
+        return self._streamed(await self._started(request, stream=True))
 
     async def _either(self, request: Request) -> Response:
-        body, answer = await self._started(request)
-        return self._streamed(body, answer) if body.stream else await self._at_once(request, body, answer, as_list=True)
+        started = await self._started(request)
+        return self._streamed(started) if started.body.stream else await self._at_once(request, started, as_list=True)
 
-    async def _started(self, request: Request, *, at_once: bool = False) -> tuple[GenerateRequest, Answer]:
+    async def _started(self, request: Request, *, at_once: bool = False, stream: bool = False) -> _Started:
         with refusing("inputs", prefix=_PREFIX):
             body = await read(GenerateRequest, request)
             if at_once and body.stream:
                 raise Unsupported("stream", "this route answers at once. Ask /generate_stream instead.")
-            prompt = await self._generator.encode(body.inputs)
-            if body.parameters.truncate is not None:
-                prompt = prompt[-body.parameters.truncate :]
-            sampling = body.parameters.sampling(self._generator.room(prompt))
-            return body, self._generator.start(prompt, sampling)
+            parameters = body.parameters
+            parameters.check(stream or body.stream)
+            whole_prompt = await self._generator.encode(body.inputs)
+            prompt = whole_prompt[-parameters.truncate :] if parameters.truncate is not None else whole_prompt
+            form = parameters.form()
+            grammar = await self._forms.prepared(form) if form is not None else None
+            sampling = replace(parameters.sampling(self._generator.room(prompt)), grammar=grammar)
+            answers: list[Answer] = []
+            try:
+                for _ in range(parameters.best_of or 1):
+                    answers.append(self._generator.start(prompt, sampling))
+            except Exception:
+                _cancel(answers)
+                raise
+            return _Started(body, answers, cut=len(prompt) < len(whole_prompt))
 
-    async def _at_once(self, request: Request, body: GenerateRequest, answer: Answer, *, as_list: bool) -> Response:
-        written = await while_connected(request, whole(answer))
-        if written is None:
+    async def _at_once(self, request: Request, started: _Started, *, as_list: bool) -> Response:
+        drawn = await while_connected(request, _all(started.answers))
+        if drawn is None:
             return nobody_there()
-        document: dict[str, Any] = {"generated_text": _text(body, written.text, written.end)}
-        if body.parameters.details:
-            placed = placed_in(written, with_stop=True)
-            document["details"] = {
-                **_account(written.end),
-                "prefill": [],
-                "tokens": [self._token(one) for one in placed],
-                **({"top_tokens": [self._top(one) for one in placed]} if body.parameters.top_n_tokens else {}),
-            }
+        body = started.body
+        best, *others = sorted((_Sequence.of(one) for one in drawn), key=lambda one: -one.written.mean_logprob)
+        document: dict[str, Any] = {"generated_text": _text(body, best.written.text, best.written.end)}
+        if body.parameters.details or body.parameters.decoder_input_details:
+            document["details"] = self._details(body, best)
+            if others:
+                document["details"]["best_of_sequences"] = [
+                    {"generated_text": _text(body, one.written.text, one.written.end), **self._details(body, one)}
+                    for one in others
+                ]
         headers = {
-            "x-prompt-tokens": str(written.end.prompt_tokens),
-            "x-generated-tokens": str(written.end.new_tokens),
+            "x-prompt-tokens": str(best.written.end.prompt_tokens),
+            "x-generated-tokens": str(sum(one.end.new_tokens for one in drawn)),
+            **started.headers,
         }
         return JSONResponse([document] if as_list else document, headers=headers)
 
-    def _streamed(self, body: GenerateRequest, answer: Answer) -> Response:
-        return EventStream(self._events(body, answer), answer.cancel)
+    def _details(self, body: GenerateRequest, found: _Sequence) -> dict[str, Any]:
+        placed = placed_in(found.written, with_stop=True)
+        prefill = [self._token(Placed(piece, piece.text, 0)) for piece in found.prefill]
+        return {
+            **_account(found.written.end),
+            "prefill": [{name: token[name] for name in ("id", "text", "logprob")} for token in prefill],
+            "tokens": [self._token(one) for one in placed],
+            **({"top_tokens": [self._top(one) for one in placed]} if body.parameters.top_n_tokens else {}),
+        }
+
+    def _streamed(self, started: _Started) -> Response:
+        [answer] = started.answers
+        return EventStream(self._events(started.body, answer), answer.cancel, started.headers)
 
     async def _events(self, body: GenerateRequest, answer: Answer) -> AsyncGenerator[str, None]:
         text, count = "", 0
@@ -135,6 +189,18 @@ class TgiRoutes:
                 for token, start, stop in spans
             ]
         )
+
+
+async def _all(answers: Sequence[Answer]) -> list[Written]:
+    try:
+        return list(await asyncio.gather(*(whole(answer) for answer in answers)))
+    finally:
+        _cancel(answers)
+
+
+def _cancel(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        answer.cancel()
 
 
 def _text(body: GenerateRequest, text: str, end: End) -> str:

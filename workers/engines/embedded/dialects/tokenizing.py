@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from workers.engines.embedded.dialects.requests import Refused, invalid, read
 
 #: Most texts in one request.
 TEXTS_MAX = 2048
+#: Tokens are four bytes to the library.
+_TOKEN_BOUND = 1 << 32
 
 
 class TokenizeBody(Asked):
@@ -66,6 +69,26 @@ class TokenizeRoute:
             ]
             for text, encoding in zip(texts, encodings, strict=True)
         ]
+
+    async def texts_of(self, field: str, items: Sequence[str | list[int]]) -> list[str]:
+        """Texts as they are, and those that came as tokens of this model, without special tokens, put together.
+
+        Raises Refused for tokens that the model would read otherwise: they are another tokenizer's.
+        """
+        if all(isinstance(item, str) for item in items):
+            return [item for item in items if isinstance(item, str)]
+        return await run_in_threadpool(
+            lambda: [
+                item if isinstance(item, str) else self._text(f"{field}[{place}]" if len(items) > 1 else field, item)
+                for place, item in enumerate(items)
+            ]
+        )
+
+    def _text(self, field: str, tokens: list[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=False) if max(tokens) < _TOKEN_BOUND else ""
+        if not text or self._tokenizer.encode(text, add_special_tokens=False).ids != tokens:
+            raise invalid(field, "these are no tokens of a text as this model's tokenizer makes them. Send the text.")
+        return text
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:

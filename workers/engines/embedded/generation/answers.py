@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from workers.engines.embedded.generation.sampling import Choice
@@ -90,6 +90,25 @@ class Answer:
             self.cancelled = True
 
 
+class PromptAlone:
+    """The steps of an answer of one token without that token: the prompt has been read, and nothing is written."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def cancel(self) -> None:
+        self._answer.cancel()
+
+    def __aiter__(self) -> PromptAlone:
+        return self
+
+    async def __anext__(self) -> Step:
+        step = await anext(self._answer)
+        if step.end is None:
+            return step
+        return Step((), "", replace(step.end, reason=Finish.length, stop=None, new_tokens=0))
+
+
 @dataclass(frozen=True)
 class Written:
     """A finished answer. `text` does not hold the stop string; the last of `pieces` may go on into it."""
@@ -102,8 +121,14 @@ class Written:
     def choices(self) -> tuple[Choice, ...]:
         return tuple(piece.choice for piece in self.pieces)
 
+    @property
+    def mean_logprob(self) -> float:
+        """Of the tokens that have one, nats: by which the best of several answers is told."""
+        found = [choice.logprob for choice in self.choices if choice.logprob is not None]
+        return sum(found) / len(found) if found else 0.0
 
-async def whole(answer: Answer) -> Written:
+
+async def whole(answer: Answer | PromptAlone) -> Written:
     """The answer once it has ended; it is cancelled when the caller is."""
     texts: list[str] = []
     pieces: list[Piece] = []

@@ -148,10 +148,14 @@ class Generator:
         """The tokens of a plain prompt."""
         return await self._prepared(self.model.encode, text)
 
-    async def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    async def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """The tokens of a conversation. Raises NoChatTemplate and ChatTemplateFailed."""
         # Not where prompts are tokenized: a template that needs its whole second holds up conversations only.
-        text = await asyncio.get_running_loop().run_in_executor(self._templates, self.model.render_chat, messages)
+        text = await asyncio.get_running_loop().run_in_executor(
+            self._templates, self.model.render_chat, messages, tools
+        )
         return await self._prepared(self.model.encode_rendered, text)
 
     async def encode_spans(self, text: str) -> list[tuple[int, int, int]]:

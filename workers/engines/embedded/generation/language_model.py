@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from corpus.conversations.chat_template import RenderingError
 from corpus.conversations.control_tokens import ControlTokens
 from corpus.conversations.template_process import ConfinedTemplate
+from corpus.conversations.template_words import TemplateWords
 from scheduling.estimates.serving import CACHED_TOKENS_MAX
 from workers.local_models.base_model import first_line, invalid_model, load_causal_lm, load_tokenizer, read_json
 from workers.local_models.devices import move_to
@@ -119,8 +120,10 @@ class LanguageModel:
         offsets = encoded.get("offset_mapping") or [(0, 0)] * len(encoded["input_ids"])
         return [(token, start, stop) for token, (start, stop) in zip(encoded["input_ids"], offsets, strict=True)]
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """A conversation that the model shall answer, as its template writes it, for `encode_rendered`.
+
+        `tools`: those on offer, as OpenAI writes them.
 
         Control tokens within messages are marked as the text that they are: nobody can forge a turn.
 
@@ -130,7 +133,8 @@ class LanguageModel:
             raise NoChatTemplate("This model has no chat template: it continues texts. Use /v1/completions.")
         try:
             control = self._control_tokens
-            text = self.template.render(control.marked(list(messages)) if control is not None else messages)
+            said = (list(messages), list(tools))
+            text = self.template.render(*(control.marked(said) if control is not None else said))
         except RenderingError as error:
             [problem] = error.problems
             raise ChatTemplateFailed(
@@ -144,12 +148,16 @@ class LanguageModel:
         return text
 
     def template_knows(self, field: str) -> bool:
-        """Whether the model's template speaks of such a field of a message; a model without one is told so later."""
-        return self.template is None or re.search(rf"\b{re.escape(field)}\b", self._template_source) is not None
+        """Whether the model's template reads such a field of a message; a model without one is told so later."""
+        return self.template is None or field in self._template_words.fields
+
+    def template_knows_role(self, role: str) -> bool:
+        """Whether it tells such a role from others."""
+        return self.template is None or role in self._template_words.roles
 
     @cached_property
-    def _template_source(self) -> str:
-        return str(self.tokenizer.get_chat_template())
+    def _template_words(self) -> TemplateWords:
+        return TemplateWords.of(str(self.tokenizer.get_chat_template()))
 
     def encode_rendered(self, text: str) -> list[int]:
         """The tokens of what a template has written; it writes the special tokens itself."""

@@ -1,4 +1,4 @@
-"""What clients ask of a language model, in OpenAI's shapes and in those of text-generation-inference (TGI) 3.3.
+"""What clients ask of a language model in OpenAI's shapes.
 
 `jobspecs.dialects` lists the fields that change nothing here (`user`, `metadata`, ...); any other that is not read is
 refused, so that nobody gets something else than was asked for.
@@ -18,20 +18,24 @@ from jobspecs.dialects import (
     OPENAI_MESSAGE,
     OPENAI_PART,
     OPENAI_STREAM,
-    TGI,
-    TGI_PARAMETERS,
     Request,
 )
+from workers.engines.embedded.generation.form_requests import Formed
 from workers.engines.embedded.generation.sampling import Sampling
+from workers.engines.embedded.generation.tool_requests import Tooled
 
 #: Most choices (`n`) and prompts of one request together.
 CHOICES_MAX = 8
 #: Most stop strings of one request.
 STOPS_MAX = 16
-_TOP_LOGPROBS_MAX = 20
+TOP_LOGPROBS_MAX = 20
+#: Most tokens of one request that have a bias.
+BIASES_MAX = 1024
 
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 TokenId = Annotated[int, Field(ge=0)]
+#: What is added to a token's logit.
+Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
 class Unsupported(ValueError):
@@ -40,6 +44,15 @@ class Unsupported(ValueError):
     def __init__(self, field: str, why: str) -> None:
         super().__init__(f"{field}: {why}")
         self.field = field
+
+
+class UnknownAdapter(Unsupported):
+    """The request names an adapter that this engine has not; the base never answers in its place."""
+
+    def __init__(self, field: str, name: str) -> None:
+        super().__init__(
+            field, f"there is no adapter {name!r} here. Each adapter is deployed by its own name: ask that."
+        )
 
 
 class Part(Request):
@@ -53,8 +66,6 @@ class Part(Request):
 
 #: Roles of OpenAI's chats; a template may read others.
 ROLES = ("system", "developer", "user", "assistant", "tool")
-#: The assistant may call tools instead.
-_HAVE_TEXT = ("system", "developer", "user", "tool")
 
 
 class Message(BaseModel):
@@ -77,15 +88,16 @@ class StreamOptions(Request):
     include_usage: bool = False
 
 
-class Wishes(Request):
+class Wishes(Formed):
     """What chat and completion requests have in common."""
 
     model: str | None = None
-    max_tokens: int | None = Field(default=None, ge=1)
+    #: 0: the prompt is read and nothing is written.
+    max_tokens: int | None = Field(default=None, ge=0)
     #: OpenAI's newer name of the same.
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, ge=-1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: Stop | Annotated[list[Stop], Field(max_length=STOPS_MAX)] | None = None
@@ -95,6 +107,18 @@ class Wishes(Request):
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: dict[TokenId, Bias] | None = Field(default=None, max_length=BIASES_MAX)
+    adapter_id: str | None = None
+
+    @property
+    def asked_tokens(self) -> int | None:
+        """Tokens of the answer at most; None: as many as fit."""
+        return self.max_tokens if self.max_tokens is not None else self.max_completion_tokens
+
+    @property
+    def draws(self) -> int:
+        """How many answers a prompt gets, of which `n` are told."""
+        return self.n or 1
 
     @property
     def top(self) -> int:
@@ -111,34 +135,42 @@ class Wishes(Request):
             raise Unsupported("max_tokens", "this and max_completion_tokens differ. Send one of them.")
         if self.stream and (self.n or 1) > 1:
             raise Unsupported("n", "a streamed answer has one choice.")
+        if self.adapter_id:
+            raise UnknownAdapter("adapter_id", self.adapter_id)
+
+    def check_tokens(self, vocabulary_size: int) -> None:
+        """Raises Unsupported for a token that the model has not."""
+        if any(token >= vocabulary_size for token in self.logit_bias or ()):
+            raise Unsupported("logit_bias", f"this model knows the tokens 0 to {vocabulary_size - 1}.")
 
     def sampling(self, room: int, defaults: Mapping[str, float], choice: int = 0) -> Sampling:
         """`room`: tokens that fit. `defaults`: the model's own settings for what is left out."""
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         top_k = self.top_k if self.top_k is not None else int(defaults.get("top_k", 0))
         return Sampling(
-            max_tokens=min(self.max_tokens or self.max_completion_tokens or room, room),
-            temperature=_first(self.temperature, defaults.get("temperature"), 1.0),
-            top_p=_first(self.top_p, defaults.get("top_p"), 1.0),
+            max_tokens=max(1, min(room if self.asked_tokens is None else self.asked_tokens, room)),
+            temperature=first_of(self.temperature, defaults.get("temperature"), 1.0),
+            top_p=first_of(self.top_p, defaults.get("top_p"), 1.0),
             top_k=max(0, top_k),
             # Choices of one request differ, and each can be had again.
             seed=None if self.seed is None else (self.seed + choice) % 2**63,
             stop=stop,
-            repetition_penalty=_first(self.repetition_penalty, None, 1.0),
-            frequency_penalty=_first(self.frequency_penalty, None, 0.0),
-            presence_penalty=_first(self.presence_penalty, None, 0.0),
+            repetition_penalty=first_of(self.repetition_penalty, None, 1.0),
+            frequency_penalty=first_of(self.frequency_penalty, None, 0.0),
+            presence_penalty=first_of(self.presence_penalty, None, 0.0),
             top_logprobs=self.top,
+            logit_bias=tuple((self.logit_bias or {}).items()),
         )
 
 
-class ChatRequest(Wishes):
+class ChatRequest(Tooled, Wishes):
     """POST /v1/chat/completions."""
 
     dialect = OPENAI_CHAT
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=_TOP_LOGPROBS_MAX)
+    top_logprobs: int | None = Field(default=None, ge=0, le=TOP_LOGPROBS_MAX)
 
     @property
     def top(self) -> int:
@@ -148,17 +180,22 @@ class ChatRequest(Wishes):
         super().check()
         if self.top and not self.logprobs:
             raise Unsupported("top_logprobs", "they stand beside log probabilities. Send logprobs: true as well.")
+        if (problem := self.tools_problem()) is not None:
+            raise Unsupported(*problem)
+        if self.offered and self.form() is not None:
+            raise Unsupported("tools", "an answer of a given form calls none. Leave them out, or the form.")
 
-    def check_messages(self, known: Callable[[str], bool]) -> None:
+    def check_messages(self, known: Callable[[str], bool], known_role: Callable[[str], bool]) -> None:
         """Raises Unsupported for a message without text, or with a role or field that the template does not know."""
         for place, message in enumerate(self.messages):
-            if message.role not in ROLES and not known(message.role):
+            if message.role not in ROLES and not known_role(message.role):
                 roles = ", ".join(ROLES)
                 raise Unsupported(
                     f"messages[{place}].role",
                     f"{message.role!r} is no role that the model's chat template reads. Use one of: {roles}.",
                 )
-            if message.content in (None, []) and message.role in _HAVE_TEXT:
+            calls = message.role == "assistant" and (message.model_extra or {}).get("tool_calls")
+            if message.content in (None, []) and not calls:
                 raise Unsupported(f"messages[{place}].content", f"the {message.role}'s message has no text. Send one.")
             for name, value in (message.model_extra or {}).items():
                 if not OPENAI_MESSAGE.passes_over(name, value) and not known(name):
@@ -171,9 +208,10 @@ class CompletionRequest(Wishes):
     dialect = OPENAI_COMPLETION
 
     prompt: str | list[TokenId] | Annotated[list[str], Field(max_length=CHOICES_MAX)]
-    logprobs: int | None = Field(default=None, ge=0, le=_TOP_LOGPROBS_MAX)
+    logprobs: int | None = Field(default=None, ge=0, le=TOP_LOGPROBS_MAX)
     echo: bool | None = None
-    best_of: int | None = Field(default=None, ge=1)
+    #: So many answers are drawn, and the `n` of them with the highest log probability per token are given.
+    best_of: int | None = Field(default=None, ge=1, le=CHOICES_MAX)
 
     @property
     def top(self) -> int:
@@ -182,6 +220,10 @@ class CompletionRequest(Wishes):
     def sampling(self, room: int, defaults: Mapping[str, float], choice: int = 0) -> Sampling:
         plain = super().sampling(room, defaults, choice)
         return replace(plain, echo=bool(self.echo), scores_echo=bool(self.echo) and self.logprobs is not None)
+
+    @property
+    def draws(self) -> int:
+        return self.best_of or self.n or 1
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -194,74 +236,16 @@ class CompletionRequest(Wishes):
 
     def check(self) -> None:
         super().check()
-        if self.best_of not in (None, self.n or 1):
-            raise Unsupported(
-                "best_of", "this engine gives all choices that it draws. Leave it out, or send n as well."
-            )
-        choices = len(self.prompts) * (self.n or 1)
+        if self.draws < (self.n or 1):
+            raise Unsupported("best_of", "n answers can't be chosen from fewer. Send at least n.")
+        if self.stream and self.draws > 1:
+            raise Unsupported("best_of", "which answer is the best shows at the end: it can't be streamed.")
+        choices = len(self.prompts) * self.draws
         if choices > CHOICES_MAX:
             raise Unsupported("n", f"prompts and choices make {choices} answers; {CHOICES_MAX} at most.")
         if self.stream and choices > 1:
             raise Unsupported("prompt", "a streamed answer has one prompt.")
 
 
-class Parameters(Request):
-    """TGI's `parameters`."""
-
-    dialect = TGI_PARAMETERS
-
-    temperature: float | None = Field(default=None, gt=0, le=100)
-    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
-    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    top_k: int | None = Field(default=None, gt=0)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    do_sample: bool = False
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    return_full_text: bool | None = None
-    stop: Annotated[list[Stop], Field(max_length=STOPS_MAX)] = Field(default_factory=list)
-    truncate: int | None = Field(default=None, ge=1)
-    details: bool = False
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
-    top_n_tokens: int | None = Field(default=None, ge=0, le=_TOP_LOGPROBS_MAX)
-
-    @property
-    def draws(self) -> bool:
-        """Asking for a temperature or a cut means drawing, as in TGI."""
-        return self.do_sample or any(value not in (None, 1.0) for value in (self.temperature, self.top_p, self.top_k))
-
-    def sampling(self, room: int) -> Sampling:
-        """`room`: tokens that fit."""
-        return Sampling(
-            max_tokens=min(self.max_new_tokens or room, room),
-            temperature=_first(self.temperature, None, 1.0) if self.draws else 0.0,
-            top_p=_first(self.top_p, None, 1.0),
-            top_k=self.top_k or 0,
-            seed=self.seed,
-            stop=tuple(self.stop),
-            repetition_penalty=_first(self.repetition_penalty, None, 1.0),
-            frequency_penalty=_first(self.frequency_penalty, None, 0.0),
-            top_logprobs=self.top_n_tokens or 0,
-        )
-
-
-class GenerateRequest(Request):
-    """POST /generate, /generate_stream and /, where `stream` chooses between the two."""
-
-    dialect = TGI
-
-    inputs: str
-    # Without any parameters TGI draws; with some it does not, unless they say so.
-    parameters: Parameters = Field(default_factory=lambda: Parameters(do_sample=True))
-    stream: bool = False
-
-
-class TokenizeRequest(Request):
-    """POST /tokenize."""
-
-    dialect = TGI
-
-    inputs: str
-
-
-def _first(wanted: float | None, own: float | None, otherwise: float) -> float:
+def first_of(wanted: float | None, own: float | None, otherwise: float) -> float:
     return wanted if wanted is not None else own if own is not None else otherwise

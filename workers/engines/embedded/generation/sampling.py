@@ -10,8 +10,26 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+
+
+class Following(Protocol):
+    """How far one answer has followed its form."""
+
+    def narrowed(self, logits: torch.Tensor) -> torch.Tensor:
+        """`logits` (vocabulary,) with -inf for each token that would leave the form."""
+
+    def take(self, token: int) -> None:
+        """The token that was chosen."""
+
+
+class Grammar(Protocol):
+    """A form that answers can keep to."""
+
+    def begin(self) -> Following:
+        """For one answer."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +40,7 @@ class Sampling:
     max_tokens: int
     #: 0: always the most probable token.
     temperature: float = 1.0
-    #: Draw from the most probable tokens whose probabilities add up to this; 1: from all.
+    #: Draw from the most probable tokens whose probabilities add up to this; 1: from all, 0: take the most probable.
     top_p: float = 1.0
     #: Draw from so many of the most probable tokens; 0: from all.
     top_k: int = 0
@@ -42,6 +60,10 @@ class Sampling:
     echo: bool = False
     #: And its tokens have log probabilities too.
     scores_echo: bool = False
+    #: (token, what is added to its logit): -100 rules a token out, 100 rules out the others.
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    #: The answer keeps to it.
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True)
@@ -67,12 +89,16 @@ class Sampler:
         self._dice = torch.Generator().manual_seed(self.seed)
         self._seen = set(prompt)
         self._written: Counter[int] = Counter()
+        self._form = sampling.grammar.begin() if sampling.grammar is not None else None
 
     def choose(self, logits: torch.Tensor) -> Choice:
         """`logits`: (vocabulary,), any device and type."""
         plain = logits.detach().to("cpu", torch.float32)
         logprobs = torch.log_softmax(plain, dim=-1)
-        token = self._draw(self._penalized(plain))
+        wanted = self._penalized(plain)
+        token = self._draw(wanted if self._form is None else self._form.narrowed(wanted))
+        if self._form is not None:
+            self._form.take(token)
         self._seen.add(token)
         self._written[token] += 1
         return Choice(token, float(logprobs[token]), self._top(logprobs))
@@ -101,11 +127,14 @@ class Sampler:
             tokens = torch.tensor(list(self._written))
             counts = torch.tensor(list(self._written.values()), dtype=torch.float32)
             logits = logits.index_add(0, tokens, -(counts * wishes.frequency_penalty + wishes.presence_penalty))
+        if wishes.logit_bias:
+            biased, added = zip(*wishes.logit_bias, strict=True)
+            logits = logits.index_add(0, torch.tensor(biased), torch.tensor(added, dtype=torch.float32))
         return logits
 
     def _draw(self, logits: torch.Tensor) -> int:
         wishes = self._sampling
-        if wishes.temperature == 0 or wishes.top_k == 1:
+        if wishes.temperature == 0 or wishes.top_k == 1 or wishes.top_p == 0:
             return int(logits.argmax())
         logits = logits / wishes.temperature
         if 0 < wishes.top_k < len(logits):

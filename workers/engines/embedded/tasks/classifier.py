@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import Field
 from starlette.requests import Request
@@ -15,8 +15,8 @@ from jobspecs.validation import EMPTY_TEXT
 from workers.engines.embedded.dialects.lengths import Lengths
 from workers.engines.embedded.dialects.requests import Text, Truncation, invalid, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
-from workers.engines.embedded.tasks.served import Batched
-from workers.engines.embedded.tasks.text_classifier import Classifier
+from workers.engines.embedded.tasks.served import Batched, in_groups
+from workers.engines.embedded.tasks.text_classifier import Classifier, Scoring
 from workers.engines.interface import EngineOrder
 
 #: Most texts in one request.
@@ -50,7 +50,7 @@ class ClassifyingModel(Protocol):
     @property
     def max_tokens(self) -> int: ...
 
-    def classify(self, texts: Sequence[str]) -> Sequence[Sequence[Score]]: ...
+    def classify(self, texts: Sequence[str], scoring: Scoring = "softmax") -> Sequence[Sequence[Score]]: ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Before any cut at `max_tokens`."""
@@ -69,7 +69,7 @@ class PredictParameters(Asked):
     """Of Hugging Face's clients."""
 
     top_k: int | None = Field(default=None, ge=1)
-    function_to_apply: Literal["softmax"] | None = None
+    function_to_apply: Scoring | None = None
 
 
 class PredictBody(Truncation):
@@ -77,10 +77,16 @@ class PredictBody(Truncation):
 
     inputs: Text | list[str] | list[list[str]]
     raw_scores: bool = False
-    parameters: PredictParameters = Field(default_factory=PredictParameters)
+    #: Hugging Face's clients send them always, if empty, and want a list of labels for each text, also for one text.
+    parameters: PredictParameters | None = None
+
+    @property
+    def scoring(self) -> Scoring:
+        asked = self.parameters.function_to_apply if self.parameters is not None else None
+        return asked or ("none" if self.raw_scores else "softmax")
 
 
-class ServedClassifier(Batched[str, Classified]):
+class ServedClassifier(Batched[tuple[Scoring, str], Classified]):
     """A classifier and its routes."""
 
     def __init__(self, model: ClassifyingModel, tokenize: TokenizeRoute) -> None:
@@ -112,21 +118,25 @@ class ServedClassifier(Batched[str, Classified]):
 
     async def _classify(self, request: Request) -> Response:
         body = await read(ClassifyBody, request)
-        found = await self.batcher.submit(body.inputs)
+        found = await self.batcher.submit([("softmax", text) for text in body.inputs])
         lengths = self._lengths(found)
         lengths.check("input", truncate=body.truncate)
         return JSONResponse({"results": _written(found, body.top_k)}, headers=lengths.headers)
 
     async def _predict(self, request: Request) -> Response:
         body = await read(PredictBody, request)
-        found = await self.batcher.submit(_predict_texts(body))
+        found = await self.batcher.submit([(body.scoring, text) for text in _predict_texts(body)])
         lengths = self._lengths(found)
         lengths.check("inputs", truncate=bool(body.truncate))
-        results = _written(found, body.parameters.top_k)
-        return JSONResponse(results[0] if isinstance(body.inputs, str) else results, headers=lengths.headers)
+        results = _written(found, body.parameters.top_k if body.parameters is not None else None)
+        bare = isinstance(body.inputs, str) and body.parameters is None
+        return JSONResponse(results[0] if bare else results, headers=lengths.headers)
 
-    def _classify_batch(self, texts: Sequence[str]) -> list[Classified]:
-        scores, tokens = self._model.classify(texts), self._model.count_tokens(texts)
+    def _classify_batch(self, items: Sequence[tuple[Scoring, str]]) -> list[Classified]:
+        return in_groups(items, self._classify_alike)
+
+    def _classify_alike(self, scoring: Scoring, texts: list[str]) -> list[Classified]:
+        scores, tokens = self._model.classify(texts, scoring), self._model.count_tokens(texts)
         return [Classified(*found) for found in zip(scores, tokens, strict=True)]
 
     def _lengths(self, found: Sequence[Classified]) -> Lengths:
@@ -138,8 +148,6 @@ def _written(found: Sequence[Classified], top_k: int | None) -> list[list[dict[s
 
 
 def _predict_texts(body: PredictBody) -> list[str]:
-    if body.raw_scores:
-        raise invalid("raw_scores", "this engine gives probabilities only. Leave it out.")
     body.check()
     if isinstance(body.inputs, str):
         return [body.inputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from jobspecs.dialects import Request as Asked
 from workers.engines.embedded.device import take_device
 from workers.engines.embedded.dialects.lengths import Lengths
 from workers.engines.embedded.dialects.refusals import CONTEXT_LENGTH
-from workers.engines.embedded.dialects.requests import Text, Truncation, content_of, invalid, parsed, read
+from workers.engines.embedded.dialects.requests import Text, TokenId, Truncation, content_of, invalid, parsed, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
 from workers.engines.embedded.tasks.served import Batched, in_groups
 from workers.engines.interface import EngineOrder
@@ -75,8 +75,11 @@ class Embedding(NamedTuple):
 class EncodeBody(Asked):
     """POST /encode."""
 
-    inputs: list[Text] = Field(min_length=1, max_length=TEXTS_MAX)
+    #: A text may come as the tokens that this model's tokenizer makes of it, without special ones.
+    inputs: list[Text | Annotated[list[TokenId], Field(min_length=1)]] = Field(min_length=1, max_length=TEXTS_MAX)
     prompt_name: str | None = None
+    #: Instead: the first of these that the model has.
+    prompt_names: list[str] = Field(default_factory=list, max_length=8)
     normalize: bool = True
     dimensions: int | None = Field(default=None, ge=1)
     truncate: bool = False
@@ -159,7 +162,9 @@ class ServedEmbedder(Batched[tuple[Wish, str], Embedding]):
 
     async def _encode(self, request: Request) -> Response:
         body = await read(EncodeBody, request)
-        found = await self._embedded(body.inputs, Wish(body.prompt_name, body.normalize, body.dimensions))
+        texts = await self._tokenize.texts_of("input", body.inputs)
+        own = next((name for name in body.prompt_names if name in self._model.prompts), body.prompt_name)
+        found = await self._embedded(texts, Wish(own, body.normalize, body.dimensions))
         lengths = self._lengths(found)
         lengths.check("input", truncate=body.truncate, kind=CONTEXT_LENGTH)
         rows = np.stack([embedding.vector for embedding in found]).astype("<f4")

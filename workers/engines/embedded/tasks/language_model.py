@@ -11,9 +11,10 @@ from scheduling.estimates.serving import CACHED_TOKENS_MAX, cache_bytes_per_toke
 from scheduling.estimates.shapes import shape_of
 from workers.engines.embedded.dialects.openai import OpenAIRoutes
 from workers.engines.embedded.dialects.tgi import TgiRoutes
+from workers.engines.embedded.generation.forms import Forms
 from workers.engines.embedded.generation.generator import NEW_TOKENS_MAX, WAITING_MAX, Generator
 from workers.engines.embedded.generation.language_model import LanguageModel
-from workers.engines.embedded.generation.requests import STOPS_MAX
+from workers.engines.embedded.generation.requests import CHOICES_MAX, STOPS_MAX
 from workers.engines.interface import EngineOrder, Tokens
 from workers.run.context import RunFailed
 
@@ -24,18 +25,20 @@ _TOKENS_MIN = 256
 class ServedLanguageModel:
     """A language model and its routes."""
 
-    def __init__(self, name: str, generator: Generator) -> None:
-        self._name = name
-        self._generator = generator
+    def __init__(self, name: str, generator: Generator, digest: str) -> None:
+        """`digest`: of the model's manifest, by which answers say what gave them."""
+        self._name, self._fingerprint = name, f"fp_{digest[:12]}"
+        self._generator, self._forms = generator, Forms(generator.model)
 
     @classmethod
     def load(cls, order: EngineOrder) -> ServedLanguageModel:
         """Raises RunFailed: invalid_model for no complete language model, unsatisfiable with too little memory."""
         model = LanguageModel.load(order.model_dir, order.threads, order.base_dir)
-        return cls(order.model, Generator(model, tokens_max=_tokens_max(model, order)))
+        return cls(order.model, Generator(model, tokens_max=_tokens_max(model, order)), order.digest)
 
     def routes(self) -> list[Route]:
-        return [*OpenAIRoutes(self._name, self._generator).routes(), *TgiRoutes(self._generator).routes()]
+        openai = OpenAIRoutes(self._name, self._generator, self._fingerprint, self._forms)
+        return [*openai.routes(), *TgiRoutes(self._generator, self._forms).routes()]
 
     def info(self) -> dict[str, Any]:
         """In the fields of text-generation-inference."""
@@ -45,7 +48,7 @@ class ServedLanguageModel:
             "model_device_type": model.device.type,
             "model_pipeline_tag": "text-generation",
             "max_concurrent_requests": WAITING_MAX,
-            "max_best_of": 1,
+            "max_best_of": CHOICES_MAX,
             "max_stop_sequences": STOPS_MAX,
             "max_input_tokens": model.context_tokens - 1,
             "max_total_tokens": model.context_tokens,
@@ -53,12 +56,13 @@ class ServedLanguageModel:
         }
 
     def stuck_s(self) -> float:
-        return self._generator.stuck_s()
+        return max(self._generator.stuck_s(), self._forms.stuck_s())
 
     def tokens(self) -> Tokens:
         return self._generator.tokens
 
     def close(self) -> None:
+        self._forms.close()
         self._generator.close()
 
 

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 import torch
 
 from workers.engines.embedded.device import take_device
 from workers.local_models.base_model import LoadedModel, load_classifier
 from workers.local_models.devices import move_to
-from workers.local_models.prediction import probabilities
+from workers.local_models.prediction import logits
 from workers.local_models.tokens import tokenize
+
+#: What becomes of the head's outputs: probabilities that add up to 1, one for each class by itself, or nothing.
+Scoring = Literal["softmax", "sigmoid", "none"]
+_SCORINGS: Mapping[Scoring, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
+    {
+        "softmax": lambda outputs: torch.softmax(outputs, dim=-1),
+        "sigmoid": torch.sigmoid,
+        "none": lambda outputs: outputs,
+    }
+)
 
 
 @dataclass(frozen=True)
 class LabelScore:
-    """A class and its probability, 0 to 1."""
+    """A class and its score: a probability, 0 to 1, unless other scores were asked for."""
 
     label: str
     score: float
@@ -53,12 +65,12 @@ class Classifier:
         """Tokens of each text with its special tokens, before any cut."""
         return [int(length) for length in tokenize(self._loaded.tokenizer, texts, 1 << 30).lengths]
 
-    def classify(self, texts: Sequence[str]) -> list[list[LabelScore]]:
+    def classify(self, texts: Sequence[str], scoring: Scoring = "softmax") -> list[list[LabelScore]]:
         """All classes for each text, the most probable first; texts are cut at the length used in training."""
         if not texts:
             return []
         tokens = tokenize(self._loaded.tokenizer, texts, self._loaded.max_tokens)
-        scores = probabilities(self._loaded, tokens, self._device)
+        scores = logits(self._loaded, tokens, self._device, activation=_SCORINGS[scoring])
         return [
             [LabelScore(self.labels[index], float(row[index])) for index in (-row).argsort(kind="stable")]
             for row in scores

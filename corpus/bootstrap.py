@@ -11,8 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from workers.local_models.tokens import Int64s
-
+Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 #: Called between two parts of a long computation; may raise to stop it.
 Between = Callable[[], None]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from workers.judging.bootstrap import RESAMPLES, bootstrap, bootstrapped_means, interval
+from corpus.bootstrap import RESAMPLES, bootstrap, bootstrapped_means, interval
 from workers.judging.llm_verdict import HeldOut, judge
 
 

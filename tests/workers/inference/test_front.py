@@ -1,0 +1,98 @@
+"""TLS in front of engines, at an address of its own: loopback has a whole network of them."""
+
+from __future__ import annotations
+
+import http.server
+import ssl
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from workers.inference.certificates import Authority
+from workers.inference.front import Front
+
+BODY = b"answer " * 100_000
+
+
+def certificate_and_context(address: str) -> tuple[str, ssl.SSLContext]:
+    """What to trust, and what a server at the address uses."""
+    authority, context = Authority(address), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.load_leaf(context)
+    return authority.certificate, context
+
+
+class Engine(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200 if self.headers["Authorization"] == "Bearer key" else 401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *told: object) -> None: ...
+
+
+@pytest.fixture
+def engine() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Engine)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def front() -> Iterator[Front]:
+    made = Front("127.0.0.2")
+    yield made
+    made.close()
+
+
+def client(front: Front) -> httpx.Client:
+    return httpx.Client(verify=ssl.create_default_context(cadata=front.certificate), trust_env=False, timeout=30)
+
+
+def test_engines_are_reached_by_tls_at_the_address_of_their_host_with_their_own_key(engine: str, front: Front) -> None:
+    endpoint = front.endpoint(engine)
+    assert endpoint.startswith("https://127.0.0.2:")
+    assert front.endpoint(engine) == endpoint
+    with client(front) as asking:
+        answers = [
+            asking.post(endpoint, content=BODY, headers={"Authorization": f"Bearer {key}"}) for key in ("key", "no")
+        ]
+    assert [(answer.status_code, answer.content == BODY) for answer in answers] == [(200, True), (401, True)]
+
+
+def test_a_front_without_its_engine_looks_as_if_nobody_listened(front: Front) -> None:
+    with client(front) as asking, pytest.raises(httpx.TransportError):
+        asking.post(front.endpoint("http://127.0.0.1:9"))
+
+
+def test_what_is_no_longer_served_is_no_longer_reached_and_what_is_elsewhere_is_left_there(
+    engine: str, front: Front
+) -> None:
+    assert front.endpoint("http://10.0.0.5:8000") == "http://10.0.0.5:8000"
+    endpoint = front.endpoint(engine)
+    front.keep(())
+    front.endpoint("http://127.0.0.1:9")  # it goes through the same loop, after the closing
+    with client(front) as asking, pytest.raises(httpx.ConnectError):
+        asking.post(endpoint, content=b"")
+
+
+def test_a_renewed_certificate_is_believed_by_who_trusts_the_host_already(engine: str, front: Front) -> None:
+    with client(front) as asking:
+        headers = {"Authorization": "Bearer key", "Connection": "close"}
+        assert asking.post(front.endpoint(engine), content=b"1", headers=headers).status_code == 200
+        front._renewed_at_s = float("-inf")
+        assert asking.post(front.endpoint(engine), content=b"2", headers=headers).status_code == 200
+
+
+def test_an_address_that_is_not_this_machines_is_refused() -> None:
+    with pytest.raises(OSError, match="assign"):
+        Front("192.0.2.1")
