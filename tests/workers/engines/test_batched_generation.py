@@ -14,17 +14,20 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tests.language_models import build_tiny_chat_tokenizer
 from tests.weights import stories260k
 from workers.engines.embedded.generation.answers import Written, whole
-from workers.engines.embedded.generation.batched import PIECE_TOKENS, ROWS, Batched, forward_of
+from workers.engines.embedded.generation.batched import PIECE_TOKENS, ROWS, Batched
 from workers.engines.embedded.generation.forward import InTurn
 from workers.engines.embedded.generation.generator import Generator
 from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.engines.embedded.generation.prefixes import Prefixes, digest_of
 from workers.engines.embedded.generation.sampling import Sampling
+from workers.engines.embedded.generation.trial import forward_of
 
 SIZES = {"hidden_size": 40, "intermediate_size": 72, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"num_key_value_heads": 2, "head_dim": 12, "max_position_embeddings": 512}
 BATCHED: dict[str, dict[str, Any]] = {
     "llama": {},
+    # Of sizes that divide evenly, so that steps of fewer rows are taken too.
+    "olmo2": {"hidden_size": 64, "intermediate_size": 96, "head_dim": 32, "num_key_value_heads": 4},
     "qwen2": {},
     "qwen3": {},
     "mistral": {"sliding_window": 20},
@@ -67,10 +70,10 @@ def test_a_rows_logits_are_the_same_bit_for_bit_whatever_the_others_hold(kind: s
     model = LanguageModel.load(stories260k()) if trained else model_of(kind, tmp_path, **BATCHED[kind])
     batched = forward_of(model)
     assert isinstance(batched, Batched)
-    tokens = tokens_of(model, 60, 1)
+    tokens = tokens_of(model, 45, 1)
     alone = logits_of(batched, 0, tokens, [])
     for row in range(ROWS):
-        others = [tokens_of(model, 60, 10 * row + other) for other in range(ROWS - 1)]
+        others = [tokens_of(model, 45, 10 * row + other) for other in range(ROWS - 1)]
         assert torch.equal(logits_of(batched, row, tokens, others), alone)
     with torch.inference_mode():
         expected = model.model(torch.tensor([tokens])).logits[0, 30:]

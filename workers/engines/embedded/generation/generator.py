@@ -7,34 +7,30 @@ read in pieces between the steps of the others, so it holds nobody up.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import replace
 
 import torch
 
 from scheduling.estimates.serving import ANSWERS_MAX, CACHED_TOKENS_MAX, PROMPT_TOKENS_PER_STEP
 from workers.engines.embedded.batching import Overloaded, as_exception
-from workers.engines.embedded.generation.answers import Answer, End, Finish, Piece, Step
-from workers.engines.embedded.generation.batched import forward_of
+from workers.engines.embedded.generation.answers import Answer
 from workers.engines.embedded.generation.forward import Forward
+from workers.engines.embedded.generation.growing import Growing
 from workers.engines.embedded.generation.language_model import LanguageModel
-from workers.engines.embedded.generation.prefixes import Prefixes, digest_of
-from workers.engines.embedded.generation.sampling import Choice, Sampler, Sampling
+from workers.engines.embedded.generation.prefixes import Prefixes
+from workers.engines.embedded.generation.preparing import Prompts
+from workers.engines.embedded.generation.sampling import Sampler, Sampling
 from workers.engines.embedded.generation.text_stream import TextStream
+from workers.engines.embedded.generation.trial import forward_of
 from workers.engines.interface import Tokens
 
 log = logging.getLogger(__name__)
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
 
 #: Requests that may wait; beyond it they are refused.
 WAITING_MAX = 128
@@ -48,37 +44,6 @@ class PromptEmpty(Exception):
 
 class PromptTooLong(Exception):
     """The prompt leaves no room for an answer in the model's context."""
-
-
-@dataclass(eq=False)
-class _Task:
-    answer: Answer
-    prompt: Sequence[int]
-    sampling: Sampling
-    sampler: Sampler
-    text: TextStream
-    #: Made by the model's `Forward` when reading begins.
-    cache: Any = None
-    #: How many tokens of the prompt have been read.
-    read: int = 0
-    #: Of the pieces of the prompt that have been read, as `Prefixes` knows them.
-    digests: list[bytes] = field(default_factory=list)
-    #: Behind the last token that was read, (vocabulary,), where those of the prompt are asked for.
-    logits: torch.Tensor | None = None
-    written: list[int] = field(default_factory=list)
-
-    @property
-    def tokens_at_most(self) -> int:
-        return len(self.prompt) + self.sampling.max_tokens
-
-    @property
-    def tokens_cached(self) -> int:
-        return self.cache.length if self.cache is not None else 0
-
-    def next_digest(self, piece: int) -> bytes:
-        """Of the prompt up to the end of its next piece."""
-        before = self.digests[-1] if self.digests else b""
-        return digest_of(before, self.prompt[self.read : self.read + piece])
 
 
 class Generator:
@@ -103,15 +68,12 @@ class Generator:
         self._prefixes = Prefixes()
         #: Of all answers so far, cancelled ones included. A prompt counts for each answer that has read it.
         self.tokens = Tokens()
-        self._waiting: deque[_Task] = deque()
-        self._active: list[_Task] = []
+        self._waiting: deque[Growing] = deque()
+        self._active: list[Growing] = []
         self._closed = False
-        # Long prompts take a while, and a tokenizer likes to be used by one thread at a time.
-        self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
-        self._templates = ThreadPoolExecutor(1, thread_name_prefix="templates")
+        #: Made beside the thread that generates.
+        self.prompts = Prompts(self.model)
         self._busy_since_s: float | None = None
-        #: A tokenizer's patterns come with the model: they may take very long.
-        self._preparing_since_s: float | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
@@ -133,7 +95,7 @@ class Generator:
         if not 1 <= sampling.max_tokens <= self.room(prompt):
             raise ValueError("max_tokens must be at least 1 and fit into the context")
         text = TextStream(self.model.decode, [] if sampling.echo else prompt, sampling.stop)
-        task = _Task(Answer(), prompt, sampling, Sampler(sampling, prompt), text)
+        task = Growing(Answer(), prompt, sampling, Sampler(sampling, prompt), text)
         with self._changed:
             if len(self._waiting) >= self._waiting_max:
                 # Those whose clients have left take nobody's place.
@@ -144,41 +106,11 @@ class Generator:
             self._changed.notify()
         return task.answer
 
-    async def encode(self, text: str) -> list[int]:
-        """The tokens of a plain prompt."""
-        return await self._prepared(self.model.encode, text)
-
-    async def encode_chat(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
-    ) -> list[int]:
-        """The tokens of a conversation. Raises NoChatTemplate and ChatTemplateFailed."""
-        # Not where prompts are tokenized: a template that needs its whole second holds up conversations only.
-        text = await asyncio.get_running_loop().run_in_executor(
-            self._templates, self.model.render_chat, messages, tools
-        )
-        return await self._prepared(self.model.encode_rendered, text)
-
-    async def encode_spans(self, text: str) -> list[tuple[int, int, int]]:
-        """The tokens of a plain prompt with the characters that they stand for: (token, first, behind the last)."""
-        return await self._prepared(self.model.encode_spans, text)
-
-    async def _prepared(self, work: Callable[[Given], Made], given: Given) -> Made:
-        def run() -> Made:
-            self._preparing_since_s = time.monotonic()
-            try:
-                return work(given)
-            except BaseException as error:
-                raise as_exception(error) from None
-            finally:
-                self._preparing_since_s = None
-
-        return await asyncio.get_running_loop().run_in_executor(self._prompts, run)
-
     def stuck_s(self) -> float:
         """For how long the present step, or a tokenizer, has been running, in seconds; infinite without the thread."""
         if not self._thread.is_alive():
             return float("inf")
-        since_s = [since for since in (self._busy_since_s, self._preparing_since_s) if since is not None]
+        since_s = [since for since in (self._busy_since_s, self.prompts.busy_since_s) if since is not None]
         return time.monotonic() - min(since_s) if since_s else 0.0
 
     def close(self) -> None:
@@ -187,8 +119,7 @@ class Generator:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-        self._prompts.shutdown()
-        self._templates.shutdown()
+        self.prompts.close()
         self.model.close()
 
     def _run(self) -> None:
@@ -217,7 +148,7 @@ class Generator:
                 self._changed.wait()
         return False
 
-    def _read_some(self, tasks: Sequence[_Task]) -> None:
+    def _read_some(self, tasks: Sequence[Growing]) -> None:
         """Pieces of prompts, one of each in turn, between two steps of those that write."""
         unread, tokens = deque(tasks), 0
         while unread and tokens < PROMPT_TOKENS_PER_STEP:
@@ -227,7 +158,7 @@ class Generator:
                 if task in self._active and not task.written:
                     unread.append(task)
 
-    def _read_piece(self, task: _Task) -> int:
+    def _read_piece(self, task: Growing) -> int:
         """Reads the next piece of the prompt, behind those that were read before; the tokens of which it consists."""
         scored = task.sampling.scores_echo
         size = self._forward.piece(scored=scored)
@@ -241,7 +172,7 @@ class Generator:
         with self._busy():
             logits = self._forward.read(task.cache, tokens, scored=scored, last=last)
         if task.sampling.echo:
-            task.answer.put(_echoed(task, tokens, logits))
+            task.answer.put(task.echoed(tokens, logits))
         if keeps and not last:
             task.digests.append(task.next_digest(size))
             self._prefixes.add(task.digests[-1], task.cache.copy_of(task.read, task.read + size))
@@ -251,7 +182,7 @@ class Generator:
             self._choose(task, logits[-1])
         return len(tokens)
 
-    def _take_known(self, task: _Task, size: int) -> None:
+    def _take_known(self, task: Growing, size: int) -> None:
         """Pieces that were read for other prompts; at least one token is left, for its logits."""
         while task.read + size < len(task.prompt):
             digest = task.next_digest(size)
@@ -261,14 +192,14 @@ class Generator:
             task.digests.append(digest)
             task.cache.append(known)
             if task.sampling.echo:
-                task.answer.put(_echoed(task, task.prompt[task.read : task.read + size], None))
+                task.answer.put(task.echoed(task.prompt[task.read : task.read + size], None))
             self._has_read(task, size)
 
-    def _has_read(self, task: _Task, tokens: int) -> None:
+    def _has_read(self, task: Growing, tokens: int) -> None:
         task.read += tokens
         self.tokens = self.tokens._replace(prompt=self.tokens.prompt + tokens)
 
-    def _write(self, tasks: Sequence[_Task]) -> None:
+    def _write(self, tasks: Sequence[Growing]) -> None:
         """A token more of each, in one step."""
         try:
             with self._busy():
@@ -285,25 +216,23 @@ class Generator:
             with self._failing(task):
                 self._choose(task, logits)
 
-    def _choose(self, task: _Task, logits: torch.Tensor) -> None:
+    def _choose(self, task: Growing, logits: torch.Tensor) -> None:
         """The next token, behind these logits (vocabulary,)."""
-        choice = task.sampler.choose(logits)
-        task.written.append(choice.token)
+        step = task.grown(logits, self.model.end_tokens)
         self.tokens = self.tokens._replace(generated=self.tokens.generated + 1)
-        step = self._judged(task, choice)
         task.answer.put(step)
         if step.end is not None:
             self._active.remove(task)
 
     @contextmanager
-    def _failing(self, task: _Task) -> Iterator[None]:
+    def _failing(self, task: Growing) -> Iterator[None]:
         """What goes wrong within ends this answer only."""
         try:
             yield
         except BaseException as error:
             self._fail(task, error)
 
-    def _fail(self, task: _Task, error: BaseException) -> None:
+    def _fail(self, task: Growing, error: BaseException) -> None:
         log.error("a step of an answer failed", exc_info=error)
         task.answer.put(as_exception(error))
         self._active.remove(task)
@@ -315,34 +244,3 @@ class Generator:
             yield
         finally:
             self._busy_since_s = None
-
-    def _judged(self, task: _Task, choice: Choice) -> Step:
-        """The step with its text, and with its end when this was the last one."""
-        others = tuple(task.text.would_grow(token) for token, _ in choice.top)
-        ended = choice.token in self.model.end_tokens
-        last = ended or len(task.written) >= task.sampling.max_tokens
-        text, whole = ("", True) if ended else task.text.grow(choice.token)
-        rest = task.text.finish() if last else ""
-        piece = Piece(choice, text + rest, whole and not rest, others)
-        shown = task.text.show(piece.text)
-        if task.text.stopped_by is not None:
-            return Step((piece,), shown, _end(task, Finish.stop_string))
-        if last:
-            reason = Finish.end_token if ended else Finish.length
-            return Step((piece,), shown + task.text.release(), _end(task, reason))
-        return Step((piece,), shown)
-
-
-def _echoed(task: _Task, tokens: Sequence[int], logits: torch.Tensor | None) -> Step:
-    """Tokens of the prompt as part of the text. No stop string is looked for in them."""
-    pieces = []
-    for place, token in enumerate(tokens):
-        choice = task.sampler.given(task.logits, token)
-        others = tuple(task.text.would_grow(other) for other, _ in choice.top)
-        pieces.append(Piece(choice, *task.text.grow(token), others))
-        task.logits = logits[place] if logits is not None and task.sampling.scores_echo else None
-    return Step(tuple(pieces), "".join(piece.text for piece in pieces))
-
-
-def _end(task: _Task, reason: Finish) -> End:
-    return End(reason, task.text.stopped_by, len(task.prompt), len(task.written), task.sampler.seed)
