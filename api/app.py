@@ -30,6 +30,7 @@ from api.hub.files import router as hub_files
 from api.hub.uploads import router as hub_uploads
 from api.hub.writing import router as hub_writing
 from api.hub.xet import router as hub_xet
+from api.inference.limiting import RENEW_EVERY_S
 from api.jobs.endpoints import router as jobs
 from api.jobs.watching import router as watching
 from api.metrics import Metrics
@@ -111,6 +112,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await run_in_threadpool(parts.spool.sweep)
     tasks = [asyncio.create_task(_sweep_on(parts.spool)), asyncio.create_task(_close_pushes_on(parts))]
+    tasks.append(asyncio.create_task(_renew_on(parts)))
     try:
         # Begun now, so that the first file finds it warm.
         parts.confinement.start()
@@ -125,6 +127,12 @@ async def _sweep_on(spool: Spool) -> None:
     while True:
         await asyncio.sleep(SWEEP_EVERY_S)
         await run_in_threadpool(spool.sweep)
+
+
+async def _renew_on(parts: Parts) -> None:
+    while True:
+        await asyncio.sleep(RENEW_EVERY_S)
+        await parts.request_counts.renew()
 
 
 async def _close_pushes_on(parts: Parts) -> None:

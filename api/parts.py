@@ -29,6 +29,7 @@ from corpus.confinement.confinement import Confinement
 from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressWatcher
+from storage.request_counts import RequestCounts
 
 #: Transfers, and looks at what models and data sets consist of, that may run at once. They have threads of their own:
 #: an object store or a hub that hangs must not hold up everything else.
@@ -61,6 +62,7 @@ class Parts:
     database: Database
     objects: ObjectStore
     watcher: ProgressWatcher
+    request_counts: RequestCounts
     #: To the engines of deployments; never through a proxy.
     engines: Routes
     #: For the model hub; it honours the proxy variables.
@@ -93,6 +95,7 @@ class Parts:
                 ObjectSettings.of(storage, read_timeout_s=_OBJECTS_READ_TIMEOUT_S, attempts=_OBJECTS_ATTEMPTS)
             ),
             watcher=ProgressWatcher(storage.redis_url),
+            request_counts=RequestCounts(storage.redis_url),
             engines=Routes(_engine_client),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=Pool("The object store", threads=TRANSFERS_MAX, patience_s=_TRANSFER_PATIENCE_S),
@@ -109,6 +112,7 @@ class Parts:
         self.confinement.close()
         await self.engines.close()
         await self.watcher.close()
+        await self.request_counts.close()
         self.hub.close()
         self.inspections.close()
         self.spool.close()

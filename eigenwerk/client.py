@@ -28,6 +28,7 @@ from eigenwerk.resources import (
     LogLine,
     Token,
     User,
+    UserLimits,
 )
 from eigenwerk.transport import Sleep, Transport, given
 from jobspecs.data_report import DataReport
@@ -266,6 +267,15 @@ class Client(ModelTransferCalls, InferenceCalls):
         params = given(give_to=give_to, delete_things=delete_things or None, cancel_jobs=cancel_jobs or None)
         left = self._transport.call("DELETE", f"/v1/users/{quote(name, safe='')}", params=params)
         return None if left is None else Leaving.model_validate(left)
+
+    def limits(self, user: str = "me") -> UserLimits:
+        """How much a user may ask of deployed models."""
+        return UserLimits.model_validate(self._transport.call("GET", f"/v1/users/{quote(user, safe='')}/limits"))
+
+    def set_limits(self, user: str, limits: Mapping[str, int | None]) -> UserLimits:
+        """Sets all of a user's limits; those left out are as the platform has them. For administrators."""
+        path = f"/v1/users/{quote(user, safe='')}/limits"
+        return UserLimits.model_validate(self._transport.call("PUT", path, json=dict(limits)))
 
     def create_token(self, *, user: str = "me", scopes: Sequence[str], expires_in: str | None = None) -> Token:
         """Makes a token; its text is in the answer and never again. `expires_in`: 12h, 30d."""

@@ -342,6 +342,15 @@ class User(Resource):
     created_at: datetime | None = None
 
 
+class UserLimits(Resource):
+    """How much a user may ask: `requests_per_minute`, `tokens_per_minute`, `concurrent_requests`; 0: no limit."""
+
+    name: str
+    #: What an administrator has set for this user; None: the platform's.
+    own: dict[str, int | None]
+    effective: dict[str, int | None]
+
+
 class Leaving(Resource):
     """A user that goes once its jobs and deployments have been stopped."""
 

@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, ValidationError
 
 from api.errors import ApiError, unavailable
+from api.inference.limiting import count_tokens
 from api.inference.routing import Place
 from api.parts import CONNECT_TIMEOUT_S, Parts
 from jobspecs.engines import EMBEDDED, ENGINE_KINDS, EngineKind, origin_of
@@ -71,6 +72,7 @@ async def ask(parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any]
     with answering(engine.name, engine.kind):
         async with parts.engines.answer(engine.places, "POST", path, timeout=_ANSWER_TIMEOUT, json=body) as response:
             response.raise_for_status()
+            count_tokens(tokens_of(response))
             return response
 
 
@@ -98,6 +100,7 @@ async def relay(parts: Parts, engine: Deployed, method: str, path: str, content:
     with answering(engine.name, engine.kind):
         asking = parts.engines.answer(engine.places, method, path, timeout=_ANSWER_TIMEOUT, content=content)
         async with asking as response:
+            count_tokens(tokens_of(response))
             return response
 
 

@@ -104,6 +104,7 @@ CALLS = {
     "users list": ["users", "list"],
     "users create": ["users", "create", "alex"],
     "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
+    "users limits": ["users", "limits", "alex", "--requests-per-minute", "60"],
     "tokens": ["tokens"],
     "tokens list": ["tokens", "list"],
     "tokens create": ["tokens", "create", "--scope", "read"],
@@ -132,9 +133,13 @@ def answers() -> dict[str, Any]:
         "revoked_at": None,
     }
     classes = [[{"label": "good", "score": 0.9}]] * 2
+    no_limits = {"requests_per_minute": None, "tokens_per_minute": None, "concurrent_requests": None}
+    limits = {"name": "alex", "own": no_limits, "effective": {**no_limits, "requests_per_minute": 60}}
     stored = {"owner": "admin", "kind": "models", "items": 1, "bytes": 2048}
     return {
         "POST /v1/jobs": (201, job()),
+        "GET /v1/users/alex/limits": (200, limits),
+        "PUT /v1/users/alex/limits": (200, limits),
         "POST /v1/jobs/check": (200, data_report()),
         "POST /v1/jobs/estimate": (200, estimate()),
         "GET /v1/jobs": (200, JOBS),

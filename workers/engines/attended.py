@@ -108,4 +108,5 @@ def _told(adapter: Adapter, order: EngineOrder, launch: Launch) -> dict[str, Any
         "metrics_path": launch.metrics_path,
         "measured": dataclasses.asdict(adapter.measured),
         "models": models,
+        "drain_s": order.drain_s,
     }

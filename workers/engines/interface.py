@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, Protocol
 
 from jobspecs.engines import EngineKind, ExternalEngine
 from jobspecs.lifecycle import Reason
+from storage.settings import DRAIN_S
 
 
 class EngineState(StrEnum):
@@ -100,6 +101,8 @@ class EngineOrder:
     external: ExternalEngine | None = None
     #: The GPUs that it may see, as CUDA_VISIBLE_DEVICES names them; without any it computes on the CPU.
     gpu_ids: tuple[str, ...] = ()
+    #: Seconds that answers in hand get when the process is told to end.
+    drain_s: float = DRAIN_S
 
 
 class EngineProcess(Protocol):
@@ -121,7 +124,7 @@ class EngineProcess(Protocol):
         """As of the last `state`."""
 
     def terminate(self) -> None:
-        """Asks it to end after the requests in hand (SIGTERM). Call `state` until it has exited."""
+        """Asks it to end after the requests in hand, or `drain_s` (SIGTERM). Call `state` until it has exited."""
 
     def kill(self) -> None:
         """Ends it now (SIGKILL)."""

@@ -259,6 +259,7 @@ class Service:
             threads=self._means.threads,
             memory_bytes=self.wanted.memory_bytes,
             gpu_ids=self.wanted.gpu_ids,
+            drain_s=self._means.policy.drain_s,
         )
         engine = self._means.engines[self.wanted.engine]
         self._next = ReplicaSet(engine, order, self.wanted.replicas, self._means.policy, self._means.tokens)

@@ -89,7 +89,7 @@ class Reconciler:
                 engine.keep_warm()
 
     def tick_services(self, now_s: float) -> None:
-        """One step of every service; all that is left to do while they end."""
+        """One step of every service."""
         for service in self.services.values():
             _tick(service, now_s)
 
@@ -103,6 +103,18 @@ class Reconciler:
             self.front.keep(())
         for service in self.services.values():
             service.end(now_s)
+
+    def tick_ending(self, now_s: float) -> None:
+        """One step after `stop`. What engines use stays counted while they give their last answers."""
+        self.tick_services(now_s)
+        if now_s - self._renewed_at_s < self.lease.heartbeat_s:
+            return
+        self._renewed_at_s = now_s
+        with self._tolerating_absence(), self._counting_tokens() as work:
+            hold_name(work, self.host, "serving", self.instance, silent_s=self.lease.lease_s)
+            work.hosts.lock(self.host)
+            still_used = [key for key, service in self.services.items() if not service.ended]
+            work.engine_holds.settle(self.host, still_used)
 
     def close(self) -> None:
         """Once it has stopped: nothing is used here any more, and another worker may have the host's name."""

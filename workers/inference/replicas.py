@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from jobspecs.lifecycle import Reason
 from storage.repositories.tallies import Event
+from storage.settings import DRAIN_S
 from workers.engines.interface import Engine, EngineFailure, EngineOrder, EngineProcess, EngineState, Load, Tokens
 from workers.run.context import RunFailed
 
@@ -34,7 +35,9 @@ class RestartPolicy:
     quick_deaths_max: int = 5
     #: A process that is not ready after this many seconds is killed, and counts as a quick death.
     start_timeout_s: float = 300.0
-    #: Seconds between SIGTERM and SIGKILL.
+    #: Seconds that answers in hand get at the end of a process.
+    drain_s: float = DRAIN_S
+    #: Seconds from then on until SIGKILL.
     stop_grace_s: float = 15.0
 
     def backoff_s(self, quick_deaths: int) -> float:
@@ -195,7 +198,7 @@ class ReplicaSet:
             if self._state(member, member.process) is EngineState.exited:
                 member.process.close()
                 member.process = None
-            elif now_s - stopping_since_s > self.policy.stop_grace_s:
+            elif now_s - stopping_since_s > self.policy.drain_s + self.policy.stop_grace_s:
                 member.process.kill()
         if not self.pids:
             self._port_holder.close()
