@@ -21,6 +21,7 @@ from api.foreign_files import (
     Readings,
 )
 from api.inference.activity import Activity
+from api.inference.metering import AnswerMeter
 from api.inference.routing import Routes
 from api.inference.waking import Waker
 from api.inspection_cache import InspectionCache
@@ -31,6 +32,7 @@ from corpus.confinement.confinement import Confinement
 from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressWatcher
+from storage.request_counts import RequestCounts
 
 #: Transfers, and looks at what models and data sets consist of, that may run at once. They have threads of their own:
 #: an object store or a hub that hangs must not hold up everything else.
@@ -63,6 +65,8 @@ class Parts:
     database: Database
     objects: ObjectStore
     watcher: ProgressWatcher
+    request_counts: RequestCounts
+    answer_meter: AnswerMeter
     #: To the engines of deployments; never through a proxy.
     engines: Routes
     activity: Activity
@@ -91,14 +95,17 @@ class Parts:
         """Opens nothing yet: the parts connect when they are first used, so the API starts without them."""
         storage = settings.storage
         database = Database(storage.database_url, application="eigenwerk-api")
+        answer_meter = AnswerMeter(database)
         return cls(
             settings=settings,
             database=database,
+            answer_meter=answer_meter,
             objects=ObjectStore(
                 ObjectSettings.of(storage, read_timeout_s=_OBJECTS_READ_TIMEOUT_S, attempts=_OBJECTS_ATTEMPTS)
             ),
             watcher=ProgressWatcher(storage.redis_url),
-            engines=Routes(_engine_client),
+            request_counts=RequestCounts(storage.redis_url),
+            engines=Routes(_engine_client, note=answer_meter.note),
             activity=Activity(database),
             waker=Waker(database, settings.wake_wait_s),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
@@ -116,6 +123,7 @@ class Parts:
         self.confinement.close()
         await self.engines.close()
         await self.watcher.close()
+        await self.request_counts.close()
         self.hub.close()
         self.inspections.close()
         self.spool.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.deployments.schemas import Deployment
-from api.deployments.service import shown
+from api.deployments.traffic import shown
 from api.errors import ApiError, not_found
 from api.parts import Parts
 from jobspecs.references import Reference
@@ -31,4 +31,4 @@ def _changed(parts: Parts, user: Principal, reference: Reference, *, asleep: boo
         if row.external is not None:
             raise ApiError(409, f"Somebody else runs the engine of {reference}: it is theirs to stop and start.")
         (work.sleep.put_to_sleep if asleep else work.sleep.wake)(row.owner_id, row.name)
-        return shown(work, work.deployments.shares(row))
+        return shown(work, row)

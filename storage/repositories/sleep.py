@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Float, case, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from storage.repositories.candidates import names_of_both
 from storage.repositories.engine_holds import EngineHoldRepository
 from storage.tables import DeploymentRow
 
@@ -57,6 +58,11 @@ def noted_at(state: str) -> dict[str, Any]:
     }
 
 
+def _together(owner_id: UUID, name: str) -> tuple[ColumnElement[bool], ...]:
+    """What sleeps and wakes with the deployment, or candidate, of this name: both get its requests."""
+    return _ROW.owner_id == owner_id, _ROW.name.in_(names_of_both(name)), _ROW.wanted.is_(True)
+
+
 class SleepRepository:
     """The deployments table, as far as sleep goes."""
 
@@ -80,8 +86,10 @@ class SleepRepository:
         return [key for owner_id, name in found for key in self.put_to_sleep(owner_id, name)]
 
     def put_to_sleep(self, owner_id: UUID, name: str) -> Sequence[UUID]:
-        """All shares of the deployment; those that did not sleep yet come back. Its hosts do the rest."""
-        slept = update(_ROW).where(_ROW.owner_id == owner_id, _ROW.name == name, _ROW.wanted, ~_ROW.sleeping)
+        """All shares of the deployment and of its candidate; those that did not sleep yet come back. Its hosts do the
+        rest.
+        """
+        slept = update(_ROW).where(*_together(owner_id, name), ~_ROW.sleeping)
         nowhere = _ROW.host.is_(None)
         # What still answers for it on a host that is drained need not any more.
         answering = (_ROW.moving_from, _ROW.endpoint, _ROW.endpoint_key, _ROW.endpoint_model)
@@ -104,8 +112,8 @@ class SleepRepository:
         self._session.execute(update(_ROW).where(*mine).values(**nothing, updated_at=func.clock_timestamp()))
 
     def wake(self, owner_id: UUID, name: str) -> bool:
-        """All shares of the deployment; False when none sleeps, which changes nothing."""
-        sleeping = update(_ROW).where(_ROW.owner_id == owner_id, _ROW.name == name, _ROW.wanted, _ROW.sleeping)
+        """All shares of the deployment and of its candidate; False when none sleeps, which changes nothing."""
+        sleeping = update(_ROW).where(*_together(owner_id, name), _ROW.sleeping)
         now = func.clock_timestamp()
         values = {
             "sleeping": False,
@@ -116,9 +124,9 @@ class SleepRepository:
         }
         return bool(self._session.scalars(sleeping.values(**values).returning(_ROW.id)).all())
 
-    def keep_awake(self, owner_id: UUID, name: str, idle_after_s: int | None) -> None:
+    def set_patience(self, owner_id: UUID, name: str, idle_after_s: int | None) -> None:
         """Changes after how long without a request the deployment sleeps; nothing is started anew for it."""
-        which = _ROW.owner_id == owner_id, _ROW.name == name, _ROW.idle_after_s.is_distinct_from(idle_after_s)
+        which = *_together(owner_id, name), _ROW.idle_after_s.is_distinct_from(idle_after_s)
         values = {"idle_after_s": idle_after_s, "last_used_at": func.clock_timestamp()}
         self._session.execute(update(_ROW).where(*which).values(**values))
 

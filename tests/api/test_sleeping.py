@@ -154,3 +154,22 @@ def test_what_is_asked_is_written_down_together_and_as_long_as_it_is_in_hand(asl
     assert not used_since_writing()
     with activity.of([]):
         assert not used_since_writing(), "nobody asks after it"
+
+
+def test_a_candidate_sleeps_and_wakes_with_its_deployment(trained: Api, engine: str) -> None:
+    trained.client.put("/v1/deployments/quality", json={"model": "quality@1", "idle_after_s": 600})
+    report(trained, state="ready", endpoint=engine, endpoint_key=KEY)
+    beside = {"model": "quality@2", "traffic_percent": 50}
+    assert trained.client.put("/v1/deployments/quality", json={**beside, "idle_after_s": 60}).status_code == 422
+    assert trained.client.put("/v1/deployments/quality", json=beside).status_code == 202
+
+    def both() -> list[tuple[bool, int | None]]:
+        with trained.database.unit_of_work() as work:
+            shares, candidate = work.candidates.find_with(trained.reach(), "quality")
+        return [(row.sleeping, row.idle_after_s) for row in (*shares, *candidate)]
+
+    assert both() == [(False, 600), (False, 600)]
+    trained.client.post("/v1/deployments/quality/sleep")
+    assert both() == [(True, 600), (True, 600)]
+    trained.client.post("/v1/deployments/quality/wake")
+    assert both() == [(False, 600), (False, 600)]

@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY
 
 revision = "0019"
-down_revision = "0017b"
+down_revision = "0020b"
 branch_labels = None
 depends_on = None
 #: Older code would claim what sleeps, and answer for it.
