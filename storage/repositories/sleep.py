@@ -16,8 +16,10 @@ from sqlalchemy import ColumnElement, Float, case, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from jobspecs.rights import Reach
 from storage.repositories.candidates import names_of_both
 from storage.repositories.engine_holds import EngineHoldRepository
+from storage.repositories.owners import within
 from storage.tables import DeploymentRow
 
 #: Seconds between two stamps of one API process. Nothing sleeps before as much beside what was asked for is over.
@@ -60,7 +62,7 @@ def noted_at(state: str) -> dict[str, Any]:
 
 def _together(owner_id: UUID, name: str) -> tuple[ColumnElement[bool], ...]:
     """What sleeps and wakes with the deployment, or candidate, of this name: both get its requests."""
-    return _ROW.owner_id == owner_id, _ROW.name.in_(names_of_both(name)), _ROW.wanted.is_(True)
+    return within(Reach.of(owner_id), _ROW.owner_id), _ROW.name.in_(names_of_both(name)), _ROW.wanted.is_(True)
 
 
 class SleepRepository:
