@@ -263,8 +263,8 @@ class DeploymentRepository:
         before = self._session.scalar(select(DeploymentRow.state).where(*mine).with_for_update(of=DeploymentRow))
         if before is None:
             return False
-        values = {"state": state, "reason": reason, "message": message, "updated_at": func.clock_timestamp()}
-        values |= {**(kept if endpoint is None else shown), **noted_at(state)}
+        values: dict[str, Any] = {"state": state, "reason": reason, "message": message, **noted_at(state)}
+        values |= {**(kept if endpoint is None else shown), "updated_at": func.clock_timestamp()}
         self._session.execute(update(DeploymentRow).where(*mine).values(**values))
         if state != before and state in _TOLD:
             self._tell(self._session.get_one(DeploymentRow, deployment_id, populate_existing=True))
