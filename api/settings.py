@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from jobspecs.limits import UNSAID, RequestLimits
 from storage.settings import Settings, external_engine_origins, seconds, whole_number
 from storage.tabular.formats import TABLE_BYTES_MAX, TABLE_ROWS_MAX
 
@@ -58,6 +59,8 @@ class ApiSettings:
     hub_offline: bool = False
     #: `scheme://host:port` of engines that somebody else runs and that may be registered.
     external_engines: frozenset[str] = frozenset()
+    #: What each user may ask of deployed models, unless an administrator says otherwise for one.
+    request_limits: RequestLimits = UNSAID
     #: Seconds between two comments on a quiet event stream, so that proxies keep it open.
     keep_alive_s: float = 15.0
     #: Seconds between two looks at PostgreSQL while somebody watches a job.
@@ -112,6 +115,11 @@ class ApiSettings:
             hub_token=values.get("HF_TOKEN") if values.get("EIGENWERK_HUB_TOKEN_FOR_ALL") == "1" else None,
             hub_offline=values.get("HF_HUB_OFFLINE", "") in ("1", "true", "True"),
             external_engines=external_engine_origins(values),
+            request_limits=RequestLimits(
+                requests_per_minute=whole_number(values, "EIGENWERK_REQUESTS_PER_MINUTE", 0),
+                tokens_per_minute=whole_number(values, "EIGENWERK_TOKENS_PER_MINUTE", 0),
+                concurrent_requests=whole_number(values, "EIGENWERK_CONCURRENT_REQUESTS", 0),
+            ),
         )
 
 

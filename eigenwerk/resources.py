@@ -324,6 +324,10 @@ class Deployment(Resource):
     #: What it had in hand lately: `running`, `waiting`, `cache_share`.
     load: dict[str, Any] | None = None
     host: str | None = None
+    #: How it has answered: `requests`, `errors`, `error_rate`, `p50_s`, `p95_s`.
+    answers: dict[str, Any] = Field(default_factory=dict)
+    #: A version that takes a share of the requests: `model`, `traffic_percent`, `state`, `message`, `answers`, …
+    candidate: dict[str, Any] | None = None
     #: What each host serves of it: `host`, `replicas`, `state`, `reason`, `message`, `moving_from`.
     hosts: list[dict[str, Any]] = Field(default_factory=list)
     replicas: int
@@ -340,6 +344,15 @@ class User(Resource):
     #: Of the token that asks; empty for others.
     scopes: list[str] = Field(default_factory=list)
     created_at: datetime | None = None
+
+
+class UserLimits(Resource):
+    """How much a user may ask: `requests_per_minute`, `tokens_per_minute`, `concurrent_requests`; 0: no limit."""
+
+    name: str
+    #: What an administrator has set for this user; None: the platform's.
+    own: dict[str, int | None]
+    effective: dict[str, int | None]
 
 
 class Leaving(Resource):

@@ -25,8 +25,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
 from storage.repositories.aliases import AliasRepository
+from storage.repositories.answers import AnswerRepository
 from storage.repositories.attempts import AttemptRepository
 from storage.repositories.blobs import BlobRepository
+from storage.repositories.candidates import CandidateRepository
 from storage.repositories.catalogue import CatalogueRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
@@ -97,6 +99,14 @@ class UnitOfWork:
     @cached_property
     def handover(self) -> HandoverRepository:
         return HandoverRepository(self.session, self.garbage, self.removal, self.blobs)
+
+    @cached_property
+    def answers(self) -> AnswerRepository:
+        return AnswerRepository(self.session)
+
+    @cached_property
+    def candidates(self) -> CandidateRepository:
+        return CandidateRepository(self.session)
 
     @cached_property
     def users(self) -> UserRepository:

@@ -15,6 +15,7 @@ from jobspecs.tasks import SERVED_TASKS
 from scheduling.engine_choice import Choice, Served, choose_engine
 from scheduling.serving_admission import Needs, why_it_cannot_stay, why_no_host_serves
 from storage.database import UnitOfWork
+from storage.repositories.candidates import candidate_name
 from storage.tables import DeploymentRow, ModelVersionRow
 
 
@@ -86,6 +87,8 @@ def serve(
         if not share.needs.fit(before):
             _make_room(work, row, share.needs)
     work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=len(shares))
+    # What is deployed for all requests leaves none for another version.
+    work.deployments.unwant(reach, candidate_name(reference.name), owner=reference.owner)
     return work.deployments.find_shares(reach, reference.name, owner=reference.owner)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobspecs.deploying import Deploying
 from jobspecs.engines import ExternalEngine
 from jobspecs.references import ModelReference
-from storage.tables import DeploymentRow
+from storage.repositories.answers import quantile_s
+from storage.tables import AnswerCountRow, DeploymentRow
 
 
 class DeploymentRequest(Deploying):
@@ -20,6 +21,12 @@ class DeploymentRequest(Deploying):
     model: ModelReference | None = None
     external: ExternalEngine | None = Field(
         default=None, description="an engine that somebody else runs, instead of a model of the registry"
+    )
+    traffic_percent: int | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="serve it beside what is deployed, as its candidate, which gets so many of 100 requests",
     )
 
     @model_validator(mode="after")
@@ -59,6 +66,45 @@ class HostShare(BaseModel):
     moving_from: str | None
 
 
+class TrafficRequest(BaseModel):
+    """What the candidate of a deployment gets from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    percent: int = Field(ge=0, le=100)
+
+
+class Answers(BaseModel):
+    """How one version has answered since it was deployed, or since there has been a candidate beside it."""
+
+    requests: int
+    #: Those that it did not answer, or broke off; what it refused is no error.
+    errors: int
+    error_rate: float | None
+    #: Seconds until it had answered, or a stream had begun, of those that it answered; to a third.
+    p50_s: float | None
+    p95_s: float | None
+
+
+class Candidate(BaseModel):
+    """A version that takes a share of a deployment's requests, when it is ready."""
+
+    #: `owner/name@version`.
+    model: str
+    version: int | None
+    traffic_percent: int
+    engine: str
+    replicas: int
+    memory_bytes: int
+    gpus: int
+    #: `pending`, `starting`, `ready`, `failed`.
+    state: str
+    reason: str | None
+    message: str | None
+    hosts: list[HostShare]
+    answers: Answers
+
+
 class Deployment(BaseModel):
     object: Literal["deployment"] = "deployment"
     name: str
@@ -81,6 +127,8 @@ class Deployment(BaseModel):
     #: The first of `hosts`.
     host: str | None
     hosts: list[HostShare]
+    answers: Answers
+    candidate: Candidate | None
     created_at: datetime
     updated_at: datetime
 
@@ -94,11 +142,15 @@ class DeploymentList(BaseModel):
 _BEST_FIRST = ("ready", "starting", "pending", "failed")
 
 
-def deployment_of(shares: Sequence[DeploymentRow]) -> Deployment:
-    """`shares`: at least the first."""
+def deployment_of(
+    shares: Sequence[DeploymentRow],
+    candidate: Sequence[DeploymentRow] = (),
+    answered: Sequence[AnswerCountRow] = (),
+) -> Deployment:
+    """`shares`: at least the first. `answered`: what was counted of both."""
     row, version = shares[0], shares[0].model_version
     wanted = [share for share in shares if share.wanted] or [row]
-    best = min(wanted, key=lambda share: _BEST_FIRST.index(share.state))
+    best = _best(wanted)
     return Deployment(
         name=row.name,
         owner=row.owner.name,
@@ -116,9 +168,46 @@ def deployment_of(shares: Sequence[DeploymentRow]) -> Deployment:
         message=best.message,
         host=row.host,
         hosts=[_host_share(share) for share in wanted],
+        answers=_answers([count for count in answered if count.model == row.served]),
+        candidate=_candidate(candidate, answered) if candidate else None,
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
+
+
+def _candidate(shares: Sequence[DeploymentRow], answered: Sequence[AnswerCountRow]) -> Candidate:
+    row, best = shares[0], _best(shares)
+    return Candidate(
+        model=row.served,
+        version=row.model_version.version if row.model_version is not None else None,
+        traffic_percent=row.traffic_percent or 0,
+        engine=row.engine,
+        replicas=sum(share.replicas for share in shares),
+        memory_bytes=sum(share.memory_bytes for share in shares),
+        gpus=sum(share.gpus for share in shares),
+        state=best.state,
+        reason=best.reason,
+        message=best.message,
+        hosts=[_host_share(share) for share in shares],
+        answers=_answers([count for count in answered if count.model == row.served]),
+    )
+
+
+def _answers(counts: Sequence[AnswerCountRow]) -> Answers:
+    requests = sum(count.count for count in counts)
+    errors = sum(count.count for count in counts if count.failed)
+    answered = {count.seconds_max: count.count for count in counts if not count.failed}
+    return Answers(
+        requests=requests,
+        errors=errors,
+        error_rate=errors / requests if requests else None,
+        p50_s=quantile_s(answered, 0.5),
+        p95_s=quantile_s(answered, 0.95),
+    )
+
+
+def _best(shares: Sequence[DeploymentRow]) -> DeploymentRow:
+    return min(shares, key=lambda share: _BEST_FIRST.index(share.state))
 
 
 def _host_share(row: DeploymentRow) -> HostShare:

@@ -1,4 +1,4 @@
-"""deploy, undeploy; deployments: list, show."""
+"""deploy, undeploy; deployments: list, show, traffic, promote, rollback."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from eigenwerk.cli.console import DeploymentName, JsonOption, platform, say, say_json, say_table
+from eigenwerk.resources import Deployment
 
 commands = typer.Typer()
 deployment_commands = typer.Typer(invoke_without_command=True)
@@ -34,6 +35,10 @@ def deploy(
     engine: Annotated[
         str | None, typer.Option(help="embedded, llamacpp, vllm, tgi; chosen by the model and the hosts when absent.")
     ] = None,
+    traffic: Annotated[
+        str | None,
+        typer.Option(metavar="SHARE", help="Beside what is deployed: only so much of the requests, such as 10%."),
+    ] = None,
     external: Annotated[
         str | None,
         typer.Option(metavar="URL", help="An engine that somebody else runs, in the place of a model of the registry."),
@@ -51,6 +56,7 @@ def deploy(
     """Serve a model. Deployed again under the same name, the new version takes over without a gap.
 
     Example: eigenwerk deploy newsticker-quality
+    Example: eigenwerk deploy newsticker-quality@2 --traffic 10%
     Example: eigenwerk deploy qwen --external http://10.0.0.5:8000 --external-model Qwen/Qwen3-8B
     """
     deployment_name, at, _ = name.partition("@")
@@ -68,14 +74,19 @@ def deploy(
                 memory_gib=memory_gib,
                 gpus=gpus,
                 engine=engine,
+                traffic_percent=None if traffic is None else _percent(traffic),
             )
-        if wait:
+        if wait and traffic is not None:
+            deployment = client.await_candidate(deployment_name, timeout_s=timeout_s)
+        elif wait:
             deployment = client.await_deployment(deployment_name, timeout_s=timeout_s)
     if as_json:
         say_json(deployment)
     else:
         say(f"{deployment.name}  {deployment.state}  serves {deployment.model}")
         say(f"engine {deployment.engine}: {deployment.engine_reason}")
+        if deployment.candidate:
+            _say_answers(deployment)
 
 
 @commands.command()
@@ -144,3 +155,73 @@ def show(name: DeploymentName, as_json: JsonOption = False) -> None:
         say(f"in hand: {found.load['running']} requests, {found.load['waiting']} wait{cache}")
     if found.reason:
         say(f"{found.reason}: {found.message}")
+    _say_answers(found)
+
+
+Share = Annotated[str, typer.Argument(metavar="SHARE", help="So much of the requests, such as 50%.")]
+
+
+@deployment_commands.command()
+def traffic(name: DeploymentName, share: Share, as_json: JsonOption = False) -> None:
+    """Give a deployment's candidate (deploy --traffic) another share of the requests.
+
+    Example: eigenwerk deployments traffic newsticker-quality 50%
+    """
+    with platform() as client:
+        _say_moved(client.set_traffic(name, _percent(share)), as_json)
+
+
+@deployment_commands.command()
+def promote(name: DeploymentName, as_json: JsonOption = False) -> None:
+    """Give all requests to a deployment's candidate, and end what was deployed until now.
+
+    Example: eigenwerk deployments promote newsticker-quality
+    """
+    with platform() as client:
+        _say_moved(client.promote(name), as_json)
+
+
+@deployment_commands.command()
+def rollback(name: DeploymentName, as_json: JsonOption = False) -> None:
+    """End a deployment's candidate: what is deployed answers all requests.
+
+    Example: eigenwerk deployments rollback newsticker-quality
+    """
+    with platform() as client:
+        _say_moved(client.roll_back(name), as_json)
+
+
+def _percent(share: str) -> int:
+    digits = share.removesuffix("%")
+    if not digits.isdecimal() or int(digits) > 100:
+        raise typer.BadParameter(f"{share!r} is no share: write 10%, whole numbers up to 100%")
+    return int(digits)
+
+
+def _say_moved(found: Deployment, as_json: bool) -> None:
+    if as_json:
+        say_json(found)
+        return
+    say(f"{found.name}  {found.state}  serves {found.model}")
+    _say_answers(found)
+
+
+def _say_answers(found: Deployment) -> None:
+    """How the deployment answers, with its candidate's figures beside."""
+    percent = found.candidate["traffic_percent"] if found.candidate else 0
+    versions = [(found.model, 100 - percent, found.state, found.answers)]
+    if found.candidate:
+        versions.append((found.candidate["model"], percent, found.candidate["state"], found.candidate["answers"]))
+    elif not found.answers.get("requests"):
+        return
+    rows = [
+        [
+            *(model, f"{share}%", state, f"{answers['requests']:,}", f"{answers['errors']:,}"),
+            "" if answers["error_rate"] is None else f"{answers['error_rate']:.2%}",
+            *("" if answers[name] is None else f"{1000 * answers[name]:,.0f} ms" for name in ("p50_s", "p95_s")),
+        ]
+        for model, share, state, answers in versions
+    ]
+    say_table(["VERSION", "TRAFFIC", "STATE", "REQUESTS", "ERRORS", "RATE", "P50", "P95"], rows, "")
+    if found.candidate and found.candidate["message"]:
+        say(found.candidate["message"])

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import array, insert
 from sqlalchemy.orm import Session, aliased
 
 from jobspecs.rights import Reach
+from storage.repositories.candidates import candidate_name
 from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.owners import named, same_owner, within
 from storage.tables import DeploymentRow, HostRow
@@ -101,8 +102,9 @@ class DeploymentRepository:
         return self._session.scalars(select(DeploymentRow).where(*which).order_by(DeploymentRow.share)).all()
 
     def list(self, reach: Reach) -> Sequence[DeploymentRow]:
-        """The first share of each deployment."""
-        query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id), DeploymentRow.share == 0)
+        """The first share of each deployment; candidates are none."""
+        first = DeploymentRow.share == 0, DeploymentRow.traffic_percent.is_(None)
+        query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id), *first)
         return self._session.scalars(query.order_by(DeploymentRow.owner_id, DeploymentRow.name)).all()
 
     def shares(self, row: DeploymentRow) -> Sequence[DeploymentRow]:
@@ -110,15 +112,18 @@ class DeploymentRepository:
         return self.find_shares(Reach.of(row.owner_id), row.name)
 
     def unwant(self, reach: Reach, name: str, *, owner: str | None = None, shares_from: int = 0) -> bool:
-        """Asks for its end, or that of its last shares. False when there is no such deployment.
+        """Asks for its end and its candidate's, or for that of its last shares. False when there is no such deployment.
 
         What no worker holds is deleted at once.
         """
         first = self.find(reach, name, owner=owner, lock=True)
         if first is None:
             return False
-        for row in self.shares(first):
-            if row.share >= shares_from and row.wanted:
+        ending = [row for row in self.shares(first) if row.share >= shares_from or not row.wanted]
+        if shares_from == 0:
+            ending += self.find_shares(Reach.of(first.owner_id), candidate_name(name))
+        for row in ending:
+            if row.wanted:
                 row.wanted = False
                 row.generation += 1
             if row.host is None and not row.wanted:
@@ -304,7 +309,9 @@ class DeploymentRepository:
         state = case((lost, "lost"), else_=DeploymentRow.state)
         # Of several shares the best one speaks: it answers.
         rank = func.array_position(array(list(_BEST_FIRST)), state)
-        shares = select(func.min(rank).label("rank")).where(DeploymentRow.wanted)
+        shares = select(func.min(rank).label("rank")).where(
+            DeploymentRow.wanted, DeploymentRow.traffic_percent.is_(None)
+        )
         best = shares.group_by(DeploymentRow.owner_id, DeploymentRow.name).subquery()
         rows = self._session.execute(select(best.c.rank, func.count()).group_by(best.c.rank))
         return {_BEST_FIRST[rank - 1]: count for rank, count in rows}

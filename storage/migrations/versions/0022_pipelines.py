@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 revision = "0022"
-down_revision = "0017b"
+down_revision = "0020b"
 branch_labels = None
 depends_on = None
 #: It adds tables that nobody else reads.
