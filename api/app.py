@@ -114,7 +114,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await run_in_threadpool(parts.spool.sweep)
-    rounds = (_sweep_on(parts.spool), _close_pushes_on(parts), _renew_on(parts), _write_answers_on(parts))
+    rounds = [_sweep_on(parts.spool), _close_pushes_on(parts), _renew_on(parts), _write_answers_on(parts)]
+    rounds.append(parts.activity.write_on())
     tasks = [asyncio.create_task(round) for round in rounds]
     try:
         # Begun now, so that the first file finds it warm.
@@ -124,6 +125,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await run_in_threadpool(parts.answer_meter.write)
+        await parts.activity.write()
         await parts.close()
 
 

@@ -23,6 +23,12 @@ class Deploying(Section):
         default=None, gt=0, le=4096, description="main memory of all replicas; estimated when absent"
     )
     gpus: int = Field(default=0, ge=0, le=8, description="GPUs of all replicas, one each at most; 0: the CPU")
+    idle_after_s: int | None = Field(
+        default=None,
+        ge=10,
+        le=30 * 24 * 3600,
+        description="seconds without a request after which it sleeps, until the next one wakes it; never when absent",
+    )
 
     @field_validator("engine")
     @classmethod

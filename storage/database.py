@@ -49,6 +49,7 @@ from storage.repositories.owners import OwnerRepository
 from storage.repositories.pipelines import PipelineRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
+from storage.repositories.sleep import SleepRepository
 from storage.repositories.stored import StoredRepository
 from storage.repositories.tallies import TallyRepository
 from storage.repositories.users import UserRepository
@@ -175,6 +176,10 @@ class UnitOfWork:
     @cached_property
     def deployments(self) -> DeploymentRepository:
         return DeploymentRepository(self.session)
+
+    @cached_property
+    def sleep(self) -> SleepRepository:
+        return SleepRepository(self.session)
 
     @cached_property
     def engine_holds(self) -> EngineHoldRepository:

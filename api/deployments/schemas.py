@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from statistics import median
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from api.references.places import WAITS_FOR_ROOM
 from jobspecs.deploying import Deploying
 from jobspecs.engines import ExternalEngine
 from jobspecs.references import ModelReference
@@ -34,6 +36,12 @@ class DeploymentRequest(Deploying):
         beside = sorted(self.model_fields_set - {"external"})
         if self.external is not None and beside:
             raise ValueError(f"{beside[0]}: what an engine of somebody else's uses is not ours to say; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _candidates_sleep_along(self) -> DeploymentRequest:
+        if self.traffic_percent is not None and self.idle_after_s is not None:
+            raise ValueError("idle_after_s: a candidate sleeps and wakes with its deployment; leave it out")
         return self
 
 
@@ -120,7 +128,12 @@ class Deployment(BaseModel):
     replicas: int
     memory_bytes: int
     gpus: int
-    #: `pending`, `starting`, `ready`, `failed`; `stopping` once it was undeployed.
+    idle_after_s: int | None
+    #: Of those that sleep by themselves, some seconds coarse.
+    last_used_at: datetime | None
+    #: How long its start takes, by the last ones.
+    expected_start_s: float | None
+    #: `pending`, `starting`, `ready`, `asleep`, `failed`; `stopping` once it was undeployed.
     state: str
     reason: str | None
     message: str | None
@@ -139,15 +152,16 @@ class DeploymentList(BaseModel):
 
 
 #: The first of these that a share is in is the state of the deployment.
-_BEST_FIRST = ("ready", "starting", "pending", "failed")
+_BEST_FIRST = ("ready", "starting", "pending", "asleep", "failed")
 
 
 def deployment_of(
     shares: Sequence[DeploymentRow],
     candidate: Sequence[DeploymentRow] = (),
     answered: Sequence[AnswerCountRow] = (),
+    waits: str | None = None,
 ) -> Deployment:
-    """`shares`: at least the first. `answered`: what was counted of both."""
+    """`shares`: at least the first. `answered`: what was counted of both. `waits`: why no host has a share."""
     row, version = shares[0], shares[0].model_version
     wanted = [share for share in shares if share.wanted] or [row]
     best = _best(wanted)
@@ -163,9 +177,12 @@ def deployment_of(
         replicas=sum(share.replicas for share in wanted),
         memory_bytes=sum(share.memory_bytes for share in wanted),
         gpus=sum(share.gpus for share in wanted),
+        idle_after_s=row.idle_after_s,
+        last_used_at=row.last_used_at,
+        expected_start_s=median(row.start_seconds) if row.start_seconds else None,
         state=best.state if row.wanted else "stopping",
-        reason=best.reason,
-        message=best.message,
+        reason=best.reason or (WAITS_FOR_ROOM if waits else None),
+        message=best.message or waits,
         host=row.host,
         hosts=[_host_share(share) for share in wanted],
         answers=_answers([count for count in answered if count.model == row.served]),

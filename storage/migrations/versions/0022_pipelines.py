@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 revision = "0022"
-down_revision = "0020b"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 #: It adds tables that nobody else reads.

@@ -160,7 +160,7 @@ def _begin_deployment(
             _SHAPE.validate_python(shape) if shape is not None else None,
             on_gpu=spec.gpus > 0,
         )
-    wish = Wish(spec.engine, spec.replicas, spec.hosts, spec.gpus, memory_bytes)
+    wish = Wish(spec.engine, spec.replicas, spec.hosts, spec.gpus, memory_bytes, spec.idle_after_s)
     shares = serve(work, Reach.of(row.owner_id), row.owner_id, Reference(name=spec.name), version, wish)
     work.pipelines.move(step, StepState.running, figures=figures, deployment_id=shares[0].id)
 
