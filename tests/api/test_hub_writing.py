@@ -201,6 +201,9 @@ def test_a_tag_is_an_alias_and_a_public_repository_is_shared_with_everyone(api: 
     client.create_tag(repository, tag="prod", revision="1")
     assert api.client.get(f"/v1/registry/models/{repository}").json()["aliases"] == {"prod": 1}
     client.create_tag(repository, tag="prod", exist_ok=True)
+    for name in ("../prod", "main", "7"):
+        assert api.client.post(f"/hf/api/models/{repository}/tag/1", json={"tag": name}).status_code == 422
+    assert api.client.get(f"/v1/registry/models/{repository}").json()["aliases"] == {"prod": 1}
     stranger = hub(api, api.new_user())
     assert not stranger.repo_exists(repository)
     client.update_repo_settings(repository, private=False)

@@ -243,6 +243,12 @@ def test_a_query_parameter_that_nothing_reads_is_refused_with_those_that_there_a
     assert api.client.get("/v1/hosts?limit=3").status_code == 422
 
 
+@pytest.mark.parametrize("query", ["registry/models?q=a%00", "registry/models?tag=a&base=%00", "datasets?shared=%00"])
+def test_a_nul_in_a_query_is_refused_and_no_defect(api: Api, query: str) -> None:
+    answer = api.client.get(f"/v1/{query}")
+    assert (answer.status_code, "NUL" in answer.text) == (422, True)
+
+
 def test_the_schema_of_a_kind_describes_its_spec(api: Api) -> None:
     assert api.client.get("/v1/schemas").json()["data"][0]["kind"] == "train-classifier"
     schema = api.client.get("/v1/schemas/train-classifier").json()
