@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import signal
 import ssl
@@ -16,9 +17,7 @@ from api.app import create_app
 from api.parts import Parts
 from api.settings import ApiSettings
 from storage.database import SchemaMismatch
-
-#: Seconds that open connections get at the end.
-_GRACE_S = 3
+from storage.settings import DRAIN_S, seconds
 
 
 def main() -> int:
@@ -28,6 +27,7 @@ def main() -> int:
     try:
         settings = ApiSettings.from_environment({**os.environ, **_options()})
         _try_certificate(settings)
+        drain_s = seconds(os.environ, "EIGENWERK_DRAIN_S", DRAIN_S)
     except (RuntimeError, ValueError) as error:
         logging.error("error: %s", error)
         return 2
@@ -45,7 +45,7 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_graceful_shutdown=math.ceil(drain_s),
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )

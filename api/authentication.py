@@ -7,6 +7,7 @@ action on nothing; repositories keep to those whose things it may touch.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -14,9 +15,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
 from api.documented import ErrorAnswer, refusals_of
 from api.errors import ApiError
+from api.inference.limiting import limited, marking
 from api.parts import Parts
 from api.request_body import StrictRequest
 from jobspecs.problems import Problem
@@ -28,6 +31,8 @@ PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/v1/links/{se
 PUBLIC_ROUTES_MAX = 5
 #: Longer than any token: not worth a look at the database.
 _TOKEN_CHARS_MAX = 256
+#: What lasts until the answer of a route that asks a deployed model has been sent.
+_UNTIL_SENT = "eigenwerk.until_sent"
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 _DECLARED: dict[Callable[..., Any], Action | Literal["public"]] = {}
@@ -71,15 +76,30 @@ class GuardedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
         action, known = self.action, _query_names(self.dependant)
+        limiting = self._limited
 
         async def guarded(request: Request) -> Response:
             if action != "public":
                 request.state.principal = _allowed(await self.authenticated(request), action)
                 if self.strict_query:
                     _check_query(request, known)
+                if limiting:
+                    await _limit(request)
             return await handler(StrictRequest(request.scope, request.receive))
 
         return guarded
+
+    @property
+    def _limited(self) -> bool:
+        return self.action == "deployments.ask" and "POST" in (self.methods or ())
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._limited:
+            await super().handle(scope, receive, send)
+            return
+        async with AsyncExitStack() as until_sent:
+            scope[_UNTIL_SENT] = until_sent
+            await super().handle(scope, receive, marking(send))
 
     async def authenticated(self, request: Request) -> Principal:
         """Who asks, by the token that the request brings. Raises ApiError 401."""
@@ -136,6 +156,15 @@ async def _authenticated(request: Request) -> Principal:
     return known
 
 
+async def _limit(request: Request) -> None:
+    """Counts a request to a deployed model until its answer is sent. Raises ApiError 429 for one too many."""
+    parts: Parts = request.app.state.parts
+    user: Principal = request.state.principal
+    session = request.headers.get("x-session-id")
+    asking = limited(parts.request_counts, parts.settings.request_limits, user, session)
+    await request.scope[_UNTIL_SENT].enter_async_context(asking)
+
+
 def _allowed(principal: Principal, action: Action) -> Principal:
     """Raises ApiError 403 for who may do this to nothing."""
     if not principal.may_try(action):
@@ -167,6 +196,7 @@ def principal_of_hash(parts: Parts, sha256: str) -> Principal | None:
             scopes=scopes,
             acts_for=frozenset({row.user.id}),
             expires_at=row.expires_at,
+            limits=row.user.limits,
         )
 
 

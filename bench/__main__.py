@@ -31,6 +31,8 @@ BENCHMARKS = (
     "hostile",
     "recipes",
     "decode_bandwidth",
+    "chat_batching",
+    "prefix_reuse",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 #: The longest trains 18 classifiers, six of them on all headlines.

@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Literal, Protocol, get_args
 from uuid import UUID
 
+from jobspecs.limits import UNSAID, RequestLimits
+
 #: `metrics` is for who watches the platform: it opens figures and nothing that anybody owns. `join` opens no route: it
 #: lets a worker on another machine join.
 Scope = Literal["read", "write", "metrics", "join", "admin"]
@@ -42,6 +44,8 @@ Action = Literal[
     "jobs.read",
     "jobs.retry",
     "jobs.submit",
+    "limits.read",
+    "limits.write",
     "metrics.read",
     "models.delete",
     "models.read",
@@ -94,6 +98,8 @@ RULES: Mapping[Action, Rule] = {
     "jobs.read": Rule(own="read", others="admin"),
     "jobs.retry": Rule(own="write", others="admin"),
     "jobs.submit": Rule(own="write"),
+    "limits.read": Rule(own="read", others="admin"),
+    "limits.write": Rule(own="admin", others="admin"),
     "metrics.read": Rule(platform="metrics"),
     "models.delete": Rule(own="write"),
     "models.read": Rule(own="read", shared="read"),
@@ -183,6 +189,8 @@ class Principal:
     acts_for: frozenset[UUID]
     #: When the token ends; None: never.
     expires_at: datetime | None = None
+    #: How much the user may ask, where the platform's limits are not to hold.
+    limits: RequestLimits = UNSAID
 
     @property
     def actor(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +28,11 @@ from storage.object_wire import S3Wire
 
 #: Bytes handed to the consumer at once.
 CHUNK_BYTES = 1024 * 1024
+#: SeaweedFS that has just started answers 500, at once, until its volume service has told its master of itself, which
+#: it tries every 5 s. An object that fails its checksum gives the same answer after 13 s.
+_STARTING_S = 6.0
+#: With the usual waits these take 6 to 11 s.
+_STARTING_ATTEMPTS = 6
 
 
 class RangeStream:
@@ -90,26 +97,35 @@ class RangeStream:
         self._wire.back_off(self._failures)
 
     def _open(self) -> BaseHTTPResponse:
+        began = time.monotonic()
+        for attempt in itertools.count(1):
+            try:
+                response = self._request()
+                break
+            except ObjectStoreUnavailable as error:
+                if error.status != HTTPStatus.INTERNAL_SERVER_ERROR or not self._rest_is_fine():
+                    raise
+                if attempt == _STARTING_ATTEMPTS or time.monotonic() - began > _STARTING_S:
+                    raise ObjectUnreadable(self._key, error.status) from error
+                self._wire.back_off(attempt + 1)
+        # A server that ignores Range would send the object from its first byte.
+        if response.status != HTTPStatus.PARTIAL_CONTENT and self._position != 0:
+            response.close()
+            raise ObjectStoreRefused("InvalidRange", f"The object store ignores byte ranges (asked for {self._key!r}).")
+        return response
+
+    def _request(self) -> BaseHTTPResponse:
         headers = {"Range": f"bytes={self._position}-{self._end - 1}"}
         if self._etag:
             headers["If-Match"] = self._etag
         try:
-            response = self._wire.request("GET", self._key, headers=headers, stream=True)
-        except ObjectStoreUnavailable as error:
-            if error.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._rest_is_fine():
-                raise ObjectUnreadable(self._key, error.status) from error
-            raise
+            return self._wire.request("GET", self._key, headers=headers, stream=True)
         except ObjectStoreRefused as error:
             if error.code in ("PreconditionFailed", "412"):
                 raise ObjectCorrupt(self._key, f"version {self._etag}", "another version") from error
             if error.code in ("InvalidRange", "416"):
                 raise ObjectCorrupt(self._key, f"at least {self._end} bytes", "fewer") from error
             raise
-        # A server that ignores Range would send the object from its first byte.
-        if response.status != HTTPStatus.PARTIAL_CONTENT and self._position != 0:
-            response.close()
-            raise ObjectStoreRefused("InvalidRange", f"The object store ignores byte ranges (asked for {self._key!r}).")
-        return response
 
     def _rest_is_fine(self) -> bool:
         """Whether the server answers for the bucket and for the object's entry."""

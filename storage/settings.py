@@ -22,6 +22,7 @@ _LEAST = {
     **{f"EIGENWERK_{name}": 1 for name in ("DATASET_BYTES_MAX", "MODEL_FILE_BYTES_MAX", "MEMORY_BYTES")},
     **{f"EIGENWERK_{name}": 0 for name in ("CACHE_BYTES_MAX", "SCRATCH_FREE_MIN_BYTES", "CHECK_BYTES_MAX")},
     **{f"EIGENWERK_{name}": 0 for name in ("API_PORT", "SLOTS", "GPUS", "ENGINE_THREADS", "TORCH_THREADS")},
+    **{f"EIGENWERK_{name}": 0 for name in ("REQUESTS_PER_MINUTE", "TOKENS_PER_MINUTE", "CONCURRENT_REQUESTS")},
 }
 
 
@@ -115,6 +116,10 @@ def external_engine_origins(environment: Mapping[str, str] | None = None) -> fro
         except ValueError as error:
             raise ValueError(f"{EXTERNAL_ENGINES} names {word}: {error}.") from error
     return frozenset(origins)
+
+
+#: Seconds that answers in hand get when the process that gives them is told to end (EIGENWERK_DRAIN_S).
+DRAIN_S = 120.0
 
 
 def seconds(values: Mapping[str, str], name: str, default: float) -> float:

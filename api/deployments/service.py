@@ -5,38 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest, deployment_of
+from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest
+from api.deployments.traffic import shown, want_candidate
 from api.errors import not_found
 from api.parts import Parts
-from api.references.freezing import freeze_base, frozen_version, weights_bytes
+from api.references.freezing import freeze_base
 from api.references.hub import resolve
 from api.references.model_files import known_shape, small_files
 from api.references.names import maker_of
-from jobspecs.engines import EXTERNAL, ExternalEngine, WeightsFormat, format_of, origin_of, task_of
+from jobspecs.engines import EXTERNAL, ExternalEngine, origin_of
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference, parse_reference
 from jobspecs.rights import Principal, Reach
-from jobspecs.tasks import SERVED_TASKS, TEXT_GENERATION
-from scheduling.engine_choice import Choice, Served, choose_engine
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
-from scheduling.estimates.serving import encoder_bytes, gguf_bytes, language_model_bytes
-from scheduling.estimates.shapes import typical_shape
-from scheduling.serving_admission import Needs, why_it_cannot_stay, why_no_host_serves
+from scheduling.estimates.serving import depends_on_shape, process_bytes
 from storage.database import UnitOfWork
+from storage.frozen_versions import frozen_version, weights_bytes
+from storage.repositories.candidates import candidate_name
+from storage.serving import Wish, check_task, serve
 from storage.settings import EXTERNAL_ENGINES
-from storage.tables import DeploymentRow, ModelVersionRow
+from storage.tables import ModelVersionRow
 
 GIB = 1024**3
-
-
-@dataclass(frozen=True)
-class _Share:
-    """What one host serves of a deployment."""
-
-    replicas: int
-    needs: Needs
 
 
 @dataclass(frozen=True)
@@ -59,54 +51,22 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
         maker = maker_of(work, reach, reference)
     if request.external is not None:
         return _want_external(parts, reach, maker, reference, request.external)
+    percent = request.traffic_percent
     model = _model(parts, user, parse_reference(request.model) if request.model else reference)
     # Waits for the object store and the hub: outside of transactions.
-    shares = _shares(request, _memory_bytes(parts, model, request))
+    wish = Wish(
+        engine=request.engine,
+        replicas=request.replicas,
+        hosts=request.hosts,
+        gpus=request.gpus,
+        memory_bytes=_memory_bytes(parts, model, request),
+        idle_after_s=request.idle_after_s,
+    )
     with parts.database.unit_of_work() as work:
         version = _version(work, user, model.reference)
-        hosts = work.hosts.known()
-        choice = _choose(model, request, shares[0].replicas, [frozenset(host.engines) for host in hosts])
-        if problem := why_no_host_serves(shares[0].needs, [Needs(host.memory_bytes, host.gpus) for host in hosts]):
-            raise InvalidInput([problem])
-        present = work.deployments.find_shares(reach, reference.name, owner=reference.owner)
-        # First the hosts, then the deployment, as its workers do: the other way round both would wait for ever.
-        for host_name in sorted({row.host for row in present if row.host is not None}):
-            work.hosts.lock(host_name)
-        for number, share in enumerate(shares):
-            row = work.deployments.find(reach, reference.name, owner=reference.owner, share=number, lock=True)
-            before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
-            if row is not None and _is_wanted_already(row, version, choice, share):
-                continue
-            row = work.deployments.want(
-                maker,
-                reference.name,
-                share=number,
-                model_version_id=version.id,
-                engine=choice.engine.name,
-                engine_reason=choice.reason,
-                task=task_of(model.manifest),
-                replicas=share.replicas,
-                memory_bytes=share.needs.memory_bytes,
-                gpus=share.needs.gpus,
-            )
-            if not share.needs.fit(before):
-                _make_room(work, row, share.needs)
-        work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=len(shares))
-        return deployment_of(work.deployments.find_shares(reach, reference.name, owner=reference.owner))
-
-
-def _shares(request: DeploymentRequest, memory_bytes: int) -> list[_Share]:
-    """What each host serves; the first ones have one replica more where they don't divide."""
-    counts = _divided(request.replicas, request.hosts)
-    gpus = _divided(request.gpus, request.hosts)
-    return [
-        _Share(count, Needs(memory_bytes * count // request.replicas, gpus[number]))
-        for number, count in enumerate(counts)
-    ]
-
-
-def _divided(number: int, parts: int) -> list[int]:
-    return [number // parts + (part < number % parts) for part in range(parts)]
+        if percent is not None:
+            return want_candidate(work, reach, maker, reference, version, wish, percent)
+        return shown(work, serve(work, reach, maker, reference, version, wish)[0])
 
 
 def _want_external(
@@ -139,44 +99,14 @@ def _want_external(
                 memory_bytes=0,
             )
         work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=1)
-        return deployment_of([row])
-
-
-def _choose(model: _Model, request: DeploymentRequest, replicas: int, hosts: list[frozenset[str]]) -> Choice:
-    served = Served(
-        format_of(model.manifest),
-        task_of(model.manifest) or "",
-        is_adapter=model.base is not None,
-        gpus=request.gpus,
-        replicas=replicas,
-    )
-    choice = choose_engine(served, hosts, request.engine)
-    if isinstance(choice, Problem):
-        raise InvalidInput([choice])
-    return choice
-
-
-def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
-    """Sees whether what is wanted more of still fits the host that has claimed the deployment.
-
-    Where it doesn't, one that answers stays as it is, and InvalidInput says why: nobody's requests end because somebody
-    asked for more memory. One that does not answer loses nothing, and goes to whatever host has room.
-    """
-    if row.host is None:
-        return
-    work.hosts.lock(row.host)
-    room = work.hosts.room(row.host, beside=row.id)
-    problem = why_it_cannot_stay(needs, row.host, Needs(room.memory_bytes, room.gpus)) if room is not None else None
-    if problem is not None and row.endpoint is not None:
-        raise InvalidInput([problem])
-    if problem is not None:
-        work.deployments.place_anew(row)
+        work.deployments.unwant(reach, candidate_name(reference.name), owner=reference.owner)
+        return shown(work, row)
 
 
 def list_deployments(parts: Parts, user: Principal) -> DeploymentList:
     with parts.database.unit_of_work() as work:
         rows = work.deployments.list(user.reach("deployments.read"))
-        return DeploymentList(data=[deployment_of(work.deployments.shares(row)) for row in rows])
+        return DeploymentList(data=[shown(work, row) for row in rows])
 
 
 def get(parts: Parts, user: Principal, reference: Reference) -> Deployment:
@@ -184,7 +114,7 @@ def get(parts: Parts, user: Principal, reference: Reference) -> Deployment:
         row = work.deployments.find(user.reach("deployments.read"), reference.name, owner=reference.owner)
         if row is None:
             raise not_found(f"deployment {reference}")
-        return deployment_of(work.deployments.shares(row))
+        return shown(work, row)
 
 
 def unwant(parts: Parts, user: Principal, reference: Reference) -> Deployment | None:
@@ -194,7 +124,9 @@ def unwant(parts: Parts, user: Principal, reference: Reference) -> Deployment | 
         if not work.deployments.unwant(reach, reference.name, owner=reference.owner):
             raise not_found(f"deployment {reference}")
         row = work.deployments.find(reach, reference.name, owner=reference.owner)
-        return deployment_of(work.deployments.shares(row)) if row is not None else None
+        if row is not None:
+            work.answers.forget(row.owner_id, row.name)
+        return shown(work, row) if row is not None else None
 
 
 def _version(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVersionRow:
@@ -204,21 +136,12 @@ def _version(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVe
     return version
 
 
-def _check_task(manifest: Manifest, reference: Reference) -> None:
-    if task_of(manifest) not in SERVED_TASKS:
-        what = f"serves {manifest.task}" if manifest.task else "is a bare model without a head for a task"
-        raise _refused(
-            f"{reference} {what}; what can be served is {', '.join(SERVED_TASKS)}.",
-            "Train a model for one of these from it first: eigenwerk submit spec.yaml",
-        )
-
-
 def _model(parts: Parts, user: Principal, reference: Reference) -> _Model:
     """Raises InvalidInput for what can't be served, and for an adapter whose base is gone."""
     with parts.database.unit_of_work() as work:
         version = _version(work, user, reference)
         manifest = Manifest.model_validate(version.manifest)
-        _check_task(manifest, reference)
+        check_task(manifest, reference)
         exactly = Reference(owner=version.model.owner.name, name=version.model.name, version=version.version)
         base = freeze_base(work, user, "model", reference, manifest.base) if manifest.base is not None else None
         return _Model(exactly, manifest, frozen_version(work, version), base)
@@ -227,16 +150,11 @@ def _model(parts: Parts, user: Principal, reference: Reference) -> _Model:
 def _memory_bytes(parts: Parts, model: _Model, request: DeploymentRequest) -> int:
     if request.memory_gib is not None:
         return int(request.memory_gib * GIB)
-    stored = model.manifest.bytes_total + _base_bytes(parts, model)
-    if format_of(model.manifest) is WeightsFormat.gguf:
-        return request.replicas * gguf_bytes(model.manifest.bytes_total)
-    if model.manifest.task != TEXT_GENERATION.name:
-        return request.replicas * encoder_bytes(stored)
-    objects = parts.objects.within(parts.settings.check_seconds_max)
-    shape = known_shape(parts, small_files(parts, objects, model.base or model.frozen)) or typical_shape(stored)
-    # An adapter is merged into the weights that it changes, and is there beside them meanwhile.
-    adapter_bytes = 2 * model.manifest.bytes_total if model.base is not None else 0
-    return request.replicas * (language_model_bytes(shape, on_gpu=request.gpus > 0) + adapter_bytes)
+    base_bytes, shape = _base_bytes(parts, model), None
+    if depends_on_shape(model.manifest):
+        objects = parts.objects.within(parts.settings.check_seconds_max)
+        shape = known_shape(parts, small_files(parts, objects, model.base or model.frozen))
+    return request.replicas * process_bytes(model.manifest, base_bytes, shape, on_gpu=request.gpus > 0)
 
 
 def _base_bytes(parts: Parts, model: _Model) -> int:
@@ -247,17 +165,6 @@ def _base_bytes(parts: Parts, model: _Model) -> int:
         return weights_bytes(model.base)
     found = resolve(parts.hub, parts.settings, parse_reference(model.manifest.base.reference))
     return found.weights_bytes or TYPICAL_WEIGHTS_BYTES
-
-
-def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, choice: Choice, share: _Share) -> bool:
-    same = (row.model_version_id, row.engine, row.replicas, row.memory_bytes, row.gpus) == (
-        version.id,
-        choice.engine.name,
-        share.replicas,
-        share.needs.memory_bytes,
-        share.needs.gpus,
-    )
-    return same and row.wanted and row.state != "failed"
 
 
 def _refused(message: str, remedy: str) -> InvalidInput:

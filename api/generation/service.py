@@ -14,7 +14,9 @@ from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from api.errors import ApiError, error_response, unavailable
-from api.inference.engine import RETRY_AFTER_S, Deployed, answering, ask_streaming
+from api.generation.counting import TokenCount
+from api.inference.engine import Deployed, answering, ask_streaming
+from api.inference.refusals import RETRY_AFTER_S
 from api.parts import Parts
 from api.streaming import ClosingStream
 from jobspecs.engines import CHAT, COMPLETIONS, TGI_MODEL, Unserved, what_is_read
@@ -44,10 +46,12 @@ async def passed_on(
         media_type = answer.headers.get("content-type", "application/json").partition(";")[0]
         if media_type == _EVENTS:
             # From here on the stream closes the connection to the engine.
-            stream = _events(answer, stack.pop_all(), engine.name, own_words)
+            stream = _events(answer, stack.pop_all(), engine.name, own_words, TokenCount(answer, body))
             return ClosingStream(stream, media_type=_EVENTS, headers=headers)
         with answering(engine.name, engine.kind):
             content = await _while_connected(request, _bounded(answer))
+        if answer.is_success:
+            TokenCount(answer, body).whole(content)
         return Response(content, answer.status_code, headers, media_type)
 
 
@@ -79,7 +83,7 @@ def _with_its_adapter(engine: Deployed, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _events(
-    answer: httpx.Response, stack: AsyncExitStack, name: str, own_words: bool
+    answer: httpx.Response, stack: AsyncExitStack, name: str, own_words: bool, tokens: TokenCount
 ) -> AsyncGenerator[bytes, None]:
     """Whole events as they come. The status is sent already: when the engine breaks off, an event says so."""
     begun = b""
@@ -89,9 +93,12 @@ async def _events(
                 async for piece in answer.aiter_bytes():
                     whole, end, begun = (begun + piece).rpartition(_EVENT_END)
                     if end:
+                        tokens.events(whole)
                         yield whole + end
         except ApiError:
             yield _broken_off(name, own_words)
+        finally:
+            tokens.end()
 
 
 def _broken_off(name: str, own_words: bool) -> bytes:

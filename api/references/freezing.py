@@ -11,13 +11,12 @@ from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
 from jobspecs.manifest import Manifest, ModelOrigin
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
-from jobspecs.provenance import Provenance
 from jobspecs.references import Reference, parse_reference
 from jobspecs.registry import JobSpec
 from jobspecs.rights import Principal
-from scheduling.estimates.estimating import GGUF_EXPANSION, TYPICAL_WEIGHTS_BYTES
+from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
 from storage.database import UnitOfWork
-from storage.tables import ModelVersionRow
+from storage.frozen_versions import frozen_base, frozen_dataset, frozen_version, weights_bytes
 
 
 @dataclass(frozen=True)
@@ -85,20 +84,7 @@ def freeze_dataset(work: UnitOfWork, user: Principal, reference: Reference, fiel
     row = work.datasets.find(user.reach("datasets.read"), reference)
     if row is None:
         raise _unknown(field, f"you have no data set {reference}.", "Push it: eigenwerk datasets push FILE")
-    frozen = FrozenDataset(
-        version_id=row.id,
-        owner=row.dataset.owner.name,
-        name=row.dataset.name,
-        version=row.version,
-        file_name=row.file_name,
-        key=row.key,
-        bytes=row.bytes,
-        sha256=row.sha256,
-        header=tuple(row.header) if row.header is not None else None,
-        dialect=row.how_to_read(),
-        provenance=Provenance(origin=row.origin, license=row.license),
-    )
-    return PinnedDataset(frozen, DatasetProfile.model_validate(row.profile))
+    return PinnedDataset(frozen_dataset(row), DatasetProfile.model_validate(row.profile))
 
 
 def freeze_model(work: UnitOfWork, user: Principal, role: str, reference: Reference) -> dict[str, FrozenModel]:
@@ -124,39 +110,15 @@ def freeze_base(
     work: UnitOfWork, user: Principal, role: str, adapter: Reference, base: ModelOrigin
 ) -> FrozenRegistryModel | FrozenHubModel:
     """The model that an adapter changes: by digest, whatever its name means now. Raises InvalidInput without it."""
-    if base.digest is None:
-        wanted = parse_reference(base.reference)
-        return FrozenHubModel(repository=f"{wanted.owner}/{wanted.name}", revision=wanted.alias or "")
-    row = work.models.find_by_digest(user.reach("models.read"), base.digest)
-    if row is None:
+    found = frozen_base(work, user.reach("models.read"), base)
+    if found is None:
         raise _unknown(
             role,
-            f"{adapter} is an adapter for {base.reference}, and you have no model with its digest {base.digest[:12]}…",
+            f"{adapter} is an adapter for {base.reference}, and you have no model with its digest "
+            f"{str(base.digest)[:12]}…",
             "Import that base model again.",
         )
-    return frozen_version(work, row)
-
-
-def frozen_version(work: UnitOfWork, row: ModelVersionRow) -> FrozenRegistryModel:
-    files = work.blobs.files_of(row)
-    return FrozenRegistryModel(
-        version_id=row.id,
-        owner=row.model.owner.name,
-        name=row.model.name,
-        version=row.version,
-        digest=row.digest,
-        prefix=row.prefix,
-        files=Manifest.model_validate(row.manifest).files,
-        pieces={} if row.prefix is not None else {file.path: file.pieces for file in files},
-    )
-
-
-def weights_bytes(model: FrozenRegistryModel) -> int:
-    """Bytes of the stored weights, as the memory estimate wants them."""
-    stored = sum(file.bytes for file in model.files if file.path.endswith(".safetensors"))
-    return stored or GGUF_EXPANSION * max(
-        (file.bytes for file in model.files if file.path.endswith(".gguf")), default=0
-    )
+    return found
 
 
 def _unknown(field: str, message: str, remedy: str) -> InvalidInput:

@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse
 from api.authentication import TheUser, guarded_router, requires
 from api.parts import ThePlatform
 from api.users import deleting, service
-from api.users.schemas import Leaving, Me, NewToken, TokenList, TokenRequest, User, UserList, UserRequest
+from api.users.schemas import Leaving, Me, NewToken, TokenList, TokenRequest, User, UserLimits, UserList, UserRequest
+from jobspecs.limits import RequestLimits
 from jobspecs.references import NAME_PATTERN
 from jobspecs.rights import SCOPES
 
@@ -58,6 +59,20 @@ def delete_user(
     wish = deleting.Wish(give_to=give_to, delete_things=delete_things, cancel_jobs=cancel_jobs)
     left = deleting.delete_user(platform, user, name, wish)
     return Response(status_code=204) if left is None else JSONResponse(left.model_dump(mode="json"), 202)
+
+
+@router.get("/v1/users/{name}/limits")
+@requires("limits.read")
+def get_limits(platform: ThePlatform, user: TheUser, name: Name) -> UserLimits:
+    """How much a user may ask of deployed models."""
+    return service.get_limits(platform, user, name)
+
+
+@router.put("/v1/users/{name}/limits")
+@requires("limits.write")
+def set_limits(platform: ThePlatform, user: TheUser, name: Name, request: RequestLimits) -> UserLimits:
+    """Sets all three; what is left out is as the platform has it, and 0 is no limit."""
+    return service.set_limits(platform, user, name, request)
 
 
 @router.post("/v1/users/{name}/tokens", status_code=201)

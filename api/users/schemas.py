@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.kinds.base import Duration
+from jobspecs.limits import RequestLimits
 from jobspecs.references import Name
 from jobspecs.rights import SCOPES, Scope
 
@@ -38,6 +39,17 @@ class Me(BaseModel):
     id: UUID
     name: str
     scopes: list[Scope]
+
+
+class UserLimits(BaseModel):
+    """How much a user may ask of deployed models; 0: no limit."""
+
+    object: Literal["limits"] = "limits"
+    name: str
+    #: What an administrator has set for this user; null: the platform's.
+    own: RequestLimits
+    #: What holds.
+    effective: RequestLimits
 
 
 class Leaving(BaseModel):

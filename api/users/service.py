@@ -8,7 +8,8 @@ from uuid import UUID
 
 from api.errors import ApiError, not_found
 from api.parts import Parts
-from api.users.schemas import NewToken, Token, TokenList, TokenRequest, User, UserList
+from api.users.schemas import NewToken, Token, TokenList, TokenRequest, User, UserLimits, UserList
+from jobspecs.limits import RequestLimits
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.rights import Principal, Reach
 from storage.database import UnitOfWork
@@ -33,6 +34,24 @@ def create_user(parts: Parts, name: str) -> User:
 def list_users(parts: Parts) -> UserList:
     with parts.database.unit_of_work() as work:
         return UserList(data=[User(id=row.id, name=row.name, created_at=row.created_at) for row in work.users.list()])
+
+
+def get_limits(parts: Parts, user: Principal, name: str) -> UserLimits:
+    with parts.database.unit_of_work() as work:
+        row = find_user(work, user.reach("limits.read"), name)
+        return _limits(parts, row.name, row.limits)
+
+
+def set_limits(parts: Parts, user: Principal, name: str, limits: RequestLimits) -> UserLimits:
+    """Takes effect with the next request."""
+    with parts.database.unit_of_work() as work:
+        row = find_user(work, user.reach("limits.write"), name)
+        work.users.limit(row.id, limits)
+        return _limits(parts, row.name, limits)
+
+
+def _limits(parts: Parts, name: str, own: RequestLimits) -> UserLimits:
+    return UserLimits(name=name, own=own, effective=own.over(parts.settings.request_limits))
 
 
 def create_token(parts: Parts, user: Principal, name: str, request: TokenRequest) -> NewToken:

@@ -11,6 +11,7 @@ import datetime
 import hashlib
 import hmac
 import http.client
+import json
 import os
 import shutil
 import stat
@@ -75,8 +76,13 @@ def objects_server(home: Home) -> tuple[Server, ObjectAccess]:
         directory=folder,
         log=home.log("objects"),
     )
-    # Its volume service waits up to 30 s for idle connections; what was acknowledged is in the files by then.
-    return Server(process=process, is_ready=lambda: _bucket_exists(access), grace_s=3.0), access
+    server = Server(
+        process=process,
+        is_ready=lambda: _bucket_exists(access) and _volumes_are_known(ports["master.port"]),
+        # Its volume service waits up to 30 s for idle connections; what was acknowledged is in the files by then.
+        grace_s=3.0,
+    )
+    return server, access
 
 
 def _environment(home: Home, access: ObjectAccess, folder: Path) -> dict[str, str]:
@@ -126,6 +132,20 @@ def _bucket_exists(access: ObjectAccess) -> bool:
         connection.request("HEAD", path, headers=_signed_headers(access, host, path))
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _volumes_are_known(master_port: int) -> bool:
+    """Whether the volume service has told the master of itself, which it tries every 5 s: until then S3 and its bucket
+    are there, and each read of an object fails with 500."""
+    connection = http.client.HTTPConnection("127.0.0.1", master_port, timeout=2)
+    try:
+        connection.request("GET", "/dir/status")
+        topology = json.load(connection.getresponse())["Topology"]
+        return bool(topology["DataCenters"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
         return False
     finally:
         connection.close()

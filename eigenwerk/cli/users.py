@@ -103,6 +103,39 @@ def delete_user(
         say(f"deleted {name}" + (f"; {give_to} has its things" if give_to else ""))
 
 
+@user_commands.command()
+def limits(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The user's name, or me.")] = "me",
+    requests_per_minute: Annotated[int | None, typer.Option(min=0, help="Requests in a minute; 0: no limit.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=0, help="Tokens in a minute; 0: no limit.")] = None,
+    concurrent_requests: Annotated[int | None, typer.Option(min=0, help="Requests at once; 0: no limit.")] = None,
+    default: Annotated[bool, typer.Option("--default", help="Back to the platform's limits first.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how much a user may ask of deployed models, or change it (for administrators).
+
+    Example: eigenwerk users limits alex --requests-per-minute 60 --concurrent-requests 4
+    """
+    wanted = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "concurrent_requests": concurrent_requests,
+    }
+    changes = {limit: value for limit, value in wanted.items() if value is not None}
+    with platform() as client:
+        found = client.limits(name)
+        if changes or default:
+            found = client.set_limits(name, changes if default else {**found.own, **changes})
+    if as_json:
+        say_json(found)
+        return
+    rows = [
+        [limit.replace("_", " "), str(value or "no limit"), "the platform's" if found.own[limit] is None else "own"]
+        for limit, value in found.effective.items()
+    ]
+    say_table(["LIMIT", "VALUE", "WHOSE"], rows, "")
+
+
 @token_commands.callback()
 def tokens(context: typer.Context, as_json: JsonOption = False) -> None:
     """List, make and revoke tokens.

@@ -10,8 +10,11 @@ ever admits, had 2,524 MiB resident at its peak; `language_model_bytes` says 2,7
 
 from __future__ import annotations
 
+from jobspecs.engines import WeightsFormat, format_of
+from jobspecs.manifest import Manifest
+from jobspecs.tasks import TEXT_GENERATION
 from scheduling.estimates.encoders import BYTES_FP32
-from scheduling.estimates.shapes import ModelShape
+from scheduling.estimates.shapes import ModelShape, typical_shape
 
 #: What an engine needs beside the weights: its libraries, most of all.
 SERVING_RUNTIME_BYTES = int(0.8 * 2**30)
@@ -23,8 +26,29 @@ ANSWERS_MAX = 16
 #: Tokens that growing answers may need in all (prompts, and answers at their longest), however much memory there is;
 #: also the longest context.
 CACHED_TOKENS_MAX = 32_768
-#: Tokens of a prompt that are read in one step: their activations are there at once.
+#: Tokens of prompts that are read between two steps of those who write; the activations of so many are there at most.
 PROMPT_TOKENS_PER_STEP = 512
+
+
+def depends_on_shape(manifest: Manifest) -> bool:
+    """Whether the model's shape says how much memory serving takes; else the bytes that are stored do."""
+    return manifest.task == TEXT_GENERATION.name and format_of(manifest) is not WeightsFormat.gguf
+
+
+def process_bytes(manifest: Manifest, base_bytes: int, shape: ModelShape | None, *, on_gpu: bool) -> int:
+    """Main memory of one process that serves the model, in bytes.
+
+    `base_bytes`: weights of the model that an adapter changes, 0 for any other. `shape`: of the base, or the model's
+    own; where it is not known but wanted (`depends_on_shape`), a usual one of that size is taken.
+    """
+    if format_of(manifest) is WeightsFormat.gguf:
+        return gguf_bytes(manifest.bytes_total)
+    stored = manifest.bytes_total + base_bytes
+    if not depends_on_shape(manifest):
+        return encoder_bytes(stored)
+    # An adapter is merged into the weights that it changes, and is there beside them meanwhile.
+    adapter_bytes = 2 * manifest.bytes_total if manifest.base is not None else 0
+    return language_model_bytes(shape or typical_shape(stored), on_gpu=on_gpu) + adapter_bytes
 
 
 def encoder_bytes(weights_bytes: int) -> int:
@@ -68,4 +92,6 @@ def cache_bytes_per_token(shape: ModelShape) -> int:
 
 def _without_cache(shape: ModelShape) -> int:
     activations = PROMPT_TOKENS_PER_STEP * (2 * shape.intermediate + 4 * shape.hidden + 2 * shape.query_width)
-    return BYTES_FP32 * (shape.parameters + activations) + SERVING_RUNTIME_BYTES
+    # A head that shares the embeddings' weights is laid out anew for its products, beside the table that is looked up.
+    head = shape.vocabulary * shape.hidden if shape.tied else 0
+    return BYTES_FP32 * (shape.parameters + head + activations) + SERVING_RUNTIME_BYTES

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from jobspecs.limits import RequestLimits
 from jobspecs.rights import Reach
 from storage.repositories.owners import named
 from storage.tables import Base, OwnerRow, TokenRow, UserRow
@@ -86,6 +87,10 @@ class UserRepository:
     def list(self) -> Sequence[UserRow]:
         """Everybody, by name."""
         return self._session.scalars(select(UserRow).order_by(UserRow.name)).all()
+
+    def limit(self, user_id: UUID, limits: RequestLimits) -> None:
+        """How much the user may ask from now on."""
+        self._session.execute(update(_USERS).where(_USERS.c.id == user_id).values(**limits.model_dump()))
 
     def add_token(
         self, user_id: UUID, token: str, *, scopes: Sequence[str], expires_at: datetime | None = None

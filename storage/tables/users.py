@@ -10,6 +10,7 @@ from sqlalchemy import ForeignKey
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from jobspecs.limits import RequestLimits
 from storage.tables.base import Base, CreatedAt, UuidKey
 from storage.tables.owners import OwnerRow
 
@@ -22,6 +23,18 @@ class UserRow(OwnerRow):
 
     id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"), primary_key=True)
     created_at: Mapped[CreatedAt]
+    #: `jobspecs.limits.RequestLimits`, where the platform's are not to hold; 0: none at all.
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
+    concurrent_requests: Mapped[int | None]
+
+    @property
+    def limits(self) -> RequestLimits:
+        return RequestLimits(
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            concurrent_requests=self.concurrent_requests,
+        )
 
 
 class TokenRow(Base):

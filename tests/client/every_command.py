@@ -10,6 +10,7 @@ from tests.client.documents import (
     AT,
     JOB_ID,
     OTHER_ID,
+    candidate,
     data_report,
     dataset,
     deployment,
@@ -89,6 +90,11 @@ CALLS = {
     "undeploy": ["undeploy", "newsticker-quality"],
     "deployments": ["deployments"],
     "deployments show": ["deployments", "show", "newsticker-quality"],
+    "deployments sleep": ["deployments", "sleep", "newsticker-quality"],
+    "deployments wake": ["deployments", "wake", "newsticker-quality"],
+    "deployments traffic": ["deployments", "traffic", "newsticker-quality", "50%"],
+    "deployments promote": ["deployments", "promote", "newsticker-quality"],
+    "deployments rollback": ["deployments", "rollback", "newsticker-quality"],
     "hosts": ["hosts"],
     "hosts list": ["hosts", "list"],
     "hosts invite": ["hosts", "invite"],
@@ -104,6 +110,7 @@ CALLS = {
     "users list": ["users", "list"],
     "users create": ["users", "create", "alex"],
     "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
+    "users limits": ["users", "limits", "alex", "--requests-per-minute", "60"],
     "tokens": ["tokens"],
     "tokens list": ["tokens", "list"],
     "tokens create": ["tokens", "create", "--scope", "read"],
@@ -132,9 +139,16 @@ def answers() -> dict[str, Any]:
         "revoked_at": None,
     }
     classes = [[{"label": "good", "score": 0.9}]] * 2
+    no_limits = {"requests_per_minute": None, "tokens_per_minute": None, "concurrent_requests": None}
+    limits = {"name": "alex", "own": no_limits, "effective": {**no_limits, "requests_per_minute": 60}}
     stored = {"owner": "admin", "kind": "models", "items": 1, "bytes": 2048}
     return {
         "POST /v1/jobs": (201, job()),
+        "POST /v1/deployments/newsticker-quality/traffic": (200, deployment(candidate=candidate(50))),
+        "POST /v1/deployments/newsticker-quality/promote": (200, deployment()),
+        "POST /v1/deployments/newsticker-quality/rollback": (200, deployment()),
+        "GET /v1/users/alex/limits": (200, limits),
+        "PUT /v1/users/alex/limits": (200, limits),
         "POST /v1/jobs/check": (200, data_report()),
         "POST /v1/jobs/estimate": (200, estimate()),
         "GET /v1/jobs": (200, JOBS),
@@ -185,6 +199,8 @@ def answers() -> dict[str, Any]:
         "POST /v1/registry/imports": (201, {"id": "i1", "name": "base"}),
         "PUT /v1/registry/imports/i1/files/model.safetensors": (201, {}),
         "POST /v1/registry/imports/i1/complete": (201, model_version(files)),
+        "POST /v1/deployments/newsticker-quality/sleep": (202, deployment("asleep")),
+        "POST /v1/deployments/newsticker-quality/wake": (202, deployment("pending")),
         "PUT /v1/deployments/newsticker-quality": (202, deployment("pending")),
         "GET /v1/deployments/newsticker-quality": (200, deployment()),
         "DELETE /v1/deployments/newsticker-quality": (202, deployment("stopping")),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psycopg
@@ -20,6 +24,7 @@ import redis
 from deploy.embedded import postgres_placement
 from deploy.embedded.errors import EmbeddedError
 from deploy.embedded.home import open_home
+from deploy.embedded.objects import objects_server
 from deploy.embedded.postgres_placement import place, reachable
 from deploy.embedded.processes import Account, ManagedProcess, free_port
 from deploy.embedded.stack import EmbeddedServices
@@ -92,6 +97,37 @@ def test_redis_answers_and_wants_its_password(own: EmbeddedServices) -> None:
 
 def test_an_unsigned_s3_request_is_refused(own: EmbeddedServices) -> None:
     assert s3_status(own) == 403
+
+
+def test_s3_is_ready_once_its_master_knows_where_the_objects_lie(tmp_path: Path) -> None:
+    known: list[dict[str, str]] = []
+
+    class Weed(BaseHTTPRequestHandler):
+        """S3, whose bucket is there at once, and the master, to which the volume service comes late."""
+
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            assert self.path == "/dir/status"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"Topology": {"DataCenters": known or None}}).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    home = open_home(tmp_path / "home")
+    s3, _ = objects_server(home)
+    with ExitStack() as exits:
+        for name in ("s3.port", "master.port"):
+            weed = exits.enter_context(ThreadingHTTPServer(("127.0.0.1", home.port(name)), Weed))
+            threading.Thread(target=weed.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+            exits.callback(weed.shutdown)
+        assert not s3.is_ready()
+        known.append({"Id": "DefaultDataCenter"})
+        assert s3.is_ready()
 
 
 def test_the_store_behind_s3_refuses_unsigned_reads(own: EmbeddedServices) -> None:

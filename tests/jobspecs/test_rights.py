@@ -31,6 +31,8 @@ TABLE = """
     jobs.read          read   -      admin  -
     jobs.retry         write  -      admin  -
     jobs.submit        write  -      -      -
+    limits.read        read   -      admin  -
+    limits.write       admin  -      admin  -
     metrics.read       -      -      -      metrics
     models.delete      write  -      -      -
     models.read        read   read   -      -

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -151,6 +152,47 @@ def test_a_bit_that_flipped_on_the_servers_disk_is_noticed(
             store.download_file(key, tmp_path / "copy", sha256=stored.sha256)
         assert list(tmp_path.iterdir()) == []
         store.delete(key)
+
+
+@pytest.mark.parametrize(("failures", "readable"), [(9, True), (99, False)])
+def test_a_server_that_cannot_read_yet_is_waited_for_before_the_object_is_called_damaged(
+    settings: ObjectSettings, failures: int, readable: bool
+) -> None:
+    asked, waits = [0], list[float]()
+
+    class Starting(BaseHTTPRequestHandler):
+        """Knows the bucket and the object, and can read it only after `failures` questions."""
+
+        def do_HEAD(self) -> None:
+            self.answer(200, b"")
+
+        def do_GET(self) -> None:
+            asked[0] += 1
+            self.answer(*((500, b"") if asked[0] <= failures else (206, b"here")))
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Not on stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Starting) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        usual = ObjectSettings(f"http://127.0.0.1:{server.server_address[1]}", "key", "secret", bucket=settings.bucket)
+        with closing(ObjectStore(usual, sleep=waits.append)) as store:
+            if readable:
+                with store.open_range("a/b", 0, 4) as stream:
+                    assert b"".join(stream) == b"here"
+            else:
+                with pytest.raises(ObjectCorrupt, match="is damaged"):
+                    store.open_range("a/b", 0, 4)
+                assert 6 < sum(waits) < 13
+        server.shutdown()
+        serving.join()
 
 
 def flip_on_disk(folder: Path, needle: bytes) -> int:

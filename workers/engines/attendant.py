@@ -3,7 +3,8 @@
 It reads one order from stdin (`Order`, a JSON line), checks the model's files, starts the engine and asks after its
 health; on stdout it says in JSON lines when the engine is ready, how many tokens have gone through it and what it has
 in hand. Lines that follow on stdin are calls to the engine, answered on stdout. It ends with the engine, and the engine
-with it: at SIGTERM, when stdin closes (the worker is gone), or when the engine no longer answers.
+with it: when stdin closes (the worker is gone), when the engine no longer answers, and at SIGTERM, once nothing is in
+hand by the engine's own figures. No two engines treat answers in hand alike when they are told to end.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ EXIT_CANT_SERVE = 65
 EXIT_HUNG = 70
 #: Seconds between two looks while it starts, and while it serves.
 _STARTING_S, _SERVING_S = 0.1, 2.0
+#: And while it gives its last answers. What it has in hand is believed to be nothing at the second look.
+_DRAINING_S, _IDLE_LOOKS = 0.2, 2
 #: Seconds for one answer; SGLang's health takes up to 5.
 _ANSWER_S = 8.0
 #: Adapters are loaded and weights put away meanwhile.
@@ -63,6 +66,8 @@ class Order:
     measured: Measured
     #: Folders of models, and their manifests' digests.
     models: list[tuple[str, str]]
+    #: Seconds that answers in hand get at the end.
+    drain_s: float
 
 
 def read_order(line: bytes) -> Order:
@@ -94,16 +99,19 @@ class Attendant:
         self._well_at_s = time.monotonic()
         self._told: dict[str, Any] = {}
         self._unread = b""
-        self.stopping = False
+        self.stopping = self._told_to_end = False
+        self._drained_by_s, self._idle_looks = float("inf"), 0
 
     def run(self) -> int:
         """Returns the exit code."""
-        signal.signal(signal.SIGTERM, lambda *_: self._stop())
+        signal.signal(signal.SIGTERM, lambda *_: self._drain())
         self._start()
         while (code := self._exit_code()) is None:
-            if self._wait(_SERVING_S if self._ready else _STARTING_S):
+            if self._wait(_DRAINING_S if self.stopping else _SERVING_S if self._ready else _STARTING_S):
                 return self._orphaned()
-            if not self.stopping and not self._look():
+            if self.stopping:
+                self._stop_when_idle()
+            elif not self._look():
                 log.error("the engine has not been well for %.0f s", STUCK_S)
                 self._kill()
                 return EXIT_HUNG
@@ -126,15 +134,31 @@ class Attendant:
             return 0 if self.stopping else None
         return self._process.poll()
 
+    def _drain(self) -> None:
+        if not self.stopping:
+            self.stopping, self._drained_by_s = True, time.monotonic() + self._order.drain_s
+
+    def _stop_when_idle(self) -> None:
+        """Tells the engine to end, once, when nothing is in hand any more or the time for it is over."""
+        if self._told_to_end:
+            return
+        if self._ready and time.monotonic() < self._drained_by_s:
+            self._idle_looks = 0 if self._is_busy() else self._idle_looks + 1
+            if self._idle_looks < _IDLE_LOOKS:
+                return
+        self._stop()
+
     def _stop(self) -> None:
-        self.stopping = True
+        self.stopping = self._told_to_end = True
         if self._process is not None:
             self._process.terminate()
 
     def _wait(self, seconds: float) -> bool:
         """Waits for a call, a while, or the engine's end; returns whether the worker is gone."""
-        until_s = time.monotonic() + seconds
+        until_s, stopping = time.monotonic() + seconds, self.stopping
         while (left_s := until_s - time.monotonic()) > 0 and self._exit_code() is None:
+            if self.stopping != stopping:
+                return False
             if not select.select([0], [], [], min(left_s, 0.2))[0]:
                 continue
             if not (piece := os.read(0, 65536)):
@@ -155,6 +179,15 @@ class Attendant:
         if self._ready and self._order.metrics_path and (text := self._asked(self._order.metrics_path)):
             self._tell(totals(text))
         return not self._ready or now_s - self._well_at_s < STUCK_S
+
+    def _is_busy(self) -> bool:
+        """Whether it has something in hand; one that does not tell has nothing that could be waited for."""
+        text = self._asked(self._order.metrics_path) if self._order.metrics_path else None
+        if not text:
+            return False
+        figures, names = totals(text), self._order.measured
+        self._tell(figures)
+        return figures.get(names.running, 0) + figures.get(names.waiting, 0) > 0
 
     def _tell(self, figures: Mapping[str, float]) -> None:
         """Says what has changed since it was said last."""

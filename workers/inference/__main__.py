@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
-from storage.settings import Settings, whole_number
+from storage.settings import DRAIN_S, Settings, seconds, whole_number
 from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.host import HostConfig
 from workers.daemon.instance import FolderInUse, HostNameTaken, folder_instance
@@ -23,6 +23,7 @@ from workers.inference.deployed_model import Means
 from workers.inference.front import Front
 from workers.inference.model_folders import ModelFolders
 from workers.inference.reconciler import POLL_S, Reconciler
+from workers.inference.replicas import RestartPolicy
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,12 @@ log = logging.getLogger(__name__)
 PULLS_MAX = 2
 
 
-def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool, joining: bool) -> None:
-    """Serves until SIGTERM or SIGINT. Raises ValueError or RuntimeError for settings that can't work.
+def run(
+    settings: Settings, config: HostConfig, *, threads: int, warm: bool, joining: bool, drain_s: float = DRAIN_S
+) -> None:
+    """Serves until SIGTERM or SIGINT; answers in hand then get `drain_s` seconds.
+
+    Raises ValueError or RuntimeError for settings that can't work.
 
     Raises FolderInUse and HostNameTaken when another worker has its folder or its name, SchemaMismatch, and MayNotJoin
     when it is `joining` and may not.
@@ -52,6 +57,7 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool, joi
             pool=pool,
             wakeup=wakeup,
             threads=threads,
+            policy=RestartPolicy(drain_s=drain_s),
         )
         machine, front = MachineWatch(), _front(config)
         reconciler = Reconciler(
@@ -76,7 +82,8 @@ def run(settings: Settings, config: HostConfig, *, threads: int, warm: bool, joi
         log.info("stopping")
         reconciler.stop(time.monotonic())
         while not reconciler.stopped:
-            reconciler.tick_services(time.monotonic())
+            alive()
+            reconciler.tick_ending(time.monotonic())
             wakeup.wait(POLL_S / 10)
         reconciler.close()
         machine.stop()
@@ -107,12 +114,13 @@ def main() -> int:
         joining = read_command_line("workers.inference")
         settings, config = Settings.from_environment(), HostConfig.from_environment()
         threads = max(1, whole_number(os.environ, "EIGENWERK_ENGINE_THREADS", 1))
+        drain_s = seconds(os.environ, "EIGENWERK_DRAIN_S", DRAIN_S)
     except (RuntimeError, ValueError) as error:
         log.error("%s", error)
         return 1
     try:
         warm = os.environ.get("EIGENWERK_WARM_ENGINE", "1") != "0"
-        run(settings, config, threads=threads, warm=warm, joining=joining)
+        run(settings, config, threads=threads, warm=warm, joining=joining, drain_s=drain_s)
     except (FolderInUse, HostNameTaken, MayNotJoin, SchemaMismatch, RuntimeError) as error:
         log.error("%s", error)
         return 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from jobspecs.lifecycle import Reason
 from storage.repositories.tallies import Event
+from storage.settings import DRAIN_S
 from workers.engines.interface import Engine, EngineFailure, EngineOrder, EngineProcess, EngineState, Load, Tokens
 from workers.run.context import RunFailed
 
@@ -34,7 +35,9 @@ class RestartPolicy:
     quick_deaths_max: int = 5
     #: A process that is not ready after this many seconds is killed, and counts as a quick death.
     start_timeout_s: float = 300.0
-    #: Seconds between SIGTERM and SIGKILL.
+    #: Seconds that answers in hand get at the end of a process.
+    drain_s: float = DRAIN_S
+    #: Seconds from then on until SIGKILL.
     stop_grace_s: float = 15.0
 
     def backoff_s(self, quick_deaths: int) -> float:
@@ -101,6 +104,37 @@ class ReplicaSet:
         return self.failure is None and all(
             member.process is not None and member.process.state() is EngineState.ready for member in self._members
         )
+
+    @property
+    def asleep(self) -> bool:
+        """Whether every replica sleeps."""
+        return all(
+            member.process is not None and member.process.state() is EngineState.asleep for member in self._members
+        )
+
+    @property
+    def awake(self) -> bool:
+        """Whether every replica is ready and stays so."""
+        return all(member.process is not None and member.process.awake for member in self._members)
+
+    @property
+    def can_sleep(self) -> bool:
+        """Whether all processes live that should, and can put their weights away."""
+        processes = [member.process for member in self._members if member.process is not None]
+        return self.failure is None and len(processes) == self.replicas and all(one.can_sleep for one in processes)
+
+    def sleep(self) -> bool:
+        """Asks all processes to put their weights away, when nothing is in hand; False when one has refused.
+
+        Call it again until they are `asleep`.
+        """
+        if self.load.running + self.load.waiting > 0:
+            return True
+        return all(member.process is not None and member.process.sleep() for member in self._members)
+
+    def wake(self) -> bool:
+        """As `sleep`; then they are `ready`."""
+        return all(member.process is not None and member.process.wake() for member in self._members)
 
     @property
     def pids(self) -> list[int]:
@@ -195,7 +229,7 @@ class ReplicaSet:
             if self._state(member, member.process) is EngineState.exited:
                 member.process.close()
                 member.process = None
-            elif now_s - stopping_since_s > self.policy.stop_grace_s:
+            elif now_s - stopping_since_s > self.policy.drain_s + self.policy.stop_grace_s:
                 member.process.kill()
         if not self.pids:
             self._port_holder.close()

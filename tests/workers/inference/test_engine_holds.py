@@ -9,8 +9,10 @@ from typing import cast
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from storage.database import Database
+from storage.repositories.engine_holds import HOLD_S
 from storage.settings import LeaseTimes
 from tests.workers.inference.engines import FakeEngine
 from tests.workers.inference.test_claims import GIB, GPU_IDS, deploy, row_of
@@ -96,7 +98,7 @@ def test_what_a_smaller_generation_gives_up_is_free_only_when_the_old_engine_has
     laptop.look(LINGER_S + 3)
     assert laptop.room() == (2, 1, {"GPU-5", "1"}), "the old engine ends"
     assert row_of(laptop.database, "other").host is None
-    laptop.look(3 * RestartPolicy().stop_grace_s)
+    laptop.look(3 * RestartPolicy().drain_s)
     assert old.closed
     laptop.look()
     assert row_of(laptop.database, "other").host == "laptop"
@@ -144,7 +146,7 @@ def test_a_deployment_that_goes_elsewhere_or_ends_is_counted_until_its_engine_ha
     for _ in range(2):
         assert laptop.room() == (2, 1, {"GPU-5", "1"})
         laptop.look()
-    laptop.look(3 * RestartPolicy().stop_grace_s)
+    laptop.look(3 * RestartPolicy().drain_s)
     laptop.look()
     assert laptop.room() == (8, 3, set())
 
@@ -165,3 +167,18 @@ def test_a_worker_that_stops_frees_what_it_served_when_its_engines_have_ended(la
     assert laptop.worker.stopped
     laptop.worker.close()
     assert laptop.room() == (8, 3, set())
+
+
+def test_a_worker_that_gives_its_last_answers_keeps_what_they_need(laptop: Laptop) -> None:
+    laptop.serve(memory_gib=6, gpus=2)
+    laptop.engine.started[-1].deaf = True
+    laptop.worker.stop(laptop.now_s)
+    with laptop.database.unit_of_work() as work:
+        work.session.execute(text("UPDATE engine_holds SET lease_until = clock_timestamp() + interval '1 second'"))
+    laptop.worker.tick_ending(laptop.now_s + LeaseTimes().heartbeat_s)
+    with laptop.database.unit_of_work() as work:
+        left_s = "SELECT min(extract(epoch FROM lease_until - clock_timestamp())) FROM engine_holds"
+        assert work.session.execute(text(left_s)).scalar_one() > HOLD_S / 2
+    assert laptop.room() == (2, 1, {"GPU-5", "1"})
+    laptop.engine.started[-1].deaf = False
+    laptop.worker.tick_services(laptop.now_s + 3 * RestartPolicy().drain_s)

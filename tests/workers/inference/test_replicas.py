@@ -14,6 +14,7 @@ from workers.inference.replicas import ReplicaSet, RestartPolicy
 
 ORDER = EngineOrder("alice/model@1", "text-classification", Path("model"), "d" * 64, 0, "key")
 POLICY = RestartPolicy(backoff_first_s=1, backoff_max_s=4, quick_s=60, quick_deaths_max=3, start_timeout_s=100)
+LAST_S = POLICY.drain_s + POLICY.stop_grace_s
 
 
 @pytest.fixture
@@ -93,15 +94,15 @@ def test_an_engine_that_never_gets_ready_is_killed(engine: FakeEngine) -> None:
     replicas.stop(102)
 
 
-def test_a_deaf_engine_is_killed_after_the_grace(engine: FakeEngine) -> None:
+def test_an_engine_gets_time_for_its_last_answers_and_a_deaf_one_is_killed_after_it(engine: FakeEngine) -> None:
     replicas = ReplicaSet(engine, ORDER, 1, POLICY)
     replicas.tick(0)
     engine.started[0].deaf = True
     replicas.stop(1)
-    replicas.tick(1 + POLICY.stop_grace_s)
+    replicas.tick(LAST_S + 1)
     assert not replicas.stopped
-    replicas.tick(2 + POLICY.stop_grace_s)
-    replicas.tick(3 + POLICY.stop_grace_s)
+    replicas.tick(LAST_S + 2)
+    replicas.tick(LAST_S + 3)
     assert replicas.stopped
 
 

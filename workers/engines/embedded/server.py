@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -38,8 +39,6 @@ EXIT_CANT_SERVE = 65
 EXIT_HUNG = 70
 #: Longer than any client keeps an idle connection, so that it is the client who closes it.
 KEEP_ALIVE_S = 75
-#: Seconds that requests in hand get at the end.
-DRAIN_S = 10
 #: Seconds between two looks at the inference thread: whether it hangs, and how many tokens it has seen.
 WATCH_S = 5.0
 
@@ -111,7 +110,7 @@ async def serve(order: EngineOrder, served: ServedModel, status: Status) -> int:
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=math.ceil(order.drain_s),
     )
     server = Server(config, served, status)
     end_with_stdin(server)

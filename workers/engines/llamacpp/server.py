@@ -1,25 +1,21 @@
 """llama.cpp's server out of the `xllamacpp` wheel: `python -m workers.engines.llamacpp.server SETTINGS` (JSON).
 
-The key comes as LLAMA_API_KEY, as `llama-server` takes it. Ends at SIGTERM, after the answers in hand.
+The key comes as LLAMA_API_KEY, as `llama-server` takes it. Ends at SIGTERM, which its attendant sends when no answer is
+in hand.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import sys
-import time
-import urllib.request
 from typing import Any
 
 import xllamacpp
 
 #: From sysexits.h: it can't serve this model (`workers.engines.attendant`).
 EXIT_CANT_SERVE = 65
-#: Seconds that answers in hand get at the end.
-DRAIN_S = 10.0
 _ALL_LAYERS = 999
 
 
@@ -42,14 +38,6 @@ def parameters(settings: dict[str, Any], key: str) -> xllamacpp.CommonParams:
     return params
 
 
-def busy(port: int, key: str) -> bool:
-    """Whether an answer is in hand."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {key}"})
-    with urllib.request.urlopen(request, timeout=2.0) as answer:  # noqa: S310
-        lines = answer.read().decode().splitlines()
-    return any(line.startswith("llamacpp:requests_") and not line.endswith(" 0") for line in lines)
-
-
 def main(settings: dict[str, Any], key: str) -> int:
     signals = {signal.SIGTERM, signal.SIGINT}
     # Before the library starts its threads, which inherit it.
@@ -61,10 +49,6 @@ def main(settings: dict[str, Any], key: str) -> int:
         return EXIT_CANT_SERVE
     sys.stderr.write(f"serving at {server.listening_address}\n")
     signal.sigwait(signals)
-    end_s = time.monotonic() + DRAIN_S
-    with contextlib.suppress(OSError):  # one that no longer tells has nothing in hand that could be waited for
-        while busy(settings["port"], key) and time.monotonic() < end_s:
-            time.sleep(0.05)
     # The library has no way to stop it, and its threads would keep an ordinary exit waiting.
     os._exit(0)
 

@@ -20,7 +20,7 @@ from workers.run.context import RunFailed
 LAUNCHER, ROUTER = "text-generation-launcher", "text-generation-router"
 #: What requests call the adapter.
 ADAPTER = "adapter"
-#: Seconds that answers in hand get at the end: fewer than the inference worker grants.
+#: Seconds for the last bytes: its attendant tells it to end when no answer is in hand.
 _GRACE_S = 10
 
 #: The launcher writes its settings into its log, the key among them, and gives it to the router on its command line. So

@@ -1,0 +1,153 @@
+"""Writes down what is wanted of a deployment, by the rules that hold for everybody: requests and pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from jobspecs.engines import format_of, task_of
+from jobspecs.manifest import Manifest
+from jobspecs.problems import InvalidInput, Problem
+from jobspecs.references import Reference
+from jobspecs.rights import Reach
+from jobspecs.tasks import SERVED_TASKS
+from scheduling.engine_choice import Choice, Served, choose_engine
+from scheduling.serving_admission import Needs, why_it_cannot_stay, why_no_host_serves
+from storage.database import UnitOfWork
+from storage.repositories.candidates import candidate_name
+from storage.tables import DeploymentRow, ModelVersionRow
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What shall serve a model. `memory_bytes` and `gpus` are of all replicas."""
+
+    engine: str | None
+    replicas: int
+    hosts: int
+    gpus: int
+    memory_bytes: int
+    #: Seconds without a request after which it sleeps; None: it never does.
+    idle_after_s: int | None = None
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one host serves of a deployment."""
+
+    replicas: int
+    needs: Needs
+
+
+def check_task(manifest: Manifest, reference: Reference) -> None:
+    """Raises InvalidInput for a model that nothing can serve."""
+    if task_of(manifest) not in SERVED_TASKS:
+        what = f"serves {manifest.task}" if manifest.task else "is a bare model without a head for a task"
+        problem = Problem(
+            field="model",
+            message=f"{reference} {what}; what can be served is {', '.join(SERVED_TASKS)}.",
+            remedy="Train a model for one of these from it first: eigenwerk submit spec.yaml",
+        )
+        raise InvalidInput([problem])
+
+
+def serve(
+    work: UnitOfWork, reach: Reach, maker: UUID, reference: Reference, version: ModelVersionRow, wish: Wish
+) -> Sequence[DeploymentRow]:
+    """Creates or changes the deployment `reference`, within the caller's transaction; all its shares.
+
+    Asking for what is wanted already changes nothing, unless it had failed. Raises InvalidInput for what no host could
+    serve, and for what the host that serves it now has no room for.
+    """
+    manifest, shares = Manifest.model_validate(version.manifest), _shares(wish)
+    hosts = work.hosts.known()
+    choice = _choose(manifest, wish, shares[0].replicas, [frozenset(host.engines) for host in hosts])
+    if problem := why_no_host_serves(shares[0].needs, [Needs(host.memory_bytes, host.gpus) for host in hosts]):
+        raise InvalidInput([problem])
+    present = work.deployments.find_shares(reach, reference.name, owner=reference.owner)
+    # First the hosts, then the deployment, as its workers do: the other way round both would wait for ever.
+    for host_name in sorted({row.host for row in present if row.host is not None}):
+        work.hosts.lock(host_name)
+    for number, share in enumerate(shares):
+        row = work.deployments.find(reach, reference.name, owner=reference.owner, share=number, lock=True)
+        before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
+        if row is not None and _is_wanted_already(row, version, choice, share):
+            work.sleep.wake(row.owner_id, row.name)
+            work.sleep.set_patience(row.owner_id, row.name, wish.idle_after_s)
+            continue
+        row = work.deployments.want(
+            maker,
+            reference.name,
+            share=number,
+            model_version_id=version.id,
+            engine=choice.engine.name,
+            engine_reason=choice.reason,
+            task=task_of(manifest),
+            replicas=share.replicas,
+            memory_bytes=share.needs.memory_bytes,
+            gpus=share.needs.gpus,
+            idle_after_s=wish.idle_after_s,
+        )
+        if not share.needs.fit(before):
+            _make_room(work, row, share.needs)
+    work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=len(shares))
+    # What is deployed for all requests leaves none for another version.
+    work.deployments.unwant(reach, candidate_name(reference.name), owner=reference.owner)
+    return work.deployments.find_shares(reach, reference.name, owner=reference.owner)
+
+
+def _shares(wish: Wish) -> list[_Share]:
+    """What each host serves; the first ones have one replica more where they don't divide."""
+    counts = _divided(wish.replicas, wish.hosts)
+    gpus = _divided(wish.gpus, wish.hosts)
+    return [
+        _Share(count, Needs(wish.memory_bytes * count // wish.replicas, gpus[number]))
+        for number, count in enumerate(counts)
+    ]
+
+
+def _divided(number: int, parts: int) -> list[int]:
+    return [number // parts + (part < number % parts) for part in range(parts)]
+
+
+def _choose(manifest: Manifest, wish: Wish, replicas: int, hosts: Sequence[frozenset[str]]) -> Choice:
+    served = Served(
+        format_of(manifest),
+        task_of(manifest) or "",
+        is_adapter=manifest.base is not None,
+        gpus=wish.gpus,
+        replicas=replicas,
+    )
+    choice = choose_engine(served, hosts, wish.engine)
+    if isinstance(choice, Problem):
+        raise InvalidInput([choice])
+    return choice
+
+
+def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
+    """Sees whether what is wanted more of still fits the host that has claimed the deployment.
+
+    Where it doesn't, one that answers stays as it is, and InvalidInput says why: nobody's requests end because somebody
+    asked for more memory. One that does not answer loses nothing, and goes to whatever host has room.
+    """
+    if row.host is None:
+        return
+    work.hosts.lock(row.host)
+    room = work.hosts.room(row.host, beside=row.id)
+    problem = why_it_cannot_stay(needs, row.host, Needs(room.memory_bytes, room.gpus)) if room is not None else None
+    if problem is not None and row.endpoint is not None:
+        raise InvalidInput([problem])
+    if problem is not None:
+        work.deployments.place_anew(row)
+
+
+def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, choice: Choice, share: _Share) -> bool:
+    same = (row.model_version_id, row.engine, row.replicas, row.memory_bytes, row.gpus) == (
+        version.id,
+        choice.engine.name,
+        share.replicas,
+        share.needs.memory_bytes,
+        share.needs.gpus,
+    )
+    return same and row.wanted and row.state != "failed"
