@@ -67,6 +67,8 @@ class EngineKind:
     #: Field of a completion that has it tell each token's id and log probability, in `logprobs.content`: how many of
     #: the most probable ones stand beside it.
     ids_field: str | None = None
+    #: Where it tells the prompt that it makes of a chat, if it passes over tools that the template knows nothing of.
+    template_route: str | None = None
     #: In its refusal of a prompt that is longer than the context: part of the message, or the kind of error.
     too_long: tuple[str, ...] = ()
 
@@ -170,6 +172,7 @@ LLAMACPP = EngineKind(
         COMPLETIONS: _LLAMACPP - {"n"} | {"prompt", "n_probs"},
     },
     ids_field="n_probs",
+    template_route="/apply-template",
     too_long=("exceed_context_size_error",),
 )
 

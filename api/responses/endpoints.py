@@ -30,7 +30,7 @@ router = openai_router()
 @requires("deployments.ask")
 async def respond(platform: ThePlatform, user: TheUser, request: Request, body: ResponsesRequest) -> Response:
     """Answers a text or a conversation (OpenAI's shape). With `stream` as named events. Nothing is kept."""
-    engine = await deployed(platform, user, body.model, TEXT_GENERATION)
+    engine = await deployed(platform, user, body.model, TEXT_GENERATION, session=body.user)
     with _refused_in_own_words():
         answer = await passed_on(platform, request, engine, CHAT, as_chat(body))
     written = Written(body)

@@ -211,6 +211,20 @@ def test_tokens_of_texts_are_refused_where_there_are_none(served: Api) -> None:
     assert refused.json()["error_type"] == "validation", "the path itself speaks TGI too, for a language model"
 
 
+def test_tools_that_the_template_knows_nothing_of_are_refused_where_the_engine_passes_over_them(
+    served: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "answer", (200, {"prompt": "<user>a"}))
+    tool = {"type": "function", "function": {"name": "walk"}}
+    asked = {"model": "sea", "messages": [{"role": "user", "content": "a"}], "tools": [tool]}
+    answer = served.client.post("/v1/chat/completions", json=asked)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools")
+    [(path, _, _)] = Engine.asked
+    assert path == "/apply-template", "the chat itself was never asked"
+    monkeypatch.setattr(Engine, "answer", (200, {"prompt": "qzname", "choices": []}))
+    assert served.client.post("/v1/chat/completions", json=asked).status_code == 200
+
+
 def test_tgi_is_told_the_adapter_of_the_deployment_and_no_other_one(api: Api, engine: str) -> None:
     register(api, path="model.safetensors")
     assert api.client.put("/v1/deployments/sea", json={"engine": "tgi"}).json()["engine"] == "tgi"

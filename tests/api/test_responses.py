@@ -26,8 +26,11 @@ class Engine(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        type(self).asked.append(body)
         status, document = type(self).answer
+        if self.path == "/apply-template":
+            document = {"prompt": str(body["tools"])}
+        else:
+            type(self).asked.append(body)
         content, kind = json.dumps(document).encode(), "application/json"
         if body.get("stream") and status == 200:
             events = [f"data: {json.dumps(chunk)}\n\n" for chunk in type(self).chunks]

@@ -14,10 +14,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eigenwerk import Connection
-from tests.conformance.steps import CHAT, CLASSIFIER, EMBEDDER, GGUF, LABELS, RERANKER
+from tests.conformance.steps import CHAT, CLASSIFIER, EMBEDDER, GGUF, LABELS, RERANKER, TOOLED
 from tests.weights import smollm2_gguf
 
 ROOT = Path(__file__).parents[2]
+#: In Mistral's notation.
+_TOOLS = (
+    "{% if tools %}[AVAILABLE_TOOLS] {{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}"
+    "{% for message in messages %}"
+    "{% if message.tool_calls %}[TOOL_CALLS] [{% for call in message.tool_calls %}"
+    "{% if call.id | length != 9 %}{{ raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}"
+    "{% endif %}"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}, "id": "{{ call.id }}"}'
+    "{{ ', ' if not loop.last }}{% endfor %}]<|im_end|>"
+    '{% elif message.role == "tool" %}[TOOL_RESULTS] {"content": {{ message.content | tojson }}, '
+    '"call_id": "{{ message.tool_call_id }}"}[/TOOL_RESULTS]'
+    "{% elif message.role == 'assistant' %} {{ message.content }}<|im_end|>"
+    "{% else %}[INST] {{ message.content }}[/INST]{% endif %}{% endfor %}"
+)
 #: Sentences by label, enough to train on and to hold some out.
 _SUBJECTS = ("The train", "The food", "This film", "Our hotel", "The weather", "My phone", "The concert", "Her book")
 _WORDS = {"good": ("wonderful", "excellent", "lovely", "great"), "bad": ("awful", "terrible", "broken", "late")}
@@ -27,16 +41,24 @@ def serve(connection: Connection, say: Callable[[str], None]) -> None:
     """Raises CalledProcessError when a command fails; what is wrong stands on the screen."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for arguments in _commands(folder):
-            began = time.monotonic()
-            command = [sys.executable, "-m", "eigenwerk.cli", *arguments]
-            variables = {"EIGENWERK_URL": connection.url, "EIGENWERK_TOKEN": connection.token or ""}
-            subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, check=True, stdout=subprocess.DEVNULL)
-            shown = " ".join(argument.replace(f"{folder}/", "") for argument in arguments)
-            say(f"  {time.monotonic() - began:6.2f} s  eigenwerk {shown}")
+        for arguments in _trained(folder):
+            _run(connection, arguments, say)
+        (folder / TOOLED / "chat_template.jinja").write_text(_TOOLS, encoding="utf-8")
+        _run(connection, ["models", "push", str(folder / TOOLED), "--name", TOOLED], say)
+        for deployed in (CHAT, GGUF, TOOLED, EMBEDDER, CLASSIFIER, RERANKER):
+            _run(connection, ["deploy", deployed], say)
 
 
-def _commands(folder: Path) -> list[list[str]]:
+def _run(connection: Connection, arguments: list[str], say: Callable[[str], None]) -> None:
+    began = time.monotonic()
+    command = [sys.executable, "-m", "eigenwerk.cli", *arguments]
+    variables = {"EIGENWERK_URL": connection.url, "EIGENWERK_TOKEN": connection.token or ""}
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, check=True, stdout=subprocess.DEVNULL)
+    shown = " ".join(Path(argument).name if argument.startswith("/") else argument for argument in arguments)
+    say(f"  {time.monotonic() - began:6.2f} s  eigenwerk {shown}")
+
+
+def _trained(folder: Path) -> list[list[str]]:
     _write_rows(folder / "sentences.csv")
     _write_pairs(folder / "pairs.csv")
     training = {"epochs": 2, "batch_size": 16, "learning_rate": 2e-4, "max_length": 32}
@@ -53,7 +75,7 @@ def _commands(folder: Path) -> list[list[str]]:
         ["datasets", "push", str(folder / "pairs.csv"), "--name", "pairs"],
         ["submit", str(folder / "sorter.json"), "--watch"],
         ["submit", str(folder / "judge.json"), "--watch"],
-        *(["deploy", name] for name in (CHAT, GGUF, EMBEDDER, CLASSIFIER, RERANKER)),
+        ["models", "pull", CHAT, str(folder / TOOLED)],
     ]
 
 

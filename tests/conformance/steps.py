@@ -20,6 +20,8 @@ OWNER = os.environ.get("CONFORMANCE_OWNER", "")
 
 #: Deployments of the platform: a language model in the embedded engine and in llama.cpp, and one for each other task.
 CHAT, GGUF, EMBEDDER, CLASSIFIER, RERANKER = "smollm2", "smollm2-gguf", "minilm", "sorter", "judge"
+#: CHAT with a chat template that tells of tools, as Mistral's writes them.
+TOOLED = "smollm2-tools"
 #: Numbers of an embedding of EMBEDDER.
 DIMENSIONS = 384
 #: Labels of CLASSIFIER.

@@ -9,7 +9,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, Field
 
-from tests.conformance.steps import CHAT, DIMENSIONS, EMBEDDER, GGUF, TOKEN, URL, holds, near, run, same, step
+from tests.conformance.steps import CHAT, DIMENSIONS, EMBEDDER, TOKEN, TOOLED, URL, holds, near, run, same, step
 
 ASK = [HumanMessage("What is the capital of France?")]
 
@@ -51,9 +51,9 @@ def an_answer_is_of_its_schema() -> None:
     holds(isinstance(found, Capital), "a Capital", found)
 
 
-@step("ChatOpenAI.bind_tools of a GGUF")
+@step("ChatOpenAI.bind_tools")
 def a_tool_is_called() -> None:
-    answer = chat(GGUF, max_tokens=100).bind_tools([weather], tool_choice="weather").invoke(ASK)
+    answer = chat(TOOLED, max_tokens=100).bind_tools([weather], tool_choice="weather").invoke(ASK)
     same([call["name"] for call in answer.tool_calls], ["weather"])
 
 

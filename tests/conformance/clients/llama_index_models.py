@@ -9,7 +9,7 @@ from llama_index.core.tools import FunctionTool
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 from llama_index.llms.openai_like import OpenAILike
 
-from tests.conformance.steps import CHAT, DIMENSIONS, EMBEDDER, GGUF, TOKEN, URL, holds, run, same, step
+from tests.conformance.steps import CHAT, DIMENSIONS, EMBEDDER, TOKEN, TOOLED, URL, holds, run, same, step
 
 ASK = [ChatMessage(role="user", content="What is the capital of France?")]
 
@@ -39,13 +39,13 @@ def a_text_is_continued() -> None:
     same("".join(part.delta for part in plain.stream_complete("The capital of France is")), text)
 
 
-@step("OpenAILike.chat_with_tools of a GGUF")
+@step("OpenAILike.chat_with_tools")
 def a_tool_is_called() -> None:
     def weather(city: str) -> str:
         """The weather of a city."""
         return f"sunny in {city}"
 
-    caller = model(GGUF, is_function_calling_model=True, max_tokens=100)
+    caller = model(TOOLED, is_function_calling_model=True, max_tokens=100)
     answer = caller.chat_with_tools([FunctionTool.from_defaults(weather)], chat_history=ASK, tool_required=True)
     calls = caller.get_tool_calls_from_response(answer, error_on_no_tool_call=False)
     same([call.tool_name for call in calls], ["weather"])

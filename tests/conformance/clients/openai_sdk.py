@@ -15,6 +15,7 @@ from tests.conformance.steps import (
     GGUF,
     OWNER,
     TOKEN,
+    TOOLED,
     URL,
     holds,
     near,
@@ -141,19 +142,32 @@ def a_pydantic_model_is_filled() -> None:
     holds(isinstance(parsed.choices[0].message.parsed, Place), "a Place", parsed.choices[0].message)
 
 
-@step("chat.completions.create(tools) of a model whose template has none")
+@step("chat.completions.create(tools) of a model whose template has none, in either engine")
 def tools_of_a_template_without_them_are_refused() -> None:
-    error = refused(openai.BadRequestError, lambda: chat(tools=[TOOL]))
-    same(error.param, "tools")
+    same(refused(openai.BadRequestError, lambda: chat(tools=[TOOL])).param, "tools")
+    same(refused(openai.BadRequestError, lambda: chat(model=GGUF, tools=[TOOL])).param, "tools")
 
 
-@step("chat.completions.create(tools, tool_choice) of a GGUF")
+@step("chat.completions.create(tools, tool_choice)")
 def a_tool_is_called() -> None:
-    answer = chat(model=GGUF, tools=[TOOL], tool_choice="required", max_tokens=100)
-    call = answer.choices[0].message.tool_calls[0]
-    same(call.function.name, "weather")
-    same(list(json.loads(call.function.arguments)), ["city"])
-    same(answer.choices[0].finish_reason, "tool_calls")
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        answer = chat(model=TOOLED, tools=[TOOL], tool_choice=choice, max_tokens=100)
+        call = answer.choices[0].message.tool_calls[0]
+        same(call.function.name, "weather")
+        same(list(json.loads(call.function.arguments)), ["city"])
+        same(answer.choices[0].finish_reason, "tool_calls")
+
+
+@step("chat.completions.create(messages with calls and their results)")
+def what_a_tool_gave_is_read() -> None:
+    function = {"name": "weather", "arguments": '{"city": "Paris"}'}
+    call = {"id": "abcdefghi", "type": "function", "function": function}
+    turns = [
+        *ASK,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "abcdefghi", "content": "rain"},
+    ]
+    holds(chat(model=TOOLED, messages=turns, tools=[TOOL]).usage.prompt_tokens > 60, "a longer prompt", turns)
 
 
 @step("chat.completions.create(max_completion_tokens, logit_bias, top_p=0)")
