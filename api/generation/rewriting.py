@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
 from fastapi.responses import Response, StreamingResponse
+from pydantic import TypeAdapter, ValidationError
 
 from api.inference.engine import wrong_answer
 from api.streaming import ClosingStream
 
 _DONE = b"[DONE]"
+_DOCUMENT = TypeAdapter(dict[str, Any])
 
 Documents = AsyncIterator[dict[str, Any]]
 
@@ -35,16 +36,13 @@ def rewritten(answer: Response, write: Callable[[Documents], AsyncGenerator[byte
 def document_of(name: str, answer: Response) -> dict[str, Any]:
     """The document that an answer at once is. Raises ApiError 503 when it is none; `name`: of the deployment."""
     try:
-        document = json.loads(bytes(answer.body))
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise wrong_answer(name, "answered without a document")
-    return document
+        return _DOCUMENT.validate_json(bytes(answer.body))
+    except ValidationError as error:
+        raise wrong_answer(name, "answered without a document") from error
 
 
 async def _documents(pieces: Any) -> AsyncGenerator[dict[str, Any], None]:
-    """The JSON of each event's data; what is none, and the end's sign, is passed over. Closes `pieces`."""
+    """The JSON of each event's data, without the end's sign. Closes `pieces`. Raises ValidationError for no object."""
     rest = b""
     async with aclosing(pieces):
         async for piece in pieces:
@@ -53,6 +51,4 @@ async def _documents(pieces: Any) -> AsyncGenerator[dict[str, Any], None]:
                 for line in event.splitlines():
                     data = line.removeprefix(b"data:").strip()
                     if line.startswith(b"data:") and data != _DONE:
-                        document = json.loads(data)
-                        if isinstance(document, dict):
-                            yield document
+                        yield _DOCUMENT.validate_json(data)
