@@ -39,12 +39,14 @@ from api.middleware import RequestFrame
 from api.models.endpoints import router as models
 from api.models.one_model import router as one_model
 from api.parts import Parts
+from api.pipelines.endpoints import router as pipelines
 from api.registry.alias_endpoints import router as registry_aliases
 from api.registry.endpoints import router as registry
 from api.registry.files import router as registry_files
 from api.registry.imports import router as registry_imports
 from api.registry.views import router as registry_views
 from api.rerank.endpoints import router as rerank
+from api.responses.endpoints import router as responses
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
@@ -56,6 +58,7 @@ log = logging.getLogger(__name__)
 _ROUTERS = (
     jobs,
     watching,
+    pipelines,
     datasets,
     registry_imports,
     registry_files,
@@ -68,6 +71,7 @@ _ROUTERS = (
     generation,
     model_generation,
     tgi_generation,
+    responses,
     embeddings,
     rerank,
     models,

@@ -7,30 +7,24 @@ from api.parts import Parts
 from api.registry.alias_schemas import Alias, AliasHistory, moves_of
 from api.registry.service import find, find_model, find_model_to_change
 from jobspecs.problems import InvalidInput, Problem
-from jobspecs.references import Reference, check_name
+from jobspecs.references import Reference, check_alias
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
 from storage.repositories.aliases import NothingBefore
 from storage.tables import ModelRow
 
-#: What names of versions mean without being aliases, here and to clients of the hub.
-_RESERVED = ("latest", "main", "HEAD")
 
-
-def check_alias(alias: str) -> None:
+def check(alias: str) -> None:
     """Raises InvalidInput for what can be no alias, or means something already."""
     try:
-        check_name(alias)
+        check_alias(alias)
     except ValueError as error:
         raise InvalidInput([Problem(field="alias", message=f"{error}.")]) from error
-    if alias in _RESERVED or alias.isdecimal():
-        message = f"{alias!r} has a meaning of its own."
-        raise InvalidInput([Problem(field="alias", message=message, remedy="Choose a word such as prod.")])
 
 
 def move(parts: Parts, user: Principal, model: Reference, alias: str, version: int, reason: str | None = None) -> Alias:
     """Points the alias at a version that exists. Raises InvalidInput, ApiError 404."""
-    check_alias(alias)
+    check(alias)
     reference = model.model_copy(update={"version": version})
     with parts.database.unit_of_work() as work:
         find_model_to_change(work, user, model)
