@@ -12,9 +12,10 @@ import pytest
 
 from api.webhooks.service import check_url
 from jobspecs.addresses import AddressRules
+from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.problems import InvalidInput
 from storage.tables import WebhookRow
-from tests.api.conftest import Api
+from tests.api.conftest import Api, sha256
 
 HOOK = {"name": "chat", "url": "https://8.8.8.8/hook", "event_types": ["job.succeeded", "job.failed"]}
 
@@ -158,9 +159,13 @@ def test_a_deleted_users_webhooks_go(api: Api) -> None:
 
 
 def test_a_deployment_is_told_of_when_it_becomes_ready_or_fails_and_not_at_each_look(told: Api) -> None:
-    assert told.client.put("/v1/deployments/tiny", json={"model": "tiny", "memory_gib": 1}).status_code == 202
+    file = ManifestFile(path="model.safetensors", bytes=1000, sha256=sha256(b""))
+    manifest = Manifest(artifact="model", task="text-classification", files=(file,))
     with told.database.unit_of_work() as work:
-        row = work.deployments.find(told.reach(), "tiny")
+        work.models.add_version(told.user_id(), "quality", manifest=manifest, prefix="artifacts/1")
+    assert told.client.put("/v1/deployments/quality", json={}).status_code == 202
+    with told.database.unit_of_work() as work:
+        row = work.deployments.find(told.reach(), "quality")
         assert row is not None
         row.host = "host-1"
     for state in ("starting", "ready", "ready", "failed"):
@@ -168,4 +173,5 @@ def test_a_deployment_is_told_of_when_it_becomes_ready_or_fails_and_not_at_each_
             assert work.deployments.report(row.id, "host-1", row.generation, state=state)
     (hook,) = told.client.get("/v1/webhooks").json()["data"]
     found = told.client.get(f"/v1/webhooks/{hook['id']}/deliveries").json()["data"]
-    assert [item["event_type"] for item in found] == ["deployment.failed", "deployment.ready"]
+    events = [item["event_type"] for item in found]
+    assert events == ["deployment.failed", "deployment.ready", "model.version.created"]
