@@ -16,6 +16,7 @@ from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
 from api.references.freezing import Frozen, freeze
 from api.references.hub import GgufChoice, HubModel, resolve
+from api.references.model_files import own_hub_token
 from api.references.uses import Deleted, check_unused
 from jobspecs.data_report import DataReport
 from jobspecs.dialect import Dialect
@@ -226,19 +227,20 @@ def sha256_of(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _hub_models(parts: Parts, spec: JobSpec) -> dict[str, HubModel]:
+def _hub_models(parts: Parts, user: Principal, spec: JobSpec) -> dict[str, HubModel]:
     """Role -> what the hub says of it; asked before the transaction begins."""
     references = {role: parse_reference(text) for role, text in spec.model_references().items()}
+    of_hub = {role: reference for role, reference in references.items() if reference.source == "hub"}
+    token = own_hub_token(parts, user.user_id) if of_hub else None
     return {
-        role: resolve(parts.hub, parts.settings, reference, GgufChoice.of(spec))
-        for role, reference in references.items()
-        if reference.source == "hub"
+        role: resolve(parts.hub, parts.settings, reference, GgufChoice.of(spec), token)
+        for role, reference in of_hub.items()
     }
 
 
 def _frozen(parts: Parts, user: Principal, spec: JobSpec) -> Frozen:
     """Raises InvalidInput when a reference means nothing."""
-    hub_models = _hub_models(parts, spec)
+    hub_models = _hub_models(parts, user, spec)
     with parts.database.unit_of_work() as work:
         return freeze(work, user, spec, hub_models)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
     def command(*arguments: str) -> Outcome:
         capsys.readouterr()
+        monkeypatch.setattr("sys.stdin", io.StringIO("a line of somebody's\n"))
         code = main(arguments)
         printed = capsys.readouterr()
         return Outcome(code, printed.out, printed.err)
