@@ -39,12 +39,14 @@ from api.middleware import RequestFrame
 from api.models.endpoints import router as models
 from api.models.one_model import router as one_model
 from api.parts import Parts
+from api.pipelines.endpoints import router as pipelines
 from api.registry.alias_endpoints import router as registry_aliases
 from api.registry.endpoints import router as registry
 from api.registry.files import router as registry_files
 from api.registry.imports import router as registry_imports
 from api.registry.views import router as registry_views
 from api.rerank.endpoints import router as rerank
+from api.responses.endpoints import router as responses
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
@@ -57,6 +59,7 @@ log = logging.getLogger(__name__)
 _ROUTERS = (
     jobs,
     watching,
+    pipelines,
     datasets,
     registry_imports,
     registry_files,
@@ -69,6 +72,7 @@ _ROUTERS = (
     generation,
     model_generation,
     tgi_generation,
+    responses,
     embeddings,
     rerank,
     models,
@@ -114,7 +118,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await run_in_threadpool(parts.spool.sweep)
-    rounds = (_sweep_on(parts.spool), _close_pushes_on(parts), _renew_on(parts), _write_answers_on(parts))
+    rounds = [_sweep_on(parts.spool), _close_pushes_on(parts), _renew_on(parts), _write_answers_on(parts)]
+    rounds.append(parts.activity.write_on())
     tasks = [asyncio.create_task(round) for round in rounds]
     try:
         # Begun now, so that the first file finds it warm.
@@ -124,6 +129,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await run_in_threadpool(parts.answer_meter.write)
+        await parts.activity.write()
         await parts.close()
 
 

@@ -20,8 +20,10 @@ from api.foreign_files import (
     USER_READINGS_MAX,
     Readings,
 )
+from api.inference.activity import Activity
 from api.inference.metering import AnswerMeter
 from api.inference.routing import Routes
+from api.inference.waking import Waker
 from api.inspection_cache import InspectionCache
 from api.pools import Pool
 from api.settings import ApiSettings
@@ -70,6 +72,8 @@ class Parts:
     answer_meter: AnswerMeter
     #: To the engines of deployments; never through a proxy.
     engines: Routes
+    activity: Activity
+    waker: Waker
     #: For the model hub; it honours the proxy variables.
     hub: httpx.Client
     transfers: Pool
@@ -106,6 +110,8 @@ class Parts:
             request_counts=RequestCounts(storage.redis_url),
             secret_box=storage.secret_box(),
             engines=Routes(_engine_client, note=answer_meter.note),
+            activity=Activity(database),
+            waker=Waker(database, settings.wake_wait_s),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=Pool("The object store", threads=TRANSFERS_MAX, patience_s=_TRANSFER_PATIENCE_S),
             lookups=Pool("The object store or the model hub", threads=LOOKUPS_MAX, patience_s=_LOOKUP_PATIENCE_S),

@@ -27,6 +27,7 @@ class DeploymentCalls:
         gpus: int | None = None,
         engine: str | None = None,
         traffic_percent: int | None = None,
+        idle_after_s: int | None = None,
     ) -> Deployment:
         """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready.
 
@@ -34,10 +35,11 @@ class DeploymentCalls:
         `hosts`: how many the replicas are spread over; one when absent.
         `gpus`: of all replicas, one each at most; without any they compute on the CPU.
         `traffic_percent`: beside what is deployed, as its candidate, which gets so many of 100 requests.
+        `idle_after_s`: seconds without a request after which it sleeps, until the next one; never when absent.
         `engine`: embedded, llamacpp, …; when absent it is chosen by the model and the hosts (`engine_reason`).
         """
         body = given(model=model, replicas=replicas, hosts=hosts, memory_gib=memory_gib, gpus=gpus, engine=engine)
-        body |= given(traffic_percent=traffic_percent)
+        body |= given(traffic_percent=traffic_percent, idle_after_s=idle_after_s)
         return Deployment.model_validate(self._transport.call("PUT", path_of("deployments", name), json=body))
 
     def deploy_external(self, name: str, url: str, model: str, *, key: str = "", **more: str | None) -> Deployment:
@@ -101,6 +103,14 @@ class DeploymentCalls:
 
     def deployment(self, name: str) -> Deployment:
         return Deployment.model_validate(self._transport.call("GET", path_of("deployments", name)))
+
+    def put_to_sleep(self, name: str) -> Deployment:
+        """The deployment gives back what it takes, until a request or `wake` starts it again."""
+        return Deployment.model_validate(self._transport.call("POST", f"{path_of('deployments', name)}/sleep"))
+
+    def wake(self, name: str) -> Deployment:
+        """Starts a deployment that sleeps. Use `await_deployment` to wait until it is ready."""
+        return Deployment.model_validate(self._transport.call("POST", f"{path_of('deployments', name)}/wake"))
 
     def undeploy(self, name: str) -> None:
         """Ends a deployment; the model stays in the registry."""

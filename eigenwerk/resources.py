@@ -311,7 +311,7 @@ class StorageUsage(Resource):
 
 
 class Deployment(Resource):
-    """A served model. `state`: `pending`, `starting`, `ready`, `failed` or `stopping`."""
+    """A served model. `state`: `pending`, `starting`, `ready`, `asleep`, `failed` or `stopping`."""
 
     name: str
     model: str
@@ -333,6 +333,11 @@ class Deployment(Resource):
     replicas: int
     memory_bytes: int = 0
     gpus: int = 0
+    #: Seconds without a request after which it sleeps.
+    idle_after_s: int | None = None
+    last_used_at: datetime | None = None
+    #: How long its start takes, by the last ones.
+    expected_start_s: float | None = None
     state: str
     reason: str | None = None
     message: str | None = None

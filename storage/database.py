@@ -47,8 +47,10 @@ from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import OwnerRepository
+from storage.repositories.pipelines import PipelineRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
+from storage.repositories.sleep import SleepRepository
 from storage.repositories.stored import StoredRepository
 from storage.repositories.tallies import TallyRepository
 from storage.repositories.users import UserRepository
@@ -85,6 +87,12 @@ class UnitOfWork:
     """The repositories of one transaction."""
 
     session: Session
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What is raised within takes back what was written within, and nothing else of the transaction."""
+        with self.session.begin_nested():
+            yield
 
     @cached_property
     def owners(self) -> OwnerRepository:
@@ -147,6 +155,10 @@ class UnitOfWork:
         return QueueRepository(self.session)
 
     @cached_property
+    def pipelines(self) -> PipelineRepository:
+        return PipelineRepository(self.session, self.outbox)
+
+    @cached_property
     def decisions(self) -> DecisionRepository:
         return DecisionRepository(self.session)
 
@@ -169,6 +181,10 @@ class UnitOfWork:
     @cached_property
     def deployments(self) -> DeploymentRepository:
         return DeploymentRepository(self.session)
+
+    @cached_property
+    def sleep(self) -> SleepRepository:
+        return SleepRepository(self.session)
 
     @cached_property
     def engine_holds(self) -> EngineHoldRepository:

@@ -28,6 +28,8 @@ class Wish:
     hosts: int
     gpus: int
     memory_bytes: int
+    #: Seconds without a request after which it sleeps; None: it never does.
+    idle_after_s: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def serve(
         row = work.deployments.find(reach, reference.name, owner=reference.owner, share=number, lock=True)
         before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
         if row is not None and _is_wanted_already(row, version, choice, share):
+            work.sleep.wake(row.owner_id, row.name)
+            work.sleep.set_patience(row.owner_id, row.name, wish.idle_after_s)
             continue
         row = work.deployments.want(
             maker,
@@ -83,6 +87,7 @@ def serve(
             replicas=share.replicas,
             memory_bytes=share.needs.memory_bytes,
             gpus=share.needs.gpus,
+            idle_after_s=wish.idle_after_s,
         )
         if not share.needs.fit(before):
             _make_room(work, row, share.needs)

@@ -8,7 +8,7 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from api.authentication import TheUser, guarded_router, requires
-from api.deployments import service, traffic
+from api.deployments import service, sleep, traffic
 from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest, TrafficRequest
 from api.parts import ThePlatform
 from api.references.names import TheNamed
@@ -37,6 +37,20 @@ def list_deployments(platform: ThePlatform, user: TheUser) -> DeploymentList:
 def get_deployment(platform: ThePlatform, user: TheUser, named: TheNamed) -> Deployment:
     """One deployment: what is wanted, and what the worker observes."""
     return service.get(platform, user, named)
+
+
+@router.post("/v1/deployments/{name:owned}/sleep", status_code=202)
+@requires("deployments.write")
+def put_to_sleep(platform: ThePlatform, user: TheUser, named: TheNamed) -> Deployment:
+    """Gives back what it takes, until somebody asks it or wakes it. Look at it until its state is `asleep`."""
+    return sleep.sleep(platform, user, named)
+
+
+@router.post("/v1/deployments/{name:owned}/wake", status_code=202)
+@requires("deployments.write")
+def wake(platform: ThePlatform, user: TheUser, named: TheNamed) -> Deployment:
+    """Starts it again, as a request for it would. Look at it until its state is `ready`."""
+    return sleep.wake(platform, user, named)
 
 
 @router.delete("/v1/deployments/{name:owned}", status_code=202, responses={202: {"model": Deployment}, 204: {}})

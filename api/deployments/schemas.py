@@ -4,48 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from statistics import median
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobspecs.engines import ENGINE_KINDS, ExternalEngine
+from api.references.places import WAITS_FOR_ROOM
+from jobspecs.deploying import Deploying
+from jobspecs.engines import ExternalEngine
 from jobspecs.references import ModelReference
 from storage.repositories.answers import quantile_s
 from storage.tables import AnswerCountRow, DeploymentRow
 
 
-class DeploymentRequest(BaseModel):
+class DeploymentRequest(Deploying):
     """What is wanted. `model` is a reference into the registry; the deployment's own name when absent."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
     model: ModelReference | None = None
-    engine: str | None = Field(
-        default=None,
-        description=f"one of {', '.join(sorted(ENGINE_KINDS))}; chosen by the model and the hosts when absent",
-    )
     external: ExternalEngine | None = Field(
         default=None, description="an engine that somebody else runs, instead of a model of the registry"
     )
-    replicas: int = Field(default=1, ge=1, le=8)
-    hosts: int = Field(default=1, ge=1, le=8, description="hosts that the replicas are spread over")
-    memory_gib: float | None = Field(
-        default=None, gt=0, le=4096, description="main memory of all replicas; estimated when absent"
-    )
-    gpus: int = Field(default=0, ge=0, le=8, description="GPUs of all replicas, one each at most; 0: the CPU")
     traffic_percent: int | None = Field(
         default=None,
         ge=0,
         le=100,
         description="serve it beside what is deployed, as its candidate, which gets so many of 100 requests",
     )
-
-    @field_validator("engine")
-    @classmethod
-    def _known(cls, engine: str | None) -> str | None:
-        if engine is not None and engine not in ENGINE_KINDS:
-            raise ValueError(f"there is no engine {engine[:50]!r}; there are: {', '.join(sorted(ENGINE_KINDS))}")
-        return engine
 
     @model_validator(mode="after")
     def _external_alone(self) -> DeploymentRequest:
@@ -55,15 +39,9 @@ class DeploymentRequest(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _one_gpu_each(self) -> DeploymentRequest:
-        if self.gpus > self.replicas:
-            raise ValueError(f"gpus: a replica computes on one GPU, so {self.replicas} use no more than that many")
-        return self
-
-    @model_validator(mode="after")
-    def _one_replica_each(self) -> DeploymentRequest:
-        if self.hosts > self.replicas:
-            raise ValueError(f"hosts: {self.replicas} replicas are on no more than that many; ask for more replicas")
+    def _candidates_sleep_along(self) -> DeploymentRequest:
+        if self.traffic_percent is not None and self.idle_after_s is not None:
+            raise ValueError("idle_after_s: a candidate sleeps and wakes with its deployment; leave it out")
         return self
 
 
@@ -150,7 +128,12 @@ class Deployment(BaseModel):
     replicas: int
     memory_bytes: int
     gpus: int
-    #: `pending`, `starting`, `ready`, `failed`; `stopping` once it was undeployed.
+    idle_after_s: int | None
+    #: Of those that sleep by themselves, some seconds coarse.
+    last_used_at: datetime | None
+    #: How long its start takes, by the last ones.
+    expected_start_s: float | None
+    #: `pending`, `starting`, `ready`, `asleep`, `failed`; `stopping` once it was undeployed.
     state: str
     reason: str | None
     message: str | None
@@ -169,15 +152,16 @@ class DeploymentList(BaseModel):
 
 
 #: The first of these that a share is in is the state of the deployment.
-_BEST_FIRST = ("ready", "starting", "pending", "failed")
+_BEST_FIRST = ("ready", "starting", "pending", "asleep", "failed")
 
 
 def deployment_of(
     shares: Sequence[DeploymentRow],
     candidate: Sequence[DeploymentRow] = (),
     answered: Sequence[AnswerCountRow] = (),
+    waits: str | None = None,
 ) -> Deployment:
-    """`shares`: at least the first. `answered`: what was counted of both."""
+    """`shares`: at least the first. `answered`: what was counted of both. `waits`: why no host has a share."""
     row, version = shares[0], shares[0].model_version
     wanted = [share for share in shares if share.wanted] or [row]
     best = _best(wanted)
@@ -193,9 +177,12 @@ def deployment_of(
         replicas=sum(share.replicas for share in wanted),
         memory_bytes=sum(share.memory_bytes for share in wanted),
         gpus=sum(share.gpus for share in wanted),
+        idle_after_s=row.idle_after_s,
+        last_used_at=row.last_used_at,
+        expected_start_s=median(row.start_seconds) if row.start_seconds else None,
         state=best.state if row.wanted else "stopping",
-        reason=best.reason,
-        message=best.message,
+        reason=best.reason or (WAITS_FOR_ROOM if waits else None),
+        message=best.message or waits,
         host=row.host,
         hosts=[_host_share(share) for share in wanted],
         answers=_answers([count for count in answered if count.model == row.served]),

@@ -60,6 +60,7 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
         hosts=request.hosts,
         gpus=request.gpus,
         memory_bytes=_memory_bytes(parts, model, request),
+        idle_after_s=request.idle_after_s,
     )
     with parts.database.unit_of_work() as work:
         version = _version(work, user, model.reference)

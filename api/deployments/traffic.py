@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 from api.deployments.schemas import Deployment, deployment_of
 from api.errors import ApiError, not_found
 from api.parts import Parts
+from api.references.places import why_it_waits
 from jobspecs.engines import task_of
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
@@ -19,9 +21,11 @@ from storage.tables import DeploymentRow, ModelVersionRow
 
 
 def shown(work: UnitOfWork, row: DeploymentRow) -> Deployment:
-    """The deployment with its candidate, and how both have answered. `row`: its first share."""
-    counted = work.answers.of(row.owner_id, row.name)
-    return deployment_of(work.deployments.shares(row), work.candidates.of(row), counted)
+    """The deployment with its candidate, how both have answered, and why it waits. `row`: its first share."""
+    counted, shares = work.answers.of(row.owner_id, row.name), work.deployments.shares(row)
+    waiting = (why_it_waits(work, share) for share in shares if share.wanted)
+    why = next((why for why in waiting if why is not None), None)
+    return deployment_of(shares, work.candidates.of(row), counted, why)
 
 
 def want_candidate(
@@ -47,7 +51,8 @@ def want_candidate(
         # Of both from now on: what they are compared by.
         work.answers.forget(row.owner_id, row.name)
     beside = Reference(owner=reference.owner, name=candidate_name(reference.name))
-    serve(work, reach, maker, beside, version, wish)
+    # Both sleep and wake together.
+    serve(work, reach, maker, beside, version, replace(wish, idle_after_s=row.idle_after_s))
     work.candidates.set_traffic(row.owner_id, row.name, percent)
     work.session.expire_all()
     return shown(work, row)

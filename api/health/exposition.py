@@ -26,7 +26,7 @@ from storage.repositories.answers import ANSWER_BUCKETS_S
 from storage.repositories.tallies import DURATION_BUCKETS_S, Total
 from storage.tables import AnswerCountRow
 
-_DEPLOYMENT_STATES = ("pending", "starting", "ready", "failed", "lost")
+_DEPLOYMENT_STATES = ("pending", "starting", "ready", "asleep", "failed", "lost")
 #: Ends of attempts that show 0 until the first: of a series that begins with 1 no rule sees that it has risen.
 _ATTEMPT_ENDS = (
     ("succeeded", ""),

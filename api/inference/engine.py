@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
+from uuid import UUID
 
 import httpx
 from fastapi.concurrency import run_in_threadpool
@@ -14,31 +15,25 @@ from pydantic import Field, ValidationError
 
 from api.errors import ApiError, unavailable
 from api.inference.limiting import count_tokens, session_of
+from api.inference.refusals import RETRY_AFTER_S, refusal, wrong_task
 from api.inference.routing import Place
 from api.inference.splitting import Chosen, choose, is_ready, of_version
+from api.inference.waking import Asleep
 from api.parts import CONNECT_TIMEOUT_S, Parts
 from jobspecs.engines import EMBEDDED, ENGINE_KINDS, EngineKind, origin_of
 from jobspecs.rights import Principal
-from jobspecs.tasks import SERVED_TASKS, ServedTask
+from jobspecs.tasks import ServedTask
 from storage.repositories.answers import Answered
 from storage.tables import DeploymentRow
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER_S = 2
 #: A thousand long texts take a base-sized encoder minutes on a CPU. Engines are near, or they are not there.
 _ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S)
 #: Engines give this status, a message in `error`, for requests that no repetition mends.
 _REFUSED = 422
 #: And these are its own words as well: too large, wrong, failed on this request, too busy.
 _REFUSALS = frozenset({404, 413, _REFUSED, 424, 429})
-#: Engines of others refuse requests with these; 400 is OpenAI's own word for it.
-_WRONG_REQUESTS = frozenset({400, _REFUSED})
-#: What engines say when a text is longer than the model can read; OpenAI's clients know the code.
-_NO_WORDS = "The model refuses this request."
-_CONTEXT_LENGTH = "context_length_exceeded"
-#: And when a request names an adapter that they have not.
-_NOT_FOUND = "not_found"
 
 #: How requests name what shall answer: a deployment of the user's, `name` or `owner/name`.
 ModelName = Annotated[str, Field(min_length=1, max_length=300, description="the name of a deployment")]
@@ -61,17 +56,25 @@ class Deployed:
     endpoint_model: str | None = None
     #: Of another version, for when `places` are gone.
     fallback: tuple[Place, ...] = ()
+    #: Shares that sleep when nobody asks them: those whose use is to be noted.
+    tiring: tuple[UUID, ...] = ()
 
 
 async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask, session: object = None) -> Deployed:
     """The user's deployment of that name, which serves one of `tasks` (any, when none is given).
 
     With a candidate it is one or the other, by the request's session or by chance; `NAME@2` is the one that serves
-    version 2. `session`: what the request says of whom it is for.
+    version 2. `session`: what the request says of whom it is for. One that sleeps is woken and waited for.
 
     Raises ApiError: 404 without such a deployment, 422 when it serves something else, 503 while nothing serves it.
     """
-    return await run_in_threadpool(_find, parts, user, name, tasks, session_of(session))
+    found = await run_in_threadpool(_find, parts, user, name, tasks, session_of(session))
+    if isinstance(found, Asleep):
+        await parts.waker.await_awake(found)
+        found = await run_in_threadpool(_find, parts, user, name, tasks, session_of(session))
+    if isinstance(found, Asleep):
+        raise unavailable(f"The deployment {name} is asleep.", "deployment_not_ready", RETRY_AFTER_S)
+    return found
 
 
 async def ask(parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any]) -> httpx.Response:
@@ -111,7 +114,8 @@ async def relay(parts: Parts, engine: Deployed, method: str, path: str, content:
             return response
 
 
-def _answer(
+@asynccontextmanager
+async def _answer(
     parts: Parts,
     engine: Deployed,
     method: str,
@@ -120,9 +124,13 @@ def _answer(
     *,
     whole: bool = True,
     **content: Any,
-) -> AbstractAsyncContextManager[httpx.Response]:
+) -> AsyncIterator[httpx.Response]:
+    """Open within the context; meanwhile the deployment is in use."""
     places = {"places": engine.places, "fallback": engine.fallback}
-    return parts.engines.answer(method=method, path=path, timeout=timeout, whole=whole, **places, **content)
+    asking = parts.engines.answer(method=method, path=path, timeout=timeout, whole=whole, **places, **content)
+    with parts.activity.of(engine.tiring):
+        async with asking as response:
+            yield response
 
 
 @contextmanager
@@ -131,7 +139,7 @@ def answering(name: str, kind: EngineKind = EMBEDDED) -> Iterator[None]:
     try:
         yield
     except httpx.HTTPStatusError as error:
-        raise _refusal(name, kind, error.response) from error
+        raise refusal(name, kind, error.response) from error
     except (httpx.HTTPError, ValidationError) as error:
         log.warning("the engine of %s did not answer as it should: %s", name, error)
         raise unavailable(f"The deployment {name} does not answer.", "engine_unavailable", RETRY_AFTER_S) from error
@@ -189,7 +197,9 @@ def _look(parts: Parts, user: Principal, name: str) -> _Found:
     return _Found(shares, candidate, certificates) if shares and shares[0].share == 0 else _Found()
 
 
-def _find(parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...], session: str | None) -> Deployed:
+def _find(
+    parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...], session: str | None
+) -> Deployed | Asleep:
     deployment, _, version = name.partition("@")
     found = _look(parts, user, deployment)
     if not found.shares:
@@ -198,7 +208,10 @@ def _find(parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...
         raise ApiError(404, message, code="not_found", param="model")
     task = str(found.shares[0].served_task)
     if tasks and task not in [wanted.name for wanted in tasks]:
-        raise _wrong_task(name, task, tasks)
+        raise wrong_task(name, task, tasks)
+    both = [*found.shares, *found.candidate]
+    if not any(row.answers for row in both) and any(row.sleeping or row.woken_at is not None for row in both):
+        return Asleep(name, both[0].owner_id, both[0].name)
     chosen = _of_version(found, name, version) if version else choose(found.shares, found.candidate, session)
     if not chosen.rows:
         row = found.shares[0]
@@ -218,7 +231,8 @@ def _find(parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...
     )
     number = row.model_version.version if row.model_version is not None else 0
     kind = ENGINE_KINDS.get(row.engine, EMBEDDED)
-    return Deployed(name, row.served, number, task, places, kind, row.endpoint_model, fallback)
+    tiring = tuple(row.id for row in both if row.idle_after_s is not None)
+    return Deployed(name, row.served, number, task, places, kind, row.endpoint_model, fallback, tiring)
 
 
 def _of_version(found: _Found, name: str, version: str) -> Chosen:
@@ -239,53 +253,3 @@ def _place(row: DeploymentRow, deployment: str, certificates: Mapping[str, str])
     certificate = certificates.get(row.endpoint_host or "") if row.external is None else None
     answered = Answered(row.owner_id, deployment, row.served)
     return Place(row.endpoint or "", row.endpoint_key or "", certificate, row.replicas, answered)
-
-
-def _wrong_task(name: str, task: str, wanted: tuple[ServedTask, ...]) -> ApiError:
-    served = SERVED_TASKS.get(task)
-    what = f"{served.noun} ({task}); ask it at {served.route}" if served else f"a model for {task}"
-    return ApiError(
-        422,
-        f"The deployment {name} is {what}. This route needs {' or '.join(task.noun for task in wanted)}.",
-        code="wrong_task",
-        param="model",
-    )
-
-
-def _refusal(name: str, kind: EngineKind, response: httpx.Response) -> ApiError:
-    status = response.status_code
-    log.warning("the engine of %s answered %d", name, status)
-    if status == 413:
-        return ApiError(413, "These are too many or too long texts for one request. Send fewer.")
-    if status == 429:
-        return ApiError(
-            429,
-            f"Too many texts wait for the deployment {name}. Try again, or give it more replicas.",
-            headers={"Retry-After": str(RETRY_AFTER_S)},
-        )
-    error_type, message, param = _words_of(response)
-    if status == 404 and error_type == _NOT_FOUND:
-        return ApiError(404, message, code="model_not_found", param=param)
-    if status in _WRONG_REQUESTS:
-        if error_type == _CONTEXT_LENGTH or any(sign in f"{error_type} {message}" for sign in kind.too_long):
-            return ApiError(400, message, code=_CONTEXT_LENGTH, param=param)
-        return ApiError(status, message, param=param)
-    return unavailable(f"The deployment {name} can't answer now.", "engine_error", RETRY_AFTER_S)
-
-
-def _words_of(response: httpx.Response) -> tuple[str, str, str | None]:
-    """The kind of error, the message, and the field that it is about."""
-    try:
-        document = response.json()
-    except ValueError:
-        document = None
-    error = document.get("error") if isinstance(document, dict) else None
-    if isinstance(document, dict) and isinstance(error, str):
-        return str(document.get("error_type", "")), error, _text(document.get("param"))
-    if isinstance(error, dict):  # as OpenAI has it
-        return str(error.get("type", "")), str(error.get("message") or _NO_WORDS), _text(error.get("param"))
-    return "", _NO_WORDS, None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

@@ -23,8 +23,7 @@ def choose(shares: Sequence[DeploymentRow], candidate: Sequence[DeploymentRow], 
 
     A candidate that is not ready gets nothing.
     """
-    # Not its state: while a new version is being started, the old one goes on answering at its endpoint.
-    answering = [row for row in shares if row.endpoint is not None and row.endpoint_key is not None]
+    answering = [row for row in shares if row.answers]
     ready = [row for row in candidate if row.traffic_percent and is_ready(row)]
     if not ready:
         return Chosen(answering)
@@ -45,7 +44,7 @@ def of_version(
 
 def is_ready(row: DeploymentRow) -> bool:
     """Whether what answers is the wanted version."""
-    return row.state == "ready" and row.endpoint is not None and row.endpoint_key is not None
+    return row.state == "ready" and row.answers
 
 
 def _alike(rows: Sequence[DeploymentRow], others: Sequence[DeploymentRow]) -> Sequence[DeploymentRow]:

@@ -1,13 +1,17 @@
-"""deploy, undeploy; deployments: list, show, traffic, promote, rollback."""
+"""deploy, undeploy; deployments: list, show, sleep, wake, traffic, promote, rollback."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from eigenwerk.cli.console import DeploymentName, JsonOption, platform, say, say_json, say_table
+from eigenwerk.cli.console import DeploymentName, JsonOption, age, platform, say, say_json, say_table
+from eigenwerk.errors import EigenwerkError
 from eigenwerk.resources import Deployment
+from eigenwerk.watch import duration
+from jobspecs.kinds.base import parse_duration
 
 commands = typer.Typer()
 deployment_commands = typer.Typer(invoke_without_command=True)
@@ -35,6 +39,10 @@ def deploy(
     engine: Annotated[
         str | None, typer.Option(help="embedded, llamacpp, vllm, tgi; chosen by the model and the hosts when absent.")
     ] = None,
+    idle: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Sleep after so long without a request, such as 30m; never when absent."),
+    ] = None,
     traffic: Annotated[
         str | None,
         typer.Option(metavar="SHARE", help="Beside what is deployed: only so much of the requests, such as 10%."),
@@ -56,10 +64,12 @@ def deploy(
     """Serve a model. Deployed again under the same name, the new version takes over without a gap.
 
     Example: eigenwerk deploy newsticker-quality
+    Example: eigenwerk deploy newsticker-quality --idle 30m
     Example: eigenwerk deploy newsticker-quality@2 --traffic 10%
     Example: eigenwerk deploy qwen --external http://10.0.0.5:8000 --external-model Qwen/Qwen3-8B
     """
     deployment_name, at, _ = name.partition("@")
+    idle_after_s = None if idle is None else _seconds(idle)
     with platform() as client:
         if external is not None:
             more = {"health_path": health_path, "metrics_path": metrics_path}
@@ -74,6 +84,7 @@ def deploy(
                 memory_gib=memory_gib,
                 gpus=gpus,
                 engine=engine,
+                idle_after_s=idle_after_s,
                 traffic_percent=None if traffic is None else _percent(traffic),
             )
         if wait and traffic is not None:
@@ -87,6 +98,14 @@ def deploy(
         say(f"engine {deployment.engine}: {deployment.engine_reason}")
         if deployment.candidate:
             _say_answers(deployment)
+
+
+def _seconds(idle: str) -> int:
+    try:
+        time: timedelta = parse_duration(idle)
+    except ValueError as error:
+        raise EigenwerkError(f"--idle: {error}.") from error
+    return int(time.total_seconds())
 
 
 @commands.command()
@@ -144,6 +163,11 @@ def show(name: DeploymentName, as_json: JsonOption = False) -> None:
     say(f"engine {found.engine}: {found.engine_reason}")
     if found.external:
         say(f"somebody else's, at {found.external['url']}")
+    if found.idle_after_s is not None:
+        used = f", last asked {age(found.last_used_at)} ago" if found.last_used_at else ""
+        say(f"sleeps after {duration(found.idle_after_s)} without a request{used}")
+    if found.expected_start_s is not None:
+        say(f"a start takes about {duration(max(1.0, found.expected_start_s))}")
     if found.host:
         say(f"on {found.host}, {found.replicas} replicas, {found.memory_bytes / 2**30:.2f} GiB, {found.gpus} GPUs")
     for share in found.hosts if len(found.hosts) > 1 else ():
@@ -156,6 +180,41 @@ def show(name: DeploymentName, as_json: JsonOption = False) -> None:
     if found.reason:
         say(f"{found.reason}: {found.message}")
     _say_answers(found)
+
+
+@deployment_commands.command()
+def sleep(name: DeploymentName, as_json: JsonOption = False) -> None:
+    """Stop a deployment's engine and give back its memory, until somebody asks it.
+
+    Example: eigenwerk deployments sleep newsticker-quality
+    """
+    with platform() as client:
+        found = client.put_to_sleep(name)
+    if as_json:
+        say_json(found)
+    else:
+        say(f"{found.name}  {'asleep' if found.state == 'asleep' else 'falls asleep'}")
+
+
+@deployment_commands.command()
+def wake(
+    name: DeploymentName,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it answers.")] = True,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait at most.")] = 300.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a deployment that sleeps, before anybody has to wait for it.
+
+    Example: eigenwerk deployments wake newsticker-quality
+    """
+    with platform() as client:
+        found = client.wake(name)
+        if wait:
+            found = client.await_deployment(name, timeout_s=timeout_s)
+    if as_json:
+        say_json(found)
+    else:
+        say(f"{found.name}  {found.state}  serves {found.model}")
 
 
 Share = Annotated[str, typer.Argument(metavar="SHARE", help="So much of the requests, such as 50%.")]

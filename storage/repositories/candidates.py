@@ -22,6 +22,12 @@ def candidate_name(name: str) -> str:
     return f"{name}{_SUFFIX}"
 
 
+def names_of_both(name: str) -> tuple[str, str]:
+    """Of a deployment and its candidate, either of which may be given."""
+    own = name.removesuffix(_SUFFIX)
+    return own, candidate_name(own)
+
+
 class CandidateRepository:
     """Rows of the deployments table that are candidates."""
 

@@ -33,10 +33,10 @@ class Outcome:
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Outcome]:
     """Runs `eigenwerk ...` and returns the exit code and what it printed."""
     monkeypatch.setenv("EIGENWERK_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("a line of somebody's\n"))
 
     def command(*arguments: str) -> Outcome:
         capsys.readouterr()
-        monkeypatch.setattr("sys.stdin", io.StringIO("a line of somebody's\n"))
         code = main(arguments)
         printed = capsys.readouterr()
         return Outcome(code, printed.out, printed.err)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0020c"
-down_revision = "0020b"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 #: Older code uses none of them.
