@@ -53,6 +53,7 @@ from api.spool import SWEEP_EVERY_S, Spool
 from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
 from api.webhooks.endpoints import router as webhooks
+from api.users.hub_tokens import router as hub_tokens
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ _ROUTERS = (
     usage,
     users,
     webhooks,
+    hub_tokens,
     spec_schemas,
     hub_writing,
     hub_changing,

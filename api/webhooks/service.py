@@ -26,7 +26,7 @@ from jobspecs.webhooks import SECRET_BYTES, SECRET_PREFIX, EventType
 from storage.database import UnitOfWork
 from storage.outgoing import destination
 from storage.repositories.deliveries import message_id_of
-from storage.sealing import Sealer
+from storage.secret_box import KEY_VARIABLE
 from storage.settings import WEBHOOK_ADDRESSES
 from storage.tables import WebhookDeliveryRow, WebhookRow
 
@@ -34,11 +34,16 @@ WEBHOOKS_MAX = 20
 
 
 def create(parts: Parts, user: Principal, request: WebhookRequest) -> NewWebhook:
-    """Raises InvalidInput for an address that is not allowed, ApiError 409 for one webhook too many."""
+    """Raises InvalidInput for an address that is not allowed, ApiError 409 for one webhook too many,
+    and where the platform has no key for secrets.
+    """
+    if parts.secret_box is None:
+        message = f"This platform has no key to encrypt secrets with. Its administrator sets one: {KEY_VARIABLE}"
+        raise ApiError(409, message, code="no_secrets_key")
     check_url(parts, request.url)
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
-    sealed = Sealer(parts.settings.storage.sealing_keys, "webhooks").seal(secret)
     owner_id = user.reach("webhooks.write").maker
+    sealed = parts.secret_box.seal(owner_id, secret)
     with parts.database.unit_of_work() as work:
         if work.webhooks.count(owner_id) >= WEBHOOKS_MAX:
             message = f"You have {WEBHOOKS_MAX} webhooks, the most there may be. Delete one: eigenwerk webhooks rm ID"

@@ -41,9 +41,10 @@ class Claimed:
 
     id: UUID
     webhook_id: UUID
+    owner_id: UUID
     attempt: int
     url: str
-    sealed_secret: str
+    sealed_secret: bytes
     message_id: str
     body: str
 
@@ -139,6 +140,7 @@ class DeliveryRepository:
         return Claimed(
             id=row.id,
             webhook_id=webhook.id,
+            owner_id=webhook.owner_id,
             attempt=row.attempts,
             url=webhook.url,
             sealed_secret=webhook.sealed_secret,

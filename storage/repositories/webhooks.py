@@ -23,7 +23,7 @@ class WebhookRepository:
         self._session = session
 
     def add(
-        self, owner_id: UUID, *, name: str, url: str, event_types: Sequence[str], secret: str, sealed_secret: str
+        self, owner_id: UUID, *, name: str, url: str, event_types: Sequence[str], secret: str, sealed_secret: bytes
     ) -> WebhookRow:
         """Of the secret itself only the last characters are kept."""
         row = WebhookRow(

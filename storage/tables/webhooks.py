@@ -30,8 +30,8 @@ class WebhookRow(Base):
     url: Mapped[str]
     #: `jobspecs.webhooks.EventType`s.
     event_types: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
-    #: The secret as `storage.sealing` seals it, and its last characters, to tell secrets apart.
-    sealed_secret: Mapped[str]
+    #: The secret as `storage.secret_box` seals it for the owner, and its last characters, to tell secrets apart.
+    sealed_secret: Mapped[bytes]
     secret_hint: Mapped[str]
     #: Since when nothing is sent to it, and why; null: it is used.
     disabled_at: Mapped[datetime | None]

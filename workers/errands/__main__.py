@@ -6,7 +6,6 @@ import logging
 import sys
 
 from storage.database import Database, SchemaMismatch
-from storage.sealing import Sealer
 from storage.settings import Settings, webhook_addresses
 from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.signals import on_termination
@@ -22,6 +21,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings, rules = Settings.from_environment(), webhook_addresses()
+        box = settings.secret_box()
     except (RuntimeError, ValueError) as error:
         log.error("error: %s", error)
         return 1
@@ -31,7 +31,7 @@ def main() -> int:
     except SchemaMismatch as error:
         log.error("error: %s", error)
         return 1
-    errands = Errands(database, Sender(rules), Sealer(settings.sealing_keys, "webhooks"), poll_s=settings.poll_s)
+    errands = Errands(database, Sender(rules), box, poll_s=settings.poll_s)
     on_termination(errands.end)
     hints = HintListener(ERRANDS, settings.redis_url, errands.poke)
     errands.run(sign_of_life())

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from jobspecs.webhooks import signed_headers
 from storage.database import Database, DatabaseUnavailable
 from storage.repositories.deliveries import Claimed, Outcome
-from storage.sealing import CantOpen, Sealer
+from storage.secret_box import KEY_VARIABLE, SecretBox, SecretUnreadable
 from workers.errands.sending import Sender
 
 log = logging.getLogger(__name__)
@@ -29,28 +29,33 @@ _FORGET_EVERY_S = 3600.0
 
 
 def deliver(
-    database: Database, sender: Sender, sealer: Sealer, claimed: Claimed, now_s: Callable[[], float] = time.time
+    database: Database, sender: Sender, box: SecretBox | None, claimed: Claimed, now_s: Callable[[], float] = time.time
 ) -> Outcome:
     """Sends one claimed delivery and writes down what came of it. `now_s`: seconds since 1970."""
-    body = claimed.body.encode()
-    try:
-        headers = signed_headers(sealer.open(claimed.sealed_secret), claimed.message_id, int(now_s()), body)
-    except CantOpen as error:
-        outcome = Outcome(None, str(error), 0.0)
-    else:
-        outcome = sender.post(claimed.url, headers, body)
+    outcome = _send(sender, box, claimed, int(now_s()))
     with database.unit_of_work() as work:
         work.deliveries.record(claimed, outcome)
     return outcome
 
 
+def _send(sender: Sender, box: SecretBox | None, claimed: Claimed, now_s: int) -> Outcome:
+    if box is None:
+        return Outcome(None, f"Not sent: the secret that signs can't be opened, for {KEY_VARIABLE} is not set.", 0.0)
+    try:
+        secret = box.open(claimed.owner_id, claimed.sealed_secret)
+    except SecretUnreadable as error:
+        return Outcome(None, f"Not sent: the secret that signs can't be opened. {error}", 0.0)
+    body = claimed.body.encode()
+    return sender.post(claimed.url, signed_headers(secret, claimed.message_id, now_s, body), body)
+
+
 class Errands:
     """The loop that hands out what is due. `poke` when something may be; ends when `stop` is set."""
 
-    def __init__(self, database: Database, sender: Sender, sealer: Sealer, *, poll_s: float) -> None:
+    def __init__(self, database: Database, sender: Sender, box: SecretBox | None, *, poll_s: float) -> None:
         self._database = database
         self._sender = sender
-        self._sealer = sealer
+        self._box = box
         self._poll_s = poll_s
         self._poked = threading.Event()
         self._places = threading.Semaphore(SENDERS_MAX)
@@ -92,7 +97,7 @@ class Errands:
 
     def _run(self, claimed: Claimed) -> None:
         try:
-            outcome = deliver(self._database, self._sender, self._sealer, claimed)
+            outcome = deliver(self._database, self._sender, self._box, claimed)
             level = logging.INFO if outcome.delivered else logging.WARNING
             told = outcome.error or f"delivered ({outcome.status})"
             log.log(level, "delivery %s, attempt %d: %s", claimed.id, claimed.attempt, told)

@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("url", sa.String(), nullable=False),
         sa.Column("event_types", ARRAY(sa.TEXT()), nullable=False),
-        sa.Column("sealed_secret", sa.String(), nullable=False),
+        sa.Column("sealed_secret", sa.LargeBinary(), nullable=False),
         sa.Column("secret_hint", sa.String(), nullable=False),
         sa.Column("disabled_at", moment, nullable=True),
         sa.Column("disabled_reason", sa.String(), nullable=True),

@@ -18,7 +18,7 @@ from jobspecs.lifecycle import JobState, Reason
 from jobspecs.webhooks import SECRET_PREFIX, EventType
 from storage.database import Database
 from storage.repositories.deliveries import Claimed
-from storage.sealing import Sealer
+from storage.secret_box import SecretBox
 from storage.tables import WebhookDeliveryRow, WebhookRow
 from tests.workers.errands.receiver import Receiver
 from tests.workers.harness import Harness
@@ -26,19 +26,21 @@ from workers.errands.delivering import Errands, deliver
 from workers.errands.sending import Sender
 
 SECRET = SECRET_PREFIX + "c2VjcmV0IG9mIHRoaXJ0eS10d28gYnl0ZXMgb2YgdGVzdHM="
-SEALER = Sealer(["a key"], "webhooks")
+KEY = "a" * 43
+BOX = SecretBox(KEY)
 SENDER = Sender(AddressRules.parse("127.0.0.1"), answer_s=5.0)
 
 
 def make_webhook(database: Database, url: str, *events: EventType, owner: str = "tester") -> UUID:
     with database.unit_of_work() as work:
+        owner_id = work.users.ensure(owner).id
         row = work.webhooks.add(
-            work.users.ensure(owner).id,
+            owner_id,
             name="chat",
             url=url,
             event_types=[str(event) for event in events or (EventType.job_succeeded,)],
             secret=SECRET,
-            sealed_secret=SEALER.seal(SECRET),
+            sealed_secret=BOX.seal(owner_id, SECRET),
         )
     return row.id
 
@@ -90,12 +92,12 @@ def attempt(database: Database) -> None:
     make_due(database)
     claimed = claim(database)
     assert claimed is not None
-    deliver(database, SENDER, SEALER, claimed)
+    deliver(database, SENDER, BOX, claimed)
 
 
 @contextmanager
 def sending(database: Database, poll_s: float = 0.05) -> Iterator[Errands]:
-    errands = Errands(database, SENDER, SEALER, poll_s=poll_s)
+    errands = Errands(database, SENDER, BOX, poll_s=poll_s)
     thread = threading.Thread(target=errands.run, args=(lambda: None,))
     thread.start()
     try:
@@ -172,7 +174,7 @@ def test_who_was_thought_dead_writes_nothing_over_the_next_attempt(database: Dat
     make_due(database)
     fast = claim(database)
     assert fast is not None and fast.id == slow.id
-    deliver(database, SENDER, SEALER, slow)
+    deliver(database, SENDER, BOX, slow)
     (row,) = deliveries(database, hook)
     assert (row.state, row.log) == ("pending", [])
     assert webhook(database, hook).busy_until is not None
@@ -239,9 +241,9 @@ def test_a_secret_that_cannot_be_opened_is_said_so_and_nothing_is_sent(database:
     cancel(database, submit(database))
     claimed = claim(database)
     assert claimed is not None
-    deliver(database, SENDER, Sealer(["another key"], "webhooks"), claimed)
+    deliver(database, SENDER, SecretBox("b" * 42 + "A"), claimed)
     (row,) = deliveries(database, hook)
-    assert "EIGENWERK_SECRET_KEYS" in row.log[0]["error"]
+    assert "EIGENWERK_SECRETS_KEY" in row.log[0]["error"]
     assert receiver.requests == []
 
 
@@ -273,10 +275,7 @@ def test_processes_deliver_though_redis_forgets_everything(
     harness: Harness, receiver: Receiver, redis_url: str
 ) -> None:
     """Real scheduler and errands; the hint is lost before anybody hears it."""
-    secrets = Sealer([harness.environment["EIGENWERK_S3_SECRET_KEY"]], "webhooks")
-    hook = make_webhook(harness.database, receiver.url(), EventType.job_cancelled)
-    with harness.database.unit_of_work() as work:
-        work.session.get_one(WebhookRow, hook).sealed_secret = secrets.seal(SECRET)
+    make_webhook(harness.database, receiver.url(), EventType.job_cancelled)
     scheduler = harness.start_scheduler()
     cancel(harness.database, submit(harness.database))
 
@@ -287,7 +286,7 @@ def test_processes_deliver_though_redis_forgets_everything(
     harness.until(relayed, 40, "the relay")
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
-    errands = harness.start("workers.errands", EIGENWERK_WEBHOOK_ADDRESSES="127.0.0.1")
+    errands = harness.start("workers.errands", EIGENWERK_WEBHOOK_ADDRESSES="127.0.0.1", EIGENWERK_SECRETS_KEY=KEY)
     receiver.wait(1, seconds=40)
     openai.OpenAI(api_key="none", webhook_secret=SECRET).webhooks.unwrap(
         receiver.requests[0].body, receiver.requests[0].headers
