@@ -52,8 +52,8 @@ from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
 from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
-from api.webhooks.endpoints import router as webhooks
 from api.users.hub_tokens import router as hub_tokens
+from api.webhooks.endpoints import router as webhooks
 
 log = logging.getLogger(__name__)
 

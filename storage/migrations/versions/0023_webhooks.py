@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 revision = "0023"
-down_revision = "0022"
+down_revision = "0020c"
 branch_labels = None
 depends_on = None
 #: It adds tables; older code tells nobody of what it does.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobspecs.addresses import Address, AddressRules
-from tests.api.test_tls import certificate_in
+from tests.certificates import certificate_in
 from tests.workers.errands.receiver import Receiver
 from workers.errands.sending import Sender
 
