@@ -159,7 +159,9 @@ async def _authenticated(request: Request) -> Principal:
 async def _limit(request: Request) -> None:
     """Counts a request to a deployed model until its answer is sent. Raises ApiError 429 for one too many."""
     parts: Parts = request.app.state.parts
-    asking = limited(parts.request_counts, parts.settings.request_limits, request.state.principal)
+    user: Principal = request.state.principal
+    session = request.headers.get("x-session-id")
+    asking = limited(parts.request_counts, parts.settings.request_limits, user, session)
     await request.scope[_UNTIL_SENT].enter_async_context(asking)
 
 

@@ -25,8 +25,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
 from storage.repositories.aliases import AliasRepository
+from storage.repositories.answers import AnswerRepository
 from storage.repositories.attempts import AttemptRepository
 from storage.repositories.blobs import BlobRepository
+from storage.repositories.candidates import CandidateRepository
 from storage.repositories.catalogue import CatalogueRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
@@ -46,6 +48,7 @@ from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import OwnerRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
+from storage.repositories.sleep import SleepRepository
 from storage.repositories.stored import StoredRepository
 from storage.repositories.tallies import TallyRepository
 from storage.repositories.users import UserRepository
@@ -90,6 +93,14 @@ class UnitOfWork:
     @cached_property
     def handover(self) -> HandoverRepository:
         return HandoverRepository(self.session, self.garbage, self.removal, self.blobs)
+
+    @cached_property
+    def answers(self) -> AnswerRepository:
+        return AnswerRepository(self.session)
+
+    @cached_property
+    def candidates(self) -> CandidateRepository:
+        return CandidateRepository(self.session)
 
     @cached_property
     def users(self) -> UserRepository:
@@ -154,6 +165,10 @@ class UnitOfWork:
     @cached_property
     def deployments(self) -> DeploymentRepository:
         return DeploymentRepository(self.session)
+
+    @cached_property
+    def sleep(self) -> SleepRepository:
+        return SleepRepository(self.session)
 
     @cached_property
     def engine_holds(self) -> EngineHoldRepository:

@@ -53,7 +53,8 @@ async def chat(
     platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: ModelChatRequest
 ) -> Response:
     """OpenAI's chat completion by this model."""
-    engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
+    said = (body.model_extra or {}).get("user")
+    engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION, session=said)
     return await passed_on(platform, request, engine, "/v1/chat/completions", _of_the_path(engine, body))
 
 
@@ -63,7 +64,8 @@ async def complete(
     platform: ThePlatform, user: TheUser, request: Request, owner: Name, name: Name, body: ModelCompletionRequest
 ) -> Response:
     """OpenAI's completion by this model."""
-    engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION)
+    said = (body.model_extra or {}).get("user")
+    engine = await deployed(platform, user, f"{owner}/{name}", TEXT_GENERATION, session=said)
     return await passed_on(platform, request, engine, "/v1/completions", _of_the_path(engine, body))
 
 

@@ -15,7 +15,8 @@ from starlette.requests import ClientDisconnect
 
 from api.errors import ApiError, error_response, unavailable
 from api.generation.counting import TokenCount
-from api.inference.engine import RETRY_AFTER_S, Deployed, answering, ask_streaming
+from api.inference.engine import Deployed, answering, ask_streaming
+from api.inference.refusals import RETRY_AFTER_S
 from api.parts import Parts
 from api.streaming import ClosingStream
 from jobspecs.engines import CHAT, COMPLETIONS, TGI_MODEL, Unserved, what_is_read

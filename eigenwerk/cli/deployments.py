@@ -1,12 +1,17 @@
-"""deploy, undeploy; deployments: list, show."""
+"""deploy, undeploy; deployments: list, show, sleep, wake, traffic, promote, rollback."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from eigenwerk.cli.console import DeploymentName, JsonOption, platform, say, say_json, say_table
+from eigenwerk.cli.console import DeploymentName, JsonOption, age, platform, say, say_json, say_table
+from eigenwerk.errors import EigenwerkError
+from eigenwerk.resources import Deployment
+from eigenwerk.watch import duration
+from jobspecs.kinds.base import parse_duration
 
 commands = typer.Typer()
 deployment_commands = typer.Typer(invoke_without_command=True)
@@ -34,6 +39,14 @@ def deploy(
     engine: Annotated[
         str | None, typer.Option(help="embedded, llamacpp, vllm, tgi; chosen by the model and the hosts when absent.")
     ] = None,
+    idle: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Sleep after so long without a request, such as 30m; never when absent."),
+    ] = None,
+    traffic: Annotated[
+        str | None,
+        typer.Option(metavar="SHARE", help="Beside what is deployed: only so much of the requests, such as 10%."),
+    ] = None,
     external: Annotated[
         str | None,
         typer.Option(metavar="URL", help="An engine that somebody else runs, in the place of a model of the registry."),
@@ -51,9 +64,12 @@ def deploy(
     """Serve a model. Deployed again under the same name, the new version takes over without a gap.
 
     Example: eigenwerk deploy newsticker-quality
+    Example: eigenwerk deploy newsticker-quality --idle 30m
+    Example: eigenwerk deploy newsticker-quality@2 --traffic 10%
     Example: eigenwerk deploy qwen --external http://10.0.0.5:8000 --external-model Qwen/Qwen3-8B
     """
     deployment_name, at, _ = name.partition("@")
+    idle_after_s = None if idle is None else _seconds(idle)
     with platform() as client:
         if external is not None:
             more = {"health_path": health_path, "metrics_path": metrics_path}
@@ -68,14 +84,28 @@ def deploy(
                 memory_gib=memory_gib,
                 gpus=gpus,
                 engine=engine,
+                idle_after_s=idle_after_s,
+                traffic_percent=None if traffic is None else _percent(traffic),
             )
-        if wait:
+        if wait and traffic is not None:
+            deployment = client.await_candidate(deployment_name, timeout_s=timeout_s)
+        elif wait:
             deployment = client.await_deployment(deployment_name, timeout_s=timeout_s)
     if as_json:
         say_json(deployment)
     else:
         say(f"{deployment.name}  {deployment.state}  serves {deployment.model}")
         say(f"engine {deployment.engine}: {deployment.engine_reason}")
+        if deployment.candidate:
+            _say_answers(deployment)
+
+
+def _seconds(idle: str) -> int:
+    try:
+        time: timedelta = parse_duration(idle)
+    except ValueError as error:
+        raise EigenwerkError(f"--idle: {error}.") from error
+    return int(time.total_seconds())
 
 
 @commands.command()
@@ -133,6 +163,11 @@ def show(name: DeploymentName, as_json: JsonOption = False) -> None:
     say(f"engine {found.engine}: {found.engine_reason}")
     if found.external:
         say(f"somebody else's, at {found.external['url']}")
+    if found.idle_after_s is not None:
+        used = f", last asked {age(found.last_used_at)} ago" if found.last_used_at else ""
+        say(f"sleeps after {duration(found.idle_after_s)} without a request{used}")
+    if found.expected_start_s is not None:
+        say(f"a start takes about {duration(max(1.0, found.expected_start_s))}")
     if found.host:
         say(f"on {found.host}, {found.replicas} replicas, {found.memory_bytes / 2**30:.2f} GiB, {found.gpus} GPUs")
     for share in found.hosts if len(found.hosts) > 1 else ():
@@ -144,3 +179,108 @@ def show(name: DeploymentName, as_json: JsonOption = False) -> None:
         say(f"in hand: {found.load['running']} requests, {found.load['waiting']} wait{cache}")
     if found.reason:
         say(f"{found.reason}: {found.message}")
+    _say_answers(found)
+
+
+@deployment_commands.command()
+def sleep(name: DeploymentName, as_json: JsonOption = False) -> None:
+    """Stop a deployment's engine and give back its memory, until somebody asks it.
+
+    Example: eigenwerk deployments sleep newsticker-quality
+    """
+    with platform() as client:
+        found = client.put_to_sleep(name)
+    if as_json:
+        say_json(found)
+    else:
+        say(f"{found.name}  {'asleep' if found.state == 'asleep' else 'falls asleep'}")
+
+
+@deployment_commands.command()
+def wake(
+    name: DeploymentName,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it answers.")] = True,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait at most.")] = 300.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a deployment that sleeps, before anybody has to wait for it.
+
+    Example: eigenwerk deployments wake newsticker-quality
+    """
+    with platform() as client:
+        found = client.wake(name)
+        if wait:
+            found = client.await_deployment(name, timeout_s=timeout_s)
+    if as_json:
+        say_json(found)
+    else:
+        say(f"{found.name}  {found.state}  serves {found.model}")
+
+
+Share = Annotated[str, typer.Argument(metavar="SHARE", help="So much of the requests, such as 50%.")]
+
+
+@deployment_commands.command()
+def traffic(name: DeploymentName, share: Share, as_json: JsonOption = False) -> None:
+    """Give a deployment's candidate (deploy --traffic) another share of the requests.
+
+    Example: eigenwerk deployments traffic newsticker-quality 50%
+    """
+    with platform() as client:
+        _say_moved(client.set_traffic(name, _percent(share)), as_json)
+
+
+@deployment_commands.command()
+def promote(name: DeploymentName, as_json: JsonOption = False) -> None:
+    """Give all requests to a deployment's candidate, and end what was deployed until now.
+
+    Example: eigenwerk deployments promote newsticker-quality
+    """
+    with platform() as client:
+        _say_moved(client.promote(name), as_json)
+
+
+@deployment_commands.command()
+def rollback(name: DeploymentName, as_json: JsonOption = False) -> None:
+    """End a deployment's candidate: what is deployed answers all requests.
+
+    Example: eigenwerk deployments rollback newsticker-quality
+    """
+    with platform() as client:
+        _say_moved(client.roll_back(name), as_json)
+
+
+def _percent(share: str) -> int:
+    digits = share.removesuffix("%")
+    if not digits.isdecimal() or int(digits) > 100:
+        raise typer.BadParameter(f"{share!r} is no share: write 10%, whole numbers up to 100%")
+    return int(digits)
+
+
+def _say_moved(found: Deployment, as_json: bool) -> None:
+    if as_json:
+        say_json(found)
+        return
+    say(f"{found.name}  {found.state}  serves {found.model}")
+    _say_answers(found)
+
+
+def _say_answers(found: Deployment) -> None:
+    """How the deployment answers, with its candidate's figures beside."""
+    percent = found.candidate["traffic_percent"] if found.candidate else 0
+    versions = [(found.model, 100 - percent, found.state, found.answers)]
+    if found.candidate:
+        versions.append((found.candidate["model"], percent, found.candidate["state"], found.candidate["answers"]))
+    elif not found.answers.get("requests"):
+        return
+    rows = [
+        [
+            *(model, f"{share}%", state, f"{answers['requests']:,}", f"{answers['errors']:,}"),
+            "" if answers["error_rate"] is None else f"{answers['error_rate']:.2%}",
+            *("" if answers[name] is None else f"{1000 * answers[name]:,.0f} ms" for name in ("p50_s", "p95_s")),
+        ]
+        for model, share, state, answers in versions
+    ]
+    say_table(["VERSION", "TRAFFIC", "STATE", "REQUESTS", "ERRORS", "RATE", "P50", "P95"], rows, "")
+    if found.candidate and found.candidate["message"]:
+        say(found.candidate["message"])

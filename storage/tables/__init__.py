@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from storage.tables.answers import AnswerCountRow
 from storage.tables.base import Base
 from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
@@ -26,6 +27,7 @@ from storage.tables.tallies import TallyRow
 from storage.tables.users import TokenRow, UserRow
 
 __all__ = [
+    "AnswerCountRow",
     "Base",
     "BlobRow",
     "CheckpointRow",

@@ -179,9 +179,26 @@ def deployment(state: str = "ready", **fields: Any) -> dict[str, Any]:
         "reason": None,
         "message": None,
         "host": "here",
+        "answers": answers(),
+        "candidate": None,
         "created_at": AT,
         "updated_at": AT,
         **fields,
+    }
+
+
+def answers(requests: int = 0, errors: int = 0) -> dict[str, Any]:
+    rate, times_s = (errors / requests, (0.012, 0.25)) if requests else (None, (None, None))
+    return {"requests": requests, "errors": errors, "error_rate": rate, "p50_s": times_s[0], "p95_s": times_s[1]}
+
+
+def candidate(percent: int = 10) -> dict[str, Any]:
+    return {
+        "model": "admin/newsticker-quality@2",
+        "traffic_percent": percent,
+        "state": "ready",
+        "message": None,
+        "answers": answers(50, 1),
     }
 
 

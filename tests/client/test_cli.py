@@ -220,6 +220,16 @@ def test_a_job_that_has_written_no_log_is_said_to_be_silent(full_platform: StubP
         assert outcome.err == "The job has written no log; it is succeeded. See: eigenwerk show 3f2a91c0\n"
 
 
+def test_how_long_a_deployment_may_be_idle_is_told_in_words(full_platform: StubPlatform, run: Run) -> None:
+    full_platform.answers["PUT /v1/deployments/newsticker-quality"] = (202, deployment())
+    assert run("deploy", "newsticker-quality", "--idle", "30m", "--no-wait").code == 0
+    assert json.loads(full_platform.requests[-1].body)["idle_after_s"] == 1800
+    wrong = run("deploy", "newsticker-quality", "--idle", "soon")
+    assert wrong.code == 1
+    assert "--idle" in wrong.err
+    assert "30m" in wrong.err
+
+
 def test_a_deployment_may_serve_a_given_version(full_platform: StubPlatform, run: Run) -> None:
     full_platform.answers["PUT /v1/deployments/newsticker-quality"] = (202, deployment())
     assert run("deploy", "newsticker-quality@1", "--no-wait").code == 0
