@@ -48,6 +48,7 @@ from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import OwnerRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
+from storage.repositories.served_adapters import ServedAdapterRepository
 from storage.repositories.sleep import SleepRepository
 from storage.repositories.stored import StoredRepository
 from storage.repositories.tallies import TallyRepository
@@ -97,6 +98,10 @@ class UnitOfWork:
     @cached_property
     def answers(self) -> AnswerRepository:
         return AnswerRepository(self.session)
+
+    @cached_property
+    def served_adapters(self) -> ServedAdapterRepository:
+        return ServedAdapterRepository(self.session)
 
     @cached_property
     def candidates(self) -> CandidateRepository:

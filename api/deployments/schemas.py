@@ -35,6 +35,11 @@ class DeploymentRequest(BaseModel):
         default=None, gt=0, le=4096, description="main memory of all replicas; estimated when absent"
     )
     gpus: int = Field(default=0, ge=0, le=8, description="GPUs of all replicas, one each at most; 0: the CPU")
+    adapters: list[ModelReference] = Field(
+        default_factory=list,
+        max_length=16,
+        description="LoRA adapters of this model, served beside it over its weights; requests name one as their model",
+    )
     idle_after_s: int | None = Field(
         default=None,
         ge=10,
@@ -156,6 +161,8 @@ class Deployment(BaseModel):
     #: `owner/name@version` of the registry, or what an external engine calls its model.
     model: str
     version: int | None
+    #: Served beside the model: `owner/name@version` each, by which requests ask them.
+    adapters: list[str]
     engine: str
     #: Why this engine.
     engine_reason: str | None
@@ -206,6 +213,7 @@ def deployment_of(
         owner=row.owner.name,
         model=row.served,
         version=version.version if version is not None else None,
+        adapters=[adapter.full_name for adapter in row.adapters],
         engine=row.engine,
         engine_reason=row.engine_reason,
         external=_external(row.external),

@@ -39,6 +39,10 @@ def deploy(
     engine: Annotated[
         str | None, typer.Option(help="embedded, llamacpp, vllm, tgi; chosen by the model and the hosts when absent.")
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[@V]", help="A LoRA adapter of the model to serve beside it; may be given again."),
+    ] = None,
     idle: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Sleep after so long without a request, such as 30m; never when absent."),
@@ -66,6 +70,7 @@ def deploy(
     Example: eigenwerk deploy newsticker-quality
     Example: eigenwerk deploy newsticker-quality --idle 30m
     Example: eigenwerk deploy newsticker-quality@2 --traffic 10%
+    Example: eigenwerk deploy smollm2-135m-instruct --adapter summaries --adapter titles@3
     Example: eigenwerk deploy qwen --external http://10.0.0.5:8000 --external-model Qwen/Qwen3-8B
     """
     deployment_name, at, _ = name.partition("@")
@@ -85,6 +90,7 @@ def deploy(
                 gpus=gpus,
                 engine=engine,
                 idle_after_s=idle_after_s,
+                adapters=adapter or (),
                 traffic_percent=None if traffic is None else _percent(traffic),
             )
         if wait and traffic is not None:
@@ -95,6 +101,8 @@ def deploy(
         say_json(deployment)
     else:
         say(f"{deployment.name}  {deployment.state}  serves {deployment.model}")
+        for served in deployment.adapters:
+            say(f"adapter {served}")
         say(f"engine {deployment.engine}: {deployment.engine_reason}")
         if deployment.candidate:
             _say_answers(deployment)

@@ -146,7 +146,7 @@ def test_a_request_chooses_an_adapter_by_its_id_or_as_the_model_and_an_unknown_o
         refused = call("/v1/completions", {**asked, "adapter_id": name})
         assert (refused.status_code, refused.json()["param"]) == (404, "adapter_id")
         assert "alice/few@1" in refused.json()["error"]
-    tgi = {"inputs": asked["prompt"], "parameters": {"max_new_tokens": 12, "adapter_id": "few"}}
+    tgi: dict[str, Any] = {"inputs": asked["prompt"], "parameters": {"max_new_tokens": 12, "adapter_id": "few"}}
     answer = call("/generate", tgi)
     assert (answer.json()["generated_text"], answer.headers["x-model"]) == (few[2], "alice/few@1")
     tgi["parameters"] |= {"adapter_id": "ghost"}
