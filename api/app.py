@@ -46,6 +46,7 @@ from api.registry.files import router as registry_files
 from api.registry.imports import router as registry_imports
 from api.registry.views import router as registry_views
 from api.rerank.endpoints import router as rerank
+from api.responses.endpoints import router as responses
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
@@ -70,6 +71,7 @@ _ROUTERS = (
     generation,
     model_generation,
     tgi_generation,
+    responses,
     embeddings,
     rerank,
     models,

@@ -28,7 +28,7 @@ class DeploymentCalls:
         engine: str | None = None,
         traffic_percent: int | None = None,
         idle_after_s: int | None = None,
-        adapters: Sequence[str] = (),
+        adapters: Sequence[str] | None = None,
     ) -> Deployment:
         """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready.
 
@@ -41,7 +41,7 @@ class DeploymentCalls:
         `engine`: embedded, llamacpp, …; when absent it is chosen by the model and the hosts (`engine_reason`).
         """
         body = given(model=model, replicas=replicas, hosts=hosts, memory_gib=memory_gib, gpus=gpus, engine=engine)
-        body |= given(traffic_percent=traffic_percent, idle_after_s=idle_after_s, adapters=list(adapters) or None)
+        body |= given(traffic_percent=traffic_percent, idle_after_s=idle_after_s, adapters=list(adapters or ()) or None)
         return Deployment.model_validate(self._transport.call("PUT", path_of("deployments", name), json=body))
 
     def deploy_external(self, name: str, url: str, model: str, *, key: str = "", **more: str | None) -> Deployment:
