@@ -27,6 +27,7 @@ from storage.tables.pipelines import PipelineRow, PipelineStepRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.tallies import TallyRow
 from storage.tables.users import TokenRow, UserRow
+from storage.tables.webhooks import WebhookDeliveryRow, WebhookRow
 
 __all__ = [
     "AnswerCountRow",
@@ -66,4 +67,6 @@ __all__ = [
     "TallyRow",
     "TokenRow",
     "UserRow",
+    "WebhookDeliveryRow",
+    "WebhookRow",
 ]

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0018"
-down_revision = "0020c"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 #: Older code serves the models of deployments without their adapters.
