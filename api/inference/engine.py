@@ -151,7 +151,7 @@ def _find_shares(parts: Parts, user: Principal, name: str) -> tuple[Sequence[Dep
     # PostgreSQL takes no NUL character; a path can spell it.
     if "\0" in name:
         return [], {}
-    with parts.database.unit_of_work() as work:
+    with parts.database.reading() as work:
         rows = work.deployments.find_shares(user.reach("deployments.ask"), own_name, owner=owner or None)
         wanted = [row for row in rows if row.wanted]
         hosts = {row.endpoint_host for row in wanted if row.endpoint and row.endpoint.startswith("https:")}
