@@ -31,6 +31,9 @@ BENCHMARKS = (
     "hostile",
     "recipes",
     "decode_bandwidth",
+    "gateway_overhead",
+    "request_batching",
+    "rerank",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 #: The longest trains 18 classifiers, six of them on all headlines.
