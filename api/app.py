@@ -31,6 +31,7 @@ from api.hub.uploads import router as hub_uploads
 from api.hub.writing import router as hub_writing
 from api.hub.xet import router as hub_xet
 from api.inference.limiting import RENEW_EVERY_S
+from api.inference.metering import WRITE_EVERY_S
 from api.jobs.endpoints import router as jobs
 from api.jobs.watching import router as watching
 from api.metrics import Metrics
@@ -38,23 +39,27 @@ from api.middleware import RequestFrame
 from api.models.endpoints import router as models
 from api.models.one_model import router as one_model
 from api.parts import Parts
+from api.pipelines.endpoints import router as pipelines
 from api.registry.alias_endpoints import router as registry_aliases
 from api.registry.endpoints import router as registry
 from api.registry.files import router as registry_files
 from api.registry.imports import router as registry_imports
 from api.registry.views import router as registry_views
 from api.rerank.endpoints import router as rerank
+from api.responses.endpoints import router as responses
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
 from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
+from api.users.hub_tokens import router as hub_tokens
 
 log = logging.getLogger(__name__)
 
 _ROUTERS = (
     jobs,
     watching,
+    pipelines,
     datasets,
     registry_imports,
     registry_files,
@@ -67,12 +72,14 @@ _ROUTERS = (
     generation,
     model_generation,
     tgi_generation,
+    responses,
     embeddings,
     rerank,
     models,
     one_model,
     usage,
     users,
+    hub_tokens,
     spec_schemas,
     hub_writing,
     hub_changing,
@@ -111,8 +118,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await run_in_threadpool(parts.spool.sweep)
-    tasks = [asyncio.create_task(_sweep_on(parts.spool)), asyncio.create_task(_close_pushes_on(parts))]
-    tasks.append(asyncio.create_task(_renew_on(parts)))
+    rounds = [_sweep_on(parts.spool), _close_pushes_on(parts), _renew_on(parts), _write_answers_on(parts)]
+    rounds.append(parts.activity.write_on())
+    tasks = [asyncio.create_task(round) for round in rounds]
     try:
         # Begun now, so that the first file finds it warm.
         parts.confinement.start()
@@ -120,6 +128,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
+        await run_in_threadpool(parts.answer_meter.write)
+        await parts.activity.write()
         await parts.close()
 
 
@@ -133,6 +143,12 @@ async def _renew_on(parts: Parts) -> None:
     while True:
         await asyncio.sleep(RENEW_EVERY_S)
         await parts.request_counts.renew()
+
+
+async def _write_answers_on(parts: Parts) -> None:
+    while True:
+        await asyncio.sleep(WRITE_EVERY_S)
+        await run_in_threadpool(parts.answer_meter.write)
 
 
 async def _close_pushes_on(parts: Parts) -> None:

@@ -130,11 +130,17 @@ def _query_names(dependant: Dependant) -> frozenset[str]:
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
-    """Raises ApiError 422 for a parameter that nothing reads: misspelt, it would change nothing and nobody be told."""
-    for name in request.query_params:
+    """Raises ApiError 422 for a parameter that nothing reads: misspelt, it would change nothing and nobody be told.
+
+    And for a NUL, which PostgreSQL takes in no text.
+    """
+    for name, value in request.query_params.multi_items():
         if name not in known:
             there_are = f"there are: {', '.join(sorted(known))}" if known else "this route has none"
             problem = Problem(field=name, message=f"unknown query parameter; {there_are}.")
+            raise ApiError(422, str(problem), param=name, problems=[problem])
+        if "\0" in value:
+            problem = Problem(field=name, message="it holds a NUL character.")
             raise ApiError(422, str(problem), param=name, problems=[problem])
 
 
@@ -159,7 +165,9 @@ async def _authenticated(request: Request) -> Principal:
 async def _limit(request: Request) -> None:
     """Counts a request to a deployed model until its answer is sent. Raises ApiError 429 for one too many."""
     parts: Parts = request.app.state.parts
-    asking = limited(parts.request_counts, parts.settings.request_limits, request.state.principal)
+    user: Principal = request.state.principal
+    session = request.headers.get("x-session-id")
+    asking = limited(parts.request_counts, parts.settings.request_limits, user, session)
     await request.scope[_UNTIL_SENT].enter_async_context(asking)
 
 

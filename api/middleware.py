@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import MutableMapping
+from contextvars import ContextVar
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +21,15 @@ log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+#: Headers for the answer to the present request, whatever it becomes.
+_ADDED: ContextVar[dict[str, str]] = ContextVar("added_headers")
+
+
+def add_header(name: str, value: str) -> None:
+    """Of the answer to the present request. Raises LookupError outside of one."""
+    _ADDED.get()[name] = value
 
 
 class RequestFrame:
@@ -36,6 +46,7 @@ class RequestFrame:
             return
         headers = Headers(scope=scope)
         answer = _Answer(send, _request_id(headers))
+        _ADDED.set(answer.added)
         began_s = time.perf_counter()
         try:
             if self._hosts is not None and _host_name(headers.get("host", "")) not in self._hosts:
@@ -80,12 +91,14 @@ class _Answer:
         self._send = send
         self.request_id = request_id
         self.status: int | None = None
+        self.added: dict[str, str] = {}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self.request_id
+            headers.update(self.added)
             headers["X-Content-Type-Options"] = "nosniff"
             headers.setdefault("Cache-Control", "no-store")
         await self._send(message)

@@ -20,7 +20,10 @@ from api.foreign_files import (
     USER_READINGS_MAX,
     Readings,
 )
+from api.inference.activity import Activity
+from api.inference.metering import AnswerMeter
 from api.inference.routing import Routes
+from api.inference.waking import Waker
 from api.inspection_cache import InspectionCache
 from api.pools import Pool
 from api.settings import ApiSettings
@@ -30,6 +33,7 @@ from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressWatcher
 from storage.request_counts import RequestCounts
+from storage.secret_box import SecretBox
 
 #: Transfers, and looks at what models and data sets consist of, that may run at once. They have threads of their own:
 #: an object store or a hub that hangs must not hold up everything else.
@@ -63,8 +67,13 @@ class Parts:
     objects: ObjectStore
     watcher: ProgressWatcher
     request_counts: RequestCounts
+    #: For what users entrust to the platform; None: it has no key.
+    secret_box: SecretBox | None
+    answer_meter: AnswerMeter
     #: To the engines of deployments; never through a proxy.
     engines: Routes
+    activity: Activity
+    waker: Waker
     #: For the model hub; it honours the proxy variables.
     hub: httpx.Client
     transfers: Pool
@@ -88,15 +97,21 @@ class Parts:
     def make(cls, settings: ApiSettings) -> Parts:
         """Opens nothing yet: the parts connect when they are first used, so the API starts without them."""
         storage = settings.storage
+        database = Database(storage.database_url, application="eigenwerk-api")
+        answer_meter = AnswerMeter(database)
         return cls(
             settings=settings,
-            database=Database(storage.database_url, application="eigenwerk-api"),
+            database=database,
+            answer_meter=answer_meter,
             objects=ObjectStore(
                 ObjectSettings.of(storage, read_timeout_s=_OBJECTS_READ_TIMEOUT_S, attempts=_OBJECTS_ATTEMPTS)
             ),
             watcher=ProgressWatcher(storage.redis_url),
             request_counts=RequestCounts(storage.redis_url),
-            engines=Routes(_engine_client),
+            secret_box=storage.secret_box(),
+            engines=Routes(_engine_client, note=answer_meter.note),
+            activity=Activity(database),
+            waker=Waker(database, settings.wake_wait_s),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=Pool("The object store", threads=TRANSFERS_MAX, patience_s=_TRANSFER_PATIENCE_S),
             lookups=Pool("The object store or the model hub", threads=LOOKUPS_MAX, patience_s=_LOOKUP_PATIENCE_S),

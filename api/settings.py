@@ -65,6 +65,8 @@ class ApiSettings:
     keep_alive_s: float = 15.0
     #: Seconds between two looks at PostgreSQL while somebody watches a job.
     watch_poll_s: float = 1.0
+    #: Seconds that a request waits for a deployment that sleeps.
+    wake_wait_s: float = 60.0
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.public_url and not self.allow_public:
@@ -114,6 +116,7 @@ class ApiSettings:
             # The operator's token reads private models: it serves every user only where the operator says so.
             hub_token=values.get("HF_TOKEN") if values.get("EIGENWERK_HUB_TOKEN_FOR_ALL") == "1" else None,
             hub_offline=values.get("HF_HUB_OFFLINE", "") in ("1", "true", "True"),
+            wake_wait_s=seconds(values, "EIGENWERK_WAKE_WAIT_S", cls.wake_wait_s),
             external_engines=external_engine_origins(values),
             request_limits=RequestLimits(
                 requests_per_minute=whole_number(values, "EIGENWERK_REQUESTS_PER_MINUTE", 0),

@@ -31,6 +31,8 @@ BENCHMARKS = (
     "hostile",
     "recipes",
     "decode_bandwidth",
+    "chat_batching",
+    "prefix_reuse",
     "gateway_overhead",
     "request_batching",
     "rerank",

@@ -12,16 +12,16 @@ from uuid import uuid4
 import httpx
 
 from eigenwerk.connection import Connection, find_connection
-from eigenwerk.errors import EigenwerkError
+from eigenwerk.deployments import DeploymentCalls
 from eigenwerk.event_stream import Event, follow
 from eigenwerk.inference import InferenceCalls
 from eigenwerk.job_lookup import JOBS_SEARCHED_MAX, meant_by, not_found, only_meant, whole_id
 from eigenwerk.model_transfers import ModelTransferCalls
-from eigenwerk.references import path_of
+from eigenwerk.pipelines import PipelineCalls
 from eigenwerk.resources import (
     Deleted,
-    Deployment,
     Host,
+    HubToken,
     Job,
     JobSummary,
     Leaving,
@@ -37,7 +37,7 @@ from jobspecs.estimate import Estimate
 _PAGE_ITEMS = 200
 
 
-class Client(ModelTransferCalls, InferenceCalls):
+class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.
@@ -169,52 +169,6 @@ class Client(ModelTransferCalls, InferenceCalls):
         """
         return follow(self._transport, f"/v1/jobs/{quote(job_id, safe='')}/events", after)
 
-    def deploy(
-        self,
-        name: str,
-        *,
-        model: str | None = None,
-        replicas: int = 1,
-        hosts: int | None = None,
-        memory_gib: float | None = None,
-        gpus: int | None = None,
-        engine: str | None = None,
-    ) -> Deployment:
-        """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready.
-
-        `name` may carry an owner: `owner/name`.
-        `hosts`: how many the replicas are spread over; one when absent.
-        `gpus`: of all replicas, one each at most; without any they compute on the CPU.
-        `engine`: embedded, llamacpp, …; when absent it is chosen by the model and the hosts (`engine_reason`).
-        """
-        body = given(model=model, replicas=replicas, hosts=hosts, memory_gib=memory_gib, gpus=gpus, engine=engine)
-        return Deployment.model_validate(self._transport.call("PUT", path_of("deployments", name), json=body))
-
-    def deploy_external(self, name: str, url: str, model: str, *, key: str = "", **more: str | None) -> Deployment:
-        """Registers an engine that somebody else runs under a name. `key` is sent to it and shown to nobody.
-
-        `model`: what it calls its model. `more`: `health_path`, `metrics_path`.
-        """
-        body = {"external": given(url=url, model=model, key=key or None, **more)}
-        return Deployment.model_validate(self._transport.call("PUT", path_of("deployments", name), json=body))
-
-    def await_deployment(self, name: str, *, timeout_s: float = 300.0, poll_s: float = 0.5) -> Deployment:
-        """Returns the deployment once it is ready. Raises EigenwerkError when it fails or takes longer."""
-        deadline_s = time.monotonic() + timeout_s
-        while True:
-            deployment = self.deployment(name)
-            why = ": ".join(part for part in (deployment.state, deployment.reason, deployment.message) if part)
-            if deployment.state == "ready":
-                return deployment
-            if deployment.state == "failed":
-                raise EigenwerkError(f"The deployment {name} failed ({why}). Mend the cause, then deploy it again.")
-            if time.monotonic() >= deadline_s:
-                raise EigenwerkError(
-                    f"The deployment {name} was not ready after {timeout_s:g} s ({why}). "
-                    "`eigenwerk deployments` shows when it is."
-                )
-            self._transport.sleep(poll_s)
-
     def hosts(self) -> list[Host]:
         """The hosts that were seen within a week, and why one takes no jobs."""
         return [Host.model_validate(item) for item in self._transport.call("GET", "/v1/hosts")["data"]]
@@ -225,16 +179,6 @@ class Client(ModelTransferCalls, InferenceCalls):
 
     def undrain_host(self, name: str) -> Host:
         return Host.model_validate(self._transport.call("DELETE", f"/v1/hosts/{quote(name, safe='')}/draining"))
-
-    def deployments(self) -> list[Deployment]:
-        return [Deployment.model_validate(item) for item in self._transport.call("GET", "/v1/deployments")["data"]]
-
-    def deployment(self, name: str) -> Deployment:
-        return Deployment.model_validate(self._transport.call("GET", path_of("deployments", name)))
-
-    def undeploy(self, name: str) -> None:
-        """Ends a deployment; the model stays in the registry."""
-        self._transport.call("DELETE", path_of("deployments", name))
 
     def kinds(self) -> list[str]:
         """The job kinds that the platform knows."""
@@ -276,6 +220,17 @@ class Client(ModelTransferCalls, InferenceCalls):
         """Sets all of a user's limits; those left out are as the platform has them. For administrators."""
         path = f"/v1/users/{quote(user, safe='')}/limits"
         return UserLimits.model_validate(self._transport.call("PUT", path, json=dict(limits)))
+
+    def hub_token(self) -> HubToken:
+        """Your own token of the model hub, by its last characters. Status 404 without one."""
+        return HubToken.model_validate(self._transport.call("GET", "/v1/users/me/hub-token"))
+
+    def set_hub_token(self, token: str) -> HubToken:
+        """Keeps your token of the model hub, encrypted, for what you name as `hub:…`."""
+        return HubToken.model_validate(self._transport.call("PUT", "/v1/users/me/hub-token", json={"token": token}))
+
+    def delete_hub_token(self) -> None:
+        self._transport.call("DELETE", "/v1/users/me/hub-token")
 
     def create_token(self, *, user: str = "me", scopes: Sequence[str], expires_in: str | None = None) -> Token:
         """Makes a token; its text is in the answer and never again. `expires_in`: 12h, 30d."""

@@ -311,7 +311,7 @@ class StorageUsage(Resource):
 
 
 class Deployment(Resource):
-    """A served model. `state`: `pending`, `starting`, `ready`, `failed` or `stopping`."""
+    """A served model. `state`: `pending`, `starting`, `ready`, `asleep`, `failed` or `stopping`."""
 
     name: str
     model: str
@@ -324,11 +324,20 @@ class Deployment(Resource):
     #: What it had in hand lately: `running`, `waiting`, `cache_share`.
     load: dict[str, Any] | None = None
     host: str | None = None
+    #: How it has answered: `requests`, `errors`, `error_rate`, `p50_s`, `p95_s`.
+    answers: dict[str, Any] = Field(default_factory=dict)
+    #: A version that takes a share of the requests: `model`, `traffic_percent`, `state`, `message`, `answers`, …
+    candidate: dict[str, Any] | None = None
     #: What each host serves of it: `host`, `replicas`, `state`, `reason`, `message`, `moving_from`.
     hosts: list[dict[str, Any]] = Field(default_factory=list)
     replicas: int
     memory_bytes: int = 0
     gpus: int = 0
+    #: Seconds without a request after which it sleeps.
+    idle_after_s: int | None = None
+    last_used_at: datetime | None = None
+    #: How long its start takes, by the last ones.
+    expected_start_s: float | None = None
     state: str
     reason: str | None = None
     message: str | None = None
@@ -369,3 +378,12 @@ class Token(Resource):
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     token: str | None = Field(default=None, repr=False)
+
+
+class HubToken(Resource):
+    """A user's own token of the model hub, by its last characters."""
+
+    hint: str
+    set_at: datetime
+    #: False: the platform's key is another one by now; set it anew.
+    readable: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jobspecs.problems import Problem
@@ -48,3 +48,15 @@ def why_it_cannot_stay(needs: Needs, host: str, room: Needs) -> Problem | None:
         remedy="It is served on as it was. Ask for less, wait until jobs there have ended, or undeploy it and deploy "
         "it again, so that another host can take it.",
     )
+
+
+def why_it_waits_for_room(needs: Needs, rooms: Mapping[str, Needs]) -> str | None:
+    """Why no host serves it now; None when one has room. `rooms`: what is free, by host that could serve it."""
+    if any(needs.fit(room) for room in rooms.values()):
+        return None
+    if not rooms:
+        return "No inference worker that lives could serve it."
+    free = "; ".join(
+        f"{host} has {Needs(max(0, room.memory_bytes), max(0, room.gpus))}" for host, room in rooms.items()
+    )
+    return f"It needs {needs}, and beside jobs and other deployments {free}. It starts when there is room."

@@ -25,8 +25,10 @@ from storage.connections import PATIENCE, SERVER_PATIENCE, Listener, connect
 from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
 from storage.repositories.aliases import AliasRepository
+from storage.repositories.answers import AnswerRepository
 from storage.repositories.attempts import AttemptRepository
 from storage.repositories.blobs import BlobRepository
+from storage.repositories.candidates import CandidateRepository
 from storage.repositories.catalogue import CatalogueRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
@@ -39,13 +41,16 @@ from storage.repositories.handover import HandoverRepository
 from storage.repositories.hosts import HostRepository
 from storage.repositories.hub import HubRepository
 from storage.repositories.hub_pushes import HubPushRepository
+from storage.repositories.hub_tokens import HubTokenRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import OwnerRepository
+from storage.repositories.pipelines import PipelineRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
+from storage.repositories.sleep import SleepRepository
 from storage.repositories.stored import StoredRepository
 from storage.repositories.tallies import TallyRepository
 from storage.repositories.users import UserRepository
@@ -69,6 +74,12 @@ class UnitOfWork:
 
     session: Session
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What is raised within takes back what was written within, and nothing else of the transaction."""
+        with self.session.begin_nested():
+            yield
+
     @cached_property
     def owners(self) -> OwnerRepository:
         return OwnerRepository(self.session)
@@ -76,6 +87,14 @@ class UnitOfWork:
     @cached_property
     def handover(self) -> HandoverRepository:
         return HandoverRepository(self.session, self.garbage, self.removal, self.blobs)
+
+    @cached_property
+    def answers(self) -> AnswerRepository:
+        return AnswerRepository(self.session)
+
+    @cached_property
+    def candidates(self) -> CandidateRepository:
+        return CandidateRepository(self.session)
 
     @cached_property
     def users(self) -> UserRepository:
@@ -102,6 +121,10 @@ class UnitOfWork:
         return HubRepository(self.session)
 
     @cached_property
+    def hub_tokens(self) -> HubTokenRepository:
+        return HubTokenRepository(self.session)
+
+    @cached_property
     def hub_pushes(self) -> HubPushRepository:
         return HubPushRepository(self.session)
 
@@ -116,6 +139,10 @@ class UnitOfWork:
     @cached_property
     def queue(self) -> QueueRepository:
         return QueueRepository(self.session)
+
+    @cached_property
+    def pipelines(self) -> PipelineRepository:
+        return PipelineRepository(self.session, self.outbox)
 
     @cached_property
     def decisions(self) -> DecisionRepository:
@@ -140,6 +167,10 @@ class UnitOfWork:
     @cached_property
     def deployments(self) -> DeploymentRepository:
         return DeploymentRepository(self.session)
+
+    @cached_property
+    def sleep(self) -> SleepRepository:
+        return SleepRepository(self.session)
 
     @cached_property
     def engine_holds(self) -> EngineHoldRepository:

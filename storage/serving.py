@@ -15,6 +15,7 @@ from jobspecs.tasks import SERVED_TASKS
 from scheduling.engine_choice import Choice, Served, choose_engine
 from scheduling.serving_admission import Needs, why_it_cannot_stay, why_no_host_serves
 from storage.database import UnitOfWork
+from storage.repositories.candidates import candidate_name
 from storage.tables import DeploymentRow, ModelVersionRow
 
 
@@ -27,6 +28,8 @@ class Wish:
     hosts: int
     gpus: int
     memory_bytes: int
+    #: Seconds without a request after which it sleeps; None: it never does.
+    idle_after_s: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ def serve(
         row = work.deployments.find(reach, reference.name, owner=reference.owner, share=number, lock=True)
         before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
         if row is not None and _is_wanted_already(row, version, choice, share):
+            work.sleep.wake(row.owner_id, row.name)
+            work.sleep.set_patience(row.owner_id, row.name, wish.idle_after_s)
             continue
         row = work.deployments.want(
             maker,
@@ -82,10 +87,13 @@ def serve(
             replicas=share.replicas,
             memory_bytes=share.needs.memory_bytes,
             gpus=share.needs.gpus,
+            idle_after_s=wish.idle_after_s,
         )
         if not share.needs.fit(before):
             _make_room(work, row, share.needs)
     work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=len(shares))
+    # What is deployed for all requests leaves none for another version.
+    work.deployments.unwant(reach, candidate_name(reference.name), owner=reference.owner)
     return work.deployments.find_shares(reach, reference.name, owner=reference.owner)
 
 

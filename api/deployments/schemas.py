@@ -4,41 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from statistics import median
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobspecs.engines import ENGINE_KINDS, ExternalEngine
+from api.references.places import WAITS_FOR_ROOM
+from jobspecs.deploying import Deploying
+from jobspecs.engines import ExternalEngine
 from jobspecs.references import ModelReference
-from storage.tables import DeploymentRow
+from storage.repositories.answers import quantile_s
+from storage.tables import AnswerCountRow, DeploymentRow
 
 
-class DeploymentRequest(BaseModel):
+class DeploymentRequest(Deploying):
     """What is wanted. `model` is a reference into the registry; the deployment's own name when absent."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
     model: ModelReference | None = None
-    engine: str | None = Field(
-        default=None,
-        description=f"one of {', '.join(sorted(ENGINE_KINDS))}; chosen by the model and the hosts when absent",
-    )
     external: ExternalEngine | None = Field(
         default=None, description="an engine that somebody else runs, instead of a model of the registry"
     )
-    replicas: int = Field(default=1, ge=1, le=8)
-    hosts: int = Field(default=1, ge=1, le=8, description="hosts that the replicas are spread over")
-    memory_gib: float | None = Field(
-        default=None, gt=0, le=4096, description="main memory of all replicas; estimated when absent"
+    traffic_percent: int | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="serve it beside what is deployed, as its candidate, which gets so many of 100 requests",
     )
-    gpus: int = Field(default=0, ge=0, le=8, description="GPUs of all replicas, one each at most; 0: the CPU")
-
-    @field_validator("engine")
-    @classmethod
-    def _known(cls, engine: str | None) -> str | None:
-        if engine is not None and engine not in ENGINE_KINDS:
-            raise ValueError(f"there is no engine {engine[:50]!r}; there are: {', '.join(sorted(ENGINE_KINDS))}")
-        return engine
 
     @model_validator(mode="after")
     def _external_alone(self) -> DeploymentRequest:
@@ -48,15 +39,9 @@ class DeploymentRequest(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _one_gpu_each(self) -> DeploymentRequest:
-        if self.gpus > self.replicas:
-            raise ValueError(f"gpus: a replica computes on one GPU, so {self.replicas} use no more than that many")
-        return self
-
-    @model_validator(mode="after")
-    def _one_replica_each(self) -> DeploymentRequest:
-        if self.hosts > self.replicas:
-            raise ValueError(f"hosts: {self.replicas} replicas are on no more than that many; ask for more replicas")
+    def _candidates_sleep_along(self) -> DeploymentRequest:
+        if self.traffic_percent is not None and self.idle_after_s is not None:
+            raise ValueError("idle_after_s: a candidate sleeps and wakes with its deployment; leave it out")
         return self
 
 
@@ -89,6 +74,45 @@ class HostShare(BaseModel):
     moving_from: str | None
 
 
+class TrafficRequest(BaseModel):
+    """What the candidate of a deployment gets from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    percent: int = Field(ge=0, le=100)
+
+
+class Answers(BaseModel):
+    """How one version has answered since it was deployed, or since there has been a candidate beside it."""
+
+    requests: int
+    #: Those that it did not answer, or broke off; what it refused is no error.
+    errors: int
+    error_rate: float | None
+    #: Seconds until it had answered, or a stream had begun, of those that it answered; to a third.
+    p50_s: float | None
+    p95_s: float | None
+
+
+class Candidate(BaseModel):
+    """A version that takes a share of a deployment's requests, when it is ready."""
+
+    #: `owner/name@version`.
+    model: str
+    version: int | None
+    traffic_percent: int
+    engine: str
+    replicas: int
+    memory_bytes: int
+    gpus: int
+    #: `pending`, `starting`, `ready`, `failed`.
+    state: str
+    reason: str | None
+    message: str | None
+    hosts: list[HostShare]
+    answers: Answers
+
+
 class Deployment(BaseModel):
     object: Literal["deployment"] = "deployment"
     name: str
@@ -104,13 +128,20 @@ class Deployment(BaseModel):
     replicas: int
     memory_bytes: int
     gpus: int
-    #: `pending`, `starting`, `ready`, `failed`; `stopping` once it was undeployed.
+    idle_after_s: int | None
+    #: Of those that sleep by themselves, some seconds coarse.
+    last_used_at: datetime | None
+    #: How long its start takes, by the last ones.
+    expected_start_s: float | None
+    #: `pending`, `starting`, `ready`, `asleep`, `failed`; `stopping` once it was undeployed.
     state: str
     reason: str | None
     message: str | None
     #: The first of `hosts`.
     host: str | None
     hosts: list[HostShare]
+    answers: Answers
+    candidate: Candidate | None
     created_at: datetime
     updated_at: datetime
 
@@ -121,14 +152,19 @@ class DeploymentList(BaseModel):
 
 
 #: The first of these that a share is in is the state of the deployment.
-_BEST_FIRST = ("ready", "starting", "pending", "failed")
+_BEST_FIRST = ("ready", "starting", "pending", "asleep", "failed")
 
 
-def deployment_of(shares: Sequence[DeploymentRow]) -> Deployment:
-    """`shares`: at least the first."""
+def deployment_of(
+    shares: Sequence[DeploymentRow],
+    candidate: Sequence[DeploymentRow] = (),
+    answered: Sequence[AnswerCountRow] = (),
+    waits: str | None = None,
+) -> Deployment:
+    """`shares`: at least the first. `answered`: what was counted of both. `waits`: why no host has a share."""
     row, version = shares[0], shares[0].model_version
     wanted = [share for share in shares if share.wanted] or [row]
-    best = min(wanted, key=lambda share: _BEST_FIRST.index(share.state))
+    best = _best(wanted)
     return Deployment(
         name=row.name,
         owner=row.owner.name,
@@ -141,14 +177,54 @@ def deployment_of(shares: Sequence[DeploymentRow]) -> Deployment:
         replicas=sum(share.replicas for share in wanted),
         memory_bytes=sum(share.memory_bytes for share in wanted),
         gpus=sum(share.gpus for share in wanted),
+        idle_after_s=row.idle_after_s,
+        last_used_at=row.last_used_at,
+        expected_start_s=median(row.start_seconds) if row.start_seconds else None,
         state=best.state if row.wanted else "stopping",
-        reason=best.reason,
-        message=best.message,
+        reason=best.reason or (WAITS_FOR_ROOM if waits else None),
+        message=best.message or waits,
         host=row.host,
         hosts=[_host_share(share) for share in wanted],
+        answers=_answers([count for count in answered if count.model == row.served]),
+        candidate=_candidate(candidate, answered) if candidate else None,
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
+
+
+def _candidate(shares: Sequence[DeploymentRow], answered: Sequence[AnswerCountRow]) -> Candidate:
+    row, best = shares[0], _best(shares)
+    return Candidate(
+        model=row.served,
+        version=row.model_version.version if row.model_version is not None else None,
+        traffic_percent=row.traffic_percent or 0,
+        engine=row.engine,
+        replicas=sum(share.replicas for share in shares),
+        memory_bytes=sum(share.memory_bytes for share in shares),
+        gpus=sum(share.gpus for share in shares),
+        state=best.state,
+        reason=best.reason,
+        message=best.message,
+        hosts=[_host_share(share) for share in shares],
+        answers=_answers([count for count in answered if count.model == row.served]),
+    )
+
+
+def _answers(counts: Sequence[AnswerCountRow]) -> Answers:
+    requests = sum(count.count for count in counts)
+    errors = sum(count.count for count in counts if count.failed)
+    answered = {count.seconds_max: count.count for count in counts if not count.failed}
+    return Answers(
+        requests=requests,
+        errors=errors,
+        error_rate=errors / requests if requests else None,
+        p50_s=quantile_s(answered, 0.5),
+        p95_s=quantile_s(answered, 0.95),
+    )
+
+
+def _best(shares: Sequence[DeploymentRow]) -> DeploymentRow:
+    return min(shares, key=lambda share: _BEST_FIRST.index(share.state))
 
 
 def _host_share(row: DeploymentRow) -> HostShare:

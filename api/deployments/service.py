@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest, deployment_of
+from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest
+from api.deployments.traffic import shown, want_candidate
 from api.errors import not_found
 from api.parts import Parts
 from api.references.freezing import freeze_base
@@ -22,6 +23,7 @@ from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
 from scheduling.estimates.serving import depends_on_shape, process_bytes
 from storage.database import UnitOfWork
 from storage.frozen_versions import frozen_version, weights_bytes
+from storage.repositories.candidates import candidate_name
 from storage.serving import Wish, check_task, serve
 from storage.settings import EXTERNAL_ENGINES
 from storage.tables import ModelVersionRow
@@ -49,6 +51,7 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
         maker = maker_of(work, reach, reference)
     if request.external is not None:
         return _want_external(parts, reach, maker, reference, request.external)
+    percent = request.traffic_percent
     model = _model(parts, user, parse_reference(request.model) if request.model else reference)
     # Waits for the object store and the hub: outside of transactions.
     wish = Wish(
@@ -57,10 +60,13 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
         hosts=request.hosts,
         gpus=request.gpus,
         memory_bytes=_memory_bytes(parts, model, request),
+        idle_after_s=request.idle_after_s,
     )
     with parts.database.unit_of_work() as work:
         version = _version(work, user, model.reference)
-        return deployment_of(serve(work, reach, maker, reference, version, wish))
+        if percent is not None:
+            return want_candidate(work, reach, maker, reference, version, wish, percent)
+        return shown(work, serve(work, reach, maker, reference, version, wish)[0])
 
 
 def _want_external(
@@ -93,13 +99,14 @@ def _want_external(
                 memory_bytes=0,
             )
         work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=1)
-        return deployment_of([row])
+        work.deployments.unwant(reach, candidate_name(reference.name), owner=reference.owner)
+        return shown(work, row)
 
 
 def list_deployments(parts: Parts, user: Principal) -> DeploymentList:
     with parts.database.unit_of_work() as work:
         rows = work.deployments.list(user.reach("deployments.read"))
-        return DeploymentList(data=[deployment_of(work.deployments.shares(row)) for row in rows])
+        return DeploymentList(data=[shown(work, row) for row in rows])
 
 
 def get(parts: Parts, user: Principal, reference: Reference) -> Deployment:
@@ -107,7 +114,7 @@ def get(parts: Parts, user: Principal, reference: Reference) -> Deployment:
         row = work.deployments.find(user.reach("deployments.read"), reference.name, owner=reference.owner)
         if row is None:
             raise not_found(f"deployment {reference}")
-        return deployment_of(work.deployments.shares(row))
+        return shown(work, row)
 
 
 def unwant(parts: Parts, user: Principal, reference: Reference) -> Deployment | None:
@@ -117,7 +124,9 @@ def unwant(parts: Parts, user: Principal, reference: Reference) -> Deployment | 
         if not work.deployments.unwant(reach, reference.name, owner=reference.owner):
             raise not_found(f"deployment {reference}")
         row = work.deployments.find(reach, reference.name, owner=reference.owner)
-        return deployment_of(work.deployments.shares(row)) if row is not None else None
+        if row is not None:
+            work.answers.forget(row.owner_id, row.name)
+        return shown(work, row) if row is not None else None
 
 
 def _version(work: UnitOfWork, user: Principal, reference: Reference) -> ModelVersionRow:

@@ -20,7 +20,7 @@ router = openai_router()
 @requires("deployments.ask")
 async def chat(platform: ThePlatform, user: TheUser, request: Request, body: ChatRequest) -> Response:
     """Answers a conversation. With `stream` as server-sent events, the last of them `[DONE]`."""
-    engine = await deployed(platform, user, body.model, TEXT_GENERATION)
+    engine = await deployed(platform, user, body.model, TEXT_GENERATION, session=(body.model_extra or {}).get("user"))
     return await passed_on(platform, request, engine, "/v1/chat/completions", body.model_dump(exclude_unset=True))
 
 
@@ -28,5 +28,5 @@ async def chat(platform: ThePlatform, user: TheUser, request: Request, body: Cha
 @requires("deployments.ask")
 async def complete(platform: ThePlatform, user: TheUser, request: Request, body: CompletionRequest) -> Response:
     """Continues a text."""
-    engine = await deployed(platform, user, body.model, TEXT_GENERATION)
+    engine = await deployed(platform, user, body.model, TEXT_GENERATION, session=(body.model_extra or {}).get("user"))
     return await passed_on(platform, request, engine, "/v1/completions", body.model_dump(exclude_unset=True))

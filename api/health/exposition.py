@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import product
+from itertools import accumulate, product
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -22,9 +22,11 @@ from api.health.service import SCHEDULER_SILENT_S
 from jobspecs.hosts import HostReason
 from jobspecs.lifecycle import REASONS, JobState
 from jobspecs.tasks import SERVED_TASKS, TEXT_GENERATION
+from storage.repositories.answers import ANSWER_BUCKETS_S
 from storage.repositories.tallies import DURATION_BUCKETS_S, Total
+from storage.tables import AnswerCountRow
 
-_DEPLOYMENT_STATES = ("pending", "starting", "ready", "failed", "lost")
+_DEPLOYMENT_STATES = ("pending", "starting", "ready", "asleep", "failed", "lost")
 #: Ends of attempts that show 0 until the first: of a series that begins with 1 no rule sees that it has risen.
 _ATTEMPT_ENDS = (
     ("succeeded", ""),
@@ -63,6 +65,7 @@ class _Platform(Collector):
         yield from _scheduler(self._figures)
         yield from _hosts(self._figures.hosts)
         yield from _counted(self._figures.totals)
+        yield from _answers(self._figures.answers)
 
 
 def _queue(figures: Figures) -> Iterator[Metric]:
@@ -153,6 +156,31 @@ def _counted(totals: Iterable[Total]) -> Iterator[Metric]:
     yield _tokens(by_event)
 
 
+def _answers(answers: Iterable[tuple[str, AnswerCountRow]]) -> Iterator[Metric]:
+    """How deployments answer; with a candidate, the old version and the new one."""
+    labels = ("owner", "deployment", "model")
+    errors = CounterMetricFamily(
+        "eigenwerk_answer_errors", "Requests that a deployed version failed to answer, or broke off.", labels=labels
+    )
+    times = HistogramMetricFamily(
+        "eigenwerk_answer_seconds",
+        "Until a deployed version had answered, or its stream had begun; requests that failed included.",
+        labels=labels,
+    )
+    counts: dict[tuple[str, ...], dict[float, int]] = defaultdict(lambda: dict.fromkeys(ANSWER_BUCKETS_S, 0))
+    sums_s: dict[tuple[str, ...], float] = defaultdict(float)
+    failed: dict[tuple[str, ...], int] = defaultdict(int)
+    for owner, row in answers:
+        key = owner, row.deployment, row.model
+        counts[key][row.seconds_max] += row.count
+        sums_s[key] += row.seconds
+        failed[key] += row.count if row.failed else 0
+    for version, by_bucket in counts.items():
+        times.add_metric(version, _cumulated(by_bucket), sums_s[version])
+        errors.add_metric(version, failed[version])
+    yield from (times, errors)
+
+
 def _tokens(by_event: Mapping[str, Iterable[Total]]) -> CounterMetricFamily:
     text = "Tokens that deployed models have read and written, by the model's task."
     counts = {("prompt", task): 0 for task in SERVED_TASKS} | {("generated", TEXT_GENERATION.name): 0}
@@ -192,9 +220,10 @@ def _durations(ended: Iterable[Total]) -> HistogramMetricFamily:
             counts[total.kind, total.state][total.seconds_max] += total.count
             sums_s[total.kind, total.state] += total.seconds
     for key, by_bucket in counts.items():
-        so_far, buckets = 0, []
-        for bound_s, count in by_bucket.items():
-            so_far += count
-            buckets.append(("+Inf" if bound_s == float("inf") else str(bound_s), so_far))
-        family.add_metric(key, buckets, sums_s[key])
+        family.add_metric(key, _cumulated(by_bucket), sums_s[key])
     return family
+
+
+def _cumulated(by_bucket: Mapping[float, int]) -> list[tuple[str, float]]:
+    names = ("+Inf" if bound_s == float("inf") else str(bound_s) for bound_s in by_bucket)
+    return list(zip(names, accumulate(by_bucket.values()), strict=True))

@@ -13,7 +13,7 @@ from storage.database import Database, UnitOfWork
 from storage.repositories.hosts import HOST_SILENT_S
 from storage.repositories.leader import Leader
 from storage.repositories.tallies import Total
-from storage.tables import HostRow
+from storage.tables import AnswerCountRow, HostRow
 
 #: Seconds for which figures hold: several who scrape at once, or one who scrapes too often, cost one look.
 FRESH_S = 3.0
@@ -49,6 +49,8 @@ class Figures:
     leader: Leader | None
     deployments: Mapping[str, int]
     totals: Sequence[Total]
+    #: By owner.
+    answers: Sequence[tuple[str, AnswerCountRow]] = ()
 
 
 @dataclass
@@ -80,6 +82,7 @@ def _read(work: UnitOfWork) -> Figures:
         leader=work.leader.newest(),
         deployments=work.deployments.count_by_state(),
         totals=work.tallies.totals(),
+        answers=work.answers.of_all(),
     )
 
 

@@ -28,6 +28,8 @@ _WINDOW_S = 61.0
 class Asking:
     """One request to deployed models."""
 
+    #: Requests of one session are answered by the same version; None: it is by itself.
+    session: str | None = None
     #: That went through models for it, as far as is known.
     tokens: int = 0
     #: What its answer says of the user's limits.
@@ -56,14 +58,22 @@ def marking(send: Send) -> Send:
     return marked
 
 
+def session_of(said: object = None) -> str | None:
+    """What the request's body says of who asks, if it is a text, else its header `X-Session-Id`."""
+    asking = _ASKING.get()
+    return said if isinstance(said, str) and said else asking.session if asking is not None else None
+
+
 @asynccontextmanager
-async def limited(counts: RequestCounts, limits: RequestLimits, user: Principal) -> AsyncIterator[Asking]:
+async def limited(
+    counts: RequestCounts, limits: RequestLimits, user: Principal, session: str | None = None
+) -> AsyncIterator[Asking]:
     """Around one request, until its answer has been sent. Raises ApiError 429 for one too many.
 
     While Redis is away there are no limits.
     """
     limits = user.limits.over(limits)
-    asking = Asking()
+    asking = Asking(session)
     marked = _ASKING.set(asking)
     admission = await counts.admit(user.user_id, limits) if limits.any else None
     try:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
 import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
+
+from storage.repositories.answers import Answered
 
 #: Seconds for which a place that could not be reached is asked last.
 REST_S = 5.0
@@ -19,6 +22,8 @@ REST_S = 5.0
 _CLIENTS_MAX = 64
 #: What says that an engine is gone. That one takes too long says nothing about another.
 _GONE = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+#: How an engine of ours names what it serves.
+_MODEL = re.compile(r"[\w.-]{1,128}/[\w.-]{1,128}@\d{1,10}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Place:
     certificate: str | None = field(default=None, repr=False)
     #: Engine processes behind it.
     replicas: int = 1
+    #: What is counted when it answers; None: nothing.
+    answered: Answered | None = None
 
 
 class Routes:
@@ -41,9 +48,12 @@ class Routes:
         self,
         make_client: Callable[[ssl.SSLContext | bool], httpx.AsyncClient],
         clock: Callable[[], float] = time.monotonic,
+        note: Callable[[Answered, float, bool], None] = lambda answered, duration_s, failed: None,
     ) -> None:
+        """`note` is told what has answered, after how many seconds (a stream: has begun to), and whether it failed."""
         self._make_client = make_client
         self._clock = clock
+        self._note = note
         self._clients: dict[str | None, httpx.AsyncClient] = {}
         self._outstanding: Counter[Place] = Counter()
         self._resting: dict[Place, float] = {}
@@ -57,31 +67,46 @@ class Routes:
         *,
         timeout: httpx.Timeout,
         whole: bool = True,
+        fallback: Sequence[Place] = (),
         **content: Any,
     ) -> AsyncIterator[httpx.Response]:
         """The answer, `whole` or as far as its head; it is open within the context.
 
-        Where an engine is gone before that, another place is asked: nobody has seen anything of its answer. Raises
-        httpx.TransportError when there is none left.
+        Where an engine is gone before that, another place is asked: nobody has seen anything of its answer. Those of
+        `fallback` only when no other one can be reached. Raises httpx.TransportError when there is none left.
         """
-        left = list(places)
+        left, last = list(places), set(fallback)
+        left += fallback
         while True:
-            place = min(left, key=self._busy)
+            place = min(left, key=lambda place: self._order(place, place in last))
             left.remove(place)
+            began_s, failed = self._clock(), False
+            took_s: float | None = None
             self._outstanding[place] += 1
             response: httpx.Response | None = None
             try:
                 try:
                     response = await self._send(place, method, path, timeout, whole, content)
-                except _GONE:
+                    took_s, failed = self._clock() - began_s, response.is_server_error
+                except httpx.TransportError as error:
+                    took_s, failed = self._clock() - began_s, True
+                    if not isinstance(error, _GONE):
+                        raise
                     self._resting[place] = self._clock() + REST_S
                     if not left:
                         raise
                     continue
                 self._resting.pop(place, None)
-                yield response
+                try:
+                    yield response
+                except httpx.TransportError:
+                    failed = True
+                    raise
                 return
             finally:
+                # One whose client has left was not waited for.
+                if place.answered is not None and took_s is not None and method == "POST":
+                    self._note(_by(place.answered, response), took_s, failed)
                 self._outstanding[place] -= 1
                 self._outstanding += Counter()  # only those with any stay
                 if response is not None:
@@ -90,6 +115,11 @@ class Routes:
     async def close(self) -> None:
         for client in self._clients.values():
             await client.aclose()
+
+    def _order(self, place: Place, is_last: bool) -> tuple[bool, bool, float, float]:
+        """The least of them is asked first."""
+        resting, busy, chance = self._busy(place)
+        return resting, is_last, busy, chance
 
     def _busy(self, place: Place) -> tuple[bool, float, float]:
         resting = self._clock() < self._resting.get(place, float("-inf"))
@@ -121,6 +151,12 @@ class Routes:
             self._resting = {place: until for place, until in self._resting.items() if until > self._clock()}
             self._clients[certificate] = self._make_client(True if certificate is None else _trusting(certificate))
         return self._clients[certificate]
+
+
+def _by(expected: Answered, response: httpx.Response | None) -> Answered:
+    """While a deployment is changed to another version, the one before answers, and its engine says so."""
+    model = response.headers.get("x-model", "") if response is not None else ""
+    return replace(expected, model=model) if _MODEL.fullmatch(model) else expected
 
 
 def _trusting(certificate: str) -> ssl.SSLContext:

@@ -26,7 +26,7 @@ ANSWERS_MAX = 16
 #: Tokens that growing answers may need in all (prompts, and answers at their longest), however much memory there is;
 #: also the longest context.
 CACHED_TOKENS_MAX = 32_768
-#: Tokens of a prompt that are read in one step: their activations are there at once.
+#: Tokens of prompts that are read between two steps of those who write; the activations of so many are there at most.
 PROMPT_TOKENS_PER_STEP = 512
 
 
@@ -92,4 +92,6 @@ def cache_bytes_per_token(shape: ModelShape) -> int:
 
 def _without_cache(shape: ModelShape) -> int:
     activations = PROMPT_TOKENS_PER_STEP * (2 * shape.intermediate + 4 * shape.hidden + 2 * shape.query_width)
-    return BYTES_FP32 * (shape.parameters + activations) + SERVING_RUNTIME_BYTES
+    # A head that shares the embeddings' weights is laid out anew for its products, beside the table that is looked up.
+    head = shape.vocabulary * shape.hidden if shape.tied else 0
+    return BYTES_FP32 * (shape.parameters + head + activations) + SERVING_RUNTIME_BYTES

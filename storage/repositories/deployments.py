@@ -11,8 +11,10 @@ from sqlalchemy.dialects.postgresql import array, insert
 from sqlalchemy.orm import Session, aliased
 
 from jobspecs.rights import Reach
+from storage.repositories.candidates import candidate_name
 from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.owners import named, same_owner, within
+from storage.repositories.sleep import noted_at
 from storage.tables import DeploymentRow, HostRow
 
 
@@ -21,7 +23,7 @@ def _lease_end(lease_s: float) -> object:
 
 
 #: States of shares; the first that one of them has is the deployment's.
-_BEST_FIRST = ("ready", "starting", "pending", "lost", "failed")
+_BEST_FIRST = ("ready", "starting", "pending", "lost", "asleep", "failed")
 #: Seconds that the second share of a deployment waits for a host that has none before it goes to one that has.
 SPREAD_S = 5.0
 
@@ -33,7 +35,7 @@ def _ago(seconds: float) -> ColumnElement[Any]:
 #: A deployment that no engine serves yet.
 _UNSERVED: dict[str, Any] = {
     **{"endpoint": None, "endpoint_key": None, "endpoint_model": None, "load": null()},
-    **{"moving_from": None, "gpu_ids": [], "state": "pending"},
+    **{"moving_from": None, "gpu_ids": [], "state": case((DeploymentRow.sleeping, "asleep"), else_="pending")},
 }
 
 
@@ -58,6 +60,7 @@ class DeploymentRepository:
         task: str | None = None,
         engine_reason: str | None = None,
         external: Mapping[str, Any] | None = None,
+        idle_after_s: int | None = None,
     ) -> DeploymentRow:
         """Creates the share of the deployment, or changes what is wanted of it (a new generation).
 
@@ -66,6 +69,7 @@ class DeploymentRepository:
         values: dict[str, Any] = {
             **{"model_version_id": model_version_id, "engine": engine, "replicas": replicas, "gpus": gpus},
             **{"memory_bytes": memory_bytes, "wanted": True, "state": "pending", "reason": None, "message": None},
+            **{"idle_after_s": idle_after_s, "sleeping": False, "woken_at": None},
             "updated_at": func.clock_timestamp(),
             **{"task": task, "engine_reason": engine_reason, "external": dict(external) if external else null()},
         }
@@ -101,8 +105,9 @@ class DeploymentRepository:
         return self._session.scalars(select(DeploymentRow).where(*which).order_by(DeploymentRow.share)).all()
 
     def list(self, reach: Reach) -> Sequence[DeploymentRow]:
-        """The first share of each deployment."""
-        query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id), DeploymentRow.share == 0)
+        """The first share of each deployment; candidates are none."""
+        first = DeploymentRow.share == 0, DeploymentRow.traffic_percent.is_(None)
+        query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id), *first)
         return self._session.scalars(query.order_by(DeploymentRow.owner_id, DeploymentRow.name)).all()
 
     def shares(self, row: DeploymentRow) -> Sequence[DeploymentRow]:
@@ -110,15 +115,18 @@ class DeploymentRepository:
         return self.find_shares(Reach.of(row.owner_id), row.name)
 
     def unwant(self, reach: Reach, name: str, *, owner: str | None = None, shares_from: int = 0) -> bool:
-        """Asks for its end, or that of its last shares. False when there is no such deployment.
+        """Asks for its end and its candidate's, or for that of its last shares. False when there is no such deployment.
 
         What no worker holds is deleted at once.
         """
         first = self.find(reach, name, owner=owner, lock=True)
         if first is None:
             return False
-        for row in self.shares(first):
-            if row.share >= shares_from and row.wanted:
+        ending = [row for row in self.shares(first) if row.share >= shares_from or not row.wanted]
+        if shares_from == 0:
+            ending += self.find_shares(Reach.of(first.owner_id), candidate_name(name))
+        for row in ending:
+            if row.wanted:
                 row.wanted = False
                 row.generation += 1
             if row.host is None and not row.wanted:
@@ -146,7 +154,12 @@ class DeploymentRepository:
         has_share = select(other.id).where(*same, other.id != DeploymentRow.id, other.host == host, other.wanted)
         since = func.coalesce(DeploymentRow.lease_until, DeploymentRow.updated_at)
         spread = or_(~has_share.exists(), since < _ago(SPREAD_S))
-        fits = and_(spread, DeploymentRow.memory_bytes <= memory_bytes_free, DeploymentRow.gpus <= gpus_free)
+        fits = and_(
+            ~DeploymentRow.sleeping,
+            spread,
+            DeploymentRow.memory_bytes <= memory_bytes_free,
+            DeploymentRow.gpus <= gpus_free,
+        )
         if engines is not None:
             # One that no host has known for a week goes to whoever has room, to say so: else it would wait for ever.
             told_of = select(HostRow.name).where(
@@ -173,7 +186,7 @@ class DeploymentRepository:
             self._session.execute(
                 update(DeploymentRow)
                 .where(DeploymentRow.id == row.id)
-                .values(**values, host=host, lease_until=_lease_end(lease_s))
+                .values(**values, host=host, lease_until=_lease_end(lease_s), claimed_at=func.clock_timestamp())
             )
             self._session.refresh(row)
         return row
@@ -251,6 +264,7 @@ class DeploymentRepository:
                 reason=reason,
                 message=message,
                 **(kept if endpoint is None else shown),
+                **noted_at(state),
                 updated_at=func.clock_timestamp(),
             )
             .returning(DeploymentRow.id)
@@ -304,7 +318,9 @@ class DeploymentRepository:
         state = case((lost, "lost"), else_=DeploymentRow.state)
         # Of several shares the best one speaks: it answers.
         rank = func.array_position(array(list(_BEST_FIRST)), state)
-        shares = select(func.min(rank).label("rank")).where(DeploymentRow.wanted)
+        shares = select(func.min(rank).label("rank")).where(
+            DeploymentRow.wanted, DeploymentRow.traffic_percent.is_(None)
+        )
         best = shares.group_by(DeploymentRow.owner_id, DeploymentRow.name).subquery()
         rows = self._session.execute(select(best.c.rank, func.count()).group_by(best.c.rank))
         return {_BEST_FIRST[rank - 1]: count for rank, count in rows}

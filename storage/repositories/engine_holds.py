@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Subquery, and_, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Subquery, and_, case, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -37,14 +37,16 @@ def taken() -> Subquery:
     placed = select(DeploymentRow).where(DeploymentRow.host.is_not(None)).subquery()
     same = and_(placed.c.host == alive.c.host, placed.c.id == alive.c.deployment_id)
     nobody = text("ARRAY[]::text[]")
+    # An engine that keeps its place while it sleeps has its weights in main memory.
+    asleep = and_(placed.c.sleeping, placed.c.state == "asleep")
     return (
         select(
             func.coalesce(placed.c.host, alive.c.host).label("host"),
             func.coalesce(placed.c.id, alive.c.deployment_id).label("deployment_id"),
             func.greatest(placed.c.memory_bytes, alive.c.memory_bytes).label("memory_bytes"),
-            func.greatest(placed.c.gpus, alive.c.gpus).label("gpus"),
+            func.greatest(case((asleep, 0), else_=placed.c.gpus), alive.c.gpus).label("gpus"),
             func.array_cat(
-                func.coalesce(placed.c.gpu_ids, nobody),
+                case((asleep, nobody), else_=func.coalesce(placed.c.gpu_ids, nobody)),
                 func.coalesce(alive.c.gpu_ids, nobody),
                 type_=_HOLD.gpu_ids.type,
             ).label("gpu_ids"),

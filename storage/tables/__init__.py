@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from storage.tables.answers import AnswerCountRow
 from storage.tables.base import Base
 from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
@@ -10,6 +11,7 @@ from storage.tables.deployments import DeploymentRow, EngineHoldRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.hub import HubPushRow, HubUploadRow, HubXorbRow
+from storage.tables.hub_tokens import HubTokenRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import (
     ModelAliasMoveRow,
@@ -21,11 +23,13 @@ from storage.tables.models import (
 )
 from storage.tables.outbox import OutboxRow
 from storage.tables.owners import OwnerRow
+from storage.tables.pipelines import PipelineRow, PipelineStepRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.tallies import TallyRow
 from storage.tables.users import TokenRow, UserRow
 
 __all__ = [
+    "AnswerCountRow",
     "Base",
     "BlobRow",
     "CheckpointRow",
@@ -38,6 +42,7 @@ __all__ = [
     "HostInstanceRow",
     "HostRow",
     "HubPushRow",
+    "HubTokenRow",
     "HubUploadRow",
     "HubXorbRow",
     "ImportBlobRow",
@@ -53,6 +58,8 @@ __all__ = [
     "ModelVersionRow",
     "OutboxRow",
     "OwnerRow",
+    "PipelineRow",
+    "PipelineStepRow",
     "SchedulerLeaderRow",
     "SchemaCompatibilityRow",
     "TallyRow",

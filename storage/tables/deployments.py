@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func, text
+from sqlalchemy import BigInteger, Float, ForeignKey, UniqueConstraint, false, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TEXT
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -45,11 +45,13 @@ class DeploymentRow(Base):
     gpus: Mapped[int] = mapped_column(default=0, server_default="0")
     #: Those that it was given, by the names of its host (`HostConfig.gpu_ids`); chosen under the host's lock.
     gpu_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default=text("'{}'"))
+    #: Of a candidate (`storage.repositories.candidates`): how many of 100 requests it gets. Null: it is none.
+    traffic_percent: Mapped[int | None]
     #: Rises with each change of what is wanted; a worker that acted on an older one changes nothing.
     generation: Mapped[int] = mapped_column(default=1)
     #: False once somebody undeployed it; the worker then stops it and deletes the row.
     wanted: Mapped[bool] = mapped_column(default=True)
-    #: `pending`, `starting`, `ready`, `failed`.
+    #: `pending`, `starting`, `ready`, `asleep`, `failed`.
     state: Mapped[str] = mapped_column(default="pending")
     reason: Mapped[str | None]
     message: Mapped[str | None]
@@ -65,6 +67,18 @@ class DeploymentRow(Base):
     endpoint_model: Mapped[str | None]
     #: What the engine had in hand at the last heartbeat: {"running", "waiting", "cache_share"}.
     load: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    #: Seconds without a request after which it sleeps; null: never by itself.
+    idle_after_s: Mapped[int | None]
+    #: What is wanted: to answer nobody and to take as little as its engine can, until somebody asks or wakes it.
+    sleeping: Mapped[bool] = mapped_column(default=False, server_default=false())
+    #: Some seconds coarse; the API stamps those that may fall asleep.
+    last_used_at: Mapped[datetime | None]
+    #: Since when it is being woken; null: it is not.
+    woken_at: Mapped[datetime | None]
+    #: When a host has claimed it, until it is ready.
+    claimed_at: Mapped[datetime | None]
+    #: How long its last starts took, from the claim, or the wake of an engine that kept its place, to readiness.
+    start_seconds: Mapped[list[float]] = mapped_column(ARRAY(Float), default=list, server_default=text("'{}'"))
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
@@ -75,6 +89,11 @@ class DeploymentRow(Base):
     def endpoint_host(self) -> str | None:
         """The host that answers at `endpoint`."""
         return self.moving_from or self.host
+
+    @property
+    def answers(self) -> bool:
+        """Whether an engine may be asked. Not its state: while a new version is started, the old one goes on."""
+        return self.endpoint is not None and self.endpoint_key is not None and not self.sleeping
 
     @property
     def served(self) -> str:

@@ -90,8 +90,18 @@ def _answer(engine: Engine, path: str, body: Any) -> tuple[int, str, bytes]:
     return 200, "application/json", b'{"usage": {"total_tokens": 9}}'
 
 
-def deployed(api: Api, engine: Engine, name: str = "finder", task: str = "sentence-similarity", **wanted: Any) -> None:
-    """Registers the next version of `name`, deploys it as `wanted`, and plays the worker that serves it."""
+def deployed(
+    api: Api,
+    engine: Engine,
+    name: str = "finder",
+    task: str = "sentence-similarity",
+    row: str | None = "",
+    **wanted: Any,
+) -> None:
+    """Registers the next version of `name`, deploys it as `wanted`, and plays the worker that serves it.
+
+    `row`: which row of deployments that is, if it is not that of `name`; None: nothing serves it yet.
+    """
     weights = ManifestFile(path="model.safetensors", bytes=1000, sha256=sha256(engine.endpoint.encode()))
     with api.database.unit_of_work() as work:
         manifest = Manifest(artifact="model", task=task, files=(weights,))
@@ -99,12 +109,13 @@ def deployed(api: Api, engine: Engine, name: str = "finder", task: str = "senten
         engine.model = f"{api.user}/{name}@{version.version}"
     answer = api.client.put(f"/v1/deployments/{name}", json=wanted)
     assert answer.status_code == 202, answer.text
-    ready(api, engine, name)
+    if row is not None:
+        ready(api, engine, row or name)
 
 
-def ready(api: Api, engine: Engine, name: str = "finder", **which: Any) -> None:
+def ready(api: Api, engine: Engine, name: str) -> None:
     """Plays the worker: the engine answers from now on."""
     with api.database.unit_of_work() as work:
-        row = work.deployments.find(api.reach(), name, **which)
+        row = work.deployments.find(api.reach(), name)
         assert row is not None
         row.host, row.state, row.endpoint, row.endpoint_key = "host-1", "ready", engine.endpoint, KEY

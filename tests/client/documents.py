@@ -179,11 +179,67 @@ def deployment(state: str = "ready", **fields: Any) -> dict[str, Any]:
         "reason": None,
         "message": None,
         "host": "here",
+        "answers": answers(),
+        "candidate": None,
         "created_at": AT,
         "updated_at": AT,
         **fields,
     }
 
 
+def answers(requests: int = 0, errors: int = 0) -> dict[str, Any]:
+    rate, times_s = (errors / requests, (0.012, 0.25)) if requests else (None, (None, None))
+    return {"requests": requests, "errors": errors, "error_rate": rate, "p50_s": times_s[0], "p95_s": times_s[1]}
+
+
+def candidate(percent: int = 10) -> dict[str, Any]:
+    return {
+        "model": "admin/newsticker-quality@2",
+        "traffic_percent": percent,
+        "state": "ready",
+        "message": None,
+        "answers": answers(50, 1),
+    }
+
+
 def error(message: str, code: str, problems: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": "x", "param": None, "code": code, "problems": problems or []}}
+
+
+_BAND = {"low_s": 10.0, "high_s": 20.0, "basis": "assumed"}
+PIPELINE_FORECAST = {
+    "name": "chain",
+    "steps": [{"name": "train", "kind": "train-classifier", "needs": [], "memory_bytes": 1 << 30}],
+    "duration": _BAND,
+    "work": _BAND,
+}
+
+
+def pipeline(state: str = "running") -> dict[str, Any]:
+    """One step has succeeded, and the next one's condition was false."""
+    made = {"type": "model", "reference": "admin/newsticker-quality@2", "metrics": {"validation/accuracy": 0.7}}
+    train = {"name": "train", "kind": "train-classifier", "state": "succeeded", "job_id": JOB_ID, "result": made}
+    promote = {
+        "name": "promote",
+        "kind": "alias",
+        "state": "skipped",
+        "reason": "condition_false",
+        "message": "$train.accuracy is 0.7.",
+        "needs": ["train"],
+    }
+    serve = {
+        "name": "serve",
+        "kind": "deploy",
+        "state": "skipped",
+        "reason": "needs_skipped",
+        "needs": ["train", "promote"],
+    }
+    return {
+        "id": JOB_ID,
+        "name": "chain",
+        "owner": "admin",
+        "state": state,
+        "created_at": AT,
+        "step_states": {"succeeded": 1, "skipped": 2},
+        "steps": [train, promote, serve],
+    }

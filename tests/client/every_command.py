@@ -10,6 +10,8 @@ from tests.client.documents import (
     AT,
     JOB_ID,
     OTHER_ID,
+    PIPELINE_FORECAST,
+    candidate,
     data_report,
     dataset,
     deployment,
@@ -17,6 +19,7 @@ from tests.client.documents import (
     event,
     job,
     model_version,
+    pipeline,
 )
 
 JOBS = {"data": [job("running"), job(id=OTHER_ID)], "has_more": False, "next_before": None}
@@ -89,6 +92,11 @@ CALLS = {
     "undeploy": ["undeploy", "newsticker-quality"],
     "deployments": ["deployments"],
     "deployments show": ["deployments", "show", "newsticker-quality"],
+    "deployments sleep": ["deployments", "sleep", "newsticker-quality"],
+    "deployments wake": ["deployments", "wake", "newsticker-quality"],
+    "deployments traffic": ["deployments", "traffic", "newsticker-quality", "50%"],
+    "deployments promote": ["deployments", "promote", "newsticker-quality"],
+    "deployments rollback": ["deployments", "rollback", "newsticker-quality"],
     "hosts": ["hosts"],
     "hosts list": ["hosts", "list"],
     "hosts invite": ["hosts", "invite"],
@@ -105,13 +113,24 @@ CALLS = {
     "users create": ["users", "create", "alex"],
     "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
     "users limits": ["users", "limits", "alex", "--requests-per-minute", "60"],
+    "tokens hub": ["tokens", "hub"],
+    "tokens hub set": ["tokens", "hub", "set"],
+    "tokens hub rm": ["tokens", "hub", "rm"],
     "tokens": ["tokens"],
     "tokens list": ["tokens", "list"],
     "tokens create": ["tokens", "create", "--scope", "read"],
     "tokens revoke": ["tokens", "revoke", JOB_ID],
+    "pipelines": ["pipelines"],
+    "pipelines submit": ["pipelines", "submit", "SPEC"],
+    "pipelines check": ["pipelines", "check", "SPEC"],
+    "pipelines list": ["pipelines", "list"],
+    "pipelines show": ["pipelines", "show", "chain"],
+    "pipelines watch": ["pipelines", "watch", "chain"],
+    "pipelines cancel": ["pipelines", "cancel", "chain"],
+    "pipelines retry": ["pipelines", "retry", "chain"],
 }
 #: These print JSON Lines, not one document.
-LINES = {"watch", "logs"}
+LINES = {"watch", "logs", "pipelines watch"}
 
 
 def answers() -> dict[str, Any]:
@@ -138,6 +157,12 @@ def answers() -> dict[str, Any]:
     stored = {"owner": "admin", "kind": "models", "items": 1, "bytes": 2048}
     return {
         "POST /v1/jobs": (201, job()),
+        "POST /v1/deployments/newsticker-quality/traffic": (200, deployment(candidate=candidate(50))),
+        "POST /v1/deployments/newsticker-quality/promote": (200, deployment()),
+        "POST /v1/deployments/newsticker-quality/rollback": (200, deployment()),
+        "GET /v1/users/me/hub-token": (200, {"hint": "wxyz", "set_at": AT, "readable": True}),
+        "PUT /v1/users/me/hub-token": (200, {"hint": "wxyz", "set_at": AT, "readable": True}),
+        "DELETE /v1/users/me/hub-token": (204, b""),
         "GET /v1/users/alex/limits": (200, limits),
         "PUT /v1/users/alex/limits": (200, limits),
         "POST /v1/jobs/check": (200, data_report()),
@@ -150,6 +175,12 @@ def answers() -> dict[str, Any]:
         f"POST /v1/jobs/{JOB_ID}/cancel": (200, job("cancelling")),
         f"POST /v1/jobs/{JOB_ID}/retry": (201, {**job(), "retry_of": JOB_ID, "checkpoint_step": 200}),
         f"DELETE /v1/jobs/{JOB_ID}": (200, {"deleted": [JOB_ID], "bytes": 0}),
+        "POST /v1/pipelines": (201, pipeline()),
+        "POST /v1/pipelines/check": (200, PIPELINE_FORECAST),
+        "GET /v1/pipelines": (200, {"data": [pipeline()], "has_more": False, "next_before": None}),
+        f"GET /v1/pipelines/{JOB_ID}": (200, pipeline("succeeded")),
+        f"POST /v1/pipelines/{JOB_ID}/cancel": (200, pipeline("cancelling")),
+        f"POST /v1/pipelines/{JOB_ID}/retry": (200, pipeline()),
         "DELETE /v1/datasets/headlines/versions/2": (200, {"deleted": ["admin/headlines@2"], "bytes": 2048}),
         f"DELETE {models}/admin/newsticker-quality": (200, {"deleted": ["admin/newsticker-quality@1"], "bytes": 2048}),
         "PUT /v1/datasets/headlines": (201, dataset()),
@@ -190,6 +221,8 @@ def answers() -> dict[str, Any]:
         "POST /v1/registry/imports": (201, {"id": "i1", "name": "base"}),
         "PUT /v1/registry/imports/i1/files/model.safetensors": (201, {}),
         "POST /v1/registry/imports/i1/complete": (201, model_version(files)),
+        "POST /v1/deployments/newsticker-quality/sleep": (202, deployment("asleep")),
+        "POST /v1/deployments/newsticker-quality/wake": (202, deployment("pending")),
         "PUT /v1/deployments/newsticker-quality": (202, deployment("pending")),
         "GET /v1/deployments/newsticker-quality": (200, deployment()),
         "DELETE /v1/deployments/newsticker-quality": (202, deployment("stopping")),

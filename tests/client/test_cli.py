@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.client.documents import (
     event,
     failed_job,
 )
-from tests.client.every_command import CALLS, LINES, answers
+from tests.client.every_command import CALLS, HOST, LINES, answers
 from tests.client.stub import Answer, Request, StubPlatform
 
 Run = Callable[..., Outcome]
@@ -220,6 +221,16 @@ def test_a_job_that_has_written_no_log_is_said_to_be_silent(full_platform: StubP
         assert outcome.err == "The job has written no log; it is succeeded. See: eigenwerk show 3f2a91c0\n"
 
 
+def test_how_long_a_deployment_may_be_idle_is_told_in_words(full_platform: StubPlatform, run: Run) -> None:
+    full_platform.answers["PUT /v1/deployments/newsticker-quality"] = (202, deployment())
+    assert run("deploy", "newsticker-quality", "--idle", "30m", "--no-wait").code == 0
+    assert json.loads(full_platform.requests[-1].body)["idle_after_s"] == 1800
+    wrong = run("deploy", "newsticker-quality", "--idle", "soon")
+    assert wrong.code == 1
+    assert "--idle" in wrong.err
+    assert "30m" in wrong.err
+
+
 def test_a_deployment_may_serve_a_given_version(full_platform: StubPlatform, run: Run) -> None:
     full_platform.answers["PUT /v1/deployments/newsticker-quality"] = (202, deployment())
     assert run("deploy", "newsticker-quality@1", "--no-wait").code == 0
@@ -251,3 +262,9 @@ def test_empty_lists_say_what_to_do_next(platform: StubPlatform, run: Run) -> No
     assert (outcome.code, outcome.out) == (0, "")
     assert "eigenwerk submit" in outcome.err
     assert run("jobs", "--json").out == "[]\n"
+
+
+def test_a_host_that_only_serves_takes_no_jobs_for_no_reason(platform: StubPlatform, run: Run) -> None:
+    serving = HOST | {"reason": None, "message": None}
+    platform.answers["GET /v1/hosts"] = (200, {"data": [serving]})
+    assert re.search(r"one +takes no jobs +2 ", run("hosts").out)

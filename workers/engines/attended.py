@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import logging
 import os
 import shutil
 import sys
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from workers.engines.child import ServingChild, remove_left_logs
-from workers.engines.interface import Adapter, Call, EngineOrder, Installed, Launch
+from workers.engines.interface import Adapter, Call, EngineOrder, EngineState, Installed, Launch
+
+log = logging.getLogger(__name__)
 
 #: For every engine: its order says which GPUs it may see, and nothing is fetched or told to anybody.
 SET_VARIABLES = {
@@ -32,7 +36,11 @@ class AttendedProcess(ServingChild):
         variables = {**SET_VARIABLES, "CUDA_VISIBLE_DEVICES": ",".join(order.gpu_ids)}
         argv = [sys.executable, "-m", "workers.engines.attendant", str(os.getpid())]
         super().__init__(folder.parent, argv, variables)
-        self._folder, self._adapter = folder, adapter
+        self._folder, self._adapter, self._order = folder, adapter, order
+        #: What it is when it serves at all: ready or asleep; what it was asked to be, and the number of that call.
+        self._now = self._asked_to_be = EngineState.ready
+        self._turning: int | None = None
+        self._refused = False
         self._numbers = itertools.count(1)
         # One that dies at once shows as `exited` to the caller, who counts it.
         with contextlib.suppress(BrokenPipeError):
@@ -45,12 +53,37 @@ class AttendedProcess(ServingChild):
     def unload_adapter(self, name: str) -> int | None:
         return self._call(self._adapter.unload_adapter(name))
 
-    def sleep(self) -> int | None:
-        """Asks it to free the memory of its weights until `wake`; as `load_adapter`."""
-        return self._call(self._adapter.sleep())
+    def state(self) -> EngineState:
+        state = super().state()
+        if self._turning is not None and (answer := self.answers.pop(self._turning, None)) is not None:
+            self._turning = None
+            if answer[0] == HTTPStatus.OK:
+                self._now = self._asked_to_be
+            else:
+                self._refused = True
+                log.warning("engine %d would not be %s: %d %s", self.pid, self._asked_to_be, *answer)
+        return self._now if state is EngineState.ready else state
 
-    def wake(self) -> int | None:
-        return self._call(self._adapter.wake())
+    @property
+    def can_sleep(self) -> bool:
+        return not self._refused and self._adapter.sleep(self._order) is not None
+
+    def sleep(self) -> bool:
+        return self._turn(EngineState.asleep, self._adapter.sleep(self._order))
+
+    def wake(self) -> bool:
+        return self._turn(EngineState.ready, self._adapter.wake())
+
+    @property
+    def awake(self) -> bool:
+        return self.state() is self._asked_to_be is EngineState.ready
+
+    def _turn(self, wanted: EngineState, call: Call | None) -> bool:
+        if call is None or self._refused:
+            return False
+        if self._asked_to_be is not wanted and self._turning is None:
+            self._asked_to_be, self._turning = wanted, self._call(call)
+        return True
 
     def close(self) -> None:
         super().close()

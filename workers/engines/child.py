@@ -96,6 +96,20 @@ class ServingChild:
     def load(self) -> Load:
         return self._load
 
+    @property
+    def can_sleep(self) -> bool:
+        return False
+
+    def sleep(self) -> bool:
+        return False
+
+    def wake(self) -> bool:
+        return False
+
+    @property
+    def awake(self) -> bool:
+        return self.state() is EngineState.ready
+
     def terminate(self) -> None:
         # The process itself only; `poll` has reaped it or it still owns its pid, so no other process is hit.
         self._process.terminate()

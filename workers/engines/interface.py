@@ -38,6 +38,8 @@ class EngineState(StrEnum):
 
     starting = "starting"
     ready = "ready"
+    #: It lives, with its weights put away, and answers nobody.
+    asleep = "asleep"
     exited = "exited"
 
 
@@ -122,6 +124,20 @@ class EngineProcess(Protocol):
 
     def load(self) -> Load:
         """As of the last `state`."""
+
+    @property
+    def can_sleep(self) -> bool:
+        """Whether it can put its weights away, as far as is known."""
+
+    def sleep(self) -> bool:
+        """Asks it, once, to put its weights away until `wake`; False when it can't, or has refused."""
+
+    def wake(self) -> bool:
+        """As `sleep`."""
+
+    @property
+    def awake(self) -> bool:
+        """Whether it is ready, and nothing is under way that makes it sleep."""
 
     def terminate(self) -> None:
         """Asks it to end after the requests in hand, or `drain_s` (SIGTERM). Call `state` until it has exited."""
@@ -219,8 +235,8 @@ class Adapter(Protocol):
 
     def unload_adapter(self, name: str) -> Call | None: ...
 
-    def sleep(self) -> Call | None:
-        """The call after which it holds no weights in memory; None: it can't."""
+    def sleep(self, order: EngineOrder) -> Call | None:
+        """The call after which it leaves its GPUs to others; None: it can't."""
 
     def wake(self) -> Call | None: ...
 
@@ -234,7 +250,7 @@ class StartsOnly:
     def unload_adapter(self, name: str) -> Call | None:
         return None
 
-    def sleep(self) -> Call | None:
+    def sleep(self, order: EngineOrder) -> Call | None:
         return None
 
     def wake(self) -> Call | None:

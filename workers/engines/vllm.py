@@ -70,8 +70,9 @@ class Vllm:
     def unload_adapter(self, name: str) -> Call | None:
         return Call("POST", "/v1/unload_lora_adapter", {"lora_name": name})
 
-    def sleep(self) -> Call | None:
-        return Call("POST", "/sleep?level=1") if _sleeps() else None
+    def sleep(self, order: EngineOrder) -> Call | None:
+        # It moves the weights into main memory. On a CPU that gives nobody anything.
+        return Call("POST", "/sleep?level=1") if _sleeps() and order.gpu_ids else None
 
     def wake(self) -> Call | None:
         return Call("POST", "/wake_up") if _sleeps() else None

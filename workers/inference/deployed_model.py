@@ -9,73 +9,20 @@ from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import UUID
 
-from jobspecs.engines import ExternalEngine
 from jobspecs.lifecycle import Reason
 from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import Engine, EngineFailure, EngineOrder, Installed, Load
 from workers.inference.model_folders import ModelFolders
-from workers.inference.pulls import Base, Pulled, StoredModel, cached_name, failure_of, is_passing, pull
+from workers.inference.pulls import Pulled, StoredModel, failure_of, is_passing, pull
 from workers.inference.replicas import ReplicaSet, RestartPolicy, TokenCounts
+from workers.inference.wanted import Observed, Wanted
 
 log = logging.getLogger(__name__)
 
 #: Seconds for which the old engine serves on after a change: whoever read its address just before still gets an answer.
 LINGER_S = 5.0
 PULL_BACKOFF_S = (1.0, 2.0, 5.0, 15.0)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What should be served; a generation of the deployment."""
-
-    deployment_id: UUID
-    generation: int
-    #: `owner/name@version`.
-    model: str
-    #: None for an engine that somebody else runs.
-    stored: StoredModel | None
-    task: str
-    engine: str
-    replicas: int
-    #: Main memory of each replica.
-    memory_bytes: int
-    #: GPUs of all replicas together; without any they compute on the CPU.
-    gpu_ids: tuple[str, ...] = ()
-    #: For adapters: what they change.
-    base: Base | None = None
-    external: ExternalEngine | None = None
-
-    @property
-    def digest(self) -> str:
-        """Of the model's manifest; empty without one."""
-        return self.stored.manifest.digest if self.stored else ""
-
-    @property
-    def cached(self) -> set[str]:
-        """The model folders that it needs."""
-        return {name for name in (self.digest, cached_name(self.base)) if name}
-
-    def served_by(self, other: Wanted) -> bool:
-        """Whether the engines of `other` serve this one as well."""
-        return self._served() == other._served()
-
-    def _served(self) -> tuple[object, ...]:
-        what = (self.model, self.digest, self.external)
-        return *what, self.engine, self.replicas, self.memory_bytes, self.gpu_ids
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What is true of a deployment now, as the database should show it."""
-
-    state: str
-    reason: str | None = None
-    message: str | None = None
-    endpoint: str | None = None
-    endpoint_key: str | None = field(default=None, repr=False)
-    endpoint_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +66,8 @@ class Service:
         self._leaving: list[tuple[ReplicaSet, float]] = []
         #: `end` was called: it serves nothing any more.
         self.ending = False
+        #: From when on its engines may put their weights away; None: they serve.
+        self._dozing_from_s: float | None = None
 
     def want(self, wanted: Wanted, now_s: float) -> None:
         """Takes a new generation; the old one serves until the new one is ready."""
@@ -136,6 +85,38 @@ class Service:
         self._leaving = [(replicas, now_s) for replicas, _ in self._leaving]
         self._drop_next(now_s)
         self._drop_current(now_s + linger_s)
+
+    def doze(self, now_s: float) -> bool:
+        """Lets the engines put their weights away and keep their place; False when they can't, or there are none.
+
+        They go on for LINGER_S: whoever read their address just before still gets an answer. Call it again until it is
+        `asleep`.
+        """
+        if self._dozing_from_s is None:
+            self._dozing_from_s = now_s + LINGER_S
+        replicas = self._current[1] if self._serves_wanted() and self._current and self._next is None else None
+        if replicas is None or not replicas.can_sleep:
+            return False
+        return now_s < self._dozing_from_s or replicas.sleep()
+
+    def rouse(self, now_s: float) -> None:
+        """Ends `doze`. Engines that would not wake are started anew."""
+        if self._dozing_from_s is None:
+            return
+        replicas = self._current[1] if self._current else None
+        if replicas is None or replicas.awake:
+            self._dozing_from_s = None
+        elif not replicas.wake():
+            self._dozing_from_s = None
+            self._drop_current(now_s)
+
+    @property
+    def dozes(self) -> bool:
+        return self._dozing_from_s is not None
+
+    @property
+    def asleep(self) -> bool:
+        return self.dozes and self._current is not None and self._current[1].asleep
 
     def hinder(self, reason: Reason, message: str) -> bool:
         """Notes what is in the way; False when it was known already."""
@@ -179,6 +160,8 @@ class Service:
             return Observed("failed", self._failure.reason.value, self._failure.message, *endpoint)
         if endpoint[0] and self._serves_wanted():
             return Observed("ready", None, None, *endpoint)
+        if self.asleep:
+            return Observed("asleep")
         hindrance = self._hindrance
         reason, message = (hindrance.reason.value, hindrance.message) if hindrance else (None, None)
         return Observed("starting", reason, message, *endpoint)

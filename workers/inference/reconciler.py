@@ -24,9 +24,11 @@ from storage.tables import DeploymentRow
 from workers.daemon.instance import hold_name
 from workers.daemon.machine import MachineWatch
 from workers.engines.interface import Installed
-from workers.inference.deployed_model import LINGER_S, Means, Observed, Service, Wanted
+from workers.inference.deployed_model import LINGER_S, Means, Service
 from workers.inference.front import Front
+from workers.inference.places import Places
 from workers.inference.pulls import Base, StoredModel, find_base
+from workers.inference.wanted import Observed, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class Reconciler:
     _rows: Sequence[DeploymentRow] = ()
     #: What engines here answer for until those of another host do.
     _moving: Collection[UUID] = ()
-    #: What another host has taken over since the last look.
+    #: What another host has taken over, or what went to sleep, since the last look.
     _handed_over: Collection[UUID] = ()
     #: What the adapters among them change, by the deployment's id.
     _bases: Mapping[UUID, Base] = field(default_factory=dict)
@@ -149,23 +151,16 @@ class Reconciler:
             work.hosts.lock(self.host)
             work.engine_holds.settle(self.host, self._outlived(work.deployments.held(self.host)))
             draining = work.hosts.is_draining(self.host)
+            places = Places(work, self.host, self.gpu_ids)
+            gone_to_sleep = places.settle_sleep(self.services, now_s, draining=draining)
             if draining:
                 work.deployments.offer(self.host)
-            while (not draining and (room := work.hosts.room(self.host))) and (
-                row := work.deployments.claim(
-                    self.host,
-                    memory_bytes_free=room.memory_bytes,
-                    gpus_free=room.gpus,
-                    lease_s=self.lease.lease_s,
-                    engines=self._engines,
-                )
-            ):
-                log.info("deployment %s (%s) is claimed", row.name, row.id)
-            self._give_gpus(work)
+            else:
+                places.claim(self._engines, lease_s=self.lease.lease_s)
+            places.give_gpus()
             rows = work.deployments.held(self.host)
-            self._moving = work.deployments.moving(self.host)
             moving = set(work.deployments.moving(self.host))
-            self._handed_over, self._moving = set(self._moving) - moving, moving
+            self._handed_over, self._moving = set(self._moving) - moving | gone_to_sleep, moving
             served = {version.id: version for row in rows if (version := row.model_version) is not None}
             self._files = {key: self._files.get(key) or work.blobs.files_of(row) for key, row in served.items()}
             self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
@@ -204,21 +199,6 @@ class Reconciler:
             for deployment_id, service in self.services.items()
             if not service.uses_only(generations.get(deployment_id))
         ]
-
-    def _give_gpus(self, work: UnitOfWork) -> None:
-        """Chooses by name what is counted already; the last ones first, as jobs take the first ones."""
-        for row in work.deployments.held(self.host):
-            room = work.hosts.room(self.host, beside=row.id) if len(row.gpu_ids) != row.gpus else None
-            if room is None:
-                continue
-            free = [gpu for gpu in reversed(self.gpu_ids) if gpu not in room.gpu_ids_taken]
-            # Those that it works on already stay, and before others those that engines of it still use.
-            own = [*row.gpu_ids, *work.engine_holds.gpu_ids(self.host, row.id)]
-            chosen = list(dict.fromkeys([*(gpu for gpu in own if gpu in free), *free]))
-            if len(chosen) < row.gpus:
-                log.warning("deployment %s waits for %d GPUs; %d are free", row.name, row.gpus, len(chosen))
-                continue
-            work.deployments.hold_gpus(row.id, chosen[: row.gpus])
 
     def _adopt(self, now_s: float) -> None:
         wanted = {row.id: row for row in self._rows if row.wanted and len(row.gpu_ids) == row.gpus}

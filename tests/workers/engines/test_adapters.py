@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -14,7 +15,7 @@ from jobspecs.engines import COMPLETIONS
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, describe_files, write_manifest
 from scheduling.estimates.serving import GGUF_RUNTIME_BYTES
-from tests.workers.engines.contenders import KEY, MODEL, PATIENCE_S, Contender, started, write_model
+from tests.workers.engines.contenders import KEY, MODEL, PATIENCE_S, started, write_model
 from tests.workers.inference.processes import arguments_and_variables
 from tests.workers.local_models.gguf_file import write_tiny_gguf
 from workers.daemon.process_control import descendants_of
@@ -62,9 +63,7 @@ def test_an_adapter_is_served_with_its_base_under_the_name_that_requests_are_giv
         assert contender.ask(COMPLETIONS, PROMPT).status_code == 200
 
 
-def test_vllm_loads_and_unloads_adapters_while_it_serves_and_the_weights_sleep_and_wake(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vllm_loads_and_unloads_adapters_while_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SLEEP_VARIABLE, "1")
     base = tmp_path / "base"
     manifest = write_model("vllm", base)
@@ -81,22 +80,38 @@ def test_vllm_loads_and_unloads_adapters_while_it_serves_and_the_weights_sleep_a
         assert answer_of(process, process.load_adapter("third", tmp_path / "nowhere"))[0] == 404
         assert answer_of(process, process.unload_adapter("second"))[0] == 200
         assert contender.ask(COMPLETIONS, second).status_code == 404
-        assert _is_sleeping(contender, process.sleep()) is True
-        assert _is_sleeping(contender, process.wake()) is False
         assert process.load().cache_share == 0.25
 
 
-def _is_sleeping(contender: Contender, number: int | None) -> object:
-    process = contender.process
-    assert isinstance(process, AttendedProcess)
-    assert answer_of(process, number)[0] == 200
-    return contender.ask("/is_sleeping").json()["is_sleeping"]
+def test_vllm_on_a_gpu_puts_its_weights_away_and_takes_them_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SLEEP_VARIABLE, "1")
+    with started("vllm", tmp_path, write_model("vllm", tmp_path / "model"), gpu_ids=("0",)) as contender:
+        contender.await_state(EngineState.ready)
+        process = contender.process
+        assert process.awake
+        assert process.can_sleep
+        assert process.sleep()
+        assert not process.awake, "it is about to sleep"
+        contender.await_state(EngineState.asleep)
+        assert contender.ask("/is_sleeping").json()["is_sleeping"] is True
+        assert process.wake()
+        contender.await_state(EngineState.ready)
+        assert contender.ask("/is_sleeping").json()["is_sleeping"] is False
+        assert process.awake
 
 
-def test_what_an_engine_can_not_do_while_it_runs_is_not_asked_of_it(tmp_path: Path) -> None:
+def test_what_an_engine_can_not_do_while_it_runs_is_not_asked_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_gpu = EngineOrder(MODEL, "text-generation", tmp_path, "", 0, "", gpu_ids=("0",))
     for adapter in (Tgi(), Vllm()):
-        assert adapter.sleep() is None
+        assert adapter.sleep(on_a_gpu) is None
         assert adapter.wake() is None
+    monkeypatch.setenv(SLEEP_VARIABLE, "1")
+    assert Vllm().sleep(on_a_gpu) is not None
+    assert Vllm().sleep(replace(on_a_gpu, gpu_ids=())) is None, "on a CPU it would free nothing"
     assert Tgi().load_adapter("a", tmp_path) is None
 
 

@@ -22,6 +22,7 @@ from workers.engines.embedded.batching import Overloaded
 from workers.engines.embedded.generation.answers import Answer, Finish, Step, Written, whole
 from workers.engines.embedded.generation.generator import Generator, PromptEmpty, PromptTooLong
 from workers.engines.embedded.generation.language_model import ChatTemplateFailed, LanguageModel
+from workers.engines.embedded.generation.preparing import Prompts
 from workers.engines.embedded.generation.sampling import Sampling
 from workers.local_models.adapters import new_adapter, write_adapter
 from workers.run.context import RunFailed
@@ -40,7 +41,7 @@ def write(generator: Generator, prompt: str, *samplings: Sampling) -> list[Writt
     """All of them at the same time."""
 
     async def run() -> list[Written]:
-        tokens = await generator.encode(prompt)
+        tokens = await generator.prompts.encode(prompt)
         return await asyncio.gather(*(whole(generator.start(tokens, sampling)) for sampling in samplings))
 
     return asyncio.run(run())
@@ -117,7 +118,7 @@ def test_penalties_keep_the_text_from_repeating_itself(generator: Generator) -> 
 
 def test_a_short_answer_is_not_held_up_by_a_long_one(generator: Generator) -> None:
     async def run() -> tuple[int, bool]:
-        prompt = await generator.encode("Once upon a time")
+        prompt = await generator.prompts.encode("Once upon a time")
         long = generator.start(prompt, Sampling(400, temperature=0))
         seen: list[Step] = []
 
@@ -143,7 +144,7 @@ def test_a_cancelled_answer_makes_room_and_too_many_are_refused() -> None:
     small = Generator(LanguageModel.load(stories260k()), active_max=1, waiting_max=1)
 
     async def run() -> Written:
-        prompt = await small.encode("Once")
+        prompt = await small.prompts.encode("Once")
         first = small.start(prompt, Sampling(400, temperature=0))
         await anext(first)
         waiting = small.start(prompt, Sampling(3, temperature=0))
@@ -174,7 +175,7 @@ def test_a_tokenizer_that_does_not_end_counts_as_stuck(generator: Generator, mon
     monkeypatch.setattr(LanguageModel, "encode", lambda model, text: end.wait(10))
 
     async def run() -> float:
-        reading = asyncio.ensure_future(generator.encode(""))
+        reading = asyncio.ensure_future(generator.prompts.encode(""))
         await asyncio.sleep(0.1)
         stuck_s = generator.stuck_s()
         end.set()
@@ -191,7 +192,7 @@ def test_a_tokenizer_that_panics_fails_its_own_request_only(generator: Generator
     tokenizer.pre_tokenizer = Split(Regex("(a+)+$"), "isolated")
     try:
         with pytest.raises(RuntimeError, match="retry-limit"):
-            asyncio.run(generator.encode("a" * 40 + "c"))
+            asyncio.run(generator.prompts.encode("a" * 40 + "c"))
     finally:
         tokenizer.pre_tokenizer = before
     [written] = write(generator, "Once", Sampling(3, temperature=0))
@@ -202,17 +203,19 @@ def test_a_template_that_does_not_end_fails_its_request_while_others_are_answere
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = ConfinedTemplate("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", {})
-    monkeypatch.setattr(generator, "model", replace(generator.model, template=template))
+    endless_prompts = Prompts(replace(generator.model, template=template))
+    monkeypatch.setattr(generator, "prompts", endless_prompts)
 
     async def run() -> Written:
-        endless = asyncio.ensure_future(generator.encode_chat([{"role": "user", "content": "Hi"}]))
-        written = await whole(generator.start(await generator.encode("Once"), Sampling(5, temperature=0)))
+        endless = asyncio.ensure_future(generator.prompts.encode_chat([{"role": "user", "content": "Hi"}]))
+        written = await whole(generator.start(await generator.prompts.encode("Once"), Sampling(5, temperature=0)))
         with pytest.raises(ChatTemplateFailed, match="takes too much time"):
             await endless
         return written
 
     assert asyncio.run(run()).end.new_tokens == 5
     assert generator.stuck_s() == 0
+    endless_prompts.close()
     template.close()
 
 
@@ -221,7 +224,7 @@ def test_no_more_tokens_grow_at_once_than_the_memory_has_room_for() -> None:
     assert small.model.context_tokens == 100
 
     async def run() -> int:
-        prompt = await small.encode("Once")
+        prompt = await small.prompts.encode("Once")
         answers = [small.start(prompt, Sampling(40, temperature=0, seed=1)) for _ in range(4)]
         most = 0
 
@@ -238,18 +241,19 @@ def test_no_more_tokens_grow_at_once_than_the_memory_has_room_for() -> None:
 
 
 def test_a_failing_step_ends_its_own_answer_only(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = generator._forward
+    write = generator._forward.write
 
-    def failing(task, tokens):  # type: ignore[no-untyped-def]
-        if task.sampling.seed == 13:
+    def failing(caches, tokens):  # type: ignore[no-untyped-def]
+        # Every step with the longer one among its rows.
+        if any(cache.data.shape[3] > 8 for cache in caches):
             raise RuntimeError("no luck")
-        return forward(task, tokens)
+        return write(caches, tokens)
 
-    monkeypatch.setattr(generator, "_forward", failing)
+    monkeypatch.setattr(generator._forward, "write", failing)
 
     async def run() -> list[Written | BaseException]:
-        prompt = await generator.encode("Once")
-        answers = [generator.start(prompt, Sampling(5, seed=seed)) for seed in (12, 13)]
+        prompt = await generator.prompts.encode("Once")
+        answers = [generator.start(prompt, Sampling(tokens, seed=12)) for tokens in (5, 9)]
         return await asyncio.gather(*(whole(answer) for answer in answers), return_exceptions=True)
 
     fine, failed = asyncio.run(run())

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.workers.engines.contenders import KEY, MODEL, Contender
 from workers.engines.attended import AttendedProcess
 from workers.engines.interface import EngineOrder, EngineState
 from workers.engines.registry import ENGINES
-from workers.engines.vllm import SLEEP_VARIABLE
+from workers.engines.vllm import SLEEP_VARIABLE, Vllm
 from workers.inference.replicas import ReplicaSet
 from workers.local_models.gguf_model import load_gguf, write_language_model
 
@@ -138,9 +139,12 @@ def test_it_changes_adapters_sleeps_and_wakes_and_tells_its_tokens(served: Conte
     assert ask(served, CHAT, messages=CONVERSATION, model="second").status_code == 200
     assert outcome(process.unload_adapter("second"))[0] == 200
     assert ask(served, CHAT, messages=CONVERSATION, model="second").status_code == 404
-    assert outcome(process.sleep())[0] == 200
+    asleep, awake = Vllm().sleep(replace(served.order, gpu_ids=("0",))), Vllm().wake()
+    assert asleep is not None
+    assert awake is not None
+    assert served.ask(asleep.path, {}).status_code == 200
     assert served.ask("/is_sleeping").json() == {"is_sleeping": True}
-    assert outcome(process.wake())[0] == 200
+    assert served.ask(awake.path, {}).status_code == 200
     assert ask(served, CHAT, messages=CONVERSATION).status_code == 200
     deadline_s = time.monotonic() + ANSWER_S
     while process.tokens().generated < 64 or process.load().cache_share is None:

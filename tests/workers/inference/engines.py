@@ -16,6 +16,8 @@ class Process:
     closed: bool = False
     told: Tokens = field(default_factory=Tokens)
     in_hand: Load = field(default_factory=Load)
+    #: Whether it puts its weights away when it is asked to.
+    can_sleep: bool = False
 
     def state(self) -> EngineState:
         return self.now
@@ -28,6 +30,22 @@ class Process:
 
     def load(self) -> Load:
         return self.in_hand
+
+    def sleep(self) -> bool:
+        self.now = EngineState.asleep
+        return self.can_sleep
+
+    def wake(self) -> bool:
+        self.now = EngineState.ready
+        return self.can_sleep
+
+    @property
+    def asked_to_sleep(self) -> bool:
+        return self.now is EngineState.asleep
+
+    @property
+    def awake(self) -> bool:
+        return self.now is EngineState.ready
 
     def terminate(self) -> None:
         if not self.deaf:
@@ -54,6 +72,7 @@ class FakeEngine:
     started: list[Process] = field(default_factory=list)
     orders: list[EngineOrder] = field(default_factory=list)
     refuses: bool = False
+    can_sleep: bool = False
 
     def installed(self) -> Installed:
         return Installed("1")
@@ -65,7 +84,7 @@ class FakeEngine:
         if self.refuses:
             raise OSError("no more processes")
         self.orders.append(order)
-        self.started.append(Process(pid=len(self.started) + 1))
+        self.started.append(Process(pid=len(self.started) + 1, can_sleep=self.can_sleep))
         return self.started[-1]
 
     def keep_warm(self) -> None:

@@ -18,9 +18,10 @@ from storage.objects import ObjectCorrupt, ObjectStoreUnavailable
 from tests.workers.inference.engines import FakeEngine
 from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import EngineFailure, EngineState
-from workers.inference.deployed_model import LINGER_S, Means, Observed, Service, Wanted
+from workers.inference.deployed_model import LINGER_S, Means, Service
 from workers.inference.model_folders import ModelFolders
 from workers.inference.pulls import MissingBase, StoredModel
+from workers.inference.wanted import Observed, Wanted
 
 DEPLOYMENT_ID = uuid4()
 

@@ -154,7 +154,7 @@ def test_smollm2_of_the_wheel_answers_after_its_import(tmp_path: Path) -> None:
     generator = Generator(LanguageModel.load(tmp_path / "out"))
 
     async def ask() -> str:
-        prompt = await generator.encode_chat([{"role": "user", "content": "What is the capital of France?"}])
+        prompt = await generator.prompts.encode_chat([{"role": "user", "content": "What is the capital of France?"}])
         return (await whole(generator.start(prompt, Sampling(12, temperature=0)))).text
 
     assert "Paris" in asyncio.run(ask())

@@ -51,7 +51,7 @@ def said_by_the_engine(model: LanguageModel) -> str:
     generator = Generator(model)
 
     async def run() -> str:
-        prompt = await generator.encode_chat(ASKED)
+        prompt = await generator.prompts.encode_chat(ASKED)
         return (await whole_answer(generator.start(prompt, Sampling(12, temperature=0)))).text
 
     try:

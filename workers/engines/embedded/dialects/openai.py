@@ -51,7 +51,7 @@ class OpenAIRoutes:
             body.check_messages(model.template_knows, model.template_knows_role)
             messages = [message.plain() for message in body.messages]
             notation = await self._notation(body, messages)
-            prompt = await self._generator.encode_chat(_as_the_template_reads(messages, notation), body.offered)
+            prompt = await self._generator.prompts.encode_chat(_as_the_template_reads(messages, notation), body.offered)
             forced = notation.form(body.forced) if notation is not None and body.forced else None
             answers = await self._start(body, [prompt], forced)
         names = frozenset(tool["function"]["name"] for tool in body.offered)
@@ -64,7 +64,7 @@ class OpenAIRoutes:
             body = await read(CompletionRequest, request)
             body.check()
             prompts = [
-                await self._generator.encode(prompt) if isinstance(prompt, str) else self._known(prompt)
+                await self._generator.prompts.encode(prompt) if isinstance(prompt, str) else self._known(prompt)
                 for prompt in body.prompts
             ]
             answers = await self._start(body, prompts)

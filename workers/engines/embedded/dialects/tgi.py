@@ -90,7 +90,7 @@ class TgiRoutes:
                 raise Unsupported("stream", "this route answers at once. Ask /generate_stream instead.")
             parameters = body.parameters
             parameters.check(stream or body.stream)
-            whole_prompt = await self._generator.encode(body.inputs)
+            whole_prompt = await self._generator.prompts.encode(body.inputs)
             prompt = whole_prompt[-parameters.truncate :] if parameters.truncate is not None else whole_prompt
             form = parameters.form()
             grammar = await self._forms.prepared(form) if form is not None else None
@@ -182,7 +182,7 @@ class TgiRoutes:
     async def _tokenize(self, request: Request) -> Response:
         with refusing("inputs", prefix=_PREFIX):
             body = await read(TokenizeRequest, request)
-        spans = await self._generator.encode_spans(body.inputs)
+        spans = await self._generator.prompts.encode_spans(body.inputs)
         return JSONResponse(
             [
                 {"id": token, "text": body.inputs[start:stop], "start": start, "stop": stop}

@@ -1,41 +1,39 @@
-"""Text generation: several answers grow at once on one inference thread, a step of each in turn.
+"""Text generation: several answers grow at once on one inference thread, as the rows of one step.
 
-Each answer has its own cache of keys and values, so what it says does not depend on what else is being generated: the
-same prompt and seed give the same text on a busy engine and on an idle one. A long prompt is read in pieces between
-the steps of the others, so it holds nobody up.
+What an answer says does not depend on what else is being generated (`batched`): the same prompt and seed give the same
+text on a busy engine and on an idle one, and whether or not the prompt's beginning was read before. A long prompt is
+read in pieces between the steps of the others, so it holds nobody up.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
 from scheduling.estimates.serving import ANSWERS_MAX, CACHED_TOKENS_MAX, PROMPT_TOKENS_PER_STEP
 from workers.engines.embedded.batching import Overloaded, as_exception
-from workers.engines.embedded.generation.answers import Answer, End, Finish, Piece, Step
+from workers.engines.embedded.generation.answers import Answer
+from workers.engines.embedded.generation.forward import Forward
+from workers.engines.embedded.generation.growing import Growing
 from workers.engines.embedded.generation.language_model import LanguageModel
-from workers.engines.embedded.generation.sampling import Choice, Sampler, Sampling
+from workers.engines.embedded.generation.prefixes import Prefixes
+from workers.engines.embedded.generation.preparing import Prompts
+from workers.engines.embedded.generation.sampling import Sampler, Sampling
 from workers.engines.embedded.generation.text_stream import TextStream
+from workers.engines.embedded.generation.trial import forward_of
 from workers.engines.interface import Tokens
 
 log = logging.getLogger(__name__)
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
-
 #: Requests that may wait; beyond it they are refused.
 WAITING_MAX = 128
-#: Tokens of a prompt that are read at once when each needs its logits: 40 MB of them with a vocabulary of 150,000.
-_SCORED_TOKENS_PER_STEP = 64
 #: Tokens of one answer, whatever the request asks for.
 NEW_TOKENS_MAX = 8192
 
@@ -48,25 +46,6 @@ class PromptTooLong(Exception):
     """The prompt leaves no room for an answer in the model's context."""
 
 
-@dataclass(eq=False)
-class _Task:
-    answer: Answer
-    prompt: Sequence[int]
-    sampling: Sampling
-    sampler: Sampler
-    text: TextStream
-    cache: Any = None
-    #: How many tokens of the prompt have been read.
-    read: int = 0
-    #: Behind the last token that was read, (vocabulary,), where those of the prompt are asked for.
-    logits: torch.Tensor | None = None
-    written: list[int] = field(default_factory=list)
-
-    @property
-    def tokens_at_most(self) -> int:
-        return len(self.prompt) + self.sampling.max_tokens
-
-
 class Generator:
     """Generates with one model on a thread of its own."""
 
@@ -76,21 +55,25 @@ class Generator:
         active_max: int = ANSWERS_MAX,
         waiting_max: int = WAITING_MAX,
         tokens_max: int = CACHED_TOKENS_MAX,
+        forward: Forward | None = None,
     ) -> None:
-        """`tokens_max`: of all growing answers together, prompts included: it bounds keys and values."""
+        """`tokens_max`: of all growing answers together, prompts included: it bounds keys and values.
+
+        `forward`: how the model is run; None: as `forward_of` finds out.
+        """
         self.model = replace(model, context_tokens=min(model.context_tokens, tokens_max))
         self._active_max, self._waiting_max, self._tokens_max = active_max, waiting_max, tokens_max
+        self._forward = forward or forward_of(self.model)
+        #: They take the memory that growing answers have not come to yet.
+        self._prefixes = Prefixes()
         #: Of all answers so far, cancelled ones included. A prompt counts for each answer that has read it.
         self.tokens = Tokens()
-        self._waiting: deque[_Task] = deque()
-        self._active: list[_Task] = []
+        self._waiting: deque[Growing] = deque()
+        self._active: list[Growing] = []
         self._closed = False
-        # Long prompts take a while, and a tokenizer likes to be used by one thread at a time.
-        self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
-        self._templates = ThreadPoolExecutor(1, thread_name_prefix="templates")
+        #: Made beside the thread that generates.
+        self.prompts = Prompts(self.model)
         self._busy_since_s: float | None = None
-        #: A tokenizer's patterns come with the model: they may take very long.
-        self._preparing_since_s: float | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
@@ -112,7 +95,7 @@ class Generator:
         if not 1 <= sampling.max_tokens <= self.room(prompt):
             raise ValueError("max_tokens must be at least 1 and fit into the context")
         text = TextStream(self.model.decode, [] if sampling.echo else prompt, sampling.stop)
-        task = _Task(Answer(), prompt, sampling, Sampler(sampling, prompt), text)
+        task = Growing(Answer(), prompt, sampling, Sampler(sampling, prompt), text)
         with self._changed:
             if len(self._waiting) >= self._waiting_max:
                 # Those whose clients have left take nobody's place.
@@ -123,41 +106,11 @@ class Generator:
             self._changed.notify()
         return task.answer
 
-    async def encode(self, text: str) -> list[int]:
-        """The tokens of a plain prompt."""
-        return await self._prepared(self.model.encode, text)
-
-    async def encode_chat(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
-    ) -> list[int]:
-        """The tokens of a conversation. Raises NoChatTemplate and ChatTemplateFailed."""
-        # Not where prompts are tokenized: a template that needs its whole second holds up conversations only.
-        text = await asyncio.get_running_loop().run_in_executor(
-            self._templates, self.model.render_chat, messages, tools
-        )
-        return await self._prepared(self.model.encode_rendered, text)
-
-    async def encode_spans(self, text: str) -> list[tuple[int, int, int]]:
-        """The tokens of a plain prompt with the characters that they stand for: (token, first, behind the last)."""
-        return await self._prepared(self.model.encode_spans, text)
-
-    async def _prepared(self, work: Callable[[Given], Made], given: Given) -> Made:
-        def run() -> Made:
-            self._preparing_since_s = time.monotonic()
-            try:
-                return work(given)
-            except BaseException as error:
-                raise as_exception(error) from None
-            finally:
-                self._preparing_since_s = None
-
-        return await asyncio.get_running_loop().run_in_executor(self._prompts, run)
-
     def stuck_s(self) -> float:
         """For how long the present step, or a tokenizer, has been running, in seconds; infinite without the thread."""
         if not self._thread.is_alive():
             return float("inf")
-        since_s = [since for since in (self._busy_since_s, self._preparing_since_s) if since is not None]
+        since_s = [since for since in (self._busy_since_s, self.prompts.busy_since_s) if since is not None]
         return time.monotonic() - min(since_s) if since_s else 0.0
 
     def close(self) -> None:
@@ -166,16 +119,18 @@ class Generator:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-        self._prompts.shutdown()
-        self._templates.shutdown()
+        self.prompts.close()
         self.model.close()
 
     def _run(self) -> None:
         while self._admit():
-            for task in list(self._active):
-                self._busy_since_s = time.monotonic()
-                self._advance(task)
-                self._busy_since_s = None
+            self._active = [task for task in self._active if not task.answer.cancelled]
+            # Whoever has read the prompt by now writes in this round: who comes to read meanwhile, in the next one.
+            writing = [task for task in self._active if task.written]
+            self._read_some([task for task in self._active if not task.written])
+            for first in range(0, len(writing), self._forward.rows):
+                self._write(writing[first : first + self._forward.rows])
+            self._prefixes.shrink(self._tokens_max - sum(task.tokens_cached for task in self._active))
 
     def _admit(self) -> bool:
         """Lets in what fits, first come first served; waits while there is nothing to do. False once closed."""
@@ -193,82 +148,99 @@ class Generator:
                 self._changed.wait()
         return False
 
-    def _advance(self, task: _Task) -> None:
-        try:
-            going_on = not task.answer.cancelled and self._step(task)
-        except BaseException as error:
-            log.exception("a step of an answer failed")
-            task.answer.put(as_exception(error))
-            going_on = False
-        if not going_on:
-            self._active.remove(task)
-            task.cache = None
+    def _read_some(self, tasks: Sequence[Growing]) -> None:
+        """Pieces of prompts, one of each in turn, between two steps of those that write."""
+        unread, tokens = deque(tasks), 0
+        while unread and tokens < PROMPT_TOKENS_PER_STEP:
+            task = unread.popleft()
+            with self._failing(task):
+                tokens += self._read_piece(task)
+                if task in self._active and not task.written:
+                    unread.append(task)
 
-    def _step(self, task: _Task) -> bool:
-        """Reads a piece of the prompt or writes a token; False when the answer has ended."""
-        reading = task.read < len(task.prompt)
-        tokens = self._unread(task) if reading else task.written[-1:]
-        logits = self._forward(task, tokens)
-        if reading and task.sampling.echo:
-            task.answer.put(_echoed(task, tokens, logits))
-        if reading:
-            task.read += len(tokens)
-            self.tokens = self.tokens._replace(prompt=self.tokens.prompt + len(tokens))
-        if task.read < len(task.prompt):
-            return True
-        choice = task.sampler.choose(logits[-1])
-        task.written.append(choice.token)
-        self.tokens = self.tokens._replace(generated=self.tokens.generated + 1)
-        step = self._judged(task, choice)
-        task.answer.put(step)
-        return step.end is None
-
-    def _unread(self, task: _Task) -> Sequence[int]:
-        size = _SCORED_TOKENS_PER_STEP if task.sampling.scores_echo else PROMPT_TOKENS_PER_STEP
-        return task.prompt[task.read : task.read + size]
-
-    def _forward(self, task: _Task, tokens: Sequence[int]) -> torch.Tensor:
-        """Logits behind these tokens, (tokens, vocabulary), or only behind the last one, (1, vocabulary)."""
-        scored = task.sampling.scores_echo and not task.written
-        options = {} if scored or not self.model.keeps_last_logits else {"logits_to_keep": 1}
-        with torch.inference_mode():
-            output = self.model.model(
-                input_ids=torch.tensor([list(tokens)], device=self.model.device),
-                past_key_values=task.cache,
-                use_cache=True,
-                **options,
-            )
-        task.cache = output.past_key_values
-        logits: torch.Tensor = output.logits[0]
-        return logits
-
-    def _judged(self, task: _Task, choice: Choice) -> Step:
-        """The step with its text, and with its end when this was the last one."""
-        others = tuple(task.text.would_grow(token) for token, _ in choice.top)
-        ended = choice.token in self.model.end_tokens
-        last = ended or len(task.written) >= task.sampling.max_tokens
-        text, whole = ("", True) if ended else task.text.grow(choice.token)
-        rest = task.text.finish() if last else ""
-        piece = Piece(choice, text + rest, whole and not rest, others)
-        shown = task.text.show(piece.text)
-        if task.text.stopped_by is not None:
-            return Step((piece,), shown, _end(task, Finish.stop_string))
+    def _read_piece(self, task: Growing) -> int:
+        """Reads the next piece of the prompt, behind those that were read before; the tokens of which it consists."""
+        scored = task.sampling.scores_echo
+        size = self._forward.piece(scored=scored)
+        keeps = self._forward.keeps_prefixes and not scored
+        if task.cache is None:
+            task.cache = self._forward.begin(task.tokens_at_most)
+        if keeps:
+            self._take_known(task, size)
+        tokens = task.prompt[task.read : task.read + size]
+        last = task.read + len(tokens) == len(task.prompt)
+        with self._busy():
+            logits = self._forward.read(task.cache, tokens, scored=scored, last=last)
+        if task.sampling.echo:
+            task.answer.put(task.echoed(tokens, logits))
+        if keeps and not last:
+            task.digests.append(task.next_digest(size))
+            self._prefixes.add(task.digests[-1], task.cache.copy_of(task.read, task.read + size))
+        self._has_read(task, len(tokens))
         if last:
-            reason = Finish.end_token if ended else Finish.length
-            return Step((piece,), shown + task.text.release(), _end(task, reason))
-        return Step((piece,), shown)
+            self._prefixes.used(task.digests)
+            self._choose(task, logits[-1])
+        return len(tokens)
 
+    def _take_known(self, task: Growing, size: int) -> None:
+        """Pieces that were read for other prompts; at least one token is left, for its logits."""
+        while task.read + size < len(task.prompt):
+            digest = task.next_digest(size)
+            known = self._prefixes.get(digest)
+            if known is None:
+                return
+            task.digests.append(digest)
+            task.cache.append(known)
+            if task.sampling.echo:
+                task.answer.put(task.echoed(task.prompt[task.read : task.read + size], None))
+            self._has_read(task, size)
 
-def _echoed(task: _Task, tokens: Sequence[int], logits: torch.Tensor) -> Step:
-    """Tokens of the prompt as part of the text. No stop string is looked for in them."""
-    pieces = []
-    for place, token in enumerate(tokens):
-        choice = task.sampler.given(task.logits, token)
-        others = tuple(task.text.would_grow(other) for other, _ in choice.top)
-        pieces.append(Piece(choice, *task.text.grow(token), others))
-        task.logits = logits[place] if task.sampling.scores_echo else None
-    return Step(tuple(pieces), "".join(piece.text for piece in pieces))
+    def _has_read(self, task: Growing, tokens: int) -> None:
+        task.read += tokens
+        self.tokens = self.tokens._replace(prompt=self.tokens.prompt + tokens)
 
+    def _write(self, tasks: Sequence[Growing]) -> None:
+        """A token more of each, in one step."""
+        try:
+            with self._busy():
+                rows = self._forward.write([task.cache for task in tasks], [task.written[-1] for task in tasks])
+        except BaseException as error:
+            if len(tasks) > 1:
+                # Alone they get the same tokens; only those whose fault it is fail again.
+                for task in tasks:
+                    self._write([task])
+                return
+            self._fail(tasks[0], error)
+            return
+        for task, logits in zip(tasks, rows, strict=True):
+            with self._failing(task):
+                self._choose(task, logits)
 
-def _end(task: _Task, reason: Finish) -> End:
-    return End(reason, task.text.stopped_by, len(task.prompt), len(task.written), task.sampler.seed)
+    def _choose(self, task: Growing, logits: torch.Tensor) -> None:
+        """The next token, behind these logits (vocabulary,)."""
+        step = task.grown(logits, self.model.end_tokens)
+        self.tokens = self.tokens._replace(generated=self.tokens.generated + 1)
+        task.answer.put(step)
+        if step.end is not None:
+            self._active.remove(task)
+
+    @contextmanager
+    def _failing(self, task: Growing) -> Iterator[None]:
+        """What goes wrong within ends this answer only."""
+        try:
+            yield
+        except BaseException as error:
+            self._fail(task, error)
+
+    def _fail(self, task: Growing, error: BaseException) -> None:
+        log.error("a step of an answer failed", exc_info=error)
+        task.answer.put(as_exception(error))
+        self._active.remove(task)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._busy_since_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._busy_since_s = None

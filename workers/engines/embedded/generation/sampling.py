@@ -6,6 +6,7 @@ arXiv:1904.09751; the repetition penalty: Keskar et al. 2019, arXiv:1909.05858.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +31,10 @@ class Grammar(Protocol):
 
     def begin(self) -> Following:
         """For one answer."""
+
+
+#: Tokens that are put in order first, where only the most probable ones count.
+_FIRST_SORTED = 256
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,34 @@ class Sampler:
             logits = logits.masked_fill(logits < logits.topk(wishes.top_k).values[-1], float("-inf"))
         probabilities = torch.softmax(logits, dim=-1)
         if wishes.top_p < 1.0:
-            ordered, tokens = probabilities.sort(descending=True, stable=True)
+            ordered, tokens = _most_probable(probabilities, wishes.top_p)
             # A token stays when those before it do not reach the sum yet: the first one always does.
             kept = ordered.cumsum(0) - ordered < wishes.top_p
-            return int(tokens[torch.multinomial(ordered * kept, 1, generator=self._dice)])
-        return int(torch.multinomial(probabilities, 1, generator=self._dice))
+            return int(tokens[self._drawn(ordered * kept)])
+        return self._drawn(probabilities)
+
+    def _drawn(self, weights: torch.Tensor) -> int:
+        """A place in proportion to its weight. `multinomial` throws a number for each: 1.2 ms for 49,152 of them."""
+        sums = weights.cumsum(0, dtype=torch.float64)
+        total = float(sums[-1])
+        if not total > 0:
+            raise RuntimeError("the model gives no probabilities: its logits are not numbers")
+        thrown = min(float(torch.rand((), generator=self._dice, dtype=torch.float64)) * total, math.nextafter(total, 0))
+        return int(torch.searchsorted(sums, thrown, right=True))
+
+
+def _most_probable(probabilities: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities, descending, and tokens: as many as make up the share, or more. Equal ones as the tokens stand.
+
+    All of 49,152 take 4.5 ms to be put in order; the first 256 make up most shares.
+    """
+    count = _FIRST_SORTED
+    while count < len(probabilities):
+        least = probabilities.topk(count).values[-1]
+        tokens = (probabilities >= least).nonzero()[:, 0]
+        if float(probabilities[tokens].sum()) > share:
+            ordered, places = probabilities[tokens].sort(descending=True, stable=True)
+            return ordered, tokens[places]
+        count *= 16
+    ordered, tokens = probabilities.sort(descending=True, stable=True)
+    return ordered, tokens

@@ -1,0 +1,61 @@
+"""What is wanted of a deployment on this host, and what is true of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from jobspecs.engines import ExternalEngine
+from workers.inference.pulls import Base, StoredModel, cached_name
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What should be served; a generation of the deployment."""
+
+    deployment_id: UUID
+    generation: int
+    #: `owner/name@version`.
+    model: str
+    #: None for an engine that somebody else runs.
+    stored: StoredModel | None
+    task: str
+    engine: str
+    replicas: int
+    #: Main memory of each replica.
+    memory_bytes: int
+    #: GPUs of all replicas together; without any they compute on the CPU.
+    gpu_ids: tuple[str, ...] = ()
+    #: For adapters: what they change.
+    base: Base | None = None
+    external: ExternalEngine | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of the model's manifest; empty without one."""
+        return self.stored.manifest.digest if self.stored else ""
+
+    @property
+    def cached(self) -> set[str]:
+        """The model folders that it needs."""
+        return {name for name in (self.digest, cached_name(self.base)) if name}
+
+    def served_by(self, other: Wanted) -> bool:
+        """Whether the engines of `other` serve this one as well."""
+        return self._served() == other._served()
+
+    def _served(self) -> tuple[object, ...]:
+        what = (self.model, self.digest, self.external)
+        return *what, self.engine, self.replicas, self.memory_bytes, self.gpu_ids
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is true of a deployment now, as the database should show it."""
+
+    state: str
+    reason: str | None = None
+    message: str | None = None
+    endpoint: str | None = None
+    endpoint_key: str | None = field(default=None, repr=False)
+    endpoint_model: str | None = None
