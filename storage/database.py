@@ -33,6 +33,7 @@ from storage.repositories.catalogue import CatalogueRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.decisions import DecisionRepository
+from storage.repositories.deliveries import DeliveryRepository
 from storage.repositories.deployments import DeploymentRepository
 from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.events import EventRepository
@@ -50,10 +51,12 @@ from storage.repositories.owners import OwnerRepository
 from storage.repositories.pipelines import PipelineRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
+from storage.repositories.served_adapters import ServedAdapterRepository
 from storage.repositories.sleep import SleepRepository
 from storage.repositories.stored import StoredRepository
 from storage.repositories.tallies import TallyRepository
 from storage.repositories.users import UserRepository
+from storage.repositories.webhooks import WebhookRepository
 from storage.schema import check_schema
 
 __all__ = ["Database", "DatabaseFull", "DatabaseUnavailable", "Listener", "SchemaMismatch", "UnitOfWork"]
@@ -93,6 +96,10 @@ class UnitOfWork:
         return AnswerRepository(self.session)
 
     @cached_property
+    def served_adapters(self) -> ServedAdapterRepository:
+        return ServedAdapterRepository(self.session)
+
+    @cached_property
     def candidates(self) -> CandidateRepository:
         return CandidateRepository(self.session)
 
@@ -106,7 +113,7 @@ class UnitOfWork:
 
     @cached_property
     def models(self) -> ModelRepository:
-        return ModelRepository(self.session)
+        return ModelRepository(self.session, self.deliveries)
 
     @cached_property
     def catalogue(self) -> CatalogueRepository:
@@ -114,7 +121,7 @@ class UnitOfWork:
 
     @cached_property
     def aliases(self) -> AliasRepository:
-        return AliasRepository(self.session)
+        return AliasRepository(self.session, self.deliveries)
 
     @cached_property
     def hub(self) -> HubRepository:
@@ -130,7 +137,7 @@ class UnitOfWork:
 
     @cached_property
     def jobs(self) -> JobRepository:
-        return JobRepository(self.session, self.outbox, self.tallies)
+        return JobRepository(self.session, self.outbox, self.tallies, self.deliveries)
 
     @cached_property
     def tallies(self) -> TallyRepository:
@@ -166,7 +173,7 @@ class UnitOfWork:
 
     @cached_property
     def deployments(self) -> DeploymentRepository:
-        return DeploymentRepository(self.session)
+        return DeploymentRepository(self.session, self.deliveries)
 
     @cached_property
     def sleep(self) -> SleepRepository:
@@ -199,6 +206,14 @@ class UnitOfWork:
     @cached_property
     def outbox(self) -> OutboxRepository:
         return OutboxRepository(self.session)
+
+    @cached_property
+    def webhooks(self) -> WebhookRepository:
+        return WebhookRepository(self.session)
+
+    @cached_property
+    def deliveries(self) -> DeliveryRepository:
+        return DeliveryRepository(self.session, self.outbox)
 
 
 class Database:
