@@ -198,7 +198,7 @@ def _look(parts: Parts, user: Principal, name: str, version: str = "") -> _Found
     # PostgreSQL takes no NUL character; a path can spell it.
     if "\0" in name:
         return _Found()
-    with parts.database.unit_of_work() as work:
+    with parts.database.reading() as work:
         reach, adapter = user.reach("deployments.ask"), None
         shares, candidate = work.candidates.find_with(reach, own_name, owner=owner or None)
         if not shares and (not version or version.isdecimal()):
