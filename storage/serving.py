@@ -30,6 +30,8 @@ class Wish:
     memory_bytes: int
     #: Seconds without a request after which it sleeps; None: it never does.
     idle_after_s: int | None = None
+    #: Versions that are served beside the model, over its weights.
+    adapter_ids: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def serve(
     for number, share in enumerate(shares):
         row = work.deployments.find(reach, reference.name, owner=reference.owner, share=number, lock=True)
         before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
-        if row is not None and _is_wanted_already(row, version, choice, share):
+        if row is not None and _is_wanted_already(row, version, choice, share, wish.adapter_ids):
             work.sleep.wake(row.owner_id, row.name)
             work.sleep.set_patience(row.owner_id, row.name, wish.idle_after_s)
             continue
@@ -88,6 +90,7 @@ def serve(
             memory_bytes=share.needs.memory_bytes,
             gpus=share.needs.gpus,
             idle_after_s=wish.idle_after_s,
+            adapter_ids=wish.adapter_ids,
         )
         if not share.needs.fit(before):
             _make_room(work, row, share.needs)
@@ -118,6 +121,7 @@ def _choose(manifest: Manifest, wish: Wish, replicas: int, hosts: Sequence[froze
         is_adapter=manifest.base is not None,
         gpus=wish.gpus,
         replicas=replicas,
+        beside=len(wish.adapter_ids),
     )
     choice = choose_engine(served, hosts, wish.engine)
     if isinstance(choice, Problem):
@@ -142,7 +146,9 @@ def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
         work.deployments.place_anew(row)
 
 
-def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, choice: Choice, share: _Share) -> bool:
+def _is_wanted_already(
+    row: DeploymentRow, version: ModelVersionRow, choice: Choice, share: _Share, adapter_ids: frozenset[UUID]
+) -> bool:
     same = (row.model_version_id, row.engine, row.replicas, row.memory_bytes, row.gpus) == (
         version.id,
         choice.engine.name,
@@ -150,4 +156,5 @@ def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, choice: Cho
         share.needs.memory_bytes,
         share.needs.gpus,
     )
+    same = same and {adapter.id for adapter in row.adapters} == adapter_ids
     return same and row.wanted and row.state != "failed"

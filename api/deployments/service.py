@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from api.deployments.adapters import check_adapters
 from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest
 from api.deployments.traffic import shown, want_candidate
 from api.errors import not_found
@@ -53,13 +54,16 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
         return _want_external(parts, reach, maker, reference, request.external)
     percent = request.traffic_percent
     model = _model(parts, user, parse_reference(request.model) if request.model else reference)
+    with parts.database.unit_of_work() as work:
+        adapters = check_adapters(work, user, model.manifest, request.adapters)
     # Waits for the object store and the hub: outside of transactions.
     wish = Wish(
         engine=request.engine,
         replicas=request.replicas,
         hosts=request.hosts,
         gpus=request.gpus,
-        memory_bytes=_memory_bytes(parts, model, request),
+        memory_bytes=_memory_bytes(parts, model, request, sum(adapters.values())),
+        adapter_ids=frozenset(adapters),
         idle_after_s=request.idle_after_s,
     )
     with parts.database.unit_of_work() as work:
@@ -147,14 +151,15 @@ def _model(parts: Parts, user: Principal, reference: Reference) -> _Model:
         return _Model(exactly, manifest, frozen_version(work, version), base)
 
 
-def _memory_bytes(parts: Parts, model: _Model, request: DeploymentRequest) -> int:
+def _memory_bytes(parts: Parts, model: _Model, request: DeploymentRequest, adapters_bytes: int) -> int:
     if request.memory_gib is not None:
         return int(request.memory_gib * GIB)
     base_bytes, shape = _base_bytes(parts, model), None
     if depends_on_shape(model.manifest):
         objects = parts.objects.within(parts.settings.check_seconds_max)
         shape = known_shape(parts, small_files(parts, objects, model.base or model.frozen))
-    return request.replicas * process_bytes(model.manifest, base_bytes, shape, on_gpu=request.gpus > 0)
+    process = process_bytes(model.manifest, base_bytes, shape, on_gpu=request.gpus > 0)
+    return request.replicas * (process + adapters_bytes)
 
 
 def _base_bytes(parts: Parts, model: _Model) -> int:

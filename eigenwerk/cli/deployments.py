@@ -10,6 +10,7 @@ import typer
 
 from eigenwerk.cli.console import DeploymentName, JsonOption, age, platform, say, say_json, say_table
 from eigenwerk.cli.deploy_options import (
+    Adapters,
     DeployedName,
     EngineName,
     ExternalKey,
@@ -43,6 +44,7 @@ def deploy(
     memory_gib: MemoryGib = None,
     gpus: Gpus = None,
     engine: EngineName = None,
+    adapter: Adapters = None,
     idle: Idle = None,
     traffic: Traffic = None,
     external: ExternalUrl = None,
@@ -59,6 +61,7 @@ def deploy(
     Example: eigenwerk deploy newsticker-quality
     Example: eigenwerk deploy newsticker-quality --idle 30m
     Example: eigenwerk deploy newsticker-quality@2 --traffic 10%
+    Example: eigenwerk deploy smollm2-135m-instruct --adapter summaries --adapter titles@3
     Example: eigenwerk deploy qwen --external http://10.0.0.5:8000 --external-model Qwen/Qwen3-8B
     """
     deployment_name, at, _ = name.partition("@")
@@ -69,6 +72,7 @@ def deploy(
         "memory_gib": memory_gib,
         "gpus": gpus,
         "engine": engine,
+        "adapters": adapter or None,
         "idle_after_s": None if idle is None else _seconds(idle),
         "traffic_percent": None if traffic is None else _percent(traffic),
     }
@@ -91,6 +95,8 @@ def deploy(
         say_json(deployment)
         return
     say(f"{deployment.name}  {deployment.state}  serves {deployment.model}")
+    for served in deployment.adapters:
+        say(f"adapter {served}")
     say(f"engine {deployment.engine}: {deployment.engine_reason}")
     if deployment.candidate:
         _say_answers(deployment)
@@ -100,7 +106,7 @@ def _check_one_kind(external: str | None, ours: Mapping[str, Any], theirs: Mappi
     """Refuses options of a model of the registry beside --external, and those of --external without it."""
     idle = [name for name, value in (theirs if external is None else ours).items() if value is not None]
     if idle:
-        options = {"idle_after_s": "idle", "traffic_percent": "traffic"}
+        options = {"idle_after_s": "idle", "traffic_percent": "traffic", "adapters": "adapter"}
         reason = "it is for --external only." if external is None else "somebody else runs that engine: leave it out."
         raise typer.BadParameter(reason, param_hint=f"--{options.get(idle[0], idle[0]).replace('_', '-')}")
 

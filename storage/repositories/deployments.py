@@ -16,6 +16,7 @@ from storage.repositories.candidates import candidate_name
 from storage.repositories.deliveries import DeliveryRepository
 from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.owners import named, same_owner, within
+from storage.repositories.served_adapters import ServedAdapterRepository
 from storage.repositories.sleep import noted_at
 from storage.tables import DeploymentRow, HostRow
 
@@ -50,6 +51,7 @@ class DeploymentRepository:
         self._session = session
         self._deliveries = deliveries
         self._holds = EngineHoldRepository(session)
+        self._adapters = ServedAdapterRepository(session)
 
     def want(
         self,
@@ -66,8 +68,11 @@ class DeploymentRepository:
         engine_reason: str | None = None,
         external: Mapping[str, Any] | None = None,
         idle_after_s: int | None = None,
+        adapter_ids: Collection[UUID] = (),
     ) -> DeploymentRow:
         """Creates the share of the deployment, or changes what is wanted of it (a new generation).
+
+        `adapter_ids`: versions that are served beside the model.
 
         Whether a change still fits the host that has claimed it is for the caller to see.
         """
@@ -91,6 +96,7 @@ class DeploymentRepository:
             .returning(DeploymentRow.id)
         )
         deployment_id = self._session.scalars(statement).one()
+        self._adapters.serve(deployment_id, adapter_ids)
         return self._session.get_one(DeploymentRow, deployment_id, populate_existing=True)
 
     def find(

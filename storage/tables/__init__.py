@@ -7,7 +7,7 @@ from storage.tables.base import Base
 from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
-from storage.tables.deployments import DeploymentRow, EngineHoldRow
+from storage.tables.deployments import DeploymentAdapterRow, DeploymentRow, EngineHoldRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.hub import HubPushRow, HubUploadRow, HubXorbRow
@@ -38,6 +38,7 @@ __all__ = [
     "DatasetRow",
     "DatasetVersionRow",
     "DecisionRow",
+    "DeploymentAdapterRow",
     "DeploymentRow",
     "EngineHoldRow",
     "GarbageRow",

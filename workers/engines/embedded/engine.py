@@ -55,6 +55,7 @@ class EmbeddedProcess(ServingChild):
             "base_digest": order.base_digest,
             "memory_bytes": order.memory_bytes,
             "gpu_ids": order.gpu_ids,
+            "adapters": [{**vars(adapter), "folder": str(adapter.folder)} for adapter in order.adapters],
             "drain_s": order.drain_s,
         }
         self.say(message)
