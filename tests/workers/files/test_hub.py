@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from jobspecs.frozen import FrozenHubModel
 from jobspecs.lifecycle import Reason
 from storage.objects import ObjectSettings, ObjectStore
+from tests.loopback import serving
 from workers.files.host_cache import HostCache
 from workers.files.hub import HubUnavailable, fetch_snapshot
 from workers.run.context import RunFailed
@@ -93,13 +93,8 @@ class _Hub(BaseHTTPRequestHandler):
 def endpoint() -> Iterator[str]:
     _Hub.asked.clear()
     _Hub.tokens.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(_Hub) as url:
+        yield url
 
 
 def test_only_weights_and_plain_files_are_fetched(endpoint: str, tmp_path: Path) -> None:
