@@ -35,6 +35,12 @@ class DeploymentRequest(BaseModel):
         default=None, gt=0, le=4096, description="main memory of all replicas; estimated when absent"
     )
     gpus: int = Field(default=0, ge=0, le=8, description="GPUs of all replicas, one each at most; 0: the CPU")
+    context_tokens: int | None = Field(
+        default=None, ge=256, le=1 << 20, description="tokens of an answer with its prompt; the model's own when absent"
+    )
+    sequences: int | None = Field(
+        default=None, ge=1, le=256, description="answers at once in each replica, for which memory is kept"
+    )
     idle_after_s: int | None = Field(
         default=None,
         ge=10,
@@ -96,6 +102,24 @@ class Load(BaseModel):
     running: int
     waiting: int
     cache_share: float | None
+
+
+class MemoryParts(BaseModel):
+    """Of one kind of memory, in bytes."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    overhead_bytes: int
+
+
+class ReplicaMemory(BaseModel):
+    """What each replica takes; of its GPU only where it has one, of main memory in any case."""
+
+    main: MemoryParts
+    gpu: MemoryParts | None
+    #: Keys and values are for so many answers of so many tokens at once; null for models that keep none.
+    context_tokens: int | None
+    sequences: int | None
 
 
 class HostShare(BaseModel):
@@ -164,6 +188,8 @@ class Deployment(BaseModel):
     replicas: int
     memory_bytes: int
     gpus: int
+    #: Of each replica; null where nobody has reckoned it.
+    memory: ReplicaMemory | None
     idle_after_s: int | None
     #: Of those that sleep by themselves, some seconds coarse.
     last_used_at: datetime | None
@@ -213,6 +239,7 @@ def deployment_of(
         replicas=sum(share.replicas for share in wanted),
         memory_bytes=sum(share.memory_bytes for share in wanted),
         gpus=sum(share.gpus for share in wanted),
+        memory=ReplicaMemory.model_validate(row.memory) if row.memory is not None else None,
         idle_after_s=row.idle_after_s,
         last_used_at=row.last_used_at,
         expected_start_s=median(row.start_seconds) if row.start_seconds else None,

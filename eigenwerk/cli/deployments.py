@@ -39,6 +39,12 @@ def deploy(
     engine: Annotated[
         str | None, typer.Option(help="embedded, llamacpp, vllm, tgi; chosen by the model and the hosts when absent.")
     ] = None,
+    context_tokens: Annotated[
+        int | None, typer.Option("--context", min=256, help="Tokens of an answer with its prompt to keep memory for.")
+    ] = None,
+    sequences: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Answers at once in each replica to keep memory for.")
+    ] = None,
     idle: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Sleep after so long without a request, such as 30m; never when absent."),
@@ -85,6 +91,8 @@ def deploy(
                 gpus=gpus,
                 engine=engine,
                 idle_after_s=idle_after_s,
+                context_tokens=context_tokens,
+                sequences=sequences,
                 traffic_percent=None if traffic is None else _percent(traffic),
             )
         if wait and traffic is not None:
@@ -96,8 +104,23 @@ def deploy(
     else:
         say(f"{deployment.name}  {deployment.state}  serves {deployment.model}")
         say(f"engine {deployment.engine}: {deployment.engine_reason}")
+        _say_memory(deployment)
         if deployment.candidate:
             _say_answers(deployment)
+
+
+def _say_memory(found: Deployment) -> None:
+    """What each replica takes, and for what."""
+    if found.memory is None:
+        return
+    answers = ""
+    if found.memory["sequences"]:
+        answers = f" for {found.memory['sequences']} answers of {found.memory['context_tokens']:,} tokens"
+    for name, of in (("memory", "main"), ("GPU memory", "gpu")):
+        if taken := found.memory[of]:
+            weights, cache, beside = (taken[f"{part}_bytes"] / 2**30 for part in ("weights", "kv_cache", "overhead"))
+            kept = f" + keys and values {cache:.2f}{answers}" if cache else ""
+            say(f"{name} of each replica, GiB: weights {weights:.2f}{kept} + {beside:.2f} beside")
 
 
 def _seconds(idle: str) -> int:
@@ -163,6 +186,7 @@ def show(name: DeploymentName, as_json: JsonOption = False) -> None:
     say(f"engine {found.engine}: {found.engine_reason}")
     if found.external:
         say(f"somebody else's, at {found.external['url']}")
+    _say_memory(found)
     if found.idle_after_s is not None:
         used = f", last asked {age(found.last_used_at)} ago" if found.last_used_at else ""
         say(f"sleeps after {duration(found.idle_after_s)} without a request{used}")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from jobspecs.engines import ExternalEngine
+from jobspecs.hosts import smallest_gpu_bytes
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
 from jobspecs.pieces import StoredFile
@@ -156,7 +157,8 @@ class Reconciler:
             if draining:
                 work.deployments.offer(self.host)
             else:
-                places.claim(self._engines, lease_s=self.lease.lease_s)
+                gpu_bytes = smallest_gpu_bytes(self.machine.now().gpus)
+                places.claim(self._engines, lease_s=self.lease.lease_s, gpu_bytes=gpu_bytes)
             places.give_gpus()
             rows = work.deployments.held(self.host)
             moving = set(work.deployments.moving(self.host))
@@ -227,6 +229,8 @@ class Reconciler:
             engine=row.engine,
             replicas=row.replicas,
             memory_bytes=row.memory_bytes // row.replicas,
+            context_tokens=row.context_tokens,
+            sequences=row.sequences,
             gpu_ids=tuple(row.gpu_ids),
             base=self._bases.get(row.id),
         )

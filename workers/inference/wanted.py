@@ -26,6 +26,9 @@ class Wanted:
     memory_bytes: int
     #: GPUs of all replicas together; without any they compute on the CPU.
     gpu_ids: tuple[str, ...] = ()
+    #: Tokens of one answer with its prompt, and answers at once; None: as the engine likes.
+    context_tokens: int | None = None
+    sequences: int | None = None
     #: For adapters: what they change.
     base: Base | None = None
     external: ExternalEngine | None = None
@@ -46,7 +49,7 @@ class Wanted:
 
     def _served(self) -> tuple[object, ...]:
         what = (self.model, self.digest, self.external)
-        return *what, self.engine, self.replicas, self.memory_bytes, self.gpu_ids
+        return *what, self.engine, self.replicas, self.memory_bytes, self.gpu_ids, self.context_tokens, self.sequences
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from starlette.routing import Route
 
 from jobspecs.lifecycle import Reason
-from scheduling.estimates.serving import CACHED_TOKENS_MAX, cache_bytes_per_token, cached_tokens
+from scheduling.estimates.serving import ANSWERS_MAX, CACHED_TOKENS_MAX, cache_bytes_per_token, cached_tokens
 from scheduling.estimates.shapes import shape_of
 from workers.engines.embedded.dialects.openai import OpenAIRoutes
 from workers.engines.embedded.dialects.tgi import TgiRoutes
@@ -34,7 +35,10 @@ class ServedLanguageModel:
     def load(cls, order: EngineOrder) -> ServedLanguageModel:
         """Raises RunFailed: invalid_model for no complete language model, unsatisfiable with too little memory."""
         model = LanguageModel.load(order.model_dir, order.threads, order.base_dir)
-        return cls(order.model, Generator(model, tokens_max=_tokens_max(model, order)), order.digest)
+        if order.context_tokens is not None:
+            model = replace(model, context_tokens=min(model.context_tokens, order.context_tokens))
+        answers = min(order.sequences or ANSWERS_MAX, ANSWERS_MAX)
+        return cls(order.model, Generator(model, answers, tokens_max=_tokens_max(model, order)), order.digest)
 
     def routes(self) -> list[Route]:
         openai = OpenAIRoutes(self._name, self._generator, self._fingerprint, self._forms)
