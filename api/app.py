@@ -39,6 +39,7 @@ from api.middleware import RequestFrame
 from api.models.endpoints import router as models
 from api.models.one_model import router as one_model
 from api.parts import Parts
+from api.pipelines.endpoints import router as pipelines
 from api.registry.alias_endpoints import router as registry_aliases
 from api.registry.endpoints import router as registry
 from api.registry.files import router as registry_files
@@ -56,6 +57,7 @@ log = logging.getLogger(__name__)
 _ROUTERS = (
     jobs,
     watching,
+    pipelines,
     datasets,
     registry_imports,
     registry_files,

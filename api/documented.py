@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from jobspecs.pipelines.document import PipelineDocument
 from jobspecs.problems import Problem
 from jobspecs.registry import SPECS
 
@@ -21,6 +22,14 @@ JOB_SPEC_BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": _COMPONENT.format(model="JobSpec")}}},
+    }
+}
+
+#: The same for routes that take a pipeline.
+PIPELINE_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": _COMPONENT.format(model="PipelineDocument")}}},
     }
 }
 
@@ -92,7 +101,8 @@ def described(app: FastAPI) -> dict[str, Any]:
 def _described(app: FastAPI) -> dict[str, Any]:
     document: dict[str, Any] = app.openapi()
     schemas = document["components"]["schemas"]
-    names = {kind: _add(schemas, kind) for kind in SPECS}
+    names = {kind: _add(schemas, model) for kind, model in SPECS.items()}
+    _add(schemas, PipelineDocument)
     references = {kind: _COMPONENT.format(model=name) for kind, name in names.items()}
     schemas["JobSpec"] = {
         "title": "JobSpec",
@@ -106,9 +116,9 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def _add(schemas: dict[str, Any], kind: str) -> str:
-    """Adds a kind's schema with those that it refers to; its name."""
-    schema = SPECS[kind].model_json_schema(ref_template=_COMPONENT)
+def _add(schemas: dict[str, Any], model: type[BaseModel]) -> str:
+    """Adds a document's schema with those that it refers to; its name."""
+    schema = model.model_json_schema(ref_template=_COMPONENT)
     name = str(schema["title"])
     for part, content in {**schema.pop("$defs", {}), name: schema}.items():
         if schemas.setdefault(part, content) != content:

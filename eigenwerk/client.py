@@ -17,6 +17,7 @@ from eigenwerk.event_stream import Event, follow
 from eigenwerk.inference import InferenceCalls
 from eigenwerk.job_lookup import JOBS_SEARCHED_MAX, meant_by, not_found, only_meant, whole_id
 from eigenwerk.model_transfers import ModelTransferCalls
+from eigenwerk.pipelines import PipelineCalls
 from eigenwerk.resources import (
     Deleted,
     Host,
@@ -35,7 +36,7 @@ from jobspecs.estimate import Estimate
 _PAGE_ITEMS = 200
 
 
-class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls):
+class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.

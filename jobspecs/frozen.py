@@ -101,6 +101,16 @@ def origin_of(model: FrozenRegistryModel | FrozenHubModel) -> ModelOrigin:
 FrozenModel = Annotated[FrozenRegistryModel | FrozenHubModel, Field(discriminator="source")]
 
 
+class PipelineOrigin(BaseModel):
+    """The step of a pipeline that a job is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    name: str
+    step: str
+
+
 class FrozenInputs(BaseModel):
     """Every input of a job."""
 
@@ -118,6 +128,8 @@ class FrozenInputs(BaseModel):
     checked: bool = False
     #: What was estimated from these inputs.
     estimate: Estimate | None = None
+    #: None for a job that was submitted by itself.
+    pipeline: PipelineOrigin | None = None
 
     def datasets(self) -> tuple[FrozenDataset, ...]:
         """All data sets, the one that trains first."""

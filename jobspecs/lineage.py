@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from jobspecs.frozen import FrozenInputs, origin_of
+from jobspecs.frozen import FrozenInputs, PipelineOrigin, origin_of
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import DatasetOrigin, Manifest, ModelOrigin
 
@@ -33,6 +33,8 @@ class Lineage(BaseModel):
     spec: dict[str, Any] | None = None
     models: tuple[ModelParent, ...] = ()
     datasets: tuple[DatasetParent, ...] = ()
+    #: The pipeline whose step the job was.
+    pipeline: PipelineOrigin | None = None
 
     @classmethod
     def of_job(cls, kind: str, spec: Mapping[str, Any], inputs: FrozenInputs) -> Lineage:
@@ -43,6 +45,7 @@ class Lineage(BaseModel):
             spec=dict(spec),
             models=tuple(ModelParent(role=role, **origin.model_dump()) for role, origin in models.items()),
             datasets=tuple(DatasetParent(role=role, **origin.model_dump()) for role, origin in datasets.items()),
+            pipeline=inputs.pipeline,
         )
 
     @classmethod

@@ -77,6 +77,17 @@ def check_name(text: str) -> str:
     return text
 
 
+def is_reserved(alias: str) -> bool:
+    """Whether it has a meaning of its own behind an @, and can't be given one as an alias."""
+    return alias == "latest" or alias.isdecimal()
+
+
+def _check_alias(text: str) -> str:
+    if is_reserved(check_name(text)):
+        raise ValueError(f"{text!r} has a meaning of its own: choose a word such as prod")
+    return text
+
+
 def _check_reference(text: str) -> str:
     parse_reference(text)
     return text
@@ -89,5 +100,6 @@ def _check_dataset_reference(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(check_name)]
+AliasName = Annotated[str, AfterValidator(_check_alias)]
 ModelReference = Annotated[str, AfterValidator(_check_reference)]
 DatasetReference = Annotated[str, AfterValidator(_check_dataset_reference)]

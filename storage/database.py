@@ -46,6 +46,7 @@ from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import OwnerRepository
+from storage.repositories.pipelines import PipelineRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
 from storage.repositories.sleep import SleepRepository
@@ -85,6 +86,12 @@ class UnitOfWork:
     """The repositories of one transaction."""
 
     session: Session
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What is raised within takes back what was written within, and nothing else of the transaction."""
+        with self.session.begin_nested():
+            yield
 
     @cached_property
     def owners(self) -> OwnerRepository:
@@ -141,6 +148,10 @@ class UnitOfWork:
     @cached_property
     def queue(self) -> QueueRepository:
         return QueueRepository(self.session)
+
+    @cached_property
+    def pipelines(self) -> PipelineRepository:
+        return PipelineRepository(self.session, self.outbox)
 
     @cached_property
     def decisions(self) -> DecisionRepository:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
@@ -78,7 +78,7 @@ def serve(
         work.hosts.lock(host_name)
     for number, share in enumerate(shares):
         row = work.deployments.find(reach, reference.name, owner=reference.owner, share=number, lock=True)
-        before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
+        before = Needs(row.memory_bytes, row.gpus, row.gpu_bytes) if row is not None else Needs(0)
         declared = (wish.context_tokens, wish.sequences)
         same = row is not None and declared == (row.context_tokens, row.sequences)
         if row is not None and same and _is_wanted_already(row, version, choice, share):
@@ -103,7 +103,7 @@ def serve(
             sequences=wish.sequences,
         )
         if not share.needs.fit(before):
-            _make_room(work, row, share.needs)
+            _make_room(work, row, share.needs, {host.name: _has(host).gpu_bytes for host in hosts})
     work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=len(shares))
     # What is deployed for all requests leaves none for another version.
     work.deployments.unwant(reach, candidate_name(reference.name), owner=reference.owner)
@@ -144,7 +144,7 @@ def choose(manifest: Manifest, wish: Wish, replicas: int, hosts: Sequence[frozen
     return choice
 
 
-def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
+def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs, gpu_bytes: Mapping[str, int | None]) -> None:
     """Sees whether what is wanted more of still fits the host that has claimed the deployment.
 
     Where it doesn't, one that answers stays as it is, and InvalidInput says why: nobody's requests end because somebody
@@ -154,7 +154,8 @@ def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
         return
     work.hosts.lock(row.host)
     room = work.hosts.room(row.host, beside=row.id)
-    problem = why_it_cannot_stay(needs, row.host, Needs(room.memory_bytes, room.gpus)) if room is not None else None
+    free = Needs(room.memory_bytes, room.gpus, gpu_bytes.get(row.host)) if room is not None else None
+    problem = why_it_cannot_stay(needs, row.host, free) if free is not None else None
     if problem is not None and row.endpoint is not None:
         raise InvalidInput([problem])
     if problem is not None:

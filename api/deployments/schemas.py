@@ -7,45 +7,28 @@ from datetime import datetime
 from statistics import median
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.references.places import WAITS_FOR_ROOM
-from jobspecs.engines import ENGINE_KINDS, ExternalEngine
+from jobspecs.deploying import Deploying
+from jobspecs.engines import ExternalEngine
 from jobspecs.references import ModelReference
 from storage.repositories.answers import quantile_s
 from storage.tables import AnswerCountRow, DeploymentRow
 
 
-class DeploymentRequest(BaseModel):
+class DeploymentRequest(Deploying):
     """What is wanted. `model` is a reference into the registry; the deployment's own name when absent."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
     model: ModelReference | None = None
-    engine: str | None = Field(
-        default=None,
-        description=f"one of {', '.join(sorted(ENGINE_KINDS))}; chosen by the model and the hosts when absent",
-    )
     external: ExternalEngine | None = Field(
         default=None, description="an engine that somebody else runs, instead of a model of the registry"
     )
-    replicas: int = Field(default=1, ge=1, le=8)
-    hosts: int = Field(default=1, ge=1, le=8, description="hosts that the replicas are spread over")
-    memory_gib: float | None = Field(
-        default=None, gt=0, le=4096, description="main memory of all replicas; estimated when absent"
-    )
-    gpus: int = Field(default=0, ge=0, le=8, description="GPUs of all replicas, one each at most; 0: the CPU")
     context_tokens: int | None = Field(
         default=None, ge=256, le=1 << 20, description="tokens of an answer with its prompt; the model's own when absent"
     )
     sequences: int | None = Field(
         default=None, ge=1, le=256, description="answers at once in each replica, for which memory is kept"
-    )
-    idle_after_s: int | None = Field(
-        default=None,
-        ge=10,
-        le=30 * 24 * 3600,
-        description="seconds without a request after which it sleeps, until the next one wakes it; never when absent",
     )
     traffic_percent: int | None = Field(
         default=None,
@@ -53,13 +36,6 @@ class DeploymentRequest(BaseModel):
         le=100,
         description="serve it beside what is deployed, as its candidate, which gets so many of 100 requests",
     )
-
-    @field_validator("engine")
-    @classmethod
-    def _known(cls, engine: str | None) -> str | None:
-        if engine is not None and engine not in ENGINE_KINDS:
-            raise ValueError(f"there is no engine {engine[:50]!r}; there are: {', '.join(sorted(ENGINE_KINDS))}")
-        return engine
 
     @model_validator(mode="after")
     def _external_alone(self) -> DeploymentRequest:
@@ -72,18 +48,6 @@ class DeploymentRequest(BaseModel):
     def _candidates_sleep_along(self) -> DeploymentRequest:
         if self.traffic_percent is not None and self.idle_after_s is not None:
             raise ValueError("idle_after_s: a candidate sleeps and wakes with its deployment; leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _one_gpu_each(self) -> DeploymentRequest:
-        if self.gpus > self.replicas:
-            raise ValueError(f"gpus: a replica computes on one GPU, so {self.replicas} use no more than that many")
-        return self
-
-    @model_validator(mode="after")
-    def _one_replica_each(self) -> DeploymentRequest:
-        if self.hosts > self.replicas:
-            raise ValueError(f"hosts: {self.replicas} replicas are on no more than that many; ask for more replicas")
         return self
 
 

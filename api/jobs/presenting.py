@@ -56,6 +56,7 @@ def detail(work: UnitOfWork, row: JobRow) -> JobDetail:
         warnings=[Problem.model_validate(warning) for warning in row.warnings],
         result=_result(work, row) if row.state == JobState.succeeded else None,
         waiting_for=why_waiting(work, row),
+        pipeline=inputs.pipeline,
         retry_of=row.retry_of,
         retried_as=list(work.jobs.retries_of(row.id)),
         checkpoint_step=checkpoints[0].step if checkpoints else None,

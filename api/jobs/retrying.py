@@ -5,9 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 from api.errors import ApiError
+from api.jobs.preparing import check_room
 from api.jobs.presenting import detail
 from api.jobs.schemas import JobDetail
-from api.jobs.service import check_room, check_same, found, sha256_of
+from api.jobs.service import check_same, found, sha256_of
 from api.parts import Parts
 from jobspecs.frozen import FrozenInputs
 from jobspecs.lifecycle import TERMINAL, JobState

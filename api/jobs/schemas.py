@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent, ProgressEvent, StateChange
+from jobspecs.frozen import PipelineOrigin
 from jobspecs.lifecycle import JobState
 from jobspecs.problems import Problem
 from storage.tables.jobs import BOOST_MAX
@@ -94,6 +95,8 @@ class JobDetail(JobSummary):
     result: JobResult | None
     #: Why a queued job does not start, when hosts are the reason.
     waiting_for: str | None
+    #: The pipeline whose step it is.
+    pipeline: PipelineOrigin | None
     #: The ended job that it retries, and the jobs that retry it.
     retry_of: UUID | None
     retried_as: list[UUID]

@@ -10,29 +10,27 @@ from typing import Any
 from uuid import UUID
 
 from api.errors import ApiError, not_found
-from api.jobs.inspecting import Asking, Inspected, inspect, report_of_profile
+from api.jobs.inspecting import Asking, report_of_profile
+from api.jobs.preparing import (
+    check_room,
+    frozen_inputs,
+    inspected,
+    memory_bytes_of,
+    problems_by_profile,
+    refuse_by_profile,
+)
 from api.jobs.presenting import detail, summary
 from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
-from api.references.freezing import Frozen, freeze
-from api.references.hub import GgufChoice, HubModel, resolve
 from api.references.uses import Deleted, check_unused
 from jobspecs.data_report import DataReport
-from jobspecs.dialect import Dialect
 from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent
-from jobspecs.frozen import FrozenRegistryModel
 from jobspecs.problems import InvalidInput, Problem
-from jobspecs.references import parse_reference
-from jobspecs.registry import JobSpec, parse_spec
+from jobspecs.registry import parse_spec
 from jobspecs.rights import NotAllowed, Principal, Reach
-from scheduling.admission import why_no_host_fits
-from scheduling.decisions import Host, Resources
-from scheduling.estimates.estimating import admission_bytes
 from storage.database import UnitOfWork
 from storage.tables import JobRow
-
-GIB = 1024**3
 
 
 def submit(
@@ -48,12 +46,12 @@ def submit(
     request_sha256 = sha256_of(document)
     if key is not None and (earlier := _earlier(parts, user, key, request_sha256)):
         return earlier, False
-    frozen = _frozen(parts, user, spec)
-    _refuse_by_profile(spec, frozen)
-    found = _inspected(parts, Asking(user.user_id, gone), spec, frozen)
+    frozen = frozen_inputs(parts, user, spec)
+    refuse_by_profile(spec, frozen)
+    found = inspected(parts, Asking(user.user_id, gone), spec, frozen)
     if found.report is not None and found.report.problems:
         raise InvalidInput(found.report.problems)
-    memory_bytes = _memory_bytes(spec, found.estimate)
+    memory_bytes = memory_bytes_of(spec, found.estimate)
     inputs = frozen.inputs.model_copy(update={"checked": found.checked, "estimate": found.estimate})
     with parts.database.unit_of_work() as work:
         check_room(work, memory_bytes, spec.resources.gpus)
@@ -85,23 +83,23 @@ def check(parts: Parts, user: Principal, document: dict[str, Any], gone: Callabl
     report.
     """
     spec = parse_spec(document)
-    frozen = _frozen(parts, user, spec)
+    frozen = frozen_inputs(parts, user, spec)
     if frozen.profile is not None and (absent := spec.absent_columns(frozen.profile)):
         return report_of_profile(spec, frozen, problems=absent)
-    report = _inspected(parts, Asking(user.user_id, gone), spec, frozen).report
+    report = inspected(parts, Asking(user.user_id, gone), spec, frozen).report
     if report is None:
         raise InvalidInput(
             [Problem(field="kind", message=f"{spec.kind} reads no data set: there is nothing to check.")]
         )
-    return report if report.problems else report.model_copy(update={"problems": _problems_by_profile(spec, frozen)})
+    return report if report.problems else report.model_copy(update={"problems": problems_by_profile(spec, frozen)})
 
 
 def estimate(parts: Parts, user: Principal, document: dict[str, Any], gone: Callable[[], bool]) -> Estimate:
     """What the job would take; nothing is queued. Raises InvalidInput as `submit` does."""
     spec = parse_spec(document)
-    frozen = _frozen(parts, user, spec)
-    _refuse_by_profile(spec, frozen)
-    return _inspected(parts, Asking(user.user_id, gone), spec, frozen).estimate
+    frozen = frozen_inputs(parts, user, spec)
+    refuse_by_profile(spec, frozen)
+    return inspected(parts, Asking(user.user_id, gone), spec, frozen).estimate
 
 
 @dataclass(frozen=True)
@@ -215,56 +213,5 @@ def check_same(earlier_sha256: str, sha256: str) -> None:
         )
 
 
-def check_room(work: UnitOfWork, memory_bytes: int, gpus: int) -> None:
-    """Raises InvalidInput when no host of the platform is large enough: such a job would wait for ever."""
-    hosts = [Host(host.name, Resources(host.slots, host.memory_bytes, host.gpus)) for host in work.hosts.known()]
-    if problem := why_no_host_fits(Resources(1, memory_bytes, gpus), hosts):
-        raise InvalidInput([problem])
-
-
 def sha256_of(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _hub_models(parts: Parts, spec: JobSpec) -> dict[str, HubModel]:
-    """Role -> what the hub says of it; asked before the transaction begins."""
-    references = {role: parse_reference(text) for role, text in spec.model_references().items()}
-    return {
-        role: resolve(parts.hub, parts.settings, reference, GgufChoice.of(spec))
-        for role, reference in references.items()
-        if reference.source == "hub"
-    }
-
-
-def _frozen(parts: Parts, user: Principal, spec: JobSpec) -> Frozen:
-    """Raises InvalidInput when a reference means nothing."""
-    hub_models = _hub_models(parts, spec)
-    with parts.database.unit_of_work() as work:
-        return freeze(work, user, spec, hub_models)
-
-
-def _refuse_by_profile(spec: JobSpec, frozen: Frozen) -> None:
-    """Raises InvalidInput when the data set's profile tells already that the spec can't work."""
-    if problems := _problems_by_profile(spec, frozen):
-        raise InvalidInput(problems)
-
-
-def _problems_by_profile(spec: JobSpec, frozen: Frozen) -> tuple[Problem, ...]:
-    if frozen.profile is None:
-        return ()
-    read_as = frozen.profile.dialect or Dialect()
-    return tuple(map(read_as.located, spec.problems_with(frozen.profile)))
-
-
-def _inspected(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen) -> Inspected:
-    """No transaction is open while data set and models are looked at."""
-    model = frozen.inputs.model
-    digest = model.digest if isinstance(model, FrozenRegistryModel) else None
-    with parts.database.unit_of_work() as work:
-        speeds = work.queue.speeds(spec.kind, digest, gpus=spec.resources.gpus)
-        others = [] if speeds else work.queue.speeds(spec.kind, None, gpus=spec.resources.gpus)
-    return inspect(parts, asking, spec, frozen, (speeds, others))
-
-
-def _memory_bytes(spec: JobSpec, made: Estimate) -> int:
-    return int(spec.resources.memory_gib * GIB) if spec.resources.memory_gib != "auto" else admission_bytes(made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from api.references.hub import HubModel
@@ -40,18 +40,27 @@ class Frozen:
 _FIELDS = {"dataset": "dataset", "validation": "validation.dataset", "test": "test.dataset"}
 
 
-def freeze(work: UnitOfWork, user: Principal, spec: JobSpec, hub_models: Mapping[str, HubModel]) -> Frozen:
-    """`hub_models`: role -> what the hub said of it. Raises InvalidInput for whatever the user does not have."""
+def freeze(
+    work: UnitOfWork,
+    user: Principal,
+    spec: JobSpec,
+    hub_models: Mapping[str, HubModel],
+    left_open: Collection[str] = (),
+) -> Frozen:
+    """`hub_models`: role -> what the hub said of it. `left_open`: roles of models, and of data sets as the spec calls
+    them, whose content is not there yet. Raises InvalidInput for whatever the user does not have.
+    """
     datasets = {
         field: freeze_dataset(work, user, parse_reference(reference), _FIELDS[field])
         for field, reference in spec.dataset_references().items()
+        if field not in left_open
     }
     _check_apart(datasets)
     models: dict[str, FrozenModel] = {}
     for role, text in spec.model_references().items():
         if role in hub_models:
             models[role] = hub_models[role].frozen
-        else:
+        elif role not in left_open:
             models.update(freeze_model(work, user, role, parse_reference(text)))
     weights = {
         role: (hub_models[role].weights_bytes or TYPICAL_WEIGHTS_BYTES)

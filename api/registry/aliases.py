@@ -7,7 +7,7 @@ from api.parts import Parts
 from api.registry.alias_schemas import Alias, AliasHistory, moves_of
 from api.registry.service import find, find_model, find_model_to_change
 from jobspecs.problems import InvalidInput, Problem
-from jobspecs.references import Reference
+from jobspecs.references import Reference, is_reserved
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
 from storage.repositories.aliases import NothingBefore
@@ -16,7 +16,7 @@ from storage.tables import ModelRow
 
 def move(parts: Parts, user: Principal, model: Reference, alias: str, version: int, reason: str | None = None) -> Alias:
     """Points the alias at a version that exists."""
-    if alias == "latest" or alias.isdecimal():
+    if is_reserved(alias):
         problem = Problem(
             field="alias", message=f"{alias!r} has a meaning of its own.", remedy="Choose a word such as prod."
         )

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from api.parts import Parts
 from api.registry.service import find
+from jobspecs.frozen import PipelineOrigin
 from jobspecs.lineage import DatasetParent, Lineage, ModelParent
 from jobspecs.references import Reference, parse_reference
 from jobspecs.rights import Principal, Reach
@@ -67,6 +68,8 @@ class ModelLineage(BaseModel):
     job_id: UUID | None
     kind: str | None
     spec: dict[str, Any] | None
+    #: The pipeline whose step that job was.
+    pipeline: PipelineOrigin | None
     #: Library -> version of what made it, `eigenwerk` among them.
     code: dict[str, str]
     parents: list[Ancestor]
@@ -89,6 +92,7 @@ def lineage(parts: Parts, user: Principal, reference: Reference) -> ModelLineage
             job_id=row.job_id,
             kind=known.kind,
             spec=known.spec,
+            pipeline=known.pipeline,
             code=row.manifest.get("versions") or {},
             parents=[_ancestor(work, reach, parent, _DEPTH_MAX) for parent in known.models],
             datasets=[_data(work, user.reach("datasets.read"), parent) for parent in known.datasets],

@@ -21,6 +21,7 @@ from eigenwerk.cli import (
     inference,
     jobs,
     models,
+    pipelines,
     platform,
     usage,
     users,
@@ -48,6 +49,7 @@ app.add_typer(datasets.commands, name="datasets")
 app.add_typer(jobs.commands)
 app.add_typer(jobs.job_commands, name="jobs")
 app.add_typer(checks.commands)
+app.add_typer(pipelines.commands, name="pipelines")
 app.add_typer(deployments.deployment_commands, name="deployments")
 app.add_typer(models.commands, name="models")
 app.add_typer(models.top_commands)

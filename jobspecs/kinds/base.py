@@ -147,6 +147,10 @@ class SpecBase(Section):
         """Why this spec can't work on a data set with this profile; empty when it can, as far as a profile tells."""
         return []
 
+    def profile_made(self, profile: DatasetProfile) -> DatasetProfile:
+        """What a data set that the job makes of one with this profile will be like, as far as that is known."""
+        return profile
+
     def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
         """Sequences per training step, and tokens of the longest one at most: what the memory estimate needs."""
         return 1, 512

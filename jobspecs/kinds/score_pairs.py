@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from jobspecs.kinds.base import Section, SpecBase
 from jobspecs.problems import Problem
-from jobspecs.profile import DatasetProfile, empty_cells, tokens_at_most
+from jobspecs.profile import ColumnProfile, DatasetProfile, empty_cells, tokens_at_most
 from jobspecs.references import DatasetReference, ModelReference, Name
 
 #: The role of the model that scores.
@@ -79,6 +79,13 @@ class ScorePairs(SpecBase):
     def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
         chars = sum(profile.columns[name].longest_chars for name in self.pair) if profile else 0
         return 1, tokens_at_most(chars, self.max_length)
+
+    def profile_made(self, profile: DatasetProfile) -> DatasetProfile:
+        """The same rows with the column of scores."""
+        scores = ColumnProfile(
+            kind="number", empty=0, distinct=profile.rows, distinct_capped=True, longest_chars=20, mean_chars=18.0
+        )
+        return DatasetProfile(rows=profile.rows, columns={**profile.columns, self.score: scores})
 
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can."""

@@ -164,7 +164,7 @@ def _embedded(
 
 
 def _llamacpp(model: ServedModel, context_tokens: int | None, sequences: int | None, on_gpu: bool) -> ServingMemory:
-    """Where nothing is declared the cache has a quarter of the file's size, 0.5 GiB at least, but no more than it needs."""
+    """Where nothing is declared the cache has a quarter of the file's size, at least 0.5 GiB, if it needs as much."""
     file_bytes, facts = model.manifest.bytes_total, model.gguf
     answers = sequences or LLAMACPP_SEQUENCES
     cache = gguf_bytes(file_bytes) - file_bytes - GGUF_RUNTIME_BYTES

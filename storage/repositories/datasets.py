@@ -102,6 +102,9 @@ class DatasetRepository:
         """The version that the job committed."""
         return self._session.scalars(select(DatasetVersionRow).where(DatasetVersionRow.job_id == job_id)).one_or_none()
 
+    def get_version_or_none(self, version_id: UUID) -> DatasetVersionRow | None:
+        return self._session.get(DatasetVersionRow, version_id)
+
     def change(self, row: DatasetRow, *, visibility: Visibility) -> None:
         row.visibility = visibility
         self._session.flush()

@@ -22,6 +22,7 @@ from storage.tables.models import (
 )
 from storage.tables.outbox import OutboxRow
 from storage.tables.owners import OwnerRow
+from storage.tables.pipelines import PipelineRow, PipelineStepRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.tallies import TallyRow
 from storage.tables.users import TokenRow, UserRow
@@ -55,6 +56,8 @@ __all__ = [
     "ModelVersionRow",
     "OutboxRow",
     "OwnerRow",
+    "PipelineRow",
+    "PipelineStepRow",
     "SchedulerLeaderRow",
     "SchemaCompatibilityRow",
     "TallyRow",

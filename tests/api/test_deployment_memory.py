@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,20 +88,37 @@ def test_what_model_or_engine_can_not_do_is_refused_with_the_figures(llm: Api) -
         assert figure in told[1]
 
 
-def test_a_model_larger_than_any_gpu_is_refused_with_what_it_consists_of(llm: Api) -> None:
-    gpu = GpuDevice(index=0, uuid="GPU-1", name="small", memory_bytes=2**30, memory_used_bytes=0)
-    with llm.database.unit_of_work() as work:
-        machine = Machine(cpus=1, load_1m=0, gpus=[gpu])
-        engines = {"embedded": {"version": "1"}}
+@contextmanager
+def host_with_gpu(api: Api, gib: int) -> Iterator[None]:
+    gpu = GpuDevice(index=0, uuid="GPU-1", name="one", memory_bytes=gib * 2**30, memory_used_bytes=0)
+    machine, engines = Machine(cpus=1, load_1m=0, gpus=[gpu]), {"embedded": {"version": "1"}}
+    with api.database.unit_of_work() as work:
         work.hosts.announce_serving("with-a-gpu", memory_bytes=1 << 36, gpus=1, engines=engines, machine=machine)
     try:
-        field, message = refused(llm, gpus=1, engine="embedded")
+        yield
     finally:
-        with llm.database.unit_of_work() as work:
+        with api.database.unit_of_work() as work:
             work.session.query(HostRow).filter_by(name="with-a-gpu").delete()
+
+
+def test_a_model_larger_than_any_gpu_is_refused_with_what_it_consists_of(llm: Api) -> None:
+    with host_with_gpu(llm, 1):
+        field, message = refused(llm, gpus=1, engine="embedded")
     assert field == "gpus"
     assert "1.00 GiB each" in message
     assert "keys and values" in message
+
+
+def test_one_that_is_served_on_a_gpu_may_take_more_of_it(llm: Api) -> None:
+    with host_with_gpu(llm, 8):
+        small = deploy(llm, gpus=1, context_tokens=256, sequences=1)
+        with llm.database.unit_of_work() as work:
+            row = work.deployments.find(llm.reach(), "llm")
+            assert row is not None
+            row.host, row.state, row.endpoint, row.endpoint_key = "with-a-gpu", "ready", "http://127.0.0.1:1", "key"
+        larger = deploy(llm, gpus=1)
+    assert larger["host"] == "with-a-gpu"
+    assert larger["memory"]["gpu"]["kv_cache_bytes"] > small["memory"]["gpu"]["kv_cache_bytes"]
 
 
 def test_a_ggufs_cache_is_reckoned_from_its_header(api: Api, tmp_path: Path) -> None:

@@ -204,3 +204,42 @@ def candidate(percent: int = 10) -> dict[str, Any]:
 
 def error(message: str, code: str, problems: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": "x", "param": None, "code": code, "problems": problems or []}}
+
+
+_BAND = {"low_s": 10.0, "high_s": 20.0, "basis": "assumed"}
+PIPELINE_FORECAST = {
+    "name": "chain",
+    "steps": [{"name": "train", "kind": "train-classifier", "needs": [], "memory_bytes": 1 << 30}],
+    "duration": _BAND,
+    "work": _BAND,
+}
+
+
+def pipeline(state: str = "running") -> dict[str, Any]:
+    """One step has succeeded, and the next one's condition was false."""
+    made = {"type": "model", "reference": "admin/newsticker-quality@2", "metrics": {"validation/accuracy": 0.7}}
+    train = {"name": "train", "kind": "train-classifier", "state": "succeeded", "job_id": JOB_ID, "result": made}
+    promote = {
+        "name": "promote",
+        "kind": "alias",
+        "state": "skipped",
+        "reason": "condition_false",
+        "message": "$train.accuracy is 0.7.",
+        "needs": ["train"],
+    }
+    serve = {
+        "name": "serve",
+        "kind": "deploy",
+        "state": "skipped",
+        "reason": "needs_skipped",
+        "needs": ["train", "promote"],
+    }
+    return {
+        "id": JOB_ID,
+        "name": "chain",
+        "owner": "admin",
+        "state": state,
+        "created_at": AT,
+        "step_states": {"succeeded": 1, "skipped": 2},
+        "steps": [train, promote, serve],
+    }

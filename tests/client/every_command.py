@@ -10,6 +10,7 @@ from tests.client.documents import (
     AT,
     JOB_ID,
     OTHER_ID,
+    PIPELINE_FORECAST,
     candidate,
     data_report,
     dataset,
@@ -18,6 +19,7 @@ from tests.client.documents import (
     event,
     job,
     model_version,
+    pipeline,
 )
 
 JOBS = {"data": [job("running"), job(id=OTHER_ID)], "has_more": False, "next_before": None}
@@ -115,9 +117,17 @@ CALLS = {
     "tokens list": ["tokens", "list"],
     "tokens create": ["tokens", "create", "--scope", "read"],
     "tokens revoke": ["tokens", "revoke", JOB_ID],
+    "pipelines": ["pipelines"],
+    "pipelines submit": ["pipelines", "submit", "SPEC"],
+    "pipelines check": ["pipelines", "check", "SPEC"],
+    "pipelines list": ["pipelines", "list"],
+    "pipelines show": ["pipelines", "show", "chain"],
+    "pipelines watch": ["pipelines", "watch", "chain"],
+    "pipelines cancel": ["pipelines", "cancel", "chain"],
+    "pipelines retry": ["pipelines", "retry", "chain"],
 }
 #: These print JSON Lines, not one document.
-LINES = {"watch", "logs"}
+LINES = {"watch", "logs", "pipelines watch"}
 
 
 def answers() -> dict[str, Any]:
@@ -159,6 +169,12 @@ def answers() -> dict[str, Any]:
         f"POST /v1/jobs/{JOB_ID}/cancel": (200, job("cancelling")),
         f"POST /v1/jobs/{JOB_ID}/retry": (201, {**job(), "retry_of": JOB_ID, "checkpoint_step": 200}),
         f"DELETE /v1/jobs/{JOB_ID}": (200, {"deleted": [JOB_ID], "bytes": 0}),
+        "POST /v1/pipelines": (201, pipeline()),
+        "POST /v1/pipelines/check": (200, PIPELINE_FORECAST),
+        "GET /v1/pipelines": (200, {"data": [pipeline()], "has_more": False, "next_before": None}),
+        f"GET /v1/pipelines/{JOB_ID}": (200, pipeline("succeeded")),
+        f"POST /v1/pipelines/{JOB_ID}/cancel": (200, pipeline("cancelling")),
+        f"POST /v1/pipelines/{JOB_ID}/retry": (200, pipeline()),
         "DELETE /v1/datasets/headlines/versions/2": (200, {"deleted": ["admin/headlines@2"], "bytes": 2048}),
         f"DELETE {models}/admin/newsticker-quality": (200, {"deleted": ["admin/newsticker-quality@1"], "bytes": 2048}),
         "PUT /v1/datasets/headlines": (201, dataset()),

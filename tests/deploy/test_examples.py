@@ -13,6 +13,8 @@ from deploy.examples.script import arguments_of, commands_of
 from eigenwerk import EigenwerkError
 from eigenwerk.cli.application import app
 from eigenwerk.specs import read_spec
+from jobspecs.pipelines.document import KIND
+from jobspecs.pipelines.reading import parse_pipeline
 from jobspecs.registry import SPECS, parse_spec
 
 FILES = sorted(EXAMPLES.glob("*.yaml"))
@@ -32,7 +34,11 @@ def check_arguments(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("file", SPEC_FILES, ids=lambda file: file.stem)
 def test_an_example_is_a_valid_spec(file: Path) -> None:
-    assert parse_spec(read_spec(file).document).kind in file.read_text(encoding="utf-8")
+    document = read_spec(file).document
+    if document["kind"] == KIND:
+        assert parse_pipeline(document).steps
+    else:
+        assert parse_spec(document).kind in file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -43,13 +49,17 @@ def test_the_commands_of_an_example_exist_and_take_these_arguments(file: Path) -
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_an_example_submits_its_own_spec(file: Path) -> None:
-    submitted = [command for command in commands_of(file) if command.startswith("eigenwerk submit")]
+    submitted = [
+        command
+        for command in commands_of(file)
+        if command.startswith(("eigenwerk submit", "eigenwerk pipelines submit"))
+    ]
     assert any(f"examples/{file.name}" in command for command in submitted)
 
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_every_kind_has_an_example(kind: str) -> None:
-    assert kind in {parse_spec(read_spec(file).document).kind for file in FILES}
+    assert kind in {read_spec(file).document["kind"] for file in FILES}
 
 
 def test_a_command_goes_on_after_a_backslash(tmp_path: Path) -> None:

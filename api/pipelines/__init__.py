@@ -1,0 +1,1 @@
+"""Pipelines: submit, check, look, cancel, retry."""

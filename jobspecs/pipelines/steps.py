@@ -1,0 +1,41 @@
+"""The steps of a pipeline that are no jobs: a deployment, and an alias that moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from pydantic import Field
+
+from jobspecs.deploying import Deploying
+from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
+from jobspecs.references import AliasName, ModelReference, Name
+
+
+class DeployStep(Deploying):
+    """Serves a model under a name, or changes what is served there."""
+
+    kind: Literal["deploy"]
+    name: Name = Field(description="the deployment's name")
+    model: ModelReference
+
+    def model_references(self) -> dict[str, str]:
+        return {BASE_ROLE: self.model}
+
+
+class AliasStep(Section):
+    """Points an alias of the model's name at this version of it."""
+
+    kind: Literal["alias"]
+    alias: AliasName
+    model: ModelReference
+    reason: str | None = Field(default=None, min_length=1, max_length=500, description="why, for the alias's history")
+
+    def model_references(self) -> dict[str, str]:
+        return {BASE_ROLE: self.model}
+
+
+StepSpec = SpecBase | DeployStep | AliasStep
+#: Kinds of steps beside the job kinds.
+STEP_KINDS: Mapping[str, type[DeployStep | AliasStep]] = MappingProxyType({"deploy": DeployStep, "alias": AliasStep})

@@ -1,0 +1,243 @@
+"""Pipelines: what people submit and ask for, and what schedulers do with it. Only this writes their states."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobspecs.pipelines.frozen import StepInputs, StepOutput
+from jobspecs.pipelines.lifecycle import RETRYABLE, SETTLED, PipelineState, StepReason, StepState, may_move
+from jobspecs.rights import Reach
+from storage.repositories.outbox import OutboxRepository
+from storage.repositories.owners import within
+from storage.tables import DeploymentRow, JobRow, PipelineRow, PipelineStepRow
+
+#: Pipelines of which something may be decided: they say so themselves, or what a step runs has ended.
+_DUE = text("""
+SELECT id FROM pipelines WHERE due
+UNION
+SELECT steps.pipeline_id FROM pipeline_steps AS steps
+    LEFT JOIN jobs ON jobs.id = steps.job_id LEFT JOIN deployments ON deployments.id = steps.deployment_id
+    WHERE steps.state = 'running' AND (
+        jobs.state IN ('succeeded', 'failed', 'cancelled')
+        OR deployments.state IN ('ready', 'failed') OR deployments.wanted = false
+        OR (jobs.id IS NULL AND deployments.id IS NULL)
+    )
+LIMIT :limit
+""")
+
+
+@dataclass(frozen=True)
+class NewStep:
+    """A step as it was checked and frozen."""
+
+    name: str
+    kind: str
+    spec: Mapping[str, Any]
+    condition: str | None
+    needs: Sequence[str]
+    inputs: StepInputs
+    memory_bytes: int = 0
+    warnings: Sequence[Mapping[str, Any]] = ()
+
+
+class PipelineRepository:
+    """The pipelines and pipeline_steps tables."""
+
+    def __init__(self, session: Session, outbox: OutboxRepository) -> None:
+        self._session = session
+        self._outbox = outbox
+
+    def submit(
+        self,
+        owner_id: UUID,
+        name: str,
+        document: Mapping[str, Any],
+        steps: Sequence[NewStep],
+        *,
+        request_sha256: str,
+        idempotency_key: str | None = None,
+    ) -> tuple[PipelineRow, bool]:
+        """Adds a pipeline. With a known idempotency key the earlier one comes back, and False."""
+        statement = insert(PipelineRow).values(
+            owner_id=owner_id,
+            name=name,
+            document=dict(document),
+            request_sha256=request_sha256,
+            idempotency_key=idempotency_key,
+        )
+        statement = statement.on_conflict_do_nothing(index_elements=["owner_id", "idempotency_key"])
+        made = self._session.scalars(statement.returning(PipelineRow.id)).one_or_none()
+        if made is None and idempotency_key is not None:
+            earlier = self.find_by_key(owner_id, idempotency_key)
+            if earlier is not None:
+                return earlier, False
+        row = self._session.get_one(PipelineRow, made)
+        for number, step in enumerate(steps):
+            self._session.add(
+                PipelineStepRow(
+                    pipeline_id=row.id,
+                    number=number,
+                    name=step.name,
+                    kind=step.kind,
+                    spec=dict(step.spec),
+                    condition=step.condition,
+                    needs=list(step.needs),
+                    inputs=step.inputs.model_dump(mode="json"),
+                    memory_bytes=step.memory_bytes,
+                    warnings=[dict(warning) for warning in step.warnings],
+                )
+            )
+        self._session.flush()
+        self._announce(row.id)
+        return row, True
+
+    def find(self, reach: Reach, pipeline_id: UUID) -> PipelineRow | None:
+        """The pipeline as it is now, when it is in the reach."""
+        query = select(PipelineRow).where(PipelineRow.id == pipeline_id, within(reach, PipelineRow.owner_id))
+        return self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+
+    def find_by_key(self, owner_id: UUID, idempotency_key: str) -> PipelineRow | None:
+        own = within(Reach.of(owner_id), PipelineRow.owner_id)
+        query = select(PipelineRow).where(own, PipelineRow.idempotency_key == idempotency_key)
+        return self._session.scalars(query).one_or_none()
+
+    def list(self, reach: Reach, *, before: int | None = None, limit: int = 50) -> Sequence[PipelineRow]:
+        """Those in the reach, newest first. `before`: only those with a smaller `submitted_order` (the next page)."""
+        query = select(PipelineRow).where(within(reach, PipelineRow.owner_id))
+        if before is not None:
+            query = query.where(PipelineRow.submitted_order < before)
+        return self._session.scalars(query.order_by(PipelineRow.submitted_order.desc()).limit(limit)).all()
+
+    def steps(self, pipeline_id: UUID) -> Sequence[PipelineStepRow]:
+        """In the order of the document."""
+        query = select(PipelineStepRow).where(PipelineStepRow.pipeline_id == pipeline_id)
+        query = query.order_by(PipelineStepRow.number).execution_options(populate_existing=True)
+        return self._session.scalars(query).all()
+
+    def states_of(self, pipeline_ids: Collection[UUID]) -> dict[UUID, Sequence[str]]:
+        """The states of each one's steps."""
+        query = select(PipelineStepRow.pipeline_id, PipelineStepRow.state)
+        found: dict[UUID, list[str]] = {pipeline_id: [] for pipeline_id in pipeline_ids}
+        for pipeline_id, state in self._session.execute(query.where(PipelineStepRow.pipeline_id.in_(found))):
+            found[pipeline_id].append(state)
+        return dict(found)
+
+    def jobs_of(self, steps: Collection[PipelineStepRow]) -> dict[UUID, JobRow]:
+        """The jobs that steps run or ran, by id."""
+        wanted = [step.job_id for step in steps if step.job_id is not None]
+        rows = self._session.scalars(select(JobRow).where(JobRow.id.in_(wanted)))
+        return {row.id: row for row in rows}
+
+    def deployment_of(self, step: PipelineStepRow) -> DeploymentRow | None:
+        """What the step wants served; None when it is gone."""
+        return self._session.get(DeploymentRow, step.deployment_id) if step.deployment_id is not None else None
+
+    def due(self, limit: int) -> Sequence[UUID]:
+        """Pipelines of which something may be decided."""
+        return self._session.scalars(_DUE, {"limit": limit}).all()
+
+    def lock(self, pipeline_id: UUID) -> PipelineRow | None:
+        """Locks the pipeline for a scheduler. None: it has ended, or another scheduler has it just now."""
+        unended = PipelineRow.id == pipeline_id, PipelineRow.finished_at.is_(None)
+        query = select(PipelineRow).where(*unended).with_for_update(of=PipelineRow, skip_locked=True)
+        return self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+
+    def note(self, pipeline_id: UUID, *, due: bool) -> None:
+        """Whether the pipeline is to be looked at again, though nothing that it runs has ended."""
+        self._update(pipeline_id, due=due)
+
+    def request_cancel(self, pipeline_id: UUID) -> bool:
+        """The pipeline begins nothing any more; what runs is asked to end. False when it has ended."""
+        asked = self._session.scalars(
+            update(PipelineRow)
+            .where(PipelineRow.id == pipeline_id, PipelineRow.finished_at.is_(None))
+            .values(state=PipelineState.cancelling.value, due=True)
+            .returning(PipelineRow.id)
+        ).one_or_none()
+        self._announce(pipeline_id)
+        return asked is not None
+
+    def request_cancel_of(self, owner_id: UUID) -> None:
+        """Nothing of an owner's pipelines begins any more."""
+        active = select(PipelineRow.id).where(within(Reach.of(owner_id), PipelineRow.owner_id))
+        for pipeline_id in self._session.scalars(active.where(PipelineRow.finished_at.is_(None))).all():
+            self.request_cancel(pipeline_id)
+
+    def retry(self, pipeline_id: UUID) -> bool:
+        """What did not succeed waits again; what did stays. False when there is nothing to retry.
+
+        A step keeps the job that failed, and goes on from its checkpoint.
+        """
+        retried = self._session.scalars(
+            update(PipelineRow)
+            .where(PipelineRow.id == pipeline_id, PipelineRow.state.in_([str(state) for state in RETRYABLE]))
+            .values(state=PipelineState.running.value, message=None, finished_at=None, due=True)
+            .returning(PipelineRow.id)
+        ).one_or_none()
+        if retried is None:
+            return False
+        again = [str(state) for state in SETTLED if may_move(state, StepState.waiting)]
+        self._session.execute(
+            update(PipelineStepRow)
+            .where(PipelineStepRow.pipeline_id == pipeline_id, PipelineStepRow.state.in_(again))
+            .values(state=StepState.waiting.value, reason=None, message=None, figures=None, finished_at=None)
+        )
+        self._announce(pipeline_id)
+        return True
+
+    def move(
+        self,
+        step: PipelineStepRow,
+        target: StepState,
+        *,
+        reason: StepReason | None = None,
+        message: str | None = None,
+        figures: Mapping[str, Any] | None = None,
+        output: StepOutput | None = None,
+        **links: UUID | None,
+    ) -> bool:
+        """Moves the step from the state that it was read in; False, and nothing is changed, when it has another one.
+
+        `links`: `job_id` or `deployment_id`, where it is another one now.
+        """
+        source = StepState(step.state)
+        if not may_move(source, target):
+            raise ValueError(f"a step does not go from {source} to {target}")
+        now = func.clock_timestamp()
+        values: dict[str, Any] = {"state": target.value, "reason": reason, "message": message, **links}
+        if source is StepState.waiting:
+            values |= {"started_at": now} if target is StepState.running else {}
+            values |= {"figures": dict(figures)} if figures else {}
+        if target in SETTLED:
+            values["finished_at"] = now
+        if output is not None:
+            values["output"] = output.model_dump(mode="json")
+        moved = self._session.scalars(
+            update(PipelineStepRow)
+            .where(
+                PipelineStepRow.pipeline_id == step.pipeline_id,
+                PipelineStepRow.name == step.name,
+                PipelineStepRow.state == source.value,
+            )
+            .values(values)
+            .returning(PipelineStepRow.name)
+        ).one_or_none()
+        return moved is not None
+
+    def end(self, pipeline_id: UUID, state: PipelineState, message: str | None) -> None:
+        ended = {"state": state.value, "message": message, "finished_at": func.clock_timestamp()}
+        self._update(pipeline_id, due=False, **ended)
+
+    def _update(self, pipeline_id: UUID, **values: Any) -> None:
+        self._session.execute(update(PipelineRow).where(PipelineRow.id == pipeline_id).values(values))
+
+    def _announce(self, pipeline_id: UUID) -> None:
+        """Wakes the scheduler."""
+        self._outbox.add("schedule", {"pipeline_id": str(pipeline_id)})

@@ -1,0 +1,211 @@
+"""Begins a step: a job is queued, a deployment wanted, an alias moved, each by the rules that hold for people."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from jobspecs.frozen import (
+    FrozenDataset,
+    FrozenHubModel,
+    FrozenInputs,
+    FrozenModel,
+    FrozenRegistryModel,
+    PipelineOrigin,
+)
+from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
+from jobspecs.lifecycle import TERMINAL, JobState
+from jobspecs.manifest import Manifest
+from jobspecs.pipelines.frozen import StepInputs, StepOutput
+from jobspecs.pipelines.lifecycle import StepReason, StepState
+from jobspecs.pipelines.references import StepReference, substituted
+from jobspecs.pipelines.steps import AliasStep, DeployStep
+from jobspecs.problems import InvalidInput, Problem
+from jobspecs.references import Reference
+from jobspecs.registry import parse_spec
+from jobspecs.rights import Reach
+from scheduling.estimates.engine_memory import ServedModel, engine_memory
+from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
+from scheduling.estimates.shapes import ModelShape
+from scheduling.pipelines import Seen
+from storage.database import UnitOfWork
+from storage.frozen_versions import frozen_base, frozen_dataset, frozen_version, weights_bytes
+from storage.serving import Wish, check_task, choose, serve
+from storage.tables import JobRow, ModelVersionRow, PipelineRow, PipelineStepRow
+from workers.scheduler.pipelines.outputs import output_of
+
+_GIB = 2**30
+_SHAPE = TypeAdapter(ModelShape)
+
+Outputs = Mapping[str, StepOutput]
+
+
+class InputGone(Exception):
+    """What the step should read was deleted. The message is for people."""
+
+
+def begin(work: UnitOfWork, row: PipelineRow, step: PipelineStepRow, outputs: Outputs, figures: Seen) -> None:
+    """Begins the step within the caller's transaction. Raises InvalidInput as a request would, and InputGone."""
+    _BEGIN.get(step.kind, _begin_job)(work, row, step, outputs, figures)
+
+
+def take_earlier(work: UnitOfWork, step: PipelineStepRow, job_id: UUID, figures: Seen) -> None:
+    """The step succeeds with what an earlier job made."""
+    made = output_of(work, job_id)
+    if made is not None:
+        told = f"Taken from job {job_id}: same spec, inputs and code."
+        work.pipelines.move(
+            step,
+            StepState.succeeded,
+            reason=StepReason.reused,
+            message=told,
+            figures=figures,
+            output=made,
+            job_id=job_id,
+        )
+
+
+def _begin_job(work: UnitOfWork, row: PipelineRow, step: PipelineStepRow, outputs: Outputs, figures: Seen) -> None:
+    failed = _failed_job(work, step)
+    if failed is not None:
+        spec, inputs = failed.spec, FrozenInputs.model_validate(failed.inputs)
+    else:
+        spec = parse_spec(told(step, outputs)).model_dump(mode="json")
+        origin = PipelineOrigin(id=row.id, name=row.name, step=step.name)
+        inputs = inputs_of(work, row, step, outputs).model_copy(update={"pipeline": origin})
+    if not work.removal.hold(inputs):
+        raise InputGone("A model or data set that it should read was deleted.")
+    resources = parse_spec(spec).resources
+    job, _ = work.jobs.submit(
+        row.owner_id,
+        actor=f"pipeline:{row.name}",
+        spec=spec,
+        inputs=inputs.model_dump(mode="json"),
+        slots=1,
+        memory_bytes=step.memory_bytes,
+        gpus=resources.gpus,
+        max_runtime_s=resources.max_runtime.total_seconds(),
+        request_sha256=_sha256_of(spec),
+        warnings=step.warnings,
+        retry_of=failed.id if failed is not None else None,
+    )
+    if failed is not None:
+        work.checkpoints.adopt(failed.id, job.id)
+    work.pipelines.move(step, StepState.running, figures=figures, job_id=job.id)
+
+
+def _failed_job(work: UnitOfWork, step: PipelineStepRow) -> JobRow | None:
+    """The job that the step ran before it was retried, locked: it is gone on from."""
+    if step.job_id is None:
+        return None
+    work.removal.uses_of_job(step.job_id)
+    job = work.jobs.get(step.job_id)
+    ended = job is not None and JobState(job.state) in TERMINAL and job.state != JobState.succeeded
+    return job if ended else None
+
+
+def told(step: PipelineStepRow, outputs: Outputs) -> dict[str, Any]:
+    """The step's spec with what its references mean."""
+    spec: dict[str, Any] = substituted(step.spec, _meaning(outputs))
+    return spec
+
+
+def inputs_of(work: UnitOfWork, row: PipelineRow, step: PipelineStepRow, outputs: Outputs) -> FrozenInputs:
+    """All that the step reads, frozen. Raises InputGone."""
+    wanted, reach = StepInputs.model_validate(step.inputs), Reach.of(row.owner_id).with_shared
+    models = {name: _model(work, reach, outputs[name]) for name in {*wanted.models.values()}}
+    datasets = {name: _dataset(work, outputs[name]) for name in {*wanted.datasets.values()}}
+    return wanted.complete(models, datasets)
+
+
+def _meaning(outputs: Outputs) -> Callable[[StepReference], str]:
+    return lambda reference: outputs[reference.step].reference
+
+
+def _model(work: UnitOfWork, reach: Reach, output: StepOutput) -> tuple[FrozenModel, FrozenModel | None]:
+    version = work.models.get_version_or_none(output.version_id)
+    if version is None:
+        raise InputGone(f"{output.reference} was deleted.")
+    base = Manifest.model_validate(version.manifest).base
+    return frozen_version(work, version), frozen_base(work, reach, base) if base is not None else None
+
+
+def _dataset(work: UnitOfWork, output: StepOutput) -> FrozenDataset:
+    version = work.datasets.get_version_or_none(output.version_id)
+    if version is None:
+        raise InputGone(f"{output.reference} was deleted.")
+    return frozen_dataset(version)
+
+
+def _begin_deployment(
+    work: UnitOfWork, row: PipelineRow, step: PipelineStepRow, outputs: Outputs, figures: Seen
+) -> None:
+    spec = DeployStep.model_validate(told(step, outputs))
+    inputs = inputs_of(work, row, step, outputs)
+    version = _held_version(work, inputs)
+    manifest = Manifest.model_validate(version.manifest)
+    check_task(manifest, _reference_of(version))
+    shape = StepInputs.model_validate(step.inputs).serving
+    wish = Wish(spec.engine, spec.replicas, spec.hosts, spec.gpus, 0, spec.idle_after_s)
+    hosts = [frozenset(host.engines) for host in work.hosts.known()]
+    each = engine_memory(
+        choose(manifest, wish, -(-spec.replicas // spec.hosts), hosts).engine.name,
+        ServedModel(manifest, _bytes_of_base(inputs), _SHAPE.validate_python(shape) if shape is not None else None),
+        on_gpu=spec.gpus > 0,
+    )
+    if spec.memory_gib is None:
+        memory_bytes = spec.replicas * each.memory_bytes
+    else:
+        memory_bytes = int(spec.memory_gib * _GIB)
+        each = each.within(memory_bytes // spec.replicas)
+    wish = replace(wish, memory_bytes=memory_bytes, memory=each)
+    shares = serve(work, Reach.of(row.owner_id), row.owner_id, Reference(name=spec.name), version, wish)
+    work.pipelines.move(step, StepState.running, figures=figures, deployment_id=shares[0].id)
+
+
+def _bytes_of_base(inputs: FrozenInputs) -> int:
+    base = inputs.models.get(BASE_ROLE + ADAPTER_BASE_SUFFIX)
+    if base is None:
+        return 0
+    return TYPICAL_WEIGHTS_BYTES if isinstance(base, FrozenHubModel) else weights_bytes(base)
+
+
+def _move_alias(work: UnitOfWork, row: PipelineRow, step: PipelineStepRow, outputs: Outputs, figures: Seen) -> None:
+    spec = AliasStep.model_validate(told(step, outputs))
+    version = _held_version(work, inputs_of(work, row, step, outputs))
+    if not Reach.of(row.owner_id).includes(version.model):
+        message = f"{_reference_of(version)} is another owner's, and so are its aliases."
+        raise InvalidInput([Problem(field="model", message=message, remedy="Name a model of yours.")])
+    why = spec.reason or ", ".join(f"{name} is {value}" for name, value in figures.items()) or None
+    actor = f"pipeline:{row.name}"
+    work.aliases.set(version.model_id, spec.alias, version.version, actor=actor, reason=why[:500] if why else None)
+    work.pipelines.move(step, StepState.succeeded, figures=figures)
+
+
+def _held_version(work: UnitOfWork, inputs: FrozenInputs) -> ModelVersionRow:
+    """The registered version that a deployment or alias is about; it stays until the transaction has ended."""
+    model = inputs.model
+    version = work.models.get_version_or_none(model.version_id) if isinstance(model, FrozenRegistryModel) else None
+    if version is None or not work.models.hold(version.id):
+        raise InputGone("The model that it names was deleted.")
+    return version
+
+
+def _reference_of(version: ModelVersionRow) -> Reference:
+    return Reference(owner=version.model.owner.name, name=version.model.name, version=version.version)
+
+
+def _sha256_of(spec: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+_BEGIN: Mapping[str, Callable[[UnitOfWork, PipelineRow, PipelineStepRow, Outputs, Seen], None]] = {
+    "deploy": _begin_deployment,
+    "alias": _move_alias,
+}
