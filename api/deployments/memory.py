@@ -23,9 +23,9 @@ _GIB = 1024**3
 
 @dataclass(frozen=True)
 class Reckoned:
-    """Of each replica by parts, and main memory of all of them."""
+    """Of each replica by parts, None where nobody has reckoned it; and main memory of all of them."""
 
-    each: ServingMemory
+    each: ServingMemory | None
     memory_bytes: int
 
 
@@ -41,6 +41,10 @@ def reckon(
 
     Raises InvalidInput for a context that model or engine can't have, and for less memory than answers anybody.
     """
+    given = int(request.memory_gib * _GIB) if request.memory_gib is not None else None
+    if given is not None and isinstance(base, FrozenHubModel):
+        # The base may lie on the inference host already, and no hub be there to ask how large it is.
+        return Reckoned(None, given)
     model = _known(parts, manifest, frozen, base)
     _check_declared(request, model, engine)
     each = engine_memory(
@@ -50,9 +54,8 @@ def reckon(
         context_tokens=request.context_tokens,
         sequences=request.sequences,
     )
-    if request.memory_gib is None:
+    if given is None:
         return Reckoned(each, request.replicas * each.memory_bytes)
-    given = int(request.memory_gib * _GIB)
     declared = request.context_tokens is not None or request.sequences is not None
     least = each.memory_bytes if declared else least_bytes(engine, each)
     if given // request.replicas < least:

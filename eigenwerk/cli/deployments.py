@@ -114,7 +114,7 @@ def _say_memory(found: Deployment) -> None:
     if found.memory is None:
         return
     answers = ""
-    if found.memory["sequences"]:
+    if found.memory["sequences"] and found.memory["context_tokens"]:
         answers = f" for {found.memory['sequences']} answers of {found.memory['context_tokens']:,} tokens"
     for name, of in (("memory", "main"), ("GPU memory", "gpu")):
         if taken := found.memory[of]:

@@ -92,7 +92,8 @@ class ServingMemory:
 
     def __str__(self) -> str:
         where = self.main if self.gpu is None else self.gpu
-        answers = f" for {self.sequences} answers of {self.context_tokens:,} tokens" if self.sequences else ""
+        known = self.sequences and self.context_tokens
+        answers = f" for {self.sequences} answers of {self.context_tokens:,} tokens" if known else ""
         return f"{where}{answers}"
 
 
