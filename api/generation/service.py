@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from api.errors import ApiError, error_response, unavailable
 from api.generation.counting import TokenCount
+from api.generation.templates import check_tools
 from api.inference.engine import Deployed, answering, ask_streaming
 from api.inference.refusals import RETRY_AFTER_S
 from api.parts import Parts
@@ -39,6 +40,8 @@ async def passed_on(
     Raises ApiError when the engine refuses or does not answer; with `own_words` its refusals are passed on as well.
     """
     body = for_engine(engine, path, body)
+    if path == CHAT:
+        await check_tools(parts, engine, body)
     async with AsyncExitStack() as stack:
         asking = ask_streaming(parts, engine, path, body, silence_s=_SILENCE_S, raising=not own_words)
         answer = await _while_connected(request, stack.enter_async_context(asking))

@@ -71,10 +71,13 @@ class Things:
     def __init__(self, api: Api) -> None:
         job = api.submit()["id"]
         api.client.post(f"/v1/jobs/{job}/cancel")
+        step = {"kind": "alias", "model": "tiny", "alias": "first"}
+        pipeline = api.client.post("/v1/pipelines", json={"kind": "pipeline", "name": "one", "steps": {"one": step}})
         import_id = api.client.post("/v1/registry/imports", json={"name": "other"}).json()["id"]
         self._values = {
             "job_id": job,
             "import_id": import_id,
+            "pipeline_id": pipeline.json()["id"],
             "owner": api.user,
             "version": "1",
             "selector": "1",
