@@ -316,6 +316,8 @@ class Deployment(Resource):
     name: str
     model: str
     version: int | None
+    #: Served beside the model, over its weights: `owner/name@version` each, by which requests ask them.
+    adapters: list[str] = Field(default_factory=list)
     engine: str
     #: Why this engine.
     engine_reason: str | None = None

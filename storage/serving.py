@@ -37,6 +37,8 @@ class Wish:
     #: Tokens of one answer with its prompt, and answers at once; None: as the engine likes.
     context_tokens: int | None = None
     sequences: int | None = None
+    #: Versions that are served beside the model, over its weights.
+    adapter_ids: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def serve(
         before = Needs(row.memory_bytes, row.gpus, row.gpu_bytes) if row is not None else Needs(0)
         declared = (wish.context_tokens, wish.sequences)
         same = row is not None and declared == (row.context_tokens, row.sequences)
-        if row is not None and same and _is_wanted_already(row, version, choice, share):
+        if row is not None and same and _is_wanted_already(row, version, choice, share, wish.adapter_ids):
             work.sleep.wake(row.owner_id, row.name)
             work.sleep.set_patience(row.owner_id, row.name, wish.idle_after_s)
             continue
@@ -101,6 +103,7 @@ def serve(
             memory=asdict(wish.memory) if wish.memory else None,
             context_tokens=wish.context_tokens,
             sequences=wish.sequences,
+            adapter_ids=wish.adapter_ids,
         )
         if not share.needs.fit(before):
             _make_room(work, row, share.needs, {host.name: _has(host).gpu_bytes for host in hosts})
@@ -137,6 +140,7 @@ def choose(manifest: Manifest, wish: Wish, replicas: int, hosts: Sequence[frozen
         is_adapter=manifest.base is not None,
         gpus=wish.gpus,
         replicas=replicas,
+        beside=len(wish.adapter_ids),
     )
     choice = choose_engine(served, hosts, wish.engine)
     if isinstance(choice, Problem):
@@ -162,7 +166,9 @@ def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs, gpu_bytes: Ma
         work.deployments.place_anew(row)
 
 
-def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, choice: Choice, share: _Share) -> bool:
+def _is_wanted_already(
+    row: DeploymentRow, version: ModelVersionRow, choice: Choice, share: _Share, adapter_ids: frozenset[UUID]
+) -> bool:
     same = (row.model_version_id, row.engine, row.replicas, row.memory_bytes, row.gpus) == (
         version.id,
         choice.engine.name,
@@ -170,4 +176,5 @@ def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, choice: Cho
         share.needs.memory_bytes,
         share.needs.gpus,
     )
+    same = same and {adapter.id for adapter in row.adapters} == adapter_ids
     return same and row.wanted and row.state != "failed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.deployments.schemas import DeploymentRequest
 from api.parts import Parts
@@ -36,8 +36,12 @@ def reckon(
     base: FrozenRegistryModel | FrozenHubModel | None,
     request: DeploymentRequest,
     engine: str,
+    *,
+    adapters_bytes: int = 0,
 ) -> Reckoned:
-    """Waits for the object store and the hub: not for use inside a transaction.
+    """`adapters_bytes`: memory of adapters that each replica serves beside the model.
+
+    Waits for the object store and the hub: not for use inside a transaction.
 
     Raises InvalidInput for a context that model or engine can't have, and for less memory than answers anybody.
     """
@@ -54,6 +58,8 @@ def reckon(
         context_tokens=request.context_tokens,
         sequences=request.sequences,
     )
+    main = replace(each.main, weights_bytes=each.main.weights_bytes + adapters_bytes)
+    each = replace(each, main=main)
     if given is None:
         return Reckoned(each, request.replicas * each.memory_bytes)
     declared = request.context_tokens is not None or request.sequences is not None

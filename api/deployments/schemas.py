@@ -30,6 +30,11 @@ class DeploymentRequest(Deploying):
     sequences: int | None = Field(
         default=None, ge=1, le=256, description="answers at once in each replica, for which memory is kept"
     )
+    adapters: list[ModelReference] = Field(
+        default_factory=list,
+        max_length=16,
+        description="LoRA adapters of this model, served beside it over its weights; requests name one as their model",
+    )
     traffic_percent: int | None = Field(
         default=None,
         ge=0,
@@ -144,6 +149,8 @@ class Deployment(BaseModel):
     #: `owner/name@version` of the registry, or what an external engine calls its model.
     model: str
     version: int | None
+    #: Served beside the model: `owner/name@version` each, by which requests ask them.
+    adapters: list[str]
     engine: str
     #: Why this engine.
     engine_reason: str | None
@@ -196,6 +203,7 @@ def deployment_of(
         owner=row.owner.name,
         model=row.served,
         version=version.version if version is not None else None,
+        adapters=[adapter.full_name for adapter in row.adapters],
         engine=row.engine,
         engine_reason=row.engine_reason,
         external=_external(row.external),

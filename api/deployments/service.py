@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from api.deployments.adapters import check_adapters
 from api.deployments.memory import reckon
 from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest
 from api.deployments.traffic import shown, want_candidate
@@ -51,6 +52,8 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
         return _want_external(parts, reach, maker, reference, request.external)
     percent = request.traffic_percent
     model = _model(parts, user, parse_reference(request.model) if request.model else reference)
+    with parts.database.unit_of_work() as work:
+        adapters = check_adapters(work, user, model.manifest, request.adapters)
     # Waits for the object store and the hub: outside of transactions.
     wish = Wish(
         engine=request.engine,
@@ -58,12 +61,15 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
         hosts=request.hosts,
         gpus=request.gpus,
         memory_bytes=0,
+        adapter_ids=frozenset(adapters),
         idle_after_s=request.idle_after_s,
         context_tokens=request.context_tokens,
         sequences=request.sequences,
     )
     engine = choose(model.manifest, wish, -(-request.replicas // request.hosts), engines).engine.name
-    reckoned = reckon(parts, model.manifest, model.frozen, model.base, request, engine)
+    reckoned = reckon(
+        parts, model.manifest, model.frozen, model.base, request, engine, adapters_bytes=sum(adapters.values())
+    )
     wish = replace(wish, memory_bytes=reckoned.memory_bytes, memory=reckoned.each)
     with parts.database.unit_of_work() as work:
         version = _version(work, user, model.reference)

@@ -24,6 +24,10 @@ Gpus = Annotated[
 EngineName = Annotated[
     str | None, typer.Option(help="embedded, llamacpp, vllm, tgi; chosen by the model and the hosts when absent.")
 ]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME[@V]", help="A LoRA adapter of the model to serve beside it; may be given again."),
+]
 Idle = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Sleep after so long without a request, such as 30m; never when absent."),

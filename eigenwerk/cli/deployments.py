@@ -10,6 +10,7 @@ import typer
 
 from eigenwerk.cli.console import DeploymentName, JsonOption, age, platform, say, say_json, say_table
 from eigenwerk.cli.deploy_options import (
+    Adapters,
     ContextTokens,
     DeployedName,
     EngineName,
@@ -47,6 +48,7 @@ def deploy(
     engine: EngineName = None,
     context_tokens: ContextTokens = None,
     sequences: Sequences = None,
+    adapter: Adapters = None,
     idle: Idle = None,
     traffic: Traffic = None,
     external: ExternalUrl = None,
@@ -63,6 +65,7 @@ def deploy(
     Example: eigenwerk deploy newsticker-quality
     Example: eigenwerk deploy newsticker-quality --idle 30m
     Example: eigenwerk deploy newsticker-quality@2 --traffic 10%
+    Example: eigenwerk deploy smollm2-135m-instruct --adapter summaries --adapter titles@3
     Example: eigenwerk deploy qwen --external http://10.0.0.5:8000 --external-model Qwen/Qwen3-8B
     """
     deployment_name, at, _ = name.partition("@")
@@ -75,6 +78,7 @@ def deploy(
         "engine": engine,
         "context_tokens": context_tokens,
         "sequences": sequences,
+        "adapters": adapter or None,
         "idle_after_s": None if idle is None else _seconds(idle),
         "traffic_percent": None if traffic is None else _percent(traffic),
     }
@@ -97,6 +101,8 @@ def deploy(
         say_json(deployment)
         return
     say(f"{deployment.name}  {deployment.state}  serves {deployment.model}")
+    for served in deployment.adapters:
+        say(f"adapter {served}")
     say(f"engine {deployment.engine}: {deployment.engine_reason}")
     _say_memory(deployment)
     if deployment.candidate:
@@ -107,7 +113,8 @@ def _check_one_kind(external: str | None, ours: Mapping[str, Any], theirs: Mappi
     """Refuses options of a model of the registry beside --external, and those of --external without it."""
     idle = [name for name, value in (theirs if external is None else ours).items() if value is not None]
     if idle:
-        options = {"idle_after_s": "idle", "traffic_percent": "traffic", "context_tokens": "context"}
+        options = {"idle_after_s": "idle", "traffic_percent": "traffic", "adapters": "adapter"}
+        options["context_tokens"] = "context"
         reason = "it is for --external only." if external is None else "somebody else runs that engine: leave it out."
         raise typer.BadParameter(reason, param_hint=f"--{options.get(idle[0], idle[0]).replace('_', '-')}")
 

@@ -77,6 +77,19 @@ class Installed:
 
 
 @dataclass(frozen=True)
+class ServedAdapter:
+    """An adapter that is served beside its base."""
+
+    #: `owner/name@version`.
+    name: str
+    folder: Path
+    #: Of its manifest.
+    digest: str
+    #: Of its files.
+    bytes_total: int
+
+
+@dataclass(frozen=True)
 class EngineOrder:
     """What one engine process should serve, and where."""
 
@@ -106,6 +119,8 @@ class EngineOrder:
     external: ExternalEngine | None = None
     #: The GPUs that it may see, as CUDA_VISIBLE_DEVICES names them; without any it computes on the CPU.
     gpu_ids: tuple[str, ...] = ()
+    #: Beside the model itself, over its weights, chosen by each request.
+    adapters: tuple[ServedAdapter, ...] = ()
     #: Seconds that answers in hand get when the process is told to end.
     drain_s: float = DRAIN_S
 

@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0019b"
-down_revision = "0020c"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 works_with_previous_code = True

@@ -57,6 +57,7 @@ class EmbeddedProcess(ServingChild):
             "context_tokens": order.context_tokens,
             "sequences": order.sequences,
             "gpu_ids": order.gpu_ids,
+            "adapters": [{**vars(adapter), "folder": str(adapter.folder)} for adapter in order.adapters],
             "drain_s": order.drain_s,
         }
         self.say(message)
