@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from api.hub.closing import close_quiet
 from api.parts import Parts
+from jobspecs.references import parse_reference
 from tests.api.conftest import HEADLINES, Api, safetensors, sha256
 from tests.api.hub_pushing import CONFIG, batch, commit, hub, made, upload, versions, weights
 
@@ -294,3 +295,22 @@ def test_a_deleted_repository_is_gone(api: Api) -> None:
         "DELETE", f"{api.url}/hf/api/repos/delete", json={"name": "gone"}, headers=dict(api.client.headers)
     )
     assert answer.status_code == 404
+
+
+def test_the_licence_that_a_pushed_card_names_is_the_versions(api: Api) -> None:
+    card = b"---\nlicense: apache-2.0\ntags: [x]\n---\n# Licensed\n"
+    repository = made(api, "licensed")
+    upload(api.client, repository, weights(61))
+    files = {"config.json": CONFIG, "README.md": card}
+    assert commit(api.client, repository, files, {"model.safetensors": weights(61)}).status_code == 200
+    with api.database.unit_of_work() as work:
+        row = work.models.find(api.reach(), parse_reference("licensed"))
+        assert row is not None
+        assert row.license == "apache-2.0"
+    rows = made(api, "licensed-rows", "dataset")
+    table = b"text,label\na,x\nb,y\n"
+    assert commit(api.client, rows, {"train.csv": table, "README.md": card}, kind="datasets").status_code == 200
+    with api.database.unit_of_work() as work:
+        found = work.datasets.find(api.reach(), parse_reference("licensed-rows"))
+        assert found is not None
+        assert found.license == "apache-2.0"
