@@ -136,6 +136,49 @@ def test_embeddings_have_the_shape_of_cohere_too(served: Api) -> None:
     assert query["embeddings"]["float"] == [item["embedding"] for item in prompted["data"]]
 
 
+def test_a_classifier_decides_in_the_shape_of_sglang(served: Api) -> None:
+    plain = {
+        item["label"]: item["score"]
+        for item in post(served, "/v1/classify", model="sorter", input=NEWS).json()["results"][0]
+    }
+    questions: list[dict[str, Any]] = [
+        {"id": "mood", "type": "choice", "question": "Which?", "options": [{"name": "good"}, {"name": "bad"}]},
+        {"id": "how", "type": "score", "question": "How far?", "levels": ["bad", "good"]},
+        {"id": "well", "type": "yes_no", "question": "Is it good?", "yes": "good", "no": "bad"},
+    ]
+    answer = post(served, "/v1/decisions", model="sorter", input=NEWS, questions=questions)
+    assert answer.status_code == 200, answer.text
+    document = answer.json()
+    assert document["object"] == "decisions"
+    mood, how, well = (document["answers"][question["id"]] for question in questions)
+    assert mood["probabilities"] == pytest.approx(plain)
+    assert mood["choice"] == max(plain, key=lambda label: plain[label])
+    assert mood["label_mass"] == pytest.approx(1)
+    assert how["score"] == pytest.approx(plain["good"])
+    assert well["probabilities"]["yes"] == pytest.approx(plain["good"])
+    hot = post(served, "/v1/decisions", model="sorter", input={"news": NEWS}, questions=questions, temperature=1e9)
+    assert list(hot.json()["answers"]["mood"]["probabilities"].values()) == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("question", "field"),
+    [
+        ({"type": "choice", "options": [{"name": "good"}, {"name": "ugly"}]}, "questions[1].options"),
+        ({"type": "choice", "options": [{"name": "good"}, {"name": "good"}]}, "questions[1].options"),
+        ({"type": "yes_no"}, "questions[1].yes"),
+        ({"type": "score", "levels": ["good"]}, "questions[1].levels"),
+        ({"type": "yes_no", "yes": "good", "no": "bad", "id": "first"}, "questions[1].id"),
+    ],
+)
+def test_decisions_that_a_classifier_can_not_make_are_refused(
+    served: Api, question: dict[str, Any], field: str
+) -> None:
+    first = {"id": "first", "type": "yes_no", "question": "Good?", "yes": "good", "no": "bad"}
+    questions = [first, {"id": "second", "question": "And?", **question}]
+    answer = post(served, "/v1/decisions", model="sorter", input=NEWS, questions=questions)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+
+
 def test_cohere_may_send_texts_in_pieces(served: Api) -> None:
     pieces = [{"type": "text", "text": "good news "}, {"type": "text", "text": "from the sea"}]
     answer = post(served, "/v2/embed", model="finder", inputs=[{"content": pieces}])
