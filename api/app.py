@@ -53,6 +53,7 @@ from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
 from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
+from api.users.hub_tokens import router as hub_tokens
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ _ROUTERS = (
     one_model,
     usage,
     users,
+    hub_tokens,
     spec_schemas,
     hub_writing,
     hub_changing,

@@ -378,3 +378,12 @@ class Token(Resource):
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     token: str | None = Field(default=None, repr=False)
+
+
+class HubToken(Resource):
+    """A user's own token of the model hub, by its last characters."""
+
+    hint: str
+    set_at: datetime
+    #: False: the platform's key is another one by now; set it anew.
+    readable: bool

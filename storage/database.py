@@ -41,6 +41,7 @@ from storage.repositories.handover import HandoverRepository
 from storage.repositories.hosts import HostRepository
 from storage.repositories.hub import HubRepository
 from storage.repositories.hub_pushes import HubPushRepository
+from storage.repositories.hub_tokens import HubTokenRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
@@ -132,6 +133,10 @@ class UnitOfWork:
     @cached_property
     def hub(self) -> HubRepository:
         return HubRepository(self.session)
+
+    @cached_property
+    def hub_tokens(self) -> HubTokenRepository:
+        return HubTokenRepository(self.session)
 
     @cached_property
     def hub_pushes(self) -> HubPushRepository:

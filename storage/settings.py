@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jobspecs.engines import origin_of
+from storage.secret_box import KEY_VARIABLE, SecretBox
 
 #: What says where the services are, and what has no default.
 NEEDED = (
@@ -56,6 +57,8 @@ class Settings:
     s3_endpoint: str
     s3_access_key: str = field(repr=False)
     s3_secret_key: str = field(repr=False)
+    #: Seals what users entrust to the platform; None: they can entrust nothing.
+    secrets_key: str | None = field(default=None, repr=False)
     s3_bucket: str = "eigenwerk"
     s3_region: str = "us-east-1"
     #: Seconds between two looks at PostgreSQL when no hint comes.
@@ -65,6 +68,10 @@ class Settings:
     #: Seconds for which the checkpoints of a failed or cancelled job are kept, so that it can be retried from them.
     checkpoints_kept_s: float = 7 * 24 * 3600.0
     lease: LeaseTimes = LeaseTimes()
+
+    def secret_box(self) -> SecretBox | None:
+        """Raises ValueError for a key that is none."""
+        return SecretBox(self.secrets_key) if self.secrets_key else None
 
     @property
     def scheduler_lock_timeout_s(self) -> float:
@@ -88,6 +95,7 @@ class Settings:
             s3_endpoint=values["EIGENWERK_S3_ENDPOINT"],
             s3_access_key=values["EIGENWERK_S3_ACCESS_KEY"],
             s3_secret_key=values["EIGENWERK_S3_SECRET_KEY"],
+            secrets_key=values.get(KEY_VARIABLE) or None,
             s3_bucket=values.get("EIGENWERK_S3_BUCKET", cls.s3_bucket),
             s3_region=values.get("EIGENWERK_S3_REGION", cls.s3_region),
             poll_s=seconds(values, "EIGENWERK_POLL_S", cls.poll_s),

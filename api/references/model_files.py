@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 from pydantic import TypeAdapter
@@ -19,6 +20,7 @@ from corpus.confinement.confinement import ConfinementUnavailable, Stopped
 from corpus.confinement.process import Overran
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from scheduling.estimates.shapes import ModelShape
+from storage.hub_tokens import hub_token
 from storage.objects import ObjectStore, ObjectStoreError
 
 log = logging.getLogger(__name__)
@@ -30,23 +32,35 @@ _HUB_FILES = (CONFIG, "tokenizer_config.json")
 _SHAPE = TypeAdapter(ModelShape | None)
 
 
-def small_files(parts: Parts, objects: ObjectStore, model: FrozenRegistryModel | FrozenHubModel) -> Path | None:
+def small_files(
+    parts: Parts, objects: ObjectStore, model: FrozenRegistryModel | FrozenHubModel, user_id: UUID | None = None
+) -> Path | None:
     """A folder with those of READ_FILES that the model has, kept for the next request. None: they can't be had now.
 
+    `user_id`: whose token of the hub is used, if there is one.
     Waits for the object store or the hub: not for use inside a transaction.
     """
     hub = isinstance(model, FrozenHubModel)
     name = f"{model.repository}@{model.revision}" if isinstance(model, FrozenHubModel) else model.digest
+    token = own_hub_token(parts, user_id) if hub and user_id is not None else None
+    # What one user's token opens is nobody else's.
+    name = f"{name}--{user_id}" if token is not None else name
     if (kept := parts.inspections.model_folder(name)) is not None:
         return kept
     folder = new_folder(parts.spool.folder)
     try:
-        _fetch(parts, objects, model, folder)
+        _fetch(parts, objects, model, folder, token)
     except (ObjectStoreError, httpx.HTTPError, OSError) as error:
         log.warning("the small files of %s can't be had: %s", f"hub:{name}" if hub else name[:12], error)
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return parts.inspections.keep_model_folder(name, folder)
+
+
+def own_hub_token(parts: Parts, user_id: UUID) -> str | None:
+    """The user's own token of the hub."""
+    with parts.database.unit_of_work() as work:
+        return hub_token(work, parts.secret_box, user_id)
 
 
 def known_shape(parts: Parts, folder: Path | None) -> ModelShape | None:
@@ -68,10 +82,16 @@ def _shape(parts: Parts, path: Path) -> ModelShape | None:
         return None
 
 
-def _fetch(parts: Parts, objects: ObjectStore, model: FrozenRegistryModel | FrozenHubModel, folder: Path) -> None:
+def _fetch(
+    parts: Parts,
+    objects: ObjectStore,
+    model: FrozenRegistryModel | FrozenHubModel,
+    folder: Path,
+    token: str | None,
+) -> None:
     if isinstance(model, FrozenHubModel):
         for name in _HUB_FILES:
-            if (content := fetch_file(parts.hub, parts.settings, model, name)) is not None:
+            if (content := fetch_file(parts.hub, parts.settings, model, name, token)) is not None:
                 (folder / name).write_bytes(content)
         return
     for file in model.stored:

@@ -11,6 +11,7 @@ from storage.tables.deployments import DeploymentRow, EngineHoldRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.hub import HubPushRow, HubUploadRow, HubXorbRow
+from storage.tables.hub_tokens import HubTokenRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import (
     ModelAliasMoveRow,
@@ -41,6 +42,7 @@ __all__ = [
     "HostInstanceRow",
     "HostRow",
     "HubPushRow",
+    "HubTokenRow",
     "HubUploadRow",
     "HubXorbRow",
     "ImportBlobRow",

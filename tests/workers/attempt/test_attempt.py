@@ -67,7 +67,7 @@ def attempt_at(harness: Harness, name: str, bench: Workbench) -> tuple[UUID, Att
     with harness.database.unit_of_work() as work:
         row = work.jobs.assign(job_id, "here", lease_s=60)
     assert row is not None
-    job = AssignedJob(job_id, row.fence, row.name, row.spec, row.inputs, ())
+    job = AssignedJob(job_id, row.fence, row.name, row.spec, row.inputs, (), row.owner_id)
     return job_id, Attempt(job, bench)
 
 
