@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import importlib.util
+import json
+import lzma
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.resources import DatasetVersionDetail
 from jobspecs.tables import COMPRESSIONS, TABLE_KINDS
+
+#: With the mark at its beginning that some programs write, or without.
+_UTF_8 = "utf-8-sig"
 
 #: Tells where it has put the version's file, in a folder.
 Fetch = Callable[[DatasetVersionDetail, Path], Path]
@@ -83,19 +89,29 @@ def _read_csv(pandas: Any, path: Path, reading: Mapping[str, Any]) -> Any:
 
 
 def _read_lines(pandas: Any, path: Path, reading: Mapping[str, Any]) -> Any:
-    return pandas.read_json(path, lines=True, **_AS_WRITTEN)
+    with _opened(path) as stream:
+        return pandas.DataFrame([json.loads(line) for line in stream if line.strip()])
 
 
 def _read_json(pandas: Any, path: Path, reading: Mapping[str, Any]) -> Any:
-    return pandas.read_json(path, orient="records", **_AS_WRITTEN)
+    with _opened(path) as stream:
+        rows = json.load(stream)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("it is no list of objects")
+    return pandas.DataFrame(rows)
+
+
+def _opened(path: Path) -> IO[str]:
+    # Not pandas' read_json: it makes dates and numbers of texts that look like some.
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding=_UTF_8)
+    return lzma.open(path, "rt", encoding=_UTF_8) if path.suffix == ".xz" else path.open(encoding=_UTF_8)
 
 
 def _read_parquet(pandas: Any, path: Path, reading: Mapping[str, Any]) -> Any:
     return pandas.read_parquet(path)
 
 
-#: Texts that look like dates or numbers stay texts.
-_AS_WRITTEN: Mapping[str, Any] = {"dtype": False, "convert_dates": False, "precise_float": True}
 _READERS: Mapping[str, Callable[[Any, Path, Mapping[str, Any]], Any]] = {
     "csv": _read_csv,
     "jsonl": _read_lines,

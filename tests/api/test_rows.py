@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ ROWS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def client(api: Api) -> Client:
-    return Client(api.url, str(api.client.headers["Authorization"]).removeprefix("Bearer "))
+def client(api: Api) -> Iterator[Client]:
+    with Client(api.url, str(api.client.headers["Authorization"]).removeprefix("Bearer ")) as client:
+        yield client
 
 
 def rows_of(frame: Any) -> list[dict[str, Any]]:
