@@ -12,9 +12,15 @@ from jobspecs.dialects import DECISIONS, Request
 
 QUESTIONS_MAX = 32
 _OPTIONS_MAX, _LEVELS_MAX = 26, 10
+#: Of an object or a list.
+_VALUES_MAX = 1000
 
 #: A text; objects and lists are read as compact JSON.
-Said = Annotated[str, Field(min_length=1, max_length=TEXT_CHARS_MAX)] | dict[str, JsonValue] | list[JsonValue]
+Said = (
+    Annotated[str, Field(min_length=1, max_length=TEXT_CHARS_MAX)]
+    | Annotated[dict[str, JsonValue], Field(min_length=1, max_length=_VALUES_MAX)]
+    | Annotated[list[JsonValue], Field(min_length=1, max_length=_VALUES_MAX)]
+)
 
 
 class Option(Request):
