@@ -54,6 +54,7 @@ from api.spool import SWEEP_EVERY_S, Spool
 from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
 from api.users.hub_tokens import router as hub_tokens
+from api.webhooks.endpoints import router as webhooks
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ _ROUTERS = (
     one_model,
     usage,
     users,
+    webhooks,
     hub_tokens,
     spec_schemas,
     hub_writing,

@@ -191,7 +191,7 @@ def _plausible(token: str) -> bool:
 
 def principal_of_hash(parts: Parts, sha256: str) -> Principal | None:
     """The user behind the token of this sum; None when it is unknown, expired or revoked."""
-    with parts.database.unit_of_work() as work:
+    with parts.database.reading() as work:
         row = work.users.valid_token(sha256)
         if row is None:
             return None

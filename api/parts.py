@@ -31,6 +31,7 @@ from api.spool import Spool
 from corpus.confinement.confinement import Confinement
 from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
+from storage.outgoing import Resolve, resolve
 from storage.progress import ProgressWatcher
 from storage.request_counts import RequestCounts
 from storage.secret_box import SecretBox
@@ -90,6 +91,8 @@ class Parts:
     checks: Readings
     #: What was found out about data sets and models.
     inspections: InspectionCache = field(default_factory=InspectionCache)
+    #: Names of hosts that users name, as addresses.
+    resolve: Resolve = resolve
     #: Set when the process shall end: streams that have no end of their own finish.
     stopping: threading.Event = field(default_factory=threading.Event)
 

@@ -31,13 +31,14 @@ from eigenwerk.resources import (
     UserLimits,
 )
 from eigenwerk.transport import Sleep, Transport, given
+from eigenwerk.webhooks import WebhookCalls
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 
 _PAGE_ITEMS = 200
 
 
-class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls):
+class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls, WebhookCalls):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.

@@ -54,6 +54,8 @@ class EngineKind:
     tasks: frozenset[str]
     #: Takes models that are changes of another one.
     adapters: bool = True
+    #: Serves adapters beside the model that they change, chosen by each request.
+    adapters_beside: bool = False
     #: Processes that may share one port.
     replicas_max: int = 1
     #: Computes on GPUs only.
@@ -155,6 +157,7 @@ EMBEDDED = EngineKind(
     "the embedded engine",
     formats=frozenset({WeightsFormat.safetensors}),
     tasks=frozenset(SERVED_TASKS),
+    adapters_beside=True,
     replicas_max=8,
     speaks_tgi=True,
 )

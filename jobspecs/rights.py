@@ -60,6 +60,8 @@ Action = Literal[
     "users.delete",
     "users.list",
     "users.read",
+    "webhooks.read",
+    "webhooks.write",
 ]
 #: Who may read a thing beside its owner: nobody, or everyone on this platform. Writing stays the owner's.
 Visibility = Literal["private", "everyone"]
@@ -116,6 +118,8 @@ RULES: Mapping[Action, Rule] = {
     "users.delete": Rule(own="admin", others="admin"),
     "users.list": Rule(platform="admin"),
     "users.read": Rule(own="read"),
+    "webhooks.read": Rule(own="read"),
+    "webhooks.write": Rule(own="write"),
 }
 
 

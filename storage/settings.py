@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jobspecs.addresses import PUBLIC, AddressRules
 from jobspecs.engines import origin_of
 from storage.secret_box import KEY_VARIABLE, SecretBox
 
@@ -16,6 +17,7 @@ NEEDED = (
     *("EIGENWERK_S3_ENDPOINT", "EIGENWERK_S3_ACCESS_KEY", "EIGENWERK_S3_SECRET_KEY"),
 )
 EXTERNAL_ENGINES = "EIGENWERK_EXTERNAL_ENGINES"
+WEBHOOK_ADDRESSES = "EIGENWERK_WEBHOOK_ADDRESSES"
 #: Whole numbers among the settings of all parts, and the least that each may be. They are looked at together, so that
 #: `eigenwerk up` says at once what a worker would stumble over later.
 _LEAST = {
@@ -124,6 +126,18 @@ def external_engine_origins(environment: Mapping[str, str] | None = None) -> fro
         except ValueError as error:
             raise ValueError(f"{EXTERNAL_ENGINES} names {word}: {error}.") from error
     return frozenset(origins)
+
+
+def webhook_addresses(environment: Mapping[str, str] | None = None) -> AddressRules:
+    """Where webhooks may lead: EIGENWERK_WEBHOOK_ADDRESSES, by commas or blanks; public addresses if it is absent.
+
+    Raises ValueError for what is no network.
+    """
+    values = os.environ if environment is None else environment
+    try:
+        return AddressRules.parse(values.get(WEBHOOK_ADDRESSES, PUBLIC))
+    except ValueError as error:
+        raise ValueError(f"{WEBHOOK_ADDRESSES}: {error}.") from error
 
 
 #: Seconds that answers in hand get when the process that gives them is told to end (EIGENWERK_DRAIN_S).

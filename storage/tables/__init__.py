@@ -7,7 +7,7 @@ from storage.tables.base import Base
 from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
-from storage.tables.deployments import DeploymentRow, EngineHoldRow
+from storage.tables.deployments import DeploymentAdapterRow, DeploymentRow, EngineHoldRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.hub import HubPushRow, HubUploadRow, HubXorbRow
@@ -27,6 +27,7 @@ from storage.tables.pipelines import PipelineRow, PipelineStepRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.tallies import TallyRow
 from storage.tables.users import TokenRow, UserRow
+from storage.tables.webhooks import WebhookDeliveryRow, WebhookRow
 
 __all__ = [
     "AnswerCountRow",
@@ -36,6 +37,7 @@ __all__ = [
     "DatasetRow",
     "DatasetVersionRow",
     "DecisionRow",
+    "DeploymentAdapterRow",
     "DeploymentRow",
     "EngineHoldRow",
     "GarbageRow",
@@ -65,4 +67,6 @@ __all__ = [
     "TallyRow",
     "TokenRow",
     "UserRow",
+    "WebhookDeliveryRow",
+    "WebhookRow",
 ]

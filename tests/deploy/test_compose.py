@@ -92,7 +92,7 @@ def test_the_api_reads_its_settings_from_compose(variables: dict[str, str]) -> N
     assert variables["POSTGRES_PASSWORD"] in settings.storage.database_url
 
 
-@pytest.mark.parametrize("service", ["scheduler", "worker", "inference", "migrate"])
+@pytest.mark.parametrize("service", ["scheduler", "errands", "worker", "inference", "migrate"])
 def test_every_process_finds_the_services_in_compose(service: str, variables: dict[str, str]) -> None:
     settings = Settings.from_environment(_environment(service, variables))
     assert settings.s3_access_key == variables["MINIO_ROOT_USER"]
