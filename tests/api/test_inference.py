@@ -137,27 +137,17 @@ def test_embeddings_have_the_shape_of_cohere_too(served: Api) -> None:
 
 
 def test_a_classifier_decides_in_the_shape_of_sglang(served: Api) -> None:
-    plain = {
-        item["label"]: item["score"]
-        for item in post(served, "/v1/classify", model="sorter", input=NEWS).json()["results"][0]
-    }
+    plain = post(served, "/v1/classify", model="sorter", input=NEWS).json()["results"][0]
+    good = next(item["score"] for item in plain if item["label"] == "good")
     questions: list[dict[str, Any]] = [
         {"id": "mood", "type": "choice", "question": "Which?", "options": [{"name": "good"}, {"name": "bad"}]},
         {"id": "how", "type": "score", "question": "How far?", "levels": ["bad", "good"]},
         {"id": "well", "type": "yes_no", "question": "Is it good?", "yes": "good", "no": "bad"},
     ]
-    answer = post(served, "/v1/decisions", model="sorter", input=NEWS, questions=questions)
-    assert answer.status_code == 200, answer.text
-    document = answer.json()
-    assert document["object"] == "decisions"
-    mood, how, well = (document["answers"][question["id"]] for question in questions)
-    assert mood["probabilities"] == pytest.approx(plain)
-    assert mood["choice"] == max(plain, key=lambda label: plain[label])
-    assert mood["label_mass"] == pytest.approx(1)
-    assert how["score"] == pytest.approx(plain["good"])
-    assert well["probabilities"]["yes"] == pytest.approx(plain["good"])
-    hot = post(served, "/v1/decisions", model="sorter", input={"news": NEWS}, questions=questions, temperature=1e9)
-    assert list(hot.json()["answers"]["mood"]["probabilities"].values()) == pytest.approx([0.5, 0.5])
+    answers = post(served, "/v1/decisions", model="sorter", input=NEWS, questions=questions).json()["answers"]
+    assert answers["mood"]["choice"] == plain[0]["label"]
+    assert [answers["mood"]["label_mass"], answers["mood"]["probabilities"]["good"]] == pytest.approx([1, good])
+    assert [answers["how"]["score"], answers["well"]["probabilities"]["yes"]] == pytest.approx([good, good])
 
 
 @pytest.mark.parametrize(
@@ -186,8 +176,6 @@ def test_cohere_may_send_texts_in_pieces(served: Api) -> None:
     assert answer.json()["embeddings"] == post(served, "/v2/embed", model="finder", texts=[NEWS]).json()["embeddings"]
     both = post(served, "/v2/embed", model="finder", inputs=[{"content": pieces}], texts=[NEWS])
     assert (both.status_code, both.json()["error"]["param"]) == (400, "texts")
-    picture = post(served, "/v2/embed", model="finder", inputs=[{"content": [{"type": "image_url", "image_url": {}}]}])
-    assert picture.status_code == 400
 
 
 def test_the_hubs_client_gets_labels_as_a_list(served: Api) -> None:
