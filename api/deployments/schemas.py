@@ -73,7 +73,7 @@ class Load(BaseModel):
     cache_share: float | None
 
 
-class MemoryParts(BaseModel):
+class TakenMemory(BaseModel):
     """Of one kind of memory, in bytes."""
 
     weights_bytes: int
@@ -84,8 +84,8 @@ class MemoryParts(BaseModel):
 class ReplicaMemory(BaseModel):
     """What each replica takes; of its GPU only where it has one, of main memory in any case."""
 
-    main: MemoryParts
-    gpu: MemoryParts | None
+    main: TakenMemory
+    gpu: TakenMemory | None
     #: Keys and values are for so many answers of so many tokens at once; null for models that keep none.
     context_tokens: int | None
     sequences: int | None

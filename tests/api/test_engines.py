@@ -196,6 +196,15 @@ def test_a_stream_of_tgis_shape_tells_that_it_broke_off(served: Api, monkeypatch
     assert json.loads(answer.text.strip().removeprefix("data: ")) == {"error": "gone", "error_type": "generation"}
 
 
+@pytest.mark.parametrize("chunk", [b"no JSON", b'{"choices": [{"text": null}]}', b'{"choices": 3}'])
+def test_a_stream_that_can_not_be_read_says_so_in_tgis_words(
+    served: Api, monkeypatch: pytest.MonkeyPatch, chunk: bytes
+) -> None:
+    monkeypatch.setattr(Engine, "chunks", [chunk])
+    answer = served.client.post(f"/models/{served.user}/sea", json={"inputs": "far", "stream": True})
+    assert json.loads(answer.text.strip().removeprefix("data: "))["error_type"] == "generation"
+
+
 def test_tokens_of_texts_are_refused_where_there_are_none(served: Api) -> None:
     at = f"/models/{served.user}/sea"
     answer = served.client.post(f"{at}/tokenize", json={"inputs": "a"})
