@@ -335,6 +335,9 @@ class Deployment(Resource):
     replicas: int
     memory_bytes: int = 0
     gpus: int = 0
+    #: Of each replica: `main` and `gpu` with `weights_bytes`, `kv_cache_bytes`, `overhead_bytes`; `context_tokens`,
+    #: `sequences`.
+    memory: dict[str, Any] | None = None
     #: Seconds without a request after which it sleeps.
     idle_after_s: int | None = None
     last_used_at: datetime | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from pathlib import Path
 from uuid import UUID
@@ -19,6 +20,7 @@ from corpus.checks.reader import READ_FILES
 from corpus.confinement.confinement import ConfinementUnavailable, Stopped
 from corpus.confinement.process import Overran
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
+from scheduling.estimates.gguf import GgufFacts
 from scheduling.estimates.shapes import ModelShape
 from storage.hub_tokens import hub_token
 from storage.objects import ObjectStore, ObjectStoreError
@@ -30,6 +32,10 @@ _FILE_BYTES_MAX = 64 * 1024 * 1024
 #: Of a hub, what it usually keeps outside of its storage for large files.
 _HUB_FILES = (CONFIG, "tokenizer_config.json")
 _SHAPE = TypeAdapter(ModelShape | None)
+_GGUF = TypeAdapter(GgufFacts | None)
+#: Of a GGUF: what tells its size stands before the vocabulary, in some hundred bytes.
+_HEAD_BYTES = 1024 * 1024
+_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 
 
 def small_files(
@@ -72,6 +78,28 @@ def known_shape(parts: Parts, folder: Path | None) -> ModelShape | None:
     if path is None or not path.is_file() or path.stat().st_size > CONFIG_BYTES_MAX:
         return None
     return parts.inspections.shape(path, lambda: _shape(parts, path))
+
+
+def known_gguf(parts: Parts, objects: ObjectStore, model: FrozenRegistryModel) -> GgufFacts | None:
+    """What the model's GGUF tells of its size; None where its beginning does not tell it, or can't be had now.
+
+    Waits for the object store: not for use inside a transaction.
+    """
+    files = [file for file in model.stored if file.path.endswith(".gguf") and not _LATER_PART.search(file.path)]
+    if not files:
+        return None
+    largest = max(files, key=lambda file: file.bytes)
+    folder = new_folder(parts.spool.folder)
+    path = folder / "head.gguf"
+    try:
+        with objects.open_stored(largest, 0, min(largest.bytes, _HEAD_BYTES)) as stream, path.open("wb") as head:
+            head.writelines(stream)
+        return _GGUF.validate_python(parts.confinement.run("gguf", {"path": path.resolve()}, FILE_LIMITS))
+    except (ObjectStoreError, OSError, Overran, Stopped, ConfinementUnavailable) as error:
+        log.warning("the beginning of %s can't be read: %s", largest.path, error)
+        return None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _shape(parts: Parts, path: Path) -> ModelShape | None:

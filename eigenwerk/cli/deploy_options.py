@@ -46,3 +46,9 @@ ExternalKey = Annotated[
 ]
 HealthPath = Annotated[str | None, typer.Option(help="Where it says that it is well; /health when absent.")]
 MetricsPath = Annotated[str | None, typer.Option(help="Where it has figures in Prometheus' format.")]
+ContextTokens = Annotated[
+    int | None, typer.Option("--context", min=256, help="Tokens of an answer with its prompt to keep memory for.")
+]
+Sequences = Annotated[
+    int | None, typer.Option(min=1, max=256, help="Answers at once in each replica to keep memory for.")
+]

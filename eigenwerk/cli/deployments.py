@@ -11,6 +11,7 @@ import typer
 from eigenwerk.cli.console import DeploymentName, JsonOption, age, platform, say, say_json, say_table
 from eigenwerk.cli.deploy_options import (
     Adapters,
+    ContextTokens,
     DeployedName,
     EngineName,
     ExternalKey,
@@ -23,6 +24,7 @@ from eigenwerk.cli.deploy_options import (
     MemoryGib,
     MetricsPath,
     Replicas,
+    Sequences,
     ServedModel,
     Traffic,
 )
@@ -44,6 +46,8 @@ def deploy(
     memory_gib: MemoryGib = None,
     gpus: Gpus = None,
     engine: EngineName = None,
+    context_tokens: ContextTokens = None,
+    sequences: Sequences = None,
     adapter: Adapters = None,
     idle: Idle = None,
     traffic: Traffic = None,
@@ -72,6 +76,8 @@ def deploy(
         "memory_gib": memory_gib,
         "gpus": gpus,
         "engine": engine,
+        "context_tokens": context_tokens,
+        "sequences": sequences,
         "adapters": adapter or None,
         "idle_after_s": None if idle is None else _seconds(idle),
         "traffic_percent": None if traffic is None else _percent(traffic),
@@ -98,6 +104,7 @@ def deploy(
     for served in deployment.adapters:
         say(f"adapter {served}")
     say(f"engine {deployment.engine}: {deployment.engine_reason}")
+    _say_memory(deployment)
     if deployment.candidate:
         _say_answers(deployment)
 
@@ -107,8 +114,23 @@ def _check_one_kind(external: str | None, ours: Mapping[str, Any], theirs: Mappi
     idle = [name for name, value in (theirs if external is None else ours).items() if value is not None]
     if idle:
         options = {"idle_after_s": "idle", "traffic_percent": "traffic", "adapters": "adapter"}
+        options["context_tokens"] = "context"
         reason = "it is for --external only." if external is None else "somebody else runs that engine: leave it out."
         raise typer.BadParameter(reason, param_hint=f"--{options.get(idle[0], idle[0]).replace('_', '-')}")
+
+
+def _say_memory(found: Deployment) -> None:
+    """What each replica takes, and for what."""
+    if found.memory is None:
+        return
+    answers = ""
+    if found.memory["sequences"] and found.memory["context_tokens"]:
+        answers = f" for {found.memory['sequences']} answers of {found.memory['context_tokens']:,} tokens"
+    for name, of in (("memory", "main"), ("GPU memory", "gpu")):
+        if taken := found.memory[of]:
+            weights, cache, beside = (taken[f"{part}_bytes"] / 2**30 for part in ("weights", "kv_cache", "overhead"))
+            kept = f" + keys and values {cache:.2f}{answers}" if cache else ""
+            say(f"{name} of each replica, GiB: weights {weights:.2f}{kept} + {beside:.2f} beside")
 
 
 def _seconds(idle: str) -> int:
@@ -174,6 +196,7 @@ def show(name: DeploymentName, as_json: JsonOption = False) -> None:
     say(f"engine {found.engine}: {found.engine_reason}")
     if found.external:
         say(f"somebody else's, at {found.external['url']}")
+    _say_memory(found)
     if found.idle_after_s is not None:
         used = f", last asked {age(found.last_used_at)} ago" if found.last_used_at else ""
         say(f"sleeps after {duration(found.idle_after_s)} without a request{used}")

@@ -68,6 +68,10 @@ class DeploymentRepository:
         engine_reason: str | None = None,
         external: Mapping[str, Any] | None = None,
         idle_after_s: int | None = None,
+        gpu_bytes: int = 0,
+        memory: Mapping[str, Any] | None = None,
+        context_tokens: int | None = None,
+        sequences: int | None = None,
         adapter_ids: Collection[UUID] = (),
     ) -> DeploymentRow:
         """Creates the share of the deployment, or changes what is wanted of it (a new generation).
@@ -80,6 +84,8 @@ class DeploymentRepository:
             **{"model_version_id": model_version_id, "engine": engine, "replicas": replicas, "gpus": gpus},
             **{"memory_bytes": memory_bytes, "wanted": True, "state": "pending", "reason": None, "message": None},
             **{"idle_after_s": idle_after_s, "sleeping": False, "woken_at": None},
+            **{"gpu_bytes": gpu_bytes, "memory": dict(memory) if memory else null()},
+            **{"context_tokens": context_tokens, "sequences": sequences},
             "updated_at": func.clock_timestamp(),
             **{"task": task, "engine_reason": engine_reason, "external": dict(external) if external else null()},
         }
@@ -153,11 +159,12 @@ class DeploymentRepository:
         gpus_free: int = 0,
         lease_s: float,
         engines: Collection[str] | None = None,
+        gpu_bytes: int | None = None,
     ) -> DeploymentRow | None:
         """Takes one deployment that no live worker holds and that fits; locked rows are somebody else's.
 
         Of several shares hosts take one each, as long as there are enough of them. `engines`: those that the host has;
-        None: any.
+        None: any. `gpu_bytes`: memory of each of its GPUs, where that is known.
         """
         free = or_(DeploymentRow.host.is_(None), DeploymentRow.lease_until < func.clock_timestamp())
         other = aliased(DeploymentRow)
@@ -171,6 +178,8 @@ class DeploymentRepository:
             DeploymentRow.memory_bytes <= memory_bytes_free,
             DeploymentRow.gpus <= gpus_free,
         )
+        if gpu_bytes is not None:
+            fits = and_(fits, DeploymentRow.gpu_bytes <= gpu_bytes)
         if engines is not None:
             # One that no host has known for a week goes to whoever has room, to say so: else it would wait for ever.
             told_of = select(HostRow.name).where(

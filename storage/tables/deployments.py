@@ -43,6 +43,13 @@ class DeploymentRow(Base):
     #: Main memory of all replicas of this share.
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     gpus: Mapped[int] = mapped_column(default=0, server_default="0")
+    #: Memory of each GPU that it needs.
+    gpu_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    #: What each replica takes: `scheduling.estimates.engine_memory.ServingMemory`; null where nobody has reckoned.
+    memory: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    #: Tokens of one answer with its prompt, and answers at once; null: as the engine likes.
+    context_tokens: Mapped[int | None]
+    sequences: Mapped[int | None]
     #: Those that it was given, by the names of its host (`HostConfig.gpu_ids`); chosen under the host's lock.
     gpu_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default=text("'{}'"))
     #: Of a candidate (`storage.repositories.candidates`): how many of 100 requests it gets. Null: it is none.

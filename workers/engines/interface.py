@@ -112,6 +112,9 @@ class EngineOrder:
     base_digest: str | None = None
     #: Main memory that the process may use; None: as much as it likes.
     memory_bytes: int | None = None
+    #: Tokens of one answer with its prompt, and answers at once, that are to find room; None: as the engine likes.
+    context_tokens: int | None = None
+    sequences: int | None = None
     #: An engine that runs already, which is only looked after: then there is no model here.
     external: ExternalEngine | None = None
     #: The GPUs that it may see, as CUDA_VISIBLE_DEVICES names them; without any it computes on the CPU.

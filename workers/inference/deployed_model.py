@@ -243,6 +243,8 @@ class Service:
             key=secrets.token_urlsafe(32) if external is None else external.key,
             threads=self._means.threads,
             memory_bytes=self.wanted.memory_bytes,
+            context_tokens=self.wanted.context_tokens,
+            sequences=self.wanted.sequences,
             gpu_ids=self.wanted.gpu_ids,
             adapters=pulled.adapters,
             drain_s=self._means.policy.drain_s,

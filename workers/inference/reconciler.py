@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
+from jobspecs.hosts import smallest_gpu_bytes
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
 from jobspecs.pieces import StoredFile
@@ -155,7 +156,8 @@ class Reconciler:
             if draining:
                 work.deployments.offer(self.host)
             else:
-                places.claim(self._engines, lease_s=self.lease.lease_s)
+                gpu_bytes = smallest_gpu_bytes(self.machine.now().gpus)
+                places.claim(self._engines, lease_s=self.lease.lease_s, gpu_bytes=gpu_bytes)
             places.give_gpus()
             rows = work.deployments.held(self.host)
             moving = set(work.deployments.moving(self.host))

@@ -30,6 +30,9 @@ class Wanted:
     memory_bytes: int
     #: GPUs of all replicas together; without any they compute on the CPU.
     gpu_ids: tuple[str, ...] = ()
+    #: Tokens of one answer with its prompt, and answers at once; None: as the engine likes.
+    context_tokens: int | None = None
+    sequences: int | None = None
     #: For adapters: what they change.
     base: Base | None = None
     external: ExternalEngine | None = None
@@ -53,6 +56,8 @@ class Wanted:
             engine=row.engine,
             replicas=row.replicas,
             memory_bytes=row.memory_bytes // row.replicas,
+            context_tokens=row.context_tokens,
+            sequences=row.sequences,
             gpu_ids=tuple(row.gpu_ids),
             base=base,
             adapters=tuple((adapter.full_name, stored(adapter)) for adapter in row.adapters),
@@ -76,7 +81,7 @@ class Wanted:
     def _served(self) -> tuple[object, ...]:
         beside = frozenset((name, adapter.manifest.digest) for name, adapter in self.adapters)
         what = (self.model, self.digest, self.external, beside)
-        return *what, self.engine, self.replicas, self.memory_bytes, self.gpu_ids
+        return *what, self.engine, self.replicas, self.memory_bytes, self.gpu_ids, self.context_tokens, self.sequences
 
 
 @dataclass(frozen=True)

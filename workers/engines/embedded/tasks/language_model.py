@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from starlette.routing import Route
 
 from jobspecs.lifecycle import Reason
-from scheduling.estimates.serving import CACHED_TOKENS_MAX, adapter_bytes, cache_bytes_per_token, cached_tokens
+from scheduling.estimates.serving import (
+    ANSWERS_MAX,
+    CACHED_TOKENS_MAX,
+    adapter_bytes,
+    cache_bytes_per_token,
+    cached_tokens,
+)
 from scheduling.estimates.shapes import shape_of
 from workers.engines.embedded.dialects.adapters import AdapterRoutes
 from workers.engines.embedded.dialects.openai import OpenAIRoutes
@@ -34,7 +41,10 @@ class ServedLanguageModel:
     def load(cls, order: EngineOrder) -> ServedLanguageModel:
         """Raises RunFailed: invalid_model for no complete language model, unsatisfiable with too little memory."""
         model = LanguageModel.load(order.model_dir, order.threads, order.base_dir)
-        served = cls(order.model, Generator(model, tokens_max=_tokens_max(model, order)), order.digest)
+        if order.context_tokens is not None:
+            model = replace(model, context_tokens=min(model.context_tokens, order.context_tokens))
+        answers = min(order.sequences or ANSWERS_MAX, ANSWERS_MAX)
+        served = cls(order.model, Generator(model, answers, tokens_max=_tokens_max(model, order)), order.digest)
         for adapter in order.adapters:
             served.voices.load(adapter.name, adapter.folder, adapter.digest)
         return served
