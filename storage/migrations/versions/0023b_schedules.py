@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0023b"
-down_revision = "0018"
+down_revision = "0019b"
 branch_labels = None
 depends_on = None
 #: It adds tables; older code submits nothing by schedule.
