@@ -60,8 +60,8 @@ bench: $(INSTALLED) ## all figures, into bench/results/
 mutation: $(INSTALLED) ## PART=scheduling|jobspecs|judging|splits|repositories: does a test notice each changed line? docs/mutation.md
 	@$(BIN)/python -m tests.mutation $(PART) $(if $(ONLY),--only '$(ONLY)') $(if $(PROCESSES),--processes $(PROCESSES))
 
-conformance: $(INSTALLED) ## clients of others, each version in an environment of its own, with a running platform; docs/hub.md
-	@$(BIN)/python -m tests.conformance
+conformance: $(INSTALLED) ## clients of others, each in an environment of its own, with a running platform; ONLY=openai_sdk; docs/conformance.md
+	@$(BIN)/python -m tests.conformance $(ONLY)
 
 monitoring: $(INSTALLED) ## check and test Prometheus's rules and the dashboard, with promtool
 	@command -v promtool >/dev/null || { echo "error: promtool is missing; it comes with Prometheus: apt-get install prometheus" >&2; exit 1; }

@@ -46,11 +46,14 @@ from api.registry.files import router as registry_files
 from api.registry.imports import router as registry_imports
 from api.registry.views import router as registry_views
 from api.rerank.endpoints import router as rerank
+from api.responses.endpoints import router as responses
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
 from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
+from api.users.hub_tokens import router as hub_tokens
+from api.webhooks.endpoints import router as webhooks
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +73,15 @@ _ROUTERS = (
     generation,
     model_generation,
     tgi_generation,
+    responses,
     embeddings,
     rerank,
     models,
     one_model,
     usage,
     users,
+    webhooks,
+    hub_tokens,
     spec_schemas,
     hub_writing,
     hub_changing,

@@ -130,11 +130,17 @@ def _query_names(dependant: Dependant) -> frozenset[str]:
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
-    """Raises ApiError 422 for a parameter that nothing reads: misspelt, it would change nothing and nobody be told."""
-    for name in request.query_params:
+    """Raises ApiError 422 for a parameter that nothing reads: misspelt, it would change nothing and nobody be told.
+
+    And for a NUL, which PostgreSQL takes in no text.
+    """
+    for name, value in request.query_params.multi_items():
         if name not in known:
             there_are = f"there are: {', '.join(sorted(known))}" if known else "this route has none"
             problem = Problem(field=name, message=f"unknown query parameter; {there_are}.")
+            raise ApiError(422, str(problem), param=name, problems=[problem])
+        if "\0" in value:
+            problem = Problem(field=name, message="it holds a NUL character.")
             raise ApiError(422, str(problem), param=name, problems=[problem])
 
 
@@ -185,7 +191,7 @@ def _plausible(token: str) -> bool:
 
 def principal_of_hash(parts: Parts, sha256: str) -> Principal | None:
     """The user behind the token of this sum; None when it is unknown, expired or revoked."""
-    with parts.database.unit_of_work() as work:
+    with parts.database.reading() as work:
         row = work.users.valid_token(sha256)
         if row is None:
             return None

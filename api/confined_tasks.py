@@ -9,6 +9,7 @@ from api.registry.imported_files import adapter_base, check_import, check_import
 from corpus.checks.confined import check
 from corpus.comparing import compare
 from corpus.conversations.sandbox import render
+from scheduling.estimates.gguf import known_facts
 from scheduling.estimates.shapes import shape_of_file
 from storage.tabular import first_rows, profile_table
 
@@ -20,6 +21,7 @@ TASKS: dict[str, Callable[..., Any]] = {
     "shards": shards_named,
     "adapter": adapter_base,
     "shape": shape_of_file,
+    "gguf": known_facts,
     "check": check,
     "render": render,
     "compare": compare,

@@ -31,8 +31,10 @@ from api.spool import Spool
 from corpus.confinement.confinement import Confinement
 from storage.database import Database
 from storage.objects import ObjectSettings, ObjectStore
+from storage.outgoing import Resolve, resolve
 from storage.progress import ProgressWatcher
 from storage.request_counts import RequestCounts
+from storage.secret_box import SecretBox
 
 #: Transfers, and looks at what models and data sets consist of, that may run at once. They have threads of their own:
 #: an object store or a hub that hangs must not hold up everything else.
@@ -66,6 +68,8 @@ class Parts:
     objects: ObjectStore
     watcher: ProgressWatcher
     request_counts: RequestCounts
+    #: For what users entrust to the platform; None: it has no key.
+    secret_box: SecretBox | None
     answer_meter: AnswerMeter
     #: To the engines of deployments; never through a proxy.
     engines: Routes
@@ -87,6 +91,8 @@ class Parts:
     checks: Readings
     #: What was found out about data sets and models.
     inspections: InspectionCache = field(default_factory=InspectionCache)
+    #: Names of hosts that users name, as addresses.
+    resolve: Resolve = resolve
     #: Set when the process shall end: streams that have no end of their own finish.
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -105,6 +111,7 @@ class Parts:
             ),
             watcher=ProgressWatcher(storage.redis_url),
             request_counts=RequestCounts(storage.redis_url),
+            secret_box=storage.secret_box(),
             engines=Routes(_engine_client, note=answer_meter.note),
             activity=Activity(database),
             waker=Waker(database, settings.wake_wait_s),

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from jobspecs.addresses import PUBLIC_ONLY, AddressRules
 from jobspecs.limits import UNSAID, RequestLimits
-from storage.settings import Settings, external_engine_origins, seconds, whole_number
+from storage.settings import Settings, external_engine_origins, seconds, webhook_addresses, whole_number
 from storage.tabular.formats import TABLE_BYTES_MAX, TABLE_ROWS_MAX
 
 DEFAULT_PORT = 8480
@@ -59,6 +60,8 @@ class ApiSettings:
     hub_offline: bool = False
     #: `scheme://host:port` of engines that somebody else runs and that may be registered.
     external_engines: frozenset[str] = frozenset()
+    #: Where webhooks may lead; whoever sends has the same setting, and the last word.
+    webhook_addresses: AddressRules = PUBLIC_ONLY
     #: What each user may ask of deployed models, unless an administrator says otherwise for one.
     request_limits: RequestLimits = UNSAID
     #: Seconds between two comments on a quiet event stream, so that proxies keep it open.
@@ -118,6 +121,7 @@ class ApiSettings:
             hub_offline=values.get("HF_HUB_OFFLINE", "") in ("1", "true", "True"),
             wake_wait_s=seconds(values, "EIGENWERK_WAKE_WAIT_S", cls.wake_wait_s),
             external_engines=external_engine_origins(values),
+            webhook_addresses=webhook_addresses(values),
             request_limits=RequestLimits(
                 requests_per_minute=whole_number(values, "EIGENWERK_REQUESTS_PER_MINUTE", 0),
                 tokens_per_minute=whole_number(values, "EIGENWERK_TOKENS_PER_MINUTE", 0),

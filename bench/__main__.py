@@ -34,6 +34,9 @@ BENCHMARKS = (
     "decode_bandwidth",
     "chat_batching",
     "prefix_reuse",
+    "gateway_overhead",
+    "request_batching",
+    "rerank",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 #: The longest trains 18 classifiers, six of them on all headlines.

@@ -19,19 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import httpx
 import numpy as np
 
 from bench.measuring import report
-from jobspecs.manifest import Manifest, describe_files, write_manifest
+from bench.served_engine import ServedEngine
 from tests.weights import smollm2_gguf
-from workers.engines.interface import EngineOrder
-from workers.engines.registry import ENGINES
-from workers.inference.replicas import ReplicaSet
 from workers.local_models.gguf_model import load_gguf, write_language_model
 
 FLOOR, AIM = 0.6, 0.85
-KEY = "the-key-of-this-bench"
 TOKENS = 24
 #: Over the array: as long as an answer takes, so that a busy machine interrupts both alike.
 PASSES = 40
@@ -72,41 +67,16 @@ def write_f16(source: Path, target: Path) -> Path:
     return target
 
 
-class Served:
-    """A model in an engine's process of one thread."""
-
-    def __init__(self, engine: str, folder: Path, logs: Path) -> None:
-        manifest = Manifest(artifact="model", task="text-generation", files=describe_files(folder))
-        write_manifest(folder, manifest)
-        self._engine = ENGINES[engine](logs)
-        order = EngineOrder("bench/model@1", "text-generation", folder, manifest.digest, 0, KEY)
-        self._replicas = ReplicaSet(self._engine, order, 1)
-        self._replicas.tick(time.monotonic())
-        while not self._replicas.ready:
-            if self._replicas.failure is not None:
-                sys.exit(self._replicas.failure.message)
-            self._replicas.tick(time.monotonic())
-            time.sleep(0.05)
-
-    def tokens_s(self) -> float:
-        """Tokens a second of one answer: as llama.cpp times itself, else with the prompt and the way there and back."""
-        body = {"prompt": _PROMPT, "max_tokens": TOKENS, "temperature": 0}
-        headers = {"Authorization": f"Bearer {KEY}"}
-        url = f"{self._replicas.endpoint}/v1/completions"
-        begun = time.perf_counter()
-        answer = httpx.post(url, json=body, headers=headers, timeout=300).raise_for_status()
-        # Whole answers: pieces of a stream that waited for a busy reader would seem to have come all at once.
-        took_s, document = time.perf_counter() - begun, answer.json()
-        if "timings" in document:
-            return float(document["timings"]["predicted_per_second"])
-        return float(document["usage"]["completion_tokens"]) / took_s
-
-    def close(self) -> None:
-        self._replicas.stop(time.monotonic())
-        while not self._replicas.stopped:
-            self._replicas.tick(time.monotonic())
-            time.sleep(0.05)
-        self._engine.close()
+def answer_tokens_s(engine: ServedEngine) -> float:
+    """Tokens a second of one answer: as llama.cpp times itself, else with the prompt and the way there and back."""
+    body = {"prompt": _PROMPT, "max_tokens": TOKENS, "temperature": 0}
+    begun = time.perf_counter()
+    # Whole answers: pieces of a stream that waited for a busy reader would seem to have come all at once.
+    answer = engine.client.post("/v1/completions", json=body).raise_for_status()
+    took_s, document = time.perf_counter() - begun, answer.json()
+    if "timings" in document:
+        return float(document["timings"]["predicted_per_second"])
+    return float(document["usage"]["completion_tokens"]) / took_s
 
 
 def main() -> int:
@@ -121,10 +91,13 @@ def main() -> int:
         full = root / "fp32"
         converted = load_gguf(weights, "fp32")
         write_language_model(full, converted.model, converted.tokenizer)
-        llamacpp, embedded = Served("llamacpp", quantized, root / "logs"), Served("embedded", full, root / "logs")
+        llamacpp, embedded = (
+            ServedEngine(engine, "text-generation", folder, root / "logs")
+            for engine, folder in (("llamacpp", quantized), ("embedded", full))
+        )
         rounds = []
         for _ in range(ROUNDS):  # in turns, so that a busy machine slows all
-            rounds.append((llamacpp.tokens_s(), embedded.tokens_s(), bandwidth_bytes_s()))
+            rounds.append((answer_tokens_s(llamacpp), answer_tokens_s(embedded), bandwidth_bytes_s()))
             _log.info("llama.cpp %.1f, embedded %.1f tokens/s; %.2e bytes/s", *rounds[-1])
         llamacpp.close()
         embedded.close()

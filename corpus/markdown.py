@@ -29,7 +29,7 @@ class Section:
 
 def card(title: str, description: str, sections: Sequence[Section]) -> str:
     """Markdown. Give it inputs and results only, never when or where it was trained: equal runs have equal cards."""
-    lines = [f"# {title}", "", description, ""]
+    lines = [f"# {title}", "", *([description, ""] if description else [])]
     for section in sections:
         lines += [f"## {section.title}", ""]
         for part in section.parts:

@@ -21,6 +21,7 @@ from eigenwerk.pipelines import PipelineCalls
 from eigenwerk.resources import (
     Deleted,
     Host,
+    HubToken,
     Job,
     JobSummary,
     Leaving,
@@ -30,13 +31,14 @@ from eigenwerk.resources import (
     UserLimits,
 )
 from eigenwerk.transport import Sleep, Transport, given
+from eigenwerk.webhooks import WebhookCalls
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 
 _PAGE_ITEMS = 200
 
 
-class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls):
+class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls, WebhookCalls):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.
@@ -219,6 +221,17 @@ class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls)
         """Sets all of a user's limits; those left out are as the platform has them. For administrators."""
         path = f"/v1/users/{quote(user, safe='')}/limits"
         return UserLimits.model_validate(self._transport.call("PUT", path, json=dict(limits)))
+
+    def hub_token(self) -> HubToken:
+        """Your own token of the model hub, by its last characters. Status 404 without one."""
+        return HubToken.model_validate(self._transport.call("GET", "/v1/users/me/hub-token"))
+
+    def set_hub_token(self, token: str) -> HubToken:
+        """Keeps your token of the model hub, encrypted, for what you name as `hub:…`."""
+        return HubToken.model_validate(self._transport.call("PUT", "/v1/users/me/hub-token", json={"token": token}))
+
+    def delete_hub_token(self) -> None:
+        self._transport.call("DELETE", "/v1/users/me/hub-token")
 
     def create_token(self, *, user: str = "me", scopes: Sequence[str], expires_in: str | None = None) -> Token:
         """Makes a token; its text is in the answer and never again. `expires_in`: 12h, 30d."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.references import path_of
@@ -28,6 +28,9 @@ class DeploymentCalls:
         engine: str | None = None,
         traffic_percent: int | None = None,
         idle_after_s: int | None = None,
+        context_tokens: int | None = None,
+        sequences: int | None = None,
+        adapters: Sequence[str] | None = None,
     ) -> Deployment:
         """Serves a model (the one of the same name when absent). Use `await_deployment` to wait until it is ready.
 
@@ -35,11 +38,14 @@ class DeploymentCalls:
         `hosts`: how many the replicas are spread over; one when absent.
         `gpus`: of all replicas, one each at most; without any they compute on the CPU.
         `traffic_percent`: beside what is deployed, as its candidate, which gets so many of 100 requests.
+        `context_tokens`, `sequences`: memory is kept for so many answers of so many tokens in each replica.
         `idle_after_s`: seconds without a request after which it sleeps, until the next one; never when absent.
+        `adapters`: LoRA adapters of the model, served beside it; requests name one as their model.
         `engine`: embedded, llamacpp, …; when absent it is chosen by the model and the hosts (`engine_reason`).
         """
         body = given(model=model, replicas=replicas, hosts=hosts, memory_gib=memory_gib, gpus=gpus, engine=engine)
-        body |= given(traffic_percent=traffic_percent, idle_after_s=idle_after_s)
+        body |= given(traffic_percent=traffic_percent, idle_after_s=idle_after_s, adapters=list(adapters or ()) or None)
+        body |= given(context_tokens=context_tokens, sequences=sequences)
         return Deployment.model_validate(self._transport.call("PUT", path_of("deployments", name), json=body))
 
     def deploy_external(self, name: str, url: str, model: str, *, key: str = "", **more: str | None) -> Deployment:

@@ -14,6 +14,8 @@ from jobspecs.problems import Problem
 
 #: Characters of an answer that is not the platform's, shown to help find out who answered.
 _FOREIGN_ANSWER_CHARS = 200
+#: What OpenSSL says of certificates that nobody it knows vouches for, that have expired, or that are another host's.
+_UNKNOWN_AUTHORITY = "CERTIFICATE_VERIFY_FAILED"
 
 
 class EigenwerkError(Exception):
@@ -58,7 +60,12 @@ def error_of(response: httpx.Response) -> EigenwerkError:
 
 
 def no_answer(url: str, error: Exception) -> EigenwerkError:
-    """Nobody answered, or the connection broke."""
+    """Nobody answered, one whom nobody vouches for did, or the connection broke."""
+    if _UNKNOWN_AUTHORITY in str(error):
+        return EigenwerkError(
+            f"{url} has a certificate that is not believed here ({error}). "
+            "Name the file of its authority, or of the certificate if it made itself: SSL_CERT_FILE=cert.pem"
+        )
     if isinstance(error, httpx.ConnectError):
         return EigenwerkError(
             f"Nothing answers at {url}. Start the platform with `eigenwerk up`, or set EIGENWERK_URL."

@@ -319,6 +319,8 @@ class Deployment(Resource):
     name: str
     model: str
     version: int | None
+    #: Served beside the model, over its weights: `owner/name@version` each, by which requests ask them.
+    adapters: list[str] = Field(default_factory=list)
     engine: str
     #: Why this engine.
     engine_reason: str | None = None
@@ -336,6 +338,9 @@ class Deployment(Resource):
     replicas: int
     memory_bytes: int = 0
     gpus: int = 0
+    #: Of each replica: `main` and `gpu` with `weights_bytes`, `kv_cache_bytes`, `overhead_bytes`; `context_tokens`,
+    #: `sequences`.
+    memory: dict[str, Any] | None = None
     #: Seconds without a request after which it sleeps.
     idle_after_s: int | None = None
     last_used_at: datetime | None = None
@@ -381,3 +386,12 @@ class Token(Resource):
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     token: str | None = Field(default=None, repr=False)
+
+
+class HubToken(Resource):
+    """A user's own token of the model hub, by its last characters."""
+
+    hint: str
+    set_at: datetime
+    #: False: the platform's key is another one by now; set it anew.
+    readable: bool

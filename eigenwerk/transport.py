@@ -38,20 +38,17 @@ class Transport:
         headers = {"User-Agent": "eigenwerk-client/0.1", "Accept": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers=headers,
-            timeout=httpx.Timeout(_READ_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
-            transport=http,
+        settings: dict[str, Any] = {
+            "timeout": httpx.Timeout(_READ_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
+            "transport": http,
             # A proxy of the environment has no business with this machine's own platform: it would see the token.
-            trust_env=not is_loopback(self.url),
-        )
+            "trust_env": not is_loopback(self.url),
+            # Whom to believe the environment says for this machine as well: SSL_CERT_FILE, SSL_CERT_DIR.
+            "verify": httpx.create_ssl_context(),
+        }
+        self._http = httpx.Client(base_url=self.url, headers=headers, **settings)
         #: For the object store, whose links carry what they need: it never sees the token.
-        self._elsewhere = httpx.Client(
-            timeout=httpx.Timeout(_READ_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
-            transport=http,
-            trust_env=not is_loopback(self.url),
-        )
+        self._elsewhere = httpx.Client(**settings)
 
     def close(self) -> None:
         self._elsewhere.close()

@@ -142,6 +142,17 @@ OPENAI_CHAT = Dialect(
 OPENAI_COMPLETION = Dialect(
     _OPENAI_HARMLESS, {**_OPENAI_IDLE, "suffix": ("",), "add_special_tokens": (True,), "prompt_embeds": ()}
 )
+OPENAI_RESPONSES = Dialect(
+    _OPENAI_HARMLESS - {"store"},
+    {
+        "truncation": ("disabled",),
+        "reasoning": (),
+        "prompt": (),
+        "max_tool_calls": (),
+        "moderation": (),
+        "context_management": (),
+    },
+)
 OPENAI_STREAM = Dialect(frozenset({"include_obfuscation"}), {"continuous_usage_stats": (False,)})
 OPENAI_PART = Dialect(frozenset({"cache_control"}), {"annotations": ([],)})
 #: What the assistant's messages say when they come back; other fields are for the model's template.
@@ -194,7 +205,7 @@ JINA_RERANK = Dialect(
 COHERE_RERANK = Dialect(
     _BOOKKEEPING, {"return_documents": (False,), "rank_fields": (["text"],), "max_chunks_per_doc": ()}
 )
-COHERE_EMBED = Dialect(_BOOKKEEPING, {"images": ([],), "inputs": ([],), "max_tokens": ()})
+COHERE_EMBED = Dialect(_BOOKKEEPING, {"images": ([],), "max_tokens": ()})
 #: vLLM's /classify.
 CLASSIFY = Dialect(
     _BOOKKEEPING, {"truncate_prompt_tokens": (), "add_special_tokens": (True,), "use_activation": (True,)}

@@ -54,6 +54,8 @@ class EngineKind:
     tasks: frozenset[str]
     #: Takes models that are changes of another one.
     adapters: bool = True
+    #: Serves adapters beside the model that they change, chosen by each request.
+    adapters_beside: bool = False
     #: Processes that may share one port.
     replicas_max: int = 1
     #: Computes on GPUs only.
@@ -64,6 +66,11 @@ class EngineKind:
     speaks_tgi: bool = False
     #: There an adapter is chosen by `adapter_id`, and an unknown one is silently none.
     adapter_field: bool = False
+    #: Field of a completion that has it tell each token's id and log probability, in `logprobs.content`: how many of
+    #: the most probable ones stand beside it.
+    ids_field: str | None = None
+    #: Where it tells the prompt that it makes of a chat, if it passes over tools that the template knows nothing of.
+    template_route: str | None = None
     #: In its refusal of a prompt that is longer than the context: part of the message, or the kind of error.
     too_long: tuple[str, ...] = ()
 
@@ -150,6 +157,7 @@ EMBEDDED = EngineKind(
     "the embedded engine",
     formats=frozenset({WeightsFormat.safetensors}),
     tasks=frozenset(SERVED_TASKS),
+    adapters_beside=True,
     replicas_max=8,
     speaks_tgi=True,
 )
@@ -164,8 +172,10 @@ LLAMACPP = EngineKind(
     reads={
         CHAT: _LLAMACPP | _TOOLS | {"messages", "logprobs", "top_logprobs", "chat_template_kwargs", "json_schema"},
         # Log probabilities of completions come in the shape of chats, and `n` is taken for each prompt as it pleases.
-        COMPLETIONS: _LLAMACPP - {"n"} | {"prompt"},
+        COMPLETIONS: _LLAMACPP - {"n"} | {"prompt", "n_probs"},
     },
+    ids_field="n_probs",
+    template_route="/apply-template",
     too_long=("exceed_context_size_error",),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -33,6 +34,11 @@ class Machine(BaseModel):
     load_1m: float
     #: Empty without NVIDIA's driver.
     gpus: list[GpuDevice] = []
+
+
+def smallest_gpu_bytes(gpus: Sequence[GpuDevice]) -> int | None:
+    """Memory that each of them has; None where nobody knows."""
+    return min((gpu.memory_bytes for gpu in gpus), default=None)
 
 
 class HostReason(StrEnum):

@@ -17,6 +17,8 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 #: `name`, or `owner/name`.
 OWNED_NAME_PATTERN = rf"(?:{NAME_PATTERN}/)?{NAME_PATTERN}"
 _NAME = re.compile(NAME_PATTERN)
+#: What means a version without being an alias, behind an @ or to clients of the hub.
+_RESERVED = ("latest", "main", "HEAD")
 _OWNED_NAME = re.compile(OWNED_NAME_PATTERN)
 _REFERENCE = re.compile(rf"(?:(?P<owner>{NAME_PATTERN})/)?(?P<name>{NAME_PATTERN})(?:@(?P<selector>{NAME_PATTERN}))?")
 
@@ -77,13 +79,9 @@ def check_name(text: str) -> str:
     return text
 
 
-def is_reserved(alias: str) -> bool:
-    """Whether it has a meaning of its own behind an @, and can't be given one as an alias."""
-    return alias == "latest" or alias.isdecimal()
-
-
-def _check_alias(text: str) -> str:
-    if is_reserved(check_name(text)):
+def check_alias(text: str) -> str:
+    """Returns `text` when it may be an alias; raises ValueError, also for what means something already."""
+    if check_name(text) in _RESERVED or text.isdecimal():
         raise ValueError(f"{text!r} has a meaning of its own: choose a word such as prod")
     return text
 
@@ -100,6 +98,6 @@ def _check_dataset_reference(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(check_name)]
-AliasName = Annotated[str, AfterValidator(_check_alias)]
+AliasName = Annotated[str, AfterValidator(check_alias)]
 ModelReference = Annotated[str, AfterValidator(_check_reference)]
 DatasetReference = Annotated[str, AfterValidator(_check_dataset_reference)]

@@ -37,6 +37,8 @@ Action = Literal[
     "deployments.write",
     "hosts.drain",
     "hosts.read",
+    "hub_tokens.read",
+    "hub_tokens.write",
     "jobs.boost",
     "jobs.cancel",
     "jobs.check",
@@ -58,6 +60,8 @@ Action = Literal[
     "users.delete",
     "users.list",
     "users.read",
+    "webhooks.read",
+    "webhooks.write",
 ]
 #: Who may read a thing beside its owner: nobody, or everyone on this platform. Writing stays the owner's.
 Visibility = Literal["private", "everyone"]
@@ -91,6 +95,8 @@ RULES: Mapping[Action, Rule] = {
     "deployments.write": Rule(own="write"),
     "hosts.drain": Rule(platform="admin"),
     "hosts.read": Rule(platform="read"),
+    "hub_tokens.read": Rule(own="read"),
+    "hub_tokens.write": Rule(own="write"),
     "jobs.boost": Rule(own="admin", others="admin"),
     "jobs.cancel": Rule(own="write", others="admin"),
     "jobs.check": Rule(own="read"),
@@ -112,6 +118,8 @@ RULES: Mapping[Action, Rule] = {
     "users.delete": Rule(own="admin", others="admin"),
     "users.list": Rule(platform="admin"),
     "users.read": Rule(own="read"),
+    "webhooks.read": Rule(own="read"),
+    "webhooks.write": Rule(own="write"),
 }
 
 

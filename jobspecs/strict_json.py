@@ -15,6 +15,8 @@ CONTAINERS_MAX = 2_500_000
 #: Lists and objects of what people send, and fields of one object: each that is wrong costs the event loop 10 µs.
 SENT_CONTAINERS_MAX = 20_000
 SENT_FIELDS_MAX = 1000
+#: How Python begins to say that a number has more digits than it reads, before it names a function to call.
+_TOO_MANY_DIGITS = "Exceeds the limit"
 #: A string (also one that never ends) or a bracket. Possessive, so it takes linear time on any input.
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
@@ -68,7 +70,8 @@ def _parsed(text: bytes, containers_max: int, **hooks: Any) -> Any:
     except json.JSONDecodeError as error:
         raise UnacceptableJson(f"{error.msg} (line {error.lineno}, column {error.colno})") from error
     except (ValueError, RecursionError) as error:
-        raise UnacceptableJson(str(error)) from error
+        message = "a whole number has too many digits" if str(error).startswith(_TOO_MANY_DIGITS) else str(error)
+        raise UnacceptableJson(message) from error
 
 
 def _check_texts(document: Any) -> None:

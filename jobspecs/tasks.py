@@ -28,7 +28,9 @@ TEXT_CLASSIFICATION = ServedTask("text-classification", "a classifier", ("POST /
 SENTENCE_SIMILARITY = ServedTask("sentence-similarity", "an embedder", ("POST /v1/embeddings",))
 TEXT_RANKING = ServedTask("text-ranking", "a reranker", ("POST /v1/rerank", "POST /v2/rerank"))
 TEXT_GENERATION = ServedTask(
-    "text-generation", "a language model", ("POST /v1/chat/completions", "POST /v1/completions")
+    "text-generation",
+    "a language model",
+    ("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/responses"),
 )
 
 SERVED_TASKS: Mapping[str, ServedTask] = MappingProxyType(

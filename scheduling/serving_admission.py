@@ -16,24 +16,32 @@ class Needs:
 
     memory_bytes: int
     gpus: int = 0
+    #: Memory of each GPU, in bytes; None: of a host that does not tell.
+    gpu_bytes: int | None = 0
 
     def fit(self, room: Needs) -> bool:
-        return self.memory_bytes <= room.memory_bytes and self.gpus <= room.gpus
+        enough = room.gpu_bytes is None or not self.gpus or (self.gpu_bytes or 0) <= room.gpu_bytes
+        return self.memory_bytes <= room.memory_bytes and self.gpus <= room.gpus and enough
 
     def __str__(self) -> str:
-        return f"{self.memory_bytes / _GIB:.2f} GiB of memory" + (f" and {self.gpus} GPUs" if self.gpus else "")
+        each = f" with {self.gpu_bytes / _GIB:.2f} GiB each" if self.gpu_bytes else ""
+        return f"{self.memory_bytes / _GIB:.2f} GiB of memory" + (f" and {self.gpus} GPUs{each}" if self.gpus else "")
 
 
-def why_no_host_serves(needs: Needs, hosts: Sequence[Needs]) -> Problem | None:
-    """Why no known host, even an empty one, could serve it. None when one could, or when no host is known yet."""
+def why_no_host_serves(needs: Needs, hosts: Sequence[Needs], parts: str = "") -> Problem | None:
+    """Why no known host, even an empty one, could serve it. None when one could, or when no host is known yet.
+
+    `parts`: what the needs of one replica consist of, for people.
+    """
     if not hosts or any(needs.fit(host) for host in hosts):
         return None
-    largest = max(hosts, key=lambda host: (host.gpus >= needs.gpus, host.memory_bytes))
-    field = "gpus" if largest.gpus < needs.gpus else "memory_gib"
+    largest = max(hosts, key=lambda host: (host.gpus >= needs.gpus, host.gpu_bytes or 0, host.memory_bytes))
+    enough_gpus = largest.gpus >= needs.gpus and Needs(0, needs.gpus, needs.gpu_bytes).fit(largest)
+    why = f" Each replica: {parts}." if parts else ""
     return Problem(
-        field=field,
-        message=f"the deployment needs {needs}; no host has that (the largest has {largest}).",
-        remedy="Ask for less, use fewer replicas, or add a worker.",
+        field="memory_gib" if enough_gpus else "gpus",
+        message=f"the deployment needs {needs}; no host has that (the largest has {largest}).{why}",
+        remedy="Ask for less, such as a shorter context or fewer answers at once, use fewer replicas, or add a worker.",
     )
 
 

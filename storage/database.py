@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import psycopg
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
+from storage.connections import PATIENCE, SERVER_PATIENCE, Listener, connect
 from storage.database_errors import DatabaseFull, DatabaseUnavailable, OwnerGone, SchemaMismatch
 from storage.leadership import Leadership
 from storage.repositories.aliases import AliasRepository
@@ -33,6 +33,7 @@ from storage.repositories.catalogue import CatalogueRepository
 from storage.repositories.checkpoints import CheckpointRepository
 from storage.repositories.datasets import DatasetRepository
 from storage.repositories.decisions import DecisionRepository
+from storage.repositories.deliveries import DeliveryRepository
 from storage.repositories.deployments import DeploymentRepository
 from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.events import EventRepository
@@ -41,6 +42,7 @@ from storage.repositories.handover import HandoverRepository
 from storage.repositories.hosts import HostRepository
 from storage.repositories.hub import HubRepository
 from storage.repositories.hub_pushes import HubPushRepository
+from storage.repositories.hub_tokens import HubTokenRepository
 from storage.repositories.jobs import JobRepository
 from storage.repositories.leader import LeaderRepository
 from storage.repositories.models import ModelRepository
@@ -49,10 +51,12 @@ from storage.repositories.owners import OwnerRepository
 from storage.repositories.pipelines import PipelineRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
+from storage.repositories.served_adapters import ServedAdapterRepository
 from storage.repositories.sleep import SleepRepository
 from storage.repositories.stored import StoredRepository
 from storage.repositories.tallies import TallyRepository
 from storage.repositories.users import UserRepository
+from storage.repositories.webhooks import WebhookRepository
 from storage.schema import check_schema
 
 __all__ = ["Database", "DatabaseFull", "DatabaseUnavailable", "Listener", "SchemaMismatch", "UnitOfWork"]
@@ -61,20 +65,6 @@ log = logging.getLogger(__name__)
 
 #: PostgreSQL's channel on which a committed outbox row makes itself heard.
 OUTBOX_CHANNEL = "eigenwerk_outbox"
-#: How long a silent server is waited for, in seconds (milliseconds where libpq counts so): about half a minute, not
-#: the operating system's two hours.
-_PATIENCE: dict[str, Any] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-}
-#: The same patience on the server's side (seconds; the last in milliseconds), so that the locks of a host that lost its
-#: power go. Its own default is the operating system's two hours.
-_SERVER_PATIENCE = (
-    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=15000"
-)
 #: What the server allows a transaction, in milliseconds: a frozen client must not keep a job locked against the reaper.
 _LIMITS = "-c idle_in_transaction_session_timeout=30000 -c statement_timeout=30000"
 #: Seconds after which a connection is made anew, and with it looked again whether the schema is still ours.
@@ -106,6 +96,10 @@ class UnitOfWork:
         return AnswerRepository(self.session)
 
     @cached_property
+    def served_adapters(self) -> ServedAdapterRepository:
+        return ServedAdapterRepository(self.session)
+
+    @cached_property
     def candidates(self) -> CandidateRepository:
         return CandidateRepository(self.session)
 
@@ -119,7 +113,7 @@ class UnitOfWork:
 
     @cached_property
     def models(self) -> ModelRepository:
-        return ModelRepository(self.session)
+        return ModelRepository(self.session, self.deliveries)
 
     @cached_property
     def catalogue(self) -> CatalogueRepository:
@@ -127,11 +121,15 @@ class UnitOfWork:
 
     @cached_property
     def aliases(self) -> AliasRepository:
-        return AliasRepository(self.session)
+        return AliasRepository(self.session, self.deliveries)
 
     @cached_property
     def hub(self) -> HubRepository:
         return HubRepository(self.session)
+
+    @cached_property
+    def hub_tokens(self) -> HubTokenRepository:
+        return HubTokenRepository(self.session)
 
     @cached_property
     def hub_pushes(self) -> HubPushRepository:
@@ -139,7 +137,7 @@ class UnitOfWork:
 
     @cached_property
     def jobs(self) -> JobRepository:
-        return JobRepository(self.session, self.outbox, self.tallies)
+        return JobRepository(self.session, self.outbox, self.tallies, self.deliveries)
 
     @cached_property
     def tallies(self) -> TallyRepository:
@@ -175,7 +173,7 @@ class UnitOfWork:
 
     @cached_property
     def deployments(self) -> DeploymentRepository:
-        return DeploymentRepository(self.session)
+        return DeploymentRepository(self.session, self.deliveries)
 
     @cached_property
     def sleep(self) -> SleepRepository:
@@ -209,6 +207,14 @@ class UnitOfWork:
     def outbox(self) -> OutboxRepository:
         return OutboxRepository(self.session)
 
+    @cached_property
+    def webhooks(self) -> WebhookRepository:
+        return WebhookRepository(self.session)
+
+    @cached_property
+    def deliveries(self) -> DeliveryRepository:
+        return DeliveryRepository(self.session, self.outbox)
+
 
 class Database:
     """A pool of connections to one PostgreSQL database. Safe to share between threads, not between processes.
@@ -219,7 +225,7 @@ class Database:
     def __init__(
         self, url: str, *, connections_max: int = 20, application: str = "eigenwerk", lock_timeout_s: float = 10.0
     ) -> None:
-        options = f"{_LIMITS} -c lock_timeout={round(lock_timeout_s * 1000)} {_SERVER_PATIENCE}"
+        options = f"{_LIMITS} -c lock_timeout={round(lock_timeout_s * 1000)} {SERVER_PATIENCE}"
         self._url = url
         self._engine = create_engine(
             url,
@@ -229,10 +235,14 @@ class Database:
             # One round trip per checkout, 0.1 ms on a socket: a restarted server is noticed before the work starts.
             pool_pre_ping=True,
             pool_recycle=_CONNECTION_AGE_MAX_S,
-            connect_args={**_PATIENCE, "application_name": application, "options": options},
+            connect_args={**PATIENCE, "application_name": application, "options": options},
         )
         event.listen(self._engine, "connect", _refuse_foreign_schema)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        without_transaction = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._readings = sessionmaker(without_transaction, expire_on_commit=False)
+        event.listen(self._readings, "do_orm_execute", _refuse_writing)
+        event.listen(self._readings, "before_flush", _refuse_flush)
 
     @contextmanager
     def unit_of_work(self) -> Iterator[UnitOfWork]:
@@ -241,27 +251,16 @@ class Database:
         Raises DatabaseUnavailable when the server can't be reached or goes away, and OwnerGone when somebody's thing is
         made whose owner was deleted meanwhile.
         """
-        session = self._sessions()
-        try:
+        with _session(self._sessions) as session:
             yield UnitOfWork(session)
             session.commit()
-        except PoolTimeout as error:
-            session.rollback()
-            raise DatabaseUnavailable("All connections to PostgreSQL are in use.") from error
-        except DBAPIError as error:
-            session.rollback()
-            if isinstance(error.orig, psycopg.errors.DiskFull):
-                raise DatabaseFull(f"PostgreSQL's disk is full: {str(error.orig).strip()}") from error
-            if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
-                raise DatabaseUnavailable(f"PostgreSQL does not answer: {str(error.orig).strip()}") from error
-            if isinstance(error.orig, psycopg.errors.ForeignKeyViolation) and _names_an_owner(error.orig):
-                raise OwnerGone("The user of this token was deleted.") from error
-            raise
-        except BaseException:
-            session.rollback()
-            raise
-        finally:
-            session.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[UnitOfWork]:
+        """For looks at what is committed, each query for itself, on the way of every request: without a transaction a
+        query takes two round trips, not four. Raises DatabaseUnavailable, and RuntimeError when the block writes."""
+        with _session(self._readings) as session:
+            yield UnitOfWork(session)
 
     def check(self) -> None:
         """Raises DatabaseUnavailable unless the server answers."""
@@ -284,15 +283,50 @@ class Database:
     @contextmanager
     def listen(self) -> Iterator[Listener]:
         """A connection of its own that hears of committed outbox rows."""
-        with _connect(self._url) as connection:
+        with connect(self._url) as connection:
             connection.execute(f"LISTEN {OUTBOX_CHANNEL}")
             yield Listener(connection)
 
     @contextmanager
     def leadership(self, name: str, *, silent_s: float) -> Iterator[Leadership]:
         """A connection of its own that can lead; see `storage.leadership`."""
-        with _connect(self._url) as connection:
+        with connect(self._url) as connection:
             yield Leadership(connection, name, silent_s)
+
+
+@contextmanager
+def _session(make: sessionmaker[Session]) -> Iterator[Session]:
+    """Undoes what was not committed; errors of the server become ours."""
+    session = make()
+    try:
+        yield session
+    except PoolTimeout as error:
+        session.rollback()
+        raise DatabaseUnavailable("All connections to PostgreSQL are in use.") from error
+    except DBAPIError as error:
+        session.rollback()
+        if isinstance(error.orig, psycopg.errors.DiskFull):
+            raise DatabaseFull(f"PostgreSQL's disk is full: {str(error.orig).strip()}") from error
+        if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
+            raise DatabaseUnavailable(f"PostgreSQL does not answer: {str(error.orig).strip()}") from error
+        if isinstance(error.orig, psycopg.errors.ForeignKeyViolation) and _names_an_owner(error.orig):
+            raise OwnerGone("The user of this token was deleted.") from error
+        raise
+    except BaseException:
+        session.rollback()
+        raise
+    finally:
+        session.close()
+
+
+def _refuse_writing(state: ORMExecuteState) -> None:
+    if not state.is_select:
+        raise RuntimeError("Only a unit of work may change anything.")
+
+
+def _refuse_flush(session: Session, *_: object) -> None:
+    if session.new or session.dirty or session.deleted:
+        raise RuntimeError("Only a unit of work may change anything.")
 
 
 def _refuse_foreign_schema(connection: psycopg.Connection, _record: object) -> None:
@@ -307,24 +341,3 @@ def _refuse_foreign_schema(connection: psycopg.Connection, _record: object) -> N
 
 def _names_an_owner(error: psycopg.errors.ForeignKeyViolation) -> bool:
     return str(error.diag.constraint_name).endswith("_owner_id_owners")
-
-
-@contextmanager
-def _connect(url: str) -> Iterator[psycopg.Connection]:
-    plain = url.replace("postgresql+psycopg://", "postgresql://", 1)
-    try:
-        with psycopg.connect(plain, autocommit=True, options=_SERVER_PATIENCE, **_PATIENCE) as connection:
-            yield connection
-    except psycopg.OperationalError as error:
-        raise DatabaseUnavailable(f"PostgreSQL does not answer: {str(error).strip()}") from error
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Hears notifications on the outbox channel."""
-
-    connection: psycopg.Connection
-
-    def wait(self, timeout_s: float) -> bool:
-        """Waits until something was committed to the outbox; False when nothing was within `timeout_s`."""
-        return any(True for _ in self.connection.notifies(timeout=timeout_s, stop_after=1))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 from jobspecs.engines import format_of, task_of
+from jobspecs.hosts import Machine, smallest_gpu_bytes
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference
 from jobspecs.rights import Reach
 from jobspecs.tasks import SERVED_TASKS
 from scheduling.engine_choice import Choice, Served, choose_engine
+from scheduling.estimates.engine_memory import ServingMemory
 from scheduling.serving_admission import Needs, why_it_cannot_stay, why_no_host_serves
 from storage.database import UnitOfWork
 from storage.repositories.candidates import candidate_name
-from storage.tables import DeploymentRow, ModelVersionRow
+from storage.tables import DeploymentRow, HostRow, ModelVersionRow
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,13 @@ class Wish:
     memory_bytes: int
     #: Seconds without a request after which it sleeps; None: it never does.
     idle_after_s: int | None = None
+    #: Of each replica, where it was reckoned by parts.
+    memory: ServingMemory | None = None
+    #: Tokens of one answer with its prompt, and answers at once; None: as the engine likes.
+    context_tokens: int | None = None
+    sequences: int | None = None
+    #: Versions that are served beside the model, over its weights.
+    adapter_ids: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -62,8 +71,8 @@ def serve(
     """
     manifest, shares = Manifest.model_validate(version.manifest), _shares(wish)
     hosts = work.hosts.known()
-    choice = _choose(manifest, wish, shares[0].replicas, [frozenset(host.engines) for host in hosts])
-    if problem := why_no_host_serves(shares[0].needs, [Needs(host.memory_bytes, host.gpus) for host in hosts]):
+    choice = choose(manifest, wish, shares[0].replicas, [frozenset(host.engines) for host in hosts])
+    if problem := why_no_host_serves(shares[0].needs, [_has(host) for host in hosts], str(wish.memory or "")):
         raise InvalidInput([problem])
     present = work.deployments.find_shares(reach, reference.name, owner=reference.owner)
     # First the hosts, then the deployment, as its workers do: the other way round both would wait for ever.
@@ -71,8 +80,10 @@ def serve(
         work.hosts.lock(host_name)
     for number, share in enumerate(shares):
         row = work.deployments.find(reach, reference.name, owner=reference.owner, share=number, lock=True)
-        before = Needs(row.memory_bytes, row.gpus) if row is not None else Needs(0)
-        if row is not None and _is_wanted_already(row, version, choice, share):
+        before = Needs(row.memory_bytes, row.gpus, row.gpu_bytes) if row is not None else Needs(0)
+        declared = (wish.context_tokens, wish.sequences)
+        same = row is not None and declared == (row.context_tokens, row.sequences)
+        if row is not None and same and _is_wanted_already(row, version, choice, share, wish.adapter_ids):
             work.sleep.wake(row.owner_id, row.name)
             work.sleep.set_patience(row.owner_id, row.name, wish.idle_after_s)
             continue
@@ -88,9 +99,14 @@ def serve(
             memory_bytes=share.needs.memory_bytes,
             gpus=share.needs.gpus,
             idle_after_s=wish.idle_after_s,
+            gpu_bytes=share.needs.gpu_bytes or 0,
+            memory=asdict(wish.memory) if wish.memory else None,
+            context_tokens=wish.context_tokens,
+            sequences=wish.sequences,
+            adapter_ids=wish.adapter_ids,
         )
         if not share.needs.fit(before):
-            _make_room(work, row, share.needs)
+            _make_room(work, row, share.needs, {host.name: _has(host).gpu_bytes for host in hosts})
     work.deployments.unwant(reach, reference.name, owner=reference.owner, shares_from=len(shares))
     # What is deployed for all requests leaves none for another version.
     work.deployments.unwant(reach, candidate_name(reference.name), owner=reference.owner)
@@ -101,8 +117,9 @@ def _shares(wish: Wish) -> list[_Share]:
     """What each host serves; the first ones have one replica more where they don't divide."""
     counts = _divided(wish.replicas, wish.hosts)
     gpus = _divided(wish.gpus, wish.hosts)
+    gpu_bytes = wish.memory.gpu_bytes if wish.memory is not None and wish.gpus else 0
     return [
-        _Share(count, Needs(wish.memory_bytes * count // wish.replicas, gpus[number]))
+        _Share(count, Needs(wish.memory_bytes * count // wish.replicas, gpus[number], gpu_bytes))
         for number, count in enumerate(counts)
     ]
 
@@ -111,13 +128,19 @@ def _divided(number: int, parts: int) -> list[int]:
     return [number // parts + (part < number % parts) for part in range(parts)]
 
 
-def _choose(manifest: Manifest, wish: Wish, replicas: int, hosts: Sequence[frozenset[str]]) -> Choice:
+def _has(host: HostRow) -> Needs:
+    gpus = Machine.model_validate(host.machine).gpus if host.machine else []
+    return Needs(host.memory_bytes, host.gpus, smallest_gpu_bytes(gpus))
+
+
+def choose(manifest: Manifest, wish: Wish, replicas: int, hosts: Sequence[frozenset[str]]) -> Choice:
     served = Served(
         format_of(manifest),
         task_of(manifest) or "",
         is_adapter=manifest.base is not None,
         gpus=wish.gpus,
         replicas=replicas,
+        beside=len(wish.adapter_ids),
     )
     choice = choose_engine(served, hosts, wish.engine)
     if isinstance(choice, Problem):
@@ -125,7 +148,7 @@ def _choose(manifest: Manifest, wish: Wish, replicas: int, hosts: Sequence[froze
     return choice
 
 
-def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
+def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs, gpu_bytes: Mapping[str, int | None]) -> None:
     """Sees whether what is wanted more of still fits the host that has claimed the deployment.
 
     Where it doesn't, one that answers stays as it is, and InvalidInput says why: nobody's requests end because somebody
@@ -135,14 +158,17 @@ def _make_room(work: UnitOfWork, row: DeploymentRow, needs: Needs) -> None:
         return
     work.hosts.lock(row.host)
     room = work.hosts.room(row.host, beside=row.id)
-    problem = why_it_cannot_stay(needs, row.host, Needs(room.memory_bytes, room.gpus)) if room is not None else None
+    free = Needs(room.memory_bytes, room.gpus, gpu_bytes.get(row.host)) if room is not None else None
+    problem = why_it_cannot_stay(needs, row.host, free) if free is not None else None
     if problem is not None and row.endpoint is not None:
         raise InvalidInput([problem])
     if problem is not None:
         work.deployments.place_anew(row)
 
 
-def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, choice: Choice, share: _Share) -> bool:
+def _is_wanted_already(
+    row: DeploymentRow, version: ModelVersionRow, choice: Choice, share: _Share, adapter_ids: frozenset[UUID]
+) -> bool:
     same = (row.model_version_id, row.engine, row.replicas, row.memory_bytes, row.gpus) == (
         version.id,
         choice.engine.name,
@@ -150,4 +176,5 @@ def _is_wanted_already(row: DeploymentRow, version: ModelVersionRow, choice: Cho
         share.needs.memory_bytes,
         share.needs.gpus,
     )
+    same = same and {adapter.id for adapter in row.adapters} == adapter_ids
     return same and row.wanted and row.state != "failed"

@@ -7,7 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jobspecs.addresses import PUBLIC, AddressRules
 from jobspecs.engines import origin_of
+from storage.secret_box import KEY_VARIABLE, SecretBox
 
 #: What says where the services are, and what has no default.
 NEEDED = (
@@ -15,6 +17,7 @@ NEEDED = (
     *("EIGENWERK_S3_ENDPOINT", "EIGENWERK_S3_ACCESS_KEY", "EIGENWERK_S3_SECRET_KEY"),
 )
 EXTERNAL_ENGINES = "EIGENWERK_EXTERNAL_ENGINES"
+WEBHOOK_ADDRESSES = "EIGENWERK_WEBHOOK_ADDRESSES"
 #: Whole numbers among the settings of all parts, and the least that each may be. They are looked at together, so that
 #: `eigenwerk up` says at once what a worker would stumble over later.
 _LEAST = {
@@ -56,6 +59,8 @@ class Settings:
     s3_endpoint: str
     s3_access_key: str = field(repr=False)
     s3_secret_key: str = field(repr=False)
+    #: Seals what users entrust to the platform; None: they can entrust nothing.
+    secrets_key: str | None = field(default=None, repr=False)
     s3_bucket: str = "eigenwerk"
     s3_region: str = "us-east-1"
     #: Seconds between two looks at PostgreSQL when no hint comes.
@@ -65,6 +70,10 @@ class Settings:
     #: Seconds for which the checkpoints of a failed or cancelled job are kept, so that it can be retried from them.
     checkpoints_kept_s: float = 7 * 24 * 3600.0
     lease: LeaseTimes = LeaseTimes()
+
+    def secret_box(self) -> SecretBox | None:
+        """Raises ValueError for a key that is none."""
+        return SecretBox(self.secrets_key) if self.secrets_key else None
 
     @property
     def scheduler_lock_timeout_s(self) -> float:
@@ -88,6 +97,7 @@ class Settings:
             s3_endpoint=values["EIGENWERK_S3_ENDPOINT"],
             s3_access_key=values["EIGENWERK_S3_ACCESS_KEY"],
             s3_secret_key=values["EIGENWERK_S3_SECRET_KEY"],
+            secrets_key=values.get(KEY_VARIABLE) or None,
             s3_bucket=values.get("EIGENWERK_S3_BUCKET", cls.s3_bucket),
             s3_region=values.get("EIGENWERK_S3_REGION", cls.s3_region),
             poll_s=seconds(values, "EIGENWERK_POLL_S", cls.poll_s),
@@ -116,6 +126,18 @@ def external_engine_origins(environment: Mapping[str, str] | None = None) -> fro
         except ValueError as error:
             raise ValueError(f"{EXTERNAL_ENGINES} names {word}: {error}.") from error
     return frozenset(origins)
+
+
+def webhook_addresses(environment: Mapping[str, str] | None = None) -> AddressRules:
+    """Where webhooks may lead: EIGENWERK_WEBHOOK_ADDRESSES, by commas or blanks; public addresses if it is absent.
+
+    Raises ValueError for what is no network.
+    """
+    values = os.environ if environment is None else environment
+    try:
+        return AddressRules.parse(values.get(WEBHOOK_ADDRESSES, PUBLIC))
+    except ValueError as error:
+        raise ValueError(f"{WEBHOOK_ADDRESSES}: {error}.") from error
 
 
 #: Seconds that answers in hand get when the process that gives them is told to end (EIGENWERK_DRAIN_S).

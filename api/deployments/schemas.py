@@ -24,6 +24,17 @@ class DeploymentRequest(Deploying):
     external: ExternalEngine | None = Field(
         default=None, description="an engine that somebody else runs, instead of a model of the registry"
     )
+    context_tokens: int | None = Field(
+        default=None, ge=256, le=1 << 20, description="tokens of an answer with its prompt; the model's own when absent"
+    )
+    sequences: int | None = Field(
+        default=None, ge=1, le=256, description="answers at once in each replica, for which memory is kept"
+    )
+    adapters: list[ModelReference] = Field(
+        default_factory=list,
+        max_length=16,
+        description="LoRA adapters of this model, served beside it over its weights; requests name one as their model",
+    )
     traffic_percent: int | None = Field(
         default=None,
         ge=0,
@@ -60,6 +71,24 @@ class Load(BaseModel):
     running: int
     waiting: int
     cache_share: float | None
+
+
+class TakenMemory(BaseModel):
+    """Of one kind of memory, in bytes."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    overhead_bytes: int
+
+
+class ReplicaMemory(BaseModel):
+    """What each replica takes; of its GPU only where it has one, of main memory in any case."""
+
+    main: TakenMemory
+    gpu: TakenMemory | None
+    #: Keys and values are for so many answers of so many tokens at once; null for models that keep none.
+    context_tokens: int | None
+    sequences: int | None
 
 
 class HostShare(BaseModel):
@@ -120,6 +149,8 @@ class Deployment(BaseModel):
     #: `owner/name@version` of the registry, or what an external engine calls its model.
     model: str
     version: int | None
+    #: Served beside the model: `owner/name@version` each, by which requests ask them.
+    adapters: list[str]
     engine: str
     #: Why this engine.
     engine_reason: str | None
@@ -128,6 +159,8 @@ class Deployment(BaseModel):
     replicas: int
     memory_bytes: int
     gpus: int
+    #: Of each replica; null where nobody has reckoned it.
+    memory: ReplicaMemory | None
     idle_after_s: int | None
     #: Of those that sleep by themselves, some seconds coarse.
     last_used_at: datetime | None
@@ -170,6 +203,7 @@ def deployment_of(
         owner=row.owner.name,
         model=row.served,
         version=version.version if version is not None else None,
+        adapters=[adapter.full_name for adapter in row.adapters],
         engine=row.engine,
         engine_reason=row.engine_reason,
         external=_external(row.external),
@@ -177,6 +211,7 @@ def deployment_of(
         replicas=sum(share.replicas for share in wanted),
         memory_bytes=sum(share.memory_bytes for share in wanted),
         gpus=sum(share.gpus for share in wanted),
+        memory=ReplicaMemory.model_validate(row.memory) if row.memory is not None else None,
         idle_after_s=row.idle_after_s,
         last_used_at=row.last_used_at,
         expected_start_s=median(row.start_seconds) if row.start_seconds else None,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
+from api.deployments.adapters import check_adapters
+from api.deployments.memory import reckon
 from api.deployments.schemas import Deployment, DeploymentList, DeploymentRequest
 from api.deployments.traffic import shown, want_candidate
 from api.errors import not_found
 from api.parts import Parts
 from api.references.freezing import freeze_base
-from api.references.hub import resolve
-from api.references.model_files import known_shape, small_files
 from api.references.names import maker_of
 from jobspecs.engines import EXTERNAL, ExternalEngine, origin_of
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
@@ -19,12 +19,10 @@ from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference, parse_reference
 from jobspecs.rights import Principal, Reach
-from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
-from scheduling.estimates.serving import depends_on_shape, process_bytes
 from storage.database import UnitOfWork
-from storage.frozen_versions import frozen_version, weights_bytes
+from storage.frozen_versions import frozen_version
 from storage.repositories.candidates import candidate_name
-from storage.serving import Wish, check_task, serve
+from storage.serving import Wish, check_task, choose, serve
 from storage.settings import EXTERNAL_ENGINES
 from storage.tables import ModelVersionRow
 
@@ -49,19 +47,30 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
     reach = user.reach("deployments.write")
     with parts.database.unit_of_work() as work:
         maker = maker_of(work, reach, reference)
+        engines = [frozenset(host.engines) for host in work.hosts.known()]
     if request.external is not None:
         return _want_external(parts, reach, maker, reference, request.external)
     percent = request.traffic_percent
     model = _model(parts, user, parse_reference(request.model) if request.model else reference)
+    with parts.database.unit_of_work() as work:
+        adapters = check_adapters(work, user, model.manifest, request.adapters)
     # Waits for the object store and the hub: outside of transactions.
     wish = Wish(
         engine=request.engine,
         replicas=request.replicas,
         hosts=request.hosts,
         gpus=request.gpus,
-        memory_bytes=_memory_bytes(parts, model, request),
+        memory_bytes=0,
+        adapter_ids=frozenset(adapters),
         idle_after_s=request.idle_after_s,
+        context_tokens=request.context_tokens,
+        sequences=request.sequences,
     )
+    engine = choose(model.manifest, wish, -(-request.replicas // request.hosts), engines).engine.name
+    reckoned = reckon(
+        parts, model.manifest, model.frozen, model.base, request, engine, adapters_bytes=sum(adapters.values())
+    )
+    wish = replace(wish, memory_bytes=reckoned.memory_bytes, memory=reckoned.each)
     with parts.database.unit_of_work() as work:
         version = _version(work, user, model.reference)
         if percent is not None:
@@ -145,26 +154,6 @@ def _model(parts: Parts, user: Principal, reference: Reference) -> _Model:
         exactly = Reference(owner=version.model.owner.name, name=version.model.name, version=version.version)
         base = freeze_base(work, user, "model", reference, manifest.base) if manifest.base is not None else None
         return _Model(exactly, manifest, frozen_version(work, version), base)
-
-
-def _memory_bytes(parts: Parts, model: _Model, request: DeploymentRequest) -> int:
-    if request.memory_gib is not None:
-        return int(request.memory_gib * GIB)
-    base_bytes, shape = _base_bytes(parts, model), None
-    if depends_on_shape(model.manifest):
-        objects = parts.objects.within(parts.settings.check_seconds_max)
-        shape = known_shape(parts, small_files(parts, objects, model.base or model.frozen))
-    return request.replicas * process_bytes(model.manifest, base_bytes, shape, on_gpu=request.gpus > 0)
-
-
-def _base_bytes(parts: Parts, model: _Model) -> int:
-    """Weights of the model that an adapter changes; 0 for any other model."""
-    if model.manifest.base is None or model.base is None:
-        return 0
-    if isinstance(model.base, FrozenRegistryModel):
-        return weights_bytes(model.base)
-    found = resolve(parts.hub, parts.settings, parse_reference(model.manifest.base.reference))
-    return found.weights_bytes or TYPICAL_WEIGHTS_BYTES
 
 
 def _refused(message: str, remedy: str) -> InvalidInput:

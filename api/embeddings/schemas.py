@@ -91,13 +91,27 @@ class EmbeddingsResponse(BaseModel):
     usage: EmbeddingUsage
 
 
+class CoherePart(Request):
+    """A piece of an input; pictures are not read."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class CohereInput(Request):
+    """A text in pieces."""
+
+    content: Annotated[list[CoherePart], Field(min_length=1, max_length=TEXTS_MAX)]
+
+
 class CohereEmbedRequest(Request):
-    """POST /v2/embed, of texts."""
+    """POST /v2/embed, of texts: `texts`, or `inputs` whose pieces are joined."""
 
     dialect = COHERE_EMBED
 
     model: ModelName
-    texts: Annotated[list[Text], Field(min_length=1, max_length=TEXTS_MAX)]
+    texts: Annotated[list[Text], Field(min_length=1, max_length=TEXTS_MAX)] | None = None
+    inputs: Annotated[list[CohereInput], Field(max_length=TEXTS_MAX)] | None = None
     input_type: Literal["search_document", "search_query", "classification", "clustering"] | None = Field(
         default=None, description="the model's prompt of that kind is put before each text, if it has one"
     )
@@ -106,6 +120,19 @@ class CohereEmbedRequest(Request):
     ]
     output_dimension: int | None = Field(default=None, ge=1)
     truncate: Literal["NONE", "END"] = Field(default="END", description="NONE: texts that are too long are refused")
+
+    @model_validator(mode="after")
+    def has_texts(self) -> Self:
+        if bool(self.texts) == bool(self.inputs):
+            words = PydanticCustomError("texts", "send texts, or inputs of texts, and not both")
+            detail = InitErrorDetails(type=words, loc=("texts",), input=None)
+            raise ValidationError.from_exception_data(type(self).__name__, [detail])
+        return self
+
+    @property
+    def items(self) -> list[str]:
+        """Each text."""
+        return self.texts or ["".join(part.text for part in item.content) for item in self.inputs or ()]
 
 
 class CohereEmbedUnits(BaseModel):

@@ -82,7 +82,7 @@ async def embed_as_cohere(parts: Parts, user: Principal, request: CohereEmbedReq
     """As `embed`, of texts."""
     engine = await deployed(parts, user, request.model, SENTENCE_SIMILARITY)
     wish = {
-        "inputs": request.texts,
+        "inputs": request.items,
         "dimensions": request.output_dimension,
         "prompt_names": _PROMPTS.get(request.input_type or "", ()),
         "truncate": request.truncate == "END",
@@ -92,7 +92,7 @@ async def embed_as_cohere(parts: Parts, user: Principal, request: CohereEmbedReq
     return CohereEmbedResponse(
         id=uuid4().hex,
         embeddings={kind: [_written(vector, kind) for vector in found.vectors] for kind in request.embedding_types},
-        texts=request.texts,
+        texts=request.items,
         meta=CohereEmbedMeta(
             billed_units=CohereEmbedUnits(input_tokens=found.tokens),
             warnings=[f"texts cut because the model reads fewer tokens: {cut}"] if cut else None,

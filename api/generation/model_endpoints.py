@@ -18,22 +18,18 @@ from api.generation.service import passed_on
 from api.generation.translating import generated
 from api.inference.engine import Deployed, deployed
 from api.inference.openai_route import openai_router
-from api.models.one_model import OneModelRoute, refusal
+from api.models.one_model import OneModelRoute, in_tgis_words
 from api.models.tei_documents import STREAMED
 from api.parts import ThePlatform
 from jobspecs.references import NAME_PATTERN
 from jobspecs.tasks import TEXT_GENERATION
-
-#: Status -> the kind of error in TGI's words.
-_ERROR_TYPES = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 429: "overloaded", 503: "healthcheck"}
 
 
 class GenerateRoute(OneModelRoute):
     """Says what went wrong in TGI's shape."""
 
     def written(self, error: ApiError) -> JSONResponse:
-        kind = _ERROR_TYPES.get(error.status_code, "validation" if error.status_code < 500 else "generation")
-        return refusal(error, kind)
+        return in_tgis_words(error)
 
 
 #: What clients say where the path names the model: TGI's, and huggingface_hub's.

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from api.errors import ApiError, error_response, unavailable
 from api.generation.counting import TokenCount
+from api.generation.templates import check_tools
 from api.inference.engine import Deployed, answering, ask_streaming
 from api.inference.refusals import RETRY_AFTER_S
 from api.parts import Parts
@@ -39,6 +40,8 @@ async def passed_on(
     Raises ApiError when the engine refuses or does not answer; with `own_words` its refusals are passed on as well.
     """
     body = for_engine(engine, path, body)
+    if path == CHAT:
+        await check_tools(parts, engine, body)
     async with AsyncExitStack() as stack:
         asking = ask_streaming(parts, engine, path, body, silence_s=_SILENCE_S, raising=not own_words)
         answer = await _while_connected(request, stack.enter_async_context(asking))
@@ -60,11 +63,30 @@ def for_engine(engine: Deployed, path: str, body: Mapping[str, Any]) -> dict[str
     read = what_is_read(engine.kind, path, body)
     if isinstance(read, Unserved):
         raise ApiError(422, read.message, param=read.field)
+    if engine.adapter is not None:
+        return _of_the_adapter(engine.adapter, path, read)
     if engine.endpoint_model is None:
         return read
     if path in (CHAT, COMPLETIONS):
         return {**read, "model": engine.endpoint_model}
     return _with_its_adapter(engine, read) if engine.kind.adapter_field else read
+
+
+def _of_the_adapter(adapter: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A request to the base that names the adapter, and no other one."""
+    if path in (CHAT, COMPLETIONS):
+        if body.get("adapter_id") not in (None, adapter):
+            message = f"adapter_id: the model that is asked is an adapter already: {adapter}."
+            raise ApiError(404, message, code="model_not_found", param="adapter_id")
+        return {**body, "adapter_id": adapter}
+    parameters = body.get("parameters") or {}
+    if isinstance(parameters, dict) and parameters.get("adapter_id") not in (None, adapter):
+        message = f"Input validation error: `parameters.adapter_id`: the model is an adapter already: {adapter}."
+        raise ApiError(404, message, param="parameters.adapter_id")
+    if not isinstance(parameters, dict):
+        return body
+    # Without parameters TGI samples, with them it does not unless it is told to.
+    return {**body, "parameters": {"do_sample": "parameters" not in body, **parameters, "adapter_id": adapter}}
 
 
 def _with_its_adapter(engine: Deployed, body: dict[str, Any]) -> dict[str, Any]:

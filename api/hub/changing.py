@@ -50,6 +50,7 @@ def change(platform: ThePlatform, user: TheUser, repository: TheRepository, body
 def tag(platform: ThePlatform, user: TheUser, repository: TheRepository, revision: str, body: Tag) -> dict[str, Any]:
     """Points an alias at the version that the revision means. 409 when it points somewhere already."""
     _check_aliases(repository)
+    aliases.check(body.tag)
     version = service.snapshot(platform, user, repository, revision).version
     if any(ref.name == body.tag for ref in service.refs(platform, user, repository).branches):
         raise ApiError(409, f"{repository} has an alias {body.tag!r} already. Move it: eigenwerk models alias.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from api.hub import snapshots
 from api.hub.closing_datasets import registered
 from api.hub.contents import Content, stored
 from api.hub.drafts import Draft, Made, is_whole, written
+from api.hub.licences import license_of
 from api.hub.pushes import find_push
 from api.hub.reading import reading
 from api.hub.repositories import Repository
@@ -57,10 +59,11 @@ async def version_of(
             if not set(shards) <= set(draft.files):
                 return None
         task = await read("import", paths=list(draft.files))
+        license = await parts.lookups.run(partial(license_of, parts, draft.files))
         if CONFIG in draft.files or ADAPTER_CONFIG not in draft.files:
-            return Made(task)
+            return Made(task, license=license)
         named = await read("adapter")
-        return await parts.lookups.run(partial(_adapter, parts, user, **named))
+        return replace(await parts.lookups.run(partial(_adapter, parts, user, **named)), license=license)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

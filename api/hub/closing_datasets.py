@@ -15,6 +15,7 @@ from fastapi import Request
 from api.datasets import service
 from api.foreign_files import is_large, table_limits, table_remedy
 from api.hub.contents import Content, stored
+from api.hub.licences import license_of
 from api.hub.pushed_files import describes, split_of
 from api.hub.reading import reading
 from api.hub.repositories import Repository, commit_id
@@ -23,7 +24,7 @@ from api.parts import Parts
 from api.streaming import Received
 from jobspecs.manifest import sha256_of
 from jobspecs.profile import DatasetProfile
-from jobspecs.provenance import UNKNOWN
+from jobspecs.provenance import Provenance
 from jobspecs.rights import Principal
 from storage.tabular import TableFormat
 
@@ -48,12 +49,15 @@ async def registered(
             for split in order
         ]
         has_rows = await parts.lookups.run(partial(_has_rows, parts, user, repository))
+        provenance = Provenance(license=await parts.lookups.run(partial(license_of, parts, files)))
         commits = []
         for place, (split, table) in enumerate(zip(order, tables, strict=True)):
             bare = place == 0 and (split == "train" or not has_rows)
             name = repository.name if bare else f"{repository.name}-{split}"
             commits.append(
-                await parts.transfers.run(partial(_push, parts, user, replace(repository, name=name), table))
+                await parts.transfers.run(
+                    partial(_push, parts, user, replace(repository, name=name), table, provenance)
+                )
             )
         return commits[0]
     finally:
@@ -118,7 +122,7 @@ def _has_rows(parts: Parts, user: Principal, repository: Repository) -> bool:
         return work.datasets.find(user.reach(repository.writing), repository.reference) is not None
 
 
-def _push(parts: Parts, user: Principal, repository: Repository, table: _Table) -> str:
+def _push(parts: Parts, user: Principal, repository: Repository, table: _Table, provenance: Provenance) -> str:
     """The commit of the version, which is an earlier one where that has this content."""
     owner_id = service.maker(parts, user, repository.reference)
     version, _ = service.push(
@@ -129,7 +133,7 @@ def _push(parts: Parts, user: Principal, repository: Repository, table: _Table) 
         table.format,
         table.received,
         table.profile,
-        UNKNOWN,
+        provenance,
         parts.stopping.is_set,
     )
     return commit_id(version.sha256, version.version)

@@ -43,6 +43,8 @@ class Made:
     task: str | None = None
     base: ModelOrigin | None = None
     commit: str | None = None
+    #: Of a model, that its card names.
+    license: str | None = None
 
 
 def is_whole(kind: Kind, paths: Collection[str]) -> bool:
@@ -74,7 +76,8 @@ def written(parts: Parts, user: Principal, repository: Repository, draft: Draft,
         if newest.commit == commit_id(manifest.digest, newest.version):
             # Nothing has changed.
             return newest.commit
-        version = work.models.add_version(owner_id, repository.name, manifest=draft.manifest(made.task, made.base))
+        manifest = draft.manifest(made.task, made.base)
+        version = work.models.add_version(owner_id, repository.name, manifest=manifest, license=made.license)
         pieces = {path: [piece.sha256 for piece in content.pieces] for path, content in draft.files.items()}
         work.blobs.attach(version.id, pieces)
         return commit_id(version.digest, version.version)

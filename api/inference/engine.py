@@ -24,7 +24,7 @@ from jobspecs.engines import EMBEDDED, ENGINE_KINDS, EngineKind, origin_of
 from jobspecs.rights import Principal
 from jobspecs.tasks import ServedTask
 from storage.repositories.answers import Answered
-from storage.tables import DeploymentRow
+from storage.tables import DeploymentRow, ModelVersionRow
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class Deployed:
     fallback: tuple[Place, ...] = ()
     #: Shares that sleep when nobody asks them: those whose use is to be noted.
     tiring: tuple[UUID, ...] = ()
+    #: `owner/name@version` of the adapter that is asked for, which is served beside `places`' model.
+    adapter: str | None = None
 
 
 async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask, session: object = None) -> Deployed:
@@ -169,9 +171,13 @@ def truncated_by(response: httpx.Response) -> int | None:
     return int(texts) if texts.isdecimal() else None
 
 
-def find_row(parts: Parts, user: Principal, name: str) -> DeploymentRow | None:
-    """The user's wanted deployment `name` or `owner/name`; others' don't exist for the user."""
-    return next(iter(_look(parts, user, name).shares), None)
+def find_row(parts: Parts, user: Principal, name: str) -> tuple[DeploymentRow, ModelVersionRow | None] | None:
+    """The user's wanted deployment `name` or `owner/name`; others' don't exist for the user.
+
+    Or the one that serves an adapter of that name, and the adapter.
+    """
+    found = _look(parts, user, name)
+    return (found.shares[0], found.adapter) if found.shares else None
 
 
 @dataclass(frozen=True)
@@ -182,26 +188,34 @@ class _Found:
     candidate: Sequence[DeploymentRow] = ()
     #: Of the hosts that answer for them.
     certificates: Mapping[str, str] = field(default_factory=dict)
+    #: Set when it was not the deployment that was named, but this adapter, which it serves.
+    adapter: ModelVersionRow | None = None
 
 
-def _look(parts: Parts, user: Principal, name: str) -> _Found:
+def _look(parts: Parts, user: Principal, name: str, version: str = "") -> _Found:
+    """The deployment of that name; else the one that serves an adapter of that name, and version."""
     owner, _, own_name = name.rpartition("/")
     # PostgreSQL takes no NUL character; a path can spell it.
     if "\0" in name:
         return _Found()
-    with parts.database.unit_of_work() as work:
-        shares, candidate = work.candidates.find_with(user.reach("deployments.ask"), own_name, owner=owner or None)
+    with parts.database.reading() as work:
+        reach, adapter = user.reach("deployments.ask"), None
+        shares, candidate = work.candidates.find_with(reach, own_name, owner=owner or None)
+        if not shares and (not version or version.isdecimal()):
+            shares, adapter = work.served_adapters.find(
+                reach, own_name, owner=owner or None, version=int(version) if version else None
+            )
         rows = [*shares, *candidate]
         hosts = {row.endpoint_host for row in rows if row.endpoint and row.endpoint.startswith("https:")}
         certificates = work.hosts.certificates([host for host in hosts if host]) if hosts else {}
-    return _Found(shares, candidate, certificates) if shares and shares[0].share == 0 else _Found()
+    return _Found(shares, candidate, certificates, adapter) if shares and shares[0].share == 0 else _Found()
 
 
 def _find(
     parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...], session: str | None
 ) -> Deployed | Asleep:
     deployment, _, version = name.partition("@")
-    found = _look(parts, user, deployment)
+    found = _look(parts, user, deployment, version)
     if not found.shares:
         own_name = deployment.rpartition("/")[2]
         message = f"There is no deployment {deployment}. Make one: eigenwerk deploy {own_name}"
@@ -212,7 +226,8 @@ def _find(
     both = [*found.shares, *found.candidate]
     if not any(row.answers for row in both) and any(row.sleeping or row.woken_at is not None for row in both):
         return Asleep(name, both[0].owner_id, both[0].name)
-    chosen = _of_version(found, name, version) if version else choose(found.shares, found.candidate, session)
+    by_version = version and found.adapter is None
+    chosen = _of_version(found, name, version) if by_version else choose(found.shares, found.candidate, session)
     if not chosen.rows:
         row = found.shares[0]
         why = ": ".join(part for part in (row.state, row.reason, row.message) if part)
@@ -226,13 +241,16 @@ def _find(
             RETRY_AFTER_S,
         )
     places, fallback = (
-        tuple(_place(row, deployment.rpartition("/")[2], found.certificates) for row in rows)
+        tuple(_place(row, found.shares[0].name, found.certificates) for row in rows)
         for rows in (chosen.rows, chosen.fallback)
     )
-    number = row.model_version.version if row.model_version is not None else 0
+    shown = found.adapter or row.model_version
+    number = shown.version if shown is not None else 0
     kind = ENGINE_KINDS.get(row.engine, EMBEDDED)
     tiring = tuple(row.id for row in both if row.idle_after_s is not None)
-    return Deployed(name, row.served, number, task, places, kind, row.endpoint_model, fallback, tiring)
+    adapter = found.adapter.full_name if found.adapter is not None else None
+    model = adapter or row.served
+    return Deployed(name, model, number, task, places, kind, row.endpoint_model, fallback, tiring, adapter)
 
 
 def _of_version(found: _Found, name: str, version: str) -> Chosen:

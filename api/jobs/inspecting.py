@@ -75,7 +75,9 @@ def inspect(parts: Parts, asking: Asking, spec: JobSpec, frozen: Frozen, speeds:
     Raises ClientDisconnect: the check ends with its client. For a thread that the event loop waits for.
     """
     objects = parts.objects.within(parts.settings.check_seconds_max)
-    folders = {role: small_files(parts, objects, model) for role, model in frozen.inputs.by_role().items()}
+    folders = {
+        role: small_files(parts, objects, model, asking.user_id) for role, model in frozen.inputs.by_role().items()
+    }
     report = _report(parts, asking, objects, spec, frozen, _reading_folder(folders))
     if report is not None and not report.complete and frozen.profile is not None:
         settings = {**report.settings, **settings_by_profile(spec, frozen.profile)}

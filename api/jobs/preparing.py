@@ -8,6 +8,7 @@ from api.jobs.inspecting import Asking, Inspected, inspect
 from api.parts import Parts
 from api.references.freezing import Frozen, freeze
 from api.references.hub import GgufChoice, HubModel, resolve
+from api.references.model_files import own_hub_token
 from jobspecs.dialect import Dialect
 from jobspecs.estimate import Estimate
 from jobspecs.frozen import FrozenRegistryModel
@@ -30,19 +31,20 @@ def check_room(work: UnitOfWork, memory_bytes: int, gpus: int) -> None:
         raise InvalidInput([problem])
 
 
-def hub_models_of(parts: Parts, spec: JobSpec) -> dict[str, HubModel]:
-    """Role -> what the hub says of it; asked before the transaction begins."""
+def hub_models_of(parts: Parts, user: Principal, spec: JobSpec) -> dict[str, HubModel]:
+    """Role -> what the hub says of it to the user; asked before the transaction begins."""
     references = {role: parse_reference(text) for role, text in spec.model_references().items()}
+    of_hub = {role: reference for role, reference in references.items() if reference.source == "hub"}
+    token = own_hub_token(parts, user.user_id) if of_hub else None
     return {
-        role: resolve(parts.hub, parts.settings, reference, GgufChoice.of(spec))
-        for role, reference in references.items()
-        if reference.source == "hub"
+        role: resolve(parts.hub, parts.settings, reference, GgufChoice.of(spec), token)
+        for role, reference in of_hub.items()
     }
 
 
 def frozen_inputs(parts: Parts, user: Principal, spec: JobSpec, left_open: Collection[str] = ()) -> Frozen:
     """Raises InvalidInput when a reference means nothing; those `left_open` are not looked at."""
-    hub_models = hub_models_of(parts, spec)
+    hub_models = hub_models_of(parts, user, spec)
     with parts.database.unit_of_work() as work:
         return freeze(work, user, spec, hub_models, left_open)
 

@@ -47,6 +47,8 @@ _ERROR_TYPES = {
     429: "Overloaded",
     503: "Unhealthy",
 }
+#: And in those of text-generation-inference.
+_TGI_ERROR_TYPES = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 429: "overloaded", 503: "healthcheck"}
 #: Statuses of an engine that are for its client; another one is a matter between the platform and the engine.
 _PASSED = frozenset({200, 404, 413, 422, 424, 429})
 #: Headers of an engine that are for its client.
@@ -85,17 +87,26 @@ def refusal(error: ApiError, kind: str) -> JSONResponse:
     return JSONResponse({"error": error.detail, "error_type": kind}, error.status_code, dict(error.headers or {}))
 
 
+def in_tgis_words(error: ApiError) -> JSONResponse:
+    """As `refusal`, of a language model."""
+    kind = _TGI_ERROR_TYPES.get(error.status_code, "validation" if error.status_code < 500 else "generation")
+    return refusal(error, kind)
+
+
 @router.post("", openapi_extra=NATIVE, responses=STREAMED)
 @router.post("/", include_in_schema=False)
 @requires("deployments.ask")
 async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name, request: Request) -> Response:
     """What the model is for: /embed or /similarity, /rerank, /predict, or /generate and its stream."""
     engine = await deployed(platform, user, f"{owner}/{name}")
-    if not engine.kind.speaks_tgi:
+    if engine.task != TEXT_GENERATION.name:
+        return await _sent(platform, engine, "/", request)
+    try:
+        if engine.kind.speaks_tgi:
+            return await passed_on(platform, request, engine, "/", await request.json(), own_words=True)
         return await generated(platform, request, engine, await request.json(), as_list=True)
-    if engine.task == TEXT_GENERATION.name:
-        return await passed_on(platform, request, engine, "/", await request.json(), own_words=True)
-    return await _sent(platform, engine, "/", request)
+    except KNOWN_ERRORS as error:
+        return in_tgis_words(api_error(request, error))
 
 
 @router.post("/embed", openapi_extra=EMBED, responses=VECTORS)

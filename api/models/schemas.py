@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from storage.tables import DeploymentRow
+from storage.tables import DeploymentRow, ModelVersionRow
 
 
 class DeployedModel(BaseModel):
@@ -26,6 +26,18 @@ class DeployedModel(BaseModel):
 class DeployedModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[DeployedModel]
+
+
+def deployed_models(row: DeploymentRow) -> list[DeployedModel]:
+    """What the deployment serves: its model, and the adapters beside it."""
+    own = deployed_model(row)
+    return [own, *(beside_model(row, adapter) for adapter in row.adapters)]
+
+
+def beside_model(row: DeploymentRow, adapter: ModelVersionRow) -> DeployedModel:
+    """An adapter that the deployment serves."""
+    shown = {"id": adapter.full_name.partition("@")[0], "owned_by": adapter.model.owner.name, "root": adapter.full_name}
+    return deployed_model(row).model_copy(update=shown)
 
 
 def deployed_model(row: DeploymentRow) -> DeployedModel:

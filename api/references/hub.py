@@ -53,12 +53,18 @@ _SAFETENSORS_ONLY = GgufChoice()
 
 
 def resolve(
-    hub: httpx.Client, settings: ApiSettings, reference: Reference, choice: GgufChoice = _SAFETENSORS_ONLY
+    hub: httpx.Client,
+    settings: ApiSettings,
+    reference: Reference,
+    choice: GgufChoice = _SAFETENSORS_ONLY,
+    token: str | None = None,
 ) -> HubModel:
-    """Raises InvalidInput when there is no such revision or it can't be used, ApiError 503 when the hub is away."""
+    """What the hub says of it, to the user whose `token` it is; without one, to everybody or the platform.
+
+    Raises InvalidInput when there is no such revision or it can't be used, ApiError 503 when the hub is away."""
     if settings.hub_offline:
         raise _refused(reference, "this platform is set to work without a model hub.", _IMPORT_INSTEAD)
-    document = _fetch(hub, settings, reference)
+    document = _fetch(hub, settings, reference, token)
     revision, repository = document.get("sha"), document.get("id")
     if not isinstance(revision, str) or not isinstance(repository, str):
         raise unavailable(f"The model hub gave no commit for {reference}. {_IMPORT_INSTEAD}", "hub_unavailable")
@@ -100,10 +106,10 @@ def _gguf(reference: Reference, files: list[dict[str, Any]], choice: GgufChoice)
     raise InvalidInput([Problem(field="file", message=f"{reference}: {what}", remedy=f"Name one of: {known}.")])
 
 
-def _fetch(hub: httpx.Client, settings: ApiSettings, reference: Reference) -> dict[str, Any]:
+def _fetch(hub: httpx.Client, settings: ApiSettings, reference: Reference, token: str | None) -> dict[str, Any]:
     revision = quote(reference.alias or "main", safe="")
     url = f"{settings.hub_endpoint}/api/models/{reference.owner}/{reference.name}/revision/{revision}?blobs=true"
-    headers = {"Authorization": f"Bearer {settings.hub_token}"} if settings.hub_token else {}
+    headers = _headers(settings, token)
     try:
         response = _get(hub, url, headers)
     except httpx.HTTPError as error:
@@ -117,7 +123,7 @@ def _fetch(hub: httpx.Client, settings: ApiSettings, reference: Reference) -> di
         raise _refused(
             reference,
             f"the model hub has no such repository or revision that it shows us ({response.status_code}).",
-            "Check the spelling. Private models need HF_TOKEN and EIGENWERK_HUB_TOKEN_FOR_ALL=1 on the platform.",
+            "Check the spelling. Private and gated models need your own token of the hub: eigenwerk tokens hub set",
         )
     try:
         document = response.json() if response.is_success else None
@@ -131,14 +137,21 @@ def _fetch(hub: httpx.Client, settings: ApiSettings, reference: Reference) -> di
     return document
 
 
-def fetch_file(hub: httpx.Client, settings: ApiSettings, model: FrozenHubModel, path: str) -> bytes | None:
+def fetch_file(
+    hub: httpx.Client, settings: ApiSettings, model: FrozenHubModel, path: str, token: str | None = None
+) -> bytes | None:
     """A small text file of a repository at its commit; None when the hub does not give it out itself.
 
     Raises httpx.HTTPError when the hub does not answer.
     """
-    headers = {"Authorization": f"Bearer {settings.hub_token}"} if settings.hub_token else {}
+    headers = _headers(settings, token)
     response = _get(hub, f"{settings.hub_endpoint}/{model.repository}/resolve/{model.revision}/{path}", headers)
     return response.content if response.is_success else None
+
+
+def _headers(settings: ApiSettings, token: str | None) -> dict[str, str]:
+    token = token or settings.hub_token
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _get(hub: httpx.Client, url: str, headers: dict[str, str]) -> httpx.Response:

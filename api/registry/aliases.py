@@ -7,20 +7,24 @@ from api.parts import Parts
 from api.registry.alias_schemas import Alias, AliasHistory, moves_of
 from api.registry.service import find, find_model, find_model_to_change
 from jobspecs.problems import InvalidInput, Problem
-from jobspecs.references import Reference, is_reserved
+from jobspecs.references import Reference, check_alias
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
 from storage.repositories.aliases import NothingBefore
 from storage.tables import ModelRow
 
 
+def check(alias: str) -> None:
+    """Raises InvalidInput for what can be no alias, or means something already."""
+    try:
+        check_alias(alias)
+    except ValueError as error:
+        raise InvalidInput([Problem(field="alias", message=f"{error}.")]) from error
+
+
 def move(parts: Parts, user: Principal, model: Reference, alias: str, version: int, reason: str | None = None) -> Alias:
-    """Points the alias at a version that exists."""
-    if is_reserved(alias):
-        problem = Problem(
-            field="alias", message=f"{alias!r} has a meaning of its own.", remedy="Choose a word such as prod."
-        )
-        raise InvalidInput([problem])
+    """Points the alias at a version that exists. Raises InvalidInput, ApiError 404."""
+    check(alias)
     reference = model.model_copy(update={"version": version})
     with parts.database.unit_of_work() as work:
         find_model_to_change(work, user, model)

@@ -9,7 +9,6 @@ from api.errors import not_found
 from api.parts import Parts
 from api.registry.asking import how_to_ask
 from api.registry.curves import Curve, curves_of, svg
-from api.registry.lineage import reference_of
 from api.registry.service import find
 from corpus.markdown import Section, Table, card
 from jobspecs.lineage import Lineage
@@ -47,7 +46,7 @@ def render(parts: Parts, user: Principal, reference: Reference) -> str:
     """Markdown; its pictures are linked as `card/NAME.svg`. Raises ApiError 404. Waits for the object store."""
     known = _known(parts, user, reference)
     written = _written(parts, known.written)
-    name = reference_of(known.row)
+    name = known.row.full_name
     pictures = [f"![{curve.name} by step]({PICTURES}/{curve.file_name})" for curve in known.curves]
     sections = [
         Section("Data", (Table(("role", "data set", "licence", "sha256"), known.data),) if known.data else ()),

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from api.foreign_files import FILE_LIMITS
 from api.parts import Parts
-from api.registry.lineage import reference_of
 from api.registry.service import find
 from jobspecs.lineage import Lineage
 from jobspecs.manifest import PREDICTIONS_PATH, Manifest
@@ -101,8 +100,8 @@ async def compare(
     why_not = found.pop("why_not", None)
     manifests = [Manifest.model_validate(row.manifest) for row in both]
     return ModelComparison(
-        first=reference_of(both[0]),
-        second=reference_of(both[1]),
+        first=both[0].full_name,
+        second=both[1].full_name,
         differences=list(_differences(*(_told(row) for row in both))),
         figures=list(_figures(*(manifest.metrics for manifest in manifests))),
         rows=None if why_not is not None else RowByRow.model_validate(found),
@@ -127,7 +126,7 @@ def _fetched(
 def _lacking(rows: tuple[ModelVersionRow, ModelVersionRow]) -> str | None:
     for row in rows:
         if Manifest.model_validate(row.manifest).file(PREDICTIONS_PATH) is None:
-            return f"{reference_of(row)} keeps no predictions: only models that were trained here do."
+            return f"{row.full_name} keeps no predictions: only models that were trained here do."
     return None
 
 

@@ -20,8 +20,12 @@ router = guarded_router("registry")
 Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 Selector = Annotated[
     str,
-    # A number of at most nine digits is a version; what begins with a letter is an alias.
-    Path(pattern=r"^([1-9]\d{0,8}|[A-Za-z][A-Za-z0-9._-]{0,127})$", description="a version, an alias, or latest"),
+    # A number of at most nine digits is a version; a name that is more than digits is an alias.
+    Path(
+        pattern=r"^([1-9][0-9]{0,8}|[0-9]{0,127}[A-Za-z][A-Za-z0-9._-]{0,127}|[0-9]{1,127}[._-][A-Za-z0-9._-]{0,126})$",
+        max_length=128,
+        description="a version, an alias, or latest",
+    ),
 ]
 VersionNumber = Annotated[int, Path(ge=1, lt=2**31)]
 _WISH_CHARS_MAX = 300

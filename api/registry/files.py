@@ -126,7 +126,11 @@ def make_link(
     )
 
 
-@router.get("/v1/links/{secret}", response_class=Response, responses={**FILE_RESPONSES, 410: {"model": ErrorAnswer}})
+_LINK = "/v1/links/{secret}"
+
+
+@router.head(_LINK, response_class=Response, include_in_schema=False)
+@router.get(_LINK, response_class=Response, responses={**FILE_RESPONSES, 410: {"model": ErrorAnswer}})
 @public
 async def get_shared(
     platform: ThePlatform, request: Request, secret: str, wish: Annotated[FileWish, Depends()]

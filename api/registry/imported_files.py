@@ -106,8 +106,12 @@ def check_import_file(path: str, content: Path) -> None:
 def check_import(folder: Path, paths: frozenset[str]) -> str | None:
     """What the model of these paths can serve. `folder` has those of CONFIG and INDEX that are among them.
 
-    Raises InvalidInput when the index names a file that is not among them.
+    Raises InvalidInput when the index names a file that is not among them, or no folder can hold all of them.
     """
+    for path in sorted(paths):
+        for above in PurePosixPath(path).parents:
+            if str(above) in paths:
+                raise _refused(path, f"{above} is a file of this model, and can't be a folder too.", "Rename one.")
     if INDEX in paths:
         for shard in shards_named(folder):
             if shard not in paths:

@@ -87,7 +87,7 @@ def lineage(parts: Parts, user: Principal, reference: Reference) -> ModelLineage
         known = _lineage_of(row)
         deployed = work.catalogue.deployments(user.reach("deployments.read").own, row)
         return ModelLineage(
-            reference=reference_of(row),
+            reference=row.full_name,
             digest=row.digest,
             job_id=row.job_id,
             kind=known.kind,
@@ -99,10 +99,6 @@ def lineage(parts: Parts, user: Principal, reference: Reference) -> ModelLineage
             children=list(_children(work, reach, row, _DEPTH_MAX)),
             deployments=[Served(name=one.name, state=one.state) for one in deployed],
         )
-
-
-def reference_of(row: ModelVersionRow) -> str:
-    return f"{row.model.owner.name}/{row.model.name}@{row.version}"
 
 
 def _lineage_of(row: ModelVersionRow) -> Lineage:
@@ -118,7 +114,7 @@ def _ancestor(work: UnitOfWork, reach: Reach, parent: ModelParent, depth: int) -
         reference=parent.reference,
         digest=parent.digest,
         standing=standing,
-        now=reference_of(row) if row is not None else None,
+        now=row.full_name if row is not None else None,
         parents=[_ancestor(work, reach, one, depth - 1) for one in above],
     )
 
@@ -135,4 +131,4 @@ def _children(work: UnitOfWork, reach: Reach, row: ModelVersionRow, depth: int) 
         # A model of the same files as its base, a copy, would be its own child for ever.
         below = _children(work, reach, child, depth - 1) if depth > 1 and child.digest != row.digest else ()
         role = next(parent.role for parent in _lineage_of(child).models if parent.digest == row.digest)
-        yield Descendant(role=role, reference=reference_of(child), digest=child.digest, children=list(below))
+        yield Descendant(role=role, reference=child.full_name, digest=child.digest, children=list(below))

@@ -15,7 +15,9 @@ router = guarded_router("usage")
 
 
 class StoredKind(BaseModel):
-    """One kind of what an owner has: datasets, models, checkpoints, or imports that nobody has completed yet."""
+    """One kind of what an owner has: datasets, models, checkpoints, imports that nobody has completed yet, or uploads
+    of clients of the hub that are no version yet.
+    """
 
     owner: str
     kind: str

@@ -20,6 +20,7 @@ def write_secrets(folder: Path) -> Path:
     """
     path = folder / ".env"
     lines = [f"{name}={secrets.token_hex(_SECRET_BYTES)}\n" for name in GENERATED]
+    lines.append(f"EIGENWERK_SECRETS_KEY={secrets.token_urlsafe(32)}\n")
     lines.append(f"EIGENWERK_ADMIN_TOKEN=ew_{secrets.token_urlsafe(32)}\n")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:

@@ -92,11 +92,10 @@ def _reasons_in(refusal: urllib.error.HTTPError) -> str:
 def choose_address(port: int | None, environment: Mapping[str, str]) -> ApiAddress:
     """The port asked for, else EIGENWERK_API_PORT, else the usual one or a free one; on EIGENWERK_API_HOST or loopback.
 
-    Raises `EmbeddedError` when the port that is asked for can't be had.
+    Raises `EmbeddedError` when the port that is asked for can't be had, or the certificate not used.
     """
     host = environment.get("EIGENWERK_API_HOST") or LOOPBACK
-    file = environment.get("EIGENWERK_TLS_CERT")
-    certificate = Path(file) if file else None
+    certificate = _certificate(environment)
     text = environment.get("EIGENWERK_API_PORT")
     if port is None and text:
         if not text.isdecimal() or not 1 <= int(text) <= 65535:
@@ -109,3 +108,24 @@ def choose_address(port: int | None, environment: Mapping[str, str]) -> ApiAddre
             f"cannot listen on port {port} of {host}: it is in use, or not this machine's; choose another with --port"
         )
     return ApiAddress(host, port, certificate)
+
+
+def _certificate(environment: Mapping[str, str]) -> Path | None:
+    certificate, key = (environment.get(f"EIGENWERK_TLS_{name}") for name in ("CERT", "KEY"))
+    if not certificate and not key:
+        return None
+    if not certificate or not key:
+        raise EmbeddedError(
+            "a certificate and its key belong together: name --tls-cert and --tls-key (or EIGENWERK_TLS_CERT and "
+            "EIGENWERK_TLS_KEY), or neither"
+        )
+    try:
+        # Nobody is there to ask for a key's password.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=str)
+    except OSError as error:
+        reason = error.strerror if error.filename or not isinstance(error, ssl.SSLError) else error.reason
+        raise EmbeddedError(
+            f"{certificate} and {key} are no certificate with its key ({reason}); name files in PEM, the key without a "
+            "password"
+        ) from error
+    return Path(certificate)

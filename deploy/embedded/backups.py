@@ -16,13 +16,15 @@ from deploy.embedded.first_checks import check_folder, check_start
 from deploy.embedded.given import Given
 from deploy.embedded.home import Home, open_home, write_private
 from deploy.embedded.home import home_path as home_folder
-from deploy.embedded.platform import RUNNING_FILE, inherited_settings, project_root
+from deploy.embedded.platform import RUNNING_FILE, SEALING_KEY, inherited_settings, project_root
 from deploy.embedded.postgres_placement import wheel_folder
 from deploy.embedded.stack import EmbeddedServices
 
 logger = logging.getLogger(__name__)
 
 _SECRETS = "secrets.json"
+#: What a new home can't make anew without others noticing.
+_SAVED_SECRETS = frozenset({"admin_token", SEALING_KEY})
 #: PostgreSQL, Redis, S3: who is given all of them keeps nothing in a home.
 _SERVICES = 3
 
@@ -30,7 +32,8 @@ _SERVICES = 3
 def backup(home_path: Path | None, folder: Path, *, with_secrets: bool, keep: int | None = None) -> dict[str, object]:
     """Saves the platform, running or not, into `folder`; returns what storage says. Raises `EmbeddedError`.
 
-    With `with_secrets` the administrator's token is in the backup, readable; without it, no token is. With `keep` all
+    With `with_secrets` the administrator's token and the key of users' hub tokens are in the backup, readable; without
+    it, no token is readable, and users set theirs of the hub anew after a restore into another home. With `keep` all
     older backups but so many, this one among them, are removed afterwards.
     """
     more = [] if keep is None else ["--keep", str(keep)]
@@ -44,7 +47,7 @@ def backup(home_path: Path | None, folder: Path, *, with_secrets: bool, keep: in
         if not with_secrets:
             return _run("save", folder, settings, *more)
         secrets = home.path / f".{_SECRETS}.backup"
-        write_private(secrets, {"admin_token": home.secret("admin_token")})
+        write_private(secrets, {name: home.secret(name) for name in _SAVED_SECRETS})
         try:
             return _run("save", folder, settings, "--secrets", str(secrets), *more)
         finally:
@@ -74,7 +77,9 @@ def restore(home_path: Path | None, folder: Path) -> dict[str, object]:
         raise
     secrets = Path(str(result["backup"])) / _SECRETS
     if secrets.exists():
-        home.remember("secrets.json", "admin_token", str(json.loads(secrets.read_text())["admin_token"]))
+        saved = json.loads(secrets.read_text())
+        for name in saved.keys() & _SAVED_SECRETS:
+            home.remember(_SECRETS, name, str(saved[name]))
     return result
 
 

@@ -40,8 +40,11 @@ logger = logging.getLogger(__name__)
 #: While the platform runs, how its services are reached (mode 600); for backups.
 RUNNING_FILE = "services.json"
 #: The parts that touch a file in each round of their main loop.
-_WITH_A_SIGN = ("scheduler", "worker", "inference")
+_WITH_A_SIGN = ("scheduler", "errands", "worker", "inference")
 _POLL_S = 0.25
+#: Under which the home keeps the key for what users entrust to the platform, where none is given.
+SEALING_KEY = "secrets_key"
+_KEY_VARIABLE = "EIGENWERK_SECRETS_KEY"
 
 _BASIC_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH")
 #: The way to a model hub: the API looks revisions up, the worker fetches files.
@@ -129,11 +132,15 @@ def platform_processes(
     def with_a_sign(name: str, module: str, environment: Mapping[str, str]) -> ManagedProcess:
         return _module(home, name, module, {**environment, "EIGENWERK_ALIVE_FILE": str(signs[name].path)})
 
-    api = _module(home, "api", "api", {**settings, **hub, **api_settings})
+    # For those three alone: engines, jobs and the scheduler have nothing to open.
+    secrets = {_KEY_VARIABLE: settings.get(_KEY_VARIABLE) or home.secret(SEALING_KEY)}
+    settings = {name: value for name, value in settings.items() if name != _KEY_VARIABLE}
+    api = _module(home, "api", "api", {**settings, **hub, **api_settings, **secrets})
     return [
         Server(process=api, is_ready=address.is_ready, reasons=address.reasons, timeout_s=120.0),
         with_a_sign("scheduler", "workers.scheduler", settings),
-        with_a_sign("worker", "workers.agent", {**settings, **compute}),
+        with_a_sign("errands", "workers.errands", {**settings, **_variables(("SSL_CERT_FILE",)), **secrets}),
+        with_a_sign("worker", "workers.agent", {**settings, **compute, **secrets}),
         with_a_sign("inference", "workers.inference", {**settings, **compute}),
     ]
 

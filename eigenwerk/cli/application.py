@@ -25,6 +25,7 @@ from eigenwerk.cli import (
     platform,
     usage,
     users,
+    webhooks,
 )
 from eigenwerk.cli.console import note
 from eigenwerk.errors import EigenwerkError
@@ -62,6 +63,7 @@ app.add_typer(chat.commands)
 app.add_typer(usage.commands)
 app.add_typer(users.user_commands, name="users", no_args_is_help=True)
 app.add_typer(users.token_commands, name="tokens")
+app.add_typer(webhooks.commands, name="webhooks", no_args_is_help=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from eigenwerk.cli.console import DeploymentName, JsonOption, age, platform, say, say_json, say_table
+from eigenwerk.cli.deploy_options import (
+    Adapters,
+    ContextTokens,
+    DeployedName,
+    EngineName,
+    ExternalKey,
+    ExternalModel,
+    ExternalUrl,
+    Gpus,
+    HealthPath,
+    Hosts,
+    Idle,
+    MemoryGib,
+    MetricsPath,
+    Replicas,
+    Sequences,
+    ServedModel,
+    Traffic,
+)
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.resources import Deployment
 from eigenwerk.watch import duration
@@ -19,44 +39,23 @@ deployment_commands = typer.Typer(invoke_without_command=True)
 
 @commands.command()
 def deploy(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME[@V]", help="The deployment's name, or OWNER/NAME; without --model also the model's."
-        ),
-    ],
-    model: Annotated[str | None, typer.Option(help="The model to serve, if it has another name: NAME[@V].")] = None,
-    replicas: Annotated[int, typer.Option(min=1, max=8, help="Engine processes that share the work.")] = 1,
-    hosts: Annotated[
-        int | None, typer.Option(min=1, max=8, help="Hosts that the replicas are spread over; one if absent.")
-    ] = None,
-    memory_gib: Annotated[
-        float | None, typer.Option(help="Main memory of all replicas in GiB; estimated when absent.")
-    ] = None,
-    gpus: Annotated[
-        int | None, typer.Option(min=0, max=8, help="GPUs of all replicas, one each at most. Without: the CPU.")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="embedded, llamacpp, vllm, tgi; chosen by the model and the hosts when absent.")
-    ] = None,
-    idle: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Sleep after so long without a request, such as 30m; never when absent."),
-    ] = None,
-    traffic: Annotated[
-        str | None,
-        typer.Option(metavar="SHARE", help="Beside what is deployed: only so much of the requests, such as 10%."),
-    ] = None,
-    external: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="An engine that somebody else runs, in the place of a model of the registry."),
-    ] = None,
-    external_model: Annotated[str | None, typer.Option(help="What that engine calls its model.")] = None,
-    external_key: Annotated[
-        str | None, typer.Option(envvar="EIGENWERK_EXTERNAL_KEY", help="The key that it asks for.", show_envvar=True)
-    ] = None,
-    health_path: Annotated[str | None, typer.Option(help="Where it says that it is well; /health when absent.")] = None,
-    metrics_path: Annotated[str | None, typer.Option(help="Where it has figures in Prometheus' format.")] = None,
+    name: DeployedName,
+    model: ServedModel = None,
+    replicas: Replicas = None,
+    hosts: Hosts = None,
+    memory_gib: MemoryGib = None,
+    gpus: Gpus = None,
+    engine: EngineName = None,
+    context_tokens: ContextTokens = None,
+    sequences: Sequences = None,
+    adapter: Adapters = None,
+    idle: Idle = None,
+    traffic: Traffic = None,
+    external: ExternalUrl = None,
+    external_model: ExternalModel = None,
+    external_key: ExternalKey = None,
+    health_path: HealthPath = None,
+    metrics_path: MetricsPath = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it answers.")] = True,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait at most.")] = 300.0,
     as_json: JsonOption = False,
@@ -66,38 +65,72 @@ def deploy(
     Example: eigenwerk deploy newsticker-quality
     Example: eigenwerk deploy newsticker-quality --idle 30m
     Example: eigenwerk deploy newsticker-quality@2 --traffic 10%
+    Example: eigenwerk deploy smollm2-135m-instruct --adapter summaries --adapter titles@3
     Example: eigenwerk deploy qwen --external http://10.0.0.5:8000 --external-model Qwen/Qwen3-8B
     """
     deployment_name, at, _ = name.partition("@")
-    idle_after_s = None if idle is None else _seconds(idle)
+    ours: dict[str, Any] = {
+        "model": model or (name if at else None),
+        "replicas": replicas,
+        "hosts": hosts,
+        "memory_gib": memory_gib,
+        "gpus": gpus,
+        "engine": engine,
+        "context_tokens": context_tokens,
+        "sequences": sequences,
+        "adapters": adapter or None,
+        "idle_after_s": None if idle is None else _seconds(idle),
+        "traffic_percent": None if traffic is None else _percent(traffic),
+    }
+    theirs: dict[str, Any] = {
+        "external_model": external_model,
+        "health_path": health_path,
+        "metrics_path": metrics_path,
+    }
+    _check_one_kind(external, ours, theirs)
     with platform() as client:
         if external is not None:
-            more = {"health_path": health_path, "metrics_path": metrics_path}
-            called = external_model or deployment_name
-            deployment = client.deploy_external(deployment_name, external, called, key=external_key or "", **more)
+            called = theirs.pop("external_model") or deployment_name
+            deployment = client.deploy_external(deployment_name, external, called, key=external_key or "", **theirs)
         else:
-            deployment = client.deploy(
-                deployment_name,
-                model=model or (name if at else None),
-                replicas=replicas,
-                hosts=hosts,
-                memory_gib=memory_gib,
-                gpus=gpus,
-                engine=engine,
-                idle_after_s=idle_after_s,
-                traffic_percent=None if traffic is None else _percent(traffic),
-            )
-        if wait and traffic is not None:
-            deployment = client.await_candidate(deployment_name, timeout_s=timeout_s)
-        elif wait:
-            deployment = client.await_deployment(deployment_name, timeout_s=timeout_s)
+            deployment = client.deploy(deployment_name, **ours | {"replicas": replicas or 1})
+        if wait:
+            until = client.await_candidate if traffic is not None else client.await_deployment
+            deployment = until(deployment_name, timeout_s=timeout_s)
     if as_json:
         say_json(deployment)
-    else:
-        say(f"{deployment.name}  {deployment.state}  serves {deployment.model}")
-        say(f"engine {deployment.engine}: {deployment.engine_reason}")
-        if deployment.candidate:
-            _say_answers(deployment)
+        return
+    say(f"{deployment.name}  {deployment.state}  serves {deployment.model}")
+    for served in deployment.adapters:
+        say(f"adapter {served}")
+    say(f"engine {deployment.engine}: {deployment.engine_reason}")
+    _say_memory(deployment)
+    if deployment.candidate:
+        _say_answers(deployment)
+
+
+def _check_one_kind(external: str | None, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Refuses options of a model of the registry beside --external, and those of --external without it."""
+    idle = [name for name, value in (theirs if external is None else ours).items() if value is not None]
+    if idle:
+        options = {"idle_after_s": "idle", "traffic_percent": "traffic", "adapters": "adapter"}
+        options["context_tokens"] = "context"
+        reason = "it is for --external only." if external is None else "somebody else runs that engine: leave it out."
+        raise typer.BadParameter(reason, param_hint=f"--{options.get(idle[0], idle[0]).replace('_', '-')}")
+
+
+def _say_memory(found: Deployment) -> None:
+    """What each replica takes, and for what."""
+    if found.memory is None:
+        return
+    answers = ""
+    if found.memory["sequences"] and found.memory["context_tokens"]:
+        answers = f" for {found.memory['sequences']} answers of {found.memory['context_tokens']:,} tokens"
+    for name, of in (("memory", "main"), ("GPU memory", "gpu")):
+        if taken := found.memory[of]:
+            weights, cache, beside = (taken[f"{part}_bytes"] / 2**30 for part in ("weights", "kv_cache", "overhead"))
+            kept = f" + keys and values {cache:.2f}{answers}" if cache else ""
+            say(f"{name} of each replica, GiB: weights {weights:.2f}{kept} + {beside:.2f} beside")
 
 
 def _seconds(idle: str) -> int:
@@ -163,6 +196,7 @@ def show(name: DeploymentName, as_json: JsonOption = False) -> None:
     say(f"engine {found.engine}: {found.engine_reason}")
     if found.external:
         say(f"somebody else's, at {found.external['url']}")
+    _say_memory(found)
     if found.idle_after_s is not None:
         used = f", last asked {age(found.last_used_at)} ago" if found.last_used_at else ""
         say(f"sleeps after {duration(found.idle_after_s)} without a request{used}")

@@ -149,4 +149,5 @@ def _state(host: Host) -> str:
     if host.accepting:
         return "takes jobs"
     told = " ".join(part for part in (host.message, host.remedy) if part)
-    return f"takes no jobs ({host.reason})" + (f": {told}" if told else "")
+    # A host without a worker for jobs gives no reason.
+    return "takes no jobs" + (f" ({host.reason})" if host.reason else "") + (f": {told}" if told else "")

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from eigenwerk.cli.console import JsonOption, YesOption, age, confirm_deletion, note, platform, say, say_json, say_table
+from eigenwerk.cli.hub_token import hub_token_commands
 from eigenwerk.errors import EigenwerkError
 
 user_commands = typer.Typer()
 token_commands = typer.Typer(invoke_without_command=True)
+token_commands.add_typer(hub_token_commands, name="hub")
 
 UserOption = Annotated[str, typer.Option(help="Whose; yourself if absent. Others need an administrator's token.")]
 

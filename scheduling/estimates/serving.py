@@ -51,6 +51,11 @@ def process_bytes(manifest: Manifest, base_bytes: int, shape: ModelShape | None,
     return language_model_bytes(shape or typical_shape(stored), on_gpu=on_gpu) + adapter_bytes
 
 
+def adapter_bytes(stored_bytes: int) -> int:
+    """Main memory of an adapter beside others over one base, in bytes: its weights may be stored in half of fp32."""
+    return 2 * stored_bytes
+
+
 def encoder_bytes(weights_bytes: int) -> int:
     """Main memory of one process that serves an encoder, in bytes: the weights, once more while they are loaded."""
     return 2 * weights_bytes + SERVING_RUNTIME_BYTES

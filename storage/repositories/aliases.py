@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from storage.repositories.deliveries import DeliveryRepository
 from storage.tables import ModelAliasMoveRow, ModelAliasRow, ModelRow
 
 
@@ -22,8 +23,9 @@ class AliasRepository:
     Versions are numbers of the model's; that one exists, and goes on to, is for the caller to see (`models.hold`).
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, deliveries: DeliveryRepository) -> None:
         self._session = session
+        self._deliveries = deliveries
 
     def of_model(self, model_id: UUID) -> Sequence[ModelAliasRow]:
         query = select(ModelAliasRow).where(ModelAliasRow.model_id == model_id)
@@ -83,19 +85,19 @@ class AliasRepository:
     ) -> None:
         this = (ModelAliasMoveRow.model_id == model_id, ModelAliasMoveRow.alias == alias)
         last = self._session.scalar(select(func.max(ModelAliasMoveRow.number)).where(*this))
-        self._session.add(
-            ModelAliasMoveRow(
-                model_id=model_id,
-                alias=alias,
-                number=(last or 0) + 1,
-                kind=kind,
-                version_from=version_from,
-                version_to=version_to,
-                actor=actor,
-                reason=reason,
-            )
+        move = ModelAliasMoveRow(
+            model_id=model_id,
+            alias=alias,
+            number=(last or 0) + 1,
+            kind=kind,
+            version_from=version_from,
+            version_to=version_to,
+            actor=actor,
+            reason=reason,
         )
+        self._session.add(move)
         self._session.flush()
+        self._deliveries.tell_of_move(self._session.get_one(ModelRow, model_id), move)
         if version_to is None:
             gone = (ModelAliasRow.model_id == model_id, ModelAliasRow.alias == alias)
             self._session.execute(delete(ModelAliasRow).where(*gone))

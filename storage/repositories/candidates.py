@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, lazyload
 
 from jobspecs.rights import Reach
 from storage.repositories.owners import named, within
@@ -40,7 +40,9 @@ class CandidateRepository:
         """The wanted shares of the deployment `owner/name`, and those of its candidate."""
         names = name, candidate_name(name)
         which = named(reach, DeploymentRow.owner_id, owner), DeploymentRow.name.in_(names), DeploymentRow.wanted
-        rows = self._session.scalars(select(DeploymentRow).where(*which).order_by(DeploymentRow.share)).all()
+        # Each request asks: what only few need is not read.
+        query = select(DeploymentRow).where(*which).options(lazyload(DeploymentRow.adapters))
+        rows = self._session.scalars(query.order_by(DeploymentRow.share)).all()
         return [row for row in rows if row.name == name], [row for row in rows if row.name != name]
 
     def of(self, row: DeploymentRow) -> Sequence[DeploymentRow]:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from jobspecs.rights import Reach
 from storage.repositories.owners import within
-from storage.tables import DeploymentRow, ModelRow, ModelVersionRow, OwnerRow
+from storage.tables import DeploymentAdapterRow, DeploymentRow, ModelRow, ModelVersionRow, OwnerRow
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,11 @@ class CatalogueRepository:
         return self._session.scalars(query.order_by(ModelVersionRow.created_at).limit(limit)).all()
 
     def deployments(self, reach: Reach, version: ModelVersionRow) -> Sequence[DeploymentRow]:
-        """Those in the reach that serve the version, by name."""
+        """Those in the reach that serve the version, or have it as an adapter beside their model; by name."""
         first = DeploymentRow.wanted, DeploymentRow.share == 0
         query = select(DeploymentRow).where(within(reach, DeploymentRow.owner_id), *first)
-        query = query.where(DeploymentRow.model_version_id == version.id)
+        beside = select(DeploymentAdapterRow.deployment_id).where(DeploymentAdapterRow.model_version_id == version.id)
+        query = query.where(or_(DeploymentRow.model_version_id == version.id, DeploymentRow.id.in_(beside)))
         return self._session.scalars(query.order_by(DeploymentRow.name)).all()
 
 

@@ -11,9 +11,12 @@ from sqlalchemy.dialects.postgresql import array, insert
 from sqlalchemy.orm import Session, aliased
 
 from jobspecs.rights import Reach
+from jobspecs.webhooks import EventType
 from storage.repositories.candidates import candidate_name
+from storage.repositories.deliveries import DeliveryRepository
 from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.owners import named, same_owner, within
+from storage.repositories.served_adapters import ServedAdapterRepository
 from storage.repositories.sleep import noted_at
 from storage.tables import DeploymentRow, HostRow
 
@@ -24,6 +27,8 @@ def _lease_end(lease_s: float) -> object:
 
 #: States of shares; the first that one of them has is the deployment's.
 _BEST_FIRST = ("ready", "starting", "pending", "lost", "asleep", "failed")
+#: States that webhooks are told of.
+_TOLD = {"ready": EventType.deployment_ready, "failed": EventType.deployment_failed}
 #: Seconds that the second share of a deployment waits for a host that has none before it goes to one that has.
 SPREAD_S = 5.0
 
@@ -42,9 +47,11 @@ _UNSERVED: dict[str, Any] = {
 class DeploymentRepository:
     """The deployments table."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, deliveries: DeliveryRepository) -> None:
         self._session = session
+        self._deliveries = deliveries
         self._holds = EngineHoldRepository(session)
+        self._adapters = ServedAdapterRepository(session)
 
     def want(
         self,
@@ -61,8 +68,15 @@ class DeploymentRepository:
         engine_reason: str | None = None,
         external: Mapping[str, Any] | None = None,
         idle_after_s: int | None = None,
+        gpu_bytes: int = 0,
+        memory: Mapping[str, Any] | None = None,
+        context_tokens: int | None = None,
+        sequences: int | None = None,
+        adapter_ids: Collection[UUID] = (),
     ) -> DeploymentRow:
         """Creates the share of the deployment, or changes what is wanted of it (a new generation).
+
+        `adapter_ids`: versions that are served beside the model.
 
         Whether a change still fits the host that has claimed it is for the caller to see.
         """
@@ -70,6 +84,8 @@ class DeploymentRepository:
             **{"model_version_id": model_version_id, "engine": engine, "replicas": replicas, "gpus": gpus},
             **{"memory_bytes": memory_bytes, "wanted": True, "state": "pending", "reason": None, "message": None},
             **{"idle_after_s": idle_after_s, "sleeping": False, "woken_at": None},
+            **{"gpu_bytes": gpu_bytes, "memory": dict(memory) if memory else null()},
+            **{"context_tokens": context_tokens, "sequences": sequences},
             "updated_at": func.clock_timestamp(),
             **{"task": task, "engine_reason": engine_reason, "external": dict(external) if external else null()},
         }
@@ -86,6 +102,7 @@ class DeploymentRepository:
             .returning(DeploymentRow.id)
         )
         deployment_id = self._session.scalars(statement).one()
+        self._adapters.serve(deployment_id, adapter_ids)
         return self._session.get_one(DeploymentRow, deployment_id, populate_existing=True)
 
     def find(
@@ -142,11 +159,12 @@ class DeploymentRepository:
         gpus_free: int = 0,
         lease_s: float,
         engines: Collection[str] | None = None,
+        gpu_bytes: int | None = None,
     ) -> DeploymentRow | None:
         """Takes one deployment that no live worker holds and that fits; locked rows are somebody else's.
 
         Of several shares hosts take one each, as long as there are enough of them. `engines`: those that the host has;
-        None: any.
+        None: any. `gpu_bytes`: memory of each of its GPUs, where that is known.
         """
         free = or_(DeploymentRow.host.is_(None), DeploymentRow.lease_until < func.clock_timestamp())
         other = aliased(DeploymentRow)
@@ -160,6 +178,8 @@ class DeploymentRepository:
             DeploymentRow.memory_bytes <= memory_bytes_free,
             DeploymentRow.gpus <= gpus_free,
         )
+        if gpu_bytes is not None:
+            fits = and_(fits, DeploymentRow.gpu_bytes <= gpu_bytes)
         if engines is not None:
             # One that no host has known for a week goes to whoever has room, to say so: else it would wait for ever.
             told_of = select(HostRow.name).where(
@@ -254,22 +274,21 @@ class DeploymentRepository:
             "endpoint_model": endpoint_model,
             "moving_from": None,
         }
-        written = self._session.scalars(
-            update(DeploymentRow)
-            .where(
-                DeploymentRow.id == deployment_id, DeploymentRow.host == host, DeploymentRow.generation == generation
-            )
-            .values(
-                state=state,
-                reason=reason,
-                message=message,
-                **(kept if endpoint is None else shown),
-                **noted_at(state),
-                updated_at=func.clock_timestamp(),
-            )
-            .returning(DeploymentRow.id)
-        )
-        return written.one_or_none() is not None
+        mine = DeploymentRow.id == deployment_id, DeploymentRow.host == host, DeploymentRow.generation == generation
+        before = self._session.scalar(select(DeploymentRow.state).where(*mine).with_for_update(of=DeploymentRow))
+        if before is None:
+            return False
+        values: dict[str, Any] = {"state": state, "reason": reason, "message": message, **noted_at(state)}
+        values |= {**(kept if endpoint is None else shown), "updated_at": func.clock_timestamp()}
+        self._session.execute(update(DeploymentRow).where(*mine).values(**values))
+        if state != before and state in _TOLD:
+            self._tell(self._session.get_one(DeploymentRow, deployment_id, populate_existing=True))
+        return True
+
+    def _tell(self, row: DeploymentRow) -> None:
+        """Tells of it, unless another share answers: then the deployment was ready before, and is so now."""
+        if not any(other.state == "ready" for other in self.shares(row) if other.id != row.id):
+            self._deliveries.tell_of_deployment(row, _TOLD[row.state])
 
     def note_load(self, deployment_id: UUID, host: str, load: Mapping[str, Any] | None) -> None:
         """Writes what the host's engines have in hand."""

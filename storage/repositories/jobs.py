@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, TERMINAL, JobState, Loss, Reason, may
 from jobspecs.rights import Reach
+from storage.repositories.deliveries import DeliveryRepository
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import within
 from storage.repositories.tallies import TallyRepository
@@ -30,10 +31,13 @@ AVOIDED_S = 1800.0
 class JobRepository:
     """The jobs and job_transitions tables."""
 
-    def __init__(self, session: Session, outbox: OutboxRepository, tallies: TallyRepository) -> None:
+    def __init__(
+        self, session: Session, outbox: OutboxRepository, tallies: TallyRepository, deliveries: DeliveryRepository
+    ) -> None:
         self._session = session
         self._outbox = outbox
         self._tallies = tallies
+        self._deliveries = deliveries
 
     def submit(
         self,
@@ -141,6 +145,7 @@ class JobRepository:
             self._wake(row)
         self._session.flush()
         self._session.refresh(row)
+        self._deliveries.tell_of_job(row)
         return row
 
     def assign(self, job_id: UUID, host: str, *, lease_s: float, actor: str = "scheduler") -> JobRow | None:

@@ -16,6 +16,7 @@ from jobspecs.lineage import Lineage
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.references import Reference
 from jobspecs.rights import Reach
+from storage.repositories.deliveries import DeliveryRepository
 from storage.repositories.owners import named, within
 from storage.tables import (
     ModelAliasRow,
@@ -32,8 +33,9 @@ _GIVEN_UP = datetime(1970, 1, 1, tzinfo=UTC)
 class ModelRepository:
     """The models tables. Reads keep within the reach that they are given."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, deliveries: DeliveryRepository) -> None:
         self._session = session
+        self._deliveries = deliveries
 
     def add_version(
         self,
@@ -81,6 +83,7 @@ class ModelRepository:
         self._session.add(row)
         self._session.flush()
         self._session.refresh(row)
+        self._deliveries.tell_of_version(row)
         return row
 
     def find_model(self, reach: Reach, reference: Reference) -> ModelRow | None:

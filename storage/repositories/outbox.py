@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from storage.tables import OutboxRow
 
-Topic = Literal["schedule", "wake"]
+Topic = Literal["schedule", "wake", "errand"]
 
 
 @dataclass(frozen=True)

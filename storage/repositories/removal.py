@@ -21,6 +21,7 @@ from storage.tables import (
     CheckpointRow,
     DatasetRow,
     DatasetVersionRow,
+    DeploymentAdapterRow,
     DeploymentRow,
     JobEventRow,
     JobRow,
@@ -76,11 +77,13 @@ class RemovalRepository:
         # Jobs first: one that ends meanwhile has its adapter in the table by then.
         numbers = {row.id: row.version for row in versions}
         uses = self._active_jobs(numbers, owner) + self._pipelines(numbers, owner)
-        served = select(DeploymentRow).where(DeploymentRow.model_version_id.in_(by_id)).order_by(DeploymentRow.name)
+        beside = select(DeploymentAdapterRow.deployment_id).where(DeploymentAdapterRow.model_version_id.in_(by_id))
+        serves = or_(DeploymentRow.model_version_id.in_(by_id), DeploymentRow.id.in_(beside))
         uses += dict.fromkeys(
-            Use("deployment", row.name, by_id[row.model_version_id].version, _other(row.owner.name, owner))
-            for row in self._session.scalars(served)
-            if row.model_version_id is not None
+            Use("deployment", row.name, by_id[served_id].version, _other(row.owner.name, owner))
+            for row in self._session.scalars(select(DeploymentRow).where(serves).order_by(DeploymentRow.name))
+            for served_id in (row.model_version_id, *(adapter.id for adapter in row.adapters))
+            if served_id is not None and served_id in by_id
         )
         uses += self._adapters(versions)
         return uses + self._aliases(versions)

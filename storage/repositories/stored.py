@@ -6,20 +6,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, delete, exists, func, or_, select, text, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    union_all,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from jobspecs.lifecycle import TERMINAL
 from jobspecs.rights import Reach
-from storage.repositories.owners import within
+from storage.repositories.owners import same_owner, within
 from storage.tables import (
+    BlobRow,
     CheckpointRow,
     DatasetRow,
     DatasetVersionRow,
+    HubUploadRow,
+    HubXorbRow,
     JobEventRow,
     JobRow,
     ModelImportFileRow,
     ModelImportRow,
+    ModelPieceRow,
     ModelRow,
     ModelVersionRow,
     OwnerRow,
@@ -28,13 +46,34 @@ from storage.tables import (
 
 @dataclass(frozen=True)
 class Stored:
-    """`kind`: datasets, models, checkpoints, or imports (files of imports that nobody has completed yet)."""
+    """`kind`: datasets, models, checkpoints, imports (files of imports that nobody has completed yet), or uploads (what
+    clients of the hub have sent, and no version of the owner's has).
+    """
 
     owner: str
     kind: str
     #: Versions, checkpoints or files.
     items: int
     bytes: int
+
+
+def _uploads() -> Select[tuple[int, UUID]]:
+    """Whole files, parts of others, and chunks that clients may name again for some days."""
+    parts = func.jsonb_each(HubUploadRow.parts).table_valued("key", "value").alias("part")
+    parts_bytes = select(func.sum(cast(parts.c.value.op("->>")("bytes"), BigInteger))).scalar_subquery()
+    piece = HubUploadRow.pieces[0]["sha256"].astext
+    in_a_version = (
+        select(ModelPieceRow.version_id)
+        .join(BlobRow, BlobRow.id == ModelPieceRow.blob_id)
+        .join(ModelVersionRow, ModelVersionRow.id == ModelPieceRow.version_id)
+        .join(ModelRow, ModelRow.id == ModelVersionRow.model_id)
+        .where(BlobRow.sha256 == piece, same_owner(ModelRow.owner_id, HubUploadRow.owner_id))
+    )
+    whole = case((HubUploadRow.pieces.is_(None), func.coalesce(parts_bytes, 0)), else_=HubUploadRow.bytes)
+    files = select(whole.label("bytes"), HubUploadRow.owner_id.label("whose")).where(~in_a_version.exists())
+    chunks = select(HubXorbRow.bytes.label("bytes"), HubXorbRow.owner_id.label("whose"))
+    both = union_all(files, chunks).subquery()
+    return select(both.c.bytes, both.c.whose)
 
 
 def _ago(seconds: float) -> ColumnElement[bool]:
@@ -67,6 +106,7 @@ class StoredRepository:
             "datasets": datasets.join(DatasetRow, DatasetRow.id == DatasetVersionRow.dataset_id),
             "models": models.join(ModelRow, ModelRow.id == ModelVersionRow.model_id),
             "checkpoints": checkpoints.select_from(CheckpointRow).join(JobRow, JobRow.id == CheckpointRow.job_id),
+            "uploads": _uploads(),
             "imports": imports.where(ModelImportRow.completed_at.is_(None)),
         }
         found = [stored for kind, query in kinds.items() for stored in self._summed(reach, kind, query)]

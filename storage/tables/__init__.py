@@ -7,10 +7,11 @@ from storage.tables.base import Base
 from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
-from storage.tables.deployments import DeploymentRow, EngineHoldRow
+from storage.tables.deployments import DeploymentAdapterRow, DeploymentRow, EngineHoldRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.hub import HubPushRow, HubUploadRow, HubXorbRow
+from storage.tables.hub_tokens import HubTokenRow
 from storage.tables.jobs import CheckpointRow, JobEventRow, JobRow, JobTransitionRow
 from storage.tables.models import (
     ModelAliasMoveRow,
@@ -26,6 +27,7 @@ from storage.tables.pipelines import PipelineRow, PipelineStepRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.tallies import TallyRow
 from storage.tables.users import TokenRow, UserRow
+from storage.tables.webhooks import WebhookDeliveryRow, WebhookRow
 
 __all__ = [
     "AnswerCountRow",
@@ -35,12 +37,14 @@ __all__ = [
     "DatasetRow",
     "DatasetVersionRow",
     "DecisionRow",
+    "DeploymentAdapterRow",
     "DeploymentRow",
     "EngineHoldRow",
     "GarbageRow",
     "HostInstanceRow",
     "HostRow",
     "HubPushRow",
+    "HubTokenRow",
     "HubUploadRow",
     "HubXorbRow",
     "ImportBlobRow",
@@ -63,4 +67,6 @@ __all__ = [
     "TallyRow",
     "TokenRow",
     "UserRow",
+    "WebhookDeliveryRow",
+    "WebhookRow",
 ]

@@ -43,6 +43,13 @@ class DeploymentRow(Base):
     #: Main memory of all replicas of this share.
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     gpus: Mapped[int] = mapped_column(default=0, server_default="0")
+    #: Memory of each GPU that it needs.
+    gpu_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    #: What each replica takes: `scheduling.estimates.engine_memory.ServingMemory`; null where nobody has reckoned.
+    memory: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    #: Tokens of one answer with its prompt, and answers at once; null: as the engine likes.
+    context_tokens: Mapped[int | None]
+    sequences: Mapped[int | None]
     #: Those that it was given, by the names of its host (`HostConfig.gpu_ids`); chosen under the host's lock.
     gpu_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default=text("'{}'"))
     #: Of a candidate (`storage.repositories.candidates`): how many of 100 requests it gets. Null: it is none.
@@ -84,6 +91,10 @@ class DeploymentRow(Base):
 
     owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
     model_version: Mapped[ModelVersionRow | None] = relationship(lazy="joined")
+    #: Served beside the model, over its weights; each request chooses.
+    adapters: Mapped[list[ModelVersionRow]] = relationship(
+        secondary="deployment_adapters", lazy="selectin", order_by=ModelVersionRow.created_at, viewonly=True
+    )
 
     @property
     def endpoint_host(self) -> str | None:
@@ -99,14 +110,21 @@ class DeploymentRow(Base):
     def served(self) -> str:
         """`owner/name@version`; of an engine that somebody else runs, what it calls its model."""
         version = self.model_version
-        if version is None:
-            return str((self.external or {}).get("model") or self.name)
-        return f"{version.model.owner.name}/{version.model.name}@{version.version}"
+        return str((self.external or {}).get("model") or self.name) if version is None else version.full_name
 
     @property
     def served_task(self) -> str | None:
         manifest = self.model_version.manifest if self.model_version is not None else {}
         return self.task or manifest.get("task")
+
+
+class DeploymentAdapterRow(Base):
+    """An adapter that a share of a deployment serves beside its model."""
+
+    __tablename__ = "deployment_adapters"
+
+    deployment_id: Mapped[UUID] = mapped_column(ForeignKey("deployments.id", ondelete="CASCADE"), primary_key=True)
+    model_version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id"), primary_key=True, index=True)
 
 
 class EngineHoldRow(Base):

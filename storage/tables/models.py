@@ -73,6 +73,11 @@ class ModelVersionRow(Base):
     model: Mapped[ModelRow] = relationship(lazy="joined", innerjoin=True)
 
     @property
+    def full_name(self) -> str:
+        """`owner/name@version`."""
+        return f"{self.model.owner.name}/{self.model.name}@{self.version}"
+
+    @property
     def license_known(self) -> str | None:
         """What the owner says, else what the version is known to have."""
         return self.model.license or self.license

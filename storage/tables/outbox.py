@@ -20,7 +20,7 @@ class OutboxRow(Base):
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    #: `schedule` (look at the queue) or `wake` (a host has a job).
+    #: `schedule` (look at the queue), `wake` (a host has a job) or `errand` (a delivery of a webhook is due).
     topic: Mapped[str]
     payload: Mapped[dict[str, Any]]
     created_at: Mapped[CreatedAt]

@@ -155,6 +155,7 @@ def api_settings(
         s3_access_key=object_settings["access_key"],
         s3_secret_key=object_settings["secret_key"],
         s3_bucket=object_settings["bucket"],
+        secrets_key=secrets.token_urlsafe(32),
     )
     spool = tmp_path_factory.mktemp("spool")
     return ApiSettings(storage=storage, spool_dir=spool, watch_poll_s=0.2, hub_offline=True)

@@ -27,6 +27,8 @@ class Engine:
     may_answer: threading.Event = field(default_factory=threading.Event)
     fails: bool = False
     asked: int = 0
+    #: What it was asked last.
+    body: Any = None
     running: int = 0
     running_most: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -48,6 +50,7 @@ def standing_in(model: str = "ada/finder@1") -> Iterator[Engine]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            engine.body = body
             engine.take(1)
             try:
                 engine.may_answer.wait(30)

@@ -55,6 +55,7 @@ def trained(api: Api) -> str:
 
 def test_a_card_has_data_curves_verdict_limits_how_to_ask_and_what_the_job_wrote(ready: Api) -> None:
     path = trained(ready)
+    assert ready.client.get(path).text.startswith(f"# {ready.user}/made@1\n\n## Facts\n\n|")
     ready.client.patch(f"{MODELS}/{ready.user}/made", json={"description": "For headlines.", "license": "mit"})
     answer = ready.client.get(path)
     assert answer.headers["content-type"] == "text/markdown; charset=utf-8"

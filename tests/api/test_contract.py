@@ -74,9 +74,14 @@ class Things:
         step = {"kind": "alias", "model": "tiny", "alias": "first"}
         pipeline = api.client.post("/v1/pipelines", json={"kind": "pipeline", "name": "one", "steps": {"one": step}})
         import_id = api.client.post("/v1/registry/imports", json={"name": "other"}).json()["id"]
+        hook = {"name": "chat", "url": "https://8.8.8.8/", "event_types": ["job.failed"]}
+        webhook_id = api.client.post("/v1/webhooks", json=hook).json()["id"]
+        delivery_id = api.client.post(f"/v1/webhooks/{webhook_id}/test", json={}).json()["id"]
         self._values = {
             "job_id": job,
             "import_id": import_id,
+            "webhook_id": webhook_id,
+            "delivery_id": delivery_id,
             "pipeline_id": pipeline.json()["id"],
             "owner": api.user,
             "version": "1",

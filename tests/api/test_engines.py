@@ -22,14 +22,18 @@ class Engine(BaseHTTPRequestHandler):
 
     asked: ClassVar[list[tuple[str, str | None, dict[str, Any]]]] = []
     answer: tuple[int, dict[str, Any]] = (200, {"choices": [{"text": " and away", "index": 0}]})
+    #: Of streams, the data of each event.
+    chunks: ClassVar[list[bytes]] = []
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         type(self).asked.append((self.path, self.headers["Authorization"], body))
         status, document = type(self).answer
-        content = json.dumps(document).encode()
+        content, kind = json.dumps(document).encode(), "application/json"
+        if body.get("stream"):
+            content, kind = b"".join(b"data: %s\n\n" % chunk for chunk in type(self).chunks), "text/event-stream"
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -145,7 +149,7 @@ def test_generate_is_translated_where_the_engine_has_no_such_route(served: Api) 
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"details": True}, {"grammar": {"type": "regex", "value": "a"}}, {"adapter_id": "x"}]
+    "parameters", [{"decoder_input_details": True}, {"grammar": {"type": "regex", "value": "a"}}, {"adapter_id": "x"}]
 )
 def test_what_can_not_be_translated_is_refused_in_tgis_words(served: Api, parameters: dict[str, Any]) -> None:
     answer = served.client.post(f"/models/{served.user}/sea/generate", json={"inputs": "a", "parameters": parameters})
@@ -154,13 +158,71 @@ def test_what_can_not_be_translated_is_refused_in_tgis_words(served: Api, parame
     assert Engine.asked == []
 
 
-def test_streams_of_tokens_and_tokens_of_texts_are_refused_where_there_are_none(served: Api) -> None:
+def token(number: int, text: str) -> dict[str, Any]:
+    return {"id": number, "token": text, "logprob": -0.5, "top_logprobs": [{"id": 9, "token": "x", "logprob": -1}]}
+
+
+def test_tokens_are_told_in_tgis_shape_where_the_engine_has_their_ids(
+    served: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"text": " and", "finish_reason": "stop", "logprobs": {"content": [token(3, " and"), token(4, " away")]}}
+    usage = {"prompt_tokens": 5, "completion_tokens": 2}
+    monkeypatch.setattr(Engine, "answer", (200, {"choices": [told], "usage": usage}))
+    said = {"details": True, "top_n_tokens": 1, "stop": [" away"], "seed": 7}
+    answer = served.client.post(f"/models/{served.user}/sea", json={"inputs": "far", "parameters": said}).json()
+    assert Engine.asked.pop()[2]["n_probs"] == 1
+    [document] = answer
+    assert document["generated_text"] == " and away", "TGI leaves the stop string in"
+    details = document["details"]
+    assert (details["finish_reason"], details["generated_tokens"], details["seed"]) == ("stop_sequence", 2, 7)
+    assert details["tokens"][0] == {"id": 3, "text": " and", "logprob": -0.5, "special": False}
+    assert details["top_tokens"][1] == [{"id": 9, "text": "x", "logprob": -1, "special": False}]
+
+
+def test_a_stream_of_tgis_shape_is_made_of_openais(served: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = [
+        {"choices": [{"text": " and", "logprobs": {"content": [token(3, " and")]}}]},
+        {"choices": [{"text": " away", "logprobs": {"content": [token(4, " away")]}}]},
+        {"choices": [{"text": "", "finish_reason": "length"}], "usage": {"completion_tokens": 2, "prompt_tokens": 5}},
+    ]
+    monkeypatch.setattr(Engine, "chunks", [*(json.dumps(chunk).encode() for chunk in chunks), b"[DONE]"])
+    said = {"inputs": "far", "parameters": {"details": True, "return_full_text": True}}
+    answer = served.client.post(f"/models/{served.user}/sea/generate_stream", json=said)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    first, last = [json.loads(line.removeprefix("data: ")) for line in answer.text.split("\n\n") if line]
+    assert (first["index"], first["token"]["text"], first["generated_text"]) == (1, " and", None)
+    assert (last["index"], last["token"]["id"], last["generated_text"]) == (2, 4, "far and away")
+    assert last["details"] == {"finish_reason": "length", "generated_tokens": 2, "seed": None, "input_length": 5}
+
+
+def test_a_stream_of_tgis_shape_tells_that_it_broke_off(served: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "chunks", [b'{"choices": [{"text": " a"}]}', b'{"error": {"message": "gone"}}'])
+    answer = served.client.post(f"/models/{served.user}/sea", json={"inputs": "far", "stream": True})
+    assert json.loads(answer.text.strip().removeprefix("data: ")) == {"error": "gone", "error_type": "generation"}
+
+
+def test_tokens_of_texts_are_refused_where_there_are_none(served: Api) -> None:
     at = f"/models/{served.user}/sea"
-    for path, body in (("/generate_stream", {"inputs": "a"}), ("/tokenize", {"inputs": "a"})):
-        answer = served.client.post(f"{at}{path}", json=body)
-        assert answer.status_code == 422
-        assert "llama.cpp" in answer.json()["error"]
+    answer = served.client.post(f"{at}/tokenize", json={"inputs": "a"})
+    assert answer.status_code == 422
+    assert "llama.cpp" in answer.json()["error"]
     assert served.client.get(f"{at}/info").json()["model_id"] == f"{served.user}/sea@1"
+    refused = served.client.post(at, json={"inputs": "a", "parameters": {"typical_p": 0.5}})
+    assert refused.json()["error_type"] == "validation", "the path itself speaks TGI too, for a language model"
+
+
+def test_tools_that_the_template_knows_nothing_of_are_refused_where_the_engine_passes_over_them(
+    served: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "answer", (200, {"prompt": "<user>a"}))
+    tool = {"type": "function", "function": {"name": "walk"}}
+    asked = {"model": "sea", "messages": [{"role": "user", "content": "a"}], "tools": [tool]}
+    answer = served.client.post("/v1/chat/completions", json=asked)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools")
+    [(path, _, _)] = Engine.asked
+    assert path == "/apply-template", "the chat itself was never asked"
+    monkeypatch.setattr(Engine, "answer", (200, {"prompt": "qzname", "choices": []}))
+    assert served.client.post("/v1/chat/completions", json=asked).status_code == 200
 
 
 def test_tgi_is_told_the_adapter_of_the_deployment_and_no_other_one(api: Api, engine: str) -> None:

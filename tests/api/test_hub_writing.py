@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from api.hub.closing import close_quiet
 from api.parts import Parts
+from jobspecs.references import parse_reference
 from tests.api.conftest import HEADLINES, Api, safetensors, sha256
 from tests.api.hub_pushing import CONFIG, batch, commit, hub, made, upload, versions, weights
 
@@ -152,6 +153,15 @@ def test_what_an_import_refuses_is_refused_here(api: Api, path: str, content: by
     assert hub(api).list_repo_files(repository) == []
 
 
+def test_a_name_that_is_a_file_and_a_folder_makes_no_version(api: Api) -> None:
+    repository = made(api, "clash")
+    upload(api.client, repository, weights(3))
+    files = {"config.json": CONFIG, "config.json/x.json": b"{}"}
+    answer = commit(api.client, repository, files, {"model.safetensors": weights(3)})
+    assert (answer.status_code, "can't be a folder too" in answer.text) == (422, True)
+    assert versions(api, "clash") == []
+
+
 def test_weights_that_are_none_are_refused_though_only_their_beginning_is_read(api: Api) -> None:
     repository = made(api, "weights")
     for content in (weights(7)[:-4], b"\xff" * 100):
@@ -201,6 +211,9 @@ def test_a_tag_is_an_alias_and_a_public_repository_is_shared_with_everyone(api: 
     client.create_tag(repository, tag="prod", revision="1")
     assert api.client.get(f"/v1/registry/models/{repository}").json()["aliases"] == {"prod": 1}
     client.create_tag(repository, tag="prod", exist_ok=True)
+    for name in ("../prod", "main", "7"):
+        assert api.client.post(f"/hf/api/models/{repository}/tag/1", json={"tag": name}).status_code == 422
+    assert api.client.get(f"/v1/registry/models/{repository}").json()["aliases"] == {"prod": 1}
     stranger = hub(api, api.new_user())
     assert not stranger.repo_exists(repository)
     client.update_repo_settings(repository, private=False)
@@ -282,3 +295,22 @@ def test_a_deleted_repository_is_gone(api: Api) -> None:
         "DELETE", f"{api.url}/hf/api/repos/delete", json={"name": "gone"}, headers=dict(api.client.headers)
     )
     assert answer.status_code == 404
+
+
+def test_the_licence_that_a_pushed_card_names_is_the_versions(api: Api) -> None:
+    card = b"---\nlicense: apache-2.0\ntags: [x]\n---\n# Licensed\n"
+    repository = made(api, "licensed")
+    upload(api.client, repository, weights(61))
+    files = {"config.json": CONFIG, "README.md": card}
+    assert commit(api.client, repository, files, {"model.safetensors": weights(61)}).status_code == 200
+    with api.database.unit_of_work() as work:
+        row = work.models.find(api.reach(), parse_reference("licensed"))
+        assert row is not None
+        assert row.license == "apache-2.0"
+    rows = made(api, "licensed-rows", "dataset")
+    table = b"text,label\na,x\nb,y\n"
+    assert commit(api.client, rows, {"train.csv": table, "README.md": card}, kind="datasets").status_code == 200
+    with api.database.unit_of_work() as work:
+        found = work.datasets.find(api.reach(), parse_reference("licensed-rows"))
+        assert found is not None
+        assert found.license == "apache-2.0"

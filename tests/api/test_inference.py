@@ -136,6 +136,17 @@ def test_embeddings_have_the_shape_of_cohere_too(served: Api) -> None:
     assert query["embeddings"]["float"] == [item["embedding"] for item in prompted["data"]]
 
 
+def test_cohere_may_send_texts_in_pieces(served: Api) -> None:
+    pieces = [{"type": "text", "text": "good news "}, {"type": "text", "text": "from the sea"}]
+    answer = post(served, "/v2/embed", model="finder", inputs=[{"content": pieces}])
+    assert answer.json()["texts"] == [NEWS]
+    assert answer.json()["embeddings"] == post(served, "/v2/embed", model="finder", texts=[NEWS]).json()["embeddings"]
+    both = post(served, "/v2/embed", model="finder", inputs=[{"content": pieces}], texts=[NEWS])
+    assert (both.status_code, both.json()["error"]["param"]) == (400, "texts")
+    picture = post(served, "/v2/embed", model="finder", inputs=[{"content": [{"type": "image_url", "image_url": {}}]}])
+    assert picture.status_code == 400
+
+
 def test_the_hubs_client_gets_labels_as_a_list(served: Api) -> None:
     client = InferenceClient(base_url=f"{served.url}/models/{served.user}/sorter", token=token_of(served))
     labels = client.text_classification(NEWS)

@@ -214,6 +214,8 @@ def test_a_link_gives_one_file_to_anybody_until_it_expires(api: Api, pushed: Pat
         stranger.file_link(f"{api.user}/m@1", "config.json")
     with httpx.Client(trust_env=False, follow_redirects=True) as anybody:
         assert anybody.get(link.url).content == (pushed / "config.json").read_bytes()
+        asked = anybody.head(link.url)
+        assert (asked.status_code, asked.headers["Content-Length"]) == (200, str(link.bytes))
         assert anybody.get(f"{link.url[:-3]}AAA").status_code == 404
         assert anybody.get(f"{api.url}/v1/links/made-up").status_code == 404
         row = api.client.get(f"/v1/registry/models/{api.user}/m/versions/1").json()

@@ -12,7 +12,7 @@ from jobspecs.lifecycle import JobState, Reason
 from jobspecs.manifest import Manifest, ManifestFile
 from tests.api.conftest import SPEC, Api
 from tests.api.playing import HOST, finish, start
-from workers.run.code_version import CODE, code_version
+from workers.run.code_version import CODE, code_digest
 from workers.scheduler.pipelines.advancing import advance_all
 
 ALIAS = {"kind": "alias", "model": "$train.model", "alias": "prod"}
@@ -61,7 +61,7 @@ def succeed(api: Api, step: Any, **metrics: float) -> None:
         task="text-classification",
         files=(file,),
         metrics=measured,
-        versions={CODE: code_version()},
+        versions={CODE: code_digest()},
     )
     finish(api, job, made, prefix=f"artifacts/{step['job_id']}/1")
 

@@ -48,8 +48,17 @@ def test_an_alias_moves_between_versions(api: Api) -> None:
         assert api.client.get(f"{url}/versions/prod").json()["version"] == version
     assert api.client.get(url).json()["aliases"] == {"prod": 2}
     assert api.client.put(f"{url}/aliases/prod", json={"version": 3}).status_code == 404
-    for reserved in ("latest", "7"):
+    for reserved in ("latest", "7", "main", "HEAD"):
         assert api.client.put(f"{url}/aliases/{reserved}", json={"version": 1}).status_code == 422
+
+
+def test_an_alias_may_begin_with_digits(api: Api) -> None:
+    api.import_model()
+    url = f"/v1/registry/models/{api.user}/tiny"
+    for alias in ("1.0", "2026-prod", "3rd"):
+        assert api.client.put(f"{url}/aliases/{alias}", json={"version": 1}).status_code == 200
+        assert api.client.get(f"{url}/versions/{alias}").json()["version"] == 1
+    assert api.client.get(f"{url}/versions/{'9' * 20}").status_code == 422
 
 
 def test_a_file_is_downloaded_whole_with_its_sum(api: Api) -> None:

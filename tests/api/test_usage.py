@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import httpx
+
 from jobspecs.manifest import Manifest, ManifestFile
 from tests.api.conftest import HEADLINES, Api
+from tests.api.hub_pushing import CONFIG, commit, made, upload, weights, xorb
 
 
 def test_everybody_sees_what_is_theirs_and_an_administrator_what_is_everybodys(ready: Api) -> None:
@@ -33,3 +36,23 @@ def test_everybody_sees_what_is_theirs_and_an_administrator_what_is_everybodys(r
     ready.client.delete(f"/v1/registry/models/{ready.user}/second")
     after = ready.client.get("/v1/usage/storage").json()
     assert after["bytes_total"] == usage["bytes_total"] - model["bytes"]
+
+
+def test_what_a_client_of_the_hub_has_sent_counts_until_a_version_has_it(api: Api) -> None:
+    def used() -> dict[str, tuple[int, int]]:
+        usage = api.client.get("/v1/usage/storage").json()["data"]
+        return {item["kind"]: (item["items"], item["bytes"]) for item in usage}
+
+    repository, content = made(api, "sent"), weights(71)
+    upload(api.client, repository, content)
+    assert used() == {"uploads": (1, len(content))}
+    chunks = xorb(b"chunk" * 10)
+    told = api.client.get(f"/hf/api/models/{repository}/xet-write-token/main").json()
+    headers = {"Authorization": f"Bearer {told['accessToken']}"}
+    address = f"{told['casUrl']}/v1/xorbs/default/{'0123456789abcdef' * 4}"
+    sent = httpx.post(address, content=chunks, headers=headers, trust_env=False)
+    assert sent.status_code == 200, sent.text
+    assert used() == {"uploads": (2, len(content) + len(chunks))}
+    assert commit(api.client, repository, {"config.json": CONFIG}, {"model.safetensors": content}).status_code == 200
+    assert used()["uploads"] == (1, len(chunks))
+    assert used()["models"][0] == 1

@@ -113,6 +113,17 @@ CALLS = {
     "users create": ["users", "create", "alex"],
     "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
     "users limits": ["users", "limits", "alex", "--requests-per-minute", "60"],
+    "webhooks create": ["webhooks", "create", "https://hooks.example/x", "--event", "job.succeeded"],
+    "webhooks list": ["webhooks", "list"],
+    "webhooks show": ["webhooks", "show", JOB_ID],
+    "webhooks deliveries": ["webhooks", "deliveries", JOB_ID],
+    "webhooks replay": ["webhooks", "replay", JOB_ID, JOB_ID],
+    "webhooks test": ["webhooks", "test", JOB_ID],
+    "webhooks enable": ["webhooks", "enable", JOB_ID],
+    "webhooks rm": ["webhooks", "rm", JOB_ID, "--yes"],
+    "tokens hub": ["tokens", "hub"],
+    "tokens hub set": ["tokens", "hub", "set"],
+    "tokens hub rm": ["tokens", "hub", "rm"],
     "tokens": ["tokens"],
     "tokens list": ["tokens", "list"],
     "tokens create": ["tokens", "create", "--scope", "read"],
@@ -128,6 +139,24 @@ CALLS = {
 }
 #: These print JSON Lines, not one document.
 LINES = {"watch", "logs", "pipelines watch"}
+
+
+def webhook_answers() -> dict[str, Any]:
+    hook = {"id": JOB_ID, "name": "x", "url": "https://hooks.example/x", "created_at": AT, "signing_secret": "whsec_"}
+    came = {"number": 1, "at": AT, "status": 204, "error": None, "duration_s": 0.1}
+    sent = {"id": JOB_ID, "message_id": "evt_1", "event_type": "job.failed", "state": "delivered", "attempts": 1}
+    sent |= {"log": [came], "created_at": AT}
+    path = f"/v1/webhooks/{JOB_ID}"
+    return {
+        "POST /v1/webhooks": (201, hook),
+        "GET /v1/webhooks": (200, {"data": [hook]}),
+        f"GET {path}": (200, hook),
+        f"DELETE {path}": (204, b""),
+        f"POST {path}/enable": (200, hook),
+        f"POST {path}/test": (202, sent),
+        f"GET {path}/deliveries": (200, {"data": [sent]}),
+        f"POST {path}/deliveries/{JOB_ID}/replay": (202, sent),
+    }
 
 
 def answers() -> dict[str, Any]:
@@ -157,7 +186,11 @@ def answers() -> dict[str, Any]:
         "POST /v1/deployments/newsticker-quality/traffic": (200, deployment(candidate=candidate(50))),
         "POST /v1/deployments/newsticker-quality/promote": (200, deployment()),
         "POST /v1/deployments/newsticker-quality/rollback": (200, deployment()),
+        "GET /v1/users/me/hub-token": (200, {"hint": "wxyz", "set_at": AT, "readable": True}),
+        "PUT /v1/users/me/hub-token": (200, {"hint": "wxyz", "set_at": AT, "readable": True}),
+        "DELETE /v1/users/me/hub-token": (204, b""),
         "GET /v1/users/alex/limits": (200, limits),
+        **webhook_answers(),
         "PUT /v1/users/alex/limits": (200, limits),
         "POST /v1/jobs/check": (200, data_report()),
         "POST /v1/jobs/estimate": (200, estimate()),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.client.documents import (
     event,
     failed_job,
 )
-from tests.client.every_command import CALLS, LINES, answers
+from tests.client.every_command import CALLS, HOST, LINES, answers
 from tests.client.stub import Answer, Request, StubPlatform
 
 Run = Callable[..., Outcome]
@@ -261,3 +262,9 @@ def test_empty_lists_say_what_to_do_next(platform: StubPlatform, run: Run) -> No
     assert (outcome.code, outcome.out) == (0, "")
     assert "eigenwerk submit" in outcome.err
     assert run("jobs", "--json").out == "[]\n"
+
+
+def test_a_host_that_only_serves_takes_no_jobs_for_no_reason(platform: StubPlatform, run: Run) -> None:
+    serving = HOST | {"reason": None, "message": None}
+    platform.answers["GET /v1/hosts"] = (200, {"data": [serving]})
+    assert re.search(r"one +takes no jobs +2 ", run("hosts").out)

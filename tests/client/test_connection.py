@@ -7,6 +7,7 @@ import pytest
 
 from deploy.embedded.processes import free_port
 from eigenwerk import Client, EigenwerkError, find_connection
+from tests.certificates import certificate_in
 from tests.client.documents import JOB_ID
 from tests.client.stub import StubPlatform
 
@@ -76,6 +77,26 @@ def lead_through_a_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, url)
+
+
+def test_the_environment_says_which_certificate_this_machines_own_platform_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = certificate_in(tmp_path / "ours", "127.0.0.1")
+    others, _ = certificate_in(tmp_path / "others", "127.0.0.1")
+    stub = StubPlatform({"GET /v1/users/me": (200, {"id": JOB_ID, "name": "ada", "scopes": ["read"]})})
+    server = stub.start(certificate, key)
+    try:
+        monkeypatch.setenv("SSL_CERT_FILE", str(others))
+        with Client(stub.url, "ew_local") as client, pytest.raises(EigenwerkError, match=r"SSL_CERT_FILE=cert\.pem"):
+            client.me()
+        assert stub.requests == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with Client(stub.url, "ew_local") as client:
+            assert client.me().name == "ada"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

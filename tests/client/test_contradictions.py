@@ -18,6 +18,10 @@ from tests.client.conftest import Outcome
             ["users", "delete", "alex", "--give-to", "kim", "--delete-things", "--yes"],
             "--delete-things: things pass to somebody or are deleted, not both.",
         ),
+        (["deploy", "q", "--external", "http://127.0.0.1:1", "--model", "m@1"], "--model: somebody else runs that"),
+        (["deploy", "q@2", "--external", "http://127.0.0.1:1"], "--model: somebody else runs that engine"),
+        (["deploy", "q", "--external", "http://127.0.0.1:1", "--idle", "30m"], "--idle: somebody else runs that"),
+        (["deploy", "q", "--health-path", "/well"], "--health-path: it is for --external only."),
     ],
 )
 def test_flags_that_cannot_be_meant_together_are_refused(

@@ -78,7 +78,7 @@ def test_secrets_are_their_owners_alone_and_never_overwritten(tmp_path: Path) ->
     before = path.read_text(encoding="utf-8")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     values = [line.partition("=")[2] for line in before.splitlines()]
-    assert len(set(values)) == len(GENERATED) + 1 and all(len(value) >= 43 for value in values)
+    assert len(set(values)) == len(GENERATED) + 2 and all(len(value) >= 43 for value in values)
     with pytest.raises(FileExistsError):
         write_secrets(tmp_path)
     assert path.read_text(encoding="utf-8") == before
@@ -92,7 +92,7 @@ def test_the_api_reads_its_settings_from_compose(variables: dict[str, str]) -> N
     assert variables["POSTGRES_PASSWORD"] in settings.storage.database_url
 
 
-@pytest.mark.parametrize("service", ["scheduler", "worker", "inference", "migrate"])
+@pytest.mark.parametrize("service", ["scheduler", "errands", "worker", "inference", "migrate"])
 def test_every_process_finds_the_services_in_compose(service: str, variables: dict[str, str]) -> None:
     settings = Settings.from_environment(_environment(service, variables))
     assert settings.s3_access_key == variables["MINIO_ROOT_USER"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import postgres_placement, redis
+from deploy.embedded.api_address import choose_address
 from deploy.embedded.backups import backup, restore
 from deploy.embedded.errors import EmbeddedError
 from deploy.embedded.first_checks import check_folder, check_start
@@ -21,6 +22,7 @@ from deploy.embedded.home import Home
 from deploy.embedded.platform import project_root
 from storage.backups.archive import Archive, BackedUpObject, BackupManifest, sha256_of
 from storage.schema import own_revision
+from tests.certificates import certificate_in
 from tests.deploy.test_backups import eigenwerk
 
 
@@ -57,6 +59,21 @@ def test_up_makes_nothing_when_its_port_is_taken(home: Path) -> None:
         done = eigenwerk("up", "--home", str(home), "--port", str(taken.getsockname()[1]))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "choose another with --port" in done.stderr
+    assert not home.parent.exists()
+
+
+def test_up_makes_nothing_when_its_certificate_cannot_be_used(home: Path, tmp_path: Path) -> None:
+    certificate, key = certificate_in(tmp_path / "ours")
+    _, others_key = certificate_in(tmp_path / "others")
+    for arguments, words in {
+        ("--tls-cert", certificate): "a certificate and its key belong together",
+        ("--tls-cert", certificate, "--tls-key", others_key): "are no certificate with its key (KEY_VALUES_MISMATCH)",
+        ("--tls-cert", certificate, "--tls-key", tmp_path / "absent"): "key (No such file or directory)",
+    }.items():
+        done = eigenwerk("up", "--home", str(home), *map(str, arguments))
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert words in done.stderr
+    assert choose_address(None, {"EIGENWERK_TLS_CERT": str(certificate), "EIGENWERK_TLS_KEY": str(key)}).certificate
     assert not home.parent.exists()
 
 

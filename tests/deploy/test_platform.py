@@ -60,7 +60,7 @@ def project(tmp_path: Path) -> Path:
     project = tmp_path / "project"
     shutil.copytree(Path(deploy.__file__).parent, project / "deploy")
     stand_ins = {"api": _API, "storage/migrate": _MIGRATE, "storage/reaching": ""}
-    stand_ins |= {f"workers/{name}": _WORKER for name in ("scheduler", "agent", "inference")}
+    stand_ins |= {f"workers/{name}": _WORKER for name in ("scheduler", "errands", "agent", "inference")}
     for name, text in stand_ins.items():
         path = project / f"{name}.py"
         path.parent.mkdir(exist_ok=True)

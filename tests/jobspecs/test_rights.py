@@ -24,6 +24,8 @@ TABLE = """
     deployments.write  write  -      -      -
     hosts.drain        -      -      -      admin
     hosts.read         -      -      -      read
+    hub_tokens.read    read   -      -      -
+    hub_tokens.write   write  -      -      -
     jobs.boost         admin  -      admin  -
     jobs.cancel        write  -      admin  -
     jobs.check         read   -      -      -

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
 from storage.database import Database, DatabaseUnavailable
 
@@ -22,6 +22,28 @@ def test_an_error_in_the_block_rolls_everything_back(database: Database) -> None
         raise RuntimeError
     with database.unit_of_work() as work:
         assert not work.owners.is_taken("ada")
+
+
+def test_what_only_reads_has_no_transaction_and_can_write_nothing(database: Database) -> None:
+    with database.unit_of_work() as work:
+        work.users.ensure("ada")
+    in_transaction = text("datname = current_database() AND state LIKE 'idle in%'")
+    transactions = select(func.count()).select_from(text("pg_stat_activity")).where(in_transaction)
+    with database.reading() as work:
+        (ada,) = work.users.list()
+        assert work.session.scalar(transactions) == 0
+        with database.unit_of_work() as other:
+            other.users.ensure("bob")
+        assert work.owners.is_taken("bob"), "each query sees what is committed by then"
+        with pytest.raises(RuntimeError, match="Only a unit of work"):
+            work.users.ensure("cleo")
+        with pytest.raises(RuntimeError, match="Only a unit of work"):
+            work.users.revoke_tokens(ada.id)
+        ada.name = "cleo"
+        with pytest.raises(RuntimeError, match="Only a unit of work"):
+            work.session.flush()
+    with database.reading() as work:
+        assert not work.owners.is_taken("cleo")
 
 
 def test_a_client_that_freezes_in_a_transaction_loses_its_locks(database: Database) -> None:

@@ -90,7 +90,9 @@ def test_a_server_that_is_away_is_no_other_version() -> None:
     database.close()
 
 
-@pytest.mark.parametrize("module", ["api", "workers.scheduler", "workers.agent", "workers.inference"])
+@pytest.mark.parametrize(
+    "module", ["api", "workers.scheduler", "workers.errands", "workers.agent", "workers.inference"]
+)
 def test_every_process_ends_with_the_reason(
     module: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

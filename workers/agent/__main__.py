@@ -52,6 +52,7 @@ def run(settings: Settings, config: HostConfig, *, joining: bool) -> None:
             times=settings.lease,
             spawn=zygote.spawn,
             now=clock.now,
+            secret_box=settings.secret_box(),
         )
         machine = MachineWatch()
         supervisor = Supervisor(

@@ -219,6 +219,7 @@ class Supervisor:
             spec=job.spec,
             inputs=job.inputs,
             gpus=gpu_ids,
+            owner_id=job.owner_id,
         )
         attempt = Attempt(assigned, self._bench)
         self._attempts[job.id, job.fence] = attempt

@@ -10,13 +10,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from jobspecs.events import CheckpointEvent, ChildEvent, FailureEvent, ProgressEvent, StageEvent
-from jobspecs.frozen import FrozenInputs, origin_of
+from jobspecs.frozen import FrozenHubModel, FrozenInputs, origin_of
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.lifecycle import JobState, Reason
 from jobspecs.manifest import Manifest, read_manifest
 from jobspecs.problems import InvalidInput
 from jobspecs.registry import parse_spec
 from storage.database import DatabaseUnavailable
+from storage.hub_tokens import hub_token
 from storage.objects import (
     ObjectCorrupt,
     ObjectNotFound,
@@ -32,7 +33,7 @@ from workers.attempt.child_watch import ChildWatch, never_unwatched
 from workers.attempt.orders import Order, Orders
 from workers.attempt.services import AssignedJob, AttemptRecord, Fenced, Over, Workbench, over_by
 from workers.attempt.workspace import Workplace
-from workers.files.hub import HubUnavailable
+from workers.files.hub import HubAccess, HubUnavailable
 from workers.process.child_task import EXIT_STOPPED, ChildTask
 from workers.process.zygote_client import ChildProcess, ZygoteUnavailable
 from workers.run.failures import host_reason_of, known_reason, oom_kills, reason_of_death
@@ -85,7 +86,8 @@ class Journey:
         place, bench, job, folders = self._place, self._bench, self._job, self._place.folders
         place.recorder.add(StageEvent(stage="fetch"))
         inputs = FrozenInputs.model_validate(job.inputs)
-        placed = bench.cache.place_inputs(inputs, folders.inputs, should_stop=self._unwanted)
+        access = self._hub_access() if any(isinstance(m, FrozenHubModel) for m in inputs.by_role().values()) else None
+        placed = bench.cache.place_inputs(inputs, folders.inputs, should_stop=self._unwanted, access=access)
         self._record.check()
         saved = folders.inputs / "checkpoint"
         checkpoint = self._record.persist(
@@ -113,6 +115,12 @@ class Journey:
         )
         folders.task.write_text(task.model_dump_json(), encoding="utf-8")
         return task
+
+    def _hub_access(self) -> HubAccess | None:
+        """The owner's own token. It is used here, and the child knows nothing of it."""
+        owner_id = self._job.owner_id
+        token = self._record.transact(lambda work: hub_token(work, self._bench.secret_box, owner_id))
+        return HubAccess(owner_id, token) if token is not None else None
 
     def _unwanted(self) -> bool:
         """An order stands, or the lease is lost: nothing more need be fetched."""

@@ -14,6 +14,7 @@ from jobspecs.lifecycle import JobState, Reason
 from storage.database import Database, DatabaseUnavailable, UnitOfWork
 from storage.objects import ObjectStore, ObjectStoreError
 from storage.progress import ProgressPublisher
+from storage.secret_box import SecretBox
 from storage.settings import LeaseTimes
 from storage.tables import JobRow
 from workers.attempt.checkpoint_sync import forget_checkpoints
@@ -61,6 +62,8 @@ class AssignedJob:
     inputs: dict[str, object]
     #: Those of the host's GPUs that are the job's, as CUDA names them.
     gpus: tuple[str, ...]
+    #: Whose it is.
+    owner_id: UUID
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Workbench:
     spawn: Callable[[Path], ChildProcess]
     #: The platform's time, by which events are dated.
     now: Callable[[], datetime]
+    #: Opens what users have entrusted to the platform; None: it is not to be opened here.
+    secret_box: SecretBox | None = None
 
     @property
     def actor(self) -> str:

@@ -77,6 +77,19 @@ class Installed:
 
 
 @dataclass(frozen=True)
+class ServedAdapter:
+    """An adapter that is served beside its base."""
+
+    #: `owner/name@version`.
+    name: str
+    folder: Path
+    #: Of its manifest.
+    digest: str
+    #: Of its files.
+    bytes_total: int
+
+
+@dataclass(frozen=True)
 class EngineOrder:
     """What one engine process should serve, and where."""
 
@@ -99,10 +112,15 @@ class EngineOrder:
     base_digest: str | None = None
     #: Main memory that the process may use; None: as much as it likes.
     memory_bytes: int | None = None
+    #: Tokens of one answer with its prompt, and answers at once, that are to find room; None: as the engine likes.
+    context_tokens: int | None = None
+    sequences: int | None = None
     #: An engine that runs already, which is only looked after: then there is no model here.
     external: ExternalEngine | None = None
     #: The GPUs that it may see, as CUDA_VISIBLE_DEVICES names them; without any it computes on the CPU.
     gpu_ids: tuple[str, ...] = ()
+    #: Beside the model itself, over its weights, chosen by each request.
+    adapters: tuple[ServedAdapter, ...] = ()
     #: Seconds that answers in hand get when the process is told to end.
     drain_s: float = DRAIN_S
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jobspecs.engines import VLLM
 from jobspecs.lifecycle import Reason
+from scheduling.estimates.engine_memory import FOREIGN_RUNTIME_BYTES, GPU_SHARE
 from workers.engines.environments import BuiltEnvironment, built_environment
 from workers.engines.interface import Call, EngineOrder, Installed, Launch, Measured
 from workers.run.context import RunFailed
@@ -57,6 +58,12 @@ class Vllm:
         if order.base_dir is not None:
             flags += ["--enable-lora", "--max-loras", "1", "--max-lora-rank", str(_max_rank(order.model_dir))]
             flags += ["--lora-modules", json.dumps({"name": order.model, "path": str(order.model_dir)})]
+        if order.context_tokens is not None:
+            flags += ["--max-model-len", str(order.context_tokens)]
+        if order.sequences is not None:
+            flags += ["--max-num-seqs", str(order.sequences)]
+        if order.gpu_ids:
+            flags += ["--gpu-memory-utilization", str(GPU_SHARE)]
         if _sleeps() and order.gpu_ids:
             # On a CPU the flag is refused ("not supported on current platform"); the routes are there without it.
             flags.append("--enable-sleep-mode")
@@ -111,12 +118,12 @@ def _variables(order: EngineOrder) -> dict[str, str]:
 
 
 def _cache_gib(order: EngineOrder) -> int:
-    """Whole GiB of main memory for keys and values: what the weights leave of the deployment's."""
+    """Whole GiB of main memory for keys and values: what the deployment's has beside weights and the engine itself."""
     if order.memory_bytes is None:
         return 1
     folder = order.base_dir or order.model_dir
     weights_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return max(1, (order.memory_bytes - weights_bytes) // (2 << 30))
+    return max(1, (order.memory_bytes - weights_bytes - FOREIGN_RUNTIME_BYTES) >> 30)
 
 
 def _max_rank(adapter: Path) -> int:

@@ -25,7 +25,8 @@ from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import Manifest, ManifestFile, check_relative_path, sha256_of
 from jobspecs.pieces import StoredFile
 from storage.objects import ObjectStore, TransferStopped
-from workers.files.hub import HubUnavailable, check_arrived, fetch_snapshot
+from workers.files.hub import HubAccess, HubUnavailable, blob_path, check_arrived, fetch_snapshot, sums_of
+from workers.run.context import RunFailed
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ ShouldStop = Callable[[], bool]
 _LOOK_S = 0.2
 #: Seconds for which one that makes room is waited for: it takes milliseconds, unless it hangs.
 _TRIM_WAIT_S = 5.0
+#: Seconds since its beginning for which a broken download from a hub may be gone on with.
+_RESUMED_S = 24 * 3600.0
 #: Files of a model that are fetched, or hashed, side by side: twelve of 0.1 s each come in 0.3 s instead of 1.2 s.
 _FILES_AT_ONCE = 4
 
@@ -76,8 +79,12 @@ class HostCache:
             folder.mkdir(parents=True, exist_ok=True)
         self._remove_broken_downloads()
 
-    def place_inputs(self, inputs: FrozenInputs, folder: Path, *, should_stop: ShouldStop) -> PlacedInputs:
+    def place_inputs(
+        self, inputs: FrozenInputs, folder: Path, *, should_stop: ShouldStop, access: HubAccess | None = None
+    ) -> PlacedInputs:
         """Puts data set and models below `folder`, each model in a folder with its role's name.
+
+        `access`: to a hub, of whoever the inputs are for.
 
         Raises ObjectNotFound, ObjectCorrupt, ObjectStoreUnavailable, ObjectStoreRefused, HubUnavailable, RunFailed
         (the hub's model is unusable), TransferStopped, OSError (ENOSPC: disk full).
@@ -88,13 +95,15 @@ class HostCache:
         }
         models = {role: folder / role for role in inputs.by_role()}
         for role, model in inputs.by_role().items():
-            self.place_any_model(model, models[role], should_stop=should_stop)
+            self.place_any_model(model, models[role], should_stop=should_stop, access=access)
         return PlacedInputs(datasets.get("dataset"), datasets.get("held_out"), datasets.get("test"), models)
 
-    def place_any_model(self, model: FrozenModel, folder: Path, *, should_stop: ShouldStop) -> None:
+    def place_any_model(
+        self, model: FrozenModel, folder: Path, *, should_stop: ShouldStop, access: HubAccess | None = None
+    ) -> None:
         """A model of the registry or of a hub."""
         if isinstance(model, FrozenHubModel):
-            self.place_hub_model(model, folder, should_stop=should_stop)
+            self.place_hub_model(model, folder, should_stop=should_stop, access=access)
         else:
             self.place_model(model, folder, should_stop=should_stop)
 
@@ -130,19 +139,40 @@ class HostCache:
             raise errors[0]
 
     def place_hub_model(
-        self, model: FrozenHubModel, folder: Path, *, should_stop: ShouldStop, endpoint: str | None = None
+        self,
+        model: FrozenHubModel,
+        folder: Path,
+        *,
+        should_stop: ShouldStop,
+        endpoint: str | None = None,
+        access: HubAccess | None = None,
     ) -> None:
-        """A hub's repository at a commit. It is fetched whole unless every file is here and intact."""
+        """A hub's repository at a commit. It is fetched whole unless every file is here and intact.
+
+        `access` is used for what the hub refuses without it, and what it opens is kept for that user alone.
+        """
         name = f"{model.repository.replace('/', '--')}@{model.revision}" + (f"--{model.gguf}" if model.gguf else "")
         with self._alone(name, should_stop):
-            if not self._place_known_snapshot(self._hub / f"{name}.json", folder):
-                self._fetch_snapshot(model, name, folder, endpoint)
+            own = f"{name}--{access.owner_id}" if access is not None else name
+            if not any(self._place_known_snapshot(self._hub / f"{one}.json", folder) for one in {name, own}):
+                try:
+                    self._fetch_snapshot(model, name, folder, endpoint)
+                except RunFailed:
+                    if access is None:
+                        raise
+                    self._fetch_snapshot(model, own, folder, endpoint, access.token)
         self.trim()
 
-    def _fetch_snapshot(self, model: FrozenHubModel, name: str, folder: Path, endpoint: str | None) -> None:
+    def _fetch_snapshot(
+        self, model: FrozenHubModel, name: str, folder: Path, endpoint: str | None, token: str | None = None
+    ) -> None:
         incoming = self._incoming / name
+        # An earlier revision may have had the same weights, or another repository.
+        for file in sums_of(model, endpoint=endpoint, token=token):
+            with suppress(FileExistsError):
+                self._take(file, blob_path(model, incoming, file.sha256))
         try:
-            self._keep_snapshot(fetch_snapshot(model, incoming, endpoint=endpoint), name, folder)
+            self._keep_snapshot(fetch_snapshot(model, incoming, endpoint=endpoint, token=token), name, folder)
         except HubUnavailable:
             raise  # the next attempt takes the download up where it broke off
         except BaseException:
@@ -226,8 +256,13 @@ class HostCache:
         return self._locks / hashlib.sha256(name.encode()).hexdigest()[:3]
 
     def _remove_broken_downloads(self) -> None:
-        """Those of a dead worker, but not those that the host's other worker is busy with."""
+        """Those of a dead worker, but not those that the host's other worker is busy with.
+
+        Nor what a hub's client can go on with: it knows what it has of a repository.
+        """
         for path in self._incoming.iterdir():
+            if _may_go_on(path):
+                continue
             with self._lock_of(path.name.removesuffix(".json")).open("w", encoding="ascii") as lock:
                 if _locked(lock):
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -260,6 +295,12 @@ class HostCache:
             with suppress(FileNotFoundError):
                 entries.append((path, path.stat()))
         return entries
+
+
+def _may_go_on(path: Path) -> bool:
+    """Whether it is a hub's download that was begun a short while ago."""
+    is_hubs = next(path.glob("models--*"), None) is not None
+    return is_hubs and time.time() - path.stat().st_mtime < _RESUMED_S
 
 
 def _locked(lock: TextIO) -> bool:

@@ -141,7 +141,8 @@ class Service:
         """The model folders that are in use: also by engines that serve a last request."""
         orders = [replicas.order for replicas in self._sets()]
         bases = {order.base_dir.name for order in orders if order.base_dir is not None}
-        return {order.digest for order in orders if order.digest} | bases | self.wanted.cached
+        beside = {adapter.digest for order in orders for adapter in order.adapters}
+        return {order.digest for order in orders if order.digest} | bases | beside | self.wanted.cached
 
     def endpoints(self) -> list[str]:
         """Of all its engines that may still be asked."""
@@ -204,10 +205,11 @@ class Service:
                 Reason.unsatisfiable, f"This host has no engine {self.wanted.engine!r}. It has: {known}."
             )
             return
-        if self.wanted.stored is None:
+        wanted = self.wanted
+        if wanted.stored is None:
             self._start_engines(Pulled(Path(), None), now_s)
             return
-        self._pull = self._means.pool.submit(pull, self._means.folders, self.wanted.stored, self.wanted.base)
+        self._pull = self._means.pool.submit(pull, self._means.folders, wanted.stored, wanted.base, wanted.adapters)
         self._pull.add_done_callback(lambda _: self._means.wakeup.poke())
 
     def _look_at_pull(self, pulling: Future[Pulled], now_s: float) -> None:
@@ -241,7 +243,10 @@ class Service:
             key=secrets.token_urlsafe(32) if external is None else external.key,
             threads=self._means.threads,
             memory_bytes=self.wanted.memory_bytes,
+            context_tokens=self.wanted.context_tokens,
+            sequences=self.wanted.sequences,
             gpu_ids=self.wanted.gpu_ids,
+            adapters=pulled.adapters,
             drain_s=self._means.policy.drain_s,
         )
         engine = self._means.engines[self.wanted.engine]

@@ -23,8 +23,8 @@ class Places:
     #: What deployments may get, as CUDA_VISIBLE_DEVICES names them.
     gpu_ids: tuple[str, ...]
 
-    def claim(self, engines: Collection[str], *, lease_s: float) -> None:
-        """Takes what nobody serves and what fits."""
+    def claim(self, engines: Collection[str], *, lease_s: float, gpu_bytes: int | None) -> None:
+        """Takes what nobody serves and what fits. `gpu_bytes`: memory of each GPU, where it is known."""
         while (room := self.work.hosts.room(self.host)) and (
             row := self.work.deployments.claim(
                 self.host,
@@ -32,6 +32,7 @@ class Places:
                 gpus_free=room.gpus,
                 lease_s=lease_s,
                 engines=engines,
+                gpu_bytes=gpu_bytes,
             )
         ):
             log.info("deployment %s (%s) is claimed", row.name, row.id)

@@ -16,7 +16,7 @@ from jobspecs.references import parse_reference
 from jobspecs.rights import Reach
 from storage.database import UnitOfWork
 from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreError
-from workers.engines.interface import EngineFailure
+from workers.engines.interface import EngineFailure, ServedAdapter
 from workers.files.hub import HubUnavailable
 from workers.inference.model_folders import ModelFolders
 from workers.run.context import RunFailed
@@ -47,6 +47,7 @@ class Pulled:
 
     model_dir: Path
     base_dir: Path | None
+    adapters: tuple[ServedAdapter, ...] = ()
 
 
 def find_base(work: UnitOfWork, owners: Sequence[UUID], origin: ModelOrigin) -> Base:
@@ -74,16 +75,26 @@ def cached_name(base: Base | None) -> str | None:
     return ModelFolders.name_of(base) if isinstance(base, FrozenHubModel) else None
 
 
-def pull(folders: ModelFolders, model: StoredModel, base: Base | None) -> Pulled:
-    """Fetches what is not here yet. Raises what `ModelFolders.pull` and `pull_hub` raise; RunFailed without a base."""
+def pull(
+    folders: ModelFolders, model: StoredModel, base: Base | None, adapters: Sequence[tuple[str, StoredModel]] = ()
+) -> Pulled:
+    """Fetches what is not here yet; `adapters` by name, which are served beside the model.
+
+    Raises what `ModelFolders.pull` and `pull_hub` raise; RunFailed without a base.
+    """
     model_dir = folders.pull(model.files, model.manifest)
     if isinstance(base, MissingBase):
         raise RunFailed(Reason.invalid_model, base.message)
     if base is None:
-        return Pulled(model_dir, None)
+        return Pulled(model_dir, None, tuple(_pulled(folders, *adapter) for adapter in adapters))
     if isinstance(base, FrozenHubModel):
         return Pulled(model_dir, folders.pull_hub(base))
     return Pulled(model_dir, folders.pull(base.files, base.manifest))
+
+
+def _pulled(folders: ModelFolders, name: str, adapter: StoredModel) -> ServedAdapter:
+    folder = folders.pull(adapter.files, adapter.manifest)
+    return ServedAdapter(name, folder, adapter.manifest.digest, adapter.manifest.bytes_total)
 
 
 def is_passing(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
-from jobspecs.engines import ExternalEngine
+from jobspecs.hosts import smallest_gpu_bytes
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
 from jobspecs.pieces import StoredFile
@@ -27,7 +27,7 @@ from workers.engines.interface import Installed
 from workers.inference.deployed_model import LINGER_S, Means, Service
 from workers.inference.front import Front
 from workers.inference.places import Places
-from workers.inference.pulls import Base, StoredModel, find_base
+from workers.inference.pulls import Base, find_base
 from workers.inference.wanted import Observed, Wanted
 
 log = logging.getLogger(__name__)
@@ -156,12 +156,14 @@ class Reconciler:
             if draining:
                 work.deployments.offer(self.host)
             else:
-                places.claim(self._engines, lease_s=self.lease.lease_s)
+                gpu_bytes = smallest_gpu_bytes(self.machine.now().gpus)
+                places.claim(self._engines, lease_s=self.lease.lease_s, gpu_bytes=gpu_bytes)
             places.give_gpus()
             rows = work.deployments.held(self.host)
             moving = set(work.deployments.moving(self.host))
             self._handed_over, self._moving = set(self._moving) - moving | gone_to_sleep, moving
-            served = {version.id: version for row in rows if (version := row.model_version) is not None}
+            versions = (version for row in rows for version in (row.model_version, *row.adapters))
+            served = {version.id: version for version in versions if version is not None}
             self._files = {key: self._files.get(key) or work.blobs.files_of(row) for key, row in served.items()}
             self._bases = {row.id: base for row in rows if (base := _base(work, row)) is not None}
         if now_s - self._renewed_at_s >= self.lease.heartbeat_s:
@@ -205,31 +207,14 @@ class Reconciler:
         for deployment_id, row in wanted.items():
             service = self.services.get(deployment_id)
             if service is None:
-                self.services[deployment_id] = Service(self.means, self._wanted(row))
+                self.services[deployment_id] = Service(self.means, Wanted.of(row, self._files, self._bases.get(row.id)))
             elif not service.ending and service.wanted.generation != row.generation:
-                service.want(self._wanted(row), now_s)
+                service.want(Wanted.of(row, self._files, self._bases.get(row.id)), now_s)
             # else: wanted again while it is being stopped; a new one follows when it is gone.
         held = {row.id for row in self._rows if row.wanted}.union(self._moving)
         for deployment_id, service in self.services.items():
             if deployment_id not in held and not service.ending:
                 service.end(now_s, linger_s=LINGER_S if deployment_id in self._handed_over else 0.0)
-
-    def _wanted(self, row: DeploymentRow) -> Wanted:
-        version = row.model_version
-        stored = StoredModel(self._files[version.id], Manifest.model_validate(version.manifest)) if version else None
-        return Wanted(
-            deployment_id=row.id,
-            generation=row.generation,
-            model=row.served,
-            stored=stored,
-            task=row.served_task or "",
-            external=ExternalEngine.model_validate(row.external) if row.external else None,
-            engine=row.engine,
-            replicas=row.replicas,
-            memory_bytes=row.memory_bytes // row.replicas,
-            gpu_ids=tuple(row.gpu_ids),
-            base=self._bases.get(row.id),
-        )
 
     def _report(self) -> None:
         """Writes what differs from what the database shows."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from jobspecs.engines import ExternalEngine
+from jobspecs.manifest import Manifest
+from jobspecs.pieces import StoredFile
+from storage.tables import DeploymentRow, ModelVersionRow
 from workers.inference.pulls import Base, StoredModel, cached_name
 
 
@@ -26,9 +30,38 @@ class Wanted:
     memory_bytes: int
     #: GPUs of all replicas together; without any they compute on the CPU.
     gpu_ids: tuple[str, ...] = ()
+    #: Tokens of one answer with its prompt, and answers at once; None: as the engine likes.
+    context_tokens: int | None = None
+    sequences: int | None = None
     #: For adapters: what they change.
     base: Base | None = None
     external: ExternalEngine | None = None
+    #: Served beside the model, over its weights: `owner/name@version`, and what it is.
+    adapters: tuple[tuple[str, StoredModel], ...] = ()
+
+    @classmethod
+    def of(cls, row: DeploymentRow, files: Mapping[UUID, tuple[StoredFile, ...]], base: Base | None) -> Wanted:
+        """`files`: of the versions that it serves, by their ids. `base`: what the model changes."""
+
+        def stored(version: ModelVersionRow) -> StoredModel:
+            return StoredModel(files[version.id], Manifest.model_validate(version.manifest))
+
+        return cls(
+            deployment_id=row.id,
+            generation=row.generation,
+            model=row.served,
+            stored=stored(row.model_version) if row.model_version is not None else None,
+            task=row.served_task or "",
+            external=ExternalEngine.model_validate(row.external) if row.external else None,
+            engine=row.engine,
+            replicas=row.replicas,
+            memory_bytes=row.memory_bytes // row.replicas,
+            context_tokens=row.context_tokens,
+            sequences=row.sequences,
+            gpu_ids=tuple(row.gpu_ids),
+            base=base,
+            adapters=tuple((adapter.full_name, stored(adapter)) for adapter in row.adapters),
+        )
 
     @property
     def digest(self) -> str:
@@ -38,15 +71,17 @@ class Wanted:
     @property
     def cached(self) -> set[str]:
         """The model folders that it needs."""
-        return {name for name in (self.digest, cached_name(self.base)) if name}
+        beside = (adapter.manifest.digest for _, adapter in self.adapters)
+        return {name for name in (self.digest, cached_name(self.base), *beside) if name}
 
     def served_by(self, other: Wanted) -> bool:
         """Whether the engines of `other` serve this one as well."""
         return self._served() == other._served()
 
     def _served(self) -> tuple[object, ...]:
-        what = (self.model, self.digest, self.external)
-        return *what, self.engine, self.replicas, self.memory_bytes, self.gpu_ids
+        beside = frozenset((name, adapter.manifest.digest) for name, adapter in self.adapters)
+        what = (self.model, self.digest, self.external, beside)
+        return *what, self.engine, self.replicas, self.memory_bytes, self.gpu_ids, self.context_tokens, self.sequences
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 #: What it is called among the versions of a manifest.
-CODE = "eigenwerk-code"
+CODE = "eigenwerk-source"
 _ROOT = Path(__file__).parents[2]
 #: Folders whose code decides what is made of given inputs.
 _DECIDING = (
@@ -17,12 +17,12 @@ _DECIDING = (
 
 
 @cache
-def code_version() -> str:
-    """The first 16 hex digits of a sha256 over all sources. Reads 2 MB, once."""
+def code_digest() -> str:
+    """sha256 over all these sources, `sha256:…`. Reads 2 MB, once in a process."""
     digest = hashlib.sha256()
     for folder in _DECIDING:
         for path in sorted((_ROOT / folder).rglob("*.py")):
             content = path.read_bytes()
             digest.update(f"{path.relative_to(_ROOT).as_posix()}\0{len(content)}\0".encode())
             digest.update(content)
-    return digest.hexdigest()[:16]
+    return f"sha256:{digest.hexdigest()}"

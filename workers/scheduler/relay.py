@@ -1,7 +1,7 @@
 """Sends what committed transactions left in the outbox. Runs beside the leading scheduler, in a thread of its own.
 
 A stopped Redis costs a publish its timeout; that must delay no decision. After a failure the relay pauses, and what
-has waited for a minute is dropped: the hosts have polled PostgreSQL twenty times by then.
+has waited for a minute is dropped: hosts and errands have polled PostgreSQL twenty times by then.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis import RedisError
 
 from storage.database import Database, DatabaseUnavailable
-from workers.wakeups.celery_app import WAKE_TASK, make_app, queue_of
+from storage.repositories.outbox import UnsentMessage
+from workers.wakeups.celery_app import ERRANDS, WAKE_TASK, make_app, queue_of
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +67,10 @@ def drain(database: Database, send: Send) -> int:
         failure: RelayFailed | None = None
         for row in rows:
             # `schedule` has reached the scheduler by PostgreSQL's own notification.
-            if row.topic == "wake" and row.age_s < MESSAGE_AGE_MAX_S:
+            if row.topic in ("wake", "errand") and row.age_s < MESSAGE_AGE_MAX_S:
                 try:
                     if failure is None:
-                        send(row.payload["host"], row.payload["job_id"], row.payload["fence"])
+                        send(*_wake_up(row))
                 except RelayFailed as error:
                     failure = error
                 if failure is not None:
@@ -80,6 +81,13 @@ def drain(database: Database, send: Send) -> int:
         dealt_with += len(done)
         if failure is not None:
             raise failure
+
+
+def _wake_up(row: UnsentMessage) -> tuple[str, str, int]:
+    """Whom to wake, what to look at, and its fence; what waits of an errand is in its row."""
+    if row.topic == "errand":
+        return ERRANDS, row.payload["delivery_id"], 0
+    return row.payload["host"], row.payload["job_id"], row.payload["fence"]
 
 
 class Relay:

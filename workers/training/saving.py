@@ -11,7 +11,7 @@ from typing import Any
 from jobspecs.manifest import CARD, DatasetOrigin, Manifest, ModelOrigin, describe_files, write_manifest
 from workers.judging.held_out_file import Judged
 from workers.local_models.base_model import LoadedModel
-from workers.run.code_version import CODE, code_version
+from workers.run.code_version import CODE, code_digest
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def save_model(
         task=task,
         base=base,
         files=describe_files(output_dir),
-        versions={name: version(name) for name in (*_LIBRARIES, *libraries)} | {CODE: code_version()},
+        versions={name: version(name) for name in (*_LIBRARIES, *libraries)} | {CODE: code_digest()},
         metrics=metrics,
         report=report,
     )

@@ -10,6 +10,8 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 WAKE_TASK = "workers.wake"
+#: Who runs errands is woken like a host; no host has this name.
+ERRANDS = "+errands"
 
 
 def queue_of(host: str) -> Queue:

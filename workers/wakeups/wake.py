@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 def add_wake_task(app: Celery, pipe: int) -> None:
-    """Registers the one task there is. What isn't a job's id and a fence is dropped."""
+    """Registers the one task there is. What isn't the id of a job or delivery, and a fence, is dropped."""
 
     @app.task(name=WAKE_TASK)  # type: ignore[untyped-decorator]
     def wake(job_id: str, fence: int) -> None:
         try:
             line = f"{UUID(job_id)} {int(fence)}\n"
         except (ValueError, AttributeError, TypeError):
-            log.warning("a wake-up that names no job was dropped")
+            log.warning("a wake-up that names nothing was dropped")
             return
         os.write(pipe, line.encode())
 

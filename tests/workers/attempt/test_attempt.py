@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import secrets
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from jobspecs.frozen import FrozenHubModel, FrozenInputs
 from jobspecs.lifecycle import JobState, Reason
 from storage.progress import ProgressPublisher
+from storage.secret_box import SecretBox
 from storage.settings import LeaseTimes
 from tests.workers.harness import SCRIPTED, Harness
 from workers.attempt.attempt import Attempt
@@ -20,6 +24,7 @@ from workers.attempt.execution import Journey
 from workers.attempt.scratch import Scratch
 from workers.attempt.services import AssignedJob, Workbench
 from workers.files.host_cache import HostCache
+from workers.files.hub import HubAccess, HubUnavailable
 from workers.process.zygote_client import ChildProcess, ZygoteClient, ZygoteUnavailable
 
 #: The platform's time, which is not this machine's.
@@ -67,7 +72,7 @@ def attempt_at(harness: Harness, name: str, bench: Workbench) -> tuple[UUID, Att
     with harness.database.unit_of_work() as work:
         row = work.jobs.assign(job_id, "here", lease_s=60)
     assert row is not None
-    job = AssignedJob(job_id, row.fence, row.name, row.spec, row.inputs, ())
+    job = AssignedJob(job_id, row.fence, row.name, row.spec, row.inputs, (), row.owner_id)
     return job_id, Attempt(job, bench)
 
 
@@ -179,3 +184,28 @@ def test_events_that_cannot_be_written_do_not_keep_a_failed_job_from_its_end(
     job = harness.job(job_id)
     assert (job.state, job.reason) == (JobState.failed, Reason.internal_error)
     assert "a defect" in str(job.message)
+
+
+def test_a_hubs_model_is_fetched_with_the_token_of_the_jobs_owner(
+    harness: Harness, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = SecretBox(secrets.token_urlsafe(32))
+    bench = replace(bench, secret_box=box)
+    job_id, attempt = attempt_at(harness, "plain", bench)
+    owner, token = attempt.job.owner_id, "hf_of_the_owner"
+    with harness.database.unit_of_work() as work:
+        work.hub_tokens.put(owner, box.seal(owner, token), token[-4:])
+    seen = []
+
+    def place(cache: HostCache, inputs: FrozenInputs, folder: Path, **given: Any) -> None:
+        seen.append(given["access"])
+        raise HubUnavailable("The hub is asked no further.")
+
+    monkeypatch.setattr(HostCache, "place_inputs", place)
+    model = FrozenHubModel(repository="org/private", revision="a" * 40)
+    inputs = {**attempt.job.inputs, "model": model.model_dump(mode="json")}
+    run(Attempt(replace(attempt.job, inputs=inputs), bench))
+    assert seen == [HubAccess(owner, token)]
+    assert harness.job(job_id).reason == Reason.storage_unavailable
+    attempts = harness.folder / "scratch"
+    assert not any(token in path.read_text(errors="ignore") for path in attempts.rglob("*") if path.is_file())

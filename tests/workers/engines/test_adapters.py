@@ -185,11 +185,33 @@ def test_the_context_is_what_the_memory_holds_and_too_little_is_refused_with_the
     # Of each of two layers a key and a value of two heads with 16 numbers in fp16.
     assert (found.facts.context_tokens, cache) == (256, 2 * 2 * 2 * 16 * 2)
     needed = found.model.stat().st_size + GGUF_RUNTIME_BYTES
-    assert context_tokens(found, needed + 1000 * cache) == 1000
-    assert context_tokens(found, None) == SLOTS * 256
+
+    def tokens(memory_bytes: int | None, **declared: int) -> int:
+        return context_tokens(found, order_for(tmp_path, memory_bytes=memory_bytes, **declared))
+
+    assert tokens(needed + 1000 * cache) == 1000
+    assert tokens(None) == SLOTS * 256
+    assert tokens(needed + 1000 * cache, context_tokens=128, sequences=3) == 3 * 128
     with pytest.raises(RunFailed, match="GiB") as refused:
-        context_tokens(found, needed + 255 * cache)
+        tokens(needed + 255 * cache)
     assert refused.value.reason is Reason.unsatisfiable
+    with pytest.raises(RunFailed, match="512 tokens"):
+        tokens(needed + 511 * cache, context_tokens=256, sequences=2)
+
+
+def test_what_is_declared_is_what_engines_are_started_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.engines.tgi.adapter.shutil.which", lambda program: f"/opt/{program}")
+    monkeypatch.setattr("workers.engines.vllm.shutil.which", lambda program: f"/opt/{program}")
+    monkeypatch.setenv("EIGENWERK_ENVIRONMENTS_DIR", str(tmp_path))
+    write_model("tgi", tmp_path / "model")
+    order = order_for(tmp_path / "model", context_tokens=4096, sequences=4, gpu_ids=("0",))
+    (tmp_path / "tgi").mkdir()
+    for adapter, flags in (
+        (Vllm(), {"--max-model-len": "4096", "--max-num-seqs": "4", "--gpu-memory-utilization": "0.9"}),
+        (Tgi(), {"--max-total-tokens": "4096", "--max-input-tokens": "4095", "--max-batch-total-tokens": "16384"}),
+    ):
+        argv = adapter.launch(order, tmp_path / "tgi").argv
+        assert {flag: argv[argv.index(flag) + 1] for flag in flags} == flags
 
 
 def test_two_processes_of_tgi_share_neither_ports_nor_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

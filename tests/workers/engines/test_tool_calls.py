@@ -29,6 +29,7 @@ TEMPLATE = (
 )
 HERMES = Notation("<tool_call>\n", "\n</tool_call>", "name", "arguments", False)
 LLAMA = Notation("", "", "name", "parameters", False)
+MISTRAL = Notation("[TOOL_CALLS] [", "]", "name", "arguments", False)
 NAMES = frozenset({"walk", "swim"})
 ASK: Any = [{"role": "user", "content": "Go."}]
 
@@ -83,6 +84,7 @@ def test_a_call_that_must_be_made_is_one_of_the_functions_with_arguments_of_its_
     arguments = json.loads(call.function.arguments)
     assert arguments == {"to": "sea"} if call.function.name == "swim" else 1 <= arguments["steps"] <= 9
     [call] = chat(app, tools=TOOLS, tool_choice=named("swim")).choices[0].message.tool_calls
+    assert (len(call.id), call.id.isalnum()) == (9, True), "Mistral's templates take no other name of a call"
     assert (call.function.name, json.loads(call.function.arguments)) == ("swim", {"to": "sea"})
 
 
@@ -141,6 +143,8 @@ WALKS = Call("walk", '{"steps": 3}')
             "",
             [WALKS] * 2,
         ),
+        (MISTRAL, f'[TOOL_CALLS] [{WALK[:-1]}, "id": "abcdefghi"}}, {WALK}]', "", [WALKS] * 2),
+        (MISTRAL, "[TOOL", "[TOOL", []),
         (HERMES, "a < b <tool", "a < b <tool", []),
         (HERMES, "<tool_call>\nnonsense", "<tool_call>\nnonsense", []),
         (HERMES, '<tool_call>{"name": "fly", "arguments": {}}', '<tool_call>{"name": "fly", "arguments": {}}', []),

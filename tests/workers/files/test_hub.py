@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -16,7 +19,7 @@ from jobspecs.frozen import FrozenHubModel
 from jobspecs.lifecycle import Reason
 from storage.objects import ObjectSettings, ObjectStore
 from workers.files.host_cache import HostCache
-from workers.files.hub import HubUnavailable, fetch_snapshot
+from workers.files.hub import HubAccess, HubUnavailable, fetch_snapshot
 from workers.run.context import RunFailed
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -30,14 +33,23 @@ REPOSITORIES = {
         "onnx/model.json": b"{}",
     },
     "org/quantized": {"README.md": b"x", "tiny.Q4_0.gguf": b"GGUF four", "tiny.Q8_0.gguf": b"GGUF eight"},
+    "org/private": {"config.json": b"{}", "model.safetensors": b"private weights"},
     "org/pickles": {"config.json": b"{}", "pytorch_model.bin": b"a pickle"},
 }
+
+
+def large(content: bytes) -> dict[str, object]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
 
 
 class _Hub(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     asked: list[str] = []  # noqa: RUF012 - one server per test, emptied by the fixture
+    fetched: list[str] = []  # noqa: RUF012
     tokens: list[str | None] = []  # noqa: RUF012
+    #: Who may see org/private, and the other host that has its weights.
+    opening = "Bearer hf_of_ada_0123456789"
+    elsewhere: str | None = None
     #: The next body of weights arrives with another last byte.
     damages = False
 
@@ -50,10 +62,29 @@ class _Hub(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path = self.path.partition("?")[0]
         self.asked.append(path)
+        if body:
+            self.fetched.append(path)
         self.tokens.append(self.headers.get("Authorization"))
+        if "org/private" in path and self.headers.get("Authorization") != self.opening:
+            self._send(404, b"{}", body=body)
+            return
+        if path.startswith("/org/private/resolve") and path.endswith(".safetensors") and self.elsewhere:
+            content = REPOSITORIES["org/private"]["model.safetensors"]
+            self.send_response(302)
+            self.send_header("Location", f"{self.elsewhere}/org/good/resolve/{COMMIT}/stored")
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Linked-Size", str(len(content)))
+            self.send_header("X-Linked-Etag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         for name, files in REPOSITORIES.items():
             if path == f"/api/models/{name}/revision/{COMMIT}":
-                siblings = [{"rfilename": file} for file in files]
+                siblings = [
+                    {"rfilename": file, "size": len(content)}
+                    | ({"lfs": large(content)} if file.endswith(".safetensors") else {})
+                    for file, content in files.items()
+                ]
                 document = {"id": name, "sha": COMMIT, "siblings": siblings, "private": False}
                 self._send(200, json.dumps(document).encode(), body=body)
                 return
@@ -93,6 +124,7 @@ class _Hub(BaseHTTPRequestHandler):
 def endpoint() -> Iterator[str]:
     _Hub.asked.clear()
     _Hub.tokens.clear()
+    _Hub.fetched.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -185,3 +217,99 @@ def test_a_file_that_arrived_damaged_from_the_hub_is_fetched_anew(
         cache.place_hub_model(model, tmp_path / "first", should_stop=lambda: False, endpoint=endpoint)
     cache.place_hub_model(model, tmp_path / "second", should_stop=lambda: False, endpoint=endpoint)
     assert (tmp_path / "second" / "model.safetensors").read_bytes() == b"weights"
+
+
+class _Storage(BaseHTTPRequestHandler):
+    """Another host, which the hub sends clients to for large files."""
+
+    protocol_version = "HTTP/1.1"
+    headers_seen: list[dict[str, str]] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self.headers_seen.append({name.lower(): value for name, value in self.headers.items()})
+        content = REPOSITORIES["org/private"]["model.safetensors"]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    _Storage.headers_seen.clear()
+    server = ThreadingHTTPServer(("127.0.0.2", 0), _Storage)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    address = f"http://127.0.0.2:{server.server_address[1]}"
+    monkeypatch.setattr(_Hub, "elsewhere", address)
+    yield address
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_users_token_opens_what_is_kept_for_that_user_alone_and_goes_to_no_other_host(
+    endpoint: str,
+    elsewhere: str,
+    tmp_path: Path,
+    object_settings: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    store = ObjectStore(ObjectSettings(**object_settings))  # type: ignore[arg-type]
+    cache = HostCache(tmp_path / "cache", store, bytes_max=1 << 20)
+    model = FrozenHubModel(repository="org/private", revision=COMMIT)
+    ada = HubAccess(uuid4(), _Hub.opening.removeprefix("Bearer "))
+    other = HubAccess(uuid4(), "hf_of_bob_0123456789")
+
+    def place(name: str, access: HubAccess | None) -> bytes:
+        folder = tmp_path / name
+        cache.place_hub_model(model, folder, should_stop=lambda: False, endpoint=endpoint, access=access)
+        return (folder / "model.safetensors").read_bytes()
+
+    assert place("adas", ada) == b"private weights"
+    assert [headers.get("authorization") for headers in _Storage.headers_seen] == [None]
+    # It lies on this host by now, and is hers all the same.
+    for name, access in (("nobodys", None), ("bobs", other)):
+        with pytest.raises(RunFailed):
+            place(name, access)
+    assert place("adas-again", ada) == b"private weights"
+    assert len(_Storage.headers_seen) == 1
+    assert ada.token not in caplog.text + repr(ada)
+    assert not any(ada.token in path.read_text(errors="ignore") for path in tmp_path.rglob("*") if path.is_file())
+    public = FrozenHubModel(repository="org/good", revision=COMMIT)
+    _Hub.tokens.clear()
+    cache.place_hub_model(public, tmp_path / "public", should_stop=lambda: False, endpoint=endpoint, access=ada)
+    assert set(_Hub.tokens) == {None}
+
+
+def test_what_is_here_by_its_sha256_is_not_fetched_from_the_hub_again(
+    endpoint: str, tmp_path: Path, object_settings: dict[str, str]
+) -> None:
+    store = ObjectStore(ObjectSettings(**object_settings))  # type: ignore[arg-type]
+    cache = HostCache(tmp_path / "cache", store, bytes_max=1 << 20)
+    model = FrozenHubModel(repository="org/good", revision=COMMIT)
+    cache.place_hub_model(model, tmp_path / "first", should_stop=lambda: False, endpoint=endpoint)
+    # As another revision with the same weights would find it.
+    shutil.rmtree(tmp_path / "cache" / "hub")
+    cache = HostCache(tmp_path / "cache", store, bytes_max=1 << 20)
+    _Hub.fetched.clear()
+    cache.place_hub_model(model, tmp_path / "second", should_stop=lambda: False, endpoint=endpoint)
+    assert (tmp_path / "second" / "model.safetensors").read_bytes() == b"weights"
+    got = [path.rpartition("/")[2] for path in _Hub.fetched if "/resolve/" in path]
+    assert sorted(got) == ["config.json", "vocab.txt"]
+
+
+def test_a_download_that_broke_off_is_gone_on_with_after_a_restart_of_the_worker(
+    tmp_path: Path, object_settings: dict[str, str]
+) -> None:
+    store = ObjectStore(ObjectSettings(**object_settings))  # type: ignore[arg-type]
+    incoming = tmp_path / "cache" / "incoming"
+    for name, age_s in (("org--good@1", 3600), ("org--good@2", 2 * 24 * 3600)):
+        (incoming / name / "models--org--good").mkdir(parents=True)
+        os.utime(incoming / name, (time.time() - age_s,) * 2)
+    HostCache(tmp_path / "cache", store, bytes_max=1 << 20)
+    assert [path.name for path in incoming.iterdir()] == ["org--good@1"]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +108,7 @@ class Place:
         replicas: int = 1,
         engine: str = "embedded",
         memory_bytes: int = 1 << 20,
+        adapter_ids: Sequence[UUID] = (),
     ) -> None:
         with self.database.unit_of_work() as work:
             work.deployments.want(
@@ -117,6 +118,7 @@ class Place:
                 engine=engine,
                 replicas=replicas,
                 memory_bytes=memory_bytes,
+                adapter_ids=adapter_ids,
             )
 
     def undeploy(self, name: str) -> None:

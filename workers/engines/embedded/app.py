@@ -56,7 +56,7 @@ class _Door:
 
         async def signed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-model"] = self._model
+                MutableHeaders(scope=message).setdefault("x-model", self._model)
             await send(message)
 
         given = dict(scope["headers"]).get(b"authorization", b"")

@@ -54,7 +54,10 @@ class EmbeddedProcess(ServingChild):
             "base_dir": str(order.base_dir) if order.base_dir else None,
             "base_digest": order.base_digest,
             "memory_bytes": order.memory_bytes,
+            "context_tokens": order.context_tokens,
+            "sequences": order.sequences,
             "gpu_ids": order.gpu_ids,
+            "adapters": [{**vars(adapter), "folder": str(adapter.folder)} for adapter in order.adapters],
             "drain_s": order.drain_s,
         }
         self.say(message)

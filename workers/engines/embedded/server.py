@@ -27,7 +27,7 @@ from workers.daemon.process_control import die_with_parent
 from workers.engines.embedded.app import STUCK_S, create_app
 from workers.engines.embedded.tasks.registry import LOADERS
 from workers.engines.embedded.tasks.served import ServedModel
-from workers.engines.interface import EngineOrder, Tokens
+from workers.engines.interface import EngineOrder, ServedAdapter, Tokens
 from workers.engines.verification import check_files
 from workers.run.context import RunFailed
 from workers.run.failures import reason_of
@@ -83,7 +83,9 @@ def read_order(stream: BinaryIO) -> EngineOrder | None:
     fields: dict[str, Any] = json.loads(line)
     base_dir = Path(fields["base_dir"]) if fields.get("base_dir") else None
     gpu_ids = tuple(fields.get("gpu_ids", ()))
-    return EngineOrder(**{**fields, "model_dir": Path(fields["model_dir"]), "base_dir": base_dir, "gpu_ids": gpu_ids})
+    adapters = tuple(ServedAdapter(**{**one, "folder": Path(one["folder"])}) for one in fields.get("adapters", ()))
+    read = {"model_dir": Path(fields["model_dir"]), "base_dir": base_dir, "gpu_ids": gpu_ids, "adapters": adapters}
+    return EngineOrder(**{**fields, **read})
 
 
 def load(order: EngineOrder) -> ServedModel:

@@ -13,17 +13,16 @@ from pathlib import Path
 
 from jobspecs.engines import LLAMACPP
 from jobspecs.lifecycle import Reason
+from scheduling.estimates.engine_memory import LLAMACPP_SEQUENCES, TOKENS_MIN
+from scheduling.estimates.gguf import GgufFacts, read_facts
 from scheduling.estimates.serving import GGUF_RUNTIME_BYTES
 from workers.engines.interface import EngineOrder, Installed, Launch, Measured, StartsOnly
-from workers.engines.llamacpp.gguf_facts import GgufFacts, read_facts
 from workers.run.context import RunFailed
 
-#: Answers that grow at once; they share the context.
-SLOTS = 8
+#: Answers that grow at once where the deployment says nothing; they share the context.
+SLOTS = LLAMACPP_SEQUENCES
 #: Of the context of all answers together, however much memory there is.
 _CONTEXT_MAX = 131_072
-#: Tokens of a conversation that is worth having.
-_CONTEXT_MIN = 256
 _PART = re.compile(r"-(\d{5})-of-\d{5}\.gguf$")
 
 
@@ -59,7 +58,7 @@ class LlamaCpp(StartsOnly):
 
     def launch(self, order: EngineOrder, folder: Path) -> Launch:
         found = files_of(order.model_dir)
-        context = context_tokens(found, order.memory_bytes)
+        context, slots = context_tokens(found, order), order.sequences or SLOTS
         program = shutil.which("llama-server")
         if program is None:
             settings = {
@@ -68,22 +67,22 @@ class LlamaCpp(StartsOnly):
                 "name": order.model,
                 "port": order.port,
                 "context": context,
-                "slots": SLOTS,
+                "slots": slots,
                 "threads": order.threads,
                 "gpu": bool(order.gpu_ids),
             }
             argv: tuple[str, ...] = (sys.executable, "-m", "workers.engines.llamacpp.server", json.dumps(settings))
         else:
-            argv = (program, *_flags(order, found, context))
+            argv = (program, *_flags(order, found, context, slots))
         return Launch(argv, {"LLAMA_API_KEY": order.key})
 
 
-def _flags(order: EngineOrder, found: Files, context: int) -> list[str]:
+def _flags(order: EngineOrder, found: Files, context: int, slots: int) -> list[str]:
     """Of `llama-server`; sampling as OpenAI has it where a request says nothing."""
     adapters = [f"{path}:{scale}" for path, scale in scaled(found.adapters)]
     return [
         *("--model", str(found.model), "--alias", order.model, "--host", "127.0.0.1", "--port", str(order.port)),
-        *("--reuse-port", "--ctx-size", str(context), "--parallel", str(SLOTS), "--kv-unified"),
+        *("--reuse-port", "--ctx-size", str(context), "--parallel", str(slots), "--kv-unified"),
         *("--threads", str(order.threads), "--n-gpu-layers", "999" if order.gpu_ids else "0"),
         *("--temp", "1", "--top-p", "1", "--top-k", "0", "--min-p", "0"),
         *("--metrics", "--no-slots", "--no-webui", "--offline", "--jinja", "--cache-ram", "0"),
@@ -119,19 +118,26 @@ def scaled(adapters: tuple[Path, ...]) -> list[tuple[Path, float]]:
     return [(path, scale) for path in adapters]
 
 
-def context_tokens(files: Files, memory_bytes: int | None) -> int:
-    """Tokens of context for all answers together. Raises RunFailed(unsatisfiable) when memory has no room for them."""
-    most = min(_CONTEXT_MAX, SLOTS * files.facts.context_tokens or _CONTEXT_MAX)
-    if memory_bytes is None or not files.facts.cache_bytes_per_token:
+def context_tokens(files: Files, order: EngineOrder) -> int:
+    """Tokens of context for all answers together: so many as were declared, else as memory holds.
+
+    Raises RunFailed(unsatisfiable) when memory has no room for them. On a GPU main memory holds none.
+    """
+    slots, trained, memory_bytes = order.sequences or SLOTS, files.facts.context_tokens, order.memory_bytes
+    declared = order.context_tokens is not None or order.sequences is not None
+    most = slots * (order.context_tokens or trained) or _CONTEXT_MAX
+    most = most if declared else min(_CONTEXT_MAX, most)
+    if memory_bytes is None or order.gpu_ids or not files.facts.cache_bytes_per_token:
         return most
     weights_bytes = sum(path.stat().st_size for path in (files.model, *files.adapters))
     room = memory_bytes - weights_bytes - GGUF_RUNTIME_BYTES
     fitting = room // files.facts.cache_bytes_per_token
-    if fitting < min(_CONTEXT_MIN, most):
-        needed = weights_bytes + GGUF_RUNTIME_BYTES + _CONTEXT_MIN * files.facts.cache_bytes_per_token
+    least = most if declared else min(TOKENS_MIN, most)
+    if fitting < least:
+        needed = weights_bytes + GGUF_RUNTIME_BYTES + least * files.facts.cache_bytes_per_token
         raise RunFailed(
             Reason.unsatisfiable,
             f"Each replica of this deployment has {memory_bytes / 2**30:.2f} GiB of memory, and this model needs "
-            f"{needed / 2**30:.2f} GiB to answer at all. Deploy it with a larger memory_gib, or without one.",
+            f"{needed / 2**30:.2f} GiB for {least:,} tokens. Deploy it with a larger memory_gib, or without one.",
         )
     return min(most, fitting)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jobspecs.engines import TGI, TGI_MODEL
 from jobspecs.lifecycle import Reason
+from scheduling.estimates.engine_memory import GPU_SHARE
 from workers.engines.interface import EngineOrder, Installed, Launch, Measured, StartsOnly
 from workers.engines.tgi.export import export_adapter, export_model
 from workers.run.context import RunFailed
@@ -69,6 +70,14 @@ class Tgi(StartsOnly):
             *("--shard-uds-path", str(folder / "shard"), "--usage-stats", "off"),
             *("--graceful-termination-timeout", str(_GRACE_S)),
         ]
+        if order.context_tokens is not None:
+            longest = str(order.context_tokens)
+            flags += ["--max-input-tokens", str(order.context_tokens - 1), "--max-total-tokens", longest]
+            flags += ["--max-batch-prefill-tokens", longest]
+        if order.context_tokens is not None and order.sequences is not None:
+            flags += ["--max-batch-total-tokens", str(order.context_tokens * order.sequences)]
+        if order.gpu_ids:
+            flags += ["--cuda-memory-fraction", str(GPU_SHARE)]
         return Launch((launcher, *flags), variables)
 
 

@@ -11,7 +11,7 @@ from jobspecs.pipelines.reuse import fingerprint
 from jobspecs.registry import parse_spec
 from storage.database import UnitOfWork
 from storage.tables import PipelineRow, PipelineStepRow
-from workers.run.code_version import CODE, code_version
+from workers.run.code_version import CODE, code_digest
 from workers.scheduler.pipelines.outputs import code_of
 from workers.scheduler.pipelines.starting import InputGone, inputs_of, told
 
@@ -31,6 +31,6 @@ def earlier_success(
         return None
     for job in work.pipelines.successes(row.owner_id, step.kind, step.spec["name"], limit=_LOOKED_AT_MAX):
         same = fingerprint(job.spec, FrozenInputs.model_validate(job.inputs)) == wanted
-        if same and code_of(work, job.id).get(CODE) == code_version():
+        if same and code_of(work, job.id).get(CODE) == code_digest():
             return job.id
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -29,13 +30,13 @@ from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference
 from jobspecs.registry import parse_spec
 from jobspecs.rights import Reach
+from scheduling.estimates.engine_memory import ServedModel, engine_memory
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
-from scheduling.estimates.serving import process_bytes
 from scheduling.estimates.shapes import ModelShape
 from scheduling.pipelines import Seen, told_figures
 from storage.database import UnitOfWork
 from storage.frozen_versions import frozen_base, frozen_dataset, frozen_version, weights_bytes
-from storage.serving import Wish, check_task, serve
+from storage.serving import Wish, check_task, choose, serve
 from storage.tables import JobRow, ModelVersionRow, PipelineRow, PipelineStepRow
 from workers.scheduler.pipelines.outputs import output_of
 
@@ -150,17 +151,20 @@ def _begin_deployment(
     version = _held_version(work, inputs)
     manifest = Manifest.model_validate(version.manifest)
     check_task(manifest, _reference_of(version))
-    if spec.memory_gib is not None:
-        memory_bytes = int(spec.memory_gib * _GIB)
+    shape = StepInputs.model_validate(step.inputs).serving
+    wish = Wish(spec.engine, spec.replicas, spec.hosts, spec.gpus, 0, spec.idle_after_s)
+    hosts = [frozenset(host.engines) for host in work.hosts.known()]
+    each = engine_memory(
+        choose(manifest, wish, -(-spec.replicas // spec.hosts), hosts).engine.name,
+        ServedModel(manifest, _bytes_of_base(inputs), _SHAPE.validate_python(shape) if shape is not None else None),
+        on_gpu=spec.gpus > 0,
+    )
+    if spec.memory_gib is None:
+        memory_bytes = spec.replicas * each.memory_bytes
     else:
-        shape = StepInputs.model_validate(step.inputs).serving
-        memory_bytes = spec.replicas * process_bytes(
-            manifest,
-            _bytes_of_base(inputs),
-            _SHAPE.validate_python(shape) if shape is not None else None,
-            on_gpu=spec.gpus > 0,
-        )
-    wish = Wish(spec.engine, spec.replicas, spec.hosts, spec.gpus, memory_bytes, spec.idle_after_s)
+        memory_bytes = int(spec.memory_gib * _GIB)
+        each = each.within(memory_bytes // spec.replicas)
+    wish = replace(wish, memory_bytes=memory_bytes, memory=each)
     shares = serve(work, Reach.of(row.owner_id), row.owner_id, Reference(name=spec.name), version, wish)
     work.pipelines.move(step, StepState.running, figures=figures, deployment_id=shares[0].id)
 

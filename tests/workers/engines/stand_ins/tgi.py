@@ -29,6 +29,9 @@ def _launcher_flags(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--shard-uds-path", required=True)
     parser.add_argument("--usage-stats", choices=["off"], required=True)
     parser.add_argument("--graceful-termination-timeout", required=True, type=int)
+    for name in ("input-tokens", "total-tokens", "batch-prefill-tokens", "batch-total-tokens"):
+        parser.add_argument(f"--max-{name}", type=int)
+    parser.add_argument("--cuda-memory-fraction", type=float)
     parser.add_argument("--api-key", default=os.environ.get("API_KEY"))
     parser.add_argument("--lora-adapters", default=os.environ.get("LORA_ADAPTERS"))
     return parser.parse_args(words)

@@ -33,6 +33,9 @@ def _flags(words: list[str]) -> argparse.Namespace:
     serve.add_argument("--lora-modules", type=json.loads, default=None)
     serve.add_argument("--enable-sleep-mode", action="store_true")
     serve.add_argument("--dtype", choices=["auto", "half", "float16", "bfloat16", "float", "float32"])
+    serve.add_argument("--max-model-len", type=int)
+    serve.add_argument("--max-num-seqs", type=int)
+    serve.add_argument("--gpu-memory-utilization", type=float)
     serve.add_argument("--enforce-eager", action="store_true")
     return parser.parse_args(words)
 

@@ -22,20 +22,19 @@ from workers.engines.embedded.dialects.refusals import CONTEXT_LENGTH, refusing
 from workers.engines.embedded.dialects.requests import read
 from workers.engines.embedded.dialects.streaming import EventStream, event, nobody_there, while_connected
 from workers.engines.embedded.generation.answers import Answer, End, PromptAlone, Written, whole
-from workers.engines.embedded.generation.forms import Form, Forms
-from workers.engines.embedded.generation.generator import Generator
+from workers.engines.embedded.generation.forms import Form
 from workers.engines.embedded.generation.requests import ChatRequest, CompletionRequest, Unsupported, Wishes
-from workers.engines.embedded.generation.tool_calls import CallReader, Notation, NoTools, Tools, earlier_calls
+from workers.engines.embedded.generation.tool_calls import CallReader, Notation, NoTools, earlier_calls
+from workers.engines.embedded.generation.voices import Voice, Voices
 
 _DONE = "data: [DONE]\n\n"
 
 
 class OpenAIRoutes:
-    """The two routes. `name`: what the model is called when the request does not say; `fingerprint`: of its weights."""
+    """The two routes."""
 
-    def __init__(self, name: str, generator: Generator, fingerprint: str, forms: Forms) -> None:
-        self._name, self._fingerprint, self._forms = name, fingerprint, forms
-        self._generator, self._tools = generator, Tools(generator.model)
+    def __init__(self, voices: Voices) -> None:
+        self._voices = voices
 
     def routes(self) -> list[Route]:
         return [
@@ -47,68 +46,73 @@ class OpenAIRoutes:
         with refusing("messages", too_long=CONTEXT_LENGTH):
             body = await read(ChatRequest, request)
             body.check()
-            model = self._generator.model
+            voice = self._voices.of(body.adapter_id, body.model)
+            model = voice.model
             body.check_messages(model.template_knows, model.template_knows_role)
             messages = [message.plain() for message in body.messages]
-            notation = await self._notation(body, messages)
-            prompt = await self._generator.prompts.encode_chat(_as_the_template_reads(messages, notation), body.offered)
+            notation = await _notation(voice, body, messages)
+            prompt = await voice.prompts.encode_chat(_as_the_template_reads(messages, notation), body.offered)
             forced = notation.form(body.forced) if notation is not None and body.forced else None
-            answers = await self._start(body, [prompt], forced)
+            answers = await _start(voice, body, [prompt], forced)
         names = frozenset(tool["function"]["name"] for tool in body.offered)
         reader = CallReader(notation, names) if notation is not None and names else None
-        shape = ChatShape(body.model or self._name, self._fingerprint, model, bool(body.logprobs), reader)
-        return await _respond(request, body, answers, shape)
+        shape = ChatShape(body.model or voice.name, voice.fingerprint, model, bool(body.logprobs), reader)
+        return await _respond(request, body, answers, shape, {"x-model": voice.name})
 
     async def _complete(self, request: Request) -> Response:
         with refusing("prompt", too_long=CONTEXT_LENGTH):
             body = await read(CompletionRequest, request)
             body.check()
+            voice = self._voices.of(body.adapter_id, body.model)
             prompts = [
-                await self._generator.prompts.encode(prompt) if isinstance(prompt, str) else self._known(prompt)
+                await voice.prompts.encode(prompt) if isinstance(prompt, str) else _known(voice, prompt)
                 for prompt in body.prompts
             ]
-            answers = await self._start(body, prompts)
+            answers = await _start(voice, body, prompts)
         logprobs = body.logprobs is not None
-        shape = CompletionShape(body.model or self._name, self._fingerprint, self._generator.model, logprobs)
-        return await _respond(request, body, answers, shape)
+        shape = CompletionShape(body.model or voice.name, voice.fingerprint, voice.model, logprobs)
+        return await _respond(request, body, answers, shape, {"x-model": voice.name})
 
-    async def _notation(self, body: ChatRequest, messages: Sequence[Mapping[str, Any]]) -> Notation | None:
-        """How the model's template writes calls, where the request has to do with some. Raises Unsupported."""
-        field = "tools" if body.offered else "messages"
-        if field == "messages" and not any(message.get("tool_calls") for message in messages):
-            return None
-        try:
-            return await asyncio.to_thread(self._tools.notation)
-        except NoTools as error:
-            raise Unsupported(field, str(error)) from error
 
-    def _known(self, tokens: list[int]) -> list[int]:
-        rows = self._generator.model.vocabulary_size
-        if any(token >= rows for token in tokens):
-            raise Unsupported("prompt", f"this model knows the tokens 0 to {rows - 1}.")
-        return tokens
+async def _notation(voice: Voice, body: ChatRequest, messages: Sequence[Mapping[str, Any]]) -> Notation | None:
+    """How the model's template writes calls, where the request has to do with some. Raises Unsupported."""
+    field = "tools" if body.offered else "messages"
+    if field == "messages" and not any(message.get("tool_calls") for message in messages):
+        return None
+    try:
+        return await asyncio.to_thread(voice.tools.notation)
+    except NoTools as error:
+        raise Unsupported(field, str(error)) from error
 
-    async def _start(
-        self, body: Wishes, prompts: Sequence[Sequence[int]], forced: Form | None = None
-    ) -> list[Answer | PromptAlone]:
-        """All answers of a request, or none of them."""
-        body.check_tokens(self._generator.model.vocabulary_size)
-        form, defaults = forced or body.form(), self._generator.model.defaults
-        grammar = await self._forms.prepared(form) if form is not None else None
-        samplings = [
-            (prompt, replace(body.sampling(self._generator.room(prompt), defaults, choice), grammar=grammar))
-            for prompt in prompts
-            for choice in range(body.draws)
-        ]
-        answers: list[Answer] = []
-        try:
-            for prompt, sampling in samplings:
-                answers.append(self._generator.start(prompt, sampling))
-        except Exception:
-            for answer in answers:
-                answer.cancel()
-            raise
-        return [PromptAlone(answer) for answer in answers] if body.asked_tokens == 0 else list(answers)
+
+def _known(voice: Voice, tokens: list[int]) -> list[int]:
+    rows = voice.model.vocabulary_size
+    if any(token >= rows for token in tokens):
+        raise Unsupported("prompt", f"this model knows the tokens 0 to {rows - 1}.")
+    return tokens
+
+
+async def _start(
+    voice: Voice, body: Wishes, prompts: Sequence[Sequence[int]], forced: Form | None = None
+) -> list[Answer | PromptAlone]:
+    """All answers of a request, or none of them."""
+    body.check_tokens(voice.model.vocabulary_size)
+    form, defaults = forced or body.form(), voice.model.defaults
+    grammar = await voice.forms.prepared(form) if form is not None else None
+    samplings = [
+        (prompt, replace(body.sampling(voice.room(prompt), defaults, choice), grammar=grammar))
+        for prompt in prompts
+        for choice in range(body.draws)
+    ]
+    answers: list[Answer] = []
+    try:
+        for prompt, sampling in samplings:
+            answers.append(voice.start(prompt, sampling))
+    except Exception:
+        for answer in answers:
+            answer.cancel()
+        raise
+    return [PromptAlone(answer) for answer in answers] if body.asked_tokens == 0 else list(answers)
 
 
 def _as_the_template_reads(messages: Sequence[dict[str, Any]], notation: Notation | None) -> list[dict[str, Any]]:
@@ -121,14 +125,16 @@ def _as_the_template_reads(messages: Sequence[dict[str, Any]], notation: Notatio
         raise Unsupported(error.field, error.message) from error
 
 
-async def _respond(request: Request, body: Wishes, answers: list[Answer | PromptAlone], shape: Shape) -> Response:
+async def _respond(
+    request: Request, body: Wishes, answers: list[Answer | PromptAlone], shape: Shape, headers: dict[str, str]
+) -> Response:
     if body.stream:
-        return EventStream(_events(answers[0], shape, body.includes_usage), answers[0].cancel)
+        return EventStream(_events(answers[0], shape, body.includes_usage), answers[0].cancel, headers)
     written = await while_connected(request, _all(answers))
     if written is None:
         return nobody_there()
     choices = [shape.choice(index, item) for index, item in enumerate(_best(written, body.draws, body.n or 1))]
-    return JSONResponse(shape.document(choices, _usage([item.end for item in written], body.draws)))
+    return JSONResponse(shape.document(choices, _usage([item.end for item in written], body.draws)), headers=headers)
 
 
 def _best(written: Sequence[Written], draws: int, kept: int) -> list[Written]:

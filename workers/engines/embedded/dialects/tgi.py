@@ -16,10 +16,9 @@ from workers.engines.embedded.dialects.refusals import refusing
 from workers.engines.embedded.dialects.requests import read
 from workers.engines.embedded.dialects.streaming import EventStream, event, nobody_there, while_connected
 from workers.engines.embedded.generation.answers import Answer, End, Finish, Piece, Step, Written, whole
-from workers.engines.embedded.generation.forms import Forms
-from workers.engines.embedded.generation.generator import Generator
 from workers.engines.embedded.generation.requests import Unsupported
 from workers.engines.embedded.generation.tgi_requests import GenerateRequest, TokenizeRequest
+from workers.engines.embedded.generation.voices import Voice, Voices
 
 _PREFIX = "Input validation error: "
 _FINISH_REASONS = {
@@ -27,20 +26,6 @@ _FINISH_REASONS = {
     Finish.end_token: "eos_token",
     Finish.stop_string: "stop_sequence",
 }
-
-
-@dataclass(frozen=True)
-class _Started:
-    """A request whose answers grow: `best_of` of them."""
-
-    body: GenerateRequest
-    answers: Sequence[Answer]
-    #: Whether `truncate` took tokens off the prompt.
-    cut: bool
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"x-truncated": "1"} if self.cut else {}
 
 
 @dataclass(frozen=True)
@@ -57,13 +42,65 @@ class _Sequence:
         return cls(Written(text, drawn.pieces[len(prefill) :], drawn.end), prefill)
 
 
-class TgiRoutes:
-    """The routes of one model."""
+@dataclass(frozen=True)
+class _Started:
+    """A request whose answers grow: `best_of` of them."""
 
-    def __init__(self, generator: Generator, forms: Forms) -> None:
-        self._forms = forms
-        self._generator, self._model = generator, generator.model
-        self._naming = Naming(generator.model)
+    body: GenerateRequest
+    voice: Voice
+    answers: Sequence[Answer]
+    #: Whether `truncate` took tokens off the prompt.
+    cut: bool
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"x-model": self.voice.name, **({"x-truncated": "1"} if self.cut else {})}
+
+    def details(self, found: _Sequence) -> dict[str, Any]:
+        placed = placed_in(found.written, with_stop=True)
+        prefill = [self._token(Placed(piece, piece.text, 0)) for piece in found.prefill]
+        return {
+            **_account(found.written.end),
+            "prefill": [{name: token[name] for name in ("id", "text", "logprob")} for token in prefill],
+            "tokens": [self._token(one) for one in placed],
+            **({"top_tokens": [self._top(one) for one in placed]} if self.body.parameters.top_n_tokens else {}),
+        }
+
+    def stream_document(self, step: Step, text: str, number: int) -> dict[str, Any]:
+        """`text`: all of it so far. Clients put `token.text` together: it is what can be shown, not the bare token."""
+        placed = Placed(step.pieces[-1], step.pieces[-1].text, 0)
+        token = self._token(placed)
+        shown = step.text + (step.end.stop or "" if step.end else "")
+        document: dict[str, Any] = {
+            "index": number,
+            "token": {**token, "text": shown, "special": False} if shown or not token["special"] else token,
+            "generated_text": _text(self.body, text, step.end) if step.end else None,
+            "details": None,
+        }
+        if step.end and self.body.parameters.details:
+            document["details"] = {**_account(step.end), "input_length": step.end.prompt_tokens}
+        if self.body.parameters.top_n_tokens:
+            document["top_tokens"] = self._top(placed)
+        return document
+
+    def _token(self, placed: Placed) -> dict[str, Any]:
+        return self._written(Naming(self.voice.model).chosen(placed))
+
+    def _top(self, placed: Placed) -> list[dict[str, Any]]:
+        return [self._written(named) for named in Naming(self.voice.model).top(placed)]
+
+    def _written(self, named: Named) -> dict[str, Any]:
+        """Special tokens are spelled out; the texts of the others make up the text."""
+        special = self.voice.model.is_special(named.token)
+        text = self.voice.model.token_text(named.token) if special else named.name
+        return {"id": named.token, "text": text, "logprob": named.logprob, "special": special}
+
+
+class TgiRoutes:
+    """The routes of one model and its adapters."""
+
+    def __init__(self, voices: Voices) -> None:
+        self._voices = voices
 
     def routes(self) -> list[Route]:
         return [
@@ -90,19 +127,20 @@ class TgiRoutes:
                 raise Unsupported("stream", "this route answers at once. Ask /generate_stream instead.")
             parameters = body.parameters
             parameters.check(stream or body.stream)
-            whole_prompt = await self._generator.prompts.encode(body.inputs)
+            voice = self._voices.of(parameters.adapter_id, field="parameters.adapter_id")
+            whole_prompt = await voice.prompts.encode(body.inputs)
             prompt = whole_prompt[-parameters.truncate :] if parameters.truncate is not None else whole_prompt
             form = parameters.form()
-            grammar = await self._forms.prepared(form) if form is not None else None
-            sampling = replace(parameters.sampling(self._generator.room(prompt)), grammar=grammar)
+            grammar = await voice.forms.prepared(form) if form is not None else None
+            sampling = replace(parameters.sampling(voice.room(prompt)), grammar=grammar)
             answers: list[Answer] = []
             try:
                 for _ in range(parameters.best_of or 1):
-                    answers.append(self._generator.start(prompt, sampling))
+                    answers.append(voice.start(prompt, sampling))
             except Exception:
                 _cancel(answers)
                 raise
-            return _Started(body, answers, cut=len(prompt) < len(whole_prompt))
+            return _Started(body, voice, answers, cut=len(prompt) < len(whole_prompt))
 
     async def _at_once(self, request: Request, started: _Started, *, as_list: bool) -> Response:
         drawn = await while_connected(request, _all(started.answers))
@@ -112,10 +150,10 @@ class TgiRoutes:
         best, *others = sorted((_Sequence.of(one) for one in drawn), key=lambda one: -one.written.mean_logprob)
         document: dict[str, Any] = {"generated_text": _text(body, best.written.text, best.written.end)}
         if body.parameters.details or body.parameters.decoder_input_details:
-            document["details"] = self._details(body, best)
+            document["details"] = started.details(best)
             if others:
                 document["details"]["best_of_sequences"] = [
-                    {"generated_text": _text(body, one.written.text, one.written.end), **self._details(body, one)}
+                    {"generated_text": _text(body, one.written.text, one.written.end), **started.details(one)}
                     for one in others
                 ]
         headers = {
@@ -125,64 +163,25 @@ class TgiRoutes:
         }
         return JSONResponse([document] if as_list else document, headers=headers)
 
-    def _details(self, body: GenerateRequest, found: _Sequence) -> dict[str, Any]:
-        placed = placed_in(found.written, with_stop=True)
-        prefill = [self._token(Placed(piece, piece.text, 0)) for piece in found.prefill]
-        return {
-            **_account(found.written.end),
-            "prefill": [{name: token[name] for name in ("id", "text", "logprob")} for token in prefill],
-            "tokens": [self._token(one) for one in placed],
-            **({"top_tokens": [self._top(one) for one in placed]} if body.parameters.top_n_tokens else {}),
-        }
-
     def _streamed(self, started: _Started) -> Response:
         [answer] = started.answers
-        return EventStream(self._events(started.body, answer), answer.cancel, started.headers)
+        return EventStream(self._events(started, answer), answer.cancel, started.headers)
 
-    async def _events(self, body: GenerateRequest, answer: Answer) -> AsyncGenerator[str, None]:
+    async def _events(self, started: _Started, answer: Answer) -> AsyncGenerator[str, None]:
         text, count = "", 0
         try:
             async for step in answer:
                 text, count = text + step.text, count + 1
-                yield event(self._stream_document(body, step, text, count))
+                yield event(started.stream_document(step, text, count))
         except Exception:
             # The inference thread has logged it. The status is sent already: only the stream can tell.
             message = "Request failed during generation: the engine's log says why."
             yield event({"error": message, "error_type": "generation"})
 
-    def _stream_document(self, body: GenerateRequest, step: Step, text: str, number: int) -> dict[str, Any]:
-        """`text`: all of it so far. Clients put `token.text` together: it is what can be shown, not the bare token."""
-        placed = Placed(step.pieces[-1], step.pieces[-1].text, 0)
-        token = self._token(placed)
-        shown = step.text + (step.end.stop or "" if step.end else "")
-        document: dict[str, Any] = {
-            "index": number,
-            "token": {**token, "text": shown, "special": False} if shown or not token["special"] else token,
-            "generated_text": _text(body, text, step.end) if step.end else None,
-            "details": None,
-        }
-        if step.end and body.parameters.details:
-            document["details"] = {**_account(step.end), "input_length": step.end.prompt_tokens}
-        if body.parameters.top_n_tokens:
-            document["top_tokens"] = self._top(placed)
-        return document
-
-    def _token(self, placed: Placed) -> dict[str, Any]:
-        return self._written(self._naming.chosen(placed))
-
-    def _top(self, placed: Placed) -> list[dict[str, Any]]:
-        return [self._written(named) for named in self._naming.top(placed)]
-
-    def _written(self, named: Named) -> dict[str, Any]:
-        """Special tokens are spelled out; the texts of the others make up the text."""
-        special = self._model.is_special(named.token)
-        text = self._model.token_text(named.token) if special else named.name
-        return {"id": named.token, "text": text, "logprob": named.logprob, "special": special}
-
     async def _tokenize(self, request: Request) -> Response:
         with refusing("inputs", prefix=_PREFIX):
             body = await read(TokenizeRequest, request)
-        spans = await self._generator.prompts.encode_spans(body.inputs)
+        spans = await self._voices.base.prompts.encode_spans(body.inputs)
         return JSONResponse(
             [
                 {"id": token, "text": body.inputs[start:stop], "start": start, "stop": stop}

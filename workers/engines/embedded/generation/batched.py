@@ -21,6 +21,7 @@ from workers.engines.embedded.generation.keys_values import (
     WritingStep,
 )
 from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.generation.lora import Lora, LoraLayers
 
 #: Answers of one step. Measured with SmolLM2-135M on one core of a Zen 3, ms of processor time for all products: 36 for
 #: a row, 48 for 4, 60 for 8, 90 for 16.
@@ -38,14 +39,15 @@ class Batched:
 
     def __init__(self, model: LanguageModel, shape: CacheShape) -> None:
         self._model, self._shape = model, shape
+        self.layers = LoraLayers(model.model)
         #: Rows that a step may have, ascending: those that give the same bits. `trial.equal_steps` finds them.
         self.steps: tuple[int, ...] = (ROWS,)
 
     def piece(self, *, scored: bool) -> int:
         return PIECE_TOKENS
 
-    def begin(self, tokens: int) -> KeysValues:
-        return KeysValues.empty(self._shape, _padded(tokens), self._model.model.dtype, self._model.device)
+    def begin(self, tokens: int, adapter: Lora | None = None) -> KeysValues:
+        return KeysValues.empty(self._shape, _padded(tokens), self._model.example, adapter)
 
     def read(self, cache: KeysValues, tokens: Sequence[int], *, scored: bool, last: bool) -> torch.Tensor:
         size = _padded(len(tokens))
@@ -53,7 +55,7 @@ class Batched:
         ids[0, : len(tokens)] = torch.tensor(tokens)
         positions = (torch.arange(size) + cache.offset + cache.length).clamp(max=self._model.context_tokens - 1)
         wanted = torch.arange(size) if scored else torch.tensor([len(tokens) - 1]) if last else None
-        logits = self._run(ids, positions[None], ReadingStep(cache, size), wanted)
+        logits = self._run(ids, positions[None], ReadingStep(cache, size), [cache], wanted)
         cache.length += len(tokens)
         return logits[0, : len(tokens)]
 
@@ -62,18 +64,23 @@ class Batched:
         ids, positions = torch.zeros(2, size, 1, dtype=torch.long)
         ids[: len(tokens), 0] = torch.tensor(tokens)
         positions[: len(tokens), 0] = torch.tensor([cache.offset + cache.length for cache in caches])
-        logits = self._run(ids, positions, WritingStep(caches), torch.tensor([0]))
+        logits = self._run(ids, positions, WritingStep(caches), caches, torch.tensor([0]))
         for cache in caches:
             cache.length += 1
         return logits[: len(tokens), 0]
 
     def _run(
-        self, ids: torch.Tensor, positions: torch.Tensor, step: CachedStep, wanted: torch.Tensor | None
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        step: CachedStep,
+        caches: Sequence[KeysValues],
+        wanted: torch.Tensor | None,
     ) -> torch.Tensor:
         """Logits (rows, wanted, vocabulary) behind the `wanted` tokens of each row; none: (1, 0)."""
         device = self._model.device
         inputs: dict[str, Any] = {"input_ids": ids.to(device), "position_ids": positions.to(device), "step": step}
-        with torch.inference_mode():
+        with torch.inference_mode(), self.layers.of_rows([cache.adapter for cache in caches]):
             if wanted is None:
                 self._model.model.get_decoder()(**inputs, use_cache=False)
                 return torch.empty(1, 0)

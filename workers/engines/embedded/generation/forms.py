@@ -104,6 +104,15 @@ def _check_multiples(field: str, schema: Any) -> None:
             unseen.extend(part)
 
 
+def _plain_decoder(decoder: Any) -> Any:
+    """ByteLevel alone where it is one of several, as in tokenizers made of a GGUF.
+
+    The library takes their first one for the whole and then knows no token that begins with a space.
+    """
+    several = decoder.get("decoders") if isinstance(decoder, dict) else None
+    return next((one for one in several or () if one.get("type") == "ByteLevel"), decoder)
+
+
 @dataclass(frozen=True)
 class Grammar:
     """A form that is prepared for one model: any number of answers can follow it at once."""
@@ -203,6 +212,7 @@ class Forms:
             if not tokenizer.is_fast or not self._model.end_tokens:
                 raise FormRefused(field, "this model's tokenizer has no tokenizer.json or no token that ends a text.")
             document = json.loads(tokenizer.backend_tokenizer.to_str())
+            document["decoder"] = _plain_decoder(document.get("decoder"))
             text = json.dumps({**document, "truncation": None, "padding": None})
             ends = sorted(self._model.end_tokens)
             self._tokenizer = LLTokenizer(text, n_vocab=self._model.vocabulary_size, eos_token=ends)

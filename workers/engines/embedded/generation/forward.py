@@ -10,6 +10,7 @@ import torch
 from scheduling.estimates.serving import PROMPT_TOKENS_PER_STEP
 from workers.engines.embedded.generation.keys_values import KeysValues
 from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.generation.lora import Lora, LoraLayers
 
 #: Tokens of a prompt that are read at once when each needs its logits: 40 MB of them with a vocabulary of 150,000.
 SCORED_TOKENS_PER_STEP = 64
@@ -22,12 +23,14 @@ class Forward(Protocol):
     rows: int
     #: Whether keys and values can be kept for other prompts: caches are `KeysValues`.
     keeps_prefixes: bool
+    #: What the adapters of answers are added to.
+    layers: LoraLayers
 
     def piece(self, *, scored: bool) -> int:
         """Tokens of a prompt that are read in one pass."""
 
-    def begin(self, tokens: int) -> Any:
-        """The cache of an answer that will have so many tokens, prompt included, at most."""
+    def begin(self, tokens: int, adapter: Lora | None = None) -> Any:
+        """The cache of an answer of this adapter that will have so many tokens, prompt included, at most."""
 
     def read(self, cache: Any, tokens: Sequence[int], *, scored: bool, last: bool) -> torch.Tensor:
         """Reads tokens of a prompt: logits behind each (tokens, vocabulary) if `scored`, behind the last one
@@ -45,16 +48,17 @@ class InTurn:
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
+        self.layers = LoraLayers(model.model)
 
     def piece(self, *, scored: bool) -> int:
         return SCORED_TOKENS_PER_STEP if scored else PROMPT_TOKENS_PER_STEP
 
-    def begin(self, tokens: int) -> _OwnCache:
-        return _OwnCache()
+    def begin(self, tokens: int, adapter: Lora | None = None) -> _OwnCache:
+        return _OwnCache(adapter)
 
     def read(self, cache: _OwnCache, tokens: Sequence[int], *, scored: bool, last: bool) -> torch.Tensor:
         options = {} if scored or not self._model.keeps_last_logits else {"logits_to_keep": 1}
-        with torch.inference_mode():
+        with torch.inference_mode(), self.layers.of_rows([cache.adapter]):
             output = self._model.model(
                 input_ids=torch.tensor([list(tokens)], device=self._model.device),
                 past_key_values=cache.held,
@@ -75,6 +79,9 @@ class _OwnCache:
 
     held: Any = None
     length = 0
+
+    def __init__(self, adapter: Lora | None) -> None:
+        self.adapter = adapter
 
 
 def lengths(caches: Sequence[KeysValues | _OwnCache]) -> int:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -23,6 +24,7 @@ from workers.engines.embedded.generation.answers import Answer
 from workers.engines.embedded.generation.forward import Forward
 from workers.engines.embedded.generation.growing import Growing
 from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.engines.embedded.generation.lora import Lora
 from workers.engines.embedded.generation.prefixes import Prefixes
 from workers.engines.embedded.generation.preparing import Prompts
 from workers.engines.embedded.generation.sampling import Sampler, Sampling
@@ -90,12 +92,28 @@ class Generator:
             )
         return min(context - len(prompt), NEW_TOKENS_MAX)
 
-    def start(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
-        """Queues an answer, on the event loop that reads its steps. Raises Overloaded and what `room` does."""
+    def adapter(self, folder: Path, digest: bytes) -> Lora:
+        """Loads one for `start`; blocks. Raises what `Lora.load` does."""
+        lora = Lora.load(folder, self.model.model, digest, self.model.example)
+        self._forward.layers.prepare()
+        return lora
+
+    def start(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        model: LanguageModel | None = None,
+        adapter: Lora | None = None,
+    ) -> Answer:
+        """Queues an answer, on the event loop that reads its steps. Raises Overloaded and what `room` does.
+
+        `adapter`: what is added to the model for this answer; `model`: with the tokenizer that it was trained with.
+        """
         if not 1 <= sampling.max_tokens <= self.room(prompt):
             raise ValueError("max_tokens must be at least 1 and fit into the context")
-        text = TextStream(self.model.decode, [] if sampling.echo else prompt, sampling.stop)
-        task = Growing(Answer(), prompt, sampling, Sampler(sampling, prompt), text)
+        model = model or self.model
+        text = TextStream(model.decode, [] if sampling.echo else prompt, sampling.stop)
+        task = Growing(Answer(), prompt, sampling, Sampler(sampling, prompt), text, model.end_tokens, adapter)
         with self._changed:
             if len(self._waiting) >= self._waiting_max:
                 # Those whose clients have left take nobody's place.
@@ -110,8 +128,8 @@ class Generator:
         """For how long the present step, or a tokenizer, has been running, in seconds; infinite without the thread."""
         if not self._thread.is_alive():
             return float("inf")
-        since_s = [since for since in (self._busy_since_s, self.prompts.busy_since_s) if since is not None]
-        return time.monotonic() - min(since_s) if since_s else 0.0
+        since_s = self._busy_since_s
+        return max(self.prompts.stuck_s(), 0.0 if since_s is None else time.monotonic() - since_s)
 
     def close(self) -> None:
         """Ends the thread after the present step; answers that are not finished never end."""
@@ -164,7 +182,7 @@ class Generator:
         size = self._forward.piece(scored=scored)
         keeps = self._forward.keeps_prefixes and not scored
         if task.cache is None:
-            task.cache = self._forward.begin(task.tokens_at_most)
+            task.cache = self._forward.begin(task.tokens_at_most, task.adapter)
         if keeps:
             self._take_known(task, size)
         tokens = task.prompt[task.read : task.read + size]
@@ -218,7 +236,7 @@ class Generator:
 
     def _choose(self, task: Growing, logits: torch.Tensor) -> None:
         """The next token, behind these logits (vocabulary,)."""
-        step = task.grown(logits, self.model.end_tokens)
+        step = task.grown(logits)
         self.tokens = self.tokens._replace(generated=self.tokens.generated + 1)
         task.answer.put(step)
         if step.end is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from workers.engines.embedded.generation.answers import Answer, End, Finish, Piece, Step
+from workers.engines.embedded.generation.lora import Lora
 from workers.engines.embedded.generation.prefixes import digest_of
 from workers.engines.embedded.generation.sampling import Sampler, Sampling
 from workers.engines.embedded.generation.text_stream import TextStream
@@ -23,6 +24,9 @@ class Growing:
     sampling: Sampling
     sampler: Sampler
     text: TextStream
+    #: Any of these ends it.
+    end_tokens: frozenset[int]
+    adapter: Lora | None
     #: Made by the model's `Forward` when reading begins.
     cache: Any = None
     #: How many tokens of the prompt have been read.
@@ -43,7 +47,8 @@ class Growing:
 
     def next_digest(self, piece: int) -> bytes:
         """Of the prompt up to the end of its next piece."""
-        before = self.digests[-1] if self.digests else b""
+        first = self.adapter.digest if self.adapter is not None else b""
+        before = self.digests[-1] if self.digests else first
         return digest_of(before, self.prompt[self.read : self.read + piece])
 
     def echoed(self, tokens: Sequence[int], logits: torch.Tensor | None) -> Step:
@@ -56,12 +61,12 @@ class Growing:
             self.logits = logits[place] if logits is not None and self.sampling.scores_echo else None
         return Step(tuple(pieces), "".join(piece.text for piece in pieces))
 
-    def grown(self, logits: torch.Tensor, end_tokens: frozenset[int]) -> Step:
+    def grown(self, logits: torch.Tensor) -> Step:
         """By the next token, behind these logits (vocabulary,): with its text, and its end if it was the last one."""
         choice = self.sampler.choose(logits)
         self.written.append(choice.token)
         others = tuple(self.text.would_grow(token) for token, _ in choice.top)
-        ended = choice.token in end_tokens
+        ended = choice.token in self.end_tokens
         last = ended or len(self.written) >= self.sampling.max_tokens
         text, whole = ("", True) if ended else self.text.grow(choice.token)
         rest = self.text.finish() if last else ""

@@ -21,6 +21,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from workers.engines.embedded.generation.lora import Lora
+
 #: The name under which the models find `attend`.
 CACHED = "eigenwerk_cached"
 
@@ -44,10 +46,13 @@ class KeysValues:
     length: int = 0
     #: The position of the first token.
     offset: int = 0
+    #: Whose they are: the layers of the answer have its changes.
+    adapter: Lora | None = None
 
     @classmethod
-    def empty(cls, shape: CacheShape, tokens: int, dtype: torch.dtype, device: torch.device) -> KeysValues:
-        return cls(torch.empty(shape.layers, 2, shape.heads, tokens, shape.size, dtype=dtype, device=device))
+    def empty(cls, shape: CacheShape, tokens: int, like: torch.Tensor, adapter: Lora | None) -> KeysValues:
+        """Of the type of `like`, and where it is."""
+        return cls(like.new_empty(shape.layers, 2, shape.heads, tokens, shape.size), adapter=adapter)
 
     def copy_of(self, start: int, stop: int) -> torch.Tensor:
         """(L, 2, K, stop - start, D)."""

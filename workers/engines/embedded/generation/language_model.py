@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from corpus.conversations.control_tokens import ControlTokens
 from corpus.conversations.template_process import ConfinedTemplate
 from corpus.conversations.template_words import TemplateWords
 from scheduling.estimates.serving import CACHED_TOKENS_MAX
+from workers.engines.embedded.generation.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from workers.local_models.base_model import first_line, invalid_model, load_causal_lm, load_tokenizer, read_json
 from workers.local_models.devices import move_to
 from workers.local_models.on_demand import OnDemand
@@ -27,7 +28,6 @@ from workers.local_models.on_demand import OnDemand
 #: Six seconds that every engine would take to start, and only adapters need.
 peft: Any = OnDemand("peft")
 
-_ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _TOKENIZER = "tokenizer_config.json"
 #: Text that one conversation may become: twice the largest body. Tokenizers read a million characters in a second.
 _RENDERED_CHARS_MAX = 4_000_000
@@ -75,7 +75,7 @@ class LanguageModel:
         torch.set_num_threads(threads)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        adapter = (directory / _ADAPTER_CONFIG).is_file()
+        adapter = (directory / ADAPTER_CONFIG).is_file()
         if adapter and base_dir is None:
             raise invalid_model("this is an adapter, and the model that it changes is not there.")
         loaded = load_causal_lm(
@@ -105,6 +105,11 @@ class LanguageModel:
     def keeps_last_logits(self) -> bool:
         """Whether the model can leave out the logits of all positions but the last."""
         return "logits_to_keep" in inspect.signature(self.model.forward).parameters
+
+    @property
+    def example(self) -> torch.Tensor:
+        """A tensor of the type that the model computes in, where it computes."""
+        return torch.empty(0, dtype=self.model.dtype, device=self.device)
 
     @property
     def vocabulary_size(self) -> int:
@@ -203,6 +208,19 @@ class LanguageModel:
         return token in self.end_tokens or token in self.tokenizer.all_special_ids
 
 
+def own_tokenizer(base: LanguageModel, adapter_dir: Path) -> LanguageModel | None:
+    """The model as an adapter speaks with it that was trained with a tokenizer of its own; None for any other."""
+    if not (adapter_dir / _TOKENIZER).is_file():
+        return None
+    tokenizer = load_tokenizer(adapter_dir)
+    return replace(
+        base,
+        tokenizer=tokenizer,
+        end_tokens=_end_tokens(base.model, tokenizer),
+        template=confined_template(tokenizer),
+    )
+
+
 def confined_template(tokenizer: PreTrainedTokenizerBase) -> ConfinedTemplate | None:
     """The tokenizer's chat template in a process of its own; None when it has none."""
     if not tokenizer.chat_template:
@@ -213,9 +231,9 @@ def confined_template(tokenizer: PreTrainedTokenizerBase) -> ConfinedTemplate | 
 
 def _merged(model: PreTrainedModel, adapter_dir: Path) -> PreTrainedModel:
     """The model with the adapter added into its weights: so it costs nothing per token."""
-    stated = read_json(adapter_dir / _ADAPTER_CONFIG, required=True)
-    if stated.get("peft_type") != "LORA" or not (adapter_dir / _ADAPTER_WEIGHTS).is_file():
-        raise invalid_model(f"only LoRA adapters with {_ADAPTER_WEIGHTS} can be served.")
+    stated = read_json(adapter_dir / ADAPTER_CONFIG, required=True)
+    if stated.get("peft_type") != "LORA" or not (adapter_dir / ADAPTER_WEIGHTS).is_file():
+        raise invalid_model(f"only LoRA adapters with {ADAPTER_WEIGHTS} can be served.")
     try:
         adapted = peft.PeftModel.from_pretrained(model, str(adapter_dir), local_files_only=True)
         return cast(PreTrainedModel, adapted.merge_and_unload(safe_merge=True))

@@ -24,7 +24,7 @@ class Prompts:
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="prompts")
         self._rendering = ThreadPoolExecutor(1, thread_name_prefix="templates")
         #: A tokenizer's patterns come with the model: they may take very long.
-        self.busy_since_s: float | None = None
+        self._busy_since_s: float | None = None
 
     async def encode(self, text: str) -> list[int]:
         """The tokens of a plain prompt."""
@@ -44,6 +44,11 @@ class Prompts:
         """The tokens of a plain prompt with the characters that they stand for: (token, first, behind the last)."""
         return await self._prepared(self._model.encode_spans, text)
 
+    def stuck_s(self) -> float:
+        """For how long the present prompt has been tokenized, in seconds."""
+        since_s = self._busy_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
+
     def close(self) -> None:
         """Waits for what is in hand."""
         self._tokenizing.shutdown()
@@ -51,12 +56,12 @@ class Prompts:
 
     async def _prepared(self, work: Callable[[Given], Made], given: Given) -> Made:
         def run() -> Made:
-            self.busy_since_s = time.monotonic()
+            self._busy_since_s = time.monotonic()
             try:
                 return work(given)
             except BaseException as error:
                 raise as_exception(error) from None
             finally:
-                self.busy_since_s = None
+                self._busy_since_s = None
 
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, run)

@@ -6,7 +6,7 @@ refused, so that nobody gets something else than was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -49,10 +49,9 @@ class Unsupported(ValueError):
 class UnknownAdapter(Unsupported):
     """The request names an adapter that this engine has not; the base never answers in its place."""
 
-    def __init__(self, field: str, name: str) -> None:
-        super().__init__(
-            field, f"there is no adapter {name!r} here. Each adapter is deployed by its own name: ask that."
-        )
+    def __init__(self, field: str, name: str, known: Sequence[str] = ()) -> None:
+        others = f"There are: {', '.join(known)}." if known else "Deploy it by its own name, or with its base."
+        super().__init__(field, f"there is no adapter {name!r} here. {others}")
 
 
 class Part(Request):
@@ -135,8 +134,6 @@ class Wishes(Formed):
             raise Unsupported("max_tokens", "this and max_completion_tokens differ. Send one of them.")
         if self.stream and (self.n or 1) > 1:
             raise Unsupported("n", "a streamed answer has one choice.")
-        if self.adapter_id:
-            raise UnknownAdapter("adapter_id", self.adapter_id)
 
     def check_tokens(self, vocabulary_size: int) -> None:
         """Raises Unsupported for a token that the model has not."""

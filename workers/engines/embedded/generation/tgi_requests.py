@@ -14,7 +14,6 @@ from workers.engines.embedded.generation.requests import (
     STOPS_MAX,
     TOP_LOGPROBS_MAX,
     Stop,
-    UnknownAdapter,
     Unsupported,
     first_of,
 )
@@ -56,8 +55,6 @@ class Parameters(Request):
 
     def check(self, stream: bool) -> None:
         """Raises Unsupported, in TGI's words where it has some."""
-        if self.adapter_id:
-            raise UnknownAdapter("parameters.adapter_id", self.adapter_id)
         if stream and self.decoder_input_details:
             raise Unsupported("parameters.decoder_input_details", "`true` is not supported when streaming tokens.")
         if (self.best_of or 1) == 1:

@@ -49,9 +49,9 @@ class Call:
     arguments: str
 
     def document(self) -> dict[str, Any]:
-        """As OpenAI writes it, under a new name."""
+        """As OpenAI writes it, under a new name, of nine letters and digits: Mistral's templates take no other one."""
         function = {"name": self.name, "arguments": self.arguments}
-        return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
+        return {"id": uuid.uuid4().hex[:9], "type": "function", "function": function}
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,11 @@ class Notation:
         """Without what stands before and after calls."""
         while True:
             start = text
-            text = text[_BETWEEN.match(text).end() :]  # type: ignore[union-attr]  # it matches nothing as well
+            text = text.lstrip()
+            # Before what may stand between calls: Mistral's marker begins with a bracket itself.
             for word in (self.marker, self.after.strip()):
                 text = text.removeprefix(word)
+            text = text[_BETWEEN.match(text).end() :]  # type: ignore[union-attr]  # it matches nothing as well
             if text == start:
                 return text
 

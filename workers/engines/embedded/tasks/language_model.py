@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from starlette.routing import Route
 
 from jobspecs.lifecycle import Reason
-from scheduling.estimates.serving import CACHED_TOKENS_MAX, cache_bytes_per_token, cached_tokens
+from scheduling.estimates.serving import (
+    ANSWERS_MAX,
+    CACHED_TOKENS_MAX,
+    adapter_bytes,
+    cache_bytes_per_token,
+    cached_tokens,
+)
 from scheduling.estimates.shapes import shape_of
+from workers.engines.embedded.dialects.adapters import AdapterRoutes
 from workers.engines.embedded.dialects.openai import OpenAIRoutes
 from workers.engines.embedded.dialects.tgi import TgiRoutes
-from workers.engines.embedded.generation.forms import Forms
 from workers.engines.embedded.generation.generator import NEW_TOKENS_MAX, WAITING_MAX, Generator
 from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.engines.embedded.generation.requests import CHOICES_MAX, STOPS_MAX
+from workers.engines.embedded.generation.voices import Voices
 from workers.engines.interface import EngineOrder, Tokens
 from workers.run.context import RunFailed
 
@@ -23,22 +31,27 @@ _TOKENS_MIN = 256
 
 
 class ServedLanguageModel:
-    """A language model and its routes."""
+    """A language model with its adapters, and its routes."""
 
     def __init__(self, name: str, generator: Generator, digest: str) -> None:
         """`digest`: of the model's manifest, by which answers say what gave them."""
-        self._name, self._fingerprint = name, f"fp_{digest[:12]}"
-        self._generator, self._forms = generator, Forms(generator.model)
+        self._generator, self.voices = generator, Voices(name, digest, generator)
 
     @classmethod
     def load(cls, order: EngineOrder) -> ServedLanguageModel:
         """Raises RunFailed: invalid_model for no complete language model, unsatisfiable with too little memory."""
         model = LanguageModel.load(order.model_dir, order.threads, order.base_dir)
-        return cls(order.model, Generator(model, tokens_max=_tokens_max(model, order)), order.digest)
+        if order.context_tokens is not None:
+            model = replace(model, context_tokens=min(model.context_tokens, order.context_tokens))
+        answers = min(order.sequences or ANSWERS_MAX, ANSWERS_MAX)
+        served = cls(order.model, Generator(model, answers, tokens_max=_tokens_max(model, order)), order.digest)
+        for adapter in order.adapters:
+            served.voices.load(adapter.name, adapter.folder, adapter.digest)
+        return served
 
     def routes(self) -> list[Route]:
-        openai = OpenAIRoutes(self._name, self._generator, self._fingerprint, self._forms)
-        return [*openai.routes(), *TgiRoutes(self._generator, self._forms).routes()]
+        parts = OpenAIRoutes(self.voices), TgiRoutes(self.voices), AdapterRoutes(self.voices)
+        return [route for part in parts for route in part.routes()]
 
     def info(self) -> dict[str, Any]:
         """In the fields of text-generation-inference."""
@@ -56,14 +69,13 @@ class ServedLanguageModel:
         }
 
     def stuck_s(self) -> float:
-        return max(self._generator.stuck_s(), self._forms.stuck_s())
+        return self.voices.stuck_s()
 
     def tokens(self) -> Tokens:
         return self._generator.tokens
 
     def close(self) -> None:
-        self._forms.close()
-        self._generator.close()
+        self.voices.close()
 
 
 def _tokens_max(model: LanguageModel, order: EngineOrder) -> int:
@@ -71,7 +83,8 @@ def _tokens_max(model: LanguageModel, order: EngineOrder) -> int:
     shape = shape_of(model.model.config.to_dict())
     if order.memory_bytes is None or shape is None or model.device.type != "cpu":
         return CACHED_TOKENS_MAX
-    tokens = cached_tokens(shape, order.memory_bytes)
+    adapters_bytes = sum(adapter_bytes(adapter.bytes_total) for adapter in order.adapters)
+    tokens = cached_tokens(shape, order.memory_bytes - adapters_bytes)
     if tokens < _TOKENS_MIN:
         needed = order.memory_bytes + (_TOKENS_MIN - tokens) * cache_bytes_per_token(shape)
         raise RunFailed(

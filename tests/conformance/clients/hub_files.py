@@ -1,6 +1,5 @@
 """What one version of huggingface_hub does with a running platform: it pushes and pulls, and tells of each step.
 
-Run by `python -m tests.conformance` with the Python of an environment that has nothing else; it imports nothing here.
 HF_ENDPOINT and HF_TOKEN tell where. Steps run in this order, each on what those before have left.
 """
 
@@ -8,14 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import struct
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,16 +24,12 @@ from huggingface_hub.utils import (
     RevisionNotFoundError,
 )
 
+from tests.conformance.steps import run, step
+
 #: Bytes of the largest tensor: weights go in several parts where parts are sent.
 LARGE_BYTES = 36_000_000
 API = HfApi()
-STEPS: list[Callable[[Path], None]] = []
 NAME = f"{API.whoami()['name']}/hub-{huggingface_hub.__version__.replace('.', '-')}-{random.randrange(16**6):06x}"
-
-
-def step(function: Callable[[Path], None]) -> Callable[[Path], None]:
-    STEPS.append(function)
-    return function
 
 
 def weights(seed: int, tensors: int = 1, bytes_each: int = 4000) -> bytes:
@@ -82,7 +74,7 @@ def versions() -> list[str]:
     return [commit.title for commit in API.list_repo_commits(NAME)]
 
 
-@step
+@step("create_repo, upload_folder, snapshot_download")
 def a_folder_is_pushed_and_pulled(folder: Path) -> None:
     source = model_folder(folder / "one", 1)
     API.create_repo(NAME, private=True)
@@ -93,7 +85,7 @@ def a_folder_is_pushed_and_pulled(folder: Path) -> None:
     assert pulled(folder) == sums(source)
 
 
-@step
+@step("upload_file, hf_hub_download")
 def a_file_is_pushed_and_the_others_stay(folder: Path) -> None:
     API.upload_file(repo_id=NAME, path_in_repo="README.md", path_or_fileobj=b"changed\n")
     assert versions() == ["version 2", "version 1"], versions()
@@ -102,7 +94,7 @@ def a_file_is_pushed_and_the_others_stay(folder: Path) -> None:
     assert pulled(folder, "1") == sums(folder / "one")
 
 
-@step
+@step("upload_folder, in parts or by Xet")
 def large_weights_are_pushed_whole(folder: Path) -> None:
     source = model_folder(folder / "large", 3, LARGE_BYTES // 2, 2)
     API.upload_folder(repo_id=NAME, folder_path=source)
@@ -110,13 +102,13 @@ def large_weights_are_pushed_whole(folder: Path) -> None:
     assert pulled(folder) == sums(source)
 
 
-@step
+@step("upload_folder")
 def the_same_again_is_no_new_version(folder: Path) -> None:
     API.upload_folder(repo_id=NAME, folder_path=folder / "large")
     assert versions()[0] == "version 3", versions()
 
 
-@step
+@step("preupload_lfs_files, create_commit")
 def several_commits_are_one_version(folder: Path) -> None:
     source = model_folder(folder / "parts", 4)
     files = {path.relative_to(source).as_posix(): path for path in source.rglob("*") if path.is_file()}
@@ -128,14 +120,14 @@ def several_commits_are_one_version(folder: Path) -> None:
     assert pulled(folder) == sums(source)
 
 
-@step
+@step("delete_file, delete_folder")
 def files_are_deleted(folder: Path) -> None:
     API.delete_file("README.md", NAME)
     API.delete_folder("1_Pooling", NAME)
     assert set(API.list_repo_files(NAME)) == {"config.json", "model.safetensors"}, API.list_repo_files(NAME)
 
 
-@step
+@step("hf upload, hf download")
 def the_command_line_pushes_and_pulls(folder: Path) -> None:
     program = Path(sys.executable).parent / (
         "hf" if (Path(sys.executable).parent / "hf").exists() else "huggingface-cli"
@@ -147,7 +139,7 @@ def the_command_line_pushes_and_pulls(folder: Path) -> None:
     assert sums(folder / "got") == sums(source)
 
 
-@step
+@step("upload_file")
 def pickles_code_and_tricks_are_refused(folder: Path) -> None:
     before = versions()
     for name, content in (
@@ -166,7 +158,7 @@ def pickles_code_and_tricks_are_refused(folder: Path) -> None:
     assert versions() == before
 
 
-@step
+@step("model_info, hf_hub_download")
 def refusals_have_their_kinds(folder: Path) -> None:
     asked: dict[type[Exception], Callable[[], object]] = {
         RepositoryNotFoundError: lambda: API.model_info(NAME + "x"),
@@ -181,7 +173,7 @@ def refusals_have_their_kinds(folder: Path) -> None:
         raise AssertionError(f"no {kind.__name__}")
 
 
-@step
+@step('upload_file(repo_type="dataset")')
 def a_data_set_is_pushed_and_pulled(folder: Path) -> None:
     rows = b"text,label\n" + b"".join(b"row %d,%d\n" % (n, n % 2) for n in range(50))
     API.create_repo(NAME, repo_type="dataset")
@@ -191,30 +183,13 @@ def a_data_set_is_pushed_and_pulled(folder: Path) -> None:
     assert API.dataset_info(NAME).id == NAME
 
 
-@step
+@step("delete_repo")
 def a_repository_is_deleted(folder: Path) -> None:
     API.delete_repo(NAME)
     API.delete_repo(NAME, repo_type="dataset")
     assert not API.repo_exists(NAME)
 
 
-def main() -> None:
-    failed = 0
-    with tempfile.TemporaryDirectory() as name:
-        for function in STEPS:
-            began = time.monotonic()
-            try:
-                function(Path(name))
-                outcome = "ok"
-            except Exception as error:
-                failed += 1
-                outcome = f"{type(error).__name__}: {str(error).strip()[:300]}"
-                if os.environ.get("CONFORMANCE_TRACE"):
-                    traceback.print_exc()
-            line = {"step": function.__name__, "outcome": outcome, "seconds": round(time.monotonic() - began, 2)}
-            print(json.dumps(line), flush=True)
-    sys.exit(1 if failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as name:
+        run(Path(name))

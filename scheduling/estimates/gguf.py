@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +11,10 @@ _NUMBERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<
 _TEXT, _LIST = 8, 9
 #: Of a list, for models whose layers differ.
 _KEPT_ITEMS_MAX = 4096
+
+
+class _Ends(ValueError):
+    """There is nothing more."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,13 @@ class GgufFacts:
     is_adapter: bool
 
 
-def read_facts(path: Path) -> GgufFacts:
-    """Raises ValueError for what is no GGUF. The file was checked when it was registered."""
+def read_facts(path: Path, *, whole: bool = True) -> GgufFacts:
+    """Raises ValueError for what is no GGUF. The file was checked when it was registered.
+
+    Not `whole`: only its beginning is there. llama.cpp's tools write what is asked here before the vocabulary.
+    """
     with path.open("rb") as stream:
-        metadata = _metadata(stream)
+        metadata = _metadata(stream, whole)
     architecture = str(metadata.get("general.architecture", ""))
 
     def number(name: str, default: int) -> int:
@@ -46,14 +53,28 @@ def read_facts(path: Path) -> GgufFacts:
     )
 
 
-def _metadata(stream: BinaryIO) -> dict[str, Any]:
+def known_facts(path: Path) -> dict[str, Any] | None:
+    """Fields of GgufFacts, of the beginning of a file; None when that does not tell them."""
+    try:
+        facts = read_facts(path, whole=False)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return asdict(facts) if facts.cache_bytes_per_token and not facts.is_adapter else None
+
+
+def _metadata(stream: BinaryIO, whole: bool) -> dict[str, Any]:
     if stream.read(4) != b"GGUF":
         raise ValueError("it is no GGUF")
     _, _, entries = struct.unpack("<IQQ", _read(stream, 20))
     found = {}
     for _ in range(entries):
-        name = _text(stream)
-        found[name] = _value(stream, _number(stream, "<I"))
+        try:
+            name = _text(stream)
+            found[name] = _value(stream, _number(stream, "<I"))
+        except _Ends:
+            if whole:
+                raise
+            break
     return found
 
 
@@ -89,5 +110,5 @@ def _number(stream: BinaryIO, form: str) -> Any:
 def _read(stream: BinaryIO, count: int) -> bytes:
     content = stream.read(count)
     if len(content) != count:
-        raise ValueError("it ends too early")
+        raise _Ends("it ends too early")
     return content

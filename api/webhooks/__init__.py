@@ -1,0 +1,1 @@
+"""Webhooks: where users want to be told of events, and what came of telling them."""

@@ -1,0 +1,117 @@
+"""Adapters that a deployment serves beside its model: what may be, and how requests find them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from jobspecs.manifest import Manifest, ManifestFile, ModelOrigin
+from tests.api.conftest import Api, sha256
+from tests.api.standing_in import Engine, ready, standing_in
+
+BASE = Manifest(
+    artifact="model",
+    task="text-generation",
+    files=(ManifestFile(path="model.safetensors", bytes=10**6, sha256=sha256(b"base")),),
+)
+
+
+def register_adapter(api: Api, name: str, base: ModelOrigin | None, content: str = "") -> None:
+    file = ManifestFile(path="adapter_model.safetensors", bytes=50_000, sha256=sha256(f"{name}{content}".encode()))
+    manifest = Manifest(artifact="model", task="text-generation", base=base, files=(file,))
+    with api.database.unit_of_work() as work:
+        work.models.add_version(api.user_id(), name, manifest=manifest, prefix=f"artifacts/{name}{content}")
+
+
+@pytest.fixture
+def registered(api: Api) -> Api:
+    """A base with two adapters, one of them in two versions, and what is no adapter of it."""
+    with api.database.unit_of_work() as work:
+        work.models.add_version(api.user_id(), "base", manifest=BASE, prefix="artifacts/base")
+    own = ModelOrigin(reference=f"{api.user}/base@1", digest=BASE.digest)
+    for name, content in (("titles", "first"), ("titles", "second"), ("notes", "")):
+        register_adapter(api, name, own, content)
+    register_adapter(api, "stranger", ModelOrigin(reference="bob/other@1", digest=sha256(b"other")))
+    register_adapter(api, "whole", None)
+    return api
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with standing_in() as engine:
+        yield engine
+
+
+def deploy(api: Api, *adapters: str, name: str = "base", **more: Any) -> Any:
+    return api.client.put(f"/v1/deployments/{name}", json={"adapters": list(adapters), **more})
+
+
+def test_a_deployment_serves_adapters_of_its_model_and_reckons_with_their_memory(registered: Api) -> None:
+    alone = deploy(registered).json()
+    beside = deploy(registered, "titles@1", f"{registered.user}/notes").json()
+    assert (alone["adapters"], beside["engine"]) == ([], "embedded")
+    assert sorted(beside["adapters"]) == [f"{registered.user}/notes@1", f"{registered.user}/titles@1"]
+    assert beside["memory_bytes"] - alone["memory_bytes"] == 2 * 2 * 50_000
+    assert "adapters over one base" in beside["engine_reason"]
+    again = deploy(registered, "notes@1", "titles@1").json()
+    assert again["updated_at"] == beside["updated_at"], "nothing has changed"
+    deletion = registered.client.delete(f"/v1/registry/models/{registered.user}/titles/versions/1")
+    assert deletion.status_code == 409
+    assert "the deployment base serves it" in deletion.text
+    assert registered.client.delete(f"/v1/registry/models/{registered.user}/titles/versions/2").status_code < 300
+    assert registered.client.delete("/v1/deployments/base").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("adapters", "more", "field", "words"),
+    [
+        (["stranger"], {}, "adapters[0]", "an adapter of bob/other@1"),
+        (["titles", "whole"], {}, "adapters[1]", "no adapter"),
+        (["ghost"], {}, "adapters[0]", "no model ghost"),
+        (["titles"], {"model": "notes"}, "adapters[0]", "an adapter itself"),
+        (["titles"], {"engine": "vllm", "gpus": 1}, "engine", "no adapters beside it"),
+    ],
+)
+def test_what_is_no_adapter_of_the_model_is_refused_with_the_reason(
+    registered: Api, adapters: list[str], more: dict[str, Any], field: str, words: str
+) -> None:
+    refused = deploy(registered, *adapters, **more)
+    assert refused.status_code == 422
+    assert words in refused.text
+    assert field in refused.text
+    assert registered.client.get("/v1/deployments/base").status_code == 404
+
+
+def test_requests_find_an_adapter_by_its_name_and_never_get_the_base_in_its_place(
+    registered: Api, engine: Engine
+) -> None:
+    client, user = registered.client, registered.user
+    assert deploy(registered, "titles@1", "titles@2", "notes").status_code == 202
+    assert client.post("/v1/completions", json={"model": f"{user}/notes", "prompt": "a"}).status_code == 503
+    ready(registered, engine, "base")
+
+    def asked(path: str, body: Any) -> Any:
+        answer = client.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        return engine.body
+
+    for name, adapter in {"titles": 2, f"{user}/titles": 2, f"{user}/titles@1": 1}.items():
+        body = asked("/v1/completions", {"model": name, "prompt": "a"})
+        assert body["adapter_id"] == f"{user}/titles@{adapter}"
+    chat = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert asked("/v1/chat/completions", {**chat, "model": "notes"})["adapter_id"] == f"{user}/notes@1"
+    assert "adapter_id" not in asked("/v1/chat/completions", {**chat, "model": "base"})
+    # The engine itself answers for what it has, or has not.
+    assert asked("/v1/chat/completions", {**chat, "model": "base", "adapter_id": "notes"})["adapter_id"] == "notes"
+    generated = asked(f"/models/{user}/notes/generate", {"inputs": "a"})
+    assert generated["parameters"] == {"do_sample": True, "adapter_id": f"{user}/notes@1"}
+    for body in ({"model": f"{user}/titles@3"}, {"model": "stranger"}, {"model": "notes", "adapter_id": "titles"}):
+        assert client.post("/v1/chat/completions", json={**chat, **body}).status_code == 404
+    other = {"inputs": "a", "parameters": {"adapter_id": "titles"}}
+    assert client.post(f"/models/{user}/notes/generate", json=other).status_code == 404
+    listed = {model["id"]: model["root"] for model in client.get("/v1/models").json()["data"]}
+    assert listed["base"] == f"{user}/base@1"
+    assert listed[f"{user}/notes"] == f"{user}/notes@1"
+    assert client.get(f"/v1/models/{user}/notes").json()["root"] == f"{user}/notes@1"

@@ -1,0 +1,137 @@
+"""Who answers: the model itself, or one of the adapters over it. All of them share its weights, its steps and its room.
+
+An adapter may bring a tokenizer and a chat template of its own, as it was trained with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from workers.engines.embedded.generation.answers import Answer
+from workers.engines.embedded.generation.forms import Forms
+from workers.engines.embedded.generation.generator import Generator
+from workers.engines.embedded.generation.language_model import LanguageModel, own_tokenizer
+from workers.engines.embedded.generation.lora import ADAPTER_WEIGHTS, Lora
+from workers.engines.embedded.generation.preparing import Prompts
+from workers.engines.embedded.generation.requests import UnknownAdapter
+from workers.engines.embedded.generation.sampling import Sampling
+from workers.engines.embedded.generation.tool_calls import Tools
+from workers.engines.verification import check_files
+
+#: Adapters of one process.
+ADAPTERS_MAX = 64
+
+
+class AdapterRefused(ValueError):
+    """The adapter can't be loaded; the text says why."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What requests are answered with."""
+
+    #: `owner/name@version`.
+    name: str
+    #: Of its weights.
+    fingerprint: str
+    model: LanguageModel
+    prompts: Prompts
+    forms: Forms
+    tools: Tools
+    generator: Generator
+    lora: Lora | None = None
+
+    def room(self, prompt: Sequence[int]) -> int:
+        """As `Generator.room`."""
+        return self.generator.room(prompt)
+
+    def start(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
+        """As `Generator.start`."""
+        return self.generator.start(prompt, sampling, self.model, self.lora)
+
+
+class Voices:
+    """The model and its adapters, which come and go while it answers."""
+
+    def __init__(self, name: str, digest: str, generator: Generator) -> None:
+        """`digest`: of the model's manifest, by which answers say what gave them."""
+        self._generator = generator
+        model = generator.model
+        self.base = Voice(name, _fingerprint(digest), model, generator.prompts, Forms(model), Tools(model), generator)
+        self._adapters: dict[str, Voice] = {}
+        self._loading = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._adapters)
+
+    def of(self, adapter: str | None, model: str | None = None, field: str = "adapter_id") -> Voice:
+        """Who is asked for: an adapter as it is called here, or without version or owner where that is plain.
+
+        `model`: what the request calls the model; any name that is not an adapter's in full means the base, which
+        whoever asks has chosen. Raises UnknownAdapter, naming the `field`.
+        """
+        if not adapter:
+            return self._adapters.get(model or "", self.base)
+        found = self._adapters.get(adapter)
+        alike = [voice for name, voice in self._adapters.items() if _is_called(name, adapter)]
+        if found is None and len(alike) != 1:
+            raise UnknownAdapter(field, adapter, self.names)
+        return found or alike[0]
+
+    def load(self, name: str, folder: Path, digest: str | None = None) -> None:
+        """Blocks. `digest`: of the manifest that its files are checked against; None: they are taken as they are.
+
+        Raises AdapterRefused for a name that is taken or one too many, RunFailed for what does not fit the model.
+        """
+        with self._loading:
+            if name in self._adapters or name == self.base.name:
+                raise AdapterRefused(f"there is an adapter {name!r} already. Unload it first.")
+            if len(self._adapters) >= ADAPTERS_MAX:
+                raise AdapterRefused(f"there are {ADAPTERS_MAX} adapters already. Unload one first.")
+            if digest is not None:
+                check_files(folder, digest)
+            known = digest or hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
+            lora = self._generator.adapter(folder, known.encode())
+            voice = replace(self.base, name=name, fingerprint=_fingerprint(known), lora=lora)
+            if (own := own_tokenizer(self.base.model, folder)) is not None:
+                voice = replace(voice, model=own, prompts=Prompts(own), forms=Forms(own), tools=Tools(own))
+            self._adapters = {**self._adapters, name: voice}
+
+    def unload(self, name: str) -> bool:
+        """Answers that have begun go on. Blocks; False when there is no such adapter."""
+        with self._loading:
+            voice = self._adapters.get(name)
+            self._adapters = {known: voice for known, voice in self._adapters.items() if known != name}
+        if voice is not None and voice.model is not self.base.model:
+            voice.model.close()
+        return voice is not None
+
+    def stuck_s(self) -> float:
+        """Seconds, as `Generator.stuck_s`."""
+        own = [voice for voice in self._adapters.values() if voice.model is not self.base.model]
+        preparing = [part.stuck_s() for voice in own for part in (voice.prompts, voice.forms)]
+        return max(self._generator.stuck_s(), self.base.forms.stuck_s(), *preparing)
+
+    def close(self) -> None:
+        """Ends all threads; the generator is closed too."""
+        for voice in self._adapters.values():
+            if voice.model is not self.base.model:
+                voice.forms.close()
+                voice.prompts.close()
+                voice.model.close()
+        self.base.forms.close()
+        self._generator.close()
+
+
+def _fingerprint(digest: str) -> str:
+    return f"fp_{digest[:12]}"
+
+
+def _is_called(name: str, asked: str) -> bool:
+    bare = name.partition("@")[0]
+    return asked in (bare, bare.rpartition("/")[2])
