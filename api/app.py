@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from api.authentication import check_routes
 from api.classify.endpoints import router as classify
 from api.datasets.endpoints import router as datasets
+from api.decisions.endpoints import router as decisions
 from api.deployments.endpoints import router as deployments
 from api.embeddings.endpoints import router as embeddings
 from api.errors import add_error_handlers
@@ -70,6 +71,7 @@ _ROUTERS = (
     deployments,
     hosts,
     classify,
+    decisions,
     generation,
     model_generation,
     tgi_generation,

@@ -206,7 +206,10 @@ def _let_go(error: BaseException | None) -> None:
     An error that comes out of a thread is in a cycle with the future that brought it, and so are its frames: they would
     stay until a full garbage collection, which is a rare thing in a process with many objects.
     """
-    while error is not None:
+    seen: set[int] = set()
+    # One that is its own cause would be followed for ever, and with it the event loop.
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 

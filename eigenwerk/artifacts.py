@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.hub import HubDataset, Transferring, find_hub_dataset, ready_to_push, unseen
@@ -18,6 +19,7 @@ from eigenwerk.resources import (
     Preview,
     StorageUsage,
 )
+from eigenwerk.rows import DatasetRows, holds_rows, rows_as_files
 from eigenwerk.several_files import Files, as_one, left_out, named_files
 from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
 from eigenwerk.transport import given
@@ -33,7 +35,7 @@ class ArtifactCalls(RegistryCalls):
 
     def push_dataset(
         self,
-        files: Files,
+        files: Files | Any,
         *,
         name: str | None = None,
         columns: Sequence[str] | None = None,
@@ -51,6 +53,9 @@ class ArtifactCalls(RegistryCalls):
         Several files with the same columns, or the tables of a folder, are one table; of `{"train": paths, "test":
         path}` the column `split` says where each row belongs.
 
+        In place of files it may be rows: a DataFrame of pandas, a Dataset or DatasetDict of datasets, a list of
+        dictionaries, or parts of a split with such. They need a name, and nothing of how they are read.
+
         `columns` names those of a file that has no header. The rest tells how its text is read, where it should not be
         recognised: `delimiter` (comma, semicolon, tab, pipe or a character), `quote` (", ' or none), `encoding`; and
         `sheet`, the name of a workbook's sheet or its number; `layout`, where a JSON file has its rows: columns, index,
@@ -59,6 +64,11 @@ class ArtifactCalls(RegistryCalls):
         `origin` and `license` are kept and shown. Equal content gives its version again. Raises EigenwerkError, before
         anything is sent, for what is no file.
         """
+        if holds_rows(files):
+            if name is None:
+                raise EigenwerkError("Rows have no file's name to go by. Give one: name=")
+            with rows_as_files(files) as written:
+                return self.push_dataset(written, name=name, origin=origin, license=license, progress=progress)
         found, beside = named_files(files), left_out(files)
         url = path_of("datasets", name or _name_of(next(iter(found.values()))))
         with as_one(found, url.rpartition("/")[2]) as file:
@@ -146,6 +156,13 @@ class ArtifactCalls(RegistryCalls):
     def dataset_version(self, reference: str) -> DatasetVersionDetail:
         """`name`, `name@3` or with an owner: the version with what is known of its columns."""
         return DatasetVersionDetail.model_validate(self._transport.call("GET", _version_path(reference)))
+
+    def dataset(self, reference: str) -> DatasetRows:
+        """`name`, `name@3` or with an owner, whose rows come as `to_pandas()` or `to_datasets()`."""
+        version = self.dataset_version(reference)
+        name, _, number = version.reference.partition("@")
+        card = f"/hf/datasets/{name}/resolve/{number}/README.md"
+        return DatasetRows(version, self.download_dataset, lambda: self._text(card))
 
     def dataset_versions(self, name: str) -> list[DatasetVersion]:
         """All versions of `name`, or with an owner: `owner/name`; the newest first."""

@@ -206,6 +206,16 @@ COHERE_RERANK = Dialect(
     _BOOKKEEPING, {"return_documents": (False,), "rank_fields": (["text"],), "max_chunks_per_doc": ()}
 )
 COHERE_EMBED = Dialect(_BOOKKEEPING, {"images": ([],), "max_tokens": ()})
+#: SGLang's, of language models; a classifier has no prompt.
+DECISIONS = Dialect(
+    _BOOKKEEPING,
+    {
+        "images": ([],),
+        "chat_template_kwargs": ({},),
+        "prompt_format_version": (),
+        "return_prompt_token_ids": (False,),
+    },
+)
 #: vLLM's /classify.
 CLASSIFY = Dialect(
     _BOOKKEEPING, {"truncate_prompt_tokens": (), "add_special_tokens": (True,), "use_activation": (True,)}

@@ -87,6 +87,9 @@ def origin_of(url: str) -> str:
 
 def _base_url(url: str) -> str:
     """Without the /v1 that OpenAI's clients want at its end."""
+    # urlsplit passes over line ends, and what sends requests does not.
+    if not all("!" <= character <= "~" for character in url):
+        raise ValueError("an address has no spaces, line ends or letters beyond ASCII; write them as %20 and so on")
     origin_of(url)
     parts = urlsplit(url)
     if parts.username or parts.password or parts.query or parts.fragment:

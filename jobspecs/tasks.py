@@ -24,7 +24,7 @@ class ServedTask:
         return self.routes[0]
 
 
-TEXT_CLASSIFICATION = ServedTask("text-classification", "a classifier", ("POST /v1/classify",))
+TEXT_CLASSIFICATION = ServedTask("text-classification", "a classifier", ("POST /v1/classify", "POST /v1/decisions"))
 SENTENCE_SIMILARITY = ServedTask("sentence-similarity", "an embedder", ("POST /v1/embeddings",))
 TEXT_RANKING = ServedTask("text-ranking", "a reranker", ("POST /v1/rerank", "POST /v2/rerank"))
 TEXT_GENERATION = ServedTask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -11,6 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.inference.engine import wrong_answer
 from api.streaming import ClosingStream
+
+log = logging.getLogger(__name__)
 
 _DONE = b"[DONE]"
 _DOCUMENT = TypeAdapter(dict[str, Any])
@@ -42,7 +45,7 @@ def document_of(name: str, answer: Response) -> dict[str, Any]:
 
 
 async def _documents(pieces: Any) -> AsyncGenerator[dict[str, Any], None]:
-    """The JSON of each event's data, without the end's sign. Closes `pieces`. Raises ValidationError for no object."""
+    """The JSON of each event's data, without the end's sign. Closes `pieces`."""
     rest = b""
     async with aclosing(pieces):
         async for piece in pieces:
@@ -51,4 +54,13 @@ async def _documents(pieces: Any) -> AsyncGenerator[dict[str, Any], None]:
                 for line in event.splitlines():
                     data = line.removeprefix(b"data:").strip()
                     if line.startswith(b"data:") and data != _DONE:
-                        yield _DOCUMENT.validate_json(data)
+                        yield _document(data)
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    """What is no object counts as an error in the stream: the status is sent already."""
+    try:
+        return _DOCUMENT.validate_json(data)
+    except ValidationError:
+        log.exception("an engine's event is no JSON object")
+        return {"error": {"message": "The engine's answer can't be read. Ask again."}}

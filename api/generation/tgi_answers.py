@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 #: OpenAI's finish_reason -> TGI's; a stop string shows in the tokens only.
 _LENGTH, _END, _STOP = "length", "eos_token", "stop_sequence"
@@ -96,7 +99,13 @@ async def events_of(chunks: AsyncIterator[Mapping[str, Any]], text: Text) -> Asy
             message = str(error.get("message") if isinstance(error, Mapping) else error)
             yield _event({"error": message, "error_type": "generation"})
             return
-        for found in text.take(chunk):
+        try:
+            tokens = text.take(chunk)
+        except (LookupError, TypeError, AttributeError, ValueError):
+            log.exception("an engine's event can't be read")
+            yield _event({"error": "The engine's answer can't be read. Ask again.", "error_type": "generation"})
+            return
+        for found in tokens:
             if number:
                 yield _event(text.event(number, *waiting, last=False))
             waiting, number = found, number + 1

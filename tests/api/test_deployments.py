@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import psycopg
@@ -14,6 +13,7 @@ from api.settings import ApiSettings
 from jobspecs.manifest import Manifest, ManifestFile, ModelOrigin
 from jobspecs.references import Reference
 from tests.api.conftest import Api, sha256
+from tests.loopback import serving
 
 KEY = "engine-key"
 
@@ -46,13 +46,8 @@ class Engine(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def engine() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Engine) as url:
+        yield url
     Engine.answer_status = 200
 
 

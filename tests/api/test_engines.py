@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 
 import pytest
@@ -13,6 +12,7 @@ from sqlalchemy import text
 
 from jobspecs.manifest import Manifest, ManifestFile
 from tests.api.conftest import Api, RunApi, sha256
+from tests.loopback import serving
 
 KEY = "engine-key"
 
@@ -45,13 +45,8 @@ class Engine(BaseHTTPRequestHandler):
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Engine, "asked", [])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Engine) as url:
+        yield url
 
 
 def register(api: Api, name: str = "sea", path: str = "sea-q4.gguf") -> None:
@@ -201,6 +196,15 @@ def test_a_stream_of_tgis_shape_tells_that_it_broke_off(served: Api, monkeypatch
     assert json.loads(answer.text.strip().removeprefix("data: ")) == {"error": "gone", "error_type": "generation"}
 
 
+@pytest.mark.parametrize("chunk", [b"no JSON", b'{"choices": [{"text": null}]}', b'{"choices": 3}'])
+def test_a_stream_that_can_not_be_read_says_so_in_tgis_words(
+    served: Api, monkeypatch: pytest.MonkeyPatch, chunk: bytes
+) -> None:
+    monkeypatch.setattr(Engine, "chunks", [chunk])
+    answer = served.client.post(f"/models/{served.user}/sea", json={"inputs": "far", "stream": True})
+    assert json.loads(answer.text.strip().removeprefix("data: "))["error_type"] == "generation"
+
+
 def test_tokens_of_texts_are_refused_where_there_are_none(served: Api) -> None:
     at = f"/models/{served.user}/sea"
     answer = served.client.post(f"{at}/tokenize", json={"inputs": "a"})
@@ -260,6 +264,9 @@ def test_an_engine_of_somebody_elses_is_asked_by_the_name_it_knows_and_its_key_i
         shown = answer.json()
         assert (shown["engine"], shown["version"], shown["external"]["url"]) == ("external", None, engine)
         assert api.client.put("/v1/deployments/far", json={**wanted, "model": "sea"}).status_code == 422
+        for path in ("/a\r\nX: y", "/a b", "/\u00e9"):
+            broken = api.client.put("/v1/deployments/far", json={"external": {"url": engine + path, "model": "theirs"}})
+            assert (broken.status_code, "%20" in broken.text) == (422, True)
         ready(api, engine, "far", endpoint_key="their-key", endpoint_model="theirs")
         assert api.client.post("/v1/chat/completions", json=asked).status_code == 200
         _, key, body = Engine.asked.pop()

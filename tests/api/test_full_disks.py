@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import httpx
 import pytest
@@ -16,6 +15,7 @@ from sqlalchemy import text
 
 from storage.database import Database, DatabaseFull
 from tests.api.conftest import HEADLINES, Api, RunApi
+from tests.loopback import serving
 
 
 @contextmanager
@@ -34,12 +34,8 @@ def full_store(code: str, status: int) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Not on stderr."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Full) as server:
-        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        serving.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        serving.join()
+    with serving(Full) as url:
+        yield url
 
 
 def push(client: httpx.Client) -> httpx.Response:

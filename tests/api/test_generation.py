@@ -274,6 +274,7 @@ def test_the_hubs_client_generates(hub_client: InferenceClient) -> None:
     assert details.generated_text == text
     assert details.details is not None
     assert (details.details.finish_reason, len(details.details.tokens)) == ("length", 8)
+    assert details.details.seed is None, "TGI has one only where something was drawn"
     assert "".join(hub_client.text_generation("Once upon a time", max_new_tokens=8, stream=True)) == text
 
 

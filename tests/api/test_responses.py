@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 
 import openai
@@ -13,6 +12,7 @@ import pytest
 
 from tests.api.conftest import Api
 from tests.api.test_engines import ready, register
+from tests.loopback import serving
 
 QUESTION = "What is the weather?"
 
@@ -48,18 +48,12 @@ class Engine(BaseHTTPRequestHandler):
 @pytest.fixture
 def sdk(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(Engine, "asked", [])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
     register(api)
     assert api.client.put("/v1/deployments/sea").status_code == 202
-    ready(api, f"http://127.0.0.1:{server.server_port}")
     token = str(api.client.headers["Authorization"]).removeprefix("Bearer ")
-    with openai.OpenAI(base_url=f"{api.url}/v1", api_key=token, max_retries=0) as client:
+    with serving(Engine) as url, openai.OpenAI(base_url=f"{api.url}/v1", api_key=token, max_retries=0) as client:
+        ready(api, url)
         yield client
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def says(text: str | None, finish: str = "stop", **more: Any) -> tuple[int, dict[str, Any]]:

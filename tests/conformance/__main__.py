@@ -56,6 +56,7 @@ CLIENTS = (
     Client("cohere", "cohere_sdk"),
     Client("langchain", "langchain_models"),
     Client("llama-index", "llama_index_models"),
+    Client(None, "bare_routes"),
 )
 
 

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from jobspecs.file_errors import why_not
 from storage.database import Database
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,10 @@ def read_settings(path: Path) -> dict[str, str]:
             if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise ValueError(f"{path} holds passwords and others may read it: chmod 600 {path}")
             lines = stream.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} can't be read: {error}. Name a text file of your own.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text file: {error}.") from error
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {why_not(error)}.") from error
     settings = {}
     for number, line in enumerate(lines, 1):
         name, equals, value = line.partition("=")

@@ -18,6 +18,7 @@ import pytest
 from jobspecs.frozen import FrozenHubModel
 from jobspecs.lifecycle import Reason
 from storage.objects import ObjectSettings, ObjectStore
+from tests.loopback import serving
 from workers.files.host_cache import HostCache
 from workers.files.hub import HubAccess, HubUnavailable, fetch_snapshot
 from workers.run.context import RunFailed
@@ -125,13 +126,8 @@ def endpoint() -> Iterator[str]:
     _Hub.asked.clear()
     _Hub.tokens.clear()
     _Hub.fetched.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(_Hub) as url:
+        yield url
 
 
 def test_only_weights_and_plain_files_are_fetched(endpoint: str, tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import http.server
 import ssl
-import threading
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from tests.loopback import serving
 from workers.inference.certificates import Authority
 from workers.inference.front import Front
 
@@ -38,13 +38,8 @@ class Engine(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def engine() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Engine)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Engine) as url:
+        yield url
 
 
 @pytest.fixture

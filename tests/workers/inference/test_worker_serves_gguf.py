@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 
 from jobspecs.engines import ExternalEngine
 from jobspecs.manifest import Manifest, describe_files, write_manifest
+from tests.loopback import serving
 from tests.workers.inference.conftest import Place, eventually
 from tests.workers.local_models.gguf_file import write_tiny_gguf
 
@@ -36,13 +36,8 @@ class Elsewhere(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Elsewhere) as url:
+        yield url
 
 
 def want_external(place: Place, name: str, url: str) -> None:

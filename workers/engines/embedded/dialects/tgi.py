@@ -60,7 +60,7 @@ class _Started:
         placed = placed_in(found.written, with_stop=True)
         prefill = [self._token(Placed(piece, piece.text, 0)) for piece in found.prefill]
         return {
-            **_account(found.written.end),
+            **_account(self.body, found.written.end),
             "prefill": [{name: token[name] for name in ("id", "text", "logprob")} for token in prefill],
             "tokens": [self._token(one) for one in placed],
             **({"top_tokens": [self._top(one) for one in placed]} if self.body.parameters.top_n_tokens else {}),
@@ -78,7 +78,7 @@ class _Started:
             "details": None,
         }
         if step.end and self.body.parameters.details:
-            document["details"] = {**_account(step.end), "input_length": step.end.prompt_tokens}
+            document["details"] = {**_account(self.body, step.end), "input_length": step.end.prompt_tokens}
         if self.body.parameters.top_n_tokens:
             document["top_tokens"] = self._top(placed)
         return document
@@ -208,5 +208,7 @@ def _text(body: GenerateRequest, text: str, end: End) -> str:
     return body.inputs + full if body.parameters.return_full_text else full
 
 
-def _account(end: End) -> dict[str, Any]:
-    return {"finish_reason": _FINISH_REASONS[end.reason], "generated_tokens": end.new_tokens, "seed": end.seed}
+def _account(body: GenerateRequest, end: End) -> dict[str, Any]:
+    """As in TGI there is a seed only where something was drawn."""
+    seed = end.seed if body.parameters.draws else None
+    return {"finish_reason": _FINISH_REASONS[end.reason], "generated_tokens": end.new_tokens, "seed": seed}

@@ -1,0 +1,1 @@
+"""SGLang's /v1/decisions, answered by deployed classifiers."""
