@@ -16,7 +16,7 @@ endif
 ENVIRONMENTS ?= $(abspath .environments)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo mutation conformance monitoring example test test-export test-vllm check format bench constraints clean
+.PHONY: help demo mutation conformance monitoring example test test-export test-vllm test-kills check format bench constraints clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -50,6 +50,9 @@ test-vllm: $(INSTALLED) ## the real vLLM on this CPU, in an environment that thi
 test-export: $(INSTALLED) ## what is exported for TGI, read by transformers 4.51 in an environment that this builds first
 	$(BIN)/python -m deploy.environments build transformers-4-51 --root $(ENVIRONMENTS)
 	TEST_ENVIRONMENTS=$(ENVIRONMENTS) $(BIN)/python -m pytest -q tests/workers/engines/test_tgi_export.py
+
+test-kills: $(INSTALLED) ## 200 pipelines of five steps whose scheduler is killed at random moments; SEED=… others
+	TEST_PIPELINES=200 $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest -q tests/workers/scheduler/test_pipelines.py -k dies
 
 bench: $(INSTALLED) ## all figures, into bench/results/
 	$(BIN)/python -m bench

@@ -16,6 +16,7 @@ BENCHMARKS = (
     "encoder_training",
     "job_start",
     "platform_overhead",
+    "pipeline_overhead",
     "queue",
     "backlog",
     "artifact_upload",

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from eigenwerk.resources import Resource
+from jobspecs.frozen import PipelineOrigin
 
 
 class Alias(Resource):
@@ -137,6 +138,8 @@ class ModelLineage(Resource):
     job_id: str | None = None
     kind: str | None = None
     spec: dict[str, Any] | None = None
+    #: The pipeline whose step that job was.
+    pipeline: PipelineOrigin | None = None
     #: Library -> version of what made it.
     code: dict[str, str] = Field(default_factory=dict)
     parents: list[Ancestor] = Field(default_factory=list)

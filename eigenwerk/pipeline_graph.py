@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from eigenwerk.pipeline_resources import PipelineStep
@@ -14,10 +14,11 @@ _SIGNS = {"waiting": "·", "running": "▶", "succeeded": "✔", "skipped": "–
 
 
 def graph_lines(shown: Sequence[PipelineStep]) -> list[str]:
-    """One line per step. What else a step needs, beside the step that it hangs on, is in parentheses."""
+    """One line per step. What a step needs beside the one that it hangs on is in parentheses."""
+    above = _above(shown)
     rows = [
         [
-            f"{branch}{_SIGNS.get(step.state, '?')} {step.name}{_others(step, hangs_on)}",
+            f"{branch}{_SIGNS.get(step.state, '?')} {step.name}{_others(step, hangs_on, above)}",
             step.kind,
             step.state,
             told(step),
@@ -46,8 +47,19 @@ def _time(step: PipelineStep) -> str:
     return duration(((step.finished_at or datetime.now(UTC)) - step.started_at).total_seconds())
 
 
-def _others(step: PipelineStep, hangs_on: str | None) -> str:
-    others = [name for name in step.needs if name != hangs_on]
+def _above(shown: Sequence[PipelineStep]) -> dict[str, set[str]]:
+    """All that each step waits for, near and far."""
+    by_name, found = {step.name: step for step in shown}, dict[str, set[str]]()
+    for name in in_order({step.name: step.needs for step in shown}):
+        needs = by_name[name].needs
+        found[name] = {*needs}.union(*(found[need] for need in needs))
+    return found
+
+
+def _others(step: PipelineStep, hangs_on: str | None, above: Mapping[str, set[str]]) -> str:
+    """What it needs beside the step that it hangs on, and that this one has not waited for."""
+    known = above[hangs_on] | {hangs_on} if hangs_on is not None else set()
+    others = [name for name in step.needs if name not in known]
     return f" (and {', '.join(others)})" if others else ""
 
 

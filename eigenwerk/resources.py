@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.events import ProgressEvent
+from jobspecs.frozen import PipelineOrigin
 from jobspecs.hosts import Machine
 from jobspecs.lifecycle import TERMINAL
 from jobspecs.manifest import Manifest
@@ -67,6 +68,8 @@ class Job(JobSummary):
     result: JobResult | None = None
     #: Why a queued job does not start, when hosts are the reason.
     waiting_for: str | None = None
+    #: The pipeline whose step it is.
+    pipeline: PipelineOrigin | None = None
     #: The ended job that it retries, and the jobs that retry it.
     retry_of: str | None = None
     retried_as: list[str] = Field(default_factory=list)

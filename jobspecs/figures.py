@@ -1,6 +1,6 @@
 """The figures that each job kind may measure, by the names of its manifest: what a condition can compare.
 
-`tests/jobspecs/test_figures.py` holds runners to it. Where a spec leaves the choice to the data, every choice is here.
+Every test that runs a runner holds it to this. Where a spec leaves the choice to the data, every choice is here.
 """
 
 from __future__ import annotations

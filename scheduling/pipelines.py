@@ -152,7 +152,7 @@ def _begin(step: Step, steps: Mapping[str, Step], models: Mapping[str, Metrics])
         truth = step.condition.truth(look)
         if truth is not True:
             reason = StepReason.condition_unknown if truth is None else StepReason.condition_false
-            return Settle(step.name, StepState.skipped, reason, _told(figures), figures)
+            return Settle(step.name, StepState.skipped, reason, told_figures(figures), figures)
     if step.earlier is not None:
         return Reuse(step.name, step.earlier, figures)
     return Start(step.name, figures)
@@ -175,7 +175,8 @@ def _end(states: Mapping[str, StepState], *, cancelling: bool) -> End:
     return End(PipelineState.failed, f"Did not succeed: {', '.join(failed[:_NAMED_MAX])}{more}.")
 
 
-def _told(figures: Seen) -> str:
+def told_figures(figures: Seen) -> str:
+    """What a condition saw, in a sentence."""
     return ", ".join(f"{name} is {_value(value)}" for name, value in figures.items()) + "."
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import Body, Header, Query, Request, Response
 
 from api.authentication import TheUser, guarded_router, requires
-from api.documented import PIPELINE_BODY
+from api.documented import PIPELINE_BODY, of_type
 from api.foreign_files import departing
 from api.parts import ThePlatform
 from api.pipelines import service
@@ -67,6 +67,14 @@ def list_pipelines(
 def get_pipeline(platform: ThePlatform, user: TheUser, pipeline_id: UUID) -> PipelineDetail:
     """One pipeline with its steps: their states and reasons, what conditions saw, and what was made."""
     return service.get(platform, user, pipeline_id)
+
+
+@router.get("/v1/pipelines/{pipeline_id}/graph.svg", response_class=Response, responses={200: of_type("image/svg+xml")})
+@requires("jobs.read")
+def get_graph(platform: ThePlatform, user: TheUser, pipeline_id: UUID) -> Response:
+    """The pipeline as a picture: which step waits for which, and the state of each."""
+    picture = service.picture(platform, user, pipeline_id)
+    return Response(picture, media_type="image/svg+xml", headers={"Content-Security-Policy": "sandbox"})
 
 
 @router.post("/v1/pipelines/{pipeline_id}/cancel")

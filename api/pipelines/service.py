@@ -10,6 +10,7 @@ from api.errors import ApiError, not_found
 from api.jobs.service import check_same, sha256_of
 from api.parts import Parts
 from api.pipelines.expecting import durations
+from api.pipelines.graph import svg
 from api.pipelines.preparing import prepare
 from api.pipelines.presenting import detail, summary
 from api.pipelines.schemas import PipelineDetail, PipelineForecast, PipelineList, StepForecast
@@ -84,6 +85,12 @@ def list_pipelines(parts: Parts, user: Principal, *, everybody: bool, before: in
 def get(parts: Parts, user: Principal, pipeline_id: UUID) -> PipelineDetail:
     with parts.database.unit_of_work() as work:
         return detail(work, found(work, user.reach("jobs.read"), pipeline_id))
+
+
+def picture(parts: Parts, user: Principal, pipeline_id: UUID) -> str:
+    with parts.database.unit_of_work() as work:
+        row = found(work, user.reach("jobs.read"), pipeline_id)
+        return svg(row.name, work.pipelines.steps(pipeline_id))
 
 
 def cancel(parts: Parts, user: Principal, pipeline_id: UUID) -> PipelineDetail:

@@ -18,12 +18,17 @@ _TOLD_MAX = 10
 #: kind -> what is said of one's own, and of another's, which is not named: it is no business of whoever asks.
 _WORDS = {
     "job": ("the job {name} reads it", "Wait for the job, or cancel it: eigenwerk cancel {name}"),
+    "pipeline": (
+        "the pipeline {name} reads or made it",
+        "Wait for its end, or cancel it: eigenwerk pipelines cancel {name}",
+    ),
     "deployment": ("the deployment {name} serves it", "Stop it first: eigenwerk undeploy {name}"),
     "adapter": ("the adapter {name} needs it as its base", "Delete that first: eigenwerk models rm {name}"),
     "alias": ("the alias {name} points at it", "Point it at another version first: eigenwerk models alias"),
 }
 _OTHERS_WORDS = {
     "job": "a job of {owner} reads it",
+    "pipeline": "a pipeline of {owner} reads it",
     "deployment": "a deployment of {owner} serves it",
     "adapter": "an adapter of {owner} needs it as its base",
 }

@@ -324,6 +324,7 @@ def _described(job: Job) -> list[str]:
         ("boost", str(job.boost) if job.boost else None),
         ("waiting for", job.waiting_for),
         ("attempts", str(job.attempts)),
+        ("pipeline", f"step {job.pipeline.step} of {job.pipeline.name} {job.pipeline.id}" if job.pipeline else None),
         ("retry of", job.retry_of),
         ("retried as", " ".join(job.retried_as)),
         ("checkpoint", None if job.checkpoint_step is None else f"step {job.checkpoint_step}"),

@@ -11,6 +11,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobspecs.lifecycle import JobState
 from jobspecs.pipelines.frozen import StepInputs, StepOutput
 from jobspecs.pipelines.lifecycle import RETRYABLE, SETTLED, PipelineState, StepReason, StepState, may_move
 from jobspecs.rights import Reach
@@ -134,6 +135,12 @@ class PipelineRepository:
         wanted = [step.job_id for step in steps if step.job_id is not None]
         rows = self._session.scalars(select(JobRow).where(JobRow.id.in_(wanted)))
         return {row.id: row for row in rows}
+
+    def successes(self, owner_id: UUID, kind: str, name: str, *, limit: int) -> Sequence[JobRow]:
+        """The owner's jobs of this kind and name that have succeeded, newest first."""
+        own = within(Reach.of(owner_id), JobRow.owner_id)
+        query = select(JobRow).where(own, JobRow.state == JobState.succeeded, JobRow.kind == kind, JobRow.name == name)
+        return self._session.scalars(query.order_by(JobRow.submitted_order.desc()).limit(limit)).all()
 
     def deployment_of(self, step: PipelineStepRow) -> DeploymentRow | None:
         """What the step wants served; None when it is gone."""

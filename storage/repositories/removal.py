@@ -32,6 +32,8 @@ from storage.tables import (
     ModelRow,
     ModelVersionRow,
     OwnerRow,
+    PipelineRow,
+    PipelineStepRow,
 )
 
 _ENDED = [str(state) for state in TERMINAL]
@@ -40,9 +42,9 @@ _RETRYABLE = [str(state) for state in TERMINAL if state is not JobState.succeede
 
 @dataclass(frozen=True)
 class Use:
-    """What needs a version: a job by its id, a deployment by its name, an adapter by its reference, an alias."""
+    """What needs a version: a job or pipeline by its id, a deployment by its name, an adapter's reference, an alias."""
 
-    kind: Literal["job", "deployment", "adapter", "alias"]
+    kind: Literal["job", "pipeline", "deployment", "adapter", "alias"]
     name: str
     #: The version that it needs; None where a whole thing is needed.
     version: int | None = None
@@ -73,7 +75,8 @@ class RemovalRepository:
         self._lock(ModelVersionRow, by_id)
         owner = versions[0].model.owner.name
         # Jobs first: one that ends meanwhile has its adapter in the table by then.
-        uses = self._active_jobs({row.id: row.version for row in versions}, owner)
+        numbers = {row.id: row.version for row in versions}
+        uses = self._active_jobs(numbers, owner) + self._pipelines(numbers, owner)
         beside = select(DeploymentAdapterRow.deployment_id).where(DeploymentAdapterRow.model_version_id.in_(by_id))
         serves = or_(DeploymentRow.model_version_id.in_(by_id), DeploymentRow.id.in_(beside))
         uses += dict.fromkeys(
@@ -103,7 +106,8 @@ class RemovalRepository:
         """Who needs these versions of one data set; they stay locked until this transaction has ended."""
         numbers = {row.id: row.version for row in versions}
         self._lock(DatasetVersionRow, numbers)
-        return self._active_jobs(numbers, versions[0].dataset.owner.name)
+        owner = versions[0].dataset.owner.name
+        return self._active_jobs(numbers, owner) + self._pipelines(numbers, owner)
 
     def uses_of_job(self, job_id: UUID) -> list[Use]:
         """Jobs that go on from its checkpoint; no other can begin to before this transaction has ended."""
@@ -210,6 +214,22 @@ class RemovalRepository:
             for version_id, number in numbers.items()
             if str(version_id) in told
         ]
+
+    def _pipelines(self, numbers: Mapping[UUID, int], owner: str) -> list[Use]:
+        """Pipelines that go on and of which a step reads one of these versions, or has made it for another step."""
+        told = cast(PipelineStepRow.inputs, Text) + func.coalesce(cast(PipelineStepRow.output, Text), "")
+        query = select(PipelineRow.id, told, OwnerRow.name).join(PipelineRow.owner)
+        query = query.join(PipelineStepRow, PipelineStepRow.pipeline_id == PipelineRow.id)
+        reads = or_(*(told.contains(str(version_id)) for version_id in numbers))
+        query = query.where(PipelineRow.finished_at.is_(None), reads).order_by(PipelineRow.submitted_order)
+        return list(
+            dict.fromkeys(
+                Use("pipeline", str(pipeline_id), number, _other(whose, owner))
+                for pipeline_id, text, whose in self._session.execute(query)
+                for version_id, number in numbers.items()
+                if str(version_id) in text
+            )
+        )
 
     def _adapters(self, versions: Sequence[ModelVersionRow]) -> list[Use]:
         """Adapters whose owners can read their base, by its digest, in these versions alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -11,6 +12,7 @@ from jobspecs.lifecycle import JobState, Reason
 from jobspecs.manifest import Manifest, ManifestFile
 from tests.api.conftest import SPEC, Api
 from tests.api.playing import HOST, finish, start
+from workers.run.code_version import CODE, code_digest
 from workers.scheduler.pipelines.advancing import advance_all
 
 ALIAS = {"kind": "alias", "model": "$train.model", "alias": "prod"}
@@ -54,7 +56,13 @@ def succeed(api: Api, step: Any, **metrics: float) -> None:
     start(api, job)
     file = ManifestFile(path="model.safetensors", bytes=1, sha256=secrets.token_hex(32))
     measured = {f"validation/{name}": value for name, value in metrics.items()}
-    made = Manifest(artifact="model", task="text-classification", files=(file,), metrics=measured)
+    made = Manifest(
+        artifact="model",
+        task="text-classification",
+        files=(file,),
+        metrics=measured,
+        versions={CODE: code_digest()},
+    )
     finish(api, job, made, prefix=f"artifacts/{step['job_id']}/1")
 
 
@@ -201,3 +209,52 @@ def test_the_same_key_gives_the_same_pipeline_and_others_do_not_see_it(ready: Ap
             method = "POST" if path else "GET"
             assert other.request(method, f"/v1/pipelines/{pipeline['id']}{path}").status_code == 404
         assert other.get("/v1/pipelines").json()["data"] == []
+
+
+def test_what_a_pipeline_reads_or_made_stays_until_it_has_ended(ready: Api) -> None:
+    pipeline = submit(
+        ready,
+        document(first=train(), second=train("second", model="$first.model", after=["third"]), third=train("third")),
+    )
+    steps = go_on(ready, pipeline)
+    succeed(ready, steps["first"])
+    go_on(ready, pipeline)
+    for path in ("datasets/headlines/versions/1", f"registry/models/{ready.user}/first/versions/1"):
+        refused = ready.client.delete(f"/v1/{path}")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "in_use")
+        assert f"eigenwerk pipelines cancel {pipeline['id']}" in refused.text
+    ready.client.post(f"/v1/pipelines/{pipeline['id']}/cancel")
+    go_on(ready, pipeline)
+    go_on(ready, pipeline)
+    assert state_of(ready, pipeline) == "cancelled"
+    assert ready.client.delete(f"/v1/registry/models/{ready.user}/first/versions/1").status_code == 200
+
+
+def test_a_graph_is_a_picture_without_foreign_markup(ready: Api) -> None:
+    pipeline = submit(ready, document(first=train(), second=train("second", model="$first.model")))
+    answer = ready.client.get(f"/v1/pipelines/{pipeline['id']}/graph.svg")
+    assert answer.headers["content-type"].startswith("image/svg+xml")
+    root = ElementTree.fromstring(answer.text)  # noqa: S314 - our own
+    drawn = [element.tag.rpartition("}")[2] for element in root.iter()]
+    assert (drawn.count("g"), drawn.count("path")) == (2, 1)
+
+
+def test_a_step_is_taken_from_an_earlier_success_only_when_asked_and_only_if_nothing_has_changed(ready: Api) -> None:
+    ready.push("same")
+    chain = document(first=train(), second=train("second", model="$first.model"))
+    pipeline = submit(ready, chain)
+    for name in ("first", "second"):
+        succeed(ready, go_on(ready, pipeline)[name], accuracy=0.5)
+    made = go_on(ready, pipeline)
+    assert go_on(ready, submit(ready, chain))["first"]["state"] == "running", "nobody asked"
+    reused = submit(ready, {**chain, "reuse": True})
+    steps = go_on(ready, reused)
+    assert state_of(ready, reused) == "succeeded"
+    for name in ("first", "second"):
+        assert steps[name]["result"] == made[name]["result"]
+        assert (steps[name]["reason"], steps[name]["job_id"]) == ("reused", made[name]["job_id"])
+        assert steps[name]["message"] == f"Taken from job {made[name]['job_id']}: same spec, inputs and code."
+    # The same rows under another name are the same input; another seed is another job.
+    changed = document(first=train(dataset="same"), second=train("second", model="$first.model", training={"seed": 1}))
+    steps = go_on(ready, submit(ready, {**changed, "reuse": True}))
+    assert (steps["first"]["state"], steps["second"]["state"]) == ("succeeded", "running")

@@ -14,6 +14,7 @@ from jobspecs.kinds.score_pairs import TEACHER_ROLE, ScorePairs
 from jobspecs.manifest import Manifest, describe_files, write_manifest
 from workers.judging.ranking_verdict import SPEARMAN, SystemScore, correlation_of
 from workers.local_models.devices import prepare_device
+from workers.run.code_version import CODE, code_digest
 from workers.run.context import RunContext
 from workers.run.stages import Stages
 from workers.scoring.pair_scores import Scored, Teacher, fingerprint, load_teacher, score_rows
@@ -48,7 +49,7 @@ def run(context: RunContext) -> Manifest:
     manifest = Manifest(
         artifact="dataset",
         files=describe_files(context.output_dir),
-        versions={name: version(name) for name in _LIBRARIES},
+        versions={name: version(name) for name in _LIBRARIES} | {CODE: code_digest()},
         metrics=metrics,
         report=_report(context, spec, scored, labels, verdict, stages),
     )

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jobspecs.manifest import CARD, DatasetOrigin, Manifest, ModelOrigin, describe_files, sha256_of, write_manifest
+from jobspecs.manifest import CARD, DatasetOrigin, Manifest, ModelOrigin, describe_files, write_manifest
 from workers.judging.held_out_file import Judged
 from workers.local_models.base_model import LoadedModel
+from workers.run.code_version import CODE, code_digest
 
 _log = logging.getLogger(__name__)
 
 #: The platform's own code among them.
 _LIBRARIES = ("eigenwerk", "torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "numpy")
-#: What else the manifest's versions name: the digest of these packages' source.
-CODE = "eigenwerk-source"
-_CODE = ("jobspecs", "corpus", "workers")
 
 
 def save_model(
@@ -60,15 +56,6 @@ def save_model(
     write_manifest(output_dir, manifest)
     _log.info("saved %d files, %d bytes", len(manifest.files), manifest.bytes_total)
     return manifest
-
-
-@cache
-def code_digest() -> str:
-    """Of the source files that a job runs: code of one version may differ. 2 MB, read once in a process."""
-    root, digest = Path(__file__).parents[2], hashlib.sha256()
-    for path in sorted(path for package in _CODE for path in (root / package).rglob("*.py")):
-        digest.update(f"{path.relative_to(root)}\0{sha256_of(path)}\n".encode())
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _provenance(datasets: Mapping[str, DatasetOrigin]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from tests.workers.harness import Harness
 from workers.scheduler.loop import tick
 from workers.scheduler.pipelines.advancing import advance, advance_all
 
+#: `make test-kills` takes 200, and SEED.
+PIPELINES = int(os.environ.get("TEST_PIPELINES", "3"))
 SPEC = {"kind": "train-classifier", "model": "base@1", "dataset": "rows@1", "text": "text", "label": "label"}
 
 
@@ -121,18 +124,19 @@ def diamond(n: int) -> list[NewStep]:
 def test_a_scheduler_that_dies_at_any_moment_loses_and_doubles_no_step(
     harness: Harness, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chance = random.Random(7)
+    chance = random.Random(int(os.environ.get("SEED", "7")))
     death, database = Death(monkeypatch, chance), harness.database
-    pipelines = [submitted(database, diamond(n), f"p{n}") for n in range(3)]
+    pipelines = [submitted(database, diamond(n), f"p{n}") for n in range(PIPELINES)]
     done: set[UUID] = set()
-    for _ in range(300):
+    for _ in range(100 * PIPELINES):
         if not death.spares(lambda: go_on(database)):
             continue
         left = [job_id for job_id in jobs(database).values() if job_id not in done]
         if not left:
             break
-        done.add(one := chance.choice(left))
-        finish(database, one, **{"validation/accuracy": 0.5})
+        for one in chance.sample(left, min(len(left), 1 + PIPELINES // 20)):
+            done.add(one)
+            finish(database, one, **{"validation/accuracy": 0.5})
         redis.Redis.from_url(redis_url).flushall()
     assert death.kills > 10
     for n, pipeline_id in enumerate(pipelines):
@@ -140,7 +144,7 @@ def test_a_scheduler_that_dies_at_any_moment_loses_and_doubles_no_step(
         assert states(database, pipeline_id) == {**ended, f"e{n}": "skipped" if n % 2 else "succeeded"}
     with database.unit_of_work() as work:
         assert work.session.execute(text("SELECT DISTINCT state FROM pipelines")).scalars().all() == ["succeeded"]
-    assert len(jobs(database)) == 3 * 4 + 2
+    assert len(jobs(database)) == 4 * PIPELINES + (PIPELINES + 1) // 2
 
 
 def test_of_many_schedulers_that_decide_at_once_one_begins_each_step(harness: Harness) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobspecs.dialect import named_columns
 from jobspecs.events import ChildEvent, StageEvent
+from jobspecs.figures import figures_of_kind
 from jobspecs.manifest import DatasetOrigin, Manifest
 from jobspecs.registry import parse_spec
 from workers.run.context import RunContext
@@ -69,7 +70,7 @@ class Attempt:
             emit=self.events.append,
             stop_requested=stop_requested,
         )
-        return RUNNERS[context.spec.kind](context)
+        return measured(context, RUNNERS[context.spec.kind](context))
 
     def document(self, **changes: Any) -> dict[str, Any]:
         """The spec that is run."""
@@ -78,6 +79,12 @@ class Attempt:
     @property
     def newest_checkpoint(self) -> Path:
         return max(path.parent for path in (self.root / "checkpoints").glob("*/manifest.json"))
+
+
+def measured(context: RunContext, manifest: Manifest) -> Manifest:
+    """The manifest: its figures are those that conditions may name, of whatever kind the job is."""
+    assert manifest.metrics.keys() <= figures_of_kind(context.spec)
+    return manifest
 
 
 def spec_document(**changes: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from jobspecs.events import ChildEvent, StageEvent
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import Manifest, ModelOrigin
 from jobspecs.registry import parse_spec
-from tests.workers.training.attempts import Killed
+from tests.workers.training.attempts import Killed, measured
 from workers.run.context import RunContext
 from workers.runners.registry import RUNNERS
 
@@ -62,7 +62,7 @@ class JobAttempt:
             emit=self.events.append,
             stop_requested=stop_requested,
         )
-        return RUNNERS[str(self.document["kind"])](context)
+        return measured(context, RUNNERS[str(self.document["kind"])](context))
 
     @property
     def output(self) -> Path:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from workers.training.saving import CODE, save_model
+from workers.run.code_version import CODE
+from workers.training.saving import save_model
 
 
 def test_a_manifest_names_the_source_that_made_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from jobspecs.rights import Reach
 from scheduling.pipelines import Outcome, Snapshot, Step
 from storage.database import UnitOfWork
 from storage.tables import JobRow, PipelineRow, PipelineStepRow
+from workers.scheduler.pipelines.earlier import earlier_success
 from workers.scheduler.pipelines.outputs import output_of
 
 _ENDED_BADLY = {
@@ -39,6 +40,8 @@ def look_at(work: UnitOfWork, row: PipelineRow) -> Known:
     rows = work.pipelines.steps(row.id)
     jobs = work.pipelines.jobs_of([step for step in rows if step.state == StepState.running])
     outputs = {step.name: StepOutput.model_validate(step.output) for step in rows if step.output is not None}
+    states = {step.name: step.state for step in rows}
+    reuses = bool(row.document.get("reuse"))
     steps = []
     for step in rows:
         outcome = None
@@ -47,6 +50,8 @@ def look_at(work: UnitOfWork, row: PipelineRow) -> Known:
             if made is not None:
                 outputs[step.name] = made
         output = outputs.get(step.name) if step.state == StepState.succeeded else None
+        may_reuse = reuses and step.state == StepState.waiting and step.kind not in STEP_KINDS
+        is_ready = may_reuse and all(states[name] == StepState.succeeded for name in step.needs)
         steps.append(
             Step(
                 name=step.name,
@@ -55,6 +60,7 @@ def look_at(work: UnitOfWork, row: PipelineRow) -> Known:
                 condition=parse_condition(step.condition) if step.condition is not None else None,
                 metrics=output.metrics if output is not None else {},
                 outcome=outcome,
+                earlier=earlier_success(work, row, step, outputs) if is_ready else None,
             )
         )
     cancelling = row.state == PipelineState.cancelling

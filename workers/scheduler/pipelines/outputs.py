@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from jobspecs.manifest import Manifest
@@ -28,3 +29,9 @@ def output_of(work: UnitOfWork, job_id: UUID) -> StepOutput | None:
             metrics=Manifest.model_validate(data.manifest).metrics if data.manifest is not None else {},
         )
     return None
+
+
+def code_of(work: UnitOfWork, job_id: UUID) -> Mapping[str, str]:
+    """Library -> version of what made the job's result; empty when it was deleted."""
+    made = work.models.of_job(job_id) or work.datasets.of_job(job_id)
+    return (made.manifest or {}).get("versions") or {} if made is not None else {}

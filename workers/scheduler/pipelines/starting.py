@@ -33,7 +33,7 @@ from jobspecs.rights import Reach
 from scheduling.estimates.engine_memory import ServedModel, engine_memory
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
 from scheduling.estimates.shapes import ModelShape
-from scheduling.pipelines import Seen
+from scheduling.pipelines import Seen, told_figures
 from storage.database import UnitOfWork
 from storage.frozen_versions import frozen_base, frozen_dataset, frozen_version, weights_bytes
 from storage.serving import Wish, check_task, choose, serve
@@ -182,7 +182,7 @@ def _move_alias(work: UnitOfWork, row: PipelineRow, step: PipelineStepRow, outpu
     if not Reach.of(row.owner_id).includes(version.model):
         message = f"{_reference_of(version)} is another owner's, and so are its aliases."
         raise InvalidInput([Problem(field="model", message=message, remedy="Name a model of yours.")])
-    why = spec.reason or ", ".join(f"{name} is {value}" for name, value in figures.items()) or None
+    why = spec.reason or (told_figures(figures) if figures else None)
     actor = f"pipeline:{row.name}"
     work.aliases.set(version.model_id, spec.alias, version.version, actor=actor, reason=why[:500] if why else None)
     work.pipelines.move(step, StepState.succeeded, figures=figures)

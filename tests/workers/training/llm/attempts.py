@@ -10,7 +10,7 @@ from typing import Any
 from jobspecs.events import ChildEvent, StageEvent
 from jobspecs.manifest import Manifest, ModelOrigin
 from jobspecs.registry import parse_spec
-from tests.workers.training.attempts import Killed
+from tests.workers.training.attempts import Killed, measured
 from workers.run.context import RunContext
 from workers.runners.registry import RUNNERS
 
@@ -81,7 +81,7 @@ class LlmAttempt:
             models=self.models,
             origins={role: BASE},
         )
-        return RUNNERS["finetune-llm"](context)
+        return measured(context, RUNNERS["finetune-llm"](context))
 
     @property
     def newest_checkpoint(self) -> Path:
