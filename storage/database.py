@@ -52,6 +52,7 @@ from storage.repositories.pipelines import PipelineRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
 from storage.repositories.served_adapters import ServedAdapterRepository
+from storage.repositories.share_moves import ShareMoveRepository
 from storage.repositories.sleep import SleepRepository
 from storage.repositories.stored import StoredRepository
 from storage.repositories.tallies import TallyRepository
@@ -178,6 +179,10 @@ class UnitOfWork:
     @cached_property
     def sleep(self) -> SleepRepository:
         return SleepRepository(self.session)
+
+    @cached_property
+    def share_moves(self) -> ShareMoveRepository:
+        return ShareMoveRepository(self.session)
 
     @cached_property
     def engine_holds(self) -> EngineHoldRepository:
