@@ -48,6 +48,7 @@ from api.registry.imports import router as registry_imports
 from api.registry.views import router as registry_views
 from api.rerank.endpoints import router as rerank
 from api.responses.endpoints import router as responses
+from api.schedules.endpoints import router as schedules
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
@@ -83,6 +84,7 @@ _ROUTERS = (
     usage,
     users,
     webhooks,
+    schedules,
     hub_tokens,
     spec_schemas,
     hub_writing,

@@ -30,6 +30,7 @@ from eigenwerk.resources import (
     User,
     UserLimits,
 )
+from eigenwerk.schedules import ScheduleCalls
 from eigenwerk.transport import Sleep, Transport, given
 from eigenwerk.webhooks import WebhookCalls
 from jobspecs.data_report import DataReport
@@ -38,7 +39,7 @@ from jobspecs.estimate import Estimate
 _PAGE_ITEMS = 200
 
 
-class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls, WebhookCalls):
+class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls, WebhookCalls, ScheduleCalls):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.

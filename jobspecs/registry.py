@@ -43,6 +43,9 @@ def parse_spec(document: Any) -> JobSpec:
     known = ", ".join(SPECS)
     if kind is None:
         raise InvalidInput([Problem(field="kind", message="the field is missing.", remedy=f"One of: {known}.")])
+    if kind == "pipeline":
+        remedy = "Submit it as what it is: eigenwerk pipelines submit FILE, or POST /v1/pipelines."
+        raise InvalidInput([Problem(field="kind", message="a pipeline is no job, but several.", remedy=remedy)])
     if not isinstance(kind, str) or kind not in SPECS:
         raise InvalidInput([Problem(field="kind", message=f"{kind!r} is no job kind.", remedy=f"One of: {known}.")])
     try:

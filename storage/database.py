@@ -51,6 +51,7 @@ from storage.repositories.owners import OwnerRepository
 from storage.repositories.pipelines import PipelineRepository
 from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
+from storage.repositories.schedules import ScheduleRepository
 from storage.repositories.served_adapters import ServedAdapterRepository
 from storage.repositories.share_moves import ShareMoveRepository
 from storage.repositories.sleep import SleepRepository
@@ -211,6 +212,10 @@ class UnitOfWork:
     @cached_property
     def outbox(self) -> OutboxRepository:
         return OutboxRepository(self.session)
+
+    @cached_property
+    def schedules(self) -> ScheduleRepository:
+        return ScheduleRepository(self.session)
 
     @cached_property
     def webhooks(self) -> WebhookRepository:

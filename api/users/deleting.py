@@ -93,7 +93,8 @@ def _give(work: UnitOfWork, reach: Reach, row: UserRow, to: str, canceller: str 
 
 
 def _stop(work: UnitOfWork, row: UserRow, actor: str) -> Leaving | None:
-    """Ends jobs and deployments; None when none is left that a worker must end first."""
+    """Ends schedules, jobs and deployments; None when none is left that a worker must end first."""
+    work.schedules.delete_of(row.id)
     _cancel_jobs(work, row.id, actor)
     own = Reach.of(row.id)
     for deployment in work.deployments.list(own):

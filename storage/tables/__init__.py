@@ -24,6 +24,7 @@ from storage.tables.models import (
 from storage.tables.outbox import OutboxRow
 from storage.tables.owners import OwnerRow
 from storage.tables.pipelines import PipelineRow, PipelineStepRow
+from storage.tables.schedules import ScheduleRow, ScheduleRunRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.tallies import TallyRow
 from storage.tables.users import TokenRow, UserRow
@@ -62,6 +63,8 @@ __all__ = [
     "OwnerRow",
     "PipelineRow",
     "PipelineStepRow",
+    "ScheduleRow",
+    "ScheduleRunRow",
     "SchedulerLeaderRow",
     "SchemaCompatibilityRow",
     "TallyRow",

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from jobspecs.registry import SPECS
-from tests.api.conftest import PATIENCE_S, Api
+from tests.api.conftest import PATIENCE_S, SPEC, Api
 
 #: Requests per route: 500 in all, half a minute on a busy machine.
 EXAMPLES = 8
@@ -76,6 +76,8 @@ class Things:
         import_id = api.client.post("/v1/registry/imports", json={"name": "other"}).json()["id"]
         hook = {"name": "chat", "url": "https://8.8.8.8/", "event_types": ["job.failed"]}
         webhook_id = api.client.post("/v1/webhooks", json=hook).json()["id"]
+        weekly = {"name": "tiny", "cron": "0 9 * * 1", "spec": {**SPEC, "model": "tiny", "dataset": "headlines"}}
+        assert api.client.post("/v1/schedules", json=weekly).status_code == 201
         delivery_id = api.client.post(f"/v1/webhooks/{webhook_id}/test", json={}).json()["id"]
         self._values = {
             "job_id": job,

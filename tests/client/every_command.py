@@ -113,6 +113,12 @@ CALLS = {
     "users create": ["users", "create", "alex"],
     "users delete": ["users", "delete", "alex", "--give-to", "kim", "--yes"],
     "users limits": ["users", "limits", "alex", "--requests-per-minute", "60"],
+    "schedules create": ["schedules", "create", "SPEC", "--name", "weekly", "--cron", "0 9 * * 1"],
+    "schedules list": ["schedules", "list"],
+    "schedules show": ["schedules", "show", "weekly"],
+    "schedules pause": ["schedules", "pause", "weekly"],
+    "schedules resume": ["schedules", "resume", "weekly"],
+    "schedules rm": ["schedules", "rm", "weekly", "--yes"],
     "webhooks create": ["webhooks", "create", "https://hooks.example/x", "--event", "job.succeeded"],
     "webhooks list": ["webhooks", "list"],
     "webhooks show": ["webhooks", "show", JOB_ID],
@@ -144,7 +150,13 @@ LINES = {"watch", "logs", "pipelines watch"}
 def webhook_answers() -> dict[str, Any]:
     hook = {"id": JOB_ID, "name": "x", "url": "https://hooks.example/x", "created_at": AT, "signing_secret": "whsec_"}
     came = {"number": 1, "at": AT, "status": 204, "error": None, "duration_s": 0.1}
-    sent = {"id": JOB_ID, "message_id": "evt_1", "event_type": "job.failed", "state": "delivered", "attempts": 1}
+    sent: dict[str, Any] = {
+        "id": JOB_ID,
+        "message_id": "evt_1",
+        "event_type": "job.failed",
+        "state": "delivered",
+        "attempts": 1,
+    }
     sent |= {"log": [came], "created_at": AT}
     path = f"/v1/webhooks/{JOB_ID}"
     return {
@@ -156,6 +168,20 @@ def webhook_answers() -> dict[str, Any]:
         f"POST {path}/test": (202, sent),
         f"GET {path}/deliveries": (200, {"data": [sent]}),
         f"POST {path}/deliveries/{JOB_ID}/replay": (202, sent),
+    }
+
+
+def schedule_answers() -> dict[str, Any]:
+    schedule: dict[str, Any] = {"id": JOB_ID, "name": "weekly", "cron": "0 9 * * 1", "time_zone": "UTC"}
+    schedule |= {"missed": "once", "kind": "train-classifier", "state": "active", "next_times": [AT], "created_at": AT}
+    path = "/v1/schedules/weekly"
+    return {
+        "POST /v1/schedules": (201, schedule),
+        "GET /v1/schedules": (200, {"data": [schedule]}),
+        f"GET {path}": (200, {**schedule, "runs": [{"due_at": AT, "job_id": JOB_ID}]}),
+        f"POST {path}/pause": (200, schedule),
+        f"POST {path}/resume": (200, schedule),
+        f"DELETE {path}": (204, b""),
     }
 
 
@@ -191,6 +217,7 @@ def answers() -> dict[str, Any]:
         "DELETE /v1/users/me/hub-token": (204, b""),
         "GET /v1/users/alex/limits": (200, limits),
         **webhook_answers(),
+        **schedule_answers(),
         "PUT /v1/users/alex/limits": (200, limits),
         "POST /v1/jobs/check": (200, data_report()),
         "POST /v1/jobs/estimate": (200, estimate()),

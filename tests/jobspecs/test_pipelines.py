@@ -131,3 +131,8 @@ def test_no_condition_is_too_deep_to_be_refused(text: str) -> None:
 def test_conditions_mean_what_they_say(text: str, truth: bool | None) -> None:
     metrics = {"a-b": {"validation/x_high": 3.0}}
     assert parse_condition(text).truth(lambda source: metrics.get(source)) is truth
+
+
+def test_a_pipeline_that_is_submitted_as_a_job_is_told_where_it_belongs() -> None:
+    with pytest.raises(InvalidInput, match="eigenwerk pipelines submit"):
+        parse_spec({"kind": "pipeline", "name": "p", "steps": {"a": TRAIN}})

@@ -39,6 +39,8 @@ TABLE = """
     models.delete      write  -      -      -
     models.read        read   read   -      -
     models.write       write  -      -      -
+    schedules.read     read   -      -      -
+    schedules.write    write  -      -      -
     schemas.read       -      -      -      read
     tokens.read        read   -      admin  -
     tokens.write       write  -      admin  -
@@ -47,6 +49,8 @@ TABLE = """
     users.list         -      -      -      admin
     users.delete       admin  -      admin  -
     users.read         read   -      -      -
+    webhooks.read      read   -      -      -
+    webhooks.write     write  -      -      -
 """
 CELLS = {action: needed for action, *needed in (line.split() for line in TABLE.strip().splitlines())}
 

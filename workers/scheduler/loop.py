@@ -19,6 +19,7 @@ from workers.daemon.heartbeat import sign_of_life
 from workers.scheduler.decision_log import DecisionLog
 from workers.scheduler.pipelines.advancing import PIPELINES_MAX, advance_all
 from workers.scheduler.relay import Relay
+from workers.scheduler.schedules.running import SCHEDULES_MAX, run_due
 from workers.scheduler.snapshot import fits_now, take_snapshot
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _BURST_MAX = 1000
 
 
 def tick(database: Database, *, lease_s: float, decisions: DecisionLog | None = None) -> int:
-    """Ends what has expired, takes pipelines on, decides, and applies the decisions; returns how many jobs got a place.
+    """Ends what has expired, runs schedules, takes pipelines on, decides, and applies it; how many jobs got a place.
 
     A snapshot shows the heads of the queue only: as long as some got a place, more may fit.
     """
@@ -42,6 +43,8 @@ def tick(database: Database, *, lease_s: float, decisions: DecisionLog | None = 
         for job in work.jobs.reap():
             log.warning("job %s: the lease of attempt %d expired; now %s", job.id, job.fence, job.state)
         due = work.pipelines.due(PIPELINES_MAX)
+        times = work.schedules.due(SCHEDULES_MAX)
+    run_due(database, times)
     advance_all(database, due)
     with database.unit_of_work() as work:
         snapshot = take_snapshot(work)

@@ -1,0 +1,1 @@
+"""Schedules: specs that are submitted at times."""
