@@ -9,9 +9,11 @@ from uuid import UUID
 from sqlalchemy import Float, and_, case, func, null, select, text, update
 from sqlalchemy.orm import Session
 
+from jobspecs.rights import Reach
 from scheduling.serving_admission import Needs
 from scheduling.share_moves import PlacedShare
 from storage.repositories.engine_holds import EngineHoldRepository
+from storage.repositories.owners import within
 from storage.tables import DeploymentRow, HostRow
 
 _ROW = DeploymentRow
@@ -41,7 +43,7 @@ class ShareMoveRepository:
         query = select(
             *(_ROW.id, _ROW.generation, _ROW.share, _ROW.host, _ROW.memory_bytes, _ROW.gpus, _ROW.gpu_bytes),
             *(_ROW.engine, case((answers, since_s)).label("answers_s")),
-        ).where(_ROW.owner_id == owner_id, _ROW.name == name, _ROW.wanted)
+        ).where(within(Reach.of(owner_id), _ROW.owner_id), _ROW.name == name, _ROW.wanted)
         return [
             PlacedShare(
                 row.id,
@@ -60,7 +62,9 @@ class ShareMoveRepository:
 
         Who waits for a second host while it has one may wait for ever.
         """
-        hosts = set(self._session.scalars(select(_ROW.host).where(_ROW.owner_id == owner_id, _ROW.name == name)))
+        hosts = set(
+            self._session.scalars(select(_ROW.host).where(within(Reach.of(owner_id), _ROW.owner_id), _ROW.name == name))
+        )
         query = select(HostRow.name).where(HostRow.name.in_(hosts - {None}))
         return hosts == set(self._session.scalars(query.with_for_update(skip_locked=True)))
 
