@@ -6,7 +6,7 @@ How an engine is started is the inference worker's business (`workers/engines/`)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -56,6 +56,8 @@ class EngineKind:
     adapters: bool = True
     #: Serves adapters beside the model that they change, chosen by each request.
     adapters_beside: bool = False
+    #: What stands between name and version where requests to it name such an adapter.
+    version_mark: str = "@"
     #: Processes that may share one port.
     replicas_max: int = 1
     #: Computes on GPUs only.
@@ -73,6 +75,21 @@ class EngineKind:
     template_route: str | None = None
     #: In its refusal of a prompt that is longer than the context: part of the message, or the kind of error.
     too_long: tuple[str, ...] = ()
+
+    def adapter_name(self, adapter: str) -> str:
+        """What requests to it call the adapter `owner/name@version` that is served beside the model."""
+        return adapter.replace("@", self.version_mark)
+
+    def told(self, model: str, adapters: Sequence[str]) -> str:
+        """What a process is to be called, as the worker tells it: the model, and in lines below, adapters beside it."""
+        return "\n".join([model, *map(self.adapter_name, adapters)])
+
+    def known(self, told: str | None) -> tuple[str | None, tuple[str, ...]]:
+        """What `told` says: how the model is called, and the adapters `owner/name@version` that the process has."""
+        if told is None or not self.adapters_beside:
+            return told, ()
+        model, *names = told.split("\n")
+        return model, tuple(name.replace(self.version_mark, "@") for name in names)
 
 
 def origin_of(url: str) -> str:
@@ -195,6 +212,7 @@ VLLM = EngineKind(
     "vLLM",
     formats=frozenset({WeightsFormat.safetensors}),
     tasks=_GENERATES,
+    adapters_beside=True,
     reads={
         CHAT: _VLLM
         | _TOOLS
@@ -212,6 +230,9 @@ TGI = EngineKind(
     "text-generation-inference",
     formats=frozenset({WeightsFormat.safetensors}),
     tasks=_GENERATES,
+    adapters_beside=True,
+    # In its list of adapters an @ begins a revision of a hub's.
+    version_mark=":",
     reads={
         # It reads `presence_penalty` as another kind of penalty, and `n` and `logit_bias` not at all.
         CHAT: _TGI

@@ -54,10 +54,10 @@ def _by_itself(served: Served, hosts: Sequence[frozenset[str]]) -> Choice:
         return Choice(LLAMACPP, "The weights are GGUF files, which llama.cpp serves as they are.")
     if served.task != TEXT_GENERATION.name:
         return Choice(EMBEDDED, f"The embedded engine serves {served.task}.")
-    if served.beside:
-        return Choice(EMBEDDED, "It serves several adapters over one base, each request with its own.")
     if served.gpus and any(VLLM.name in engines for engines in hosts):
         return Choice(VLLM, "It gets a GPU, and a host has vLLM.")
+    if served.beside:
+        return Choice(EMBEDDED, "It serves several adapters over one base, each request with its own.")
     return Choice(EMBEDDED, "The weights are safetensors, and the embedded engine needs nothing else on the host.")
 
 
@@ -81,8 +81,9 @@ def _why_not(served: Served, kind: EngineKind, hosts: Sequence[frozenset[str]]) 
         )
     if served.beside and not kind.adapters_beside:
         return _problem(
-            f"{kind.title} serves a model as this platform runs it, and no adapters beside it.",
-            "Leave engine out, and the one that can is chosen; or deploy each adapter by its own name.",
+            f"{kind.title} serves no registered adapters beside a model: it reads adapters in GGUF only, which lie in "
+            "the model's own version and are chosen by `lora` of a request.",
+            "Deploy the base in safetensors, or register GGUF adapters together with the model.",
         )
     if kind.needs_gpu and not served.gpus:
         return _problem(f"{kind.title} computes on GPUs only.", "Ask for one: gpus: 1.", "gpus")

@@ -59,7 +59,8 @@ def reckon(
         sequences=request.sequences,
     )
     main = replace(each.main, weights_bytes=each.main.weights_bytes + adapters_bytes)
-    each = replace(each, main=main)
+    gpu = replace(each.gpu, weights_bytes=each.gpu.weights_bytes + adapters_bytes) if each.gpu is not None else None
+    each = replace(each, main=main, gpu=gpu)
     if given is None:
         return Reckoned(each, request.replicas * each.memory_bytes)
     declared = request.context_tokens is not None or request.sequences is not None

@@ -14,13 +14,14 @@ from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from api.errors import ApiError, error_response, unavailable
+from api.generation.addressing import for_engine
 from api.generation.counting import TokenCount
 from api.generation.templates import check_tools
 from api.inference.engine import Deployed, answering, ask_streaming
 from api.inference.refusals import RETRY_AFTER_S
 from api.parts import Parts
 from api.streaming import ClosingStream
-from jobspecs.engines import CHAT, COMPLETIONS, TGI_MODEL, Unserved, what_is_read
+from jobspecs.engines import CHAT
 
 #: Seconds that may pass without a byte: a long answer that is not streamed comes all at once.
 _SILENCE_S = 900.0
@@ -56,52 +57,6 @@ async def passed_on(
         if answer.is_success:
             TokenCount(answer, body).whole(content)
         return Response(content, answer.status_code, headers, media_type)
-
-
-def for_engine(engine: Deployed, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The request as the engine takes it. Raises ApiError for a field that the engine would pass over."""
-    read = what_is_read(engine.kind, path, body)
-    if isinstance(read, Unserved):
-        raise ApiError(422, read.message, param=read.field)
-    if engine.adapter is not None:
-        return _of_the_adapter(engine.adapter, path, read)
-    if engine.endpoint_model is None:
-        return read
-    if path in (CHAT, COMPLETIONS):
-        return {**read, "model": engine.endpoint_model}
-    return _with_its_adapter(engine, read) if engine.kind.adapter_field else read
-
-
-def _of_the_adapter(adapter: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """A request to the base that names the adapter, and no other one."""
-    if path in (CHAT, COMPLETIONS):
-        if body.get("adapter_id") not in (None, adapter):
-            message = f"adapter_id: the model that is asked is an adapter already: {adapter}."
-            raise ApiError(404, message, code="model_not_found", param="adapter_id")
-        return {**body, "adapter_id": adapter}
-    parameters = body.get("parameters") or {}
-    if isinstance(parameters, dict) and parameters.get("adapter_id") not in (None, adapter):
-        message = f"Input validation error: `parameters.adapter_id`: the model is an adapter already: {adapter}."
-        raise ApiError(404, message, param="parameters.adapter_id")
-    if not isinstance(parameters, dict):
-        return body
-    # Without parameters TGI samples, with them it does not unless it is told to.
-    return {**body, "parameters": {"do_sample": "parameters" not in body, **parameters, "adapter_id": adapter}}
-
-
-def _with_its_adapter(engine: Deployed, body: dict[str, Any]) -> dict[str, Any]:
-    """A request in TGI's shape that names the deployment's adapter, and no other one: TGI would answer without any."""
-    parameters = body.get("parameters") or {}
-    if not isinstance(parameters, dict) or parameters.get("adapter_id") is not None:
-        message = "Input validation error: `parameters.adapter_id`: this deployment has no adapters to choose from."
-        raise ApiError(404, message, param="parameters.adapter_id")
-    if engine.endpoint_model == TGI_MODEL:
-        return body
-    # Without parameters TGI samples, with them it does not unless it is told to.
-    return {
-        **body,
-        "parameters": {"do_sample": "parameters" not in body, **parameters, "adapter_id": engine.endpoint_model},
-    }
 
 
 async def _events(

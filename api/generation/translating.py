@@ -91,6 +91,8 @@ def _read(body: Mapping[str, Any]) -> _Asked:
 def _translated(engine: Deployed, asked: _Asked) -> dict[str, Any]:
     said = dict(asked.parameters)
     wanted: dict[str, Any] = {"model": engine.name, "max_tokens": None}
+    if engine.kind.adapters_beside and "adapter_id" in said:
+        wanted["adapter_id"] = said.pop("adapter_id")
     # As TGI has it: greedy, unless it is told to sample or how to.
     if not said.pop("do_sample", False) and not any(name in said for name in _SAMPLES):
         wanted["temperature"] = 0

@@ -60,6 +60,8 @@ class Deployed:
     tiring: tuple[UUID, ...] = ()
     #: `owner/name@version` of the adapter that is asked for, which is served beside `places`' model.
     adapter: str | None = None
+    #: Those that `places` have told of; the embedded engine itself knows which it has.
+    adapters: tuple[str, ...] = ()
 
 
 async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask, session: object = None) -> Deployed:
@@ -228,6 +230,8 @@ def _find(
         return Asleep(name, both[0].owner_id, both[0].name)
     by_version = version and found.adapter is None
     chosen = _of_version(found, name, version) if by_version else choose(found.shares, found.candidate, session)
+    if found.adapter is not None:
+        chosen = _with_adapter(chosen, found.adapter.full_name)
     if not chosen.rows:
         row = found.shares[0]
         why = ": ".join(part for part in (row.state, row.reason, row.message) if part)
@@ -250,7 +254,21 @@ def _find(
     tiring = tuple(row.id for row in both if row.idle_after_s is not None)
     adapter = found.adapter.full_name if found.adapter is not None else None
     model = adapter or row.served
-    return Deployed(name, model, number, task, places, kind, row.endpoint_model, fallback, tiring, adapter)
+    endpoint_model, had = kind.known(row.endpoint_model)
+    # While the adapters are changed, hosts may have different ones.
+    adapters = tuple(one for one in had if all(one in kind.known(other.endpoint_model)[1] for other in chosen.rows))
+    return Deployed(name, model, number, task, places, kind, endpoint_model, fallback, tiring, adapter, adapters)
+
+
+def _with_adapter(chosen: Chosen, adapter: str) -> Chosen:
+    """Those whose engines have told of the adapter: older ones go on meanwhile, and TGI would answer as the base."""
+
+    def has(row: DeploymentRow) -> bool:
+        if row.engine == EMBEDDED.name:
+            return row.endpoint_model is None  # it refuses by itself; what has such a name is another engine yet
+        return adapter in ENGINE_KINDS.get(row.engine, EMBEDDED).known(row.endpoint_model)[1]
+
+    return Chosen([row for row in chosen.rows if has(row)], [row for row in chosen.fallback if has(row)])
 
 
 def _of_version(found: _Found, name: str, version: str) -> Chosen:

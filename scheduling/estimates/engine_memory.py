@@ -30,7 +30,7 @@ from scheduling.estimates.shapes import ModelShape, typical_shape
 FOREIGN_RUNTIME_BYTES = 2 << 30
 #: Of the embedded engine on a GPU: the driver's context, and activations of one step.
 _GPU_RUNTIME_BYTES = 1 << 30
-#: Of a GPU's memory vLLM and TGI take no more unless they are told to.
+#: Of a GPU's memory vLLM and TGI are told to take no more (TGI by itself would take all).
 GPU_SHARE = 0.9
 #: Answers that grow at once where nothing is declared.
 FOREIGN_SEQUENCES, LLAMACPP_SEQUENCES = 8, 8

@@ -70,7 +70,8 @@ class DeploymentRow(Base):
     #: http(s)://address:port of the engine, and the key that it asks for.
     endpoint: Mapped[str | None]
     endpoint_key: Mapped[str | None]
-    #: What requests to the engine must call the model; null: what they like.
+    #: What requests to the engine must call the model, and the adapters beside it (`EngineKind.told`); null: what they
+    #: like.
     endpoint_model: Mapped[str | None]
     #: What the engine had in hand at the last heartbeat: {"running", "waiting", "cache_share"}.
     load: Mapped[dict[str, Any] | None] = mapped_column(JSONB)

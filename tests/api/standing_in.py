@@ -116,9 +116,10 @@ def deployed(
         ready(api, engine, row or name)
 
 
-def ready(api: Api, engine: Engine, name: str) -> None:
-    """Plays the worker: the engine answers from now on."""
+def ready(api: Api, engine: Engine, name: str, told: str | None = None) -> None:
+    """Plays the worker: the engine answers from now on; `told` is what it calls what it serves."""
     with api.database.unit_of_work() as work:
         row = work.deployments.find(api.reach(), name)
         assert row is not None
         row.host, row.state, row.endpoint, row.endpoint_key = "host-1", "ready", engine.endpoint, KEY
+        row.endpoint_model = told

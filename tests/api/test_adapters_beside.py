@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jobspecs.engines import TGI, VLLM, EngineKind
 from jobspecs.manifest import Manifest, ManifestFile, ModelOrigin
 from tests.api.conftest import Api, sha256
 from tests.api.standing_in import Engine, ready, standing_in
@@ -71,7 +72,6 @@ def test_a_deployment_serves_adapters_of_its_model_and_reckons_with_their_memory
         (["titles", "whole"], {}, "adapters[1]", "no adapter"),
         (["ghost"], {}, "adapters[0]", "no model ghost"),
         (["titles"], {"model": "notes"}, "adapters[0]", "an adapter itself"),
-        (["titles"], {"engine": "vllm", "gpus": 1}, "engine", "no adapters beside it"),
     ],
 )
 def test_what_is_no_adapter_of_the_model_is_refused_with_the_reason(
@@ -115,3 +115,97 @@ def test_requests_find_an_adapter_by_its_name_and_never_get_the_base_in_its_plac
     assert listed["base"] == f"{user}/base@1"
     assert listed[f"{user}/notes"] == f"{user}/notes@1"
     assert client.get(f"/v1/models/{user}/notes").json()["root"] == f"{user}/notes@1"
+
+
+def test_a_gguf_takes_no_registered_adapters_and_the_reason_is_told(registered: Api) -> None:
+    file = ManifestFile(path="base-q4.gguf", bytes=10**6, sha256=sha256(b"gguf"))
+    manifest = Manifest(artifact="model", files=(file,))
+    with registered.database.unit_of_work() as work:
+        work.models.add_version(registered.user_id(), "small", manifest=manifest, prefix="artifacts/small")
+    register_adapter(
+        registered, "of-small", ModelOrigin(reference=f"{registered.user}/small@1", digest=manifest.digest)
+    )
+    refused = deploy(registered, "of-small", name="small")
+    assert refused.status_code == 422
+    assert "adapters in GGUF only" in refused.text
+    assert registered.client.get("/v1/deployments/small").status_code == 404
+
+
+@pytest.mark.parametrize(("kind", "base"), [(VLLM, None), (TGI, "tgi")])
+def test_engines_of_others_are_asked_for_an_adapter_by_the_name_that_they_were_given(
+    registered: Api, engine: Engine, kind: EngineKind, base: str | None
+) -> None:
+    client, user = registered.client, registered.user
+    assert deploy(registered, "titles@1", "notes", engine=kind.name).status_code == 202
+    base = base or f"{user}/base@1"
+    had = [f"{user}/notes@1", f"{user}/titles@1"]
+    ready(registered, engine, "base", kind.told(base, had))
+
+    def asked(path: str, body: Any) -> Any:
+        answer = client.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        return engine.body
+
+    chat = {"messages": [{"role": "user", "content": "Hi"}]}
+    notes = kind.adapter_name(had[0])
+    for body in (
+        {"model": "notes"},
+        {"model": had[0]},
+        {"model": "base", "adapter_id": "notes"},
+        {"model": "base", "adapter_id": had[0]},
+        {"model": "notes", "adapter_id": had[0]},
+    ):
+        assert asked("/v1/chat/completions", {**chat, **body}) == {**chat, "model": notes}
+    assert asked("/v1/chat/completions", {**chat, "model": "base"}) == {**chat, "model": base}
+    for body in ({"model": "base", "adapter_id": "ghost"}, {"model": "notes", "adapter_id": "titles"}):
+        answer = client.post("/v1/chat/completions", json={**chat, **body})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (404, "adapter_id")
+    unknown = {"inputs": "a", "parameters": {"adapter_id": "ghost"}}
+    engine.body = None
+    for path in ("/generate", "/generate_stream", ""):
+        assert client.post(f"/models/{user}/base{path}", json=unknown).status_code == 404
+    assert engine.body is None, "it was never asked"
+
+
+def test_tgi_is_told_the_adapter_among_its_parameters_and_the_base_by_none(registered: Api, engine: Engine) -> None:
+    client, user = registered.client, registered.user
+    assert deploy(registered, "notes", engine="tgi").status_code == 202
+    ready(registered, engine, "base", TGI.told("tgi", [f"{user}/notes@1"]))
+    name = f"{user}/notes:1"
+    for path, body, sent in (
+        ("notes", {"inputs": "a"}, {"do_sample": True, "adapter_id": name}),
+        ("base", {"inputs": "a", "parameters": {"adapter_id": "notes"}}, {"do_sample": False, "adapter_id": name}),
+        ("base", {"inputs": "a", "parameters": {"seed": 1}}, {"seed": 1}),
+    ):
+        for route in ("/generate", ""):
+            assert client.post(f"/models/{user}/{path}{route}", json=body).status_code == 200
+            assert engine.body["parameters"] == sent
+
+
+def test_generate_is_translated_for_an_adapter_on_vllm(registered: Api, engine: Engine) -> None:
+    user = registered.user
+    assert deploy(registered, "notes", engine="vllm").status_code == 202
+    ready(registered, engine, "base", VLLM.told(f"{user}/base@1", [f"{user}/notes@1"]))
+    asked = {"inputs": "a", "parameters": {"adapter_id": "notes", "max_new_tokens": 2}}
+    registered.client.post(f"/models/{user}/base/generate", json=asked)
+    assert engine.body["model"] == f"{user}/notes@1"
+    assert "adapter_id" not in engine.body
+
+
+@pytest.mark.parametrize("told", [None, "tgi", "tgi\nbob/other:1"])
+def test_an_engine_that_has_not_got_the_adapter_yet_is_not_asked_for_it(
+    registered: Api, engine: Engine, told: str | None
+) -> None:
+    """The engines of the former adapters go on while others start, and TGI would answer as the base."""
+    assert deploy(registered, "notes", engine="tgi").status_code == 202
+    ready(registered, engine, "base", told)
+    chat = {"messages": [{"role": "user", "content": "Hi"}]}
+    answer = registered.client.post("/v1/chat/completions", json={**chat, "model": "notes"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "deployment_not_ready")
+    answer = registered.client.post("/v1/chat/completions", json={**chat, "model": "base", "adapter_id": "notes"})
+    assert answer.status_code == 404
+    assert deploy(registered, "notes").json()["engine"] == "embedded"
+    ready(registered, engine, "base", "tgi")
+    for body in ({"model": "notes"}, {"model": "base", "adapter_id": "notes"}):
+        assert registered.client.post("/v1/chat/completions", json={**chat, **body}).status_code == 503
+    assert engine.body is None, "it was never asked"

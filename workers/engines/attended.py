@@ -46,13 +46,6 @@ class AttendedProcess(ServingChild):
         with contextlib.suppress(BrokenPipeError):
             self.say(_told(adapter, order, launch))
 
-    def load_adapter(self, name: str, path: Path) -> int | None:
-        """Asks the engine for it; the number under which `answers` will say how it went. None: it can't."""
-        return self._call(self._adapter.load_adapter(name, path))
-
-    def unload_adapter(self, name: str) -> int | None:
-        return self._call(self._adapter.unload_adapter(name))
-
     def state(self) -> EngineState:
         state = super().state()
         if self._turning is not None and (answer := self.answers.pop(self._turning, None)) is not None:
@@ -89,9 +82,7 @@ class AttendedProcess(ServingChild):
         super().close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _call(self, call: Call | None) -> int | None:
-        if call is None:
-            return None
+    def _call(self, call: Call) -> int:
         number = next(self._numbers)
         self.say({"number": number, "method": call.method, "path": call.path, "body": call.body})
         return number
@@ -132,6 +123,7 @@ def _told(adapter: Adapter, order: EngineOrder, launch: Launch) -> dict[str, Any
     models = [(str(order.model_dir), order.digest)] if order.digest else []
     if order.base_dir is not None and order.base_digest is not None:
         models.append((str(order.base_dir), order.base_digest))
+    models += [(str(adapter.folder), adapter.digest) for adapter in order.adapters]
     return {
         "argv": launch.argv,
         "environment": dict(launch.environment),

@@ -183,7 +183,7 @@ class Engine(Protocol):
         """Looks whether this host can start it."""
 
     def served_name(self, order: EngineOrder) -> str | None:
-        """What requests must call the model; None: what they like."""
+        """What requests must call the model, with adapters beside it (`EngineKind.told`); None: what they like."""
 
     def start(self, order: EngineOrder) -> EngineProcess:
         """Starts a process. Raises OSError when the system refuses, RunFailed for what it can't serve."""
@@ -197,7 +197,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Call:
-    """One request to a running engine, which changes what it serves."""
+    """One request to a running engine, which changes what it does."""
 
     method: str
     path: str
@@ -243,15 +243,10 @@ class Adapter(Protocol):
         """Looks whether this host can start it."""
 
     def served_name(self, order: EngineOrder) -> str | None:
-        """What requests must call the model; None: what they like."""
+        """What requests must call the model, with adapters beside it (`EngineKind.told`); None: what they like."""
 
     def launch(self, order: EngineOrder, folder: Path) -> Launch:
         """`folder`: for files of this process alone. Raises RunFailed for a model that the engine can't serve."""
-
-    def load_adapter(self, name: str, path: Path) -> Call | None:
-        """The call after which requests may name the adapter; None: the engine takes adapters only at its start."""
-
-    def unload_adapter(self, name: str) -> Call | None: ...
 
     def sleep(self, order: EngineOrder) -> Call | None:
         """The call after which it leaves its GPUs to others; None: it can't."""
@@ -261,12 +256,6 @@ class Adapter(Protocol):
 
 class StartsOnly:
     """For an Adapter whose engine takes everything at its start."""
-
-    def load_adapter(self, name: str, path: Path) -> Call | None:
-        return None
-
-    def unload_adapter(self, name: str) -> Call | None:
-        return None
 
     def sleep(self, order: EngineOrder) -> Call | None:
         return None

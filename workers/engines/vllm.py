@@ -25,7 +25,7 @@ SLEEP_VARIABLE = "EIGENWERK_VLLM_SLEEP"
 
 
 class Vllm:
-    """Adapters are served beside their base and may be loaded and unloaded while it runs."""
+    """Adapters are served beside their base, those that it was started with."""
 
     kind = VLLM
     measured = Measured(
@@ -44,7 +44,7 @@ class Vllm:
         return None if program is None else Installed(f"vllm ({program})")
 
     def served_name(self, order: EngineOrder) -> str | None:
-        return order.model
+        return VLLM.told(order.model, [adapter.name for adapter in order.adapters])
 
     def launch(self, order: EngineOrder, folder: Path) -> Launch:
         # The adapter has the name that is asked for, and its base another one.
@@ -55,9 +55,11 @@ class Vllm:
             # Sampling that a request leaves open is OpenAI's, not what lies beside the model.
             *("--generation-config", "vllm"),
         ]
-        if order.base_dir is not None:
-            flags += ["--enable-lora", "--max-loras", "1", "--max-lora-rank", str(_max_rank(order.model_dir))]
-            flags += ["--lora-modules", json.dumps({"name": order.model, "path": str(order.model_dir)})]
+        if loras := _loras(order):
+            # All may answer in one step.
+            flags += ["--enable-lora", "--max-loras", str(len(loras))]
+            flags += ["--max-lora-rank", str(max(map(_max_rank, loras.values())))]
+            flags += ["--lora-modules", *(json.dumps({"name": name, "path": str(at)}) for name, at in loras.items())]
         if order.context_tokens is not None:
             flags += ["--max-model-len", str(order.context_tokens)]
         if order.sequences is not None:
@@ -70,12 +72,6 @@ class Vllm:
         if not order.gpu_ids:
             flags += ["--dtype", "bfloat16", "--enforce-eager"]
         return Launch((*_program(), *flags), _variables(order))
-
-    def load_adapter(self, name: str, path: Path) -> Call | None:
-        return Call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
-
-    def unload_adapter(self, name: str) -> Call | None:
-        return Call("POST", "/v1/unload_lora_adapter", {"lora_name": name})
 
     def sleep(self, order: EngineOrder) -> Call | None:
         # It moves the weights into main memory. On a CPU that gives nobody anything.
@@ -106,7 +102,6 @@ def _program() -> tuple[str, ...]:
 def _variables(order: EngineOrder) -> dict[str, str]:
     variables = {
         "VLLM_API_KEY": order.key,
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "VLLM_NO_USAGE_STATS": "1",
     }
     if _sleeps():
@@ -124,6 +119,13 @@ def _cache_gib(order: EngineOrder) -> int:
     folder = order.base_dir or order.model_dir
     weights_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     return max(1, (order.memory_bytes - weights_bytes - FOREIGN_RUNTIME_BYTES) >> 30)
+
+
+def _loras(order: EngineOrder) -> dict[str, Path]:
+    """By the names that requests are given: the one that is deployed by itself, or those beside the model."""
+    if order.base_dir is not None:
+        return {order.model: order.model_dir}
+    return {adapter.name: adapter.folder for adapter in order.adapters}
 
 
 def _max_rank(adapter: Path) -> int:

@@ -1,4 +1,4 @@
-"""Adapters of models on engines of others: at the start, and while they run."""
+"""Adapters of models on engines of others, and what else their processes are started with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gguf
 import pytest
 import xllamacpp
 
-from jobspecs.engines import COMPLETIONS
+from jobspecs.engines import COMPLETIONS, TGI, VLLM
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, describe_files, write_manifest
 from scheduling.estimates.serving import GGUF_RUNTIME_BYTES
@@ -19,10 +19,10 @@ from tests.workers.engines.contenders import KEY, MODEL, PATIENCE_S, started, wr
 from tests.workers.inference.processes import arguments_and_variables
 from tests.workers.local_models.gguf_file import write_tiny_gguf
 from workers.daemon.process_control import descendants_of
-from workers.engines.attended import AttendedProcess
-from workers.engines.interface import EngineOrder, EngineState
+from workers.engines.interface import EngineOrder, EngineState, ServedAdapter
 from workers.engines.llamacpp.adapter import SLOTS, LlamaCpp, context_tokens, files_of, scaled
 from workers.engines.tgi.adapter import Tgi
+from workers.engines.tgi.export import export_adapter
 from workers.engines.vllm import SLEEP_VARIABLE, Vllm
 from workers.run.context import RunFailed
 
@@ -44,14 +44,14 @@ def order_for(folder: Path, **more: object) -> EngineOrder:
     return EngineOrder(model=MODEL, task="text-generation", **order)  # type: ignore[arg-type]
 
 
-def answer_of(process: AttendedProcess, number: int | None) -> tuple[int, str]:
-    assert number is not None
-    deadline = time.monotonic() + PATIENCE_S
-    while number not in process.answers:
-        assert time.monotonic() < deadline
-        process.state()
-        time.sleep(0.02)
-    return process.answers[number]
+def beside(folder: Path, *ranks: int) -> tuple[ServedAdapter, ...]:
+    """Adapters of these ranks, alice/lora0@1 and so on."""
+    served = []
+    for place, rank in enumerate(ranks):
+        manifest = write_adapter(folder / f"lora{place}", rank)
+        name = f"alice/lora{place}@1"
+        served.append(ServedAdapter(name, folder / f"lora{place}", manifest.digest, manifest.bytes_total))
+    return tuple(served)
 
 
 @pytest.mark.parametrize("name", ["tgi", "vllm"])
@@ -63,24 +63,55 @@ def test_an_adapter_is_served_with_its_base_under_the_name_that_requests_are_giv
         assert contender.ask(COMPLETIONS, PROMPT).status_code == 200
 
 
-def test_vllm_loads_and_unloads_adapters_while_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SLEEP_VARIABLE, "1")
-    base = tmp_path / "base"
-    manifest = write_model("vllm", base)
-    write_adapter(tmp_path / "second")
-    with started("vllm", tmp_path, write_adapter(tmp_path / "model"), (base, manifest)) as contender:
+def test_vllm_serves_several_adapters_beside_their_base_each_under_its_name(tmp_path: Path) -> None:
+    adapters = beside(tmp_path, 8, 20)
+    manifest = write_model("vllm", tmp_path / "model")
+    with started("vllm", tmp_path, manifest, adapters=adapters) as contender:
         contender.await_state(EngineState.ready)
-        process = contender.process
-        assert isinstance(process, AttendedProcess)
-        second = {**PROMPT, "model": "second"}
-        assert contender.ask(COMPLETIONS, second).status_code == 404
-        assert answer_of(process, process.load_adapter("second", tmp_path / "second"))[0] == 200
-        assert contender.ask(COMPLETIONS, second).status_code == 200
-        assert answer_of(process, process.load_adapter("second", tmp_path / "second"))[0] == 400
-        assert answer_of(process, process.load_adapter("third", tmp_path / "nowhere"))[0] == 404
-        assert answer_of(process, process.unload_adapter("second"))[0] == 200
-        assert contender.ask(COMPLETIONS, second).status_code == 404
-        assert process.load().cache_share == 0.25
+        told = contender.engine.served_name(contender.order)
+        assert VLLM.known(told) == (MODEL, ("alice/lora0@1", "alice/lora1@1"))
+        for name in (MODEL, "alice/lora0@1", "alice/lora1@1"):
+            assert contender.ask(COMPLETIONS, {**PROMPT, "model": name}).json()["model"] == name
+        assert contender.ask(COMPLETIONS, {**PROMPT, "model": "alice/lora2@1"}).status_code == 404
+        coming = {"lora_name": "third", "lora_path": str(adapters[0].folder)}
+        assert contender.ask("/v1/load_lora_adapter", coming).status_code == 404, "nobody loads others meanwhile"
+        deadline = time.monotonic() + PATIENCE_S
+        while contender.process.load().cache_share != 0.25:
+            assert contender.process.state() is EngineState.ready
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_tgi_serves_several_adapters_beside_their_base_each_under_its_name(tmp_path: Path) -> None:
+    manifest = write_model("tgi", tmp_path / "model")
+    with started("tgi", tmp_path, manifest, adapters=beside(tmp_path, 8, 20)) as contender:
+        contender.await_state(EngineState.ready)
+        model, adapters = TGI.known(contender.engine.served_name(contender.order))
+        assert (model, adapters) == ("tgi", ("alice/lora0@1", "alice/lora1@1"))
+        for name in ("tgi", *map(TGI.adapter_name, adapters)):
+            assert contender.ask(COMPLETIONS, {**PROMPT, "model": name}).json()["model"] == name
+            asked = {"inputs": "a", "parameters": {"adapter_id": name}}
+            assert contender.ask("/generate", asked).json()["generated_text"] == f"{name}: a story"
+
+
+def test_files_of_an_adapter_that_are_not_those_of_its_manifest_are_never_served(tmp_path: Path) -> None:
+    (adapter,) = beside(tmp_path, 8)
+    (adapter.folder / "adapter_model.safetensors").write_bytes(bytes(15) + b"x")
+    with started("vllm", tmp_path, write_model("vllm", tmp_path / "model"), adapters=(adapter,)) as contender:
+        deadline = time.monotonic() + PATIENCE_S
+        while (failure := contender.process.failure()) is None:
+            assert contender.process.state() is not EngineState.ready
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert failure.reason is Reason.corrupt_artifact
+
+
+@pytest.mark.parametrize("more", [{"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"alpha_pattern": {"q": 2}}])
+def test_what_tgi_would_pass_over_in_an_adapter_is_refused(more: dict[str, object], tmp_path: Path) -> None:
+    write_adapter(tmp_path / "model", **more)  # type: ignore[arg-type]
+    with pytest.raises(RunFailed, match=next(iter(more))) as refused:
+        export_adapter(tmp_path / "model", tmp_path / "export", tmp_path)
+    assert refused.value.reason is Reason.unsatisfiable
 
 
 def test_vllm_on_a_gpu_puts_its_weights_away_and_takes_them_back(
@@ -112,7 +143,6 @@ def test_what_an_engine_can_not_do_while_it_runs_is_not_asked_of_it(
     monkeypatch.setenv(SLEEP_VARIABLE, "1")
     assert Vllm().sleep(on_a_gpu) is not None
     assert Vllm().sleep(replace(on_a_gpu, gpu_ids=())) is None, "on a CPU it would free nothing"
-    assert Tgi().load_adapter("a", tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -151,19 +151,3 @@ def test_a_request_chooses_an_adapter_by_its_id_or_as_the_model_and_an_unknown_o
     assert (answer.json()["generated_text"], answer.headers["x-model"]) == (few[2], "alice/few@1")
     tgi["parameters"] |= {"adapter_id": "ghost"}
     assert call("/generate", tgi).status_code == 404
-
-
-def test_an_adapter_comes_and_goes_while_the_engine_answers(call: Any, adapters: list[Path]) -> None:
-    asked = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "adapter_id": "second"}
-    assert call("/v1/chat/completions", asked).status_code == 404
-    loading = {"lora_name": "bob/second@1", "lora_path": str(adapters[1])}
-    damaged = call("/v1/load_lora_adapter", {**loading, "digest": "0" * 64})
-    assert (damaged.status_code, damaged.json()["param"]) == (422, "lora_path")
-    assert call("/v1/load_lora_adapter", {**loading, "lora_path": "/nowhere"}).status_code == 422
-    assert call("/v1/load_lora_adapter", loading).status_code == 200
-    assert call("/v1/chat/completions", asked).headers["x-model"] == "bob/second@1"
-    again = call("/v1/load_lora_adapter", loading)
-    assert (again.status_code, again.json()["param"]) == (422, "lora_name")
-    assert call("/v1/unload_lora_adapter", {"lora_name": "bob/second@1"}).status_code == 200
-    assert call("/v1/unload_lora_adapter", {"lora_name": "bob/second@1"}).status_code == 404
-    assert call("/v1/chat/completions", asked).status_code == 404

@@ -1,6 +1,6 @@
 """text-generation-inference (TGI), seen from the inference worker: `text-generation-launcher` on PATH.
 
-One model per process, adapters at the start only: a change is another process, which takes over when it is ready.
+One base per process, adapters at the start only: a change is another process, which takes over when it is ready.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from workers.engines.tgi.export import export_adapter, export_model
 from workers.run.context import RunFailed
 
 LAUNCHER, ROUTER = "text-generation-launcher", "text-generation-router"
-#: What requests call the adapter.
+#: What requests call an adapter that is deployed by itself.
 ADAPTER = "adapter"
 #: Seconds for the last bytes: its attendant tells it to end when no answer is in hand.
 _GRACE_S = 10
@@ -49,7 +49,9 @@ class Tgi(StartsOnly):
         return None if program is None else Installed(f"{LAUNCHER} ({program})")
 
     def served_name(self, order: EngineOrder) -> str | None:
-        return TGI_MODEL if order.base_dir is None else ADAPTER
+        if order.base_dir is not None:
+            return ADAPTER
+        return TGI.told(TGI_MODEL, [adapter.name for adapter in order.adapters])
 
     def launch(self, order: EngineOrder, folder: Path) -> Launch:
         launcher, router = shutil.which(LAUNCHER), shutil.which(ROUTER)
@@ -60,8 +62,11 @@ class Tgi(StartsOnly):
             "PATH": f"{_with_the_key(folder / 'bin', router)}{os.pathsep}{os.environ['PATH']}",
             "EIGENWERK_ENGINE_KEY": order.key,
         }
-        if order.base_dir is not None:
-            variables["LORA_ADAPTERS"] = f"{ADAPTER}={export_adapter(order.model_dir, folder / 'adapter', model)}"
+        if loras := _loras(order):
+            exported = {name: folder / "adapters" / str(place) for place, name in enumerate(loras)}
+            variables["LORA_ADAPTERS"] = ",".join(
+                f"{name}={export_adapter(loras[name], path, model)}" for name, path in exported.items()
+            )
         prometheus, master = _free_ports(2)
         flags = [
             *("--model-id", str(model), "--hostname", "127.0.0.1", "--port", str(order.port)),
@@ -79,6 +84,13 @@ class Tgi(StartsOnly):
         if order.gpu_ids:
             flags += ["--cuda-memory-fraction", str(GPU_SHARE)]
         return Launch((launcher, *flags), variables)
+
+
+def _loras(order: EngineOrder) -> dict[str, Path]:
+    """By what requests call them: the one that is deployed by itself, or those beside the model."""
+    if order.base_dir is not None:
+        return {ADAPTER: order.model_dir}
+    return {TGI.adapter_name(adapter.name): adapter.folder for adapter in order.adapters}
 
 
 def _with_the_key(folder: Path, router: str) -> Path:

@@ -26,6 +26,18 @@ _LORA_FIELDS = frozenset(
         *("layer_replication", "lora_bias"),
     }
 )
+#: Of an adapter, what TGI passes over without a word, and the values that change nothing there.
+_PASSED_OVER: dict[str, tuple[Any, ...]] = {
+    "use_dora": (False,),
+    "modules_to_save": ([],),
+    "bias": ("none",),
+    "lora_bias": (False,),
+    "rank_pattern": ({},),
+    "alpha_pattern": ({},),
+    "layer_replication": ([],),
+    "target_parameters": ([],),
+    "trainable_token_indices": ([], {}),
+}
 #: Tokenizers of transformers 5 that 4.51 does not have, and what reads the same tokenizer.json there.
 _GENERAL_TOKENIZER = "PreTrainedTokenizerFast"
 
@@ -45,9 +57,19 @@ def export_model(model_dir: Path, folder: Path) -> Path:
 
 
 def export_adapter(adapter_dir: Path, folder: Path, base: Path) -> Path:
-    """As `export_model`, for an adapter, which names `base`."""
-    _link_all(adapter_dir, folder, but={_ADAPTER_CONFIG})
+    """As `export_model`, for an adapter, which names `base`.
+
+    Raises RunFailed(unsatisfiable) for what TGI would pass over: its answers would be those of another adapter.
+    """
     config = _read(adapter_dir / _ADAPTER_CONFIG)
+    for field, idle in _PASSED_OVER.items():
+        if (said := config.get(field)) is not None and said not in idle:
+            raise RunFailed(
+                Reason.unsatisfiable,
+                f"text-generation-inference passes over {field} of adapter_config.json ({json.dumps(said)}). Deploy "
+                "this adapter by itself, with the embedded engine.",
+            )
+    _link_all(adapter_dir, folder, but={_ADAPTER_CONFIG})
     known = {name: value for name, value in config.items() if name in _LORA_FIELDS}
     _write(folder / _ADAPTER_CONFIG, {**known, "base_model_name_or_path": str(base), "revision": None})
     return folder

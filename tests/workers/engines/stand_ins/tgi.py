@@ -41,6 +41,7 @@ def launcher(words: list[str]) -> int:
     flags = _launcher_flags(words)
     # As the real one does: its settings go into its log, and the key to the router's command line.
     sys.stderr.write(f"{flags}\n")
+    _check_lengths(flags)
     _check_model(flags.model_id)
     shard_process = subprocess.Popen(["text-generation-server", "serve"], process_group=0)
     asked = ["--port", str(flags.port), "--hostname", flags.hostname, "--tokenizer-name", str(flags.model_id)]
@@ -58,6 +59,22 @@ def launcher(words: list[str]) -> int:
     stop()
     shard_process.wait()
     return max(0, code)
+
+
+def _check_lengths(flags: argparse.Namespace) -> None:
+    """What the launcher refuses to start with."""
+    inputs, total, prefill, batch = (
+        flags.max_input_tokens,
+        flags.max_total_tokens,
+        flags.max_batch_prefill_tokens,
+        flags.max_batch_total_tokens,
+    )
+    if inputs is not None and total is not None and inputs >= total:
+        raise SystemExit("`max_input_tokens` must be < `max_total_tokens`")
+    if inputs is not None and prefill is not None and prefill < inputs:
+        raise SystemExit("`max_batch_prefill_tokens` must be >= `max_input_tokens`")
+    if batch is not None and max(prefill or 0, total or 0) > batch:
+        raise SystemExit("`max_batch_total_tokens` must be >= `max_batch_prefill_tokens` and `max_total_tokens`")
 
 
 def _check_model(folder: Path) -> None:
@@ -130,9 +147,12 @@ class _Router(Handler):
             if len(prompt_of(self.path, body)) >= CONTEXT:
                 message = f"Input validation error: `inputs` must have less than {CONTEXT} tokens. Given: more"
                 raise Refused(422, {"error": message, "error_type": "validation"})
-            self.answer(self.path, body, "tgi", self.counts)
+            self.answer(self.path, body, self._who(body["model"]), self.counts)
         elif self.path == "/generate":
-            text = f"{(body.get('parameters') or {}).get('adapter_id')}: a story"
-            self.send(200, {"generated_text": text})
+            who = self._who((body.get("parameters") or {}).get("adapter_id"))
+            self.send(200, {"generated_text": f"{who}: a story"})
         else:
             raise Refused(404, {"error": "no such route", "error_type": "not_found"})
+
+    def _who(self, adapter: str | None) -> str:
+        return adapter if adapter in self.adapters else "tgi"

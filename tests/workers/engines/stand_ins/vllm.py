@@ -14,7 +14,7 @@ from tests.workers.engines.stand_ins.story import CHAT, COMPLETIONS, CONTEXT, Co
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 #: Those that the published lists have and that a platform may set; an unknown VLLM_… ends the program.
 _VARIABLES = {
-    *("VLLM_API_KEY", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_NO_USAGE_STATS", "VLLM_SERVER_DEV_MODE"),
+    *("VLLM_API_KEY", "VLLM_NO_USAGE_STATS", "VLLM_SERVER_DEV_MODE"),
     *("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_KVCACHE_SPACE"),
 }
 
@@ -30,7 +30,7 @@ def _flags(words: list[str]) -> argparse.Namespace:
     serve.add_argument("--enable-lora", action="store_true")
     serve.add_argument("--max-loras", type=int)
     serve.add_argument("--max-lora-rank", type=int, choices=_RANKS)
-    serve.add_argument("--lora-modules", type=json.loads, default=None)
+    serve.add_argument("--lora-modules", type=json.loads, nargs="+", default=[])
     serve.add_argument("--enable-sleep-mode", action="store_true")
     serve.add_argument("--dtype", choices=["auto", "half", "float16", "bfloat16", "float", "float32"])
     serve.add_argument("--max-model-len", type=int)
@@ -51,9 +51,12 @@ def main(words: list[str]) -> int:
         raise SystemExit("it would ask a hub")
     if flags.enable_sleep_mode and not os.environ["CUDA_VISIBLE_DEVICES"]:
         raise SystemExit("Sleep mode is not supported on current platform.")
-    adapters = {} if flags.lora_modules is None else {flags.lora_modules["name"]: flags.lora_modules["path"]}
+    adapters = {module["name"]: module["path"] for module in flags.lora_modules}
     if adapters and not flags.enable_lora:
         raise SystemExit("--lora-modules needs --enable-lora")
+    for path in adapters.values():
+        if json.loads((Path(path) / "adapter_config.json").read_text())["r"] > flags.max_lora_rank:
+            raise SystemExit("the rank is greater than max_lora_rank")
     state = _State(flags, adapters)
 
     class Bound(_Vllm):
@@ -111,8 +114,6 @@ class _Vllm(Handler):
             return
         elif path in (CHAT, COMPLETIONS):
             self._generate(path, body)
-        elif path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter") and self._updates():
-            self._change(path, body)
         else:
             raise Refused(404, {"detail": "Not Found"})
 
@@ -123,24 +124,6 @@ class _Vllm(Handler):
             message = f"This model's maximum context length is {CONTEXT} tokens. However, your prompt is longer."
             raise _error(400, message, "BadRequestError")
         self.answer(path, body, body["model"], self.engine.counts)
-
-    def _change(self, path: str, body: dict[str, Any]) -> None:
-        name, adapters = body["lora_name"], self.engine.adapters
-        if path.endswith("unload_lora_adapter"):
-            if name not in adapters:
-                raise _error(404, f"The lora adapter '{name}' cannot be found.", "NotFoundError")
-            del adapters[name]
-            self.send(200, f"Success: LoRA adapter '{name}' removed successfully.".encode(), "text/plain")
-            return
-        if not (Path(body["lora_path"]) / "adapter_config.json").is_file():
-            raise _error(404, "No adapter found.", "NotFoundError")
-        if name in adapters:
-            raise _error(400, f"The lora adapter '{name}' has already been loaded.", "InvalidUserInput")
-        adapters[name] = body["lora_path"]
-        self.send(200, f"Success: LoRA adapter '{name}' added successfully.".encode(), "text/plain")
-
-    def _updates(self) -> bool:
-        return os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == "True" and self.engine.flags.enable_lora is True
 
     def _dev(self) -> bool:
         return os.environ.get("VLLM_SERVER_DEV_MODE") == "1"

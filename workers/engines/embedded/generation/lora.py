@@ -40,7 +40,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Lora:
-    """The weights of one adapter. `digest`: what tells it from others, also from former ones of its name."""
+    """The weights of one adapter. `digest`: what tells it from others."""
 
     digest: bytes
     changes: Mapping[str, Change]

@@ -5,8 +5,6 @@ An adapter may bring a tokenizer and a chat template of its own, as it was train
 
 from __future__ import annotations
 
-import hashlib
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +13,12 @@ from workers.engines.embedded.generation.answers import Answer
 from workers.engines.embedded.generation.forms import Forms
 from workers.engines.embedded.generation.generator import Generator
 from workers.engines.embedded.generation.language_model import LanguageModel, own_tokenizer
-from workers.engines.embedded.generation.lora import ADAPTER_WEIGHTS, Lora
+from workers.engines.embedded.generation.lora import Lora
 from workers.engines.embedded.generation.preparing import Prompts
 from workers.engines.embedded.generation.requests import UnknownAdapter
 from workers.engines.embedded.generation.sampling import Sampling
 from workers.engines.embedded.generation.tool_calls import Tools
 from workers.engines.verification import check_files
-
-#: Adapters of one process.
-ADAPTERS_MAX = 64
-
-
-class AdapterRefused(ValueError):
-    """The adapter can't be loaded; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ class Voice:
 
 
 class Voices:
-    """The model and its adapters, which come and go while it answers."""
+    """The model and its adapters."""
 
     def __init__(self, name: str, digest: str, generator: Generator) -> None:
         """`digest`: of the model's manifest, by which answers say what gave them."""
@@ -63,7 +54,6 @@ class Voices:
         model = generator.model
         self.base = Voice(name, _fingerprint(digest), model, generator.prompts, Forms(model), Tools(model), generator)
         self._adapters: dict[str, Voice] = {}
-        self._loading = threading.Lock()
 
     @property
     def names(self) -> list[str]:
@@ -83,33 +73,17 @@ class Voices:
             raise UnknownAdapter(field, adapter, self.names)
         return found or alike[0]
 
-    def load(self, name: str, folder: Path, digest: str | None = None) -> None:
-        """Blocks. `digest`: of the manifest that its files are checked against; None: they are taken as they are.
+    def load(self, name: str, folder: Path, digest: str) -> None:
+        """Before it answers. `digest`: of the manifest that its files are checked against.
 
-        Raises AdapterRefused for a name that is taken or one too many, RunFailed for what does not fit the model.
+        Raises RunFailed for what does not fit the model.
         """
-        with self._loading:
-            if name in self._adapters or name == self.base.name:
-                raise AdapterRefused(f"there is an adapter {name!r} already. Unload it first.")
-            if len(self._adapters) >= ADAPTERS_MAX:
-                raise AdapterRefused(f"there are {ADAPTERS_MAX} adapters already. Unload one first.")
-            if digest is not None:
-                check_files(folder, digest)
-            known = digest or hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
-            lora = self._generator.adapter(folder, known.encode())
-            voice = replace(self.base, name=name, fingerprint=_fingerprint(known), lora=lora)
-            if (own := own_tokenizer(self.base.model, folder)) is not None:
-                voice = replace(voice, model=own, prompts=Prompts(own), forms=Forms(own), tools=Tools(own))
-            self._adapters = {**self._adapters, name: voice}
-
-    def unload(self, name: str) -> bool:
-        """Answers that have begun go on. Blocks; False when there is no such adapter."""
-        with self._loading:
-            voice = self._adapters.get(name)
-            self._adapters = {known: voice for known, voice in self._adapters.items() if known != name}
-        if voice is not None and voice.model is not self.base.model:
-            voice.model.close()
-        return voice is not None
+        check_files(folder, digest)
+        lora = self._generator.adapter(folder, digest.encode())
+        voice = replace(self.base, name=name, fingerprint=_fingerprint(digest), lora=lora)
+        if (own := own_tokenizer(self.base.model, folder)) is not None:
+            voice = replace(voice, model=own, prompts=Prompts(own), forms=Forms(own), tools=Tools(own))
+        self._adapters[name] = voice
 
     def stuck_s(self) -> float:
         """Seconds, as `Generator.stuck_s`."""

@@ -16,7 +16,6 @@ from scheduling.estimates.serving import (
     cached_tokens,
 )
 from scheduling.estimates.shapes import shape_of
-from workers.engines.embedded.dialects.adapters import AdapterRoutes
 from workers.engines.embedded.dialects.openai import OpenAIRoutes
 from workers.engines.embedded.dialects.tgi import TgiRoutes
 from workers.engines.embedded.generation.generator import NEW_TOKENS_MAX, WAITING_MAX, Generator
@@ -50,7 +49,7 @@ class ServedLanguageModel:
         return served
 
     def routes(self) -> list[Route]:
-        parts = OpenAIRoutes(self.voices), TgiRoutes(self.voices), AdapterRoutes(self.voices)
+        parts = OpenAIRoutes(self.voices), TgiRoutes(self.voices)
         return [route for part in parts for route in part.routes()]
 
     def info(self) -> dict[str, Any]:
