@@ -53,6 +53,7 @@ from storage.repositories.queue import QueueRepository
 from storage.repositories.removal import RemovalRepository
 from storage.repositories.schedules import ScheduleRepository
 from storage.repositories.served_adapters import ServedAdapterRepository
+from storage.repositories.share_moves import ShareMoveRepository
 from storage.repositories.sleep import SleepRepository
 from storage.repositories.stored import StoredRepository
 from storage.repositories.tallies import TallyRepository
@@ -179,6 +180,10 @@ class UnitOfWork:
     @cached_property
     def sleep(self) -> SleepRepository:
         return SleepRepository(self.session)
+
+    @cached_property
+    def share_moves(self) -> ShareMoveRepository:
+        return ShareMoveRepository(self.session)
 
     @cached_property
     def engine_holds(self) -> EngineHoldRepository:

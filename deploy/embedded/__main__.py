@@ -9,26 +9,23 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
 from deploy.embedded.api_address import DEFAULT_PORT
 from deploy.embedded.backups import backup, restore
 from deploy.embedded.errors import EmbeddedError, full_disk, is_full
 from deploy.embedded.home import home_path
 from deploy.embedded.platform import Options, run
+from deploy.embedded.stopping import StopRequested, StopSignals
 from jobspecs.file_errors import why_not
-
-
-class StopRequested(BaseException):
-    """Somebody asked the platform to end."""
 
 
 def main() -> int:
     """Returns the exit code: 0 after a stop that was asked for, 1 when the platform could not run (2: usage)."""
     arguments = _parser().parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    stops = StopSignals()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        signal.signal(number, stops)
     try:
         if arguments.command == "up":
             run(
@@ -39,7 +36,8 @@ def main() -> int:
                     arguments.ready_file,
                     arguments.tls_cert,
                     arguments.tls_key,
-                )
+                ),
+                stops,
             )
         if arguments.command == "backup":
             result = backup(arguments.home, arguments.folder, with_secrets=arguments.with_secrets, keep=arguments.keep)
@@ -58,14 +56,6 @@ def main() -> int:
         why = full_disk(home) if is_full(error) else f"{error.filename or home} can't be used: {why_not(error)}"
         logging.error("error: %s", why)
         return 1
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    # Once: a second Ctrl-C must not interrupt the stopping, or something would be left running.
-    for handled in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(handled, signal.SIG_IGN)
-    logging.info("stopping")
-    raise StopRequested
 
 
 def _sentence(command: str, result: Mapping[str, object]) -> str:

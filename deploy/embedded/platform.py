@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from deploy.embedded.home import Home, write_private
 from deploy.embedded.host_memory import host_memory_bytes
 from deploy.embedded.processes import ManagedProcess, Server
 from deploy.embedded.stack import EmbeddedServices
+from deploy.embedded.stopping import DRAIN_VARIABLE, StopSignals, drain_s, stop_all
 from deploy.embedded.supervision import (
     PART_PATIENCE_S,
     SERVER_PATIENCE_S,
@@ -76,14 +78,15 @@ class Options:
         return {**os.environ, **{name: str(path.absolute()) for name, path in told.items() if path is not None}}
 
 
-def run(options: Options) -> NoReturn:
-    """Runs the platform until an exception (of a signal handler) ends it; then nothing is left running.
+def run(options: Options, stops: StopSignals) -> NoReturn:
+    """Runs the platform until an exception (of `stops`, for one) ends it; then nothing is left running.
 
     Raises `EmbeddedError` when it cannot start.
     """
     orphans.adopt()
     environment = options.environment()
     given, settings = Given.from_environment(environment), inherited_settings(environment)
+    patience_in_hand_s = drain_s(settings)
     check_start(options.home, given, settings, project_root())
     choose_address(options.port, environment)  # for its refusals; the servers that start meanwhile may take a port
     services = EmbeddedServices(options.home, given=given)
@@ -91,12 +94,14 @@ def run(options: Options) -> NoReturn:
     try:
         with services:
             address = choose_address(options.port, environment)
-            shared = {**settings, **services.environment()}
+            shared = {**settings, **services.environment(), DRAIN_VARIABLE: f"{patience_in_hand_s:g}"}
             token_file = _token_file(services.home)
             _migrate(services.home, shared, token_file)
             signs = {name: fresh_sign(services.home.folder("run"), name) for name in _WITH_A_SIGN}
             processes = platform_processes(services.home, shared, address=address, signs=signs, slots=options.slots)
-            with _running(processes), _announced(services, address, token_file, options.ready_file):
+            stops.patience = f"; answers in hand get up to {patience_in_hand_s:g} s (once more: at once)"
+            stop = functools.partial(stop_all, processes, drain_s=patience_in_hand_s, at_once=stops.at_once)
+            with _running(processes, stop), _announced(services, address, token_file, options.ready_file):
                 _tend(services.servers(), processes, address, signs)
     finally:
         if left := orphans.kill_all():
@@ -203,8 +208,8 @@ def _migrate(home: Home, settings: Mapping[str, str], token_file: Path) -> None:
 
 
 @contextmanager
-def _running(processes: list[Server | ManagedProcess]) -> Iterator[None]:
-    """Starts them in order, waits for the ones that say when they are ready, and stops them in the reverse order."""
+def _running(processes: list[Server | ManagedProcess], stop: Callable[[], None]) -> Iterator[None]:
+    """Starts them in order, waits for the ones that say when they are ready, and stops them."""
     began = time.monotonic()
     try:
         for process in processes:
@@ -216,12 +221,7 @@ def _running(processes: list[Server | ManagedProcess]) -> Iterator[None]:
                 logger.info("%s is ready (%.1f s)", process.name, time.monotonic() - began)
         yield
     finally:
-        for process in reversed(processes):
-            logger.info("stopping %s", process.name)
-            if isinstance(process, Server):
-                process.stop()
-            else:
-                process.stop(25.0)  # longer than a job's child is given
+        stop()
 
 
 @contextmanager

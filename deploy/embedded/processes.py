@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,15 +77,17 @@ class ManagedProcess:
         self._finish()
         return False
 
-    def stop(self, grace_s: float) -> None:
-        """Asks it to end and kills its group after `grace_s`; does nothing when it is not running."""
+    def stop(self, grace_s: float, at_once: threading.Event | None = None) -> None:
+        """Asks it to end and kills its group after `grace_s`, or when `at_once` is set; nothing when it doesn't run."""
         if not self.alive():
             return
         self.send(self.stop_signal)
         self.resume()  # a paused process could not act upon the signal
-        if not self._ended_within(grace_s):
+        if self._ended_within(grace_s, at_once):
+            return
+        if at_once is None or not at_once.is_set():
             logger.warning("%s did not end within %g s of %s: killed", self.name, grace_s, self.stop_signal.name)
-            self.kill()
+        self.kill()
 
     def kill(self) -> None:
         """Kills its group at once (SIGKILL) and waits until it is gone."""
@@ -148,10 +151,10 @@ class ManagedProcess:
         finally:
             os.close(descriptor)
 
-    def _ended_within(self, seconds: float) -> bool:
+    def _ended_within(self, seconds: float, at_once: threading.Event | None) -> bool:
         deadline = time.monotonic() + seconds
         while self.alive():
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or (at_once is not None and at_once.is_set()):
                 return False
             time.sleep(_POLL_S)
         return True

@@ -130,7 +130,8 @@ def _run_and_announce(command: list[str], home: Path) -> int:
     """Runs the platform as a child, passes signals on, prints one line when it is ready; returns its exit code."""
     with tempfile.TemporaryDirectory(prefix="eigenwerk-up-") as folder:
         ready = Path(folder) / "ready"
-        process = subprocess.Popen([*command, "--ready-file", str(ready)], stdin=subprocess.DEVNULL)
+        # A group of its own: Ctrl-C in a terminal would reach it beside what is passed on, and twice means at once.
+        process = subprocess.Popen([*command, "--ready-file", str(ready)], stdin=subprocess.DEVNULL, process_group=0)
 
         def pass_on(number: int, frame: FrameType | None) -> None:
             process.send_signal(number)

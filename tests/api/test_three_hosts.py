@@ -1,4 +1,4 @@
-"""A deployment on three hosts, of which one is killed and one is drained while people ask: nobody notices.
+"""A deployment on three hosts: one is killed, one is drained, one comes back while people ask, and nobody notices.
 
 The hosts are 127.0.0.2, .3 and .4; API, database, leases and TLS are real, and the engines stand-ins.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from storage.migrate import ensure_admin
 from storage.objects import ObjectSettings, ObjectStore
 from tests.api.conftest import ADMIN_TOKEN, Api, RunApi
 from tests.workers.inference.conftest import Place, Worker, eventually
+
+_HOSTS = ("two", "three", "four")
+StartHost = Callable[..., Worker]
 
 #: A dead host's share is free after this.
 LEASE_S = 4.0
@@ -71,8 +74,8 @@ def asked(api: Api, people: int = 4) -> Iterator[Asking]:
 @pytest.fixture
 def three_hosts(
     run_api: RunApi, api_settings: ApiSettings, database_url: str, object_settings: dict[str, Any], tmp_path: Path
-) -> Iterator[tuple[Api, dict[str, Worker]]]:
-    """A deployment with a share on each of the hosts 2, 3 and 4."""
+) -> Iterator[tuple[Api, dict[str, Worker], StartHost]]:
+    """A deployment with a share on each of the hosts 2, 3 and 4; and what starts one of them again."""
     ensure_admin(database_url, ADMIN_TOKEN)
     access = ObjectSettings(**object_settings)
     with contextlib.ExitStack() as stack:
@@ -91,18 +94,19 @@ def three_hosts(
         store = stack.enter_context(contextlib.closing(ObjectStore(access)))
         place = Place(api.database, store, environment, tmp_path, api.user_id(), "", "")
         place.register("headlines", ("good", "bad"))
+
+        def start(name: str, **more: str) -> Worker:
+            address = f"127.0.0.{_HOSTS.index(name) + 2}"
+            module = "tests.workers.inference.stand_in_worker"
+            return place.start_worker(name, module, EIGENWERK_HOST_ADDRESS=address, **more)
+
         try:
-            hosts = {
-                name: place.start_worker(
-                    name, "tests.workers.inference.stand_in_worker", EIGENWERK_HOST_ADDRESS=f"127.0.0.{number}"
-                )
-                for number, name in enumerate(("two", "three", "four"), 2)
-            }
+            hosts = {name: start(name) for name in _HOSTS}
             eventually(lambda: len(api.client.get("/v1/hosts").json()["data"]) == 3, "three hosts")
             wanted = {"replicas": 3, "hosts": 3, "memory_gib": 0.3}
             assert api.client.put("/v1/deployments/headlines", json=wanted).status_code == 202
             eventually(lambda: sorted(_serving(api)) == sorted(hosts), "a share on each host")
-            yield api, hosts
+            yield api, hosts, start
         finally:
             for worker in place.workers:
                 worker.process.kill()
@@ -115,8 +119,10 @@ def _serving(api: Api) -> list[str]:
     return [share["moving_from"] or share["host"] for share in shown["hosts"] if share["state"] == "ready"]
 
 
-def test_no_request_fails_when_a_host_dies_or_is_drained(three_hosts: tuple[Api, dict[str, Worker]]) -> None:
-    api, hosts = three_hosts
+def test_no_request_fails_when_a_host_dies_or_is_drained_or_comes_back(
+    three_hosts: tuple[Api, dict[str, Worker], StartHost],
+) -> None:
+    api, hosts, start = three_hosts
     with api.database.unit_of_work() as work:
         rows = work.deployments.find_shares(Reach.of(api.user_id()), "headlines")
         assert {str(row.endpoint).rpartition(":")[0] for row in rows} == {
@@ -138,3 +144,10 @@ def test_no_request_fails_when_a_host_dies_or_is_drained(three_hosts: tuple[Api,
     assert not api.admin.delete("/v1/hosts/four/draining").json()["draining"]
     hosts["two"].stop()
     eventually(lambda: _serving(api) == ["four"] * 3, "the host that is used again has everything")
+    # A host that comes back, or joins, gets one share once it has lived for a while.
+    with asked(api) as asking:
+        start("two", STAND_IN_SETTLED_S="1")
+        eventually(lambda: sorted(_serving(api)) == ["four", "four", "two"], "a share has moved")
+        asking.until_each_of("two", "four")
+    assert asking.refusals == []
+    assert sorted(_serving(api)) == ["four", "four", "two"]

@@ -34,9 +34,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 HTTPServer((os.environ["EIGENWERK_API_HOST"], int(os.environ["EIGENWERK_API_PORT"])), Handler).serve_forever()
 """
-#: Notes its environment, and leaves a child in a session of its own that ignores SIGTERM.
+#: Notes its environment, and leaves a child in a session of its own that ignores SIGTERM, as it does itself on demand.
 _WORKER = """
-import json, os, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
+if "EIGENWERK_DEAF" in os.environ:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 left = subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; while true; do sleep 1; done"], start_new_session=True)
 note = {"pid": os.getpid(), "left": left.pid, "environment": dict(os.environ)}
 draft = os.environ["EIGENWERK_NOTE"] + "." + sys.argv[0].rsplit("/", 1)[1]
@@ -136,6 +138,7 @@ def test_up_runs_restarts_and_stops_everything(up: Callable[..., subprocess.Pope
     worker = json.loads(wait_for(tmp_path / "note.agent.py", process, log))
     environment = worker["environment"]
     assert environment["EIGENWERK_SLOTS"] == "3"
+    assert environment["EIGENWERK_DRAIN_S"] == "120"
     assert environment["EIGENWERK_SCRATCH_DIR"] == str(home / "scratch")
     assert environment["EIGENWERK_DATABASE_URL"].startswith("postgresql+psycopg://")
     assert int(environment["EIGENWERK_MEMORY_BYTES"]) >= MEMORY_LEAST_BYTES
@@ -165,7 +168,7 @@ def test_up_uses_the_services_and_the_address_that_are_given_and_restarts_what_n
 ) -> None:
     log = tmp_path / "up.log"
     given = {**services.environment(), "EIGENWERK_DATABASE_URL": database_url.replace("+psycopg", "")}
-    own = {"EIGENWERK_API_HOST": "127.0.0.2", "EIGENWERK_PATIENCE_S": "3"}
+    own = {"EIGENWERK_API_HOST": "127.0.0.2", "EIGENWERK_PATIENCE_S": "3", "EIGENWERK_DEAF": "yes"}
     process = up("--ready-file", str(tmp_path / "ready"), **given, **own)
     assert wait_for(tmp_path / "ready", process, log).startswith("http://127.0.0.2:")
     environment = json.loads(wait_for(tmp_path / "note.agent.py", process, log))["environment"]
@@ -186,8 +189,14 @@ def test_up_uses_the_services_and_the_address_that_are_given_and_restarts_what_n
     assert json.loads(wait_for(tmp_path / "note.agent.py", process, log))["pid"] != hung
     assert "worker has not answered for 3 s: ending it" in log.read_text()
     assert "scheduler has not answered" not in log.read_text()
-    process.send_signal(signal.SIGTERM)
+    # The first one waits for answers in hand, for 120 s; the second one for nothing.
+    process.send_signal(signal.SIGINT)
+    while "stopping inference" not in log.read_text():
+        assert process.poll() is None
+    assert "stopping; answers in hand get up to 120 s" in log.read_text()
+    process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0, log.read_text()
+    assert "stopping at once" in log.read_text()
 
 
 @pytest.mark.parametrize(

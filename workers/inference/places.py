@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,6 +15,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class ClaimTerms:
+    """What the host serves with, and for how long a claim holds."""
+
+    engines: frozenset[str]
+    #: Memory of each GPU, where it is known.
+    gpu_bytes: int | None
+    lease_s: float
+
+
+@dataclass(frozen=True)
 class Places:
     """The host's, in one transaction. Whoever makes it has locked the host."""
 
@@ -23,16 +33,16 @@ class Places:
     #: What deployments may get, as CUDA_VISIBLE_DEVICES names them.
     gpu_ids: tuple[str, ...]
 
-    def claim(self, engines: Collection[str], *, lease_s: float, gpu_bytes: int | None) -> None:
-        """Takes what nobody serves and what fits. `gpu_bytes`: memory of each GPU, where it is known."""
+    def claim(self, terms: ClaimTerms) -> None:
+        """Takes what nobody serves and what fits."""
         while (room := self.work.hosts.room(self.host)) and (
             row := self.work.deployments.claim(
                 self.host,
                 memory_bytes_free=room.memory_bytes,
                 gpus_free=room.gpus,
-                lease_s=lease_s,
-                engines=engines,
-                gpu_bytes=gpu_bytes,
+                lease_s=terms.lease_s,
+                engines=terms.engines,
+                gpu_bytes=terms.gpu_bytes,
             )
         ):
             log.info("deployment %s (%s) is claimed", row.name, row.id)

@@ -26,8 +26,9 @@ from workers.daemon.machine import MachineWatch
 from workers.engines.interface import Installed
 from workers.inference.deployed_model import LINGER_S, Means, Service
 from workers.inference.front import Front
-from workers.inference.places import Places
+from workers.inference.places import ClaimTerms, Places
 from workers.inference.pulls import Base, find_base
+from workers.inference.share_moves import ShareMoves
 from workers.inference.wanted import Observed, Wanted
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Reconciler:
     #: Where other machines reach the engines; None: only this machine asks them.
     front: Front | None = None
     services: dict[UUID, Service] = field(default_factory=dict)
+    _share_moves: ShareMoves = field(init=False)
     _rows: Sequence[DeploymentRow] = ()
     #: What engines here answer for until those of another host do.
     _moving: Collection[UUID] = ()
@@ -71,6 +73,9 @@ class Reconciler:
     _database_away: bool = False
     #: Model folders that were in use at the last tick.
     _in_use: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._share_moves = ShareMoves(self.host)
 
     def tick(self, now_s: float) -> None:
         """One step of everything; blocks for no longer than the database does. Raises HostNameTaken."""
@@ -153,11 +158,13 @@ class Reconciler:
             draining = work.hosts.is_draining(self.host)
             places = Places(work, self.host, self.gpu_ids)
             gone_to_sleep = places.settle_sleep(self.services, now_s, draining=draining)
+            gpu_bytes = smallest_gpu_bytes(self.machine.now().gpus)
+            terms = ClaimTerms(frozenset(self._engines), gpu_bytes, self.lease.lease_s)
             if draining:
                 work.deployments.offer(self.host)
             else:
-                gpu_bytes = smallest_gpu_bytes(self.machine.now().gpus)
-                places.claim(self._engines, lease_s=self.lease.lease_s, gpu_bytes=gpu_bytes)
+                places.claim(terms)
+            self._share_moves.settle(work, terms, now_s, draining=draining)
             places.give_gpus()
             rows = work.deployments.held(self.host)
             moving = set(work.deployments.moving(self.host))
@@ -224,8 +231,7 @@ class Reconciler:
             if service is None or not row.wanted or service.wanted.generation != row.generation:
                 continue
             observed = self._shown(service.observed())
-            shown = (row.state, row.reason, row.message, *_own_endpoint(row))
-            if observed != Observed(*shown):
+            if observed != Observed.shown_by(row):
                 news.append((row, observed))
         if not news:
             return
@@ -279,13 +285,6 @@ class Reconciler:
             if not self._database_away:
                 log.warning("%s What is served goes on being served.", error)
             self._database_away = True
-
-
-def _own_endpoint(row: DeploymentRow) -> tuple[str | None, str | None, str | None]:
-    """Its address, its key and what it calls the model; not those of the host that it is taken over from."""
-    if row.moving_from is not None:
-        return None, None, None
-    return row.endpoint, row.endpoint_key, row.endpoint_model
 
 
 def _tick(service: Service, now_s: float) -> None:

@@ -94,3 +94,10 @@ class Observed:
     endpoint: str | None = None
     endpoint_key: str | None = field(default=None, repr=False)
     endpoint_model: str | None = None
+
+    @classmethod
+    def shown_by(cls, row: DeploymentRow) -> Observed:
+        """What the row says of its host; an endpoint of the host that it is taken over from is none of its own."""
+        told = row.state, row.reason, row.message
+        own = (row.endpoint, row.endpoint_key, row.endpoint_model) if row.moving_from is None else (None, None, None)
+        return cls(*told, *own)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
+from scheduling.share_moves import SETTLED_S
 from workers.engines.interface import EngineFailure, EngineOrder, EngineState, Installed, Load, Tokens
 from workers.inference import __main__ as worker
 
@@ -101,5 +102,9 @@ class StandIns:
 
 
 if __name__ == "__main__":
-    with patch.object(worker, "ENGINES", {"embedded": StandIns}):
+    settled_s = float(os.environ.get("STAND_IN_SETTLED_S", SETTLED_S))
+    with (
+        patch.object(worker, "ENGINES", {"embedded": StandIns}),
+        patch("workers.inference.share_moves.SETTLED_S", settled_s),
+    ):
         sys.exit(worker.main())

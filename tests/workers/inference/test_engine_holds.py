@@ -30,6 +30,7 @@ class Laptop:
     """A host with 8 GiB and three GPUs, and the inference worker on it."""
 
     database: Database
+    name: str = "laptop"
     wakeup: Wakeup = field(default_factory=Wakeup)
     engine: FakeEngine = field(default_factory=FakeEngine)
     now_s: float = 0.0
@@ -48,8 +49,15 @@ class Laptop:
     def start(self) -> None:
         means = Means({"fake": self.engine}, cast(ModelFolders, FakeCache()), AtOnce(), self.wakeup)
         self.worker = Reconciler(
-            self.database, "laptop", 8 * GIB, LeaseTimes(), means, GPU_IDS, warm=False, instance=self.instance
+            self.database, self.name, 8 * GIB, LeaseTimes(), means, GPU_IDS, warm=False, instance=self.instance
         )
+
+    def close(self) -> None:
+        for process in self.engine.started:
+            process.deaf = False
+        self.worker.stop(self.now_s)
+        self.worker.tick_services(self.now_s)
+        self.wakeup.close()
 
     def look(self, seconds: float = 3.0) -> None:
         for _ in range(3):
@@ -65,8 +73,8 @@ class Laptop:
     def room(self) -> tuple[int, int, set[str]]:
         """GiB and GPUs that others may have, and the GPUs that they may not: as jobs and deployments see it."""
         with self.database.unit_of_work() as work:
-            room = work.hosts.room("laptop")
-            taken = work.engine_holds.taken_by_host().get("laptop")
+            room = work.hosts.room(self.name)
+            taken = work.engine_holds.taken_by_host().get(self.name)
         assert room is not None
         memory_bytes, gpus = (taken.memory_bytes, taken.gpus) if taken is not None else (0, 0)
         assert (8 * GIB - memory_bytes, 3 - gpus) == (room.memory_bytes, room.gpus), "the scheduler counts the same"
@@ -78,11 +86,7 @@ def laptop(database_url: str) -> Iterator[Laptop]:
     with closing(Database(database_url)) as database:
         laptop = Laptop(database)
         yield laptop
-        for process in laptop.engine.started:
-            process.deaf = False
-        laptop.worker.stop(laptop.now_s)
-        laptop.worker.tick_services(laptop.now_s)
-        laptop.wakeup.close()
+        laptop.close()
 
 
 def test_what_a_smaller_generation_gives_up_is_free_only_when_the_old_engine_has_ended(laptop: Laptop) -> None:
