@@ -134,7 +134,7 @@ def told(ready: Api) -> Iterator[Api]:
 
 
 def test_models_aliases_and_jobs_are_told_of(told: Api) -> None:
-    told.import_model()
+    told.import_model(files={"README.md": b"second"})
     alias = told.client.put(f"/v1/registry/models/{told.user}/tiny/aliases/prod", json={"version": 2})
     assert alias.status_code == 200, alias.text
     job = told.submit()
