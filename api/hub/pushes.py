@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from api.datasets import deleting as dataset_deleting
-from api.hub import snapshots
 from api.hub.contents import Content, content_of
 from api.hub.pushed_files import check_path, is_left_out, way_of
+from api.hub.reading import snapshots
 from api.hub.repositories import MAIN, Repository
 from api.hub.routes import refusal, unknown_repository
 from api.hub.write_schemas import FileWay, PathToSend

@@ -7,8 +7,8 @@ import os
 import httpx
 import pytest
 
-from api.hub.uploads import PART_BYTES
-from api.hub.xet_format import BadXet, Term, Xorb, files_of_shard
+from api.hub.transfers.uploads import PART_BYTES
+from api.hub.transfers.xet_format import BadXet, Term, Xorb, files_of_shard
 from tests.api.conftest import Api, sha256
 from tests.api.hub_pushing import CONFIG, batch, commit, made, shard, versions, weights, xorb
 

@@ -9,7 +9,7 @@ from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.authentication import TheUser, requires
-from api.hub import service
+from api.hub.reading import service
 from api.hub.repositories import HubFile, Repository
 from api.hub.routes import TheDataset, TheModel, hub_router, refusal
 from api.parts import Parts, ThePlatform

@@ -13,13 +13,13 @@ from fastapi import Request
 
 from api.errors import ApiError
 from api.foreign_files import FILE_LIMITS, MODEL_REMEDY
-from api.hub import snapshots
-from api.hub.closing_datasets import registered
+from api.hub.commits.closing_datasets import registered
+from api.hub.commits.drafts import Draft, Made, is_whole, written
+from api.hub.commits.licences import license_of
+from api.hub.commits.reading import reading
 from api.hub.contents import Content, stored
-from api.hub.drafts import Draft, Made, is_whole, written
-from api.hub.licences import license_of
 from api.hub.pushes import find_push
-from api.hub.reading import reading
+from api.hub.reading import snapshots
 from api.hub.repositories import Repository
 from api.inspection_cache import new_folder
 from api.parts import Parts

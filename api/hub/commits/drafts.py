@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from api.hub import snapshots
 from api.hub.contents import Content, hold
 from api.hub.pushed_files import describes
 from api.hub.pushes import owner_of
+from api.hub.reading import snapshots
 from api.hub.repositories import Kind, Repository, commit_id
 from api.parts import Parts
 from api.registry.imported_files import ADAPTER_CONFIG, CONFIG

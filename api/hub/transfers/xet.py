@@ -19,9 +19,9 @@ from pydantic import BaseModel
 from api.authentication import TheUser, requires
 from api.errors import ApiError
 from api.hub.contents import keep
-from api.hub.grants import GrantedRoute
-from api.hub.uploads import note, owner_of_upload
-from api.hub.xet_format import SHARD_BYTES_MAX, XORB_BYTES_MAX, BadXet, ShardFile, Term, Xorb, files_of_shard
+from api.hub.transfers.grants import GrantedRoute
+from api.hub.transfers.uploads import note, owner_of_upload
+from api.hub.transfers.xet_format import SHARD_BYTES_MAX, XORB_BYTES_MAX, BadXet, ShardFile, Term, Xorb, files_of_shard
 from api.inspection_cache import new_folder
 from api.parts import Parts, ThePlatform
 from api.streaming import Received, received_body

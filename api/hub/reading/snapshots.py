@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from api.hub.dataset_cards import CARD, card, file_names
+from api.hub.reading.dataset_cards import CARD, card, file_names
 from api.hub.repositories import MAIN, HubFile, Repository, Snapshot, commit_id
 from api.hub.routes import unknown_repository, unknown_revision
 from jobspecs.manifest import Manifest, ManifestFile

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from api.authentication import TheUser, requires
 from api.errors import ApiError
-from api.hub import service
+from api.hub.reading import service
+from api.hub.reading.schemas import Commit, ModelInfo, PathsWanted, Refs, RepositoryInfo, TreeEntry, WhoAmI, info_of
 from api.hub.repositories import KINDS, MAIN, Kind
 from api.hub.routes import TheRepository, address, hub_router, refusal
-from api.hub.schemas import Commit, ModelInfo, PathsWanted, Refs, RepositoryInfo, TreeEntry, WhoAmI, info_of
 from api.parts import Parts, ThePlatform
 
 # A token that may read models may read data sets: whose they must be is asked for each kind (`Repository.reading`).

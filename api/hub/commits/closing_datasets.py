@@ -14,10 +14,10 @@ from fastapi import Request
 
 from api.datasets import service
 from api.foreign_files import is_large, table_limits, table_remedy
+from api.hub.commits.licences import license_of
+from api.hub.commits.reading import reading
 from api.hub.contents import Content, stored
-from api.hub.licences import license_of
 from api.hub.pushed_files import describes, split_of
-from api.hub.reading import reading
 from api.hub.repositories import Repository, commit_id
 from api.inspection_cache import new_folder
 from api.parts import Parts

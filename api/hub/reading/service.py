@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID
 
-from api.hub import snapshots
+from api.hub.reading import snapshots
+from api.hub.reading.schemas import Commit, Ref, Refs, TreeEntry, entry_of, folder_of
+from api.hub.reading.tar_members import with_members
 from api.hub.repositories import MAIN, HubFile, Kind, Repository, Snapshot, commit_id, when
 from api.hub.routes import unknown_entry
-from api.hub.schemas import Commit, Ref, Refs, TreeEntry, entry_of, folder_of
-from api.hub.tar_members import with_members
 from api.parts import Parts
 from jobspecs.pieces import StoredFile
 from jobspecs.rights import Principal

@@ -1,7 +1,7 @@
 """Commits: what they bring is checked and stored, and the last one of a push makes a version of it.
 
 A push is over when a commit leaves a version that is whole, and nothing is missing that the client said it would send;
-or when a version that is whole has been left alone for a while (`api.hub.closing`).
+or when a version that is whole has been left alone for a while (`api.hub.commits.closing`).
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from fastapi import Request
 
 from api.errors import ApiError
 from api.foreign_files import MODEL_REMEDY, transferring
-from api.hub import closing, snapshots
-from api.hub.commit_body import Commit, LargeFile
+from api.hub.commits import closing
+from api.hub.commits.commit_body import Commit, LargeFile
+from api.hub.commits.drafts import ABANDONED_S, Draft, is_whole, written
 from api.hub.contents import Content, keep, stored
-from api.hub.drafts import ABANDONED_S, Draft, is_whole, written
 from api.hub.pushed_files import check_path, is_left_out
 from api.hub.pushes import current_files, find_push, has_begun, known, owner_of
+from api.hub.reading import snapshots
 from api.hub.repositories import Repository
 from api.hub.routes import unknown_repository
-from api.hub.uploads import note
+from api.hub.transfers.uploads import note
 from api.inspection_cache import new_folder
 from api.parts import Parts
 from api.registry import importing

@@ -16,10 +16,10 @@ from api.authentication import TheUser, requires
 from api.errors import ApiError
 from api.foreign_files import transferring
 from api.hub.contents import Content, keep, stored
-from api.hub.grants import GrantedRoute, grant, granted
 from api.hub.pushes import known, owner_of
 from api.hub.repositories import Repository
 from api.hub.routes import address, refusal
+from api.hub.transfers.grants import GrantedRoute, grant, granted
 from api.hub.write_schemas import BatchAnswer, Completion, ObjectWanted
 from api.parts import Parts, ThePlatform
 from api.streaming import Received, received_body
