@@ -13,7 +13,8 @@ import pytest
 
 from deploy.embedded.processes import free_port
 from eigenwerk import transport
-from eigenwerk.cli import datasets, pushing
+from eigenwerk.cli.datasets import commands as datasets
+from eigenwerk.cli.datasets import pushing
 from eigenwerk.transfers import Progress, ignore_progress
 from tests.client.every_command import CALLS
 from tests.client.stub import StubPlatform

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from eigenwerk.cli.console import JsonOption, YesOption, age, confirm_deletion, note, platform, say, say_json, say_table
-from eigenwerk.cli.hub_token import hub_token_commands
+from eigenwerk.cli.people.hub_token import hub_token_commands
 from eigenwerk.errors import EigenwerkError
 
 user_commands = typer.Typer()

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from eigenwerk.cli.console import JsonOption, age, note, platform, say, say_json, say_json_line, say_table
-from eigenwerk.cli.platform import runner
+from eigenwerk.cli.platform.commands import runner
 from eigenwerk.resources import Host
 
 commands = typer.Typer(invoke_without_command=True)

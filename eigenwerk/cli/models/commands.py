@@ -19,15 +19,15 @@ from eigenwerk.cli.console import (
     say_json,
     transfer,
 )
-from eigenwerk.cli.jobs import check_success, watch_to_end
-from eigenwerk.cli.model_aliases import alias
-from eigenwerk.cli.model_card import card
-from eigenwerk.cli.model_comparison import compare
-from eigenwerk.cli.model_facts import archive, describe, tag, unarchive
-from eigenwerk.cli.model_files import download, export, link, pull, push
-from eigenwerk.cli.model_lineage import lineage
-from eigenwerk.cli.model_lists import list_models, search
-from eigenwerk.cli.sharing import share_model, unshare_model
+from eigenwerk.cli.jobs.commands import check_success, watch_to_end
+from eigenwerk.cli.models.aliases import alias
+from eigenwerk.cli.models.card import card
+from eigenwerk.cli.models.comparison import compare
+from eigenwerk.cli.models.facts import archive, describe, tag, unarchive
+from eigenwerk.cli.models.files import download, export, link, pull, push
+from eigenwerk.cli.models.lineage import lineage
+from eigenwerk.cli.models.lists import list_models, search
+from eigenwerk.cli.people.sharing import share_model, unshare_model
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.model_folders import model_files

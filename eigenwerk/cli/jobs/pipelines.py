@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from eigenwerk.cli.checks import located
 from eigenwerk.cli.console import (
     ID_CHARS,
     EverybodyOption,
@@ -20,6 +19,7 @@ from eigenwerk.cli.console import (
     say_json_line,
     say_table,
 )
+from eigenwerk.cli.jobs.checks import located
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.pipeline_graph import graph_lines, told

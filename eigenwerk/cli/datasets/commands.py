@@ -20,11 +20,11 @@ from eigenwerk.cli.console import (
     say_table,
     transfer,
 )
-from eigenwerk.cli.dataset_pages import show
-from eigenwerk.cli.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, shortened
-from eigenwerk.cli.pulling import pull, told_origin
-from eigenwerk.cli.pushing import push
-from eigenwerk.cli.sharing import SharedOption, share_dataset, unshare_dataset
+from eigenwerk.cli.datasets.pages import show
+from eigenwerk.cli.datasets.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, shortened
+from eigenwerk.cli.datasets.pulling import pull, told_origin
+from eigenwerk.cli.datasets.pushing import push
+from eigenwerk.cli.people.sharing import SharedOption, share_dataset, unshare_dataset
 from eigenwerk.reporting import size
 
 #: Columns of the list that many people need not.

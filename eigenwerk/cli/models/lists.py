@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from eigenwerk.cli.console import JsonOption, age, platform, say_json, say_table
-from eigenwerk.cli.sharing import SharedOption
+from eigenwerk.cli.people.sharing import SharedOption
 from eigenwerk.reporting import size
 from eigenwerk.resources import ModelVersion
 

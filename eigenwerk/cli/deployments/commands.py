@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from eigenwerk.cli.console import DeploymentName, JsonOption, age, platform, say, say_json, say_table
-from eigenwerk.cli.deploy_options import (
+from eigenwerk.cli.deployments.options import (
     Adapters,
     ContextTokens,
     DeployedName,

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from eigenwerk.cli.checks import located
 from eigenwerk.cli.console import ID_CHARS, JsonOption, YesOption, confirm_deletion, platform, say, say_json, say_table
+from eigenwerk.cli.jobs.checks import located
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.schedules import Schedule

@@ -12,8 +12,8 @@ import typer
 from pydantic import ValidationError
 
 from eigenwerk.answers import Classification, Embedding, Embeddings, Ranking
-from eigenwerk.cli.classified_files import classify_table
 from eigenwerk.cli.console import DeploymentName, JsonOption, note, platform, say, say_json
+from eigenwerk.cli.deployments.classified_files import classify_table
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.text_tables import column_of, lines_of, portions, readable
 from jobspecs.dialect import Dialect

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from eigenwerk.cli.checks import located
 from eigenwerk.cli.console import (
     ID_CHARS,
     EverybodyOption,
@@ -26,7 +25,8 @@ from eigenwerk.cli.console import (
     say_json_line,
     say_table,
 )
-from eigenwerk.cli.job_choice import job_to_change, job_to_look_at
+from eigenwerk.cli.jobs.checks import located
+from eigenwerk.cli.jobs.choice import job_to_change, job_to_look_at
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.event_stream import Event
