@@ -174,7 +174,7 @@ async def complete(parts: Parts, request: Request, user: Principal, import_id: U
         task = await parts.readings.read(request, user.user_id, CONFIG, MODEL_REMEDY, partial(_task, parts, found))
     finally:
         shutil.rmtree(found.folder, ignore_errors=True)
-    return await parts.lookups.run(partial(_register, parts, user, import_id, found, task)), True
+    return await parts.lookups.run(partial(_register, parts, user, import_id, found, task))
 
 
 def _sent_or_made(
@@ -215,19 +215,24 @@ def _task(parts: Parts, sent: _Sent, should_stop: Callable[[], bool]) -> str | N
     return task
 
 
-def _register(parts: Parts, user: Principal, import_id: UUID, sent: _Sent, task: str | None) -> ModelVersionDetail:
+def _register(
+    parts: Parts, user: Principal, import_id: UUID, sent: _Sent, task: str | None
+) -> tuple[ModelVersionDetail, bool]:
+    """The version, and whether it is new: pushed once more, because its client never heard of it, it is the same."""
     with parts.database.unit_of_work() as work:
         row = work.models.open_import(user.reach("models.write"), import_id, lock=True)
         stored = work.models.import_files(import_id)
         if row is None or tuple(stored) != sent.files:
             raise ApiError(409, "The import changed meanwhile. Ask again.", code="import_changed")
         manifest = Manifest(artifact="model", task=task, files=sent.files, report={"source": "import"})
-        version = work.models.add_version(row.owner_id, row.name, manifest=manifest, license=sent.license)
-        work.blobs.attach(version.id, {file.path: pieces for file, pieces in stored.items()})
+        version = known = work.models.newest_with(row.owner_id, row.name, manifest.digest)
+        if version is None:
+            version = work.models.add_version(row.owner_id, row.name, manifest=manifest, license=sent.license)
+            work.blobs.attach(version.id, {file.path: pieces for file, pieces in stored.items()})
         work.models.complete_import(row, version)
         # What it consists of, the version refers to now; what else was sent stays for HELD_S.
         work.blobs.forget_import(import_id)
-        return detail_of(version)
+        return detail_of(version), known is None
 
 
 def _check_complete(files: Mapping[ManifestFile, Sequence[str]]) -> None:

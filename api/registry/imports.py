@@ -109,7 +109,10 @@ async def put_file_together(
 async def complete_import(
     platform: ThePlatform, user: TheUser, request: Request, response: Response, import_id: UUID
 ) -> ModelVersionDetail:
-    """Registers the files as the next version. Asked again, it answers 200 with the version that was made."""
+    """Registers the files as the next version. Asked again, it answers 200 with the version that was made.
+
+    So it does where the newest version has exactly these files: what is pushed once more is no other version.
+    """
     version, created = await importing.complete(platform, request, user, import_id)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/registry/models/{version.owner}/{version.name}/versions/{version.version}"

@@ -54,17 +54,7 @@ class ModelRepository:
         Without a `prefix` its files are pieces, which the caller attaches (`work.blobs.attach`).
         `lineage`: what the manifest tells unless it is given. `license`: of the base, or of the version's own card.
         """
-        self._session.execute(
-            insert(ModelRow)
-            .values(owner_id=owner_id, name=name)
-            .on_conflict_do_nothing(index_elements=["owner_id", "name"])
-        )
-        model = self._session.scalars(
-            select(ModelRow)
-            .where(within(Reach.of(owner_id), ModelRow.owner_id), ModelRow.name == name)
-            .with_for_update(of=ModelRow)
-            .execution_options(populate_existing=True)
-        ).one()
+        model = self._locked(owner_id, name)
         newest = self._session.scalar(
             select(func.max(ModelVersionRow.version)).where(ModelVersionRow.model_id == model.id)
         )
@@ -85,6 +75,18 @@ class ModelRepository:
         self._session.refresh(row)
         self._deliveries.tell_of_version(row)
         return row
+
+    def newest_with(self, owner_id: UUID, name: str, digest: str) -> ModelVersionRow | None:
+        """The newest version that isn't archived, where it has exactly these files.
+
+        Nobody adds another, or deletes this one, until the transaction has ended.
+        """
+        model = self._locked(owner_id, name)
+        versions = select(ModelVersionRow).where(
+            ModelVersionRow.model_id == model.id, ModelVersionRow.archived_at.is_(None)
+        )
+        newest = self._session.scalars(versions.order_by(ModelVersionRow.version.desc()).limit(1)).first()
+        return newest if newest is not None and newest.digest == digest and self.hold(newest.id) else None
 
     def find_model(self, reach: Reach, reference: Reference) -> ModelRow | None:
         """The model that the reference names, whatever versions it has."""
@@ -223,6 +225,20 @@ class ModelRepository:
         row.completed_at = self._session.scalar(select(func.clock_timestamp()))
         row.version_id = version.id
         self._session.flush()
+
+    def _locked(self, owner_id: UUID, name: str) -> ModelRow:
+        """The model, made where there is none."""
+        self._session.execute(
+            insert(ModelRow)
+            .values(owner_id=owner_id, name=name)
+            .on_conflict_do_nothing(index_elements=["owner_id", "name"])
+        )
+        return self._session.scalars(
+            select(ModelRow)
+            .where(within(Reach.of(owner_id), ModelRow.owner_id), ModelRow.name == name)
+            .with_for_update(of=ModelRow)
+            .execution_options(populate_existing=True)
+        ).one()
 
 
 def _named(reach: Reach, reference: Reference) -> ColumnElement[bool]:

@@ -97,7 +97,7 @@ def test_jobs_that_could_be_retried_are_named_before_their_inputs_are_deleted(re
 
 
 def test_a_version_that_an_alias_or_a_deployment_names_is_not_deleted(ready: Api) -> None:
-    ready.import_model()
+    ready.import_model(files={"README.md": b"second"})
     path = TINY.format(ready.user)
     assert ready.client.put(f"{path}/aliases/prod", json={"version": 1}).status_code == 200
     with ready.database.unit_of_work() as work:
