@@ -16,7 +16,7 @@ from api.parts import Parts
 from api.registry import deleting as model_deleting
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
-from storage.repositories.blobs import HELD_S
+from storage.repositories.registry.blobs import HELD_S
 from storage.tables import HubPushRow
 
 #: Seconds for which a push that isn't whole waits for its next commit.

@@ -13,7 +13,7 @@ from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.pieces import StoredFile
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
-from storage.repositories.hub import Numbered
+from storage.repositories.registry.hub import Numbered
 from storage.tables import DatasetVersionRow, HubPushRow, ModelVersionRow
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -23,7 +23,7 @@ from api.hub.routes import HubRoute, repository_of
 from api.parts import Parts
 from jobspecs.rights import Principal
 from jobspecs.strict_json import UnacceptableJson, parse_json
-from storage.repositories.users import hash_token
+from storage.repositories.people.users import hash_token
 
 #: Seconds for which it holds. hf-xet asks for a new one in time; one part of a file does not take longer.
 LIFE_S = 3600

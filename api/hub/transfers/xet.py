@@ -28,7 +28,7 @@ from api.streaming import Received, received_body
 from jobspecs.pieces import Piece
 from storage.keeping import keep_piece
 from storage.objects import TransferStopped
-from storage.repositories.hub_pushes import XORBS_KEPT_S
+from storage.repositories.registry.hub_pushes import XORBS_KEPT_S
 
 router = APIRouter(route_class=GrantedRoute, tags=["hub"], prefix="/hf/xet/{owner}/{period}")
 

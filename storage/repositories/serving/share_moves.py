@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from jobspecs.rights import Reach
 from scheduling.serving_admission import Needs
 from scheduling.share_moves import PlacedShare
-from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.owners import within
+from storage.repositories.serving.engine_holds import EngineHoldRepository
 from storage.tables import DeploymentRow, HostRow
 
 _ROW = DeploymentRow

@@ -14,9 +14,9 @@ from jobspecs.frozen import FrozenInputs, FrozenRegistryModel
 from jobspecs.lifecycle import TERMINAL, JobState
 from jobspecs.manifest import Manifest
 from jobspecs.rights import Reach
-from storage.repositories.blobs import BlobRepository
-from storage.repositories.garbage import GarbageRepository
 from storage.repositories.owners import within
+from storage.repositories.registry.blobs import BlobRepository
+from storage.repositories.registry.garbage import GarbageRepository
 from storage.tables import (
     CheckpointRow,
     DatasetRow,

@@ -17,9 +17,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from jobspecs.rights import Reach
-from storage.repositories.candidates import names_of_both
-from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.owners import within
+from storage.repositories.serving.candidates import names_of_both
+from storage.repositories.serving.engine_holds import EngineHoldRepository
 from storage.tables import DeploymentRow
 
 #: Seconds between two stamps of one API process. Nothing sleeps before as much beside what was asked for is over.

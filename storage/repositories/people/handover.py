@@ -12,10 +12,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from jobspecs.lifecycle import TERMINAL, JobState
 from jobspecs.rights import Reach
-from storage.repositories.blobs import BlobRepository
-from storage.repositories.garbage import GarbageRepository
 from storage.repositories.owners import within
-from storage.repositories.removal import RemovalRepository
+from storage.repositories.registry.blobs import BlobRepository
+from storage.repositories.registry.garbage import GarbageRepository
+from storage.repositories.registry.removal import RemovalRepository
 from storage.tables import (
     DatasetRow,
     DatasetVersionRow,

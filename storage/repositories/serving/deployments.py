@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session, aliased
 
 from jobspecs.rights import Reach
 from jobspecs.webhooks import EventType
-from storage.repositories.candidates import candidate_name
 from storage.repositories.deliveries import DeliveryRepository
-from storage.repositories.engine_holds import EngineHoldRepository
 from storage.repositories.owners import named, same_owner, within
-from storage.repositories.served_adapters import ServedAdapterRepository
-from storage.repositories.sleep import noted_at
+from storage.repositories.serving.candidates import candidate_name
+from storage.repositories.serving.engine_holds import EngineHoldRepository
+from storage.repositories.serving.served_adapters import ServedAdapterRepository
+from storage.repositories.serving.sleep import noted_at
 from storage.tables import DeploymentRow, HostRow
 
 

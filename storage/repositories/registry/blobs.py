@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 from jobspecs.manifest import Manifest
 from jobspecs.pieces import Piece, StoredFile, StoredPiece, stored_below
 from jobspecs.rights import Reach
-from storage.repositories.garbage import SETTLED_S, GarbageRepository
 from storage.repositories.owners import within
+from storage.repositories.registry.garbage import SETTLED_S, GarbageRepository
 from storage.tables import BlobRow, ImportBlobRow, ModelImportRow, ModelPieceRow, ModelRow, ModelVersionRow
 
 #: Seconds for which a push may take before it refers to what it sent.

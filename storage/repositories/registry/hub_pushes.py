@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobspecs.rights import Reach
-from storage.repositories.blobs import HELD_S
 from storage.repositories.owners import named, within
+from storage.repositories.registry.blobs import HELD_S
 from storage.tables import BlobRow, HubPushRow, HubUploadRow, HubXorbRow
 
 #: Seconds for which clients may name again what they sent; within these a push sends only what is new.

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from jobspecs.pipelines.frozen import StepInputs
 from jobspecs.rights import Reach
+from storage.repositories.jobs.pipelines import NewStep
 from storage.repositories.owners import within
-from storage.repositories.pipelines import NewStep
 from storage.tables import ScheduleRow, ScheduleRunRow
 
 
