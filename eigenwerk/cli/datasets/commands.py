@@ -25,7 +25,7 @@ from eigenwerk.cli.datasets.previews import CHATS_SHOWN, ROWS_SHOWN, say_chats, 
 from eigenwerk.cli.datasets.pulling import pull, told_origin
 from eigenwerk.cli.datasets.pushing import push
 from eigenwerk.cli.people.sharing import SharedOption, share_dataset, unshare_dataset
-from eigenwerk.reporting import size
+from eigenwerk.reports.reporting import size
 
 #: Columns of the list that many people need not.
 _RARE = ("ORIGIN", "NOTICES")

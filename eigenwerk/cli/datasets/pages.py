@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from eigenwerk.cli.console import JsonOption, age, platform, say, say_json, say_table
-from eigenwerk.reporting import columns, size
+from eigenwerk.reports.reporting import columns, size
 from eigenwerk.resources import ColumnFacts, DatasetVersionDetail
 
 #: Values of a column that are shown, and the characters of each.

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from eigenwerk.cli.console import note, say
+from eigenwerk.reports.watch import printable
 from eigenwerk.resources import ChatExample, ChatMessage, ChatPreview, RenderedPiece
-from eigenwerk.watch import printable
 from jobspecs.problems import Problem
 
 ROWS_SHOWN = 10

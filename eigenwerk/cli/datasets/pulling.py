@@ -9,7 +9,7 @@ import typer
 from eigenwerk.cli.console import JsonOption, note, platform, say, say_json, transfer
 from eigenwerk.hub import HubDataset, find_hub_dataset
 from eigenwerk.hub.finding import is_hub_reference
-from eigenwerk.reporting import size
+from eigenwerk.reports.reporting import size
 from eigenwerk.resources import DatasetVersion
 
 #: Digits of a commit that people read.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from eigenwerk.cli.console import JsonOption, platform, say, say_json, transfer
-from eigenwerk.several_files import PART, Files, named_files
+from eigenwerk.files.several_files import PART, Files, named_files
 
 _Given = Annotated[
     list[Path] | None,

@@ -12,7 +12,7 @@ import typer
 from eigenwerk.cli.console import JsonOption, note, platform, say, say_json
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.watch import printable
+from eigenwerk.reports.watch import printable
 
 commands = typer.Typer()
 

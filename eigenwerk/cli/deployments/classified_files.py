@@ -12,10 +12,10 @@ from typing import TextIO
 
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-from eigenwerk.answers import Classification, LabelScore
 from eigenwerk.cli.console import note, progress_bar
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.text_tables import TextTable, portions
+from eigenwerk.files.text_tables import TextTable, portions
+from eigenwerk.resources.answers import Classification, LabelScore
 from jobspecs.file_errors import why_not
 
 _LABEL, _SCORE = "predicted_label", "predicted_score"

@@ -29,8 +29,8 @@ from eigenwerk.cli.deployments.options import (
     Traffic,
 )
 from eigenwerk.errors import EigenwerkError
+from eigenwerk.reports.watch import duration
 from eigenwerk.resources import Deployment
-from eigenwerk.watch import duration
 from jobspecs.kinds.base import parse_duration
 
 commands = typer.Typer()

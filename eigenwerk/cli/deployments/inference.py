@@ -11,11 +11,11 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import ValidationError
 
-from eigenwerk.answers import Classification, Embedding, Embeddings, Ranking
 from eigenwerk.cli.console import DeploymentName, JsonOption, note, platform, say, say_json
 from eigenwerk.cli.deployments.classified_files import classify_table
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.text_tables import column_of, lines_of, portions, readable
+from eigenwerk.files.text_tables import column_of, lines_of, portions, readable
+from eigenwerk.resources.answers import Classification, Embedding, Embeddings, Ranking
 from jobspecs.dialect import Dialect
 
 commands = typer.Typer()

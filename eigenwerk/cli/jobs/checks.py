@@ -10,7 +10,7 @@ import typer
 
 from eigenwerk.cli.console import JsonOption, note, platform, say, say_json
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.forecasts import estimate_lines, report_lines
+from eigenwerk.reports.forecasts import estimate_lines, report_lines
 from eigenwerk.specs import SpecFile, read_spec
 
 commands = typer.Typer()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from eigenwerk.calls.job_lookup import newest_meant, only_meant, whole_id
 from eigenwerk.cli.console import ID_CHARS, note
 from eigenwerk.client import Client
-from eigenwerk.job_lookup import newest_meant, only_meant, whole_id
 from eigenwerk.resources import JobSummary
 
 #: Older jobs of the same name that are told with their ids.

@@ -29,12 +29,12 @@ from eigenwerk.cli.jobs.checks import located
 from eigenwerk.cli.jobs.choice import job_to_change, job_to_look_at
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.event_stream import Event
-from eigenwerk.forecasts import use_lines
-from eigenwerk.reporting import columns, result_lines
+from eigenwerk.http.event_stream import Event
+from eigenwerk.reports.forecasts import use_lines
+from eigenwerk.reports.reporting import columns, result_lines
+from eigenwerk.reports.watch import figures, watch_on
 from eigenwerk.resources import Job, LogLine
 from eigenwerk.specs import SpecFile, read_spec
-from eigenwerk.watch import figures, watch_on
 from jobspecs.lifecycle import JobState
 
 commands = typer.Typer()

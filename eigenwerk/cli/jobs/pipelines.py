@@ -22,11 +22,11 @@ from eigenwerk.cli.console import (
 from eigenwerk.cli.jobs.checks import located
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.pipeline_graph import graph_lines, told
-from eigenwerk.pipeline_resources import Pipeline, PipelineForecast
-from eigenwerk.reporting import columns, size
+from eigenwerk.reports.pipeline_graph import graph_lines, told
+from eigenwerk.reports.reporting import columns, size
+from eigenwerk.reports.watch import duration
+from eigenwerk.resources.pipelines import Pipeline, PipelineForecast
 from eigenwerk.specs import SpecFile, read_spec
-from eigenwerk.watch import duration
 from jobspecs.estimate import Duration
 from jobspecs.pipelines.lifecycle import RETRYABLE, PipelineState
 

@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from eigenwerk.calls.schedules import Schedule
 from eigenwerk.cli.console import ID_CHARS, JsonOption, YesOption, confirm_deletion, platform, say, say_json, say_table
 from eigenwerk.cli.jobs.checks import located
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.schedules import Schedule
 from eigenwerk.specs import read_spec
 
 commands = typer.Typer()

@@ -8,7 +8,7 @@ import typer
 
 from eigenwerk.cli.console import JsonOption, age, note, platform, say, say_json, say_table
 from eigenwerk.client import Client
-from eigenwerk.model_resources import Alias
+from eigenwerk.resources.model_relations import Alias
 
 
 def alias(

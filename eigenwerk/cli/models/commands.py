@@ -30,8 +30,8 @@ from eigenwerk.cli.models.lists import list_models, search
 from eigenwerk.cli.people.sharing import share_model, unshare_model
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.model_folders import model_files
-from eigenwerk.reporting import columns, size
+from eigenwerk.files.model_folders import model_files
+from eigenwerk.reports.reporting import columns, size
 from eigenwerk.resources import ModelVersionDetail
 
 commands = typer.Typer(invoke_without_command=True)

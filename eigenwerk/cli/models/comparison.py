@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from eigenwerk.cli.console import JsonOption, platform, say, say_json
-from eigenwerk.model_resources import ModelComparison, RowByRow
-from eigenwerk.reporting import columns
+from eigenwerk.reports.reporting import columns
+from eigenwerk.resources.model_relations import ModelComparison, RowByRow
 
 Version = Annotated[str, typer.Argument(metavar="NAME[@V]", help="A model; @ takes a version or an alias.")]
 

@@ -11,8 +11,8 @@ import typer
 
 from eigenwerk.cli.console import JsonOption, ModelReference, platform, say, say_json, transfer
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.model_folders import model_files, model_folder
-from eigenwerk.reporting import size
+from eigenwerk.files.model_folders import model_files, model_folder
+from eigenwerk.reports.reporting import size
 from jobspecs.kinds.base import parse_duration
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the files; made when missing.")]

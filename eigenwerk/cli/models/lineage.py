@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from eigenwerk.cli.console import ID_CHARS, JsonOption, ModelReference, platform, say, say_json
-from eigenwerk.model_resources import Ancestor, Descendant, ModelLineage
+from eigenwerk.resources.model_relations import Ancestor, Descendant, ModelLineage
 
 #: Characters of a digest that are shown.
 _DIGEST_CHARS = 12

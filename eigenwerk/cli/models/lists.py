@@ -9,7 +9,7 @@ import typer
 
 from eigenwerk.cli.console import JsonOption, age, platform, say_json, say_table
 from eigenwerk.cli.people.sharing import SharedOption
-from eigenwerk.reporting import size
+from eigenwerk.reports.reporting import size
 from eigenwerk.resources import ModelVersion
 
 ArchivedOption = Annotated[bool, typer.Option("--archived", help="Also archived versions.")]

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from eigenwerk.calls.webhooks import Delivery, Webhook
 from eigenwerk.cli.console import JsonOption, YesOption, age, confirm_deletion, note, platform, say, say_json, say_table
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.webhooks import Delivery, Webhook
 
 commands = typer.Typer()
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from eigenwerk.cli.console import JsonOption, platform, say_json, say_table
-from eigenwerk.reporting import size
+from eigenwerk.reports.reporting import size
 
 commands = typer.Typer()
 

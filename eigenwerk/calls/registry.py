@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.model_resources import Alias, AliasHistory, ModelComparison, ModelLineage
+from eigenwerk.http.transport import Transport, given
 from eigenwerk.references import numbered_path, parsed
 from eigenwerk.resources import Deleted, Model, ModelVersion, ModelVersionDetail, User
-from eigenwerk.transport import Transport, given
+from eigenwerk.resources.model_relations import Alias, AliasHistory, ModelComparison, ModelLineage
 from jobspecs.file_errors import why_not
 from jobspecs.manifest import CARD
 from jobspecs.references import Reference

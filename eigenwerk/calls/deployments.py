@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 
 from eigenwerk.errors import EigenwerkError
+from eigenwerk.http.transport import Transport, given
 from eigenwerk.references import path_of
 from eigenwerk.resources import Deployment
-from eigenwerk.transport import Transport, given
 
 
 class DeploymentCalls:

@@ -12,7 +12,7 @@ from threading import Lock
 from pydantic import BaseModel
 
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.transport import RETRY_DELAYS_S, Transport
+from eigenwerk.http.transport import RETRY_DELAYS_S, Transport
 
 _FETCHED_AT_ONCE = 4
 _CHUNK_BYTES = 1 << 20

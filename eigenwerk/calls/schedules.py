@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from eigenwerk.resources import Resource
-from eigenwerk.transport import Transport
+from eigenwerk.http.transport import Transport
+from eigenwerk.resources.resource import Resource
 
 
 class ScheduleRun(Resource):

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.transfers import Progress, file_body, upload_headers
-from eigenwerk.transport import BodyMaker, Transport
+from eigenwerk.files.transfers import Progress, file_body, upload_headers
+from eigenwerk.http.transport import BodyMaker, Transport
 from jobspecs.file_errors import why_not
 from jobspecs.pieces import Piece, piece_sizes
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eigenwerk.errors import EigenwerkError, TransferCorrupt
-from eigenwerk.file_parts import FilePart, fetch_parts
-from eigenwerk.transport import RETRY_DELAYS_S, BodyMaker, Transport, is_passing
+from eigenwerk.files.file_parts import FilePart, fetch_parts
+from eigenwerk.http.transport import RETRY_DELAYS_S, BodyMaker, Transport, is_passing
 from jobspecs.file_errors import why_not
 from jobspecs.manifest import ManifestFile, sha256_of
 from jobspecs.pieces import PIECE_BYTES_MIN

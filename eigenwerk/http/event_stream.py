@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.transport import Transport, is_passing
+from eigenwerk.http.transport import Transport, is_passing
 
 #: Seconds without a byte after which a stream counts as dead; the server sends a comment every 15 s.
 _SILENCE_S = 45.0

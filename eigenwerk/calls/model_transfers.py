@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from eigenwerk.artifacts import ArtifactCalls
+from eigenwerk.calls.artifacts import ArtifactCalls
 from eigenwerk.errors import EigenwerkError, TransferCorrupt
-from eigenwerk.model_folders import model_files, model_folder
-from eigenwerk.pushes import push_files
+from eigenwerk.files.model_folders import model_files, model_folder
+from eigenwerk.files.pushes import push_files
+from eigenwerk.files.transfers import Progress, download_file, ignore_progress
 from eigenwerk.resources import FileLink, ModelVersionDetail
-from eigenwerk.transfers import Progress, download_file, ignore_progress
 from jobspecs.file_errors import why_not
 from jobspecs.manifest import MANIFEST_NAME, write_manifest
 

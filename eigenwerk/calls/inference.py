@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from eigenwerk.answers import ChatAnswer, Classification, Embeddings, Ranking
-from eigenwerk.chat_stream import pieces_of_chat
-from eigenwerk.transport import Transport, given
+from eigenwerk.http.chat_stream import pieces_of_chat
+from eigenwerk.http.transport import Transport, given
+from eigenwerk.resources.answers import ChatAnswer, Classification, Embeddings, Ranking
 
 
 class InferenceCalls:

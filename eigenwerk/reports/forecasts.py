@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from eigenwerk.reporting import columns, size
-from eigenwerk.watch import duration
+from eigenwerk.reports.reporting import columns, size
+from eigenwerk.reports.watch import duration
 from jobspecs.data_report import DataReport, HeldOut, RefusedKind, TokenLengths
 from jobspecs.estimate import Estimate, MemoryParts
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from eigenwerk.event_stream import Event
-from eigenwerk.reporting import size
+from eigenwerk.http.event_stream import Event
+from eigenwerk.reports.reporting import size
 from jobspecs.events import ProgressEvent
 
 #: Seconds between two lines of progress when the output is no terminal.

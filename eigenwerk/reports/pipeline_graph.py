@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from eigenwerk.pipeline_resources import PipelineStep
-from eigenwerk.reporting import columns
-from eigenwerk.watch import duration, figures, steps
+from eigenwerk.reports.reporting import columns
+from eigenwerk.reports.watch import duration, figures, steps
+from eigenwerk.resources.pipelines import PipelineStep
 from jobspecs.pipelines.order import in_order
 
 _SIGNS = {"waiting": "·", "running": "▶", "succeeded": "✔", "skipped": "–", "failed": "✘", "cancelled": "✘"}

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from eigenwerk.calls.registry import RegistryCalls
 from eigenwerk.errors import EigenwerkError
+from eigenwerk.files.several_files import Files, as_one, left_out, named_files
+from eigenwerk.files.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
+from eigenwerk.http.transport import given
 from eigenwerk.hub import HubDataset, Transferring, find_hub_dataset, ready_to_push, unseen
 from eigenwerk.references import numbered_path, parsed, path_of
-from eigenwerk.registry import RegistryCalls
 from eigenwerk.resources import (
     ChatPreview,
     DatasetVersion,
@@ -20,9 +23,6 @@ from eigenwerk.resources import (
     StorageUsage,
 )
 from eigenwerk.rows import DatasetRows, holds_rows, rows_as_files
-from eigenwerk.several_files import Files, as_one, left_out, named_files
-from eigenwerk.transfers import Progress, download_file, file_body, ignore_progress, upload_headers
-from eigenwerk.transport import given
 from jobspecs.manifest import PREDICTIONS_PATH, ManifestFile, sha256_of
 from jobspecs.references import NAME_PATTERN
 from jobspecs.rights import Visibility

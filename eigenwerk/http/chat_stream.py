@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.transport import Transport
+from eigenwerk.http.transport import Transport
 
 _DONE = "[DONE]"
 

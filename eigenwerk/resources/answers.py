@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from eigenwerk.resources import Resource
+from eigenwerk.resources.resource import Resource
 
 
 class LabelScore(Resource):

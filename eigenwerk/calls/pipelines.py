@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
+from eigenwerk.calls.job_lookup import whole_id
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.job_lookup import whole_id
-from eigenwerk.pipeline_resources import Pipeline, PipelineForecast, PipelineSummary
-from eigenwerk.transport import Transport
+from eigenwerk.http.transport import Transport
+from eigenwerk.resources.pipelines import Pipeline, PipelineForecast, PipelineSummary
 
 _PAGE_ITEMS = 200
 #: What is no whole id is looked for among so many of the newest pipelines.
