@@ -108,6 +108,26 @@ def test_equal_content_is_sent_and_stored_once_and_goes_with_the_last_who_has_it
     assert not scene.has(first)
 
 
+def test_a_push_that_was_cut_keeps_nothing_once_nothing_was_sent_for_a_day(scene: Scene) -> None:
+    file = scene.keep(os.urandom(1000))
+    with scene.database.unit_of_work() as work:
+        owner = work.users.ensure("ada").id
+        cut, going_on = (work.models.start_import(owner, "m").id for _ in range(2))
+        work.blobs.keep_for_import(cut, {piece.sha256 for piece in file.pieces})
+        work.session.execute(text("UPDATE model_imports SET created_at = created_at - interval '25 h'"))
+    version = scene.version(file)
+    scene.sweep()
+    late = scene.keep(b"sent just now")
+    with scene.database.unit_of_work() as work:
+        work.blobs.keep_for_import(going_on, {piece.sha256 for piece in late.pieces})
+        assert work.removal.bytes_freed([work.models.get_version(version)]) == 0
+    Housekeeper(scene.database, scene.store).sweep()
+    with scene.database.unit_of_work() as work:
+        reach = Reach.of(owner)
+        assert work.models.open_import(reach, cut) is None and work.models.open_import(reach, going_on) is not None
+    assert scene.delete(version) == 1000
+
+
 def test_what_changed_is_what_is_sent(scene: Scene) -> None:
     content = bytearray(os.urandom(40 * MIB))
     scene.version(scene.keep(bytes(content)))

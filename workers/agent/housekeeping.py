@@ -32,7 +32,7 @@ GARBAGE_EVERY_S = 15.0
 UPLOAD_STALE = timedelta(hours=24)
 #: Jobs read at once.
 PAGE_JOBS = 200
-#: An import that was begun longer ago than this is given up.
+#: An import that was begun longer ago than this is given up; after a day, when nothing comes for it any more.
 IMPORT_STALE = timedelta(days=7)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from workers.daemon.wakeup import Wakeup
 from workers.engines.registry import ENGINES
 from workers.files.host_cache import HostCache
 from workers.inference.deployed_model import Means
-from workers.inference.front import Front
+from workers.inference.front import CONNECTIONS_MAX, Front
 from workers.inference.model_folders import ModelFolders
 from workers.inference.reconciler import POLL_S, Reconciler
 from workers.inference.replicas import RestartPolicy
@@ -99,6 +100,9 @@ def _front(config: HostConfig) -> Front | None:
     if config.address is None:
         return None
     given = (config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
+    # Each connection is two files, and many systems allow 1,024 unless one asks for more.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * CONNECTIONS_MAX)), hard))
     try:
         return Front(config.address, given)
     except (OSError, ValueError) as error:

@@ -1,7 +1,8 @@
 """What other machines see of a host's engines: TLS at the address that it announces, in front of each engine's port.
 
 Engines stay on loopback, whatever they are: few can do TLS, and none has to be trusted with being reachable. Bytes are
-passed on as they are, so an engine's own key is asked for as before.
+passed on as they are, so an engine's own key is asked for as before. Who says nothing is cut, and who opens too many
+connections refused, because both need no key.
 """
 
 from __future__ import annotations
@@ -25,19 +26,27 @@ _LOOPBACK = "127.0.0.1"
 #: Seconds between two leaves.
 _RENEW_S = 24 * 3600.0
 _PIECE_BYTES = 64 * 1024
+#: Seconds from a connection to the last header of its first request. How long answers take nobody bounds.
+_FIRST_REQUEST_S = 30.0
+#: Connections at once to all engines of a host; an API has at most 512.
+CONNECTIONS_MAX = 1000
+#: Seconds until the next connection is taken when none could be, and between two warnings that there are too many.
+_PAUSE_S = 1.0
+_WARN_EVERY_S = 60.0
 
 
 class Front:
     """Listens at `address`, a name or an IP of this machine. `certificate`, in PEM, is what the API has to trust."""
 
-    def __init__(self, address: str, given: tuple[Path, Path] | None = None) -> None:
+    def __init__(
+        self, address: str, given: tuple[Path, Path] | None = None, *, connections_max: int = CONNECTIONS_MAX
+    ) -> None:
         """`given`: files of a certificate for the address and its key.
 
         Raises OSError for bad ones, and for an address that is not this machine's.
         """
-        with socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET):
-            pass
         self._address = address
+        self._listen().close()
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._authority = Authority(address) if given is None else None
         if given is not None:
@@ -46,7 +55,11 @@ class Front:
         elif self._authority is not None:
             self.certificate = self._authority.certificate
         self._renewed_at_s = float("-inf")
-        self._servers: dict[str, tuple[asyncio.Server, str]] = {}
+        self._first_request_s = _FIRST_REQUEST_S
+        self._connections_max = connections_max
+        self._connections: set[asyncio.Task[None]] = set()
+        self._warned_at_s = float("-inf")
+        self._servers: dict[str, tuple[asyncio.Task[None], str]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="front", daemon=True)
         self._thread.start()
@@ -61,17 +74,18 @@ class Front:
             return engine
         self._renew()
         if engine not in self._servers:
-            opening = self._open(inner.port)
-            server = asyncio.run_coroutine_threadsafe(opening, self._loop).result()
+            listening = self._listen()
+            port = listening.getsockname()[1]
+            server = asyncio.run_coroutine_threadsafe(self._open(listening, inner.port), self._loop).result()
             host = f"[{self._address}]" if ":" in self._address else self._address
-            self._servers[engine] = server, f"https://{host}:{server.sockets[0].getsockname()[1]}"
+            self._servers[engine] = server, f"https://{host}:{port}"
         return self._servers[engine][1]
 
     def keep(self, engines: Collection[str]) -> None:
         """Takes no new connections for the others. Those that are open end with their engine."""
         for engine in self._servers.keys() - set(engines):
             server, _ = self._servers.pop(engine)
-            self._loop.call_soon_threadsafe(server.close)
+            self._loop.call_soon_threadsafe(server.cancel)
 
     def close(self) -> None:
         self.keep(())
@@ -79,6 +93,8 @@ class Front:
         self._thread.join()
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
+        while tasks := asyncio.all_tasks(self._loop):
+            self._loop.run_until_complete(asyncio.wait(tasks))
         self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
@@ -87,32 +103,75 @@ class Front:
             self._authority.load_leaf(self._context)
             self._renewed_at_s = time.monotonic()
 
-    async def _open(self, port: int) -> asyncio.Server:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await _pass_on(port, reader, writer)
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
+        listening = socket.create_server((self._address, 0), family=family)
+        listening.setblocking(False)
+        return listening
 
-        return await asyncio.start_server(serve, self._address, 0, ssl=self._context, limit=_PIECE_BYTES)
+    async def _open(self, listening: socket.socket, port: int) -> asyncio.Task[None]:
+        return asyncio.create_task(self._accept(listening, port))
+
+    async def _accept(self, listening: socket.socket, port: int) -> None:
+        """Takes connections for the engine until it is cancelled: before their handshake, so that they count."""
+        with listening:
+            while True:
+                try:
+                    connection, _ = await self._loop.sock_accept(listening)
+                except OSError as error:
+                    self._warn(f"no connection can be taken: {error}")
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                if len(self._connections) < self._connections_max:
+                    serving = asyncio.create_task(self._serve(connection, port))
+                    self._connections.add(serving)
+                    serving.add_done_callback(self._connections.discard)
+                else:
+                    connection.close()
+                    self._warn(f"there are {self._connections_max} connections to engines: more are refused")
+                # What waits is taken without a pause, and the others must get on.
+                await asyncio.sleep(0)
+
+    async def _serve(self, connection: socket.socket, port: int) -> None:
+        """Passes bytes on both ways, once the first request's headers are there, until either side has ended."""
+        reader = asyncio.StreamReader(_PIECE_BYTES)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport: asyncio.Transport | None = None
+        try:
+            async with asyncio.timeout(self._first_request_s):
+                transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, connection, ssl=self._context)
+                head = await reader.readuntil(b"\r\n\r\n")
+            inner_reader, inner_writer = await asyncio.open_connection(_LOOPBACK, port, limit=_PIECE_BYTES)
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            # As if nobody listened: whoever asks sees it before a byte of an answer.
+            if transport is not None:
+                transport.abort()
+            return
+        inner_writer.write(head)
+        writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
+        await _pass_on((reader, writer), (inner_reader, inner_writer))
+
+    def _warn(self, what: str) -> None:
+        """Seldom: what others do must not fill the log."""
+        if time.monotonic() - self._warned_at_s > _WARN_EVERY_S:
+            self._warned_at_s = time.monotonic()
+            log.warning("%s", what)
 
 
-async def _pass_on(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Connects to the engine and passes bytes on both ways until either side has ended."""
-    try:
-        inner_reader, inner_writer = await asyncio.open_connection(_LOOPBACK, port, limit=_PIECE_BYTES)
-    except OSError:
-        # As if nobody listened: whoever asks sees it before a byte of an answer.
-        writer.transport.abort()
-        return
-    ways = [
-        asyncio.create_task(_copy(reader, inner_writer)),
-        asyncio.create_task(_copy(inner_reader, writer)),
-    ]
+async def _pass_on(
+    outer: tuple[asyncio.StreamReader, asyncio.StreamWriter], inner: tuple[asyncio.StreamReader, asyncio.StreamWriter]
+) -> None:
+    ways = [asyncio.create_task(_copy(outer[0], inner[1])), asyncio.create_task(_copy(inner[0], outer[1]))]
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for way in ways:
             way.cancel()
-        for end in (inner_writer, writer):
+        for end in (inner[1], outer[1]):
             end.close()
+    # It counts until it is closed; TLS waits half a minute at most for the other side's farewell.
+    with contextlib.suppress(OSError):
+        await outer[1].wait_closed()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

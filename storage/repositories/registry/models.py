@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -18,7 +18,10 @@ from jobspecs.references import Reference
 from jobspecs.rights import Reach
 from storage.repositories.deliveries import DeliveryRepository
 from storage.repositories.owners import named, within
+from storage.repositories.registry.blobs import HELD_S
 from storage.tables import (
+    BlobRow,
+    ImportBlobRow,
     ModelAliasRow,
     ModelImportFileRow,
     ModelImportRow,
@@ -188,10 +191,18 @@ class ModelRepository:
     def give_up_imports(self, older_than_s: float, limit: int = 200) -> Sequence[UUID]:
         """Closes the imports that were begun longer ago than `older_than_s` seconds: nobody can complete them any more.
 
-        Returns those that are closed and not yet forgotten, of earlier calls too.
+        So it does with those begun longer than HELD_S ago for which nothing was sent in this time: whoever sends holds
+        the content for as long. Returns those that are closed and not yet forgotten, of earlier calls too.
         """
-        begun = func.clock_timestamp() - text("make_interval(secs => :s)").bindparams(s=older_than_s)
-        stale = (ModelImportRow.completed_at.is_(None), ModelImportRow.created_at < begun)
+        now = func.clock_timestamp()
+        long_ago = ModelImportRow.created_at < now - timedelta(seconds=older_than_s)
+        sent = exists().where(
+            ImportBlobRow.import_id == ModelImportRow.id,
+            BlobRow.id == ImportBlobRow.blob_id,
+            BlobRow.keep_until > now,
+        )
+        idle = and_(ModelImportRow.created_at < now - timedelta(seconds=HELD_S), ~sent)
+        stale = (ModelImportRow.completed_at.is_(None), or_(long_ago, idle))
         self._session.execute(update(ModelImportRow).where(*stale).values(completed_at=_GIVEN_UP))
         closed = select(ModelImportRow.id).where(ModelImportRow.completed_at == _GIVEN_UP)
         return self._session.scalars(closed.limit(limit)).all()

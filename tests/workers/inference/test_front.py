@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import socket
 import ssl
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -67,6 +70,49 @@ def test_engines_are_reached_by_tls_at_the_address_of_their_host_with_their_own_
 def test_a_front_without_its_engine_looks_as_if_nobody_listened(front: Front) -> None:
     with client(front) as asking, pytest.raises(httpx.TransportError):
         asking.post(front.endpoint("http://127.0.0.1:9"))
+
+
+def ended(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_who_says_nothing_is_cut_and_who_has_asked_goes_on(engine: str, front: Front) -> None:
+    endpoint = front.endpoint(engine)
+    place = ("127.0.0.2", httpx.URL(endpoint).port)
+    headers = {"Authorization": "Bearer key"}
+    with client(front) as asking, contextlib.ExitStack() as opened:
+        assert asking.post(endpoint, content=b"1", headers=headers).status_code == 200
+        (connected,) = front._connections
+        front._first_request_s = 0.3
+        silent, slow = (opened.enter_context(socket.create_connection(place, timeout=30)) for _ in range(2))
+        trusting = ssl.create_default_context(cadata=front.certificate)
+        with contextlib.suppress(OSError):
+            slow = opened.enter_context(trusting.wrap_socket(slow, server_hostname="127.0.0.2"))
+            slow.sendall(b"POST / HTTP/1.1\r\nHost: ")
+        assert ended(silent) and ended(slow)
+        assert asking.post(endpoint, content=b"2", headers=headers).status_code == 200
+        assert connected in front._connections and not connected.done(), "it is the connection of before"
+
+
+def test_more_connections_than_a_host_takes_are_refused_at_once(engine: str) -> None:
+    front = Front("127.0.0.2", connections_max=2)
+    endpoint = front.endpoint(engine)
+    place = ("127.0.0.2", httpx.URL(endpoint).port)
+    with client(front) as asking, contextlib.ExitStack() as opened:
+        taken = [opened.enter_context(socket.create_connection(place, timeout=30)) for _ in range(3)]
+        assert ended(taken[2])
+        taken[0].close()
+        deadline_s = time.monotonic() + 30
+        while len(front._connections) > 1 and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        headers = {"Authorization": "Bearer key"}
+        assert asking.post(endpoint, content=b"1", headers=headers).status_code == 200
+    front.close()
 
 
 def test_what_is_no_longer_served_is_no_longer_reached_and_what_is_elsewhere_is_left_there(
