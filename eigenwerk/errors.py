@@ -16,6 +16,8 @@ from jobspecs.problems import Problem
 _FOREIGN_ANSWER_CHARS = 200
 #: What OpenSSL says of certificates that nobody it knows vouches for, that have expired, or that are another host's.
 _UNKNOWN_AUTHORITY = "CERTIFICATE_VERIFY_FAILED"
+#: The code of the error for such a one.
+UNTRUSTED = "certificate_not_believed"
 
 
 class EigenwerkError(Exception):
@@ -64,7 +66,8 @@ def no_answer(url: str, error: Exception) -> EigenwerkError:
     if _UNKNOWN_AUTHORITY in str(error):
         return EigenwerkError(
             f"{url} has a certificate that is not believed here ({error}). "
-            "Name the file of its authority, or of the certificate if it made itself: SSL_CERT_FILE=cert.pem"
+            "Name the file of its authority, or of the certificate if it made itself: SSL_CERT_FILE=cert.pem",
+            code=UNTRUSTED,
         )
     if isinstance(error, httpx.ConnectError):
         return EigenwerkError(

@@ -17,15 +17,16 @@ _BLOCK = tarfile.BLOCKSIZE
 
 
 class Export:
-    """The tar of one version; its size is known before its first byte."""
+    """The tar of one version, all of it in `folder`; its size is known before its first byte."""
 
-    def __init__(self, manifest: Manifest, files: Sequence[StoredFile], made_at_s: int) -> None:
+    def __init__(self, folder: str, manifest: Manifest, files: Sequence[StoredFile], made_at_s: int) -> None:
         document = manifest.model_dump_json(indent=1).encode()
         sums = [(hashlib.sha256(document).hexdigest(), MANIFEST_NAME), *((file.sha256, file.path) for file in files)]
         self._texts = {
             "SHA256SUMS": "".join(f"{digest}  {path}\n" for digest, path in sums).encode(),
             MANIFEST_NAME: document,
         }
+        self._folder = folder
         self._files = files
         self._made_at_s = made_at_s
 
@@ -49,7 +50,7 @@ class Export:
         yield bytes(2 * _BLOCK)
 
     def _header(self, path: str, size: int) -> bytes:
-        entry = tarfile.TarInfo(path)
+        entry = tarfile.TarInfo(f"{self._folder}/{path}")
         entry.size, entry.mtime, entry.mode = size, self._made_at_s, 0o644
         return entry.tobuf(tarfile.PAX_FORMAT)
 

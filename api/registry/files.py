@@ -87,7 +87,10 @@ async def get_parts(
 )
 @requires("models.read")
 async def export_version(platform: ThePlatform, user: TheUser, owner: Name, name: Name, selector: Selector) -> Response:
-    """The version as one tar file: SHA256SUMS, manifest.json and its files, which are verified while they are sent."""
+    """The version as one tar file of the folder NAME-vN: SHA256SUMS, manifest.json and its files.
+
+    They are verified while they are sent.
+    """
     export, stem = await run_in_threadpool(_export, platform, user, selected(owner, name, selector))
     headers = {
         "Content-Length": str(export.size),
@@ -101,8 +104,8 @@ def _export(parts: Parts, user: Principal, reference: Reference) -> tuple[Export
     with parts.database.unit_of_work() as work:
         row = find(work, user.reach("models.read"), reference)
         manifest = Manifest.model_validate(row.manifest)
-        export = Export(manifest, work.blobs.files_of(row), int(row.created_at.timestamp()))
-        return export, f"{row.model.name}-{row.version}"
+        folder = f"{row.model.name}-v{row.version}"
+        return Export(folder, manifest, work.blobs.files_of(row), int(row.created_at.timestamp())), folder
 
 
 @router.post("/v1/registry/models/{owner}/{name}/versions/{selector}/links", status_code=201)

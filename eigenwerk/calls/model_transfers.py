@@ -59,7 +59,7 @@ class ModelTransferCalls(ArtifactCalls):
         )
 
     def export_model(self, reference: str, target: Path | BinaryIO, *, progress: Progress = ignore_progress) -> None:
-        """Writes a version as one tar file: SHA256SUMS, manifest.json, and its files.
+        """Writes a version as one tar file of the folder NAME-vN: SHA256SUMS, manifest.json, and its files.
 
         `import_model` takes it again. Raises TransferCorrupt when it broke off; a file is there whole or not at all.
         """

@@ -63,6 +63,9 @@ def model_folder(path: Path) -> Iterator[Path]:
         try:
             with tarfile.open(path) as archive:
                 archive.extractall(folder, filter="data")
+            # Earlier exports have no folder in them.
+            if not (folder / MANIFEST_NAME).exists():
+                folder = next((entry for entry in folder.iterdir() if entry.is_dir()), folder)
             manifest = read_manifest(folder)
         except (tarfile.TarError, FileNotFoundError, ValidationError) as error:
             raise EigenwerkError(

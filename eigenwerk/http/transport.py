@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from eigenwerk.errors import EigenwerkError, error_of, no_answer
+from eigenwerk.errors import UNTRUSTED, EigenwerkError, error_of, no_answer
 
 #: Seconds between the attempts of a call that may be repeated.
 RETRY_DELAYS_S = (0.2, 0.5, 1.0, 2.0)
@@ -89,10 +89,10 @@ class Transport:
                 if response.is_success:
                     return response.json() if response.content else None
                 failure = error_of(response)
-                if not patient or response.status_code not in _RETRIED_STATUSES:
+                if not patient:
                     raise failure
                 delay_s = min(failure.retry_after_s or 0.0, _RETRY_AFTER_MAX_S)
-            if not delays_s:
+            if not delays_s or not is_passing(failure):
                 raise failure
             self.sleep(max(delay_s, delays_s.pop(0)))
 
@@ -135,7 +135,7 @@ def is_loopback(url: str) -> bool:
 
 def is_passing(error: EigenwerkError) -> bool:
     """Whether the same call may succeed a little later."""
-    return error.status is None or error.status in _RETRIED_STATUSES
+    return error.code != UNTRUSTED and (error.status is None or error.status in _RETRIED_STATUSES)
 
 
 def given(**fields: Any) -> dict[str, Any]:

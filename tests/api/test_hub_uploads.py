@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import httpx
 import pytest
 
+from api.errors import ApiError
+from api.hub.commits.commit_body import read_commit
 from api.hub.transfers.uploads import PART_BYTES
 from api.hub.transfers.xet_format import BadXet, Term, Xorb, files_of_shard
 from tests.api.conftest import Api, sha256
@@ -138,3 +141,10 @@ def test_what_a_chunk_says_of_its_length_is_not_believed() -> None:
     many[48 + 36 : 48 + 40] = (2**31).to_bytes(4, "little")
     with pytest.raises(BadXet):
         files_of_shard(bytes(many))
+
+
+def test_an_operation_that_is_unknown_is_named(tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_text('{"key": "header", "value": {}}\n{"key": "copyFile", "value": {"srcPath": "a", "dstPath": "b"}}\n')
+    with pytest.raises(ApiError, match="Line 2 of the commit: 'copyFile' is no operation that is known here"):
+        read_commit(body)

@@ -273,9 +273,14 @@ def test_an_export_has_the_checksums_of_its_files_and_is_imported_again(api: Api
         client.export_model("m@1", tar)
         with tarfile.open(tar) as archive:
             archive.extractall(tmp_path / "unpacked", filter="data")
-        for line in (tmp_path / "unpacked" / "SHA256SUMS").read_text().splitlines():
+        (folder,) = (tmp_path / "unpacked").iterdir()
+        assert folder.name == "m-v1", "nothing is spilt where it is unpacked"
+        for line in (folder / "SHA256SUMS").read_text().splitlines():
             digest, _, name = line.partition("  ")
-            assert hashlib.sha256((tmp_path / "unpacked" / name).read_bytes()).hexdigest() == digest
+            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+        with tarfile.open(tmp_path / "earlier.tar", "w") as archive:
+            archive.add(folder, ".")
+        assert client.import_model(tmp_path / "earlier.tar", name="moved").digest == client.model_version("m@1").digest
         again = client.import_model(tar, name="m")
         assert (again.version, again.digest) == (1, client.model_version("m@1").digest)
         tar.write_bytes(tar.read_bytes()[: 20 * MIB])

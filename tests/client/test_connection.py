@@ -8,6 +8,7 @@ import pytest
 from deploy.embedded.processes import free_port
 from eigenwerk import Client, EigenwerkError, find_connection
 from tests.certificates import certificate_in
+from tests.client.answering import Sleeps
 from tests.client.documents import JOB_ID
 from tests.client.stub import StubPlatform
 
@@ -88,8 +89,11 @@ def test_the_environment_says_which_certificate_this_machines_own_platform_has(
     server = stub.start(certificate, key)
     try:
         monkeypatch.setenv("SSL_CERT_FILE", str(others))
-        with Client(stub.url, "ew_local") as client, pytest.raises(EigenwerkError, match=r"SSL_CERT_FILE=cert\.pem"):
+        sleeps = Sleeps()
+        untrusting = Client(stub.url, "ew_local", sleep=sleeps)
+        with untrusting as client, pytest.raises(EigenwerkError, match=r"SSL_CERT_FILE=cert\.pem"):
             client.me()
+        assert sleeps == [], "it is the same a little later"
         assert stub.requests == []
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         with Client(stub.url, "ew_local") as client:

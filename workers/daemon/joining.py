@@ -69,7 +69,10 @@ def read_settings(path: Path) -> dict[str, str]:
 
 
 def admit(database: Database, host: str, environment: Mapping[str, str] | None = None) -> None:
-    """Notes that the host has joined. One that has joined before needs no token any more. Raises MayNotJoin."""
+    """Notes that the host has joined. One that has joined before needs no token any more.
+
+    An administrator's token does as well: `admin` includes `join`. Raises MayNotJoin.
+    """
     token = (os.environ if environment is None else environment).get(TOKEN)
     with database.unit_of_work() as work:
         row = work.users.authenticate(token) if token else None

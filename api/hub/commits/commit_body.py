@@ -15,6 +15,8 @@ BODY_BYTES_MAX = 100_000_000
 _LINES_MAX = 25_000
 #: Of one line: a small file in base64.
 _LINE_BYTES_MAX = 2_000_000
+#: Each names a path.
+_OPERATIONS = frozenset({"file", "lfsFile", "deletedFile", "deletedFolder"})
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,20 @@ def read_commit(body: Path) -> Commit:
             if not line.strip():
                 continue
             key, value = _operation(number, line)
-            path = _text(number, value, "path") if key != "header" else ""
             if key == "header":
                 parent = str(value.get("parentCommit") or "")
-            elif key == "file":
+                continue
+            if key not in _OPERATIONS:
+                raise _refused(number, f"{key[:50]!r} is no operation that is known here")
+            path = _text(number, value, "path")
+            if key == "file":
                 small[path] = _content(number, value)
             elif key == "lfsFile":
                 large[path] = _large(number, value)
             elif key == "deletedFile":
                 files.add(path)
-            elif key == "deletedFolder":
-                folders.add(path)
             else:
-                raise _refused(number, f"{key[:50]!r} is no operation that is known here")
+                folders.add(path)
     return Commit(small, large, files, folders, parent)
 
 

@@ -87,9 +87,9 @@ def export(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a model as one tar file with the checksums of its files (SHA256SUMS). models push takes it.
+    """Write a model as one tar file: a folder NAME-vN with files and checksums (SHA256SUMS). models push takes it.
 
-    Example: eigenwerk models export newsticker-quality@1 > newsticker-quality-1.tar
+    Example: eigenwerk models export newsticker-quality@1 > newsticker-quality-v1.tar
     """
     if out is None and (as_json or sys.stdout.isatty()):
         raise EigenwerkError("A tar file is nothing to read here. Name a file: --out FILE")

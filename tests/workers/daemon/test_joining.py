@@ -84,3 +84,9 @@ def test_a_token_that_has_expired_or_is_for_something_else_lets_nobody_join(data
     for token in ("ew_late", "ew_writer", "ew_never_made"):
         with pytest.raises(MayNotJoin, match="no join token, or has expired"):
             admit(database, "gpu-1", {"EIGENWERK_JOIN_TOKEN": token})
+
+
+def test_an_administrators_token_lets_a_host_join_as_admin_includes_every_scope(database: Database) -> None:
+    add_token(database, "ew_all", "admin")
+    admit(database, "gpu-1", {"EIGENWERK_JOIN_TOKEN": "ew_all"})
+    admit(database, "gpu-1", {})
