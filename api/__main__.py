@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import math
 import os
 import signal
+import socket
 import ssl
 import sys
 from types import FrameType
@@ -18,6 +20,9 @@ from api.parts import Parts
 from api.settings import ApiSettings
 from storage.database import SchemaMismatch
 from storage.settings import DRAIN_S, seconds
+
+#: Seconds of the drain in which answers that are not whole say so.
+_FAREWELL_S = 1.0
 
 
 def main() -> int:
@@ -52,7 +57,7 @@ def main() -> int:
     # uvicorn raises the signal again when it has stopped; what was asked for is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
-    _Server(config, parts).run()
+    _Server(config, parts, drain_s).run()
     return 0
 
 
@@ -77,15 +82,20 @@ def _options() -> dict[str, str]:
 
 
 class _Server(uvicorn.Server):
-    """Tells the event streams to finish, so that they don't have to be cut off."""
+    """Tells the event streams to finish, and late answers to say that they don't: a stream that is cut says nothing."""
 
-    def __init__(self, config: uvicorn.Config, parts: Parts) -> None:
+    def __init__(self, config: uvicorn.Config, parts: Parts, drain_s: float) -> None:
         super().__init__(config)
         self._parts = parts
+        self._answers_s = max(drain_s - _FAREWELL_S, drain_s / 2)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._parts.stopping.set()
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(self._answers_s, self._parts.reads.end)
+        await super().shutdown(sockets)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

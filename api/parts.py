@@ -22,6 +22,7 @@ from api.foreign_files import (
 )
 from api.inference.activity import Activity
 from api.inference.metering import AnswerMeter
+from api.inference.reads import Reads
 from api.inference.routing import Routes
 from api.inference.waking import Waker
 from api.inspection_cache import InspectionCache
@@ -95,6 +96,8 @@ class Parts:
     resolve: Resolve = resolve
     #: Set when the process shall end: streams that have no end of their own finish.
     stopping: threading.Event = field(default_factory=threading.Event)
+    #: Ended shortly before the process stops waiting for answers.
+    reads: Reads = field(default_factory=Reads)
 
     @classmethod
     def make(cls, settings: ApiSettings) -> Parts:

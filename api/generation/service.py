@@ -50,7 +50,7 @@ async def passed_on(
         media_type = answer.headers.get("content-type", "application/json").partition(";")[0]
         if media_type == _EVENTS:
             # From here on the stream closes the connection to the engine.
-            stream = _events(answer, stack.pop_all(), engine.name, own_words, TokenCount(answer, body))
+            stream = _events(parts, answer, stack.pop_all(), engine.name, own_words, TokenCount(answer, body))
             return ClosingStream(stream, media_type=_EVENTS, headers=headers)
         with answering(engine.name, engine.kind):
             content = await _while_connected(request, _bounded(answer))
@@ -60,27 +60,40 @@ async def passed_on(
 
 
 async def _events(
-    answer: httpx.Response, stack: AsyncExitStack, name: str, own_words: bool, tokens: TokenCount
+    parts: Parts, answer: httpx.Response, stack: AsyncExitStack, name: str, own_words: bool, tokens: TokenCount
 ) -> AsyncGenerator[bytes, None]:
-    """Whole events as they come. The status is sent already: when the engine breaks off, an event says so."""
+    """Whole events as they come. The status is sent already: when it breaks off, an event says so."""
     begun = b""
     async with stack:
         try:
             with answering(name):
-                async for piece in answer.aiter_bytes():
+                async for piece in _pieces(parts, answer):
                     whole, end, begun = (begun + piece).rpartition(_EVENT_END)
                     if end:
                         tokens.events(whole)
                         yield whole + end
         except ApiError:
-            yield _broken_off(name, own_words)
+            yield _broken_off(f"The deployment {name} broke off in the middle of its answer.", own_words)
+        except TimeoutError:
+            yield _broken_off("The platform's API was stopped in the middle of the answer.", own_words)
         finally:
             tokens.end()
 
 
-def _broken_off(name: str, own_words: bool) -> bytes:
+async def _pieces(parts: Parts, answer: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Raises TimeoutError when the process waits no longer."""
+    pieces = answer.aiter_bytes()
+    while True:
+        async with parts.reads.one():
+            piece = await anext(pieces, None)
+        if piece is None:
+            return
+        yield piece
+
+
+def _broken_off(why: str, own_words: bool) -> bytes:
     """The last events of an answer that has no end, as the dialect's clients read them."""
-    message = f"The deployment {name} broke off in the middle of its answer. Ask again."
+    message = f"{why} Ask again."
     if own_words:
         return b"data: " + json.dumps({"error": message, "error_type": "generation"}).encode() + _EVENT_END
     error = error_response(unavailable(message, "engine_unavailable", RETRY_AFTER_S))
