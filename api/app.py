@@ -25,12 +25,12 @@ from api.health.figures import FiguresCache
 from api.health.service import ReadinessProbe
 from api.hosts.endpoints import router as hosts
 from api.hub.changing import router as hub_changing
-from api.hub.closing import CLOSE_EVERY_S, close_quiet
-from api.hub.endpoints import router as hub
-from api.hub.files import router as hub_files
-from api.hub.uploads import router as hub_uploads
+from api.hub.commits.closing import CLOSE_EVERY_S, close_quiet
+from api.hub.reading.endpoints import router as hub
+from api.hub.reading.files import router as hub_files
+from api.hub.transfers.uploads import router as hub_uploads
+from api.hub.transfers.xet import router as hub_xet
 from api.hub.writing import router as hub_writing
-from api.hub.xet import router as hub_xet
 from api.inference.limiting import RENEW_EVERY_S
 from api.inference.metering import WRITE_EVERY_S
 from api.jobs.endpoints import router as jobs

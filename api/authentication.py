@@ -24,7 +24,7 @@ from api.parts import Parts
 from api.request_body import StrictRequest
 from jobspecs.problems import Problem
 from jobspecs.rights import RULES, SCOPES, Action, Principal
-from storage.repositories.users import hash_token
+from storage.repositories.people.users import hash_token
 
 #: Everything that answers without a token. `check_routes` refuses to start when there is more.
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/v1/links/{secret}"})

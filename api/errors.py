@@ -39,7 +39,7 @@ from storage.objects import (
     ObjectStoreUnavailable,
     TransferStopped,
 )
-from storage.repositories.blobs import BlobsGone
+from storage.repositories.registry.blobs import BlobsGone
 
 log = logging.getLogger(__name__)
 

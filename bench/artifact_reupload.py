@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from bench.measuring import report
 from deploy.demo.temporary_platform import temporary_platform
 from eigenwerk import Client, Connection
-from eigenwerk.transfers import file_body, upload_headers
+from eigenwerk.files.transfers import file_body, upload_headers
 
 TENSORS = 20
 TENSOR_BYTES = 6_000_000

@@ -13,7 +13,7 @@ from __future__ import annotations
 from eigenwerk.client import Client, connect
 from eigenwerk.connection import Connection, find_connection
 from eigenwerk.errors import EigenwerkError, TransferCorrupt
-from eigenwerk.event_stream import Event
+from eigenwerk.http.event_stream import Event
 
 __all__ = [
     "Client",

@@ -11,13 +11,16 @@ from uuid import uuid4
 
 import httpx
 
+from eigenwerk.calls.deployments import DeploymentCalls
+from eigenwerk.calls.inference import InferenceCalls
+from eigenwerk.calls.job_lookup import JOBS_SEARCHED_MAX, meant_by, not_found, only_meant, whole_id
+from eigenwerk.calls.model_transfers import ModelTransferCalls
+from eigenwerk.calls.pipelines import PipelineCalls
+from eigenwerk.calls.schedules import ScheduleCalls
+from eigenwerk.calls.webhooks import WebhookCalls
 from eigenwerk.connection import Connection, find_connection
-from eigenwerk.deployments import DeploymentCalls
-from eigenwerk.event_stream import Event, follow
-from eigenwerk.inference import InferenceCalls
-from eigenwerk.job_lookup import JOBS_SEARCHED_MAX, meant_by, not_found, only_meant, whole_id
-from eigenwerk.model_transfers import ModelTransferCalls
-from eigenwerk.pipelines import PipelineCalls
+from eigenwerk.http.event_stream import Event, follow
+from eigenwerk.http.transport import Sleep, Transport, given
 from eigenwerk.resources import (
     Deleted,
     Host,
@@ -30,9 +33,6 @@ from eigenwerk.resources import (
     User,
     UserLimits,
 )
-from eigenwerk.schedules import ScheduleCalls
-from eigenwerk.transport import Sleep, Transport, given
-from eigenwerk.webhooks import WebhookCalls
 from jobspecs.data_report import DataReport
 from jobspecs.estimate import Estimate
 

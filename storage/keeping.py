@@ -11,7 +11,7 @@ from pathlib import Path
 from jobspecs.pieces import Piece, StoredFile, StoredPiece, piece_sizes
 from storage.database import Database
 from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStore, TransferStopped
-from storage.repositories.blobs import BlobsGone, stored_piece
+from storage.repositories.registry.blobs import BlobsGone, stored_piece
 
 ShouldStop = Callable[[], bool]
 

@@ -17,7 +17,7 @@ from scheduling.engine_choice import Choice, Served, choose_engine
 from scheduling.estimates.engine_memory import ServingMemory
 from scheduling.serving_admission import Needs, why_it_cannot_stay, why_no_host_serves
 from storage.database import UnitOfWork
-from storage.repositories.candidates import candidate_name
+from storage.repositories.serving.candidates import candidate_name
 from storage.tables import DeploymentRow, HostRow, ModelVersionRow
 
 

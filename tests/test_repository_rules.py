@@ -103,13 +103,13 @@ def test_only_the_job_repository_changes_a_jobs_state() -> None:
         )
 
     rooms = ("storage", "api", "workers", "scheduling")
-    assert set(offenders(assigns_state, *rooms)) <= {"storage/repositories/jobs.py"}
-    assert set(offenders(updates_state, *rooms)) <= {"storage/repositories/jobs.py"}
+    assert set(offenders(assigns_state, *rooms)) <= {"storage/repositories/jobs/jobs.py"}
+    assert set(offenders(updates_state, *rooms)) <= {"storage/repositories/jobs/jobs.py"}
 
 
 def test_who_may_do_what_is_decided_in_one_place() -> None:
     #: The last one compares a token with its user.
-    deciding = {"jobspecs/rights.py", "storage/repositories/owners.py", "storage/repositories/users.py"}
+    deciding = {"jobspecs/rights.py", "storage/repositories/owners.py", "storage/repositories/people/users.py"}
 
     def compares_owners(node: ast.AST) -> bool:
         if not isinstance(node, ast.Compare):

@@ -13,7 +13,7 @@ from api.references.places import WAITS_FOR_ROOM
 from jobspecs.deploying import Deploying
 from jobspecs.engines import ExternalEngine
 from jobspecs.references import ModelReference
-from storage.repositories.answers import quantile_s
+from storage.repositories.serving.answers import quantile_s
 from storage.tables import AnswerCountRow, DeploymentRow
 
 

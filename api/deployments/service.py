@@ -21,7 +21,7 @@ from jobspecs.references import Reference, parse_reference
 from jobspecs.rights import Principal, Reach
 from storage.database import UnitOfWork
 from storage.frozen_versions import frozen_version
-from storage.repositories.candidates import candidate_name
+from storage.repositories.serving.candidates import candidate_name
 from storage.serving import Wish, check_task, choose, serve
 from storage.settings import EXTERNAL_ENGINES
 from storage.tables import ModelVersionRow

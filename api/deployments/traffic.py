@@ -15,7 +15,7 @@ from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference
 from jobspecs.rights import Principal, Reach
 from storage.database import UnitOfWork
-from storage.repositories.candidates import candidate_name
+from storage.repositories.serving.candidates import candidate_name
 from storage.serving import Wish, serve
 from storage.tables import DeploymentRow, ModelVersionRow
 

@@ -22,7 +22,7 @@ from api.health.service import SCHEDULER_SILENT_S
 from jobspecs.hosts import HostReason
 from jobspecs.lifecycle import REASONS, JobState
 from jobspecs.tasks import SERVED_TASKS, TEXT_GENERATION
-from storage.repositories.answers import ANSWER_BUCKETS_S
+from storage.repositories.serving.answers import ANSWER_BUCKETS_S
 from storage.repositories.tallies import DURATION_BUCKETS_S, Total
 from storage.tables import AnswerCountRow
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from storage.database import Database, UnitOfWork
 from storage.repositories.hosts import HOST_SILENT_S
-from storage.repositories.leader import Leader
+from storage.repositories.jobs.leader import Leader
 from storage.repositories.tallies import Total
 from storage.tables import AnswerCountRow, HostRow
 

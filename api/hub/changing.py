@@ -10,7 +10,7 @@ from api.authentication import TheUser, requires
 from api.datasets import service as dataset_service
 from api.datasets.schemas import DatasetChange
 from api.errors import ApiError
-from api.hub import service
+from api.hub.reading import service
 from api.hub.repositories import Repository
 from api.hub.routes import TheRepository, hub_router
 from api.parts import Parts, ThePlatform

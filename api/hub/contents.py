@@ -14,7 +14,7 @@ from jobspecs.manifest import ManifestFile
 from jobspecs.pieces import Piece, StoredFile, StoredPiece
 from storage.database import UnitOfWork
 from storage.keeping import keep_file
-from storage.repositories.blobs import stored_piece
+from storage.repositories.registry.blobs import stored_piece
 
 
 class Content(BaseModel):

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from api.datasets import deleting as dataset_deleting
-from api.hub import snapshots
 from api.hub.contents import Content, content_of
 from api.hub.pushed_files import check_path, is_left_out, way_of
+from api.hub.reading import snapshots
 from api.hub.repositories import MAIN, Repository
 from api.hub.routes import refusal, unknown_repository
 from api.hub.write_schemas import FileWay, PathToSend
@@ -16,7 +16,7 @@ from api.parts import Parts
 from api.registry import deleting as model_deleting
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
-from storage.repositories.blobs import HELD_S
+from storage.repositories.registry.blobs import HELD_S
 from storage.tables import HubPushRow
 
 #: Seconds for which a push that isn't whole waits for its next commit.

@@ -9,11 +9,13 @@ from fastapi.concurrency import run_in_threadpool
 
 from api.authentication import TheUser, requires
 from api.errors import ApiError
-from api.hub import committing, pushes, uploads, xet
-from api.hub.commit_body import BODY_BYTES_MAX, read_commit
-from api.hub.grants import grant
+from api.hub import pushes
+from api.hub.commits import committing
+from api.hub.commits.commit_body import BODY_BYTES_MAX, read_commit
 from api.hub.repositories import Repository
 from api.hub.routes import HubRefusal, TheDataset, TheModel, TheRepository, address, hub_router, repository_of
+from api.hub.transfers import uploads, xet
+from api.hub.transfers.grants import grant
 from api.hub.write_schemas import (
     Batch,
     BatchAnswer,

@@ -12,7 +12,7 @@ from uuid import UUID
 from fastapi.concurrency import run_in_threadpool
 
 from storage.database import Database, DatabaseUnavailable
-from storage.repositories.sleep import STAMP_S
+from storage.repositories.serving.sleep import STAMP_S
 
 log = logging.getLogger(__name__)
 

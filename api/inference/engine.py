@@ -23,7 +23,7 @@ from api.parts import CONNECT_TIMEOUT_S, Parts
 from jobspecs.engines import EMBEDDED, ENGINE_KINDS, EngineKind, origin_of
 from jobspecs.rights import Principal
 from jobspecs.tasks import ServedTask
-from storage.repositories.answers import Answered
+from storage.repositories.serving.answers import Answered
 from storage.tables import DeploymentRow, ModelVersionRow
 
 log = logging.getLogger(__name__)

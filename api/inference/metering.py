@@ -6,7 +6,7 @@ import logging
 import threading
 
 from storage.database import Database, DatabaseUnavailable
-from storage.repositories.answers import Answered, AnswerKey, AnswerTotal
+from storage.repositories.serving.answers import Answered, AnswerKey, AnswerTotal
 
 log = logging.getLogger(__name__)
 

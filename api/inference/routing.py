@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from storage.repositories.answers import Answered
+from storage.repositories.serving.answers import Answered
 
 #: Seconds for which a place that could not be reached is asked last.
 REST_S = 5.0

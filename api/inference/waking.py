@@ -14,7 +14,7 @@ from api.middleware import add_header
 from api.references.places import why_it_waits
 from jobspecs.rights import Reach
 from storage.database import Database
-from storage.repositories.sleep import Start
+from storage.repositories.serving.sleep import Start
 
 #: Seconds that the start is expected to take by the last ones of the deployment.
 EXPECTED_WAIT = "X-Expected-Wait-S"

@@ -11,7 +11,7 @@ from jobspecs.frozen import FrozenModel
 from jobspecs.pipelines.document import Pipeline
 from jobspecs.profile import DatasetProfile
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
-from storage.repositories.pipelines import NewStep
+from storage.repositories.jobs.pipelines import NewStep
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from jobspecs.pipelines.steps import AliasStep, DeployStep
 from jobspecs.problems import PROBLEMS_MAX, InvalidInput, Problem
 from jobspecs.rights import Principal
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
-from storage.repositories.pipelines import NewStep
+from storage.repositories.jobs.pipelines import NewStep
 
 
 def prepare(parts: Parts, user: Principal, pipeline: Pipeline, gone: Callable[[], bool]) -> list[NewStep]:

@@ -18,7 +18,7 @@ from jobspecs.pipelines.reading import parse_pipeline
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.rights import Principal, Reach
 from storage.database import UnitOfWork
-from storage.repositories.pipelines import NewStep
+from storage.repositories.jobs.pipelines import NewStep
 from storage.tables import PipelineRow
 
 

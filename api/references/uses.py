@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from api.errors import ApiError
 from jobspecs.problems import Problem
-from storage.repositories.removal import Use
+from storage.repositories.registry.removal import Use
 
 #: So many uses are told; there may be thousands of jobs.
 _TOLD_MAX = 10

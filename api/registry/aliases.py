@@ -10,7 +10,7 @@ from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference, check_alias
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
-from storage.repositories.aliases import NothingBefore
+from storage.repositories.registry.aliases import NothingBefore
 from storage.tables import ModelRow
 
 

@@ -13,7 +13,7 @@ from api.references.uses import Deleted, DryRun
 from api.registry import deleting, service
 from api.registry.schemas import TAGS_MAX, Model, ModelChange, ModelList, ModelVersionDetail, VersionChange
 from jobspecs.references import NAME_PATTERN, Reference
-from storage.repositories.catalogue import Wish
+from storage.repositories.registry.catalogue import Wish
 
 router = guarded_router("registry")
 

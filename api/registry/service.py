@@ -17,7 +17,7 @@ from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference
 from jobspecs.rights import Principal, Reach
 from storage.database import UnitOfWork
-from storage.repositories.catalogue import Wish
+from storage.repositories.registry.catalogue import Wish
 from storage.tables import ModelRow, ModelVersionRow
 
 #: Models in one answer.

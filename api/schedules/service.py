@@ -19,7 +19,7 @@ from jobspecs.rights import Principal, Reach
 from scheduling.cron import BadCron, Cron
 from scheduling.schedules import Missed
 from storage.database import UnitOfWork
-from storage.repositories.pipelines import NewStep
+from storage.repositories.jobs.pipelines import NewStep
 from storage.tables import ScheduleRow
 
 _RUNS_SHOWN = 20

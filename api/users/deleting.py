@@ -14,7 +14,7 @@ from api.users.service import find_user
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.rights import Principal, Reach
 from storage.database import UnitOfWork
-from storage.repositories.handover import Clash, Things
+from storage.repositories.people.handover import Clash, Things
 from storage.tables import UserRow
 
 log = logging.getLogger(__name__)

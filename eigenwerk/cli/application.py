@@ -11,24 +11,16 @@ from typing import Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from eigenwerk.cli import (
-    chat,
-    checks,
-    datasets,
-    deployments,
-    environments,
-    hosts,
-    inference,
-    jobs,
-    models,
-    pipelines,
-    platform,
-    schedules,
-    usage,
-    users,
-    webhooks,
-)
 from eigenwerk.cli.console import note
+from eigenwerk.cli.datasets import commands as datasets
+from eigenwerk.cli.deployments import chat, inference
+from eigenwerk.cli.deployments import commands as deployments
+from eigenwerk.cli.jobs import checks, pipelines, schedules
+from eigenwerk.cli.jobs import commands as jobs
+from eigenwerk.cli.models import commands as models
+from eigenwerk.cli.people import users, webhooks
+from eigenwerk.cli.platform import commands as platform
+from eigenwerk.cli.platform import environments, hosts, usage
 from eigenwerk.errors import EigenwerkError
 from jobspecs.file_errors import why_not
 

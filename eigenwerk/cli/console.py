@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TransferSpeedColumn
 
 from eigenwerk.client import Client, connect
-from eigenwerk.reporting import columns, size
+from eigenwerk.reports.reporting import columns, size
+from eigenwerk.reports.watch import duration, printable
 from eigenwerk.resources import Deleted
-from eigenwerk.watch import duration, printable
 
 #: Characters of a job's id that lists show; enough to tell jobs apart, and accepted wherever an id is.
 ID_CHARS = 8

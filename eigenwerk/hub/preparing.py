@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain, count
 from pathlib import Path
 
+from eigenwerk.files.several_files import as_one
+from eigenwerk.files.transfers import Progress, ignore_progress
 from eigenwerk.hub.choosing import kind_of
 from eigenwerk.hub.class_names import with_class_names
 from eigenwerk.hub.hub_dataset import HubDataset, HubFile
 from eigenwerk.hub.repository import check_installed, fetch
-from eigenwerk.several_files import as_one
-from eigenwerk.transfers import Progress, ignore_progress
 
 #: Shows how many of so many bytes went by: told a label and the total.
 Transferring = Callable[[str, int], AbstractContextManager[Progress]]

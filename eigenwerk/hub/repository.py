@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from eigenwerk.errors import EigenwerkError, TransferCorrupt
+from eigenwerk.files.transfers import Progress, ignore_progress
 from eigenwerk.hub.hub_dataset import HubFile
-from eigenwerk.transfers import Progress, ignore_progress
 from jobspecs.manifest import sha256_of
 
 _LIBRARY = "huggingface_hub"

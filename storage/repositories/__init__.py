@@ -1,1 +1,1 @@
-"""One repository per noun. They flush but never commit: `storage.database` does."""
+"""One repository per noun, in rooms. They flush but never commit: `storage.database` does."""

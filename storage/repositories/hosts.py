@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobspecs.hosts import HostReason, Machine
-from storage.repositories.engine_holds import taken as served_by_deployments
+from storage.repositories.serving.engine_holds import taken as served_by_deployments
 from storage.tables import HostInstanceRow, HostRow, JobRow
 
 #: Seconds without an announcement after which a host gets no new jobs.

@@ -52,7 +52,7 @@ class DeploymentRow(Base):
     sequences: Mapped[int | None]
     #: Those that it was given, by the names of its host (`HostConfig.gpu_ids`); chosen under the host's lock.
     gpu_ids: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default=text("'{}'"))
-    #: Of a candidate (`storage.repositories.candidates`): how many of 100 requests it gets. Null: it is none.
+    #: Of a candidate (`storage.repositories.serving.candidates`): how many of 100 requests it gets. Null: it is none.
     traffic_percent: Mapped[int | None]
     #: Rises with each change of what is wanted; a worker that acted on an older one changes nothing.
     generation: Mapped[int] = mapped_column(default=1)

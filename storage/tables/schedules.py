@@ -33,7 +33,7 @@ class ScheduleRow(Base):
     missed: Mapped[str]
     #: The spec of a job or pipeline, as it was given. JSON, not JSONB, which would forget the order of steps.
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
-    #: `storage.repositories.pipelines.NewStep`s as they were checked when it was made; a job has one.
+    #: `storage.repositories.jobs.pipelines.NewStep`s as they were checked when it was made; a job has one.
     steps: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
     #: The first time that no scheduler has looked at.
     next_at: Mapped[datetime]

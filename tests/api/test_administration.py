@@ -20,7 +20,7 @@ from scheduling.decisions import Resources
 from storage.database import UnitOfWork
 from storage.database_errors import OwnerGone
 from storage.migrate import ensure_admin
-from storage.repositories.catalogue import Wish
+from storage.repositories.registry.catalogue import Wish
 from tests.api.conftest import ADMIN_TOKEN, HEADLINES, SPEC, Api, RunApi, safetensors
 
 

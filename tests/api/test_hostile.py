@@ -54,7 +54,8 @@ def ports() -> tuple[int, int]:
 
 @pytest.fixture
 def process(api: Api, services: EmbeddedServices, ports: tuple[int, int]) -> Iterator[subprocess.Popen[bytes]]:
-    settings = environment(api, services, ports[0])
+    # Requests that never end are answers in hand: what they may hold up is what the setting says, 120 s without it.
+    settings = environment(api, services, ports[0]) | {"EIGENWERK_DRAIN_S": "3"}
     with (
         subprocess.Popen([sys.executable, "-m", "api"], env=settings, stderr=subprocess.DEVNULL) as started,
         subprocess.Popen(control_command(ports[1])) as control,

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from api.errors import ApiError
-from api.hub.commit_body import read_commit
-from api.hub.uploads import PART_BYTES
-from api.hub.xet_format import BadXet, Term, Xorb, files_of_shard
+from api.hub.commits.commit_body import read_commit
+from api.hub.transfers.uploads import PART_BYTES
+from api.hub.transfers.xet_format import BadXet, Term, Xorb, files_of_shard
 from tests.api.conftest import Api, sha256
 from tests.api.hub_pushing import CONFIG, batch, commit, made, shard, versions, weights, xorb
 

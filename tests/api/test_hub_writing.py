@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd
 from huggingface_hub.errors import HfHubHTTPError
 from sqlalchemy import text
 
-from api.hub.closing import close_quiet
+from api.hub.commits.closing import close_quiet
 from api.parts import Parts
 from jobspecs.references import parse_reference
 from tests.api.conftest import HEADLINES, Api, safetensors, sha256

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from storage.repositories.schedules import ScheduleRepository
+from storage.repositories.jobs.schedules import ScheduleRepository
 from tests.api.conftest import SPEC, Api
 from workers.scheduler.schedules.running import run_due
 

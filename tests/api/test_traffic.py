@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from storage.repositories.answers import ANSWER_BUCKETS_S, quantile_s
-from storage.repositories.candidates import candidate_name
+from storage.repositories.serving.answers import ANSWER_BUCKETS_S, quantile_s
+from storage.repositories.serving.candidates import candidate_name
 from tests.api.conftest import Api, RunApi
 from tests.api.standing_in import Engine, deployed, ready, standing_in
 

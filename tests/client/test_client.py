@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from eigenwerk import EigenwerkError
-from eigenwerk.transport import RETRY_DELAYS_S
+from eigenwerk.http.transport import RETRY_DELAYS_S
 from tests.client.answering import Cut, Sleeps, client_of
 from tests.client.documents import (
     JOB_ID,

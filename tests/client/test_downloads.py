@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from eigenwerk import EigenwerkError, TransferCorrupt
-from eigenwerk.model_folders import check_folder
+from eigenwerk.files.model_folders import check_folder
 from eigenwerk.resources import DatasetVersion
 from tests.client.answering import Cut, client_of
 from tests.client.documents import dataset, model_version

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded.processes import free_port
-from eigenwerk import transport
-from eigenwerk.cli import datasets, pushing
-from eigenwerk.transfers import Progress, ignore_progress
+from eigenwerk.cli.datasets import commands as datasets
+from eigenwerk.cli.datasets import pushing
+from eigenwerk.files.transfers import Progress, ignore_progress
+from eigenwerk.http import transport
 from tests.client.every_command import CALLS
 from tests.client.stub import StubPlatform
 from tests.client.test_cli import Run, arguments_of, commands

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eigenwerk.forecasts import estimate_lines, report_lines, use_lines
+from eigenwerk.reports.forecasts import estimate_lines, report_lines, use_lines
 from jobspecs.data_report import DataReport, RefusedKind
 from jobspecs.estimate import Estimate
 from jobspecs.problems import Problem

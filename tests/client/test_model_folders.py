@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.model_folders import model_files
+from eigenwerk.files.model_folders import model_files
 
 
 @pytest.fixture

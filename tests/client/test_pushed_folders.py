@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eigenwerk.errors import EigenwerkError
-from eigenwerk.several_files import left_out, named_files
+from eigenwerk.files.several_files import left_out, named_files
 from jobspecs.problems import InvalidInput
 from storage.tabular import detect_format
 

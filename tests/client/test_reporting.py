@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eigenwerk.reporting import result_lines
+from eigenwerk.reports.reporting import result_lines
 from eigenwerk.resources import JobResult
 
 

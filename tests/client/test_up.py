@@ -25,7 +25,7 @@ print(count, flush=True)
 _UP = """
 import sys
 from pathlib import Path
-from eigenwerk.cli.platform import _run_and_announce
+from eigenwerk.cli.platform.commands import _run_and_announce
 _run_and_announce(sys.argv[1:], Path())
 """
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from eigenwerk import Event
-from eigenwerk.watch import PlainDisplay, describe, duration, figures, printable, watch_on
+from eigenwerk.reports.watch import PlainDisplay, describe, duration, figures, printable, watch_on
 from jobspecs.events import ProgressEvent
 
 EVENTS = [

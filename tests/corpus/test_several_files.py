@@ -13,7 +13,7 @@ from corpus.checks.reader import Reader
 from corpus.checks.remarks import Remark
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import parts_of
-from eigenwerk.several_files import as_one, named_files
+from eigenwerk.files.several_files import as_one, named_files
 from jobspecs.data_report import ROWS_NAMED
 from jobspecs.dialect import Dialect, PartFile
 from jobspecs.problems import Problem

@@ -9,7 +9,7 @@ from jobspecs.lifecycle import JobState
 from jobspecs.pipelines.frozen import StepInputs
 from jobspecs.references import parse_reference
 from jobspecs.rights import Reach
-from storage.repositories.pipelines import NewStep
+from storage.repositories.jobs.pipelines import NewStep
 from tests.workers.harness import Harness
 from tests.workers.pipelines import job_step, register_inputs, steps_of, submit_pipeline, wait_for_pipeline
 

@@ -18,7 +18,7 @@ from jobspecs.rights import Reach
 from storage.database import Database
 from storage.keeping import as_one_object, keep_file, keep_piece
 from storage.objects import ObjectNotFound, ObjectSettings, ObjectStore, StoredObject
-from storage.repositories.blobs import BlobsGone
+from storage.repositories.registry.blobs import BlobsGone
 from workers.agent.housekeeping import Housekeeper
 
 #: In one order: several do so at once.

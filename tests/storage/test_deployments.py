@@ -12,7 +12,7 @@ from sqlalchemy import text
 from jobspecs.manifest import Manifest
 from jobspecs.rights import Reach
 from storage.database import Database, UnitOfWork
-from storage.repositories.engine_holds import Taken
+from storage.repositories.serving.engine_holds import Taken
 from storage.tables import DeploymentRow
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import ORMExecuteState
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest
 from storage.database import Database, UnitOfWork
-from storage.repositories.garbage import SETTLED_S
+from storage.repositories.registry.garbage import SETTLED_S
 
 MANIFEST = Manifest(artifact="model", files=())
 

@@ -15,7 +15,7 @@ from jobspecs.lifecycle import JobState, Reason
 from jobspecs.manifest import Manifest
 from jobspecs.rights import Reach
 from storage.database import Database, UnitOfWork
-from storage.repositories.jobs import AVOIDED_S
+from storage.repositories.jobs.jobs import AVOIDED_S
 from storage.tables import JobRow
 
 LEASE_S = 60.0

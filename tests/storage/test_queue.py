@@ -13,7 +13,7 @@ from jobspecs.lifecycle import JobState, Reason
 from jobspecs.rights import Reach
 from scheduling.decisions import Resources
 from storage.database import Database, UnitOfWork
-from storage.repositories import queue
+from storage.repositories.jobs import queue
 from tests.backlog import add_jobs
 
 SPEC = {"kind": "train-classifier", "name": "model", "priority": 0}

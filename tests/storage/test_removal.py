@@ -15,7 +15,7 @@ from jobspecs.manifest import Manifest, ManifestFile, ModelOrigin
 from jobspecs.references import Reference
 from jobspecs.rights import Reach
 from storage.database import Database, UnitOfWork
-from storage.repositories.removal import Use
+from storage.repositories.registry.removal import Use
 from storage.tables import ModelVersionRow
 
 

@@ -15,7 +15,7 @@ import pytest
 from corpus.checks.rows import CheckedFile
 from corpus.held_out import DataPart
 from eigenwerk import EigenwerkError
-from eigenwerk.several_files import Files, as_one, named_files
+from eigenwerk.files.several_files import Files, as_one, named_files
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.tables import Compression
 from storage.tabular import content as bounded

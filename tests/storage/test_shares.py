@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from jobspecs.rights import Reach
 from storage.database import Database, UnitOfWork
-from storage.repositories.deployments import SPREAD_S
+from storage.repositories.serving.deployments import SPREAD_S
 from storage.tables import DeploymentRow
 from tests.storage.test_deployments import claim, want
 

@@ -11,7 +11,7 @@ from jobspecs.manifest import Manifest
 from jobspecs.pipelines.frozen import StepInputs
 from jobspecs.profile import ColumnProfile, DatasetProfile
 from storage.frozen_versions import frozen_dataset, frozen_version
-from storage.repositories.pipelines import NewStep
+from storage.repositories.jobs.pipelines import NewStep
 from storage.tables import PipelineRow, PipelineStepRow
 from tests.workers.harness import Harness
 

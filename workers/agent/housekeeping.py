@@ -17,7 +17,7 @@ from uuid import UUID
 from jobspecs.manifest import Manifest
 from storage.database import Database, DatabaseUnavailable
 from storage.objects import ObjectStore, ObjectStoreError
-from storage.repositories.garbage import SETTLED_S
+from storage.repositories.registry.garbage import SETTLED_S
 from storage.settings import Settings
 from workers.agent.retention import Retention, apply_retention
 from workers.agent.unnamed import UnnamedSweep

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from storage.database import Database, UnitOfWork
-from storage.repositories.removal import Use
+from storage.repositories.registry.removal import Use
 from storage.tables import DatasetVersionRow, ModelVersionRow
 
 Version = TypeVar("Version", ModelVersionRow, DatasetVersionRow)

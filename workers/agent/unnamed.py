@@ -17,7 +17,7 @@ from uuid import UUID
 
 from storage.database import Database
 from storage.objects import ObjectInfo, ObjectStore
-from storage.repositories.garbage import SETTLED_S
+from storage.repositories.registry.garbage import SETTLED_S
 
 log = logging.getLogger(__name__)
 

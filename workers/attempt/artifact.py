@@ -20,7 +20,7 @@ from jobspecs.profile import DatasetProfile
 from storage.database import Database, DatabaseUnavailable, UnitOfWork
 from storage.keeping import keep_file
 from storage.objects import ObjectStore, ObjectStoreRefused, ObjectStoreUnavailable, TransferStopped
-from storage.repositories.blobs import BlobsGone
+from storage.repositories.registry.blobs import BlobsGone
 from storage.tabular import detect_format, profile_table
 
 log = logging.getLogger(__name__)

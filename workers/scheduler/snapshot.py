@@ -8,8 +8,8 @@ from uuid import UUID
 
 from scheduling.decisions import Host, Resources, Running, Snapshot, Waiting
 from storage.database import UnitOfWork
-from storage.repositories.engine_holds import Taken
-from storage.repositories.queue import Place, QueuedJob
+from storage.repositories.jobs.queue import Place, QueuedJob
+from storage.repositories.serving.engine_holds import Taken
 from storage.tables import HostRow
 
 #: Seconds that an attempt holds its place beyond `max_runtime`, which counts while its child works: files are fetched

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from storage.database import Database
-from storage.repositories.engine_holds import HOLD_S
+from storage.repositories.serving.engine_holds import HOLD_S
 from storage.settings import LeaseTimes
 from tests.workers.inference.engines import FakeEngine
 from tests.workers.inference.test_claims import GIB, GPU_IDS, deploy, row_of

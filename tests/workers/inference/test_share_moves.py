@@ -12,7 +12,7 @@ from sqlalchemy import update
 from jobspecs.lifecycle import Reason
 from scheduling.share_moves import SETTLED_S
 from storage.database import Database
-from storage.repositories.deployments import SPREAD_S
+from storage.repositories.serving.deployments import SPREAD_S
 from storage.tables import DeploymentRow
 from tests.workers.inference.test_claims import GIB, row_of
 from tests.workers.inference.test_engine_holds import Laptop

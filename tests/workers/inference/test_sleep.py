@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from storage.database import Database
-from storage.repositories.sleep import STAMP_S
+from storage.repositories.serving.sleep import STAMP_S
 from storage.tables import DeploymentRow
 from tests.workers.inference.test_claims import row_of, start_job
 from tests.workers.inference.test_engine_holds import Laptop

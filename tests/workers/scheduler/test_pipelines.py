@@ -18,8 +18,8 @@ from jobspecs.lifecycle import JobState
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.pipelines.frozen import StepInputs
 from storage.database import Database
+from storage.repositories.jobs.pipelines import NewStep, PipelineRepository
 from storage.repositories.outbox import OutboxRepository
-from storage.repositories.pipelines import NewStep, PipelineRepository
 from tests.workers.harness import Harness
 from workers.scheduler.loop import tick
 from workers.scheduler.pipelines.advancing import advance, advance_all

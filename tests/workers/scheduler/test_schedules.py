@@ -11,7 +11,7 @@ from sqlalchemy import text
 from jobspecs.frozen import FrozenHubModel, FrozenInputs
 from jobspecs.pipelines.frozen import StepInputs
 from jobspecs.rights import Reach
-from storage.repositories.pipelines import NewStep
+from storage.repositories.jobs.pipelines import NewStep
 from tests.workers.harness import Harness
 
 SPEC = {"kind": "import-model", "name": "copy", "model": "hub:org/name"}

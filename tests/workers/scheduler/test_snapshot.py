@@ -10,7 +10,7 @@ from sqlalchemy import text
 from jobspecs.manifest import Manifest, ManifestFile
 from scheduling.decisions import Resources
 from storage.database import Database
-from storage.repositories import queue
+from storage.repositories.jobs import queue
 from workers.scheduler.loop import tick
 from workers.scheduler.snapshot import fits_now, take_snapshot
 

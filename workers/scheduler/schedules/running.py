@@ -22,8 +22,8 @@ from jobspecs.rights import Reach
 from scheduling.cron import Cron
 from scheduling.schedules import Missed, due
 from storage.database import Database, DatabaseUnavailable, UnitOfWork
-from storage.repositories.pipelines import NewStep
-from storage.repositories.schedules import steps_of
+from storage.repositories.jobs.pipelines import NewStep
+from storage.repositories.jobs.schedules import steps_of
 from storage.tables import ScheduleRow
 from workers.scheduler.schedules.refreezing import refrozen
 

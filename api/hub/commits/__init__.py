@@ -1,0 +1,1 @@
+"""Commits of a push, and how the last one makes a version."""

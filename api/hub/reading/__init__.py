@@ -1,0 +1,1 @@
+"""What clients read of a repository: its files and its history."""

@@ -1,0 +1,1 @@
+"""What a client asks, by subject: the classes that a Client consists of."""

@@ -1,0 +1,1 @@
+"""Data sets: sent, fetched, listed and shown."""

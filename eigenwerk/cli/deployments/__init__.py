@@ -1,0 +1,1 @@
+"""Deployments, and what is asked of them."""

@@ -1,0 +1,1 @@
+"""Jobs, and what submits them: pipelines and schedules."""

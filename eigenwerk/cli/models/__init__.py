@@ -1,0 +1,1 @@
+"""Models, and all that is said, shown and fetched of them."""

@@ -1,0 +1,1 @@
+"""HTTP with the platform: requests, and answers that come as streams."""

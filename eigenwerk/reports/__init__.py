@@ -1,0 +1,1 @@
+"""What is told people of jobs and pipelines, before, while and after they run."""

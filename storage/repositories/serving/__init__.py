@@ -1,0 +1,1 @@
+"""Deployments: what is wanted, what hosts serve of it, and how it answers."""
