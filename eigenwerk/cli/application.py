@@ -56,8 +56,8 @@ app.add_typer(chat.commands)
 app.add_typer(usage.commands)
 app.add_typer(users.user_commands, name="users", no_args_is_help=True)
 app.add_typer(users.token_commands, name="tokens")
-app.add_typer(schedules.commands, name="schedules", no_args_is_help=True)
-app.add_typer(webhooks.commands, name="webhooks", no_args_is_help=True)
+app.add_typer(schedules.commands, name="schedules")
+app.add_typer(webhooks.commands, name="webhooks")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from eigenwerk import EigenwerkError
 from eigenwerk.specs import SPEC_BYTES_MAX, parse_spec_text, read_spec
+from jobspecs.pipelines.reading import parse_pipeline
 from jobspecs.problems import Problem
 from jobspecs.registry import parse_spec
 
@@ -104,4 +105,5 @@ def test_the_examples_are_valid_specs() -> None:
     examples = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
     assert examples
     for path in examples:
-        parse_spec(read_spec(path).document)
+        document = read_spec(path).document
+        (parse_pipeline if document["kind"] == "pipeline" else parse_spec)(document)

@@ -16,17 +16,19 @@ from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.specs import read_spec
 
-commands = typer.Typer()
+commands = typer.Typer(invoke_without_command=True)
 
 ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="From `eigenwerk schedules list`.")]
 
 
 @commands.callback()
-def schedules() -> None:
-    """Submit a job or pipeline at times: docs/schedules.md.
+def schedules(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Submit a job or pipeline at times: docs/schedules.md. Lists yours.
 
     Example: eigenwerk schedules create spec.yaml --name weekly --cron "0 9 * * 1" --time-zone Europe/Berlin
     """
+    if context.invoked_subcommand is None:
+        list_schedules(as_json=as_json)
 
 
 @commands.command()

@@ -11,7 +11,7 @@ from eigenwerk.calls.webhooks import Delivery, Webhook
 from eigenwerk.cli.console import JsonOption, YesOption, age, confirm_deletion, note, platform, say, say_json, say_table
 from eigenwerk.errors import EigenwerkError
 
-commands = typer.Typer()
+commands = typer.Typer(invoke_without_command=True)
 
 WebhookId = Annotated[str, typer.Argument(metavar="ID", help="From `eigenwerk webhooks list`.")]
 #: Seconds for which a test event is waited for, and between two looks.
@@ -19,11 +19,13 @@ _TEST_S_MAX, _LOOK_S = 30.0, 0.5
 
 
 @commands.callback()
-def webhooks() -> None:
-    """Be told of events at an address of yours: docs/webhooks.md.
+def webhooks(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Be told of events at an address of yours: docs/webhooks.md. Lists yours.
 
     Example: eigenwerk webhooks create https://hooks.example.com/eigenwerk --event job.succeeded
     """
+    if context.invoked_subcommand is None:
+        list_webhooks(as_json=as_json)
 
 
 @commands.command()
