@@ -82,7 +82,7 @@ def test_a_base_of_the_hub_is_kept_as_plain_files(
     adapter, _ = adapter_for(place, "hubbed")
     fetched = []
 
-    def fetch(model: FrozenHubModel, folder: Path, *, endpoint: str | None) -> Path:
+    def fetch(model: FrozenHubModel, folder: Path, *, endpoint: str | None, token: str | None) -> Path:
         """As the hub's own cache lays it out: links to blobs."""
         fetched.append(model)
         blob, snapshot = folder / "blobs" / "b", folder / "snapshots" / "s"
@@ -92,6 +92,7 @@ def test_a_base_of_the_hub_is_kept_as_plain_files(
         (snapshot / "nested" / "config.json").symlink_to(blob)
         return snapshot
 
+    monkeypatch.setattr(host_cache, "sums_of", lambda model, **access: [])
     monkeypatch.setattr(host_cache, "fetch_snapshot", fetch)
     origin = ModelOrigin(reference=f"hub:org/base@{HUB_MODEL.revision}")
     for _ in range(2):
@@ -109,9 +110,10 @@ def test_a_hub_that_is_away_is_asked_again_later(
 ) -> None:
     adapter, _ = adapter_for(place, "waiting")
 
-    def fetch(model: FrozenHubModel, folder: Path, *, endpoint: str | None) -> Path:
+    def fetch(model: FrozenHubModel, folder: Path, *, endpoint: str | None, token: str | None) -> Path:
         raise HubUnavailable("The model hub does not answer: timeout")
 
+    monkeypatch.setattr(host_cache, "sums_of", lambda model, **access: [])
     monkeypatch.setattr(host_cache, "fetch_snapshot", fetch)
     with pytest.raises(HubUnavailable) as caught:
         pull(folders, adapter, HUB_MODEL)
