@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, and_, func, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobspecs.dialect import Dialect
@@ -16,6 +15,7 @@ from jobspecs.provenance import UNKNOWN, Provenance
 from jobspecs.references import Reference
 from jobspecs.rights import Reach, Visibility
 from storage.repositories.owners import named, within
+from storage.repositories.registry.numbering import lock_named
 from storage.tables import DatasetRow, DatasetVersionRow
 
 
@@ -44,7 +44,7 @@ class DatasetRepository:
         provenance: Provenance = UNKNOWN,
     ) -> DatasetVersionRow:
         """Adds the next version; equal content, read alike, gives the version that has it (`key` is not used)."""
-        dataset = self._locked(owner_id, name)
+        dataset = lock_named(self._session, DatasetRow, owner_id, name)
         same = [
             row
             for row in self._session.scalars(
@@ -96,7 +96,7 @@ class DatasetRepository:
             fence=fence,
             manifest=manifest.model_dump(mode="json"),
         )
-        return self._append(self._locked(owner_id, name), row)
+        return self._append(lock_named(self._session, DatasetRow, owner_id, name), row)
 
     def of_job(self, job_id: UUID) -> DatasetVersionRow | None:
         """The version that the job committed."""
@@ -108,20 +108,6 @@ class DatasetRepository:
     def change(self, row: DatasetRow, *, visibility: Visibility) -> None:
         row.visibility = visibility
         self._session.flush()
-
-    def _locked(self, owner_id: UUID, name: str) -> DatasetRow:
-        self._session.execute(
-            insert(DatasetRow)
-            .values(owner_id=owner_id, name=name)
-            .on_conflict_do_nothing(index_elements=["owner_id", "name"])
-        )
-        # The lock makes version numbers gapless when two pushes meet.
-        return self._session.scalars(
-            select(DatasetRow)
-            .where(within(Reach.of(owner_id), DatasetRow.owner_id), DatasetRow.name == name)
-            .with_for_update(of=DatasetRow)
-            .execution_options(populate_existing=True)
-        ).one()
 
     def _append(self, dataset: DatasetRow, row: DatasetVersionRow) -> DatasetVersionRow:
         newest = self._session.scalar(

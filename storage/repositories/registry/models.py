@@ -19,6 +19,7 @@ from jobspecs.rights import Reach
 from storage.repositories.deliveries import DeliveryRepository
 from storage.repositories.owners import named, within
 from storage.repositories.registry.blobs import HELD_S
+from storage.repositories.registry.numbering import lock_named
 from storage.tables import (
     BlobRow,
     ImportBlobRow,
@@ -57,7 +58,7 @@ class ModelRepository:
         Without a `prefix` its files are pieces, which the caller attaches (`work.blobs.attach`).
         `lineage`: what the manifest tells unless it is given. `license`: of the base, or of the version's own card.
         """
-        model = self._locked(owner_id, name)
+        model = lock_named(self._session, ModelRow, owner_id, name)
         newest = self._session.scalar(
             select(func.max(ModelVersionRow.version)).where(ModelVersionRow.model_id == model.id)
         )
@@ -84,7 +85,7 @@ class ModelRepository:
 
         Nobody adds another, or deletes this one, until the transaction has ended.
         """
-        model = self._locked(owner_id, name)
+        model = lock_named(self._session, ModelRow, owner_id, name)
         versions = select(ModelVersionRow).where(
             ModelVersionRow.model_id == model.id, ModelVersionRow.archived_at.is_(None)
         )
@@ -236,20 +237,6 @@ class ModelRepository:
         row.completed_at = self._session.scalar(select(func.clock_timestamp()))
         row.version_id = version.id
         self._session.flush()
-
-    def _locked(self, owner_id: UUID, name: str) -> ModelRow:
-        """The model, made where there is none."""
-        self._session.execute(
-            insert(ModelRow)
-            .values(owner_id=owner_id, name=name)
-            .on_conflict_do_nothing(index_elements=["owner_id", "name"])
-        )
-        return self._session.scalars(
-            select(ModelRow)
-            .where(within(Reach.of(owner_id), ModelRow.owner_id), ModelRow.name == name)
-            .with_for_update(of=ModelRow)
-            .execution_options(populate_existing=True)
-        ).one()
 
 
 def _named(reach: Reach, reference: Reference) -> ColumnElement[bool]:
