@@ -104,7 +104,7 @@ class Xorb:
 
 def files_of_shard(body: bytes) -> list[ShardFile]:
     """Raises BadXet."""
-    at, files = _ENTRY_BYTES, []
+    at, files = _ENTRY_BYTES, list[ShardFile]()
     while _taken(body, at)[:32] != _LAST:
         flags, count = struct.unpack_from("<II", body, at + 32)
         at += _ENTRY_BYTES
