@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -76,7 +77,7 @@ class GuardedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
         action, known = self.action, _query_names(self.dependant)
-        limiting = self._limited
+        limiting, changing = self._limited, self._changing
 
         async def guarded(request: Request) -> Response:
             if action != "public":
@@ -85,13 +86,21 @@ class GuardedRoute(APIRoute):
                     _check_query(request, known)
                 if limiting:
                     await _limit(request)
-            return await handler(StrictRequest(request.scope, request.receive))
+            try:
+                return await handler(StrictRequest(request.scope, request.receive))
+            finally:
+                if changing:
+                    request.app.state.parts.recent.forget()
 
         return guarded
 
     @property
     def _limited(self) -> bool:
         return self.action == "deployments.ask" and "POST" in (self.methods or ())
+
+    @property
+    def _changing(self) -> bool:
+        return self.action != "deployments.ask" and not {"GET", "HEAD"}.issuperset(self.methods or ())
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._limited:
@@ -103,7 +112,7 @@ class GuardedRoute(APIRoute):
 
     async def authenticated(self, request: Request) -> Principal:
         """Who asks, by the token that the request brings. Raises ApiError 401."""
-        return await _authenticated(request)
+        return await _authenticated(request, recently=self.action == "deployments.ask")
 
 
 def guarded_router(tag: str) -> APIRouter:
@@ -153,11 +162,14 @@ def bearer_token(request: Request) -> str:
     return token
 
 
-async def _authenticated(request: Request) -> Principal:
+async def _authenticated(request: Request, *, recently: bool) -> Principal:
+    """`recently`: it is enough that the token was valid a moment ago."""
     token = bearer_token(request)
     parts: Parts = request.app.state.parts
-    sha256 = hash_token(token) if _plausible(token) else ""
-    known = await run_in_threadpool(principal_of_hash, parts, sha256) if sha256 else None
+    sha256, known = hash_token(token) if _plausible(token) else "", None
+    if sha256:
+        look = partial(run_in_threadpool, principal_of_hash, parts, sha256)
+        known = await (parts.recent.find(sha256, look) if recently else look())
     if known is None:
         raise _unauthorized("The token is unknown, expired or revoked. Ask for a new one.", "invalid_token")
     # What flows until the token ends: `api.streaming`.

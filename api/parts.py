@@ -22,6 +22,7 @@ from api.foreign_files import (
 )
 from api.inference.activity import Activity
 from api.inference.metering import AnswerMeter
+from api.inference.recent import Recent
 from api.inference.routing import Routes
 from api.inference.waking import Waker
 from api.inspection_cache import InspectionCache
@@ -90,6 +91,8 @@ class Parts:
     readings: Readings
     #: Checks of jobs' data sets, which take more and have places of their own.
     checks: Readings
+    #: Of requests to deployed models.
+    recent: Recent = field(default_factory=Recent)
     #: What was found out about data sets and models.
     inspections: InspectionCache = field(default_factory=InspectionCache)
     #: Names of hosts that users name, as addresses.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
 import httpx
-from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, ValidationError
 
 from api.errors import ApiError, unavailable
 from api.inference.limiting import count_tokens, session_of
+from api.inference.lookup import Found, look_recently
 from api.inference.refusals import RETRY_AFTER_S, refusal, wrong_task
 from api.inference.routing import Place
 from api.inference.splitting import Chosen, choose, is_ready, of_version
@@ -24,7 +24,7 @@ from jobspecs.engines import EMBEDDED, ENGINE_KINDS, EngineKind, origin_of
 from jobspecs.rights import Principal
 from jobspecs.tasks import ServedTask
 from storage.repositories.serving.answers import Answered
-from storage.tables import DeploymentRow, ModelVersionRow
+from storage.tables import DeploymentRow
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +72,10 @@ async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask,
 
     Raises ApiError: 404 without such a deployment, 422 when it serves something else, 503 while nothing serves it.
     """
-    found = await run_in_threadpool(_find, parts, user, name, tasks, session_of(session))
+    found = await _find(parts, user, name, tasks, session_of(session))
     if isinstance(found, Asleep):
         await parts.waker.await_awake(found)
-        found = await run_in_threadpool(_find, parts, user, name, tasks, session_of(session))
+        found = await _find(parts, user, name, tasks, session_of(session))
     if isinstance(found, Asleep):
         raise unavailable(f"The deployment {name} is asleep.", "deployment_not_ready", RETRY_AFTER_S)
     return found
@@ -173,51 +173,11 @@ def truncated_by(response: httpx.Response) -> int | None:
     return int(texts) if texts.isdecimal() else None
 
 
-def find_row(parts: Parts, user: Principal, name: str) -> tuple[DeploymentRow, ModelVersionRow | None] | None:
-    """The user's wanted deployment `name` or `owner/name`; others' don't exist for the user.
-
-    Or the one that serves an adapter of that name, and the adapter.
-    """
-    found = _look(parts, user, name)
-    return (found.shares[0], found.adapter) if found.shares else None
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The wanted shares of a deployment, none without the first, and of its candidate."""
-
-    shares: Sequence[DeploymentRow] = ()
-    candidate: Sequence[DeploymentRow] = ()
-    #: Of the hosts that answer for them.
-    certificates: Mapping[str, str] = field(default_factory=dict)
-    #: Set when it was not the deployment that was named, but this adapter, which it serves.
-    adapter: ModelVersionRow | None = None
-
-
-def _look(parts: Parts, user: Principal, name: str, version: str = "") -> _Found:
-    """The deployment of that name; else the one that serves an adapter of that name, and version."""
-    owner, _, own_name = name.rpartition("/")
-    # PostgreSQL takes no NUL character; a path can spell it.
-    if "\0" in name:
-        return _Found()
-    with parts.database.reading() as work:
-        reach, adapter = user.reach("deployments.ask"), None
-        shares, candidate = work.candidates.find_with(reach, own_name, owner=owner or None)
-        if not shares and (not version or version.isdecimal()):
-            shares, adapter = work.served_adapters.find(
-                reach, own_name, owner=owner or None, version=int(version) if version else None
-            )
-        rows = [*shares, *candidate]
-        hosts = {row.endpoint_host for row in rows if row.endpoint and row.endpoint.startswith("https:")}
-        certificates = work.hosts.certificates([host for host in hosts if host]) if hosts else {}
-    return _Found(shares, candidate, certificates, adapter) if shares and shares[0].share == 0 else _Found()
-
-
-def _find(
+async def _find(
     parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...], session: str | None
 ) -> Deployed | Asleep:
     deployment, _, version = name.partition("@")
-    found = _look(parts, user, deployment, version)
+    found = await look_recently(parts, user, deployment, version)
     if not found.shares:
         own_name = deployment.rpartition("/")[2]
         message = f"There is no deployment {deployment}. Make one: eigenwerk deploy {own_name}"
@@ -226,7 +186,7 @@ def _find(
     if tasks and task not in [wanted.name for wanted in tasks]:
         raise wrong_task(name, task, tasks)
     both = [*found.shares, *found.candidate]
-    if not any(row.answers for row in both) and any(row.sleeping or row.woken_at is not None for row in both):
+    if not found.answers and any(row.sleeping or row.woken_at is not None for row in both):
         return Asleep(name, both[0].owner_id, both[0].name)
     by_version = version and found.adapter is None
     chosen = _of_version(found, name, version) if by_version else choose(found.shares, found.candidate, session)
@@ -271,7 +231,7 @@ def _with_adapter(chosen: Chosen, adapter: str) -> Chosen:
     return Chosen([row for row in chosen.rows if has(row)], [row for row in chosen.fallback if has(row)])
 
 
-def _of_version(found: _Found, name: str, version: str) -> Chosen:
+def _of_version(found: Found, name: str, version: str) -> Chosen:
     """What answers as the version. Raises ApiError 404 when it is not served here: no other one answers instead."""
     rows = of_version(found.shares, found.candidate, int(version)) if version.isdecimal() else ()
     if not rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api.authentication import TheUser, guarded_router, requires
 from api.errors import not_found
-from api.inference.engine import find_row
+from api.inference.lookup import find_row
 from api.models.schemas import DeployedModel, DeployedModelList, beside_model, deployed_model, deployed_models
 from api.parts import ThePlatform
 
