@@ -20,6 +20,7 @@ from api.jobs.schemas import EventItem, EventPage
 from api.parts import Parts, ThePlatform
 from api.streaming import ClosingStream
 from jobspecs.events import StateChange
+from jobspecs.rights import Principal
 
 router = guarded_router("jobs")
 
@@ -52,27 +53,29 @@ async def get_events(
         return _page(position, page.happenings, page.has_more, page.ended is not None)
     # The first look answers 404 and 503 as such, before the stream begins.
     await run_in_threadpool(read_page, platform, user, job_id, position, 1)
+    platform.watchers.check(user.user_id)
     follower = Follower(platform, user, job_id, position)
     return ClosingStream(
-        _event_stream(platform, follower),
+        _event_stream(platform, user, follower),
         media_type="text/event-stream",
         # X-Accel-Buffering: nginx must not hold events back.
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _event_stream(platform: Parts, follower: Follower) -> AsyncIterator[bytes]:
-    yield f"retry: {_RETRY_MS}\n\n".encode()
-    sent_at_s = time.monotonic()
-    async for told in follower.follow():
-        if told.happening is not None:
-            kind, data = _described(told.happening)
-            yield _event(kind, str(told.position), data)
-        elif time.monotonic() - sent_at_s >= platform.settings.keep_alive_s:
-            yield b": keep-alive\n\n"
-        else:
-            continue
+async def _event_stream(platform: Parts, user: Principal, follower: Follower) -> AsyncIterator[bytes]:
+    with platform.watchers.one(user.user_id):
+        yield f"retry: {_RETRY_MS}\n\n".encode()
         sent_at_s = time.monotonic()
+        async for told in follower.follow():
+            if told.happening is not None:
+                kind, data = _described(told.happening)
+                yield _event(kind, str(told.position), data)
+            elif time.monotonic() - sent_at_s >= platform.settings.keep_alive_s:
+                yield b": keep-alive\n\n"
+            else:
+                continue
+            sent_at_s = time.monotonic()
     if follower.ended is not None:
         yield _event("end", str(follower.position), follower.ended.model_dump(mode="json"))
 
