@@ -252,7 +252,10 @@ def test_pickles_and_code_of_a_model_are_refused(attempt: Attempts, models: dict
 
 
 def test_whatever_an_answer_holds_can_be_read_back_from_a_csv(tmp_path: Path) -> None:
-    rows = [{"a": "one\rtwo", "b": 'say "x", \r\n y', "c": [1, 2.5]}, {"a": "", "b": "\n", "c": {}}]
+    rows: list[dict[str, Any]] = [
+        {"a": "one\rtwo", "b": 'say "x", \r\n y', "c": [1, 2.5]},
+        {"a": "", "b": "\n", "c": {}},
+    ]
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(gzip.compress(written_rows(rows, "csv.gz", first=True)))
     found = list(read_rows(path, detect_format(path.name, WRITTEN_CSV)))
