@@ -56,6 +56,7 @@ from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
 from api.users.hub_tokens import router as hub_tokens
 from api.webhooks.endpoints import router as webhooks
+from api.webhooks.openai_endpoints import router as webhook_endpoints
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ _ROUTERS = (
     usage,
     users,
     webhooks,
+    webhook_endpoints,
     schedules,
     hub_tokens,
     spec_schemas,
