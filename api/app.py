@@ -41,6 +41,7 @@ from api.models.endpoints import router as models
 from api.models.one_model import router as one_model
 from api.parts import Parts
 from api.pipelines.endpoints import router as pipelines
+from api.pipelines.watching import router as watching_pipelines
 from api.registry.alias_endpoints import router as registry_aliases
 from api.registry.endpoints import router as registry
 from api.registry.files import router as registry_files
@@ -64,6 +65,7 @@ _ROUTERS = (
     jobs,
     watching,
     pipelines,
+    watching_pipelines,
     datasets,
     registry_imports,
     registry_files,

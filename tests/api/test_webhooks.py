@@ -127,7 +127,7 @@ def test_openais_client_makes_changes_and_deletes_webhooks(api: Api) -> None:
         assert "fine_tuning.job.failed" in hooks.event_types.list().data
         for bad in ({"url": "https://10.0.0.1/"}, {"event_types": ["response.completed"]}):
             with pytest.raises(openai.UnprocessableEntityError):
-                hooks.update(first.id, **bad)  # type: ignore[arg-type]
+                hooks.update(first.id, **bad)
         assert hooks.delete(first.id).deleted
         with pytest.raises(openai.NotFoundError):
             hooks.retrieve(first.id)
