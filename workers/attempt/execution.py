@@ -175,7 +175,7 @@ class Journey:
         except (FileNotFoundError, ValidationError) as error:
             raise Over(Reason.internal_error, f"The artifact's manifest can't be read: {error}") from error
         artifact = self._described(manifest)
-        self._record.move({JobState.running, JobState.preempting}, JobState.uploading)
+        self._record.move({JobState.running, JobState.preempting, JobState.pausing}, JobState.uploading)
         place.recorder.add(StageEvent(stage="upload"))
         try:
             artifact = upload_patiently(

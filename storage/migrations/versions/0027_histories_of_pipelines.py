@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0027"
-down_revision = "0023b"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 #: Older code signs with the present secret alone, as it did, and writes no histories.

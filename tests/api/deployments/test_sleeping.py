@@ -14,7 +14,7 @@ import pytest
 from api.inference.activity import Activity
 from storage.tables import DeploymentRow, HostRow
 from tests.api.conftest import Api, RunApi
-from tests.api.test_deployments import KEY, classify, engine, report, trained
+from tests.api.deployments.test_deployments import KEY, classify, engine, report, trained
 
 __all__ = ["engine", "trained"]
 

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from tests.api.conftest import Api
-from tests.api.test_engines import ready, register
+from tests.api.inference.test_engines import ready, register
 from tests.loopback import serving
 
 QUESTION = "What is the weather?"

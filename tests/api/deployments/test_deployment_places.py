@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from jobspecs.manifest import Manifest, ManifestFile, ModelOrigin
 from storage.tables import HostRow
 from tests.api.conftest import Api, sha256
-from tests.api.test_deployments import KEY, report, trained
+from tests.api.deployments.test_deployments import KEY, report, trained
 
 __all__ = ["trained"]
 

@@ -11,7 +11,7 @@ from jobspecs.events import ProgressEvent
 from jobspecs.lifecycle import JobState, Reason
 from tests.api.conftest import Api
 from tests.api.playing import HOST, record
-from tests.api.test_pipelines import document, fail, go_on, submit, succeed, train
+from tests.api.pipelines.test_pipelines import document, fail, go_on, submit, succeed, train
 
 CHAIN = document(first=train(), second=train("second", model="$first.model"))
 

@@ -7,7 +7,7 @@ from jobspecs.events import LogEvent, ProgressEvent
 from jobspecs.lifecycle import JobState
 from jobspecs.manifest import Manifest
 from tests.api.conftest import SPEC, Api, RunApi
-from tests.api.playing import finish, record
+from tests.api.playing import finish, give_back, record, start
 
 
 def test_a_submitted_job_is_queued_and_its_references_are_frozen(ready: Api) -> None:
@@ -51,6 +51,26 @@ def test_the_keys_of_two_users_do_not_meet(ready: Api) -> None:
         refused = berta.post("/v1/jobs", json=SPEC, headers=headers)
     assert refused.status_code == 422
     assert "you have no data set" in refused.json()["error"]["message"]
+
+
+def test_a_queued_job_is_paused_at_once_and_a_running_one_when_its_host_has_stopped_it(ready: Api) -> None:
+    job = ready.submit()
+    path = f"/v1/jobs/{job['id']}"
+    paused = [ready.client.post(f"{path}/pause") for _ in range(2)]
+    assert [(answer.status_code, answer.json()["state"]) for answer in paused] == [(200, "paused")] * 2
+    assert "eigenwerk resume" in paused[0].json()["remedy"]
+    assert ready.client.delete(path).json()["error"]["code"] == "job_active"
+    resumed = [ready.client.post(f"{path}/resume") for _ in range(2)]
+    assert [(answer.status_code, answer.json()["state"]) for answer in resumed] == [(200, "queued")] * 2
+    start(ready, job)
+    assert ready.client.post(f"{path}/pause").json()["state"] == "pausing"
+    assert ready.client.post(f"{path}/resume").json()["state"] == "preempting", "it will be queued again at once"
+    assert ready.client.post(f"{path}/pause").json()["state"] == "pausing"
+    give_back(ready, job)
+    assert ready.client.get(path).json()["state"] == "paused"
+    assert ready.client.post(f"{path}/cancel").json()["state"] == "cancelled"
+    refused = [ready.client.post(f"{path}/{what}") for what in ("pause", "resume")]
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in refused] == [(409, "job_ended")] * 2
 
 
 REFUSED: list[tuple[dict[str, object], str, str]] = [

@@ -6,7 +6,7 @@ import httpx
 
 from jobspecs.manifest import Manifest, ManifestFile
 from tests.api.conftest import HEADLINES, Api
-from tests.api.hub_pushing import CONFIG, commit, made, upload, weights, xorb
+from tests.api.hub.pushing import CONFIG, commit, made, upload, weights, xorb
 
 
 def test_everybody_sees_what_is_theirs_and_an_administrator_what_is_everybodys(ready: Api) -> None:

@@ -16,7 +16,7 @@ from api.hub.commits.closing import close_quiet
 from api.parts import Parts
 from jobspecs.references import parse_reference
 from tests.api.conftest import HEADLINES, Api, safetensors, sha256
-from tests.api.hub_pushing import CONFIG, batch, commit, hub, made, upload, versions, weights
+from tests.api.hub.pushing import CONFIG, batch, commit, hub, made, upload, versions, weights
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from api.hub.commits.commit_body import read_commit
 from api.hub.transfers.uploads import PART_BYTES
 from api.hub.transfers.xet_format import BadXet, Term, Xorb, files_of_shard
 from tests.api.conftest import Api, sha256
-from tests.api.hub_pushing import CONFIG, batch, commit, made, shard, versions, weights, xorb
+from tests.api.hub.pushing import CONFIG, batch, commit, made, shard, versions, weights, xorb
 
 NAME = "0123456789abcdef" * 4
 
