@@ -10,8 +10,8 @@ from eigenwerk.client import Client
 from jobspecs.events import ProgressEvent
 from jobspecs.lifecycle import JobState, Reason
 from tests.api.conftest import Api
-from tests.api.playing import HOST, record
 from tests.api.pipelines.test_pipelines import document, fail, go_on, submit, succeed, train
+from tests.api.playing import HOST, record
 
 CHAIN = document(first=train(), second=train("second", model="$first.model"))
 
