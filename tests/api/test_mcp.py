@@ -121,8 +121,8 @@ def test_a_job_is_checked_submitted_watched_and_cancelled(ready: Api) -> None:
     spec = {**SPEC, "model": "tiny", "dataset": "headlines"}
     told: list[tuple[float, float | None, str | None]] = []
 
-    async def progress(done: float, total: float | None, message: str | None) -> None:
-        told.append((done, total, message))
+    async def noted(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total, message))
 
     async def use(client: Client) -> Any:
         tools = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
@@ -132,7 +132,7 @@ def test_a_job_is_checked_submitted_watched_and_cancelled(ready: Api) -> None:
         assert submitted.structured_content["id"] == again.structured_content["id"]
         event = ProgressEvent(stage="train", step=3, steps_total=9)
         await asyncio.to_thread(record, ready, submitted.structured_content, [event])
-        watched = await client.call_tool("watch", {"work": SPEC["name"], "wait_s": 1.5}, progress_callback=progress)
+        watched = await client.call_tool("watch", {"work": SPEC["name"], "wait_s": 1.5}, progress_callback=noted)
         cancelled = await client.call_tool("cancel", {"work": SPEC["name"]})
         return tools, checked, watched, cancelled
 
@@ -191,7 +191,7 @@ def test_what_is_wrong_is_told_in_sentences_with_its_field(ready: Api) -> None:
         spec = {**SPEC, "model": "tiny", "dataset": "headlines"}
         wrong = await client.call_tool("check", {"spec": {**spec, "lable": "mood"}})
         unknown = await client.call_tool("show", {"work": "nothing"})
-        return wrong.content[0].text, unknown.content[0].text, wrong.is_error and unknown.is_error
+        return str(wrong.content[0]), str(unknown.content[0]), wrong.is_error and unknown.is_error
 
     wrong, unknown, are_errors = by_stdio(ready, use)
     assert are_errors
