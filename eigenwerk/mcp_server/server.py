@@ -44,10 +44,10 @@ def serve_stdio(client: Client, *, allow_writes: bool) -> None:
     """Serves who started this process, with the client's token, until stdin ends. Raises EigenwerkError at once where
     the token opens nothing.
     """
-    writes = allow_writes and WRITE_SCOPE in client.me().scopes
+    scopes = client.me().scopes
 
     @contextmanager
     def same(context: Context[Any, Any]) -> Iterator[Client]:
         yield client
 
-    make_server(same, writes=writes).run("stdio")
+    make_server(same, writes=allow_writes and WRITE_SCOPE in scopes).run("stdio")

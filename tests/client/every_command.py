@@ -170,6 +170,7 @@ def webhook_answers() -> dict[str, Any]:
         "GET /v1/webhooks": (200, {"data": [hook]}),
         f"GET {path}": (200, hook),
         f"DELETE {path}": (204, b""),
+        f"POST {path}/rotate": (200, {**hook, "signing_secret": "whsec_bmV3"}),
         f"POST {path}/enable": (200, hook),
         f"POST {path}/test": (202, sent),
         f"GET {path}/deliveries": (200, {"data": [sent]}),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from typing import Annotated
 
 import typer
 
-from eigenwerk.cli.console import JsonOption, note, platform, say_json_line
-from eigenwerk.connection import find_connection
+from eigenwerk.cli.console import JsonOption, note, say_json_line
 from eigenwerk.errors import EigenwerkError
 
 commands = typer.Typer()
@@ -35,14 +35,10 @@ def mcp(
     """
     if importlib.util.find_spec("mcp") is None:
         raise EigenwerkError("This needs the Model Context Protocol's own library: pip install 'eigenwerk[mcp]'")
+    command = [sys.executable, "-m", "eigenwerk.mcp_server", *(["--allow-writes"] if allow_writes else [])]
     if http:
-        from eigenwerk.mcp_server.http import HOST, PATH, serve_http
-
-        address = f"http://{HOST}:{port}{PATH}"
+        address = f"http://127.0.0.1:{port}/mcp"
         say_json_line({"url": address}) if as_json else note(f"The tools are at {address}; Ctrl-C ends it.")
-        serve_http(os.environ.get("EIGENWERK_URL") or find_connection().url, port, allow_writes=allow_writes)
-        return
-    from eigenwerk.mcp_server.server import serve_stdio
-
-    with platform() as client:
-        serve_stdio(client, allow_writes=allow_writes)
+        command += ["--http-port", str(port)]
+    # It takes this process's place: stdin and signals are its own.
+    os.execv(sys.executable, command)  # noqa: S606
