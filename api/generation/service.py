@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from api.errors import ApiError, error_response, unavailable
 from api.generation.addressing import for_engine
 from api.generation.counting import TokenCount
+from api.generation.naming import renaming
 from api.generation.templates import check_tools
 from api.inference.engine import Deployed, answering, ask_streaming
 from api.inference.refusals import RETRY_AFTER_S
@@ -40,6 +41,7 @@ async def passed_on(
 
     Raises ApiError when the engine refuses or does not answer; with `own_words` its refusals are passed on as well.
     """
+    rename = renaming(engine, path, body.get("model"))
     body = for_engine(engine, path, body)
     if path == CHAT:
         await check_tools(parts, engine, body)
@@ -50,17 +52,24 @@ async def passed_on(
         media_type = answer.headers.get("content-type", "application/json").partition(";")[0]
         if media_type == _EVENTS:
             # From here on the stream closes the connection to the engine.
-            stream = _events(parts, answer, stack.pop_all(), engine.name, own_words, TokenCount(answer, body))
+            tokens = TokenCount(answer, body)
+            stream = _events(parts, answer, stack.pop_all(), engine.name, own_words, tokens, rename)
             return ClosingStream(stream, media_type=_EVENTS, headers=headers)
         with answering(engine.name, engine.kind):
             content = await _while_connected(request, _bounded(answer))
         if answer.is_success:
             TokenCount(answer, body).whole(content)
-        return Response(content, answer.status_code, headers, media_type)
+        return Response(rename(content), answer.status_code, headers, media_type)
 
 
 async def _events(
-    parts: Parts, answer: httpx.Response, stack: AsyncExitStack, name: str, own_words: bool, tokens: TokenCount
+    parts: Parts,
+    answer: httpx.Response,
+    stack: AsyncExitStack,
+    name: str,
+    own_words: bool,
+    tokens: TokenCount,
+    rename: Callable[[bytes], bytes],
 ) -> AsyncGenerator[bytes, None]:
     """Whole events as they come. The status is sent already: when it breaks off, an event says so."""
     begun = b""
@@ -71,7 +80,7 @@ async def _events(
                     whole, end, begun = (begun + piece).rpartition(_EVENT_END)
                     if end:
                         tokens.events(whole)
-                        yield whole + end
+                        yield rename(whole) + end
         except ApiError:
             yield _broken_off(f"The deployment {name} broke off in the middle of its answer.", own_words)
         except TimeoutError:
