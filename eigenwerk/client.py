@@ -118,6 +118,18 @@ class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls,
             self._transport.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel", repeatable=True)
         )
 
+    def pause(self, job_id: str) -> Job:
+        """Pauses a queued job at once; an active one stores a checkpoint and stops. Status 409 when it has ended."""
+        return Job.model_validate(
+            self._transport.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/pause", repeatable=True)
+        )
+
+    def resume(self, job_id: str) -> Job:
+        """Queues a paused job again: it goes on from its newest checkpoint. Status 409 when it is not paused."""
+        return Job.model_validate(
+            self._transport.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/resume", repeatable=True)
+        )
+
     def retry(self, job_id: str, *, checkpoint_required: bool = False, idempotency_key: str | None = None) -> Job:
         """Queues a new job that goes on from the checkpoint of a failed or cancelled one, at its `checkpoint_step`.
 

@@ -24,6 +24,10 @@ class JobState(StrEnum):
     cancelling = "cancelling"
     #: The scheduler wants the place back; the job will be queued again and resume.
     preempting = "preempting"
+    #: Its owner wants it to stand still; the host has not yet confirmed it.
+    pausing = "pausing"
+    #: Stands still, without a place, until it is resumed; then it goes on from its newest checkpoint.
+    paused = "paused"
     succeeded = "succeeded"
     failed = "failed"
     cancelled = "cancelled"
@@ -32,22 +36,25 @@ class JobState(StrEnum):
 S = JobState
 
 #: States in which a host holds the job: it has a lease, a fence and uses slots.
-ACTIVE = frozenset({S.assigned, S.preparing, S.running, S.uploading, S.cancelling, S.preempting})
+ACTIVE = frozenset({S.assigned, S.preparing, S.running, S.uploading, S.cancelling, S.preempting, S.pausing})
 #: States that never change again.
 TERMINAL = frozenset({S.succeeded, S.failed, S.cancelled})
 
 #: The allowed transitions. Everything that isn't here is refused by `JobRepository.transition`.
 TRANSITIONS: MappingProxyType[JobState, frozenset[JobState]] = MappingProxyType(
     {
-        S.queued: frozenset({S.assigned, S.cancelled, S.failed}),
-        S.assigned: frozenset({S.preparing, S.queued, S.cancelling, S.preempting, S.failed}),
-        S.preparing: frozenset({S.running, S.queued, S.cancelling, S.preempting, S.failed}),
-        S.running: frozenset({S.uploading, S.queued, S.cancelling, S.preempting, S.failed}),
-        # Not to `preempting`: its work is done, and it gives its place back by being delivered.
+        S.queued: frozenset({S.assigned, S.paused, S.cancelled, S.failed}),
+        S.assigned: frozenset({S.preparing, S.queued, S.cancelling, S.preempting, S.pausing, S.failed}),
+        S.preparing: frozenset({S.running, S.queued, S.cancelling, S.preempting, S.pausing, S.failed}),
+        S.running: frozenset({S.uploading, S.queued, S.cancelling, S.preempting, S.pausing, S.failed}),
+        # Not to `preempting` or `pausing`: its work is done, and it gives its place back by being delivered.
         S.uploading: frozenset({S.succeeded, S.queued, S.cancelling, S.failed}),
         S.cancelling: frozenset({S.cancelled}),
         # To `uploading`: it finished before it heard that somebody wanted the place.
-        S.preempting: frozenset({S.uploading, S.queued, S.cancelling, S.failed}),
+        S.preempting: frozenset({S.uploading, S.queued, S.cancelling, S.pausing, S.failed}),
+        # To `preempting`: it was resumed before the host had confirmed.
+        S.pausing: frozenset({S.uploading, S.paused, S.preempting, S.cancelling, S.failed}),
+        S.paused: frozenset({S.queued, S.cancelled}),
         S.succeeded: frozenset(),
         S.failed: frozenset(),
         S.cancelled: frozenset(),
@@ -74,6 +81,7 @@ class Reason(StrEnum):
     worker_stopped = "worker_stopped"
     preempted = "preempted"
     cancelled_by_user = "cancelled_by_user"
+    paused_by_user = "paused_by_user"
     unsatisfiable = "unsatisfiable"
     internal_error = "internal_error"
 
@@ -163,12 +171,11 @@ REASONS: MappingProxyType[Reason, ReasonRule] = MappingProxyType(
         Reason.worker_stopped: ReasonRule(
             "The worker was stopped; the job goes on from its last checkpoint.", retried=True
         ),
-        Reason.preempted: ReasonRule(
-            "A job that goes first needed the place; this one goes on from its last checkpoint.", retried=True
-        ),
+        Reason.preempted: ReasonRule("Its place was wanted back; it goes on from its last checkpoint.", retried=True),
         Reason.cancelled_by_user: ReasonRule(
             "Retry it to go on from its last checkpoint, or submit the spec again to start anew."
         ),
+        Reason.paused_by_user: ReasonRule("Resume it (`eigenwerk resume`), and it goes on from its last checkpoint."),
         Reason.unsatisfiable: ReasonRule("No host is large enough. Ask for less in resources, or add a worker."),
         Reason.internal_error: ReasonRule(
             "This is a defect of the platform; the log has the traceback. Please report it."

@@ -31,6 +31,7 @@ _DEPLOYMENT_STATES = ("pending", "starting", "ready", "asleep", "failed", "lost"
 _ATTEMPT_ENDS = (
     ("succeeded", ""),
     ("cancelled", "cancelled_by_user"),
+    ("paused", "paused_by_user"),
     *((("queued" if rule.retried else "failed"), reason.value) for reason, rule in REASONS.items()),
 )
 _HOST_STATES = (

@@ -13,7 +13,7 @@ from api.authentication import TheUser, guarded_router, requires
 from api.documented import JOB_SPEC_BODY, UNKNOWN_OWNER, of_type
 from api.errors import ApiError
 from api.foreign_files import departing
-from api.jobs import service
+from api.jobs import pausing, service
 from api.jobs.cursors import parse_cursor
 from api.jobs.retrying import retry
 from api.jobs.schemas import BoostRequest, JobDetail, JobList, LogPage
@@ -109,6 +109,20 @@ def boost_job(platform: ThePlatform, user: TheUser, job_id: UUID, request: Boost
 def cancel_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
     """Cancels a queued job at once and asks an active one to stop; 409 when it has ended."""
     return service.cancel(platform, user, job_id)
+
+
+@router.post("/v1/jobs/{job_id}/pause")
+@requires("jobs.pause")
+def pause_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
+    """Pauses a queued job at once and asks an active one to store a checkpoint and stop; 409 when it can't any more."""
+    return pausing.pause(platform, user, job_id)
+
+
+@router.post("/v1/jobs/{job_id}/resume")
+@requires("jobs.pause")
+def resume_job(platform: ThePlatform, user: TheUser, job_id: UUID) -> JobDetail:
+    """Queues a paused job again, to go on from its newest checkpoint; 409 when it is not paused."""
+    return pausing.resume(platform, user, job_id)
 
 
 @router.delete("/v1/jobs/{job_id}")

@@ -15,12 +15,12 @@ from eigenwerk.cli.console import note
 from eigenwerk.cli.datasets import commands as datasets
 from eigenwerk.cli.deployments import chat, inference
 from eigenwerk.cli.deployments import commands as deployments
-from eigenwerk.cli.jobs import checks, pipelines, schedules
+from eigenwerk.cli.jobs import checks, pausing, pipelines, schedules
 from eigenwerk.cli.jobs import commands as jobs
 from eigenwerk.cli.models import commands as models
 from eigenwerk.cli.people import users, webhooks
 from eigenwerk.cli.platform import commands as platform
-from eigenwerk.cli.platform import environments, hosts, usage
+from eigenwerk.cli.platform import environments, hosts, mcp, usage
 from eigenwerk.errors import EigenwerkError
 from jobspecs.file_errors import why_not
 
@@ -42,6 +42,7 @@ app.add_typer(platform.commands)
 app.add_typer(datasets.commands, name="datasets")
 app.add_typer(jobs.commands)
 app.add_typer(jobs.job_commands, name="jobs")
+app.add_typer(pausing.commands)
 app.add_typer(checks.commands)
 app.add_typer(pipelines.commands, name="pipelines")
 app.add_typer(deployments.deployment_commands, name="deployments")
@@ -54,6 +55,7 @@ app.add_typer(hosts.worker_commands)
 app.add_typer(inference.commands)
 app.add_typer(chat.commands)
 app.add_typer(usage.commands)
+app.add_typer(mcp.commands)
 app.add_typer(users.user_commands, name="users", no_args_is_help=True)
 app.add_typer(users.token_commands, name="tokens")
 app.add_typer(schedules.commands, name="schedules")

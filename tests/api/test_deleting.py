@@ -12,7 +12,7 @@ from sqlalchemy import text
 from jobspecs.lifecycle import JobState
 from jobspecs.rights import Reach
 from tests.api.conftest import HEADLINES, Api, safetensors
-from tests.api.test_retrying import failed as failed_job
+from tests.api.jobs.test_retrying import failed as failed_job
 from workers.agent.housekeeping import Housekeeper
 
 TINY = "/v1/registry/models/{}/tiny"

@@ -17,6 +17,8 @@ THEIR_ID = "99e4b1c6-5d0a-4f8e-9b3c-2a1d0e6f7c58"
 #: A call that changes the job, and the state in which the change can be meant.
 CHANGES = [
     (["cancel"], "running", f"POST /v1/jobs/{OTHER_ID}/cancel"),
+    (["pause"], "running", f"POST /v1/jobs/{OTHER_ID}/pause"),
+    (["resume"], "paused", f"POST /v1/jobs/{OTHER_ID}/resume"),
     (["retry"], "failed", f"POST /v1/jobs/{OTHER_ID}/retry"),
     (["jobs", "rm", "--yes"], "cancelled", f"DELETE /v1/jobs/{OTHER_ID}"),
     (["jobs", "boost"], "queued", f"PATCH /v1/jobs/{OTHER_ID}"),
@@ -35,7 +37,7 @@ def serve(platform: StubPlatform, mine: list[dict[str, Any]], theirs: list[dict[
         path = f"/v1/jobs/{one['id']}"
         log = {"data": [], "has_more": False, "cursor": None}
         platform.answers |= {f"GET {path}": (200, one), f"GET {path}/logs": (200, log)}
-        platform.answers |= {f"POST {path}/{change}": (200, one) for change in ("cancel", "retry")}
+        platform.answers |= {f"POST {path}/{change}": (200, one) for change in ("cancel", "pause", "resume", "retry")}
         platform.answers |= {f"DELETE {path}": (200, {"deleted": [one["id"]], "bytes": 0}), f"PATCH {path}": (200, one)}
 
 

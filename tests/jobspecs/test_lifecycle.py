@@ -7,7 +7,7 @@ from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, TERMINAL, TRANSITION
 
 def test_every_state_is_in_the_table_and_in_one_group() -> None:
     assert set(TRANSITIONS) == set(JobState)
-    assert {JobState.queued} | ACTIVE | TERMINAL == set(JobState)
+    assert {JobState.queued, JobState.paused} | ACTIVE | TERMINAL == set(JobState)
     assert not ACTIVE & TERMINAL
 
 
@@ -53,4 +53,6 @@ def test_hosts_may_die_more_often_than_the_job_may_crash() -> None:
 
 def test_finished_work_is_delivered_although_somebody_wanted_the_place() -> None:
     assert may(JobState.preempting, JobState.uploading)
+    assert may(JobState.pausing, JobState.uploading)
     assert not may(JobState.uploading, JobState.preempting)
+    assert not may(JobState.uploading, JobState.pausing)

@@ -30,6 +30,7 @@ TABLE = """
     jobs.cancel        write  -      admin  -
     jobs.check         read   -      -      -
     jobs.delete        write  -      admin  -
+    jobs.pause         write  -      admin  -
     jobs.read          read   -      admin  -
     jobs.retry         write  -      admin  -
     jobs.submit        write  -      -      -

@@ -22,7 +22,9 @@ from storage.database import Database
 HOSTS = ("one", "two")
 #: Longer than all histories take on the slowest machine: a lease ends only where a rule says so.
 LEASE_S = 24 * 3600.0
-FAILURES = [reason for reason in Reason if reason not in (Reason.poisoned, Reason.hosts_lost, Reason.cancelled_by_user)]
+#: No attempt gives these: the platform does.
+NO_FAILURES = (Reason.poisoned, Reason.hosts_lost, Reason.cancelled_by_user, Reason.paused_by_user)
+FAILURES = [reason for reason in Reason if reason not in NO_FAILURES]
 MANIFEST = Manifest(artifact="model", files=(ManifestFile(path="model.safetensors", bytes=1, sha256="0" * 64),))
 NEXT = {
     JobState.assigned: JobState.preparing,
@@ -30,6 +32,7 @@ NEXT = {
     JobState.running: JobState.uploading,
     # It finished before it heard of the preemption.
     JobState.preempting: JobState.uploading,
+    JobState.pausing: JobState.uploading,
 }
 
 
@@ -137,7 +140,7 @@ class JobHistories(RuleBasedStateMachine):
         with self.database.unit_of_work() as work:
             row = work.jobs.request_cancel(job, actor="user:ada")
         assert (row is not None) == (expected.state not in TERMINAL)
-        if expected.state is JobState.queued:
+        if expected.state in (JobState.queued, JobState.paused):
             expected.state = JobState.cancelled
         elif expected.state in ACTIVE:
             expected.state = JobState.cancelling
@@ -150,6 +153,25 @@ class JobHistories(RuleBasedStateMachine):
         assert (row is not None) == may(expected.state, JobState.preempting)
         if row is not None:
             expected.state = JobState.preempting
+
+    @rule(job=jobs)
+    def somebody_pauses(self, job: UUID) -> None:
+        expected = self.expected[job]
+        with self.database.unit_of_work() as work:
+            row = work.jobs.request_pause(job, actor="user:ada")
+        target = JobState.paused if expected.state is JobState.queued else JobState.pausing
+        assert (row is not None) == may(expected.state, target)
+        if row is not None:
+            expected.state = target
+
+    @rule(job=jobs)
+    def somebody_resumes(self, job: UUID) -> None:
+        expected = self.expected[job]
+        with self.database.unit_of_work() as work:
+            row = work.jobs.resume(job, actor="user:ada")
+        resumed = {JobState.paused: JobState.queued, JobState.pausing: JobState.preempting}
+        assert (row is not None) == (expected.state in resumed)
+        expected.state = resumed.get(expected.state, expected.state)
 
     @rule(job=jobs, stale=st.booleans())
     def the_host_renews_its_lease(self, job: UUID, stale: bool) -> None:
@@ -225,6 +247,8 @@ class JobHistories(RuleBasedStateMachine):
             expected.state = JobState.cancelled
         elif expected.state is JobState.preempting and rule_of_reason.retried:
             expected.state = JobState.queued
+        elif expected.state is JobState.pausing and rule_of_reason.retried:
+            expected.state = JobState.paused
         elif not rule_of_reason.retried:
             expected.state = JobState.failed
         else:

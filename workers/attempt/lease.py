@@ -19,7 +19,11 @@ from workers.attempt.orders import Order, Orders
 log = logging.getLogger(__name__)
 
 #: What the job's state, as a renewal answers it, asks of the attempt.
-_ORDER_OF_STATE = {JobState.cancelling: Order.cancel, JobState.preempting: Order.preempt}
+_ORDER_OF_STATE = {
+    JobState.cancelling: Order.cancel,
+    JobState.preempting: Order.preempt,
+    JobState.pausing: Order.preempt,
+}
 
 
 class Lease:

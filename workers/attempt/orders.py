@@ -11,7 +11,7 @@ class Order(IntEnum):
     """Rising strength: a fenced attempt is killed even if it was also asked to stop politely."""
 
     none = 0
-    #: Write a checkpoint and give the place back.
+    #: Write a checkpoint and give the place back: another job or the job's owner wants that.
     preempt = 1
     #: The worker stops: write a checkpoint.
     stop = 2

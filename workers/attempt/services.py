@@ -31,7 +31,7 @@ T = TypeVar("T")
 _RETRY_S = 0.5
 
 _OVER_BY_ORDER = {
-    Order.preempt: (Reason.preempted, "A job that goes first needed the place."),
+    Order.preempt: (Reason.preempted, "Its place was wanted back."),
     Order.stop: (Reason.worker_stopped, "The worker was stopped."),
     Order.cancel: (Reason.cancelled_by_user, "The job was cancelled."),
     Order.timeout: (Reason.timeout, "The job ran longer than resources.max_runtime."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 from jobspecs.lifecycle import Reason
@@ -192,7 +193,8 @@ class Service:
         if wanted.stored is None:
             self._start_engines(Pulled(Path(), None), now_s)
             return
-        self._pull = self._means.pool.submit(pull, self._means.folders, wanted.stored, wanted.base, wanted.adapters)
+        fetch = partial(pull, hub_access=self._means.hub_access)
+        self._pull = self._means.pool.submit(fetch, self._means.folders, wanted.stored, wanted.base, wanted.adapters)
         self._pull.add_done_callback(lambda _: self._means.wakeup.poke())
 
     def _look_at_pull(self, pulling: Future[Pulled], now_s: float) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import Engine, EngineOrder, Installed
 from workers.inference.model_folders import ModelFolders
-from workers.inference.pulls import Pulled, StoredModel
+from workers.inference.pulls import HubAccessOf, Pulled, StoredModel
 from workers.inference.replicas import RestartPolicy, TokenCounts
 from workers.inference.wanted import Wanted
 
@@ -29,6 +29,8 @@ class Means:
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     #: What engines have told of and the database does not know yet.
     tokens: TokenCounts = field(default_factory=Counter)
+    #: For the models of a hub that deployed adapters change.
+    hub_access: HubAccessOf = lambda owner_id: None
 
     def installed(self) -> dict[str, Installed]:
         """The engines that this host can start now."""

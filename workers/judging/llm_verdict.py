@@ -117,7 +117,7 @@ def _sentence(
     figures = (
         f"loss on held-out answers {own.value:.3f} nats per token, base model {base.value:.3f} "
         f"(difference {difference.value:+.3f}, {difference.low:+.3f} to {difference.high:+.3f}; "
-        f"perplexity {_perplexity(own.value):.1f} against {_perplexity(base.value):.1f})"
+        f"perplexity {perplexity(own.value):.1f} against {perplexity(base.value):.1f})"
     )
     if margin is not None and accuracy is not None:
         figures = (
@@ -132,10 +132,10 @@ def _sentence(
 
 
 def _system(name: str, loss: Figure) -> dict[str, Any]:
-    return {"system": name, **vars(loss), "perplexity": _perplexity(loss.value)}
+    return {"system": name, **vars(loss), "perplexity": perplexity(loss.value)}
 
 
-def _perplexity(loss: float) -> float:
+def perplexity(loss: float) -> float:
     """exp of the loss; so large a loss as makes it endless counts as 700 nats."""
     return math.exp(min(loss, 700.0))
 

@@ -128,7 +128,8 @@ class JobRepository:
             self._wake(row)
             row.host, row.lease_until, row.gpu_ids = None, None, []
             self._outbox.add("schedule", {"job_id": str(job_id)})
-            row.queued_at, row.finished_at = (now, None) if target is JobState.queued else (row.queued_at, now)
+            row.queued_at = now if target is JobState.queued else row.queued_at
+            row.finished_at = now if target in TERMINAL else None
         if target is JobState.succeeded and row.fence == 1:
             # An only attempt that brought the result left nothing else.
             row.swept_fence = 1
@@ -141,7 +142,7 @@ class JobRepository:
         row.transition_seq += 1
         self._record(row.id, row.transition_seq, source, target, row.fence, actor, reason, message)
         self._tallies.step(row, source, target, reason)
-        if target in (JobState.assigned, JobState.cancelling, JobState.preempting):
+        if target in (JobState.assigned, JobState.cancelling, JobState.preempting, JobState.pausing):
             self._wake(row)
         self._session.flush()
         self._session.refresh(row)
@@ -166,9 +167,9 @@ class JobRepository:
         return row
 
     def request_cancel(self, job_id: UUID, *, actor: str) -> JobRow | None:
-        """Cancels a queued job at once and asks the host of an active one. None when it has already ended."""
-        reason = Reason.cancelled_by_user
-        done = self.transition(job_id, JobState.cancelled, actor=actor, sources={JobState.queued}, reason=reason)
+        """Cancels a queued or paused job at once and asks the host of an active one. None when it has already ended."""
+        reason, idle = Reason.cancelled_by_user, {JobState.queued, JobState.paused}
+        done = self.transition(job_id, JobState.cancelled, actor=actor, sources=idle, reason=reason)
         if done is not None:
             return done
         row = self._locked(job_id)
@@ -176,10 +177,26 @@ class JobRepository:
             return row
         return self.transition(job_id, JobState.cancelling, actor=actor, reason=reason)
 
+    def request_pause(self, job_id: UUID, *, actor: str) -> JobRow | None:
+        """Pauses a queued job at once and asks the host of an active one. None when nothing can be paused any more."""
+        reason = Reason.paused_by_user
+        return self.transition(
+            job_id, JobState.paused, actor=actor, sources={JobState.queued}, reason=reason
+        ) or self.transition(job_id, JobState.pausing, actor=actor, reason=reason)
+
+    def resume(self, job_id: UUID, *, actor: str) -> JobRow | None:
+        """Puts a paused job into the queue; one that is `pausing` goes there as soon as its host has confirmed.
+
+        None when it is neither.
+        """
+        return self.transition(job_id, JobState.queued, actor=actor, sources={JobState.paused}) or self.transition(
+            job_id, JobState.preempting, actor=actor, sources={JobState.pausing}
+        )
+
     def end_attempt(
         self, job_id: UUID, *, reason: Reason, message: str, actor: str, fence: int | None = None
     ) -> JobRow | None:
-        """Ends an attempt that brought no result: cancelled, queued again, or failed, as state and reason demand."""
+        """Ends an attempt without a result: cancelled, paused, queued again or failed, as state and reason demand."""
         row = self._locked(job_id)
         if row is None or JobState(row.state) not in ACTIVE or (fence is not None and row.fence != fence):
             return None
@@ -187,6 +204,8 @@ class JobRepository:
             return self.transition(
                 job_id, JobState.cancelled, actor=actor, fence=fence, reason=Reason.cancelled_by_user
             )
+        if row.state == JobState.pausing and REASONS[reason].retried:
+            return self.transition(job_id, JobState.paused, actor=actor, fence=fence, reason=Reason.paused_by_user)
         if row.state == JobState.preempting and REASONS[reason].retried:
             reason = Reason.preempted
         rule = REASONS[reason]

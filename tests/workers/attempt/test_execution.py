@@ -132,6 +132,25 @@ def test_a_retry_goes_on_from_the_checkpoint_of_the_ended_job(platform: Harness)
     platform.wait(retry.id)
 
 
+def test_a_paused_job_gives_its_place_back_and_resumes_from_where_it_stopped(platform: Harness) -> None:
+    job_id = platform.submit("steps")
+    platform.wait_for_step(job_id, 30)
+    with platform.database.unit_of_work() as work:
+        assert work.jobs.request_pause(job_id, actor="user:tester")
+    job = platform.wait(job_id, JobState.paused)
+    assert (job.reason, job.host, job.finished_at, job.crash_count) == (Reason.paused_by_user, None, None, 0)
+    assert platform.attempts(job_id) == 1
+    with platform.database.unit_of_work() as work:
+        stopped_at = work.checkpoints.newest_first(job_id)[0].step
+        assert work.jobs.resume(job_id, actor="user:tester")
+    # Further than the checkpoint that it wrote by itself at step 20.
+    assert stopped_at >= 30
+    platform.until(lambda: bool(_steps_of(platform, job_id, 2)), 60, "the second attempt's first step")
+    assert _steps_of(platform, job_id, 2)[0] - stopped_at < 10
+    platform.cancel(job_id)
+    assert platform.wait(job_id).state == JobState.cancelled
+
+
 def test_cancelling_a_running_job_ends_its_process_soon(platform: Harness) -> None:
     job_id = platform.submit("sleep")
     platform.wait(job_id, JobState.running)
