@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.api.inference.test_engines import Engine, engine, ready, register
 
 from jobspecs.engines import EMBEDDED, ENGINE_KINDS, TGI_MODEL
 from tests.api.conftest import Api
+from tests.api.inference.test_engines import Engine, engine, ready, register
 
 __all__ = ["engine"]
 
