@@ -26,6 +26,8 @@ from api.inference.recent import Recent
 from api.inference.routing import Routes
 from api.inference.waking import Waker
 from api.inspection_cache import InspectionCache
+from api.jobs.looks import JobLooks
+from api.jobs.watchers import Watchers
 from api.open_answers import OpenAnswers
 from api.pools import Pool
 from api.settings import ApiSettings
@@ -76,6 +78,8 @@ class Parts:
     #: To the engines of deployments; never through a proxy.
     engines: Routes
     activity: Activity
+    #: At what the database has of watched jobs.
+    job_looks: JobLooks
     waker: Waker
     #: For the model hub; it honours the proxy variables.
     hub: httpx.Client
@@ -92,13 +96,14 @@ class Parts:
     #: Checks of jobs' data sets, which take more and have places of their own.
     checks: Readings
     #: Of requests to deployed models.
-    recent: Recent = field(default_factory=Recent)
+    recent: Recent
     #: What was found out about data sets and models.
     inspections: InspectionCache = field(default_factory=InspectionCache)
     #: Names of hosts that users name, as addresses.
     resolve: Resolve = resolve
     #: Set when the process shall end: streams that have no end of their own finish.
     stopping: threading.Event = field(default_factory=threading.Event)
+    watchers: Watchers = field(default_factory=Watchers)
     #: Reads from engines end shortly before the process stops waiting for answers.
     open_answers: OpenAnswers = field(default_factory=OpenAnswers)
 
@@ -120,6 +125,7 @@ class Parts:
             secret_box=storage.secret_box(),
             engines=Routes(_engine_client, note=answer_meter.note),
             activity=Activity(database),
+            job_looks=JobLooks(database, settings.watch_poll_s / 2),
             waker=Waker(database, settings.wake_wait_s),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=Pool("The object store", threads=TRANSFERS_MAX, patience_s=_TRANSFER_PATIENCE_S),
@@ -130,6 +136,7 @@ class Parts:
             confinement=Confinement("api.confined_tasks:TASKS"),
             readings=Readings(READINGS_MAX, USER_READINGS_MAX, LARGE_READINGS_MAX, USER_LARGE_READINGS_MAX),
             checks=Readings(CHECKS_MAX, USER_CHECKS_MAX),
+            recent=Recent(settings.recent_s),
         )
 
     async def close(self) -> None:

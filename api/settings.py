@@ -64,12 +64,17 @@ class ApiSettings:
     webhook_addresses: AddressRules = PUBLIC_ONLY
     #: What each user may ask of deployed models, unless an administrator says otherwise for one.
     request_limits: RequestLimits = UNSAID
+    #: Seconds for which OpenAI's way to test a webhook waits for what comes of it: `workers.errands.sending.ANSWER_S`,
+    #: and a look at the database before.
+    webhook_test_s: float = 15.0
     #: Seconds between two comments on a quiet event stream, so that proxies keep it open.
     keep_alive_s: float = 15.0
     #: Seconds between two looks at PostgreSQL while somebody watches a job.
     watch_poll_s: float = 1.0
     #: Seconds that a request waits for a deployment that sleeps.
     wake_wait_s: float = 60.0
+    #: Seconds for which requests to models may know what was found in PostgreSQL before (`api.inference.recent`).
+    recent_s: float = 0.25
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.public_url and not self.allow_public:
@@ -120,6 +125,7 @@ class ApiSettings:
             hub_token=values.get("HF_TOKEN") if values.get("EIGENWERK_HUB_TOKEN_FOR_ALL") == "1" else None,
             hub_offline=values.get("HF_HUB_OFFLINE", "") in ("1", "true", "True"),
             wake_wait_s=seconds(values, "EIGENWERK_WAKE_WAIT_S", cls.wake_wait_s),
+            recent_s=seconds(values, "EIGENWERK_RECENT_S", cls.recent_s),
             external_engines=external_engine_origins(values),
             webhook_addresses=webhook_addresses(values),
             request_limits=RequestLimits(

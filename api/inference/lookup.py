@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from fastapi.concurrency import run_in_threadpool
 
+from api.inference.splitting import is_changing
 from api.parts import Parts
 from jobspecs.rights import Principal
 from storage.tables import DeploymentRow, ModelVersionRow
+
+#: Of int4, which a version's number is.
+VERSION_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def find_row(parts: Parts, user: Principal, name: str) -> tuple[DeploymentRow, ModelVersionRow | None] | None:
@@ -37,11 +42,16 @@ class Found:
     def answers(self) -> bool:
         return any(row.answers for row in (*self.shares, *self.candidate))
 
+    @property
+    def settled(self) -> bool:
+        """Whether it answers and nothing is about to answer otherwise."""
+        return self.answers and not any(is_changing(row) for row in (*self.shares, *self.candidate))
+
 
 async def look_recently(parts: Parts, user: Principal, name: str, version: str) -> Found:
-    """As `look`, or as it was a moment ago; not while nothing answers, which may begin to at any moment."""
+    """As `look`, or as it was a moment ago; not while it starts or changes, which may be over at any moment."""
     looking = partial(run_in_threadpool, look, parts, user, name, version)
-    return await parts.recent.find((user.reach("deployments.ask"), name, version), looking, lambda found: found.answers)
+    return await parts.recent.find((user.reach("deployments.ask"), name, version), looking, lambda found: found.settled)
 
 
 def look(parts: Parts, user: Principal, name: str, version: str = "") -> Found:
@@ -53,7 +63,7 @@ def look(parts: Parts, user: Principal, name: str, version: str = "") -> Found:
     with parts.database.reading() as work:
         reach, adapter = user.reach("deployments.ask"), None
         shares, candidate = work.candidates.find_with(reach, own_name, owner=owner or None)
-        if not shares and (not version or version.isdecimal()):
+        if not shares and (not version or VERSION_NUMBER.fullmatch(version)):
             shares, adapter = work.served_adapters.find(
                 reach, own_name, owner=owner or None, version=int(version) if version else None
             )

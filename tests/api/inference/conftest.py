@@ -35,6 +35,10 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, R
 @pytest.fixture
 def served(api: Api, engines: Mapping[str, Running]) -> Api:
     """An API whose user has deployed one model per task."""
+    return deploy(api, engines)
+
+
+def deploy(api: Api, engines: Mapping[str, Running]) -> Api:
     for name, running in engines.items():
         with api.database.unit_of_work() as work:
             prefix = f"artifacts/{secrets.token_hex(8)}"
