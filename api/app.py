@@ -17,6 +17,8 @@ from api.decisions.endpoints import router as decisions
 from api.deployments.endpoints import router as deployments
 from api.embeddings.endpoints import router as embeddings
 from api.errors import add_error_handlers
+from api.files.endpoints import router as files
+from api.files.uploads import router as uploads
 from api.generation.endpoints import router as generation
 from api.generation.model_endpoints import router as model_generation
 from api.generation.model_endpoints import tgi_router as tgi_generation
@@ -64,6 +66,8 @@ _ROUTERS = (
     watching,
     pipelines,
     datasets,
+    files,
+    uploads,
     registry_imports,
     registry_files,
     registry,

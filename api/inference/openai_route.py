@@ -31,5 +31,5 @@ class OpenAIRoute(GuardedRoute):
         return answered
 
 
-def openai_router() -> APIRouter:
-    return APIRouter(route_class=OpenAIRoute, tags=["inference"])
+def openai_router(tag: str = "inference") -> APIRouter:
+    return APIRouter(route_class=OpenAIRoute, tags=[tag])

@@ -27,6 +27,7 @@ from storage.tables.pipelines import PipelineRow, PipelineStepRow
 from storage.tables.schedules import ScheduleRow, ScheduleRunRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.tallies import TallyRow
+from storage.tables.uploads import UploadPartRow, UploadRow
 from storage.tables.users import TokenRow, UserRow
 from storage.tables.webhooks import WebhookDeliveryRow, WebhookRow
 
@@ -69,6 +70,8 @@ __all__ = [
     "SchemaCompatibilityRow",
     "TallyRow",
     "TokenRow",
+    "UploadPartRow",
+    "UploadRow",
     "UserRow",
     "WebhookDeliveryRow",
     "WebhookRow",
