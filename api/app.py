@@ -19,6 +19,8 @@ from api.embeddings.endpoints import router as embeddings
 from api.errors import add_error_handlers
 from api.files.endpoints import router as files
 from api.files.uploads import router as uploads
+from api.fine_tuning.endpoints import listing as fine_tuning_jobs
+from api.fine_tuning.endpoints import router as fine_tuning
 from api.generation.endpoints import router as generation
 from api.generation.model_endpoints import router as model_generation
 from api.generation.model_endpoints import tgi_router as tgi_generation
@@ -68,6 +70,8 @@ _ROUTERS = (
     datasets,
     files,
     uploads,
+    fine_tuning,
+    fine_tuning_jobs,
     registry_imports,
     registry_files,
     registry,

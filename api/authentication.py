@@ -6,6 +6,7 @@ action on nothing; repositories keep to those whose things it may touch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -63,6 +64,8 @@ class GuardedRoute(APIRoute):
     refusal_model: ClassVar[type[BaseModel]] = ErrorAnswer
     #: Whether a parameter that nothing reads is refused.
     strict_query: ClassVar[bool] = True
+    #: Names beside those of its parameters that are none of these: the endpoint reads them itself.
+    open_query: ClassVar[re.Pattern[str] | None] = None
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if endpoint not in _DECLARED:
@@ -82,7 +85,7 @@ class GuardedRoute(APIRoute):
             if action != "public":
                 request.state.principal = _allowed(await self.authenticated(request), action)
                 if self.strict_query:
-                    _check_query(request, known)
+                    _check_query(request, known, self.open_query)
                 if limiting:
                     await _limit(request)
             return await handler(StrictRequest(request.scope, request.receive))
@@ -129,13 +132,13 @@ def _query_names(dependant: Dependant) -> frozenset[str]:
     return frozenset(own).union(*(_query_names(below) for below in dependant.dependencies))
 
 
-def _check_query(request: Request, known: frozenset[str]) -> None:
+def _check_query(request: Request, known: frozenset[str], open_query: re.Pattern[str] | None) -> None:
     """Raises ApiError 422 for a parameter that nothing reads: misspelt, it would change nothing and nobody be told.
 
     And for a NUL, which PostgreSQL takes in no text.
     """
     for name, value in request.query_params.multi_items():
-        if name not in known:
+        if name not in known and (open_query is None or not open_query.fullmatch(name)):
             there_are = f"there are: {', '.join(sorted(known))}" if known else "this route has none"
             problem = Problem(field=name, message=f"unknown query parameter; {there_are}.")
             raise ApiError(422, str(problem), param=name, problems=[problem])

@@ -54,7 +54,7 @@ class UploadRequest(BaseModel):
     mime_type: str = Field(default="", max_length=255, description="not read: the file's name tells its format")
 
 
-class CompletionRequest(BaseModel):
+class UploadCompletion(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     part_ids: list[Annotated[str, Field(max_length=64)]] = Field(

@@ -19,7 +19,7 @@ from api.datasets.service import checked_file_name
 from api.errors import ApiError
 from api.files import service
 from api.files.forms import received_form
-from api.files.schemas import CompletionRequest, Upload, UploadPart, UploadRequest, file_of, part_of, upload_of
+from api.files.schemas import Upload, UploadCompletion, UploadPart, UploadRequest, file_of, part_of, upload_of
 from api.foreign_files import transferring
 from api.inference.openai_route import openai_router
 from api.parts import Parts, ThePlatform
@@ -76,7 +76,7 @@ async def add_part(platform: ThePlatform, user: TheUser, request: Request, uploa
 @router.post("/v1/uploads/{upload_id}/complete")
 @requires("datasets.write")
 async def complete(
-    platform: ThePlatform, user: TheUser, request: Request, upload_id: UploadId, body: CompletionRequest
+    platform: ThePlatform, user: TheUser, request: Request, upload_id: UploadId, body: UploadCompletion
 ) -> Upload:
     """Puts the parts together in the order of `part_ids`, and takes the file as POST /v1/files does."""
     row, parts = await run_in_threadpool(_parts, platform, user, upload_id, body.part_ids)
