@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0026b"
-down_revision = "0026"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 #: It adds tables, and columns with defaults.
