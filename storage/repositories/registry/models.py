@@ -164,7 +164,7 @@ class ModelRepository:
         self._session.refresh(row, with_for_update={"of": ModelRow})
 
     def change(self, row: ModelRow, **values: Any) -> None:
-        """`values`: visibility, description, tags, license."""
+        """`values`: visibility, description, tags, license, first_use."""
         for name, value in values.items():
             setattr(row, name, value)
         self._session.flush()
