@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from api.authentication import check_routes
+from api.batches.endpoints import router as batches
+from api.batches.working import BatchWorker
 from api.classify.endpoints import router as classify
 from api.datasets.endpoints import router as datasets
 from api.decisions.endpoints import router as decisions
@@ -77,6 +79,7 @@ _ROUTERS = (
     uploads,
     fine_tuning,
     fine_tuning_jobs,
+    batches,
     registry_imports,
     registry_files,
     registry,
@@ -139,7 +142,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await run_in_threadpool(parts.spool.sweep)
     rounds = [_sweep_on(parts.spool), _close_pushes_on(parts), _renew_on(parts), _write_answers_on(parts)]
-    rounds += [parts.activity.write_on(), _end_answers_on(parts)]
+    rounds += [parts.activity.write_on(), _end_answers_on(parts), BatchWorker(parts, app).work_on()]
     tasks = [asyncio.create_task(round) for round in rounds]
     try:
         # Begun now, so that the first file finds it warm.
@@ -148,6 +151,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await run_in_threadpool(parts.answer_meter.write)
         await parts.activity.write()
         await parts.close()

@@ -47,3 +47,4 @@ TRANSITIONS: Mapping[BatchState, frozenset[BatchState]] = MappingProxyType(
 )
 #: States that never change again.
 ENDED = frozenset(state for state, targets in TRANSITIONS.items() if not targets)
+UNENDED = tuple(state.value for state in BatchState if state not in ENDED)

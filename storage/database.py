@@ -52,6 +52,7 @@ from storage.repositories.registry.removal import RemovalRepository
 from storage.repositories.registry.stored import StoredRepository
 from storage.repositories.registry.uploads import UploadRepository
 from storage.repositories.serving.answers import AnswerRepository
+from storage.repositories.serving.batches import BatchRepository
 from storage.repositories.serving.candidates import CandidateRepository
 from storage.repositories.serving.deployments import DeploymentRepository
 from storage.repositories.serving.engine_holds import EngineHoldRepository
@@ -97,6 +98,10 @@ class UnitOfWork:
     @cached_property
     def answers(self) -> AnswerRepository:
         return AnswerRepository(self.session)
+
+    @cached_property
+    def batches(self) -> BatchRepository:
+        return BatchRepository(self.session)
 
     @cached_property
     def served_adapters(self) -> ServedAdapterRepository:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from storage.tables.answers import AnswerCountRow
 from storage.tables.base import Base
+from storage.tables.batches import BatchAnswerRow, BatchRow
 from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
@@ -34,6 +35,8 @@ from storage.tables.webhooks import WebhookDeliveryRow, WebhookRow
 __all__ = [
     "AnswerCountRow",
     "Base",
+    "BatchAnswerRow",
+    "BatchRow",
     "BlobRow",
     "CheckpointRow",
     "DatasetRow",
