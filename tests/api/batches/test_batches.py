@@ -15,9 +15,9 @@ from jobspecs.batches import ENDED
 from jobspecs.openai_ids import key_of
 from storage.tables import BatchRow
 from tests.api.conftest import Api
-from tests.api.generation.test_generation import engine, sdk, served
+from tests.api.generation.test_generation import engine, generator, sdk, served
 
-__all__ = ["engine", "sdk", "served"]
+__all__ = ["engine", "generator", "sdk", "served"]
 
 CHAT = {"model": "stories", "messages": [{"role": "user", "content": "Once upon a time"}], "max_tokens": 4}
 
