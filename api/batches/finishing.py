@@ -36,15 +36,18 @@ _EXPIRED = {"code": "batch_expired", "message": "The batch was not worked off wi
 async def finish(parts: Parts, row: BatchRow, state: BatchState, requests: Path, folder: Path) -> None:
     """Ends the batch. Done again, it makes the same files, which are there already.
 
-    In any other state than these, somebody else has taken it on or it was to be ended: nothing is done.
+    Nothing is done where somebody else has taken it on by now, or it was to be ended.
     """
-    if state is BatchState.in_progress:
-        with parts.database.unit_of_work() as work:
-            if work.batches.move(row.id, BatchState.finalizing, fence=row.fence) is None:
-                return
+    if state is BatchState.in_progress and not await run_in_threadpool(_finalizing, parts, row):
+        return
     output = await _kept(parts, row, "output", folder, partial(_answers, parts, row, failed=False))
     errors = await _kept(parts, row, "errors", folder, partial(_errors, parts, row, state, requests))
     await run_in_threadpool(_end, parts, row, _ENDS[state], output, errors)
+
+
+def _finalizing(parts: Parts, row: BatchRow) -> bool:
+    with parts.database.unit_of_work() as work:
+        return work.batches.move(row.id, BatchState.finalizing, fence=row.fence) is not None
 
 
 def _end(parts: Parts, row: BatchRow, target: BatchState, output: UUID | None, errors: UUID | None) -> None:
@@ -61,7 +64,7 @@ def _answers(parts: Parts, row: BatchRow, *, failed: bool) -> Iterator[str]:
 def _errors(parts: Parts, row: BatchRow, state: BatchState, requests: Path) -> Iterator[str]:
     """What was refused; of a batch that has expired also what was not asked."""
     yield from _answers(parts, row, failed=True)
-    if state is not BatchState.expired or row.requests == 0:
+    if state is not BatchState.expired:
         return
     with parts.database.unit_of_work() as work:
         answered = work.batches.answered(row.id)

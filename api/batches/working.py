@@ -190,17 +190,24 @@ class Run:
         self._parts.objects.download_stored(stored_of(version), path, should_stop=self._parts.stopping.is_set)
 
     async def _ask_all(self, user: Principal, path: Path) -> None:
-        with self._parts.database.unit_of_work() as work:
-            answered = work.batches.answered(self._row.id)
+        answered = await run_in_threadpool(self._answered)
         waiting = (request for request in requests_of(path) if request.line not in answered)
+        reading = asyncio.Lock()
         async with asyncio.TaskGroup() as group:
             for _ in range(REQUESTS_AT_ONCE):
-                group.create_task(self._ask_on(user, waiting))
+                group.create_task(self._ask_on(user, waiting, reading))
 
-    async def _ask_on(self, user: Principal, waiting: Iterator[BatchRequest]) -> None:
-        for request in waiting:
-            answer = await self._asked(user, request)
-            if answer is None:
+    def _answered(self) -> set[int]:
+        with self._parts.database.unit_of_work() as work:
+            return work.batches.answered(self._row.id)
+
+    async def _ask_on(self, user: Principal, waiting: Iterator[BatchRequest], reading: asyncio.Lock) -> None:
+        while True:
+            # A line of a megabyte is read in a thread: it may take a third of a second.
+            async with reading:
+                request = await run_in_threadpool(next, waiting, None)
+            answer = await self._asked(user, request) if request is not None else None
+            if request is None or answer is None:
                 return
             document = json.dumps(document_of(self._row.id, request, answer), ensure_ascii=False)
             await run_in_threadpool(self._keep, request.line, answer.status >= 400, document)

@@ -108,7 +108,8 @@ class BatchRepository:
     def renew(self, batch_id: UUID, fence: int, *, lease_s: float) -> BatchState | None:
         """Its state, and whether its window is over (`expired`); None when somebody else has taken it on."""
         mine = (BatchRow.id == batch_id, BatchRow.fence == fence, BatchRow.state.in_(UNENDED))
-        over = (BatchRow.expires_at < func.clock_timestamp()) & (BatchRow.state != BatchState.finalizing.value)
+        expires = [str(state) for state, targets in TRANSITIONS.items() if BatchState.expired in targets]
+        over = (BatchRow.expires_at < func.clock_timestamp()) & BatchRow.state.in_(expires)
         told = case((over, BatchState.expired.value), else_=BatchRow.state)
         renewed = update(BatchRow).where(*mine).values(lease_until=self._now_plus(lease_s)).returning(told)
         state = self._session.scalars(renewed).one_or_none()
