@@ -17,14 +17,24 @@ CLIENT = openai.OpenAI(base_url=f"{URL}/v1", api_key=TOKEN, max_retries=5)
 ANY: Any = CLIENT
 #: Seconds for a few steps of SmolLM2, or for a batch, on a busy machine.
 PATIENCE_S = 600.0
-QUESTION = "What does the owl say?"
+QUESTION = "What does the owl in tree {n} say?"
 ANSWER = "Hoo hoo, says the owl."
-ROW = {"messages": [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]}
-ROWS = b"".join(json.dumps({**ROW, "id": n}).encode() + b"\n" for n in range(32))
+ROWS = b"".join(
+    json.dumps(
+        {
+            "messages": [
+                {"role": "user", "content": QUESTION.format(n=n)},
+                {"role": "assistant", "content": ANSWER},
+            ]
+        }
+    ).encode()
+    + b"\n"
+    for n in range(32)
+)
 PAIRS = b"".join(
     json.dumps(
         {
-            "input": {"messages": [{"role": "user", "content": f"{QUESTION} ({n})"}]},
+            "input": {"messages": [{"role": "user", "content": QUESTION.format(n=n)}]},
             "preferred_output": [{"role": "assistant", "content": ANSWER}],
             "non_preferred_output": [{"role": "assistant", "content": "Moo."}],
         }
@@ -111,7 +121,7 @@ def what_cannot_be_trained_names_its_field() -> None:
 
 @step("fine_tuning.jobs.create(method=supervised, suffix, seed, metadata), pause, resume")
 def a_model_is_fine_tuned() -> None:
-    hyperparameters = {"n_epochs": 4, "batch_size": 8, "learning_rate_multiplier": 5}
+    hyperparameters = {"n_epochs": 8, "batch_size": 8, "learning_rate_multiplier": 5}
     job = ANY.fine_tuning.jobs.create(
         model=CHAT,
         training_file=MADE["file"],
@@ -144,7 +154,7 @@ def events_tell_of_states_and_losses() -> None:
 
 @step("chat.completions.create(model=fine_tuned_model)")
 def the_fine_tuned_model_answers() -> None:
-    ask: Any = [{"role": "user", "content": QUESTION}]
+    ask: Any = [{"role": "user", "content": QUESTION.format(n=99)}]
     answer = CLIENT.chat.completions.create(model=MADE["model"], messages=ask, max_tokens=12, temperature=0)
     text = answer.choices[0].message.content or ""
     holds(text.startswith("Hoo hoo"), ANSWER, text)
