@@ -47,12 +47,12 @@ def answers(sdk: Any, file_id: str) -> dict[str, Any]:
     return {line["custom_id"]: line for line in map(json.loads, content.splitlines())}
 
 
-def away(api: Api, state: str = "pending") -> None:
-    """Nothing answers for the deployment, or it does again (`ready`)."""
+def served_at(api: Api, endpoint: str | None) -> None:
+    """None: nothing answers for the deployment."""
     with api.database.unit_of_work() as work:
         row = work.deployments.find(api.reach(), "stories")
         assert row is not None
-        row.state = state
+        row.state, row.endpoint = "ready" if endpoint else "pending", endpoint
 
 
 def change(api: Api, batch: Any, **values: Any) -> None:
@@ -104,8 +104,10 @@ def test_what_cannot_be_begun_fails_with_its_line(served: Api, sdk: Any) -> None
         assert stranger.post(f"/v1/batches/{unknown.id}/cancel").status_code == 404
 
 
-def test_a_batch_that_another_process_takes_on_goes_on_behind_what_was_answered(served: Api, sdk: Any) -> None:
-    away(served)
+def test_a_batch_that_another_process_takes_on_goes_on_behind_what_was_answered(
+    served: Api, sdk: Any, engine: str
+) -> None:
+    served_at(served, None)
     batch = begun(sdk, lines(CHAT, CHAT))
     until(sdk, batch, "in_progress")
     with pytest.raises(openai.ConflictError, match="the batch batch_"):
@@ -121,7 +123,7 @@ def test_a_batch_that_another_process_takes_on_goes_on_behind_what_was_answered(
     change(served, batch, lease_until=None, fence=BatchRow.fence + 1)
     with served.database.unit_of_work() as work:
         assert not work.batches.answer(key, fence, 2, failed=False, document="{}"), "it is somebody else's by now"
-    away(served, "ready")
+    served_at(served, engine)
     done = until(sdk, batch)
     assert done.request_counts.completed == 2
     given = answers(sdk, done.output_file_id)
@@ -130,7 +132,7 @@ def test_a_batch_that_another_process_takes_on_goes_on_behind_what_was_answered(
 
 
 def test_a_batch_is_cancelled_and_one_whose_window_is_over_tells_what_was_not_asked(served: Api, sdk: Any) -> None:
-    away(served)
+    served_at(served, None)
     ended, late = (begun(sdk, lines(*[CHAT] * count)) for count in (1, 2))
     for batch in (ended, late):
         until(sdk, batch, "in_progress")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
 from storage.tables import DeploymentRow
 from tests.api.conftest import Api
@@ -20,6 +21,18 @@ def row_of(api: Api) -> DeploymentRow | None:
 
 def classify(api: Api, model: str) -> int:
     return api.client.post("/v1/classify", json={"model": model, "input": "x"}).status_code
+
+
+def changed(api: Api, **change: Any) -> Any:
+    answer = api.client.patch(f"/v1/registry/models/{api.user}/quality", json=change)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def reader(api: Api) -> str:
+    """A token of the same user that may read alone."""
+    answer = api.admin.post(f"/v1/users/{api.user}/tokens", json={"scopes": ["read"]})
+    return str(answer.json()["token"])
 
 
 def start(api: Api, endpoint: str) -> None:
@@ -43,8 +56,7 @@ def test_the_first_request_deploys_the_version_that_it_names_where_the_owner_all
     called = f"{trained.user}/quality@1"
     assert classify(trained, called) == 404
     assert row_of(trained) is None
-    changed = trained.client.patch("/v1/registry/models/quality", json={"first_use": {"idle_after_s": 60}})
-    assert (changed.status_code, changed.json()["first_use"]["idle_after_s"]) == (200, 60)
+    assert changed(trained, first_use={"idle_after_s": 60})["first_use"]["idle_after_s"] == 60
     assert classify(trained, "quality@7") == 404
     with ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(classify, trained, called) for _ in range(4)]
@@ -55,11 +67,22 @@ def test_the_first_request_deploys_the_version_that_it_names_where_the_owner_all
     assert classify(trained, "quality") == 200
 
 
-def test_who_may_only_ask_deploys_it_too_and_another_user_does_not(trained: Api) -> None:
-    trained.client.patch("/v1/registry/models/quality", json={"first_use": {}, "visibility": "everyone"})
+def test_who_may_only_ask_deploys_it_too_and_another_user_does_not(trained: Api, engine: str) -> None:
+    changed(trained, first_use={}, visibility="everyone")
     asked = {"model": f"{trained.user}/quality", "input": "x"}
     with trained.as_user(trained.new_user("write")) as other:
         assert other.post("/v1/classify", json=asked).status_code == 404
     assert row_of(trained) is None
-    trained.client.patch("/v1/registry/models/quality", json={"first_use": None})
+    with trained.as_user(reader(trained)) as asker:
+        pool = ThreadPoolExecutor(1)
+        waiting = pool.submit(asker.post, "/v1/classify", json=asked)
+        start(trained, engine)
+        assert waiting.result().status_code == 200
+        pool.shutdown()
+    assert trained.client.delete("/v1/deployments/quality").status_code in (202, 204)
+
+
+def test_an_owner_takes_it_back(trained: Api) -> None:
+    changed(trained, first_use={})
+    assert changed(trained, first_use=None)["first_use"] is None
     assert classify(trained, "quality") == 404
