@@ -30,8 +30,13 @@ def deployed_for_first_use(parts: Parts, user: Principal, called: str) -> Asleep
     with parts.database.reading() as work:
         model = work.models.find_model(reach, reference)
         version = work.models.find(reach, reference) if model is not None and model.first_use is not None else None
-        if model is None or version is None or work.deployments.find(reach, model.name, owner=model.owner.name):
+        if model is None or version is None:
             return None
+        there = work.deployments.find(reach, model.name, owner=model.owner.name)
+    asleep = Asleep(called, model.owner_id, model.name)
+    if there is not None:
+        # Somebody who asked at the same moment was first; one that serves another version stays as it is.
+        return asleep if there.model_version_id == version.id else None
     # It is the owner who has allowed it: the token that asks need not be one that may deploy.
     owner = Principal(model.owner_id, model.owner.name, frozenset({"write"}), frozenset({model.owner_id}))
     said = Deploying.model_validate(model.first_use).model_dump()
@@ -40,4 +45,4 @@ def deployed_for_first_use(parts: Parts, user: Principal, called: str) -> Asleep
     log.info("%s deployed %s by asking it first", user.actor, version.full_name)
     with parts.database.unit_of_work() as work:
         work.sleep.put_to_sleep(model.owner_id, model.name)
-    return Asleep(called, model.owner_id, model.name)
+    return asleep
