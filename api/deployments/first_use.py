@@ -44,5 +44,8 @@ def deployed_for_first_use(parts: Parts, user: Principal, called: str) -> Asleep
     want(parts, owner, Reference(owner=model.owner.name, name=model.name), request)
     log.info("%s deployed %s by asking it first", user.actor, version.full_name)
     with parts.database.unit_of_work() as work:
-        work.sleep.put_to_sleep(model.owner_id, model.name)
+        row = work.deployments.find(reach, model.name, owner=model.owner.name, lock=True)
+        # Others who asked at the same moment may have woken it by now.
+        if row is not None and row.woken_at is None and row.endpoint is None:
+            work.sleep.put_to_sleep(model.owner_id, model.name)
     return asleep
