@@ -7,6 +7,7 @@ import asyncio
 import logging
 import math
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -19,14 +20,16 @@ from api.app import create_app
 from api.parts import Parts
 from api.settings import ApiSettings
 from storage.database import SchemaMismatch
-from storage.settings import DRAIN_S, seconds
+from storage.settings import DRAIN_S, LOG_FORMAT, seconds
 
 #: Seconds of the drain in which answers that are not whole say so.
 _FAREWELL_S = 1.0
+#: Open files: streams of all users (`api.jobs.watchers`) with what stands behind them, answers of engines, the rest.
+_FILES_MAX = 8192
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     # One line per request to the model hub and the engines is no news.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
@@ -43,6 +46,9 @@ def main() -> int:
     except SchemaMismatch as error:
         logging.error("error: %s", error)
         return 1
+    # A stream is two files or three, and many systems allow 1,024 unless one asks for more.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _FILES_MAX)), hard))
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -11,16 +11,16 @@ from jobspecs.estimate import MemoryParts
 from jobspecs.kinds.base import BASE_ROLE, SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
-from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import PASSAGES_MAX, TrainEmbedder
 from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
 from jobspecs.kinds.training import EncoderTraining, TrainingSpec
-from scheduling.estimates import causal, encoders
+from scheduling.estimates import applied, causal, encoders
 from scheduling.estimates.causal import Adapter, MicroBatch
 from scheduling.estimates.data import DataFacts
-from scheduling.estimates.encoders import BYTES_FP32, OPERATIONS_FORWARD, EncoderBatch, forward_operations
+from scheduling.estimates.encoders import BYTES_FP32, OPERATIONS_FORWARD, forward_operations
 from scheduling.estimates.shapes import ModelShape
+from scheduling.estimates.work import Work
 
 #: AdamW's two moments in fp32, and quantized to 8 bits.
 _MOMENT_BYTES, _MOMENT_BYTES_8BIT = 8, 2
@@ -33,32 +33,13 @@ _IMPORTED_BYTES = 100_000_000
 #: a decoder's many results of 1 to 3 MB leave more: SmolLM2 with LoRA held 1.24 GB above its weights, and 0.75 GB, as
 #: computed, with every block of 256 kB or more mapped for itself (MALLOC_MMAP_THRESHOLD_). In whole jobs, forked as
 #: workers fork them, adapters held 150 to 520 MB more than that (three runs, no two alike); full tuning did not.
-_SLACK_SHARE, _SLACK_SHARE_CAUSAL, _SLACK_SHARE_ADAPTER = 0.10, 0.45, 0.75
+_SLACK_SHARE_CAUSAL, _SLACK_SHARE_ADAPTER = 0.45, 0.75
 #: Adapters and whatever else is trained beside frozen weights stay in fp32.
 _TRAINED_BYTES = 4
 #: Losses that are not sentence-transformers'.
 _OWN_LOSSES = ("multiple-negatives-ranking", "cached-multiple-negatives-ranking")
 #: `workers.local_models.embedding_network` cuts batches into groups beyond this share of padding.
 _EMBEDDER_PADDING_MAX = 2.0
-#: Texts that a model reads at once when it scores.
-_JUDGED_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a kind does: parts without `runtime`, tokens through the model, and operations."""
-
-    parameters: int
-    trainable: int
-    parts: MemoryParts
-    tokens: int
-    operations: float
-    #: What the C library's allocator holds beside activations, as a share of them.
-    slack_share: float = _SLACK_SHARE
-    #: Of libraries that the job imports beside those that every job finds.
-    imported_bytes: int = 0
-    #: What judging holds at its peak, when training has given its memory back.
-    judging_bytes: int = 0
 
 
 def work_of(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
@@ -178,21 +159,6 @@ def _trained_encoder(
         imported_bytes=imported_bytes,
         judging_bytes=encoders.judging_bytes(shape, data, texts, compared=compared, vectors=vectors),
     )
-
-
-def _score_pairs(spec: ScorePairs, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
-    shape = shapes["teacher"]
-    gpu = spec.resources.gpus > 0
-    bytes_each = causal.BYTES_BF16 if gpu else BYTES_FP32
-    at_once = min(_JUDGED_AT_ONCE, data.rows)
-    batch = EncoderBatch(data.tokens(at_once), data.longest_of(at_once), at_once)
-    parts = MemoryParts(
-        weights=bytes_each * shape.parameters,
-        activations=encoders.activation_bytes(shape, batch, trained=False, bytes_each=bytes_each),
-        lm_head=BYTES_FP32 * int(batch.sequences) * shape.vocabulary if shape.causal else 0,
-    )
-    tokens = data.rows * data.mean
-    return Work(shape.parameters, 0, parts, int(tokens), forward_operations(shape, tokens, data.mean))
 
 
 def _llm(spec: FinetuneLlm, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
@@ -323,7 +289,8 @@ ESTIMATORS: Mapping[str, Callable[[Any, Mapping[str, ModelShape], DataFacts], Wo
         "train-classifier": _classifier,
         "train-embedder": _embedder,
         "train-reranker": _reranker,
-        "score-pairs": _score_pairs,
+        "score-pairs": applied.scored_pairs,
+        "predict": applied.predicted,
         "finetune-llm": _llm,
         "import-model": _imported,
     }
