@@ -102,15 +102,15 @@ class BatchWorker:
 
 
 class Hold:
-    """The lease of one batch; `state` as the last renewal has found it, None once it is somebody else's."""
+    """The lease of one batch; `found`: its state, as the last renewal has found it, None once it is somebody else's."""
 
     def __init__(self, row: BatchRow) -> None:
-        self.state: BatchState | None = BatchState(row.state)
+        self.found: BatchState | None = BatchState(row.state)
 
     @property
     def goes_on(self) -> bool:
         """Whether requests are to be asked."""
-        return self.state is BatchState.in_progress
+        return self.found is BatchState.in_progress
 
 
 @asynccontextmanager
@@ -120,10 +120,10 @@ async def _held(parts: Parts, row: BatchRow) -> AsyncIterator[Hold]:
 
     def renew() -> None:
         with parts.database.unit_of_work() as work:
-            hold.state = work.batches.renew(row.id, row.fence, lease_s=LEASE_S)
+            hold.found = work.batches.renew(row.id, row.fence, lease_s=LEASE_S)
 
     async def renew_on() -> None:
-        while hold.state is not None:
+        while hold.found is not None:
             await asyncio.sleep(RENEW_EVERY_S)
             with suppress(DatabaseUnavailable):
                 await run_in_threadpool(renew)
@@ -161,16 +161,16 @@ class Run:
         user = await run_in_threadpool(self._owner)
         with tempfile.TemporaryDirectory(prefix="batch-", dir=self._parts.spool.folder) as folder:
             path = Path(folder) / "requests.jsonl"
-            if hold.state is not None:
+            if hold.found is not None:
                 await self._parts.transfers.run(partial(self._fetch, path), patient=True)
-            if hold.state is BatchState.validating:
-                hold.state = await validate(self._parts, user, row, path) or hold.state
+            if hold.found is BatchState.validating:
+                hold.found = await validate(self._parts, user, row, path) or hold.found
             if hold.goes_on:
                 await self._ask_all(user, path)
             # What was asked to end meanwhile is known by the next renewal at the latest.
-            ending = hold.state in (BatchState.cancelling, BatchState.expired, BatchState.finalizing)
+            ending = hold.found in (BatchState.cancelling, BatchState.expired, BatchState.finalizing)
             if ending or hold.goes_on:
-                await finish(self._parts, row, hold.state or BatchState.in_progress, path, Path(folder))
+                await finish(self._parts, row, hold.found or BatchState.in_progress, path, Path(folder))
 
     def _owner(self) -> Principal:
         """Whose limits hold for what is asked; it may read what is its own."""
@@ -228,7 +228,7 @@ class Run:
     def _keep(self, line: int, failed: bool, document: str) -> None:
         with self._parts.database.unit_of_work() as work:
             if not work.batches.answer(self._row.id, self._row.fence, line, failed=failed, document=document):
-                self._hold.state = None
+                self._hold.found = None
 
 
 def document_of(batch_id: UUID, request: BatchRequest, answer: Answered) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from jobspecs.batches import ENDED, TRANSITIONS, UNENDED, BatchState
 from jobspecs.rights import Reach
-from storage.repositories.owners import within
+from storage.repositories.owners import same_owner, within
 from storage.tables import BatchAnswerRow, BatchRow
 
 #: Seconds within which a batch is to be worked off, as at OpenAI's.
@@ -84,11 +84,11 @@ class BatchRepository:
         Of those, first one whose owner has the fewest under way, then the oldest.
         """
         free = or_(BatchRow.lease_until.is_(None), BatchRow.lease_until < func.clock_timestamp())
-        other = BatchRow.__table__.alias("other")
+        other = aliased(BatchRow)
         under_way = (
             select(func.count())
             .select_from(other)
-            .where(other.c.owner_id == BatchRow.owner_id, other.c.lease_until >= func.clock_timestamp())
+            .where(same_owner(other.owner_id, BatchRow.owner_id), other.lease_until >= func.clock_timestamp())
             .scalar_subquery()
         )
         row = self._session.scalars(
