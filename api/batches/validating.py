@@ -10,7 +10,7 @@ from pathlib import Path
 from fastapi.concurrency import run_in_threadpool
 
 from api.files.service import requests_limits
-from api.inference.engine import find_row
+from api.inference.lookup import find_row
 from api.parts import Parts
 from corpus.batch_requests import Requests
 from jobspecs.batches import BatchState
