@@ -61,6 +61,12 @@ def _pairs(spec: ScorePairs) -> set[str]:
     return {"scores/mean", "scores/deviation", *agreement}
 
 
+def _quantized(spec: SpecBase) -> set[str]:
+    measured = _with_interval(f"validation/{name}" for name in ("perplexity", "kl_divergence", "agreement"))
+    sizes = {"size/bits_per_weight", "size/bytes", "size/baseline_bytes"}
+    return {*measured, "baseline/perplexity", *sizes, "parity/kl_divergence", "parity/agreement"}
+
+
 def _import(spec: SpecBase) -> set[str]:
     return {f"parity/tensors_{name}" for name in ("compared", "equal", "reordered")}
 
@@ -73,6 +79,7 @@ _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
         "finetune-llm": _llm,
         "score-pairs": _pairs,
         "import-model": _import,
+        "quantize": _quantized,
     }
 )
 

@@ -13,6 +13,7 @@ from corpus.checks.pairs import PairData
 from corpus.checks.reader import Reader
 from corpus.checks.reranker import RerankerData
 from corpus.checks.rows import Validator
+from corpus.checks.texts import TextData
 from jobspecs.kinds.base import SpecBase
 
 #: Kind -> what makes a validator of a spec of that kind and the base model's reader.
@@ -22,6 +23,7 @@ VALIDATORS: Mapping[str, Callable[[Any, Reader], Validator]] = MappingProxyType(
         "train-classifier": lambda spec, reader: ClassifierData(spec),
         "train-embedder": lambda spec, reader: EmbedderData(spec),
         "train-reranker": lambda spec, reader: RerankerData(spec),
+        "quantize": lambda spec, reader: TextData(spec),
         "score-pairs": lambda spec, reader: PairData(spec),
     }
 )

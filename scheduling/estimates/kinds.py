@@ -11,6 +11,7 @@ from jobspecs.estimate import MemoryParts
 from jobspecs.kinds.base import BASE_ROLE, SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
+from jobspecs.kinds.quantize import Quantize
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import PASSAGES_MAX, TrainEmbedder
@@ -279,6 +280,31 @@ def _imported(spec: ImportModel, shapes: Mapping[str, ModelShape], data: DataFac
     return Work(shape.parameters, 0, MemoryParts(weights=BYTES_FP32 * shape.parameters), 0, 0.0)
 
 
+def _quantized(spec: Quantize, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    """The model and a copy that is changed, then what was written; calibration texts pass through, others twice."""
+    shape = shapes[BASE_ROLE]
+    length = max(spec.calibration.length if spec.facts.calibrated else 0, spec.validation.length)
+    parts = MemoryParts(
+        weights=2 * BYTES_FP32 * shape.parameters,
+        # Logits of both models, and their probabilities a few rows at a time.
+        lm_head=2 * BYTES_FP32 * spec.validation.length * shape.vocabulary,
+        activations=encoders.activation_bytes(
+            shape, EncoderBatch(length, length, 1), trained=False, bytes_each=BYTES_FP32
+        ),
+    )
+    mean = min(data.mean, length)
+    calibrated = spec.calibration.samples * mean if spec.facts.calibrated else 0.0
+    tokens = 2 * calibrated + 2 * spec.validation.rows * mean
+    return Work(
+        shape.parameters,
+        0,
+        parts,
+        int(tokens),
+        forward_operations(shape, tokens, mean),
+        imported_bytes=_IMPORTED_BYTES,
+    )
+
+
 def _plain(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
     """A kind that says nothing of itself: full training with its own batch shape."""
     shape = next(iter(shapes.values()))
@@ -326,5 +352,6 @@ ESTIMATORS: Mapping[str, Callable[[Any, Mapping[str, ModelShape], DataFacts], Wo
         "score-pairs": _score_pairs,
         "finetune-llm": _llm,
         "import-model": _imported,
+        "quantize": _quantized,
     }
 )

@@ -10,6 +10,7 @@ from workers.run.context import RunContext
 from workers.runners import (
     finetune_llm,
     import_model,
+    quantize,
     score_pairs,
     train_classifier,
     train_embedder,
@@ -24,6 +25,7 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
         "score-pairs": score_pairs.run,
         "finetune-llm": finetune_llm.run,
         "import-model": import_model.run,
+        "quantize": quantize.run,
     }
 )
 
