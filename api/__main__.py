@@ -94,7 +94,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().call_later(self._answers_s, self._parts.reads.end)
+        asyncio.get_running_loop().call_later(self._answers_s, self._parts.open_answers.end)
         await super().shutdown(sockets)
 
 

@@ -39,6 +39,7 @@ from api.metrics import Metrics
 from api.middleware import RequestFrame
 from api.models.endpoints import router as models
 from api.models.one_model import router as one_model
+from api.open_answers import LOOK_EVERY_S
 from api.parts import Parts
 from api.pipelines.endpoints import router as pipelines
 from api.registry.alias_endpoints import router as registry_aliases
@@ -56,6 +57,7 @@ from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
 from api.users.hub_tokens import router as hub_tokens
 from api.webhooks.endpoints import router as webhooks
+from storage.database import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +127,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await run_in_threadpool(parts.spool.sweep)
     rounds = [_sweep_on(parts.spool), _close_pushes_on(parts), _renew_on(parts), _write_answers_on(parts)]
-    rounds.append(parts.activity.write_on())
+    rounds += [parts.activity.write_on(), _end_answers_on(parts)]
     tasks = [asyncio.create_task(round) for round in rounds]
     try:
         # Begun now, so that the first file finds it warm.
@@ -155,6 +157,24 @@ async def _write_answers_on(parts: Parts) -> None:
     while True:
         await asyncio.sleep(WRITE_EVERY_S)
         await run_in_threadpool(parts.answer_meter.write)
+
+
+async def _end_answers_on(parts: Parts) -> None:
+    """Ends the answers of tokens that were revoked, or are over."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        asking = parts.open_answers.tokens
+        try:
+            valid = await run_in_threadpool(_valid, parts.database, asking) if asking else asking
+        except DatabaseUnavailable as error:
+            log.warning("whether tokens were revoked is not known at the moment: %s", error)
+            continue
+        parts.open_answers.end_of(asking - valid)
+
+
+def _valid(database: Database, tokens: set[str]) -> set[str]:
+    with database.reading() as work:
+        return work.users.valid_of(tokens)
 
 
 async def _close_pushes_on(parts: Parts) -> None:

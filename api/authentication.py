@@ -156,9 +156,12 @@ def bearer_token(request: Request) -> str:
 async def _authenticated(request: Request) -> Principal:
     token = bearer_token(request)
     parts: Parts = request.app.state.parts
-    known = await run_in_threadpool(principal_of_hash, parts, hash_token(token)) if _plausible(token) else None
+    sha256 = hash_token(token) if _plausible(token) else ""
+    known = await run_in_threadpool(principal_of_hash, parts, sha256) if sha256 else None
     if known is None:
         raise _unauthorized("The token is unknown, expired or revoked. Ask for a new one.", "invalid_token")
+    # What flows until the token ends: `api.streaming`.
+    request.state.token_sha256 = sha256
     return known
 
 

@@ -22,10 +22,10 @@ from api.foreign_files import (
 )
 from api.inference.activity import Activity
 from api.inference.metering import AnswerMeter
-from api.inference.reads import Reads
 from api.inference.routing import Routes
 from api.inference.waking import Waker
 from api.inspection_cache import InspectionCache
+from api.open_answers import OpenAnswers
 from api.pools import Pool
 from api.settings import ApiSettings
 from api.spool import Spool
@@ -96,8 +96,8 @@ class Parts:
     resolve: Resolve = resolve
     #: Set when the process shall end: streams that have no end of their own finish.
     stopping: threading.Event = field(default_factory=threading.Event)
-    #: Ended shortly before the process stops waiting for answers.
-    reads: Reads = field(default_factory=Reads)
+    #: Reads from engines end shortly before the process stops waiting for answers.
+    open_answers: OpenAnswers = field(default_factory=OpenAnswers)
 
     @classmethod
     def make(cls, settings: ApiSettings) -> Parts:

@@ -1,7 +1,9 @@
-"""Bodies that flow: answers that clean up when the client leaves, and requests that go to a file as they come."""
+"""Bodies that flow: answers that clean up when the client leaves, is too slow, or may no longer have them, and requests
+that go to a file as they come."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -9,31 +11,66 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-from starlette.types import Send
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from api.errors import ApiError
+from api.open_answers import TokenEnded
 from api.parts import Parts
 
 log = logging.getLogger(__name__)
 
+EVENT_STREAM = "text/event-stream"
+#: Seconds that a client may take for nothing, and bytes that it must take in a second of more.
+SLOW_S = 60.0
+SLOW_BYTES_PER_S = 1024
+#: Seconds for the end of an answer that must end.
+_LAST_WAIT_S = 1.0
 #: Bytes collected before a thread hashes and writes them: fewer changes of thread, bounded memory.
 _BLOCK_BYTES = 1 << 20
 
 
 class ClosingStream(StreamingResponse):
-    """Closes its generator as soon as the client is gone, not when the garbage collector comes by."""
+    """Closes its generator as soon as the client is gone, not when the garbage collector comes by.
+
+    It ends early with the token that asked for it, and for clients that take less than a kilobyte in a second.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        parts: Parts = scope["app"].state.parts
+        # Links to share are opened without a token.
+        self._until_token_ends = partial(parts.open_answers.answer, scope["state"].get("token_sha256"))
+        await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         try:
-            await super().stream_response(send)
+            async with self._until_token_ends():
+                await super().stream_response(partial(_send_patiently, send))
+        except TokenEnded:
+            if self.media_type != EVENT_STREAM:
+                # Only a broken connection tells the client that the rest is missing.
+                raise ClientDisconnect from None
+            await _send_patiently(send, {"type": "http.response.body", "body": b""}, wait_s=_LAST_WAIT_S)
         finally:
             if isinstance(self.body_iterator, AsyncGenerator):
                 await self.body_iterator.aclose()
+
+
+async def _send_patiently(send: Send, message: Message, wait_s: float | None = None) -> None:
+    """Raises ClientDisconnect when the client does not take it in time: others wait for what stands behind it."""
+    wait_s = wait_s or SLOW_S + len(message.get("body", b"")) / SLOW_BYTES_PER_S
+    try:
+        async with asyncio.timeout(wait_s):
+            await send(message)
+    except TimeoutError:
+        log.info("a client took none of its answer for %.0f s: it is ended", wait_s)
+        raise ClientDisconnect from None
 
 
 @dataclass(frozen=True)

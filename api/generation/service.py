@@ -19,8 +19,9 @@ from api.generation.counting import TokenCount
 from api.generation.templates import check_tools
 from api.inference.engine import Deployed, answering, ask_streaming
 from api.inference.refusals import RETRY_AFTER_S
+from api.open_answers import TokenEnded
 from api.parts import Parts
-from api.streaming import ClosingStream
+from api.streaming import EVENT_STREAM, ClosingStream
 from jobspecs.engines import CHAT
 
 #: Seconds that may pass without a byte: a long answer that is not streamed comes all at once.
@@ -29,7 +30,6 @@ _SILENCE_S = 900.0
 _ANSWER_BYTES_MAX = 64 * 1024 * 1024
 #: Headers of an engine that are its clients' business.
 _PASSED_HEADERS = ("x-model", "x-prompt-tokens", "x-generated-tokens", "x-truncated", "x-accel-buffering")
-_EVENTS = "text/event-stream"
 _EVENT_END = b"\n\n"
 
 
@@ -48,10 +48,11 @@ async def passed_on(
         answer = await _while_connected(request, stack.enter_async_context(asking))
         headers = {name: answer.headers[name] for name in _PASSED_HEADERS if name in answer.headers}
         media_type = answer.headers.get("content-type", "application/json").partition(";")[0]
-        if media_type == _EVENTS:
+        if media_type == EVENT_STREAM:
             # From here on the stream closes the connection to the engine.
-            stream = _events(parts, answer, stack.pop_all(), engine.name, own_words, TokenCount(answer, body))
-            return ClosingStream(stream, media_type=_EVENTS, headers=headers)
+            pieces = _pieces(parts, answer, request.state.token_sha256)
+            stream = _events(pieces, stack.pop_all(), engine.name, own_words, TokenCount(answer, body))
+            return ClosingStream(stream, media_type=EVENT_STREAM, headers=headers)
         with answering(engine.name, engine.kind):
             content = await _while_connected(request, _bounded(answer))
         if answer.is_success:
@@ -60,44 +61,50 @@ async def passed_on(
 
 
 async def _events(
-    parts: Parts, answer: httpx.Response, stack: AsyncExitStack, name: str, own_words: bool, tokens: TokenCount
+    pieces: AsyncGenerator[bytes, None], stack: AsyncExitStack, name: str, own_words: bool, tokens: TokenCount
 ) -> AsyncGenerator[bytes, None]:
     """Whole events as they come. The status is sent already: when it breaks off, an event says so."""
     begun = b""
     async with stack:
         try:
             with answering(name):
-                async for piece in _pieces(parts, answer):
+                async for piece in pieces:
                     whole, end, begun = (begun + piece).rpartition(_EVENT_END)
+                    if len(begun) > _ANSWER_BYTES_MAX:
+                        raise httpx.DecodingError("an event is larger than any answer can be")
                     if end:
                         tokens.events(whole)
                         yield whole + end
         except ApiError:
-            yield _broken_off(f"The deployment {name} broke off in the middle of its answer.", own_words)
+            yield _broken_off(_away(f"The deployment {name} broke off in the middle of its answer."), own_words)
+        except TokenEnded:
+            yield _broken_off(ApiError(401, "The token was revoked, or is over. Ask for a new one."), own_words)
         except TimeoutError:
-            yield _broken_off("The platform's API was stopped in the middle of the answer.", own_words)
+            yield _broken_off(_away("The platform's API was stopped in the middle of the answer."), own_words)
         finally:
             tokens.end()
 
 
-async def _pieces(parts: Parts, answer: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """Raises TimeoutError when the process waits no longer."""
+async def _pieces(parts: Parts, answer: httpx.Response, token: str) -> AsyncGenerator[bytes, None]:
+    """Raises TokenEnded with the token; TimeoutError when the process waits no longer."""
     pieces = answer.aiter_bytes()
     while True:
-        async with parts.reads.one():
+        async with parts.open_answers.read(token):
             piece = await anext(pieces, None)
         if piece is None:
             return
         yield piece
 
 
-def _broken_off(why: str, own_words: bool) -> bytes:
+def _away(why: str) -> ApiError:
+    return unavailable(f"{why} Ask again.", "engine_unavailable", RETRY_AFTER_S)
+
+
+def _broken_off(error: ApiError, own_words: bool) -> bytes:
     """The last events of an answer that has no end, as the dialect's clients read them."""
-    message = f"{why} Ask again."
     if own_words:
-        return b"data: " + json.dumps({"error": message, "error_type": "generation"}).encode() + _EVENT_END
-    error = error_response(unavailable(message, "engine_unavailable", RETRY_AFTER_S))
-    return b"data: " + bytes(error.body) + _EVENT_END + b"data: [DONE]" + _EVENT_END
+        return b"data: " + json.dumps({"error": error.detail, "error_type": "generation"}).encode() + _EVENT_END
+    return b"data: " + bytes(error_response(error).body) + _EVENT_END + b"data: [DONE]" + _EVENT_END
 
 
 async def _bounded(answer: httpx.Response) -> bytes:

@@ -137,7 +137,7 @@ def platform_processes(
     def with_a_sign(name: str, module: str, environment: Mapping[str, str]) -> ManagedProcess:
         return _module(home, name, module, {**environment, "EIGENWERK_ALIVE_FILE": str(signs[name].path)})
 
-    # For those three alone: engines, jobs and the scheduler have nothing to open.
+    # For those four alone: engines, jobs and the scheduler have nothing to open.
     secrets = {_KEY_VARIABLE: settings.get(_KEY_VARIABLE) or home.secret(SEALING_KEY)}
     settings = {name: value for name, value in settings.items() if name != _KEY_VARIABLE}
     api = _module(home, "api", "api", {**settings, **hub, **api_settings, **secrets})
@@ -146,7 +146,7 @@ def platform_processes(
         with_a_sign("scheduler", "workers.scheduler", settings),
         with_a_sign("errands", "workers.errands", {**settings, **_variables(("SSL_CERT_FILE",)), **secrets}),
         with_a_sign("worker", "workers.agent", {**settings, **compute, **secrets}),
-        with_a_sign("inference", "workers.inference", {**settings, **compute}),
+        with_a_sign("inference", "workers.inference", {**settings, **compute, **secrets}),
     ]
 
 

@@ -17,7 +17,6 @@ from jobspecs.manifest import Manifest, read_manifest
 from jobspecs.problems import InvalidInput
 from jobspecs.registry import parse_spec
 from storage.database import DatabaseUnavailable
-from storage.hub_tokens import hub_token
 from storage.objects import (
     ObjectCorrupt,
     ObjectNotFound,
@@ -33,7 +32,7 @@ from workers.attempt.child_watch import ChildWatch, never_unwatched
 from workers.attempt.orders import Order, Orders
 from workers.attempt.services import AssignedJob, AttemptRecord, Fenced, Over, Workbench, over_by
 from workers.attempt.workspace import Workplace
-from workers.files.hub import HubAccess, HubUnavailable
+from workers.files.hub import HubAccess, HubUnavailable, hub_access
 from workers.process.child_task import EXIT_STOPPED, ChildTask
 from workers.process.zygote_client import ChildProcess, ZygoteUnavailable
 from workers.run.failures import host_reason_of, known_reason, oom_kills, reason_of_death
@@ -118,9 +117,7 @@ class Journey:
 
     def _hub_access(self) -> HubAccess | None:
         """The owner's own token. It is used here, and the child knows nothing of it."""
-        owner_id = self._job.owner_id
-        token = self._record.transact(lambda work: hub_token(work, self._bench.secret_box, owner_id))
-        return HubAccess(owner_id, token) if token is not None else None
+        return self._record.transact(lambda work: hub_access(work, self._bench.secret_box, self._job.owner_id))
 
     def _unwanted(self) -> bool:
         """An order stands, or the lease is lost: nothing more need be fetched."""

@@ -16,6 +16,9 @@ from huggingface_hub.file_download import repo_folder_name
 from jobspecs.frozen import FrozenHubModel
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import ManifestFile
+from storage.database import UnitOfWork
+from storage.hub_tokens import hub_token
+from storage.secret_box import SecretBox
 from workers.run.context import RunFailed
 
 #: What a model may consist of. `.txt` and `.model` are vocabularies (WordPiece, SentencePiece).
@@ -36,6 +39,12 @@ class HubAccess:
 
     owner_id: UUID
     token: str = field(repr=False)
+
+
+def hub_access(work: UnitOfWork, box: SecretBox | None, owner_id: UUID) -> HubAccess | None:
+    """By the owner's own token; None where there is none, or where it can't be opened."""
+    token = hub_token(work, box, owner_id)
+    return HubAccess(owner_id, token) if token is not None else None
 
 
 class HubUnavailable(Exception):

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
 
 from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
@@ -20,6 +21,7 @@ from workers.daemon.machine import MachineWatch
 from workers.daemon.wakeup import Wakeup
 from workers.engines.registry import ENGINES
 from workers.files.host_cache import HostCache
+from workers.files.hub import HubAccess, hub_access
 from workers.inference.deployed_model import Means
 from workers.inference.front import CONNECTIONS_MAX, Front
 from workers.inference.model_folders import ModelFolders
@@ -49,6 +51,12 @@ def run(
     if joining:
         admit(database, config.name)
     store = ObjectStore(ObjectSettings.of(settings))
+    secret_box = settings.secret_box()
+
+    def access_of(owner_id: UUID) -> HubAccess | None:
+        with database.unit_of_work() as work:
+            return hub_access(work, secret_box, owner_id)
+
     scratch_dir = config.scratch_dir / "inference"
     cache = HostCache(config.cache_dir, store, bytes_max=config.cache_bytes_max)
     with folder_instance(scratch_dir) as instance, ThreadPoolExecutor(PULLS_MAX, thread_name_prefix="pull") as pool:
@@ -59,6 +67,7 @@ def run(
             wakeup=wakeup,
             threads=threads,
             policy=RestartPolicy(drain_s=drain_s),
+            hub_access=access_of,
         )
         machine, front = MachineWatch(), _front(config)
         reconciler = Reconciler(

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from jobspecs.lifecycle import Reason
 from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import Engine, EngineFailure, EngineOrder, Installed, Load
 from workers.inference.model_folders import ModelFolders
-from workers.inference.pulls import Pulled, StoredModel, failure_of, is_passing, pull
+from workers.inference.pulls import HubAccessOf, Pulled, StoredModel, failure_of, is_passing, pull
 from workers.inference.replicas import ReplicaSet, RestartPolicy, TokenCounts
 from workers.inference.wanted import Observed, Wanted
 
@@ -38,6 +39,8 @@ class Means:
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     #: What engines have told of and the database does not know yet.
     tokens: TokenCounts = field(default_factory=Counter)
+    #: For the models of a hub that deployed adapters change.
+    hub_access: HubAccessOf = lambda owner_id: None
 
     def installed(self) -> dict[str, Installed]:
         """The engines that this host can start now."""
@@ -209,7 +212,8 @@ class Service:
         if wanted.stored is None:
             self._start_engines(Pulled(Path(), None), now_s)
             return
-        self._pull = self._means.pool.submit(pull, self._means.folders, wanted.stored, wanted.base, wanted.adapters)
+        fetch = partial(pull, hub_access=self._means.hub_access)
+        self._pull = self._means.pool.submit(fetch, self._means.folders, wanted.stored, wanted.base, wanted.adapters)
         self._pull.add_done_callback(lambda _: self._means.wakeup.poke())
 
     def _look_at_pull(self, pulling: Future[Pulled], now_s: float) -> None:

@@ -1,8 +1,8 @@
 """What other machines see of a host's engines: TLS at the address that it announces, in front of each engine's port.
 
 Engines stay on loopback, whatever they are: few can do TLS, and none has to be trusted with being reachable. Bytes are
-passed on as they are, so an engine's own key is asked for as before. Who says nothing is cut, and who opens too many
-connections refused, because both need no key.
+passed on as they are, so an engine's own key is asked for as before. Who says nothing, or headers too slowly, is cut, and
+who opens too many connections refused, because none of these needs a key.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+import h11
 
 from workers.inference.certificates import Authority
 
@@ -26,8 +29,9 @@ _LOOPBACK = "127.0.0.1"
 #: Seconds between two leaves.
 _RENEW_S = 24 * 3600.0
 _PIECE_BYTES = 64 * 1024
-#: Seconds from a connection to the last header of its first request. How long answers take nobody bounds.
-_FIRST_REQUEST_S = 30.0
+#: Seconds from a connection, and from the first byte of each further request, to the request's last header. How long
+#: answers take nobody bounds.
+_HEADERS_S = 30.0
 #: Connections at once to all engines of a host; an API has at most 512.
 CONNECTIONS_MAX = 1000
 #: Seconds until the next connection is taken when none could be, and between two warnings that there are too many.
@@ -55,7 +59,7 @@ class Front:
         elif self._authority is not None:
             self.certificate = self._authority.certificate
         self._renewed_at_s = float("-inf")
-        self._first_request_s = _FIRST_REQUEST_S
+        self._headers_s = _HEADERS_S
         self._connections_max = connections_max
         self._connections: set[asyncio.Task[None]] = set()
         self._warned_at_s = float("-inf")
@@ -138,7 +142,7 @@ class Front:
         protocol = asyncio.StreamReaderProtocol(reader)
         transport: asyncio.Transport | None = None
         try:
-            async with asyncio.timeout(self._first_request_s):
+            async with asyncio.timeout(self._headers_s):
                 transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, connection, ssl=self._context)
                 head = await reader.readuntil(b"\r\n\r\n")
             inner_reader, inner_writer = await asyncio.open_connection(_LOOPBACK, port, limit=_PIECE_BYTES)
@@ -147,9 +151,9 @@ class Front:
             if transport is not None:
                 transport.abort()
             return
-        inner_writer.write(head)
         writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
-        await _pass_on((reader, writer), (inner_reader, inner_writer))
+        asking = _copy_requests(head, reader, inner_writer, self._headers_s)
+        await _pass_on(asking, _copy(inner_reader, writer), (inner_writer, writer))
 
     def _warn(self, what: str) -> None:
         """Seldom: what others do must not fill the log."""
@@ -158,20 +162,59 @@ class Front:
             log.warning("%s", what)
 
 
+class _Requests:
+    """Follows the requests of one connection."""
+
+    def __init__(self) -> None:
+        self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_PIECE_BYTES)
+
+    def take(self, piece: bytes) -> bool:
+        """Whether headers have begun that are not whole yet. Raises h11.RemoteProtocolError for what is no HTTP."""
+        self._parser.receive_data(piece)
+        while (event := self._parser.next_event()) is not h11.NEED_DATA:
+            if isinstance(event, h11.EndOfMessage):
+                # The answer goes another way: the next request is one of a new connection to the parser.
+                rest, _ = self._parser.trailing_data
+                self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_PIECE_BYTES)
+                if rest:
+                    self._parser.receive_data(rest)
+        return self._parser.their_state is h11.IDLE and bool(self._parser.trailing_data[0])
+
+
 async def _pass_on(
-    outer: tuple[asyncio.StreamReader, asyncio.StreamWriter], inner: tuple[asyncio.StreamReader, asyncio.StreamWriter]
+    asking: Coroutine[Any, Any, None],
+    answering: Coroutine[Any, Any, None],
+    ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
 ) -> None:
-    ways = [asyncio.create_task(_copy(outer[0], inner[1])), asyncio.create_task(_copy(inner[0], outer[1]))]
+    """Until either is over. `ends`: the engine's, and the client's."""
+    ways = [asyncio.create_task(asking), asyncio.create_task(answering)]
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for way in ways:
             way.cancel()
-        for end in (inner[1], outer[1]):
+        for end in ends:
             end.close()
     # It counts until it is closed; TLS waits half a minute at most for the other side's farewell.
     with contextlib.suppress(OSError):
-        await outer[1].wait_closed()
+        await ends[1].wait_closed()
+
+
+async def _copy_requests(
+    head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers_s: float
+) -> None:
+    """As `_copy`, behind the headers of the first request; it ends with headers that take longer, and with no HTTP."""
+    requests, piece, over_at_s = _Requests(), head, None
+    with contextlib.suppress(OSError, h11.RemoteProtocolError):  # TimeoutError is an OSError
+        while piece:
+            if not requests.take(piece):
+                over_at_s = None
+            elif over_at_s is None:
+                over_at_s = asyncio.get_running_loop().time() + headers_s
+            writer.write(piece)
+            await writer.drain()
+            async with asyncio.timeout_at(over_at_s):
+                piece = await reader.read(_PIECE_BYTES)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,11 +10,13 @@ import shutil
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from uuid import UUID
 
 from jobspecs.frozen import FrozenHubModel
 from jobspecs.manifest import Manifest, write_manifest
 from jobspecs.pieces import StoredFile
 from workers.files.host_cache import HostCache
+from workers.files.hub import HubAccess
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +51,20 @@ class ModelFolders:
         return self._whole(manifest.digest, fill)
 
     @staticmethod
-    def name_of(model: FrozenHubModel) -> str:
-        """The sub-folder of a hub's model."""
-        return f"hub--{model.repository.replace('/', '--')}@{model.revision}"
+    def name_of(model: FrozenHubModel, owner_id: UUID) -> str:
+        """The sub-folder of a hub's model: each owner's own, as one's token may open what another's does not."""
+        return f"hub--{model.repository.replace('/', '--')}@{model.revision}--{owner_id}"
 
-    def pull_hub(self, model: FrozenHubModel) -> Path:
-        """The folder with a hub's repository at a commit.
+    def pull_hub(self, model: FrozenHubModel, owner_id: UUID, access: HubAccess | None) -> Path:
+        """The folder with a hub's repository at a commit, for this owner; `access` is the owner's.
 
         Raises HubUnavailable, RunFailed (there is no such model, or it has no safetensors weights), OSError.
         """
-        return self._whole(
-            self.name_of(model), lambda folder: self._cache.place_hub_model(model, folder, should_stop=_never)
-        )
+
+        def fill(folder: Path) -> None:
+            self._cache.place_hub_model(model, folder, should_stop=_never, access=access)
+
+        return self._whole(self.name_of(model, owner_id), fill)
 
     def discard(self, name: str) -> None:
         """Forgets the folder: a file of it is damaged. The cache checks its own before it links them again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -14,10 +14,10 @@ from jobspecs.manifest import Manifest, ModelOrigin
 from jobspecs.pieces import StoredFile
 from jobspecs.references import parse_reference
 from jobspecs.rights import Reach
-from storage.database import UnitOfWork
+from storage.database import DatabaseUnavailable, UnitOfWork
 from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreError
 from workers.engines.interface import EngineFailure, ServedAdapter
-from workers.files.hub import HubUnavailable
+from workers.files.hub import HubAccess, HubUnavailable
 from workers.inference.model_folders import ModelFolders
 from workers.run.context import RunFailed
 
@@ -31,6 +31,14 @@ class StoredModel:
 
 
 @dataclass(frozen=True)
+class HubBase:
+    """A model of a hub, fetched with what its deployment's owner may read there."""
+
+    model: FrozenHubModel
+    owner_id: UUID
+
+
+@dataclass(frozen=True)
 class MissingBase:
     """The model that an adapter changes can't be had; `message` says why."""
 
@@ -38,7 +46,9 @@ class MissingBase:
 
 
 #: What an adapter changes.
-Base = StoredModel | FrozenHubModel | MissingBase
+Base = StoredModel | HubBase | MissingBase
+#: The access of an owner to the hub; None without a token. Asked when it is needed, outside of transactions.
+HubAccessOf = Callable[[UUID], HubAccess | None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,8 @@ def find_base(work: UnitOfWork, owners: Sequence[UUID], origin: ModelOrigin) -> 
     """
     if origin.digest is None:
         reference = parse_reference(origin.reference)
-        return FrozenHubModel(repository=f"{reference.owner}/{reference.name}", revision=reference.alias or "")
+        model = FrozenHubModel(repository=f"{reference.owner}/{reference.name}", revision=reference.alias or "")
+        return HubBase(model, owners[0])
     row = work.models.find_by_digest(Reach(owners[0], frozenset(owners), shared=True), origin.digest)
     if row is None:
         return MissingBase(
@@ -72,23 +83,28 @@ def cached_name(base: Base | None) -> str | None:
     """The name of the base's model folder; None when it has none."""
     if isinstance(base, StoredModel):
         return base.manifest.digest
-    return ModelFolders.name_of(base) if isinstance(base, FrozenHubModel) else None
+    return ModelFolders.name_of(base.model, base.owner_id) if isinstance(base, HubBase) else None
 
 
 def pull(
-    folders: ModelFolders, model: StoredModel, base: Base | None, adapters: Sequence[tuple[str, StoredModel]] = ()
+    folders: ModelFolders,
+    model: StoredModel,
+    base: Base | None,
+    adapters: Sequence[tuple[str, StoredModel]] = (),
+    *,
+    hub_access: HubAccessOf = lambda owner_id: None,
 ) -> Pulled:
     """Fetches what is not here yet; `adapters` by name, which are served beside the model.
 
-    Raises what `ModelFolders.pull` and `pull_hub` raise; RunFailed without a base.
+    Raises what `ModelFolders.pull`, `pull_hub` and `hub_access` raise; RunFailed without a base.
     """
     model_dir = folders.pull(model.files, model.manifest)
     if isinstance(base, MissingBase):
         raise RunFailed(Reason.invalid_model, base.message)
     if base is None:
         return Pulled(model_dir, None, tuple(_pulled(folders, *adapter) for adapter in adapters))
-    if isinstance(base, FrozenHubModel):
-        return Pulled(model_dir, folders.pull_hub(base))
+    if isinstance(base, HubBase):
+        return Pulled(model_dir, folders.pull_hub(base.model, base.owner_id, hub_access(base.owner_id)))
     return Pulled(model_dir, folders.pull(base.files, base.manifest))
 
 
@@ -99,7 +115,7 @@ def _pulled(folders: ModelFolders, name: str, adapter: StoredModel) -> ServedAda
 
 def is_passing(error: BaseException) -> bool:
     """Whether the same pull may work a little later."""
-    if isinstance(error, HubUnavailable):
+    if isinstance(error, HubUnavailable | DatabaseUnavailable):
         return True
     return isinstance(error, ObjectStoreError) and not isinstance(error, ObjectCorrupt | ObjectNotFound)
 

@@ -1,9 +1,10 @@
 """The forward pass of encoders, without the arithmetic that padding costs where the architecture allows it.
 
 For BERT and its kin (RoBERTa, XLM-R, CamemBERT) all linear layers and layer norms run on the T real tokens of a batch.
-Queries, keys and values are spread to (B, L) only around the attention itself. For classifiers the last layer computes
-its output for the first token alone, because that is all a classification head reads: both are exact, not
-approximations. Other architectures run their own forward on padded batches of texts of similar length.
+Only around the attention itself are queries, keys and values spread to (B, L), and not even there where a CPU only
+answers (`text_attention`). For classifiers the last layer computes its output for the first token alone, because that
+is all a classification head reads: both are exact, not approximations. Other architectures run their own forward on
+padded batches of texts of similar length.
 
 Notation: B texts, T tokens, L tokens of the longest text, H hidden size.
 """
@@ -14,11 +15,11 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from workers.local_models.linear import linear
-from workers.local_models.row_moves import pad, pick
+from workers.local_models.row_moves import pick
+from workers.local_models.text_attention import TextAttention, attention_within
 from workers.local_models.tokens import TokenBatch
 
 Variant = Literal["packed", "padded"]
@@ -55,8 +56,8 @@ def token_states(model: PreTrainedModel, batch: TokenBatch, variant: Variant, pa
     """The last hidden states of all tokens, shape (T, H), in the order of `batch.ids`."""
     if variant == "packed":
         encoder = encoder_of(model)
-        hidden, mask = _inner_states(encoder, batch)
-        return _layer(encoder.encoder.layer[-1], hidden, batch, mask)
+        hidden, attend = _inner_states(encoder, batch)
+        return _layer(encoder.encoder.layer[-1], hidden, attend)
     states = model(input_ids=_padded(batch.ids, batch, pad_id), attention_mask=batch.mask.long()).last_hidden_state
     return pick(states.reshape(batch.mask.numel(), -1), batch.padded_index)
 
@@ -64,23 +65,28 @@ def token_states(model: PreTrainedModel, batch: TokenBatch, variant: Variant, pa
 def _first_token_states(model: PreTrainedModel, batch: TokenBatch) -> torch.Tensor:
     """The encoder's output for the first token of each text, shape (B, H)."""
     encoder = encoder_of(model)
-    hidden, mask = _inner_states(encoder, batch)
+    hidden, attend = _inner_states(encoder, batch)
     last, first = encoder.encoder.layer[-1], pick(hidden, batch.starts)
-    return _rest_of_layer(last, _attend(last.attention.self, first, hidden, batch, mask), first)
+    return _rest_of_layer(last, _attended(last.attention.self, first, hidden, attend), first)
 
 
-def _inner_states(encoder: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The output (T, H) of all layers but the last, and the attention mask; None where no text is shorter."""
+def _inner_states(encoder: Any, batch: TokenBatch) -> tuple[torch.Tensor, TextAttention]:
+    """The output (T, H) of all layers but the last, and what attends in that one."""
     hidden = _embed(encoder.embeddings, batch)
-    mask = None if bool(batch.mask.all()) else batch.mask[:, None, None, :]
+    attend = attention_within(batch)
     for layer in encoder.encoder.layer[:-1]:
-        hidden = _layer(layer, hidden, batch, mask)
-    return hidden, mask
+        hidden = _layer(layer, hidden, attend)
+    return hidden, attend
 
 
-def _layer(layer: Any, hidden: torch.Tensor, batch: TokenBatch, mask: torch.Tensor | None) -> torch.Tensor:
-    attended = _attend(layer.attention.self, hidden, hidden, batch, mask)
-    return _rest_of_layer(layer, pick(attended, batch.padded_index), hidden)
+def _layer(layer: Any, hidden: torch.Tensor, attend: TextAttention) -> torch.Tensor:
+    return _rest_of_layer(layer, _attended(layer.attention.self, hidden, hidden, attend), hidden)
+
+
+def _attended(attention: Any, asking: torch.Tensor, hidden: torch.Tensor, attend: TextAttention) -> torch.Tensor:
+    """`asking`: `hidden` (T, H) itself, or the first tokens of it (B, H); the result has its shape."""
+    query = linear(attention.query, asking)
+    return attend(attention, query, linear(attention.key, hidden), linear(attention.value, hidden))
 
 
 def _embed(embeddings: Any, batch: TokenBatch) -> torch.Tensor:
@@ -93,35 +99,6 @@ def _embed(embeddings: Any, batch: TokenBatch) -> torch.Tensor:
     hidden = embeddings.word_embeddings(batch.ids) + (types.weight[0] if batch.types is None else types(batch.types))
     hidden = hidden + embeddings.position_embeddings(positions)
     return cast(torch.Tensor, embeddings.dropout(embeddings.LayerNorm(hidden)))
-
-
-def _attend(
-    attention: Any, asking: torch.Tensor, hidden: torch.Tensor, batch: TokenBatch, mask: torch.Tensor | None
-) -> torch.Tensor:
-    """Self-attention of `asking` over `hidden` (T, H).
-
-    `asking` is `hidden` itself, giving (B * L, H), or the first tokens (B, H), giving (B, H).
-    """
-    rows = batch.mask.numel()
-
-    def heads(flat: torch.Tensor) -> torch.Tensor:
-        split = flat.view(batch.texts, -1, attention.num_attention_heads, attention.attention_head_size)
-        return split.transpose(1, 2)
-
-    query = linear(attention.query, asking)
-    if asking is hidden:
-        query = pad(query, batch.padded_index, rows)
-    key = pad(linear(attention.key, hidden), batch.padded_index, rows)
-    value = pad(linear(attention.value, hidden), batch.padded_index, rows)
-    attended = functional.scaled_dot_product_attention(
-        heads(query),
-        heads(key),
-        heads(value),
-        attn_mask=mask,
-        dropout_p=attention.dropout.p if attention.training else 0.0,
-        scale=attention.scaling,
-    )
-    return attended.transpose(1, 2).reshape(query.shape)
 
 
 def _rest_of_layer(layer: Any, attended: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:

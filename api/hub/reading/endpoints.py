@@ -16,6 +16,7 @@ from api.hub.reading.schemas import Commit, ModelInfo, PathsWanted, Refs, Reposi
 from api.hub.repositories import KINDS, MAIN, Kind
 from api.hub.routes import TheRepository, address, hub_router, refusal
 from api.parts import Parts, ThePlatform
+from storage.repositories.registry.hub import Listing
 
 # A token that may read models may read data sets: whose they must be is asked for each kind (`Repository.reading`).
 router = hub_router()
@@ -55,7 +56,8 @@ def list_repositories(
 ) -> list[Info]:
     """The newest version of each model or data set that you may read, by name."""
     known = _kind(repo_type)
-    found = [at for at in service.listed(platform, user, known, search, author) if str(at.repository) > cursor]
+    # One more than is shown tells whether there is another page.
+    found = service.listed(platform, user, known, Listing(search, author, cursor, limit + 1))
     if len(found) > limit:
         _link(platform, request, response, str(found[limit - 1].repository))
     return [info_of(at) for at in found[:limit]]

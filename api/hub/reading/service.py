@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from uuid import UUID
 
 from api.hub.reading import snapshots
 from api.hub.reading.schemas import Commit, Ref, Refs, TreeEntry, entry_of, folder_of
@@ -13,7 +12,7 @@ from api.hub.routes import unknown_entry
 from api.parts import Parts
 from jobspecs.pieces import StoredFile
 from jobspecs.rights import Principal
-from storage.tables import DatasetVersionRow, ModelVersionRow
+from storage.repositories.registry.hub import Listing
 
 
 def snapshot(parts: Parts, user: Principal, repository: Repository, revision: str = MAIN) -> Snapshot:
@@ -39,19 +38,15 @@ def located(
         return found, file, snapshots.stored(work, user, found, file)
 
 
-def listed(parts: Parts, user: Principal, kind: Kind, search: str, author: str) -> list[Snapshot]:
-    """The newest version of each whose name has `search` in it, by name."""
-    with parts.database.unit_of_work() as work:
-        newest: dict[UUID, Snapshot] = {}
+def listed(parts: Parts, user: Principal, kind: Kind, wanted: Listing) -> list[Snapshot]:
+    """The newest version of each, by name."""
+    # PostgreSQL takes no NUL character, and no name has one.
+    if "\0" in wanted.search + wanted.author + wanted.after:
+        return []
+    with parts.database.reading() as work:
         if kind == "models":
-            for model in work.models.list_versions(user.reach("models.read")):
-                if _wanted(model, search, author) and model.model_id not in newest:
-                    newest[model.model_id] = snapshots.of_model(model)
-        else:
-            for dataset in work.datasets.list_versions(user.reach("datasets.read")):
-                if _wanted(dataset, search, author) and dataset.dataset_id not in newest:
-                    newest[dataset.dataset_id] = snapshots.of_dataset(dataset)
-    return sorted(newest.values(), key=lambda found: str(found.repository))
+            return [snapshots.of_model(row) for row in work.hub.newest_models(user.reach("models.read"), wanted)]
+        return [snapshots.of_dataset(row) for row in work.hub.newest_datasets(user.reach("datasets.read"), wanted)]
 
 
 def tree(found: Snapshot, folder: str, *, recursive: bool, expand: bool) -> list[TreeEntry]:
@@ -112,12 +107,6 @@ def commits(parts: Parts, user: Principal, repository: Repository, revision: str
         for at in numbered
         if at.version <= last
     ]
-
-
-def _wanted(row: ModelVersionRow | DatasetVersionRow, search: str, author: str) -> bool:
-    thing = row.model if isinstance(row, ModelVersionRow) else row.dataset
-    owner, name = thing.owner.name, thing.name
-    return author in ("", owner) and search.lower() in f"{owner}/{name}".lower()
 
 
 def _folder_oid(found: Snapshot, path: str) -> str:

@@ -33,6 +33,8 @@ router = APIRouter(route_class=GrantedRoute, tags=["hub"], prefix="/hf/lfs/{owne
 #: Larger files come in parts of this size. A part is a piece (`jobspecs.pieces`).
 PART_BYTES = 16 * 1024 * 1024
 _PARTS_MAX = 10_000
+#: Of all files of one question: each is told an address of half a kilobyte.
+_PARTS_TOLD_MAX = 100_000
 _RAW_BODY: dict[str, Any] = {
     "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 }
@@ -42,7 +44,10 @@ Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 def batch(
     parts: Parts, user: Principal, request: Request, repository: Repository, objects: list[ObjectWanted]
 ) -> BatchAnswer:
-    """Where each object shall be sent; nowhere what is there already. Raises ApiError 404."""
+    """Where each object shall be sent; nowhere what is there already. Raises ApiError 404, 413."""
+    if sum(_parts_of(wanted) for wanted in objects) > _PARTS_TOLD_MAX:
+        message = f"These files have more than {_PARTS_TOLD_MAX:,} parts of {PART_BYTES:,} bytes. Push fewer at once."
+        raise ApiError(413, message)
     with parts.database.unit_of_work() as work:
         owner_id = owner_of(work, user, repository)
         there = known(work, user, repository, [wanted.oid for wanted in objects])
@@ -69,10 +74,14 @@ def _told(parts: Parts, request: Request, repository: Repository, wanted: Object
     here = address(parts, request, f"/hf/lfs/{repository.owner}/{wanted.oid}")
     upload: dict[str, Any] = {"href": f"{here}?grant={token}"}
     if wanted.size > PART_BYTES:
-        count = -(-wanted.size // PART_BYTES)
-        hrefs = {f"{number:05d}": f"{here}/parts/{number}?grant={token}" for number in range(1, count + 1)}
+        numbers = range(1, _parts_of(wanted) + 1)
+        hrefs = {f"{number:05d}": f"{here}/parts/{number}?grant={token}" for number in numbers}
         upload["header"] = {"chunk_size": str(PART_BYTES), **hrefs}
     return {**answer, "actions": {"upload": upload, "verify": {"href": f"{here}/verify?grant={token}"}}}
+
+
+def _parts_of(wanted: ObjectWanted) -> int:
+    return -(-wanted.size // PART_BYTES)
 
 
 @router.put("", openapi_extra=_RAW_BODY)

@@ -109,13 +109,14 @@ def _put_together(parts: Parts, owner_id: UUID, shard: Received) -> None:
     try:
         files = files_of_shard(shard.path.read_bytes())
         with parts.database.unit_of_work() as work:
-            there = work.hub_pushes.uploaded(owner_id, [file.sha256 for file in files])
+            there = {*work.hub_pushes.uploaded(owner_id, [file.sha256 for file in files])}
         xorbs = _Xorbs(parts, owner_id)
         for file in files:
             if file.sha256 not in there:
                 path = folder / "content"
                 _write(file, path, xorbs, parts.settings.model_file_bytes_max, parts.stopping.is_set)
                 note(parts, owner_id, keep(parts, path, file.sha256, parts.stopping.is_set))
+                there.add(file.sha256)
     except BadXet as error:
         raise ApiError(422, f"The shard can't be used: {error}.", code="bad_shard") from error
     finally:

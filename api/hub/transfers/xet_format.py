@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import lz4.frame
 
@@ -19,6 +19,10 @@ XORB_BYTES_MAX = 80 * 1024 * 1024
 SHARD_BYTES_MAX = 72 * 1024 * 1024
 #: Clients cut at 128 KiB.
 CHUNK_BYTES_MAX = 1024 * 1024
+#: Clients cut a xorb at 8192 chunks, and send 256 files at once. An entry costs 120 bytes of memory, and a xorb of
+#: nothing but empty chunks would have ten million of them.
+CHUNKS_MAX = 65_536
+FILES_MAX = 10_000
 _CHUNK_HEADER_BYTES = 8
 _ENTRY_BYTES = 48
 _RAW, _LZ4, _GROUPED = 0, 1, 2
@@ -45,7 +49,14 @@ class ShardFile:
     """A file: its terms, one after the other, and what their bytes must sum up to."""
 
     sha256: str
-    terms: tuple[Term, ...]
+    _shard: bytes = field(repr=False)
+    _at: int
+    _count: int
+
+    @property
+    def terms(self) -> Iterator[Term]:
+        """Read as they are needed: a shard may name a million."""
+        return (_term(self._shard, self._at + _ENTRY_BYTES * number) for number in range(self._count))
 
 
 class Xorb:
@@ -66,6 +77,8 @@ class Xorb:
                 raise BadXet(
                     f"chunk {len(self._chunks)} of the xorb is cut off, too large, or stored in an unknown way"
                 )
+            if len(self._chunks) == CHUNKS_MAX:
+                raise BadXet(f"the xorb has more than {CHUNKS_MAX:,} chunks")
             self._chunks.append((at, stored, how, size))
             at += stored
         if not self._chunks:
@@ -91,7 +104,7 @@ class Xorb:
 
 def files_of_shard(body: bytes) -> list[ShardFile]:
     """Raises BadXet."""
-    at, files = _ENTRY_BYTES, []
+    at, files = _ENTRY_BYTES, list[ShardFile]()
     while _taken(body, at)[:32] != _LAST:
         flags, count = struct.unpack_from("<II", body, at + 32)
         at += _ENTRY_BYTES
@@ -99,9 +112,11 @@ def files_of_shard(body: bytes) -> list[ShardFile]:
             raise BadXet("a file comes without its sha256")
         if count > (len(body) - at) // _ENTRY_BYTES:
             raise BadXet("the shard ends before its terms")
-        terms = [_term(body, at + _ENTRY_BYTES * number) for number in range(count)]
+        if len(files) == FILES_MAX:
+            raise BadXet(f"the shard names more than {FILES_MAX:,} files")
+        terms_at = at
         at += _ENTRY_BYTES * count * (2 if flags & _VERIFIED else 1)
-        files.append(ShardFile(_name(_taken(body, at)), tuple(terms)))
+        files.append(ShardFile(_name(_taken(body, at)), body, terms_at, count))
         at += _ENTRY_BYTES
     return files
 

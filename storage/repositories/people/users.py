@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -114,6 +114,10 @@ class UserRepository:
         """As `authenticate`, by the token's sum (`hash_token`)."""
         query = select(TokenRow).where(TokenRow.sha256 == sha256, *_valid())
         return self._session.scalars(query).one_or_none()
+
+    def valid_of(self, sha256s: Collection[str]) -> set[str]:
+        """Those of the sums that are of valid tokens."""
+        return {*self._session.scalars(select(TokenRow.sha256).where(TokenRow.sha256.in_(sha256s), *_valid()))}
 
     def tokens_of(self, user_id: UUID) -> Sequence[TokenRow]:
         return self._session.scalars(

@@ -120,6 +120,19 @@ def test_models_are_listed_searched_and_paged(api: Api, model: str) -> None:
     assert [found.id for found in every] == [f"{api.user}/another", model]
     assert [found.id for found in hub(api).list_models(author=api.user, search="tin")] == [model]
     assert [found.id for found in hub(api).list_models(author=api.user, limit=1)] == [f"{api.user}/another"]
+    # Pages, as clients follow them; each asks for its own rows and no others.
+    page = api.client.get("/hf/api/models", params={"author": api.user, "limit": 1})
+    assert [found["id"] for found in page.json()] == [f"{api.user}/another"]
+    page = api.client.get(page.links["next"]["url"])
+    assert ([found["id"] for found in page.json()], "next" in page.links) == ([model], False)
+    api.import_model("another", files={"config.json": b'{"model_type": "bert", "a": 2}'})
+    (found,) = hub(api).list_models(author=api.user, search="ANOTHER")
+    assert found.sha == hub(api).model_info(f"{api.user}/another").sha
+    assert api.client.get("/hf/api/models?search=%00").json() == []
+    # What no name without a version means any more is not there to be listed.
+    assert api.client.patch(f"/v1/registry/models/{api.user}/another", json={"archived": True}).status_code == 200
+    assert [found.id for found in hub(api).list_models(author=api.user)] == [model]
+    assert api.client.patch(f"/v1/registry/models/{api.user}/another", json={"archived": False}).status_code == 200
     assert hub(api).whoami()["name"] == api.user
 
 

@@ -11,7 +11,7 @@ import pytest
 from api.errors import ApiError
 from api.hub.commits.commit_body import read_commit
 from api.hub.transfers.uploads import PART_BYTES
-from api.hub.transfers.xet_format import BadXet, Term, Xorb, files_of_shard
+from api.hub.transfers.xet_format import CHUNKS_MAX, FILES_MAX, BadXet, Term, Xorb, files_of_shard
 from tests.api.conftest import Api, sha256
 from tests.api.hub.pushing import CONFIG, batch, commit, made, shard, versions, weights, xorb
 
@@ -141,6 +141,31 @@ def test_what_a_chunk_says_of_its_length_is_not_believed() -> None:
     many[48 + 36 : 48 + 40] = (2**31).to_bytes(4, "little")
     with pytest.raises(BadXet):
         files_of_shard(bytes(many))
+
+
+def test_a_xorb_of_empty_chunks_is_refused_before_it_fills_the_memory() -> None:
+    """80 MB of zeros were ten million chunks, 1.3 GB in the API."""
+    assert Xorb(bytes(8 * CHUNKS_MAX)).bytes_of(Term(NAME, 0, CHUNKS_MAX)) == 0
+    with pytest.raises(BadXet, match="more than 65,536 chunks"):
+        Xorb(bytes(8 * CHUNKS_MAX + 8))
+
+
+def test_a_shard_of_more_files_than_a_query_takes_is_refused(api: Api, repository: str) -> None:
+    one = shard(b"content", [])[48:-48]
+    with pytest.raises(BadXet, match="more than 10,000 files"):
+        files_of_shard(bytes(48) + one * (FILES_MAX + 1) + b"\xff" * 48)
+    # The same file again and again is put together once.
+    told = api.client.get(f"/hf/api/models/{repository}/xet-write-token/main").json()
+    headers = {"Authorization": f"Bearer {told['accessToken']}"}
+    body = bytes(48) + shard(b"", [])[48:-48] * FILES_MAX + b"\xff" * 48
+    assert httpx.post(f"{told['casUrl']}/v1/shards", content=body, headers=headers, timeout=20).status_code == 200
+
+
+def test_a_question_that_would_be_told_a_million_addresses_is_refused(api: Api, repository: str) -> None:
+    objects = [{"oid": f"{number:064x}", "size": 40 * 1024**3} for number in range(1000)]
+    answer = api.client.post(f"/hf/{repository}.git/info/lfs/objects/batch", json={"objects": objects})
+    assert answer.status_code == 413
+    assert "Push fewer at once" in answer.json()["error"]
 
 
 def test_an_operation_that_is_unknown_is_named(tmp_path: Path) -> None:

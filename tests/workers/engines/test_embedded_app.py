@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from workers.engines.embedded.app import create_app
 from workers.engines.embedded.dialects.requests import BODY_BYTES_MAX
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
 from workers.engines.embedded.tasks.classifier import TEXTS_MAX, ServedClassifier
+from workers.local_models.tokens import TokenTable
 
 KEY = "correct"
 
@@ -31,7 +33,12 @@ class Lengths:
     labels = ("long", "other")
     max_tokens = 8
 
-    def classify(self, texts: Sequence[str], scoring: str = "softmax") -> list[list[Label]]:
+    def tokenize(self, texts: Sequence[str]) -> TokenTable:
+        ids = np.array([ord(letter) for text in texts for letter in text], np.int32)
+        return TokenTable(ids, np.cumsum([0, *map(len, texts)]))
+
+    def classify_tokens(self, tokens: TokenTable, scoring: str = "softmax") -> list[list[Label]]:
+        texts = ["".join(map(chr, tokens.flat(np.array([row])))) for row in range(len(tokens))]
         if "crash" in texts:
             raise RuntimeError("secret detail")
         if scoring != "softmax":

@@ -88,7 +88,7 @@ def test_who_says_nothing_is_cut_and_who_has_asked_goes_on(engine: str, front: F
     with client(front) as asking, contextlib.ExitStack() as opened:
         assert asking.post(endpoint, content=b"1", headers=headers).status_code == 200
         (connected,) = front._connections
-        front._first_request_s = 0.3
+        front._headers_s = 0.3
         silent, slow = (opened.enter_context(socket.create_connection(place, timeout=30)) for _ in range(2))
         trusting = ssl.create_default_context(cadata=front.certificate)
         with contextlib.suppress(OSError):
@@ -97,6 +97,32 @@ def test_who_says_nothing_is_cut_and_who_has_asked_goes_on(engine: str, front: F
         assert ended(silent) and ended(slow)
         assert asking.post(endpoint, content=b"2", headers=headers).status_code == 200
         assert connected in front._connections and not connected.done(), "it is the connection of before"
+
+
+def test_headers_of_a_later_request_that_trickle_are_cut_and_answers_may_take_their_time(front: Front) -> None:
+    class Slow(Engine):
+        def do_POST(self) -> None:
+            time.sleep(1.0)
+            super().do_POST()
+
+    trusting = ssl.create_default_context(cadata=front.certificate)
+    request = b"POST / HTTP/1.1\r\nHost: e\r\nAuthorization: Bearer key\r\nContent-Length: 2\r\n\r\n"
+    with serving(Slow) as engine:
+        place = ("127.0.0.2", httpx.URL(front.endpoint(engine)).port)
+        with trusting.wrap_socket(socket.create_connection(place, timeout=30), server_hostname="127.0.0.2") as asking:
+            front._headers_s = 0.5
+            # A body may come in pieces too, and two requests in one.
+            for piece in (request, b"a", b"b" + request + b"cd"):
+                asking.sendall(piece)
+            received = b""
+            while received.count(b"200 OK") < 2 or not received.endswith(b"cd"):
+                received += asking.recv(4096)
+            sent = 0
+            with contextlib.suppress(OSError):
+                for sent in range(400):
+                    asking.sendall(b"POST"[sent : sent + 1] or b"O")
+                    time.sleep(0.05)
+            assert sent < 399 and ended(asking)
 
 
 def test_more_connections_than_a_host_takes_are_refused_at_once(engine: str) -> None:

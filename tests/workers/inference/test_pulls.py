@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from uuid import UUID
 
@@ -12,12 +13,23 @@ from jobspecs.lifecycle import Reason
 from jobspecs.manifest import Manifest, ModelOrigin, describe_files
 from jobspecs.pieces import stored_below
 from storage.objects import ObjectCorrupt
+from storage.secret_box import SecretBox
 from tests.workers.inference.conftest import Place
 from workers.files import host_cache
 from workers.files.host_cache import HostCache
-from workers.files.hub import HubUnavailable
+from workers.files.hub import HubAccess, HubUnavailable, hub_access
 from workers.inference.model_folders import ModelFolders
-from workers.inference.pulls import Base, MissingBase, StoredModel, cached_name, failure_of, find_base, is_passing, pull
+from workers.inference.pulls import (
+    Base,
+    HubBase,
+    MissingBase,
+    StoredModel,
+    cached_name,
+    failure_of,
+    find_base,
+    is_passing,
+    pull,
+)
 from workers.run.context import RunFailed
 
 HUB_MODEL = FrozenHubModel(repository="org/base", revision="a" * 40)
@@ -97,12 +109,46 @@ def test_a_base_of_the_hub_is_kept_as_plain_files(
     origin = ModelOrigin(reference=f"hub:org/base@{HUB_MODEL.revision}")
     for _ in range(2):
         base = find(place, place.owner_id, origin)
-        assert base == HUB_MODEL
+        assert base == HubBase(HUB_MODEL, place.owner_id)
         folder = pull(folders, adapter, base).base_dir
         assert folder is not None
         assert [file.path for file in describe_files(folder)] == ["nested/config.json"]
         assert folder.name == cached_name(base)
     assert len(fetched) == 1
+
+
+def test_a_gated_base_is_fetched_with_its_owners_token_and_served_to_no_other(
+    place: Place, folders: ModelFolders, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    adapter, _ = adapter_for(place, "gated")
+    box, token, asked = SecretBox(secrets.token_urlsafe(32)), "hf_of_the_owner_0123", list[str | None]()
+    with place.database.unit_of_work() as work:
+        stranger = work.users.ensure("mallory").id
+        work.hub_tokens.put(place.owner_id, box.seal(place.owner_id, token), token[-4:])
+
+    def access_of(owner_id: UUID) -> HubAccess | None:
+        with place.database.unit_of_work() as work:
+            return hub_access(work, box, owner_id)
+
+    def fetch(model: FrozenHubModel, folder: Path, *, endpoint: str | None, token: str | None) -> Path:
+        asked.append(token)
+        if token is None:
+            raise RunFailed(Reason.invalid_model, "The hub refuses org/base.")
+        (folder / "snapshot").mkdir(parents=True)
+        (folder / "snapshot" / "config.json").write_bytes(b"{}")
+        return folder / "snapshot"
+
+    monkeypatch.setattr(host_cache, "sums_of", lambda model, **access: [])
+    monkeypatch.setattr(host_cache, "fetch_snapshot", fetch)
+    own = pull(folders, adapter, HubBase(HUB_MODEL, place.owner_id), hub_access=access_of).base_dir
+    assert own is not None and (own / "config.json").is_file()
+    assert asked == [None, token]
+    # It lies in a folder of this host by now, which another's deployment of an adapter that is made up would name.
+    with pytest.raises(RunFailed, match="refuses"):
+        pull(folders, adapter, HubBase(HUB_MODEL, stranger), hub_access=access_of)
+    assert token not in caplog.text
+    assert not any(token in path.read_text(errors="ignore") for path in own.rglob("*") if path.is_file())
 
 
 def test_a_hub_that_is_away_is_asked_again_later(
@@ -116,7 +162,7 @@ def test_a_hub_that_is_away_is_asked_again_later(
     monkeypatch.setattr(host_cache, "sums_of", lambda model, **access: [])
     monkeypatch.setattr(host_cache, "fetch_snapshot", fetch)
     with pytest.raises(HubUnavailable) as caught:
-        pull(folders, adapter, HUB_MODEL)
+        pull(folders, adapter, HubBase(HUB_MODEL, place.owner_id))
     assert is_passing(caught.value)
     assert failure_of(caught.value).reason is Reason.storage_unavailable
     assert not list((tmp_path / "models").glob(".incoming*"))

@@ -12,7 +12,7 @@ from jobspecs.kinds.train_classifier import ClassifierTraining
 from tests.models import build_tiny_encoder, labelled_texts
 from workers.local_models import linear
 from workers.local_models.base_model import LoadedModel, load_base
-from workers.local_models.packed_encoder import classify, variant_of
+from workers.local_models.packed_encoder import classify, encoder_of, token_states, variant_of
 from workers.local_models.tokens import TokenBatch, TokenTable, batch_of, tokenize
 from workers.training.batches import BatchPlan
 from workers.training.optimization import build_optimizer, learning_rate, set_learning_rate
@@ -75,6 +75,21 @@ def test_texts_of_equal_length_need_no_mask_and_give_the_same(tmp_path: Path) ->
     loaded.model.train(False)
     batch = batch_of(tokenize(loaded.tokenizer, ["the town", "a river"], 20), np.arange(2))
     assert torch.allclose(plain_logits(loaded, batch), classify(loaded.model, batch, "packed"), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+def test_answers_without_any_padding_are_those_of_the_library(architecture: str, tmp_path: Path) -> None:
+    loaded, tokens = load(tmp_path, architecture)
+    loaded.model.train(False)
+    rows = np.argsort(-tokens.lengths, kind="stable")
+    assert len(set(tokens.lengths)) > 2, "runs of several lengths"
+    for order in (rows, rows[::-1].copy(), np.arange(24), rows[:1]):
+        batch = batch_of(tokens, order)
+        with torch.inference_mode():
+            ours = classify(loaded.model, batch, "packed")
+            states = token_states(encoder_of(loaded.model), batch, "packed")
+        assert torch.allclose(plain_logits(loaded, batch), ours, atol=1e-5, rtol=0)
+        assert torch.allclose(token_states(encoder_of(loaded.model), batch, "packed"), states, atol=1e-5, rtol=0)
 
 
 def test_dropout_is_at_work_in_training_only(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from jobspecs.validation import EMPTY_TEXT
 from workers.engines.embedded.dialects.lengths import Lengths
 from workers.engines.embedded.dialects.requests import Text, Truncation, invalid, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
-from workers.engines.embedded.tasks.served import Batched, in_groups
+from workers.engines.embedded.tasks.served import Batched, in_groups, whole_lengths
 from workers.engines.embedded.tasks.text_classifier import Classifier, Scoring
 from workers.engines.interface import EngineOrder
+from workers.local_models.tokens import TokenTable
 
 #: Most texts in one request.
 TEXTS_MAX = 1024
@@ -50,7 +51,9 @@ class ClassifyingModel(Protocol):
     @property
     def max_tokens(self) -> int: ...
 
-    def classify(self, texts: Sequence[str], scoring: Scoring = "softmax") -> Sequence[Sequence[Score]]: ...
+    def tokenize(self, texts: Sequence[str]) -> TokenTable: ...
+
+    def classify_tokens(self, tokens: TokenTable, scoring: Scoring = "softmax") -> Sequence[Sequence[Score]]: ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Before any cut at `max_tokens`."""
@@ -136,8 +139,10 @@ class ServedClassifier(Batched[tuple[Scoring, str], Classified]):
         return in_groups(items, self._classify_alike)
 
     def _classify_alike(self, scoring: Scoring, texts: list[str]) -> list[Classified]:
-        scores, tokens = self._model.classify(texts, scoring), self._model.count_tokens(texts)
-        return [Classified(*found) for found in zip(scores, tokens, strict=True)]
+        tokens = self._model.tokenize(texts)
+        scores = self._model.classify_tokens(tokens, scoring)
+        lengths = whole_lengths(tokens, texts, self._model.max_tokens, self._model.count_tokens)
+        return [Classified(*found) for found in zip(scores, lengths, strict=True)]
 
     def _lengths(self, found: Sequence[Classified]) -> Lengths:
         return Lengths([one.tokens for one in found], self._model.max_tokens)

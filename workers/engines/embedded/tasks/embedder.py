@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,10 +20,11 @@ from workers.engines.embedded.dialects.lengths import Lengths
 from workers.engines.embedded.dialects.refusals import CONTEXT_LENGTH
 from workers.engines.embedded.dialects.requests import Text, TokenId, Truncation, content_of, invalid, parsed, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
-from workers.engines.embedded.tasks.served import Batched, in_groups
+from workers.engines.embedded.tasks.served import Batched, in_groups, whole_lengths
 from workers.engines.interface import EngineOrder
 from workers.local_models.devices import move_to
 from workers.local_models.embedding_model import load_embedder
+from workers.local_models.tokens import TokenTable
 
 #: Most texts in one request, as many as OpenAI takes.
 TEXTS_MAX = 2048
@@ -42,11 +44,16 @@ class EmbeddingModel(Protocol):
     @property
     def prompts(self) -> Mapping[str, str]: ...
 
-    def encode(
+    def prompt(self, name: str | None) -> str:
+        """What is put before each text."""
+
+    def tokenize(self, texts: Sequence[str]) -> TokenTable:
+        """Of texts with their prompts."""
+
+    def encode_tokens(
         self,
-        texts: Sequence[str],
+        tokens: TokenTable,
         *,
-        prompt_name: str | None = None,
         normalize: bool = True,
         dimensions: int | None = None,
         after_batch: Callable[[int], None] = ...,
@@ -215,15 +222,17 @@ class ServedEmbedder(Batched[tuple[Wish, str], Embedding]):
         return in_groups(items, self._embed_alike)
 
     def _embed_alike(self, wish: Wish, texts: list[str]) -> list[Embedding]:
-        vectors = self._model.encode(
-            texts,
-            prompt_name=wish.prompt_name,
+        prompt = self._model.prompt(wish.prompt_name)
+        tokens = self._model.tokenize([prompt + text for text in texts])
+        vectors = self._model.encode_tokens(
+            tokens,
             normalize=wish.normalize,
             dimensions=wish.dimensions,
             after_batch=lambda _: self.batcher.note_progress(),
         )
-        tokens = self._model.count_tokens(texts, prompt_name=wish.prompt_name)
-        return [Embedding(*found) for found in zip(vectors, tokens, strict=True)]
+        count = partial(self._model.count_tokens, prompt_name=wish.prompt_name)
+        lengths = whole_lengths(tokens, texts, self._model.max_tokens, count)
+        return [Embedding(*found) for found in zip(vectors, lengths, strict=True)]
 
     def _lengths(self, found: Sequence[Embedding]) -> Lengths:
         return Lengths([embedding.tokens for embedding in found], self._model.max_tokens)

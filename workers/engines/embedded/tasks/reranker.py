@@ -16,9 +16,10 @@ from workers.engines.embedded.device import take_device
 from workers.engines.embedded.dialects.lengths import Lengths
 from workers.engines.embedded.dialects.requests import Text, Truncation, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
-from workers.engines.embedded.tasks.served import Batched, in_groups
+from workers.engines.embedded.tasks.served import Batched, in_groups, whole_lengths
 from workers.engines.interface import EngineOrder
 from workers.local_models.ranking_model import load_reranker
+from workers.local_models.tokens import TokenTable
 
 #: Most texts in one request.
 TEXTS_MAX = 1024
@@ -33,8 +34,10 @@ class RankingModel(Protocol):
     @property
     def max_tokens(self) -> int: ...
 
-    def score_pairs(
-        self, pairs: Sequence[Pair], *, raw: bool = False, after_batch: Callable[[int], None] = ...
+    def tokenize(self, pairs: Sequence[Pair]) -> TokenTable: ...
+
+    def score_tokens(
+        self, tokens: TokenTable, *, raw: bool = False, after_batch: Callable[[int], None] = ...
     ) -> npt.NDArray[np.float32]:
         """One score per pair, 0 to 1, or the model's logits if `raw`; `after_batch` is told how many are done."""
 
@@ -123,8 +126,7 @@ class ServedReranker(Batched[tuple[Wish, Pair], Relevance]):
         if wish.text_tokens is not None:
             texts = self._model.cut_texts([text for _, text in pairs], wish.text_tokens)
             pairs = [(query, text) for (query, _), text in zip(pairs, texts, strict=True)]
-        scores = self._model.score_pairs(pairs, raw=wish.raw, after_batch=lambda _: self.batcher.note_progress())
-        return [
-            Relevance(float(score), tokens)
-            for score, tokens in zip(scores, self._model.count_whole_tokens(pairs), strict=True)
-        ]
+        tokens = self._model.tokenize(pairs)
+        scores = self._model.score_tokens(tokens, raw=wish.raw, after_batch=lambda _: self.batcher.note_progress())
+        lengths = whole_lengths(tokens, pairs, self._model.max_tokens, self._model.count_whole_tokens)
+        return [Relevance(float(score), length) for score, length in zip(scores, lengths, strict=True)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 from starlette.routing import BaseRoute
 
 from workers.engines.embedded.batching import Batcher, Item
 from workers.engines.interface import Tokens
+from workers.local_models.tokens import TokenTable
 
 Wish = TypeVar("Wish", bound=Hashable)
 Wished = TypeVar("Wished")
@@ -79,3 +81,14 @@ def in_groups(
     for wish, indices in groups.items():
         found |= zip(indices, infer(wish, [items[index][1] for index in indices]), strict=True)
     return [found[index] for index in range(len(items))]
+
+
+def whole_lengths(
+    tokens: TokenTable, texts: list[Wished], max_tokens: int, count: Callable[[list[Wished]], Sequence[int]]
+) -> list[int]:
+    """Tokens of each text before any cut at `max_tokens`; `count`s anew only those that may have been cut."""
+    lengths = tokens.lengths
+    reached = np.flatnonzero(lengths >= max_tokens)
+    if len(reached):
+        lengths[reached] = count([texts[place] for place in reached])
+    return [int(length) for length in lengths]

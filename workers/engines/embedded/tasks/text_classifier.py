@@ -14,7 +14,7 @@ from workers.engines.embedded.device import take_device
 from workers.local_models.base_model import LoadedModel, load_classifier
 from workers.local_models.devices import move_to
 from workers.local_models.prediction import logits
-from workers.local_models.tokens import tokenize
+from workers.local_models.tokens import TokenTable, tokenize
 
 #: What becomes of the head's outputs: probabilities that add up to 1, one for each class by itself, or nothing.
 Scoring = Literal["softmax", "sigmoid", "none"]
@@ -65,11 +65,16 @@ class Classifier:
         """Tokens of each text with its special tokens, before any cut."""
         return [int(length) for length in tokenize(self._loaded.tokenizer, texts, 1 << 30).lengths]
 
+    def tokenize(self, texts: Sequence[str]) -> TokenTable:
+        """Texts are cut at the length used in training."""
+        return tokenize(self._loaded.tokenizer, texts, self._loaded.max_tokens)
+
     def classify(self, texts: Sequence[str], scoring: Scoring = "softmax") -> list[list[LabelScore]]:
-        """All classes for each text, the most probable first; texts are cut at the length used in training."""
-        if not texts:
-            return []
-        tokens = tokenize(self._loaded.tokenizer, texts, self._loaded.max_tokens)
+        """All classes for each text, the most probable first."""
+        return self.classify_tokens(self.tokenize(texts), scoring)
+
+    def classify_tokens(self, tokens: TokenTable, scoring: Scoring = "softmax") -> list[list[LabelScore]]:
+        """As `classify`, for texts that are tokenised already."""
         scores = logits(self._loaded, tokens, self._device, activation=_SCORINGS[scoring])
         return [
             [LabelScore(self.labels[index], float(row[index])) for index in (-row).argsort(kind="stable")]
