@@ -20,13 +20,6 @@ GGUF_TYPES = (
     *("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"),
 )
 Scheme = Literal[
-    "gptq",
-    "awq",
-    "int4-rtn",
-    "nf4",
-    "int8",
-    "hqq",
-    "fp8",
     "exl2",
     "gguf",
     "gguf:q2_k_s",
@@ -67,21 +60,16 @@ class SchemeFacts:
     symmetric: bool | None = None
     #: Looks at calibration texts while it quantizes.
     calibrated: bool = False
-    needs_gpu: bool = False
+    #: Why it can't be had here.
+    refused: str = ""
 
 
 SCHEME_FACTS: Mapping[str, SchemeFacts] = MappingProxyType(
     {
-        "gptq": SchemeFacts(
-            ("transformers", "vllm"), bits=(4, 8), grouped=True, symmetric=True, calibrated=True
+        "exl2": SchemeFacts(
+            ("tgi",),
+            refused="it is computed by exllamav2, which runs on CUDA only, and no host here has it; choose gguf",
         ),
-        "awq": SchemeFacts(("transformers", "vllm"), bits=(4,), grouped=True, symmetric=False, calibrated=True),
-        "int4-rtn": SchemeFacts(("transformers", "vllm"), bits=(4,), grouped=True, symmetric=True),
-        "nf4": SchemeFacts(("transformers",)),
-        "int8": SchemeFacts(("transformers",)),
-        "hqq": SchemeFacts(("transformers",), bits=(4, 8, 3, 2), grouped=True),
-        "fp8": SchemeFacts(("transformers", "vllm")),
-        "exl2": SchemeFacts(("tgi",), bits=(4, 8, 6, 5, 3, 2), calibrated=True, needs_gpu=True),
         "gguf": SchemeFacts(("llama.cpp",)),
     }
 )
@@ -163,6 +151,8 @@ class Quantize(SpecBase):
     @model_validator(mode="after")
     def _scheme_can_do_it(self) -> Quantize:
         facts = self.facts
+        if facts.refused:
+            raise ValueError(f"scheme: {self.scheme} can't be had: {facts.refused}")
         if self.target is not None and self.target not in facts.targets:
             known = " or ".join(facts.targets)
             raise ValueError(f"target: {self.target} does not read {self.family} as it is written here; {known} does")
@@ -177,13 +167,6 @@ class Quantize(SpecBase):
 
     def read_columns(self) -> list[tuple[str, str]]:
         return [("text", self.text)]
-
-    def problems_of_resources(self) -> list[Problem]:
-        if self.facts.needs_gpu and self.resources.gpus == 0:
-            message = f"{self.family} is computed by exllamav2, which runs on CUDA only; the job asks for no GPU."
-            remedy = "Ask for a GPU in resources on a host that has one, or choose gguf, gptq or awq."
-            return [Problem(field="scheme", message=message, remedy=remedy)]
-        return super().problems_of_resources()
 
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can."""

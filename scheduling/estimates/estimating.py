@@ -10,8 +10,9 @@ from jobspecs.estimate import Estimate, MemoryParts
 from jobspecs.kinds.base import SpecBase
 from scheduling.estimates.data import DataFacts
 from scheduling.estimates.durations import duration_of
-from scheduling.estimates.kinds import Work, work_of
+from scheduling.estimates.kinds import work_of
 from scheduling.estimates.shapes import ModelShape, typical_shape
+from scheduling.estimates.work import Work
 
 #: What a job needs beside the parts, measured in MB: tokenizer and texts 19, kernels' buffers 20 to 36, and 31 of pages
 #: that it shares with the process that it is forked from until it writes to them.

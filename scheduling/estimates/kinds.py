@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +11,6 @@ from jobspecs.estimate import MemoryParts
 from jobspecs.kinds.base import BASE_ROLE, SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
-from jobspecs.kinds.quantize import Quantize
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import PASSAGES_MAX, TrainEmbedder
@@ -21,20 +20,14 @@ from scheduling.estimates import causal, encoders
 from scheduling.estimates.causal import Adapter, MicroBatch
 from scheduling.estimates.data import DataFacts
 from scheduling.estimates.encoders import BYTES_FP32, OPERATIONS_FORWARD, EncoderBatch, forward_operations
+from scheduling.estimates.quantizing import quantized
 from scheduling.estimates.shapes import ModelShape
+from scheduling.estimates.work import IMPORTED_BYTES, SLACK_SHARE_ADAPTER, SLACK_SHARE_CAUSAL, Work
 
 #: AdamW's two moments in fp32, and quantized to 8 bits.
 _MOMENT_BYTES, _MOMENT_BYTES_8BIT = 8, 2
 #: Tokens of a micro-batch when the spec gives none (`finetune_llm.LlmTraining`).
 _MICRO_BATCH_TOKENS = 4096
-#: What a job imports itself because the process that it is forked from must not: peft, or sentence-transformers'
-#: losses, 1,314 modules. 30 MB of their own, and 70 MB of that process's pages that importing writes to.
-_IMPORTED_BYTES = 100_000_000
-#: Memory that glibc can't give to the next request, as a share of activations. A layer of an encoder leaves few holes;
-#: a decoder's many results of 1 to 3 MB leave more: SmolLM2 with LoRA held 1.24 GB above its weights, and 0.75 GB, as
-#: computed, with every block of 256 kB or more mapped for itself (MALLOC_MMAP_THRESHOLD_). In whole jobs, forked as
-#: workers fork them, adapters held 150 to 520 MB more than that (three runs, no two alike); full tuning did not.
-_SLACK_SHARE, _SLACK_SHARE_CAUSAL, _SLACK_SHARE_ADAPTER = 0.10, 0.45, 0.75
 #: Adapters and whatever else is trained beside frozen weights stay in fp32.
 _TRAINED_BYTES = 4
 #: Losses that are not sentence-transformers'.
@@ -43,23 +36,6 @@ _OWN_LOSSES = ("multiple-negatives-ranking", "cached-multiple-negatives-ranking"
 _EMBEDDER_PADDING_MAX = 2.0
 #: Texts that a model reads at once when it scores.
 _JUDGED_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a kind does: parts without `runtime`, tokens through the model, and operations."""
-
-    parameters: int
-    trainable: int
-    parts: MemoryParts
-    tokens: int
-    operations: float
-    #: What the C library's allocator holds beside activations, as a share of them.
-    slack_share: float = _SLACK_SHARE
-    #: Of libraries that the job imports beside those that every job finds.
-    imported_bytes: int = 0
-    #: What judging holds at its peak, when training has given its memory back.
-    judging_bytes: int = 0
 
 
 def work_of(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
@@ -101,7 +77,7 @@ def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataF
         compared=True,
         # Vectors of the trained model, of the base, and of length 1.
         vectors=3,
-        imported_bytes=0 if spec.loss_name in _OWN_LOSSES else _IMPORTED_BYTES,
+        imported_bytes=0 if spec.loss_name in _OWN_LOSSES else IMPORTED_BYTES,
         # The cached loss embeds every text twice, the first time without gradients (arXiv:2101.06983).
         padding_max=_EMBEDDER_PADDING_MAX,
         passes=4 / 3 if spec.loss_name == "cached-multiple-negatives-ranking" else 1.0,
@@ -238,8 +214,8 @@ def _llm(spec: FinetuneLlm, shapes: Mapping[str, ModelShape], data: DataFacts) -
         parts,
         int(tokens + looked_at),
         operations,
-        _SLACK_SHARE_CAUSAL if full else _SLACK_SHARE_ADAPTER,
-        imported_bytes=0 if full else _IMPORTED_BYTES,
+        SLACK_SHARE_CAUSAL if full else SLACK_SHARE_ADAPTER,
+        imported_bytes=0 if full else IMPORTED_BYTES,
     )
 
 
@@ -278,31 +254,6 @@ def _imported(spec: ImportModel, shapes: Mapping[str, ModelShape], data: DataFac
     """The weights are read, perhaps converted, and written; nothing passes through the model."""
     shape = shapes[BASE_ROLE]
     return Work(shape.parameters, 0, MemoryParts(weights=BYTES_FP32 * shape.parameters), 0, 0.0)
-
-
-def _quantized(spec: Quantize, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
-    """The model and a copy that is changed, then what was written; calibration texts pass through, others twice."""
-    shape = shapes[BASE_ROLE]
-    length = max(spec.calibration.length if spec.facts.calibrated else 0, spec.validation.length)
-    parts = MemoryParts(
-        weights=2 * BYTES_FP32 * shape.parameters,
-        # Logits of both models, and their probabilities a few rows at a time.
-        lm_head=2 * BYTES_FP32 * spec.validation.length * shape.vocabulary,
-        activations=encoders.activation_bytes(
-            shape, EncoderBatch(length, length, 1), trained=False, bytes_each=BYTES_FP32
-        ),
-    )
-    mean = min(data.mean, length)
-    calibrated = spec.calibration.samples * mean if spec.facts.calibrated else 0.0
-    tokens = 2 * calibrated + 2 * spec.validation.rows * mean
-    return Work(
-        shape.parameters,
-        0,
-        parts,
-        int(tokens),
-        forward_operations(shape, tokens, mean),
-        imported_bytes=_IMPORTED_BYTES,
-    )
 
 
 def _plain(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
@@ -352,6 +303,6 @@ ESTIMATORS: Mapping[str, Callable[[Any, Mapping[str, ModelShape], DataFacts], Wo
         "score-pairs": _score_pairs,
         "finetune-llm": _llm,
         "import-model": _imported,
-        "quantize": _quantized,
+        "quantize": quantized,
     }
 )

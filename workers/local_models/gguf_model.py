@@ -75,7 +75,7 @@ def load_gguf(file: Path, dtype: str) -> GgufModel:
 
 
 def load_weights(file: Path) -> PreTrainedModel:
-    """The model alone, dequantised to fp32, on the CPU: its tokenizer takes ten times as long. Raises as `load_gguf`."""
+    """The model alone, dequantised to fp32, on the CPU: its tokenizer takes ten times as long. Raises RunFailed."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with _refused(file):

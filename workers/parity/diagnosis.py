@@ -35,7 +35,7 @@ class Weights:
 
 
 def cause_of(weights: Weights, ids: Int64s, *, first_is_right: bool) -> tuple[Cause, str]:
-    """What to call it, and a sentence. `first_is_right`: the logits after a text's first token are as they should be."""
+    """What to call it, and a sentence. `first_is_right`: so are logits after a text's first token."""
     if first_is_right:
         return Cause.rope, "it is right after a text's first token and wrong from the second on: its rotary embeddings."
     if _head_alone(weights, ids):

@@ -144,8 +144,8 @@ def _check_tokens(source: Side, target: Side, texts: Sequence[str]) -> None:
         wanted, found = source.encode(text), _encoded(target, text)
         if wanted != found:
             place = _first_difference(wanted, found)
-            told = f"{text[:60]!r} becomes {len(found)} tokens, of its source {len(wanted)}, and differs from token {place}"
-            raise _Breach(Cause.tokenizer, f"{told}.")
+            told = f"{text[:60]!r} becomes {len(found)} tokens, of its source {len(wanted)}"
+            raise _Breach(Cause.tokenizer, f"{told}, and differs from token {place} on.")
     for messages in CONVERSATIONS:
         prompt, made = source.chat(messages), target.chat(messages)
         if prompt != made:

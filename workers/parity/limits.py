@@ -25,7 +25,7 @@ _FOUR_BITS = Limits(kl_divergence=0.60, agreement=0.60)
 _THREE_BITS = Limits(kl_divergence=1.50, agreement=0.40)
 _TWO_BITS = Limits(kl_divergence=4.00, agreement=0.15)
 
-#: Scheme, or scheme and bits -> limits. Bounds are wide: small models lose more than large ones, and a fault that they
+#: Scheme -> limits. Bounds are wide: small models lose more than large ones, and a fault that they
 #: are there to catch is far outside.
 LIMITS: Mapping[str, Limits] = MappingProxyType(
     {
@@ -46,16 +46,5 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         "gguf:q3_k_m": _THREE_BITS,
         "gguf:q3_k_s": _THREE_BITS,
         "gguf:q2_k_s": _TWO_BITS,
-        "gptq:4": _FOUR_BITS,
-        "gptq:8": _EIGHT_BITS,
-        "awq:4": _FOUR_BITS,
-        "int4-rtn:4": _FOUR_BITS,
-        "nf4": _FOUR_BITS,
-        "int8": _EIGHT_BITS,
-        "fp8": _SIX_BITS,
-        "hqq:8": _EIGHT_BITS,
-        "hqq:4": _FOUR_BITS,
-        "hqq:3": _THREE_BITS,
-        "hqq:2": _TWO_BITS,
     }
 )

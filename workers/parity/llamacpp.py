@@ -102,14 +102,18 @@ class LlamaCppSide:
     def _after(self, ids: list[int]) -> dict[int, float]:
         asked = {"prompt": ids, "n_predict": 1, "n_probs": NEXT_TOKENS, "temperature": 0, "cache_prompt": True}
         # What ends an answer, or is no whole letter, comes without probabilities; they are those before any rule.
-        told = self._ask("/completion", {**asked, "logit_bias": [[self._letter, _FORCED]]})["completion_probabilities"][0]["top_logprobs"]
+        told = self._ask("/completion", {**asked, "logit_bias": [[self._letter, _FORCED]]})["completion_probabilities"][
+            0
+        ]["top_logprobs"]
         return {int(one["id"]): float(one["logprob"]) for one in told}
 
     def _ask(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
             answer = self._http.post(route, json=body)
         except httpx.HTTPError as error:
-            raise RunFailed(Reason.invalid_model, f"llama.cpp does not answer {route}: {error}. {self._tail()}") from error
+            raise RunFailed(
+                Reason.invalid_model, f"llama.cpp does not answer {route}: {error}. {self._tail()}"
+            ) from error
         if not answer.is_success:
             raise RunFailed(Reason.invalid_model, f"llama.cpp refuses {route}: {answer.text[:300]}")
         found: dict[str, Any] = answer.json()

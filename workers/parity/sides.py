@@ -80,7 +80,10 @@ class EmbeddedSide:
         with torch.inference_mode():
             begun = time.monotonic()
             self.model.model.generate(
-                ids, attention_mask=torch.ones_like(ids), do_sample=False, **{f"{end}_new_tokens": SPEED_TOKENS for end in ("min", "max")}
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                **{f"{end}_new_tokens": SPEED_TOKENS for end in ("min", "max")},
             )
         return SPEED_TOKENS / (time.monotonic() - begun)
 

@@ -1,7 +1,7 @@
 """A folder as transformers 4.51 understands it, which is what text-generation-inference has: for engines that are not
 here.
 
-That version reads `rope_theta` and `rope_scaling` at the top of config.json and passes over `rope_parameters`, without a
+That version reads `rope_theta` and `rope_scaling` at the top of config.json, passes over `rope_parameters` without a
 word, and finds a chat template in tokenizer_config.json only.
 """
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import gguf
-import torch
 from transformers import PreTrainedModel
 
-from jobspecs.engines import LLAMACPP
 from jobspecs.kinds.quantize import Quantize
-from workers.engines.embedded.generation.language_model import LanguageModel
-from workers.parity.diagnosis import Weights
-from workers.parity.gate import Candidate, Comparison, compare
+from workers.parity import candidates
+from workers.parity.gate import Comparison, compare
 from workers.parity.limits import LIMITS
-from workers.parity.llamacpp import LlamaCppSide
 from workers.parity.sides import EmbeddedSide, Side
 
 
@@ -32,19 +28,21 @@ def compared(
     `made`: the same model in this process. Raises RunFailed for what is no fault of the version.
     """
     speeds: list[float] = []
+    if spec.family == "gguf":
+        candidate = candidates.llamacpp(folder, source, scratch, between, made=made)
+    else:
+        candidate = candidates.embedded(folder, source, made=made)
 
     def opened() -> Side:
-        side = _opened(spec, folder, scratch, between)
-        speeds.append(side.tokens_per_s())
+        side = candidate.open()
+        try:
+            speeds.append(side.tokens_per_s())
+        except BaseException:
+            side.close()
+            raise
         return side
 
-    candidate = Candidate(
-        engine=_engine(spec),
-        open=opened,
-        vocabulary=_vocabulary(spec, folder, made),
-        weights=lambda: Weights(made, source.model.model),
-    )
-    comparison = compare(source, candidate, LIMITS[limits_key(spec)], between=between)
+    comparison = compare(source, replace(candidate, open=opened), LIMITS[limits_key(spec)], between=between)
     return comparison, next(iter(speeds), None)
 
 
@@ -53,22 +51,3 @@ def limits_key(spec: Quantize) -> str:
     if spec.family == "gguf":
         return f"gguf:{spec.gguf_type}"
     return f"{spec.family}:{spec.weight_bits}" if spec.facts.bits else spec.family
-
-
-def _engine(spec: Quantize) -> str:
-    return LLAMACPP.title if spec.family == "gguf" else "the embedded engine"
-
-
-def _opened(spec: Quantize, folder: Path, scratch: Path, between: Callable[[], None]) -> Side:
-    threads = torch.get_num_threads()
-    if spec.family == "gguf":
-        return LlamaCppSide(folder, threads, scratch / "llamacpp.log", between)
-    return EmbeddedSide(LanguageModel.load(folder, threads))
-
-
-def _vocabulary(spec: Quantize, folder: Path, made: PreTrainedModel) -> int:
-    """Rows of the input embeddings, as the file has them."""
-    if spec.family != "gguf":
-        return int(made.get_input_embeddings().num_embeddings)
-    (file,) = folder.glob("*.gguf")
-    return next(int(one.shape[1]) for one in gguf.GGUFReader(file).tensors if one.name == "token_embd.weight")

@@ -1,4 +1,4 @@
-"""K-types of GGUF: scales searched by auto-round's port of ggml's, which the `gguf` package reads and does not write."""
+"""K-types of GGUF, which the `gguf` package reads and does not write: auto-round's port of ggml's search for scales."""
 
 from __future__ import annotations
 

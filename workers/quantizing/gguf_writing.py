@@ -86,7 +86,7 @@ def type_of(wanted: gguf.GGMLQuantizationType, columns: int) -> gguf.GGMLQuantiz
 
 
 def pre_tokenizer(folder: Path) -> str:
-    """llama.cpp's name for how tokenizer.json cuts texts before merging. Raises NotImplementedError for unknown ways."""
+    """llama.cpp's name for how tokenizer.json cuts texts before merging. Raises NotImplementedError."""
     steps = _steps(folder)
     kinds = [step.get("type") for step in steps]
     if kinds == ["ByteLevel"] and steps[0].get("use_regex", True):
@@ -96,7 +96,9 @@ def pre_tokenizer(folder: Path) -> str:
     pattern = steps[0].get("pattern", {}).get("Regex") if kinds == ["Split", "ByteLevel"] else None
     if pattern in _PATTERNS:
         return _PATTERNS[pattern]
-    raise NotImplementedError(f"llama.cpp has no name for the way its tokenizer cuts texts ({', '.join(map(str, kinds))})")
+    raise NotImplementedError(
+        f"llama.cpp has no name for the way its tokenizer cuts texts ({', '.join(map(str, kinds))})"
+    )
 
 
 def _steps(folder: Path) -> list[dict[str, Any]]:
@@ -175,5 +177,3 @@ def _notes(type_name: str, reader: gguf.GGUFReader) -> tuple[str, ...]:
         f"{small} matrices have rows that are no multiple of {gguf.QK_K}: as in llama.cpp they have types of blocks of "
         "32 instead, with more bits.",
     )
-
-

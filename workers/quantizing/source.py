@@ -57,7 +57,9 @@ def check_finite(folder: Path) -> None:
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118  it is no mapping
                 tensor = file.get_tensor(name).flatten()
-                if tensor.is_floating_point() and not all(bool(torch.isfinite(part).all()) for part in tensor.split(_CHUNK)):
+                if tensor.is_floating_point() and not all(
+                    bool(torch.isfinite(part).all()) for part in tensor.split(_CHUNK)
+                ):
                     raise invalid_model(f"{name} holds values that are not finite: nothing can be rounded to them.")
 
 

@@ -70,5 +70,5 @@ def _enough(section: str, found: int, needed: int) -> None:
     if found < needed:
         raise RunFailed(
             Reason.invalid_dataset,
-            f"{section}: {found} texts have {TOKENS_MIN} tokens or more; {needed} are needed. Push more and longer texts.",
+            f"{section}: {found} texts have {TOKENS_MIN} tokens or more; {needed} are needed. Push more texts.",
         )

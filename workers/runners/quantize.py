@@ -74,7 +74,7 @@ def _run(context: RunContext, scratch: Path) -> Manifest:
         context.emit(MetricEvent(name=name, value=value))
     manifest = save_model(
         context.output_dir,
-        lambda folder: shutil.copytree(output, folder, dirs_exist_ok=True, copy_function=shutil.move) and None,
+        lambda folder: _move(output, folder),
         card=outcome.card,
         task=TEXT_GENERATION.name,
         metrics=outcome.metrics,
@@ -85,6 +85,11 @@ def _run(context: RunContext, scratch: Path) -> Manifest:
     )
     stages.close()
     return manifest
+
+
+def _move(files: Path, folder: Path) -> None:
+    for path in sorted(files.iterdir()):
+        shutil.move(path, folder / path.name)
 
 
 def _scheme(spec: Quantize) -> Scheme:
