@@ -19,14 +19,14 @@ from api.app import create_app
 from api.parts import Parts
 from api.settings import ApiSettings
 from storage.database import SchemaMismatch
-from storage.settings import DRAIN_S, seconds
+from storage.settings import DRAIN_S, LOG_FORMAT, seconds
 
 #: Seconds of the drain in which answers that are not whole say so.
 _FAREWELL_S = 1.0
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     # One line per request to the model hub and the engines is no news.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:

@@ -42,6 +42,7 @@ from api.models.one_model import router as one_model
 from api.open_answers import LOOK_EVERY_S
 from api.parts import Parts
 from api.pipelines.endpoints import router as pipelines
+from api.pipelines.watching import router as watching_pipelines
 from api.registry.alias_endpoints import router as registry_aliases
 from api.registry.endpoints import router as registry
 from api.registry.files import router as registry_files
@@ -57,6 +58,7 @@ from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
 from api.users.hub_tokens import router as hub_tokens
 from api.webhooks.endpoints import router as webhooks
+from api.webhooks.openai_endpoints import router as webhook_endpoints
 from storage.database import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ _ROUTERS = (
     jobs,
     watching,
     pipelines,
+    watching_pipelines,
     datasets,
     registry_imports,
     registry_files,
@@ -86,6 +89,7 @@ _ROUTERS = (
     usage,
     users,
     webhooks,
+    webhook_endpoints,
     schedules,
     hub_tokens,
     spec_schemas,

@@ -64,6 +64,9 @@ class ApiSettings:
     webhook_addresses: AddressRules = PUBLIC_ONLY
     #: What each user may ask of deployed models, unless an administrator says otherwise for one.
     request_limits: RequestLimits = UNSAID
+    #: Seconds for which OpenAI's way to test a webhook waits for what comes of it: `workers.errands.sending.ANSWER_S`,
+    #: and a look at the database before.
+    webhook_test_s: float = 15.0
     #: Seconds between two comments on a quiet event stream, so that proxies keep it open.
     keep_alive_s: float = 15.0
     #: Seconds between two looks at PostgreSQL while somebody watches a job.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import os
 import tempfile
@@ -13,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 from fastapi import Request
@@ -71,6 +73,37 @@ async def _send_patiently(send: Send, message: Message, wait_s: float | None = N
     except TimeoutError:
         log.info("a client took none of its answer for %.0f s: it is ended", wait_s)
         raise ClientDisconnect from None
+
+
+#: Milliseconds after which a browser's EventSource connects again.
+_RETRY_MS = 2000
+
+
+def event_stream(events: AsyncIterator[bytes]) -> ClosingStream:
+    """Server-sent events, made by `server_event`."""
+    # X-Accel-Buffering: nginx must not hold events back.
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return ClosingStream(_with_retry(events), media_type=EVENT_STREAM, headers=headers)
+
+
+async def _with_retry(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield f"retry: {_RETRY_MS}\n\n".encode()
+    try:
+        async for event in events:
+            yield event
+    finally:
+        if isinstance(events, AsyncGenerator):
+            await events.aclose()
+
+
+def server_event(kind: str, cursor: str, data: dict[str, Any]) -> bytes:
+    """`cursor`: the place behind it."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return f"id: {cursor}\nevent: {kind}\ndata: {text}\n\n".encode()
+
+
+#: Keeps proxies from closing a quiet stream.
+KEEP_ALIVE = b": keep-alive\n\n"
 
 
 @dataclass(frozen=True)

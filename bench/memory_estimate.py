@@ -94,6 +94,10 @@ def _cases() -> Iterator[Case]:
         llm=True,
         lines=100,
     )
+    vectors = {"kind": "predict", "text": "sentence1"}
+    yield Case("predict, vectors of an embedder", vectors, _STSB_TRAIN, _STSB, lines=1500)
+    answers = {"kind": "predict", "prompt": "{sentence1}", "max_length": 128, "generation": {"max_new_tokens": 32}}
+    yield Case("predict, answers of an LLM", answers, "stsb/stsb-en-dev.csv", _STSB, llm=True, lines=64)
     for tuning, rate in (("lora", 2e-4), ("qlora", 2e-4), ("full", 2e-5)):
         yield Case(f"finetune-llm, sft, {tuning}", _llm("sft", tuning, rate), "rasbt/instruction-data.json", llm=True)
     dpo = {**_llm("dpo", "lora", 1e-4), "rows": 24}

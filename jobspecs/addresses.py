@@ -62,13 +62,14 @@ PUBLIC_ONLY = AddressRules()
 
 def read_url(url: str) -> SplitResult:
     """Raises NotAllowed for what is no http(s) address, or names a user."""
-    parts = urlsplit(url)
-    try:
-        port_is_right = parts.port != 0
-    except ValueError:
-        port_is_right = False
     plain = url.isascii() and url.isprintable() and " " not in url and "\\" not in url
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_right or not plain:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        # Brackets that don't close, ports that are none.
+        is_address = False
+    if not is_address or not plain:
         raise NotAllowed("it is no address such as https://hooks.example.com/eigenwerk.")
     if parts.username is not None or parts.password is not None:
         raise NotAllowed("it names a user or a password, which would be seen in lists; the signature tells who sends.")
@@ -106,6 +107,8 @@ def _why_not_public(address: Address) -> str | None:
         return "of the link, where clouds keep their metadata"
     if address.is_multicast:
         return "multicast"
-    if not address.is_global or address.is_reserved:
+    # Of networks within sites, from before there were unique local ones, `is_global` says that they are.
+    within_site = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    if not address.is_global or address.is_reserved or within_site:
         return "of a private or reserved network"
     return None

@@ -81,7 +81,10 @@ class EngineKind:
         return adapter.replace("@", self.version_mark)
 
     def told(self, model: str, adapters: Sequence[str]) -> str:
-        """What a process is to be called, as the worker tells it: the model, and in lines below, adapters beside it."""
+        """What a process is to be called, as the worker tells it: the model, and in lines below, adapters beside it.
+
+        An empty `model`: requests call it what they like.
+        """
         return "\n".join([model, *map(self.adapter_name, adapters)])
 
     def known(self, told: str | None) -> tuple[str | None, tuple[str, ...]]:
@@ -89,7 +92,7 @@ class EngineKind:
         if told is None or not self.adapters_beside:
             return told, ()
         model, *names = told.split("\n")
-        return model, tuple(name.replace(self.version_mark, "@") for name in names)
+        return model or None, tuple(name.replace(self.version_mark, "@") for name in names)
 
 
 def origin_of(url: str) -> str:

@@ -11,6 +11,7 @@ from typing import get_args
 
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
+from jobspecs.kinds.predict import Predict
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import ClassMetric, TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
@@ -67,6 +68,11 @@ def _quantized(spec: SpecBase) -> set[str]:
     return {*measured, "baseline/perplexity", *sizes, "parity/kl_divergence", "parity/agreement"}
 
 
+def _predict(spec: Predict) -> set[str]:
+    said = ("probability", "score", "tokens", "cut", "unanswered")
+    return {f"rows/{name}" for name in ("predicted", *said)}
+
+
 def _import(spec: SpecBase) -> set[str]:
     return {f"parity/tensors_{name}" for name in ("compared", "equal", "reordered")}
 
@@ -78,6 +84,7 @@ _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
         "train-reranker": _reranker,
         "finetune-llm": _llm,
         "score-pairs": _pairs,
+        "predict": _predict,
         "import-model": _import,
         "quantize": _quantized,
     }

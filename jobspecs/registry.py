@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
+from jobspecs.kinds.predict import Predict
 from jobspecs.kinds.quantize import Quantize
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
@@ -28,6 +29,7 @@ SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
         "train-embedder": TrainEmbedder,
         "train-reranker": TrainReranker,
         "score-pairs": ScorePairs,
+        "predict": Predict,
         "finetune-llm": FinetuneLlm,
         "import-model": ImportModel,
         "quantize": Quantize,

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -58,15 +58,16 @@ def key_of(secret: str) -> bytes:
         raise ValueError("a webhook's secret is base64") from error
 
 
-def signed_headers(secret: str, message_id: str, sent_at_s: int, body: bytes) -> dict[str, str]:
+def signed_headers(secrets: Sequence[str], message_id: str, sent_at_s: int, body: bytes) -> dict[str, str]:
     """The headers by which the receiver knows who sent the body, when (seconds since 1970), and whether it had it.
 
-    The signature is of `id.timestamp.body`; `message_id` stays the same however often the message is sent.
+    Each signature is of `id.timestamp.body`, one for each secret, so that who knows any of them believes it;
+    `message_id` stays the same however often the message is sent.
     """
     signed = f"{message_id}.{sent_at_s}.".encode() + body
-    signature = base64.b64encode(hmac.digest(key_of(secret), signed, hashlib.sha256)).decode()
+    signatures = [hmac.digest(key_of(secret), signed, hashlib.sha256) for secret in secrets]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(sent_at_s),
-        "webhook-signature": f"v1,{signature}",
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(one).decode()}" for one in signatures),
     }

@@ -140,6 +140,8 @@ def webhook_addresses(environment: Mapping[str, str] | None = None) -> AddressRu
         raise ValueError(f"{WEBHOOK_ADDRESSES}: {error}.") from error
 
 
+#: Of a line in the log of each process of the platform.
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: Seconds that answers in hand get when the process that gives them is told to end (EIGENWERK_DRAIN_S).
 DRAIN_S = 120.0
 

@@ -44,13 +44,16 @@ def _addressed(engine: Deployed, path: str, body: Mapping[str, Any]) -> tuple[De
         if asked != engine.adapter:
             raise _unknown(path, f"the model that is asked is an adapter already: {engine.adapter}.")
         return engine, rest
-    if engine.kind is EMBEDDED:
-        if engine.endpoint_model is None:
-            return engine, body
+    if engine.kind is EMBEDDED and engine.endpoint_model is not None:
         message = f"The deployment {engine.name} is being changed to another engine, which will have the adapters."
         raise unavailable(message, "deployment_not_ready", RETRY_AFTER_S)
     alike = [name for name in engine.adapters if asked == name]
     alike = alike or [name for name in engine.adapters if _is_called(name, asked)]
+    if not alike and engine.changing:
+        message = f"The deployment {engine.name} is being changed, and may come to have an adapter {asked}."
+        raise unavailable(f"{message} Ask again shortly.", "deployment_not_ready", RETRY_AFTER_S)
+    if engine.kind is EMBEDDED:
+        return engine, body
     if len(alike) != 1:
         served = f"it has {', '.join(engine.adapters)}" if engine.adapters else "it has none to choose from"
         raise _unknown(path, f"there is no one adapter {asked} in this deployment: {served}.")

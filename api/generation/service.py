@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from api.errors import ApiError, error_response, unavailable
 from api.generation.addressing import for_engine
 from api.generation.counting import TokenCount
+from api.generation.naming import renaming
 from api.generation.templates import check_tools
 from api.inference.engine import Deployed, answering, ask_streaming
 from api.inference.refusals import RETRY_AFTER_S
@@ -40,6 +41,7 @@ async def passed_on(
 
     Raises ApiError when the engine refuses or does not answer; with `own_words` its refusals are passed on as well.
     """
+    rename = renaming(engine, path, body.get("model"))
     body = for_engine(engine, path, body)
     if path == CHAT:
         await check_tools(parts, engine, body)
@@ -51,17 +53,22 @@ async def passed_on(
         if media_type == EVENT_STREAM:
             # From here on the stream closes the connection to the engine.
             pieces = _pieces(parts, answer, request.state.token_sha256)
-            stream = _events(pieces, stack.pop_all(), engine.name, own_words, TokenCount(answer, body))
+            stream = _events(pieces, stack.pop_all(), engine.name, own_words, TokenCount(answer, body), rename)
             return ClosingStream(stream, media_type=EVENT_STREAM, headers=headers)
         with answering(engine.name, engine.kind):
             content = await _while_connected(request, _bounded(answer))
         if answer.is_success:
             TokenCount(answer, body).whole(content)
-        return Response(content, answer.status_code, headers, media_type)
+        return Response(rename(content), answer.status_code, headers, media_type)
 
 
 async def _events(
-    pieces: AsyncGenerator[bytes, None], stack: AsyncExitStack, name: str, own_words: bool, tokens: TokenCount
+    pieces: AsyncGenerator[bytes, None],
+    stack: AsyncExitStack,
+    name: str,
+    own_words: bool,
+    tokens: TokenCount,
+    rename: Callable[[bytes], bytes],
 ) -> AsyncGenerator[bytes, None]:
     """Whole events as they come. The status is sent already: when it breaks off, an event says so."""
     begun = b""
@@ -74,7 +81,7 @@ async def _events(
                         raise httpx.DecodingError("an event is larger than any answer can be")
                     if end:
                         tokens.events(whole)
-                        yield whole + end
+                        yield rename(whole) + end
         except ApiError:
             yield _broken_off(_away(f"The deployment {name} broke off in the middle of its answer."), own_words)
         except TokenEnded:

@@ -17,7 +17,7 @@ from api.errors import ApiError, unavailable
 from api.inference.limiting import count_tokens, session_of
 from api.inference.refusals import RETRY_AFTER_S, refusal, wrong_task
 from api.inference.routing import Place
-from api.inference.splitting import Chosen, choose, is_ready, of_version
+from api.inference.splitting import Chosen, choose, has_adapter, is_changing, is_ready, of_version
 from api.inference.waking import Asleep
 from api.parts import CONNECT_TIMEOUT_S, Parts
 from jobspecs.engines import EMBEDDED, ENGINE_KINDS, EngineKind, origin_of
@@ -60,8 +60,10 @@ class Deployed:
     tiring: tuple[UUID, ...] = ()
     #: `owner/name@version` of the adapter that is asked for, which is served beside `places`' model.
     adapter: str | None = None
-    #: Those that `places` have told of; the embedded engine itself knows which it has.
+    #: Those that `places` have told of.
     adapters: tuple[str, ...] = ()
+    #: Other adapters may be on their way to them.
+    changing: bool = False
 
 
 async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask, session: object = None) -> Deployed:
@@ -77,7 +79,7 @@ async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask,
         await parts.waker.await_awake(found)
         found = await run_in_threadpool(_find, parts, user, name, tasks, session_of(session))
     if isinstance(found, Asleep):
-        raise unavailable(f"The deployment {name} is asleep.", "deployment_not_ready", RETRY_AFTER_S)
+        raise unavailable(f"The deployment {name} is not ready.", "deployment_not_ready", RETRY_AFTER_S)
     return found
 
 
@@ -231,7 +233,9 @@ def _find(
     by_version = version and found.adapter is None
     chosen = _of_version(found, name, version) if by_version else choose(found.shares, found.candidate, session)
     if found.adapter is not None:
-        chosen = _with_adapter(chosen, found.adapter.full_name)
+        answering, chosen = chosen.rows, _with_adapter(chosen, found.adapter.full_name)
+        if not chosen.rows and any(is_changing(row) for row in answering):
+            return Asleep(name, both[0].owner_id, both[0].name, found.adapter.full_name)
     if not chosen.rows:
         row = found.shares[0]
         why = ": ".join(part for part in (row.state, row.reason, row.message) if part)
@@ -257,18 +261,15 @@ def _find(
     endpoint_model, had = kind.known(row.endpoint_model)
     # While the adapters are changed, hosts may have different ones.
     adapters = tuple(one for one in had if all(one in kind.known(other.endpoint_model)[1] for other in chosen.rows))
-    return Deployed(name, model, number, task, places, kind, endpoint_model, fallback, tiring, adapter, adapters)
+    changing = any(is_changing(row) for row in chosen.rows)
+    return Deployed(
+        name, model, number, task, places, kind, endpoint_model, fallback, tiring, adapter, adapters, changing
+    )
 
 
 def _with_adapter(chosen: Chosen, adapter: str) -> Chosen:
-    """Those whose engines have told of the adapter: older ones go on meanwhile, and TGI would answer as the base."""
-
-    def has(row: DeploymentRow) -> bool:
-        if row.engine == EMBEDDED.name:
-            return row.endpoint_model is None  # it refuses by itself; what has such a name is another engine yet
-        return adapter in ENGINE_KINDS.get(row.engine, EMBEDDED).known(row.endpoint_model)[1]
-
-    return Chosen([row for row in chosen.rows if has(row)], [row for row in chosen.fallback if has(row)])
+    """Those whose engines have it: older ones go on while others start."""
+    return Chosen(*([row for row in rows if has_adapter(row, adapter)] for rows in (chosen.rows, chosen.fallback)))
 
 
 def _of_version(found: _Found, name: str, version: str) -> Chosen:

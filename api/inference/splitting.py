@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobspecs.engines import EMBEDDED, ENGINE_KINDS
 from storage.tables import DeploymentRow
 
 
@@ -47,10 +48,29 @@ def is_ready(row: DeploymentRow) -> bool:
     return row.state == "ready" and row.answers
 
 
+def is_changing(row: DeploymentRow) -> bool:
+    """Whether what answers is about to be something else: perhaps with other adapters."""
+    return row.answers and row.state in ("pending", "starting")
+
+
+def has_adapter(row: DeploymentRow, adapter: str) -> bool:
+    """Whether its engines have told of the adapter `owner/name@version`: TGI would answer as the base for another.
+
+    While its engine is changed the former one may still answer, which knows models by names.
+    """
+    called, adapters = ENGINE_KINDS.get(row.engine, EMBEDDED).known(row.endpoint_model)
+    return adapter in adapters and (row.engine != EMBEDDED.name or called is None)
+
+
 def _alike(rows: Sequence[DeploymentRow], others: Sequence[DeploymentRow]) -> Sequence[DeploymentRow]:
     """Those of the others that take the request as it was written for these."""
-    takes = {(row.engine, row.endpoint_model) for row in rows}
-    return [row for row in others if takes == {(row.engine, row.endpoint_model)}]
+    takes = {(row.engine, _called(row)) for row in rows}
+    return [row for row in others if takes == {(row.engine, _called(row))}]
+
+
+def _called(row: DeploymentRow) -> str | None:
+    """The embedded engine itself refuses adapters that it has not."""
+    return EMBEDDED.known(row.endpoint_model)[0] if row.engine == EMBEDDED.name else row.endpoint_model
 
 
 def _point(row: DeploymentRow, session: str | None) -> float:

@@ -1,20 +1,27 @@
-"""Deployments that sleep are woken by whoever asks them; requests wait meanwhile, for a bounded time."""
+"""Deployments that sleep are woken by whoever asks them; requests wait meanwhile, for a bounded time.
+
+So do those for an adapter that engines are about to have.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from fastapi.concurrency import run_in_threadpool
 
 from api.errors import unavailable
+from api.inference.refusals import RETRY_AFTER_S
+from api.inference.splitting import has_adapter, is_changing
 from api.middleware import add_header
 from api.references.places import why_it_waits
 from jobspecs.rights import Reach
 from storage.database import Database
 from storage.repositories.serving.sleep import Start
+from storage.tables import DeploymentRow
 
 #: Seconds that the start is expected to take by the last ones of the deployment.
 EXPECTED_WAIT = "X-Expected-Wait-S"
@@ -24,12 +31,14 @@ POLL_S = 0.25
 
 @dataclass(frozen=True)
 class Asleep:
-    """A deployment that sleeps, or is being woken."""
+    """A deployment that sleeps, or is being woken; with an `adapter`, one that answers and is about to have it."""
 
     #: As the request named it.
     called: str
     owner_id: UUID
     name: str
+    #: `owner/name@version`.
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +65,11 @@ class Waker:
     def __init__(self, database: Database, wait_s: float) -> None:
         """A request waits `wait_s` seconds at most."""
         self._database, self._wait_s = database, wait_s
-        self._watches: dict[tuple[UUID, str], _Watch] = {}
+        self._watches: dict[Asleep, _Watch] = {}
 
     async def await_awake(self, asleep: Asleep) -> None:
         """Returns when there is nothing to wait for any more. Raises ApiError 503 when that takes too long."""
-        key = asleep.owner_id, asleep.name
+        key = replace(asleep, called="")
         watch = self._watches.get(key)
         if watch is None:
             watch = self._watches[key] = _Watch()
@@ -81,7 +90,8 @@ class Waker:
             add_header(EXPECTED_WAIT, str(expected_s))
 
     async def _watch(self, asleep: Asleep, watch: _Watch) -> None:
-        await run_in_threadpool(self._wake, asleep)
+        if asleep.adapter is None:
+            await run_in_threadpool(self._wake, asleep)
         while True:
             watch.last = await run_in_threadpool(self._look, asleep)
             watch.first = watch.first or watch.last
@@ -96,11 +106,19 @@ class Waker:
     def _look(self, asleep: Asleep) -> Waking:
         with self._database.unit_of_work() as work:
             shares = work.deployments.find_shares(Reach.of(asleep.owner_id), asleep.name)
+            if asleep.adapter is not None:
+                return Waking(_until_loaded(shares, asleep.adapter))
             waking = [row for row in shares if row.wanted and row.woken_at is not None]
             if not waking or any(row.answers for row in shares):
                 return Waking(None)
             row = waking[0]
             return Waking(work.sleep.start_of(row), row.message or why_it_waits(work, row))
+
+
+def _until_loaded(shares: Sequence[DeploymentRow], adapter: str) -> Start | None:
+    loading = any(row.wanted and is_changing(row) for row in shares)
+    over = not loading or any(has_adapter(row, adapter) for row in shares)
+    return None if over else Start(expected_s=None, elapsed_s=0.0, waits_for_room=False)
 
 
 def _left_s(waking: Waking | None) -> int | None:
@@ -113,6 +131,9 @@ def _left_s(waking: Waking | None) -> int | None:
 
 
 def _not_yet(asleep: Asleep, waking: Waking | None) -> Exception:
+    if asleep.adapter is not None:
+        message = f"The adapter {asleep.adapter} is being loaded. Ask again shortly."
+        return unavailable(message, "deployment_not_ready", RETRY_AFTER_S)
     left_s = _left_s(waking)
     why = f" {waking.message}" if waking and waking.message else ""
     message = f"The deployment {asleep.called} was asleep and is being woken.{why} Ask again shortly."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -18,13 +17,10 @@ from api.jobs.cursors import Happening, Position, parse_cursor
 from api.jobs.following import PAGE_EVENTS, Follower, read_page
 from api.jobs.schemas import EventItem, EventPage
 from api.parts import Parts, ThePlatform
-from api.streaming import ClosingStream
+from api.streaming import KEEP_ALIVE, event_stream, server_event
 from jobspecs.events import StateChange
 
 router = guarded_router("jobs")
-
-#: Milliseconds after which a browser's EventSource connects again.
-_RETRY_MS = 2000
 
 
 @router.get(
@@ -53,33 +49,22 @@ async def get_events(
     # The first look answers 404 and 503 as such, before the stream begins.
     await run_in_threadpool(read_page, platform, user, job_id, position, 1)
     follower = Follower(platform, user, job_id, position)
-    return ClosingStream(
-        _event_stream(platform, follower),
-        media_type="text/event-stream",
-        # X-Accel-Buffering: nginx must not hold events back.
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return event_stream(_events(platform, follower))
 
 
-async def _event_stream(platform: Parts, follower: Follower) -> AsyncIterator[bytes]:
-    yield f"retry: {_RETRY_MS}\n\n".encode()
+async def _events(platform: Parts, follower: Follower) -> AsyncIterator[bytes]:
     sent_at_s = time.monotonic()
     async for told in follower.follow():
         if told.happening is not None:
             kind, data = _described(told.happening)
-            yield _event(kind, str(told.position), data)
+            yield server_event(kind, str(told.position), data)
         elif time.monotonic() - sent_at_s >= platform.settings.keep_alive_s:
-            yield b": keep-alive\n\n"
+            yield KEEP_ALIVE
         else:
             continue
         sent_at_s = time.monotonic()
     if follower.ended is not None:
-        yield _event("end", str(follower.position), follower.ended.model_dump(mode="json"))
-
-
-def _event(kind: str, cursor: str, data: dict[str, Any]) -> bytes:
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return f"id: {cursor}\nevent: {kind}\ndata: {text}\n\n".encode()
+        yield server_event("end", str(follower.position), follower.ended.model_dump(mode="json"))
 
 
 def _described(happening: Happening) -> tuple[str, dict[str, Any]]:

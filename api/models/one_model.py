@@ -102,9 +102,12 @@ async def native(platform: ThePlatform, user: TheUser, owner: Owner, name: Name,
     if engine.task != TEXT_GENERATION.name:
         return await _sent(platform, engine, "/", request)
     try:
+        body = await request.json()
+        if not isinstance(body, dict):
+            raise ApiError(422, "Input validation error: the body must be an object with `inputs`.", param="inputs")
         if engine.kind.speaks_tgi:
-            return await passed_on(platform, request, engine, "/", await request.json(), own_words=True)
-        return await generated(platform, request, engine, await request.json(), as_list=True)
+            return await passed_on(platform, request, engine, "/", body, own_words=True)
+        return await generated(platform, request, engine, body, as_list=True)
     except KNOWN_ERRORS as error:
         return in_tgis_words(api_error(request, error))
 

@@ -13,7 +13,7 @@ from api.documented import PIPELINE_BODY, of_type
 from api.foreign_files import departing
 from api.parts import ThePlatform
 from api.pipelines import service
-from api.pipelines.schemas import PipelineDetail, PipelineForecast, PipelineList
+from api.pipelines.schemas import DeletedPipeline, PipelineDetail, PipelineForecast, PipelineList
 
 router = guarded_router("pipelines")
 
@@ -67,6 +67,13 @@ def list_pipelines(
 def get_pipeline(platform: ThePlatform, user: TheUser, pipeline_id: UUID) -> PipelineDetail:
     """One pipeline with its steps: their states and reasons, what conditions saw, and what was made."""
     return service.get(platform, user, pipeline_id)
+
+
+@router.delete("/v1/pipelines/{pipeline_id}")
+@requires("jobs.delete")
+def delete_pipeline(platform: ThePlatform, user: TheUser, pipeline_id: UUID) -> DeletedPipeline:
+    """Deletes a pipeline that has ended, with its history; its jobs and what they made stay. 409 while it goes on."""
+    return service.delete(platform, user, pipeline_id)
 
 
 @router.get("/v1/pipelines/{pipeline_id}/graph.svg", response_class=Response, responses={200: of_type("image/svg+xml")})

@@ -30,17 +30,23 @@ def summary(row: PipelineRow, states: Sequence[str]) -> PipelineSummary:
 
 
 def detail(work: UnitOfWork, row: PipelineRow) -> PipelineDetail:
+    # First: what happens while the rest is read is told twice then, and never not at all.
+    cursor = str(work.pipelines.newest_event(row.id))
     steps = work.pipelines.steps(row.id)
     jobs = work.pipelines.jobs_of(steps)
     told = [_step(work, step, jobs.get(step.job_id) if step.job_id is not None else None) for step in steps]
-    return PipelineDetail(**dict(summary(row, [step.state for step in steps])), document=row.document, steps=told)
+    return PipelineDetail(
+        **dict(summary(row, [step.state for step in steps])), document=row.document, steps=told, cursor=cursor
+    )
+
+
+def progress_of(work: UnitOfWork, job: JobRow | None) -> ProgressEvent | None:
+    """How far the job is; None before it has said so."""
+    newest = work.events.newest(job.id, "progress") if job is not None and job.fence else None
+    return newest.event if newest is not None and isinstance(newest.event, ProgressEvent) else None
 
 
 def _step(work: UnitOfWork, row: PipelineStepRow, job: JobRow | None) -> PipelineStepDetail:
-    progress = None
-    if job is not None and row.state == StepState.running and job.fence:
-        newest = work.events.newest(job.id, "progress")
-        progress = newest.event if newest is not None and isinstance(newest.event, ProgressEvent) else None
     made = StepOutput.model_validate(row.output) if row.output is not None else None
     return PipelineStepDetail(
         name=row.name,
@@ -56,7 +62,7 @@ def _step(work: UnitOfWork, row: PipelineStepRow, job: JobRow | None) -> Pipelin
         estimate=StepInputs.model_validate(row.inputs).frozen.estimate,
         job_id=row.job_id,
         job_state=JobState(job.state) if job is not None else None,
-        progress=progress,
+        progress=progress_of(work, job) if row.state == StepState.running else None,
         deployment=row.spec.get("name") if row.kind == "deploy" else None,
         result=StepResult.model_validate(made.model_dump(exclude={"version_id"})) if made is not None else None,
         started_at=row.started_at,

@@ -93,6 +93,45 @@ class PipelineDetail(PipelineSummary):
 
     document: dict[str, Any]
     steps: list[PipelineStepDetail]
+    #: Its place in `/v1/pipelines/{id}/events`: what follows there is not in this answer.
+    cursor: str
+
+
+class PipelineEventData(BaseModel):
+    """A change of a state. `step`: whose; null for the pipeline itself."""
+
+    seq: int
+    at: datetime
+    step: str | None
+    state: PipelineState | StepState
+    reason: StepReason | None
+    message: str | None
+    job_id: UUID | None
+
+
+class PipelineEvent(BaseModel):
+    """`id`: the place behind it."""
+
+    id: str
+    type: Literal["state", "step"]
+    data: PipelineEventData
+
+
+class PipelineEventPage(BaseModel):
+    """What follows a place in the history. `cursor`: where to go on; `ended`: nothing will follow."""
+
+    object: Literal["list"] = "list"
+    data: list[PipelineEvent]
+    has_more: bool
+    cursor: str
+    ended: bool
+
+
+class DeletedPipeline(BaseModel):
+    object: Literal["pipeline.deleted"] = "pipeline.deleted"
+    id: UUID
+    name: str
+    deleted: Literal[True] = True
 
 
 class PipelineList(BaseModel):

@@ -13,7 +13,7 @@ from api.pipelines.expecting import durations
 from api.pipelines.graph import svg
 from api.pipelines.preparing import prepare
 from api.pipelines.presenting import detail, summary
-from api.pipelines.schemas import PipelineDetail, PipelineForecast, PipelineList, StepForecast
+from api.pipelines.schemas import DeletedPipeline, PipelineDetail, PipelineForecast, PipelineList, StepForecast
 from jobspecs.pipelines.reading import parse_pipeline
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.rights import Principal, Reach
@@ -112,9 +112,20 @@ def retry(parts: Parts, user: Principal, pipeline_id: UUID) -> PipelineDetail:
         return detail(work, found(work, user.reach("jobs.retry"), pipeline_id))
 
 
-def found(work: UnitOfWork, reach: Reach, pipeline_id: UUID) -> PipelineRow:
+def delete(parts: Parts, user: Principal, pipeline_id: UUID) -> DeletedPipeline:
+    """With its steps and history; its jobs and what they made stay."""
+    with parts.database.unit_of_work() as work:
+        row = found(work, user.reach("jobs.delete"), pipeline_id, lock=True)
+        if row.finished_at is None:
+            message = f"The pipeline goes on. Cancel it first: eigenwerk pipelines cancel {pipeline_id}"
+            raise ApiError(409, message, code="pipeline_not_ended")
+        work.pipelines.delete(row)
+        return DeletedPipeline(id=row.id, name=row.name)
+
+
+def found(work: UnitOfWork, reach: Reach, pipeline_id: UUID, *, lock: bool = False) -> PipelineRow:
     """Raises ApiError 404: what is out of reach does not exist."""
-    row = work.pipelines.find(reach, pipeline_id)
+    row = work.pipelines.find(reach, pipeline_id, lock=lock)
     if row is None:
         raise not_found(f"pipeline {pipeline_id}")
     return row

@@ -56,7 +56,7 @@ def _registered(parts: Parts, user: Principal, text: str) -> tuple[FrozenInputs,
     reference = parse_reference(text)
     with parts.database.unit_of_work() as work:
         _refuse_hub(reference.source)
-        found = freeze_model(work, user, BASE_ROLE, reference)
+        found = freeze_model(work, user, BASE_ROLE, reference).frozen
         row = work.models.find(user.reach("models.read"), reference)
         manifest = Manifest.model_validate(row.manifest if row is not None else {})
         check_task(manifest, reference)
@@ -73,7 +73,7 @@ def prepare_alias(parts: Parts, user: Principal, spec: AliasStep, *, is_made: bo
         if work.models.find(user.reach("models.write"), reference) is None:
             message = f"you have no model {reference} of your own, whose aliases you may move."
             raise InvalidInput([Problem(field="model", message=message, remedy="`eigenwerk models` lists yours.")])
-        found = freeze_model(work, user, BASE_ROLE, reference)
+        found = freeze_model(work, user, BASE_ROLE, reference).frozen
         return FrozenInputs(model=found.pop(BASE_ROLE), models=found)
 
 

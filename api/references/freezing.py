@@ -26,6 +26,14 @@ class PinnedDataset:
 
 
 @dataclass(frozen=True)
+class PinnedModel:
+    """`frozen`: by role, an adapter's base included. `task`: what the model serves; None for a bare encoder."""
+
+    frozen: dict[str, FrozenModel]
+    task: str | None
+
+
+@dataclass(frozen=True)
 class Frozen:
     """All references of a spec, and what is known of what they mean."""
 
@@ -57,11 +65,16 @@ def freeze(
     }
     _check_apart(datasets)
     models: dict[str, FrozenModel] = {}
+    tasks: dict[str, str | None] = {}
     for role, text in spec.model_references().items():
         if role in hub_models:
             models[role] = hub_models[role].frozen
         elif role not in left_open:
-            models.update(freeze_model(work, user, role, parse_reference(text)))
+            pinned = freeze_model(work, user, role, parse_reference(text))
+            models.update(pinned.frozen)
+            tasks[role] = pinned.task
+    if problems := spec.problems_of_models(tasks):
+        raise InvalidInput(problems)
     weights = {
         role: (hub_models[role].weights_bytes or TYPICAL_WEIGHTS_BYTES)
         if isinstance(model, FrozenHubModel)
@@ -96,8 +109,8 @@ def freeze_dataset(work: UnitOfWork, user: Principal, reference: Reference, fiel
     return PinnedDataset(frozen_dataset(row), DatasetProfile.model_validate(row.profile))
 
 
-def freeze_model(work: UnitOfWork, user: Principal, role: str, reference: Reference) -> dict[str, FrozenModel]:
-    """Role -> model; an adapter brings its base in a role of its own.
+def freeze_model(work: UnitOfWork, user: Principal, role: str, reference: Reference) -> PinnedModel:
+    """Role -> model, and the model's task; an adapter brings its base in a role of its own.
 
     Raises InvalidInput, naming the role as the field, when the user has no such model, version, alias or base.
     """
@@ -109,10 +122,10 @@ def freeze_model(work: UnitOfWork, user: Principal, role: str, reference: Refere
             "Import it: eigenwerk models import DIR --name NAME, or take one from the hub: hub:org/name",
         )
     found: dict[str, FrozenModel] = {role: frozen_version(work, row)}
-    base = Manifest.model_validate(row.manifest).base
-    if base is not None:
-        found[role + ADAPTER_BASE_SUFFIX] = freeze_base(work, user, role, reference, base)
-    return found
+    manifest = Manifest.model_validate(row.manifest)
+    if manifest.base is not None:
+        found[role + ADAPTER_BASE_SUFFIX] = freeze_base(work, user, role, reference, manifest.base)
+    return PinnedModel(found, manifest.task)
 
 
 def freeze_base(

@@ -14,6 +14,7 @@ from api.webhooks.schemas import (
     DeliveryDetail,
     DeliveryList,
     NewWebhook,
+    RotationRequest,
     TestRequest,
     Webhook,
     WebhookList,
@@ -57,6 +58,13 @@ def delete_webhook(platform: ThePlatform, user: TheUser, webhook_id: UUID) -> Re
 def enable_webhook(platform: ThePlatform, user: TheUser, webhook_id: UUID) -> Webhook:
     """Uses a webhook again that was disabled after too many failures."""
     return service.enable(platform, user, webhook_id)
+
+
+@router.post("/v1/webhooks/{webhook_id}/rotate")
+@requires("webhooks.write")
+def rotate_secret(platform: ThePlatform, user: TheUser, webhook_id: UUID, request: RotationRequest) -> NewWebhook:
+    """Signs with a new secret, which is shown this once, and for a while with the old one as well."""
+    return service.rotate(platform, user, webhook_id, request.keep_old_for)
 
 
 @router.post("/v1/webhooks/{webhook_id}/test", status_code=202)

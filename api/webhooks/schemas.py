@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.addresses import URL_CHARS_MAX
+from jobspecs.kinds.base import Duration
 from jobspecs.webhooks import EventType
 
 DeliveryState = Literal["pending", "delivered", "failed"]
 
 
+#: For people.
+WebhookName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+WebhookUrl = Annotated[str, Field(max_length=URL_CHARS_MAX)]
+EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=len(EventType))]
+
+
 class WebhookRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    #: For people.
-    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
-    url: Annotated[str, Field(max_length=URL_CHARS_MAX)]
-    event_types: Annotated[list[EventType], Field(min_length=1, max_length=len(EventType))]
+    name: WebhookName
+    url: WebhookUrl
+    event_types: EventTypes
+
+
+class RotationRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    #: How long the secret of until now signs as well.
+    keep_old_for: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(days=7))] = timedelta(hours=24)
 
 
 class TestRequest(BaseModel):
@@ -43,6 +56,8 @@ class Webhook(BaseModel):
     event_types: list[str]
     #: The secret's last characters.
     signing_secret_hint: str
+    #: Until when the secret before it signs as well; null: it does not.
+    previous_secret_until: datetime | None
     #: Whether events are sent to it; `disabled_reason` says why not.
     enabled: bool
     disabled_at: datetime | None
@@ -50,6 +65,7 @@ class Webhook(BaseModel):
     #: Since when every attempt has failed.
     failing_since: datetime | None
     created_at: datetime
+    updated_at: datetime
 
 
 class NewWebhook(Webhook):

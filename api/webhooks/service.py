@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +28,7 @@ from jobspecs.webhooks import SECRET_BYTES, SECRET_PREFIX, EventType
 from storage.database import UnitOfWork
 from storage.outgoing import destination
 from storage.repositories.deliveries import message_id_of
-from storage.secret_box import KEY_VARIABLE
+from storage.secret_box import KEY_VARIABLE, SecretUnreadable
 from storage.settings import WEBHOOK_ADDRESSES
 from storage.tables import WebhookDeliveryRow, WebhookRow
 
@@ -37,13 +39,9 @@ def create(parts: Parts, user: Principal, request: WebhookRequest) -> NewWebhook
     """Raises InvalidInput for an address that is not allowed, ApiError 409 for one webhook too many,
     and where the platform has no key for secrets.
     """
-    if parts.secret_box is None:
-        message = f"This platform has no key to encrypt secrets with. Its administrator sets one: {KEY_VARIABLE}"
-        raise ApiError(409, message, code="no_secrets_key")
-    check_url(parts, request.url)
-    secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
     owner_id = user.reach("webhooks.write").maker
-    sealed = parts.secret_box.seal(owner_id, secret)
+    secret, sealed = _new_secret(parts, owner_id)
+    check_url(parts, request.url)
     with parts.database.unit_of_work() as work:
         if work.webhooks.count(owner_id) >= WEBHOOKS_MAX:
             message = f"You have {WEBHOOKS_MAX} webhooks, the most there may be. Delete one: eigenwerk webhooks rm ID"
@@ -52,10 +50,41 @@ def create(parts: Parts, user: Principal, request: WebhookRequest) -> NewWebhook
             owner_id,
             name=request.name,
             url=request.url,
-            event_types=list(dict.fromkeys(event.value for event in request.event_types)),
+            event_types=_values(request.event_types),
             secret=secret,
             sealed_secret=sealed,
         )
+        return NewWebhook(**_shown(row).model_dump(), signing_secret=secret)
+
+
+def change(
+    parts: Parts,
+    user: Principal,
+    webhook_id: UUID,
+    *,
+    name: str | None,
+    url: str | None,
+    event_types: Sequence[EventType] | None,
+) -> Webhook:
+    """Changes what is not None. What waits for it goes to the new address. Raises InvalidInput as `create` does."""
+    with parts.database.unit_of_work() as work:
+        _found(work, user.reach("webhooks.write"), webhook_id)
+    if url is not None:
+        check_url(parts, url)
+    told = {"name": name, "url": url, "event_types": _values(event_types) if event_types is not None else None}
+    with parts.database.unit_of_work() as work:
+        row = _found(work, user.reach("webhooks.write"), webhook_id, lock=True)
+        work.webhooks.change(row, {field: value for field, value in told.items() if value is not None})
+        return _shown(row)
+
+
+def rotate(parts: Parts, user: Principal, webhook_id: UUID, keep_old_for: timedelta) -> NewWebhook:
+    """Another secret signs from now on; so long the one before it as well, so that receivers may change meanwhile."""
+    with parts.database.unit_of_work() as work:
+        row = _found(work, user.reach("webhooks.write"), webhook_id, lock=True)
+        secret, sealed = _new_secret(parts, row.owner_id)
+        kept = keep_old_for if _opens(parts, row) else timedelta(0)
+        work.webhooks.rotate(row, secret=secret, sealed_secret=sealed, keep_for=kept)
         return NewWebhook(**_shown(row).model_dump(), signing_secret=secret)
 
 
@@ -120,6 +149,27 @@ def replay(parts: Parts, user: Principal, webhook_id: UUID, delivery_id: UUID) -
         return _detail(delivery)
 
 
+def _new_secret(parts: Parts, owner_id: UUID) -> tuple[str, bytes]:
+    """A secret, and as it is kept. Raises ApiError 409 where the platform has no key for secrets."""
+    if parts.secret_box is None:
+        message = f"This platform has no key to encrypt secrets with. Its administrator sets one: {KEY_VARIABLE}"
+        raise ApiError(409, message, code="no_secrets_key")
+    secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    return secret, parts.secret_box.seal(owner_id, secret)
+
+
+def _opens(parts: Parts, row: WebhookRow) -> bool:
+    """Whether the platform's key is still that with which the secret was sealed."""
+    try:
+        return parts.secret_box is not None and bool(parts.secret_box.open(row.owner_id, row.sealed_secret))
+    except SecretUnreadable:
+        return False
+
+
+def _values(event_types: Sequence[EventType]) -> list[str]:
+    return list(dict.fromkeys(event.value for event in event_types))
+
+
 def _found(work: UnitOfWork, reach: Reach, webhook_id: UUID, *, lock: bool = False) -> WebhookRow:
     row = work.webhooks.find(reach, webhook_id, lock=lock)
     if row is None:
@@ -151,11 +201,13 @@ def _shown(row: WebhookRow) -> Webhook:
         url=row.url,
         event_types=row.event_types,
         signing_secret_hint=f"…{row.secret_hint}",
+        previous_secret_until=row.previous_until,
         enabled=row.disabled_at is None,
         disabled_at=row.disabled_at,
         disabled_reason=row.disabled_reason,
         failing_since=row.failing_since,
         created_at=row.created_at,
+        updated_at=row.updated_at,
     )
 
 

@@ -10,6 +10,7 @@ from corpus.checks.classifier import ClassifierData
 from corpus.checks.embedder import EmbedderData
 from corpus.checks.llm import LlmData
 from corpus.checks.pairs import PairData
+from corpus.checks.predict import PredictData
 from corpus.checks.reader import Reader
 from corpus.checks.reranker import RerankerData
 from corpus.checks.rows import Validator
@@ -24,6 +25,7 @@ VALIDATORS: Mapping[str, Callable[[Any, Reader], Validator]] = MappingProxyType(
         "train-embedder": lambda spec, reader: EmbedderData(spec),
         "train-reranker": lambda spec, reader: RerankerData(spec),
         "quantize": lambda spec, reader: TextData(spec),
+        "predict": lambda spec, reader: PredictData(spec),
         "score-pairs": lambda spec, reader: PairData(spec),
     }
 )

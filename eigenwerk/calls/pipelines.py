@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from eigenwerk.calls.job_lookup import whole_id
 from eigenwerk.errors import EigenwerkError
+from eigenwerk.http.event_stream import Event, follow
 from eigenwerk.http.transport import Transport
 from eigenwerk.resources.pipelines import Pipeline, PipelineForecast, PipelineSummary
 
@@ -57,17 +58,30 @@ class PipelineCalls:
         """Goes on from the steps that did not succeed. Status 409 when it has not ended, or has succeeded."""
         return Pipeline.model_validate(self._transport.call("POST", f"{_path(pipeline_id)}/retry"))
 
-    def watch_pipeline(self, pipeline_id: str, *, poll_s: float = 1.0) -> Iterator[Pipeline]:
+    def delete_pipeline(self, pipeline_id: str) -> None:
+        """Deletes a pipeline that has ended; its jobs and what they made stay. Status 409 while it goes on."""
+        self._transport.call("DELETE", _path(pipeline_id))
+
+    def pipeline_events(self, pipeline_id: str, *, after: str | None = None) -> Iterator[Event]:
+        """Every change of a state from the beginning, or from behind `after`, and how far running steps are.
+
+        The last event has the type `end`. A connection that breaks is made again, with nothing lost or repeated.
+        """
+        return follow(self._transport, f"{_path(pipeline_id)}/events", after)
+
+    def watch_pipeline(self, pipeline_id: str) -> Iterator[Pipeline]:
         """The pipeline as it is now, and whenever something about it has changed, until it has ended."""
-        last = None
-        while True:
+        last = self.pipeline(pipeline_id)
+        yield last
+        if last.ended:
+            return
+        for _ in self.pipeline_events(pipeline_id, after=last.cursor):
             pipeline = self.pipeline(pipeline_id)
             if pipeline != last:
                 yield pipeline
             if pipeline.ended:
                 return
             last = pipeline
-            self._transport.sleep(poll_s)
 
     def find_pipeline_id(
         self,

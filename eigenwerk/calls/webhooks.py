@@ -22,6 +22,8 @@ class Webhook(Resource):
     event_types: list[str] = Field(default_factory=list)
     signing_secret: str | None = None
     signing_secret_hint: str = ""
+    #: Until when the secret before it signs as well.
+    previous_secret_until: datetime | None = None
     enabled: bool = True
     disabled_reason: str | None = None
     failing_since: datetime | None = None
@@ -63,6 +65,11 @@ class WebhookCalls:
     def enable_webhook(self, webhook_id: str) -> Webhook:
         """Uses a webhook again that was disabled after too many failures."""
         return Webhook.model_validate(self._transport.call("POST", f"{_path(webhook_id)}/enable"))
+
+    def rotate_webhook_secret(self, webhook_id: str, *, keep_old_for: str | None = None) -> Webhook:
+        """Signs with a new secret, in the answer's `signing_secret`; `keep_old_for` (24h) with the old one as well."""
+        path = f"{_path(webhook_id)}/rotate"
+        return Webhook.model_validate(self._transport.call("POST", path, json=given(keep_old_for=keep_old_for)))
 
     def delete_webhook(self, webhook_id: str) -> None:
         self._transport.call("DELETE", _path(webhook_id))

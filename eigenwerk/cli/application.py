@@ -20,7 +20,7 @@ from eigenwerk.cli.jobs import commands as jobs
 from eigenwerk.cli.models import commands as models
 from eigenwerk.cli.people import users, webhooks
 from eigenwerk.cli.platform import commands as platform
-from eigenwerk.cli.platform import environments, hosts, usage
+from eigenwerk.cli.platform import environments, hosts, mcp, usage
 from eigenwerk.errors import EigenwerkError
 from jobspecs.file_errors import why_not
 
@@ -55,6 +55,7 @@ app.add_typer(hosts.worker_commands)
 app.add_typer(inference.commands)
 app.add_typer(chat.commands)
 app.add_typer(usage.commands)
+app.add_typer(mcp.commands)
 app.add_typer(users.user_commands, name="users", no_args_is_help=True)
 app.add_typer(users.token_commands, name="tokens")
 app.add_typer(schedules.commands, name="schedules")

@@ -87,4 +87,6 @@ class Pipeline(PipelineSummary):
     """One pipeline, whole; its steps in the order of the document."""
 
     document: dict[str, Any] = Field(default_factory=dict)
+    #: What follows it among `pipeline_events` is not in here.
+    cursor: str = "0"
     steps: list[PipelineStep] = Field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -145,6 +146,13 @@ class SpecBase(Section):
 
     def problems_with(self, profile: DatasetProfile) -> list[Problem]:
         """Why this spec can't work on a data set with this profile; empty when it can, as far as a profile tells."""
+        return []
+
+    def problems_of_models(self, tasks: Mapping[str, str | None]) -> list[Problem]:
+        """Why models with these tasks can't do what the job wants of them, by role; None: the model has no task.
+
+        Roles whose task isn't known yet are left out.
+        """
         return []
 
     def profile_made(self, profile: DatasetProfile) -> DatasetProfile:

@@ -11,15 +11,14 @@ from jobspecs.estimate import MemoryParts
 from jobspecs.kinds.base import BASE_ROLE, SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
-from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import PASSAGES_MAX, TrainEmbedder
 from jobspecs.kinds.train_reranker import RerankerNegatives, TrainReranker
 from jobspecs.kinds.training import EncoderTraining, TrainingSpec
-from scheduling.estimates import causal, encoders
+from scheduling.estimates import applied, causal, encoders
 from scheduling.estimates.causal import Adapter, MicroBatch
 from scheduling.estimates.data import DataFacts
-from scheduling.estimates.encoders import BYTES_FP32, OPERATIONS_FORWARD, EncoderBatch, forward_operations
+from scheduling.estimates.encoders import BYTES_FP32, OPERATIONS_FORWARD, forward_operations
 from scheduling.estimates.quantizing import quantized
 from scheduling.estimates.shapes import ModelShape
 from scheduling.estimates.work import IMPORTED_BYTES, SLACK_SHARE_ADAPTER, SLACK_SHARE_CAUSAL, Work
@@ -34,8 +33,6 @@ _TRAINED_BYTES = 4
 _OWN_LOSSES = ("multiple-negatives-ranking", "cached-multiple-negatives-ranking")
 #: `workers.local_models.embedding_network` cuts batches into groups beyond this share of padding.
 _EMBEDDER_PADDING_MAX = 2.0
-#: Texts that a model reads at once when it scores.
-_JUDGED_AT_ONCE = 64
 
 
 def work_of(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
@@ -155,21 +152,6 @@ def _trained_encoder(
         imported_bytes=imported_bytes,
         judging_bytes=encoders.judging_bytes(shape, data, texts, compared=compared, vectors=vectors),
     )
-
-
-def _score_pairs(spec: ScorePairs, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
-    shape = shapes["teacher"]
-    gpu = spec.resources.gpus > 0
-    bytes_each = causal.BYTES_BF16 if gpu else BYTES_FP32
-    at_once = min(_JUDGED_AT_ONCE, data.rows)
-    batch = EncoderBatch(data.tokens(at_once), data.longest_of(at_once), at_once)
-    parts = MemoryParts(
-        weights=bytes_each * shape.parameters,
-        activations=encoders.activation_bytes(shape, batch, trained=False, bytes_each=bytes_each),
-        lm_head=BYTES_FP32 * int(batch.sequences) * shape.vocabulary if shape.causal else 0,
-    )
-    tokens = data.rows * data.mean
-    return Work(shape.parameters, 0, parts, int(tokens), forward_operations(shape, tokens, data.mean))
 
 
 def _llm(spec: FinetuneLlm, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
@@ -300,7 +282,8 @@ ESTIMATORS: Mapping[str, Callable[[Any, Mapping[str, ModelShape], DataFacts], Wo
         "train-classifier": _classifier,
         "train-embedder": _embedder,
         "train-reranker": _reranker,
-        "score-pairs": _score_pairs,
+        "score-pairs": applied.scored_pairs,
+        "predict": applied.predicted,
         "finetune-llm": _llm,
         "import-model": _imported,
         "quantize": quantized,

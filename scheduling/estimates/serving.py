@@ -80,6 +80,13 @@ def gguf_bytes(file_bytes: int) -> int:
     return file_bytes + max(GGUF_CACHE_MIN_BYTES, file_bytes // 4) + GGUF_RUNTIME_BYTES
 
 
+def answering_tokens(longest: int) -> int:
+    """Tokens whose keys and values a job holds that has ANSWERS_MAX questions answered at once, each, with its answer,
+    at most `longest` tokens long.
+    """
+    return min(CACHED_TOKENS_MAX, ANSWERS_MAX * longest)
+
+
 def cached_tokens_wanted(shape: ModelShape) -> int:
     """Tokens whose keys and values are held at once when as many answers grow as may, each as long as it may be."""
     return min(CACHED_TOKENS_MAX, ANSWERS_MAX * (shape.positions or CACHED_TOKENS_MAX))
@@ -91,12 +98,21 @@ def cached_tokens(shape: ModelShape, memory_bytes: int) -> int:
     return min(CACHED_TOKENS_MAX, room // cache_bytes_per_token(shape))
 
 
+def answering_bytes(shape: ModelShape, longest: int) -> int:
+    """Main memory of a job beside the weights while it has questions answered, in bytes; `longest`: with the answer."""
+    return _beside_weights(shape) + answering_tokens(longest) * cache_bytes_per_token(shape)
+
+
 def cache_bytes_per_token(shape: ModelShape) -> int:
     return 2 * shape.layers * shape.key_width * BYTES_FP32
 
 
 def _without_cache(shape: ModelShape) -> int:
+    return BYTES_FP32 * shape.parameters + _beside_weights(shape) + SERVING_RUNTIME_BYTES
+
+
+def _beside_weights(shape: ModelShape) -> int:
     activations = PROMPT_TOKENS_PER_STEP * (2 * shape.intermediate + 4 * shape.hidden + 2 * shape.query_width)
     # A head that shares the embeddings' weights is laid out anew for its products, beside the table that is looked up.
     head = shape.vocabulary * shape.hidden if shape.tied else 0
-    return BYTES_FP32 * (shape.parameters + head + activations) + SERVING_RUNTIME_BYTES
+    return BYTES_FP32 * (head + activations)

@@ -1,4 +1,4 @@
-"""The work of a job, as its estimate needs it."""
+"""What a job kind does, as far as its memory and its time depend on it."""
 
 from __future__ import annotations
 

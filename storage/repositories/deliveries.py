@@ -44,7 +44,8 @@ class Claimed:
     owner_id: UUID
     attempt: int
     url: str
-    sealed_secret: bytes
+    #: The secrets that sign it, the newest first.
+    sealed_secrets: tuple[bytes, ...]
     message_id: str
     body: str
 
@@ -120,10 +121,12 @@ class DeliveryRepository:
         """The oldest delivery that is due, of a webhook to which nobody sends; None when there is none."""
         due = (WebhookDeliveryRow.state == "pending", WebhookDeliveryRow.next_attempt_at <= func.clock_timestamp())
         free = or_(WebhookRow.busy_until.is_(None), WebhookRow.busy_until < func.clock_timestamp())
-        any_due = select(WebhookDeliveryRow.id).where(WebhookDeliveryRow.webhook_id == WebhookRow.id, *due).exists()
+        its_due = select(func.min(WebhookDeliveryRow.next_attempt_at)).where(*due)
+        oldest = its_due.where(WebhookDeliveryRow.webhook_id == WebhookRow.id).scalar_subquery()
         webhook = self._session.scalars(
             select(WebhookRow)
-            .where(WebhookRow.disabled_at.is_(None), free, any_due)
+            .where(WebhookRow.disabled_at.is_(None), free, oldest.is_not(None))
+            .order_by(oldest)
             .limit(1)
             .with_for_update(of=WebhookRow, skip_locked=True, key_share=True)
         ).first()
@@ -143,10 +146,15 @@ class DeliveryRepository:
             owner_id=webhook.owner_id,
             attempt=row.attempts,
             url=webhook.url,
-            sealed_secret=webhook.sealed_secret,
+            sealed_secrets=self._sealed_secrets(webhook),
             message_id=message_id_of(row.id),
             body=row.body,
         )
+
+    def _sealed_secrets(self, webhook: WebhookRow) -> tuple[bytes, ...]:
+        previous, until = webhook.previous_sealed_secret, webhook.previous_until
+        now = self._session.scalars(select(func.clock_timestamp())).one()
+        return (webhook.sealed_secret, *([previous] if previous is not None and until and now < until else []))
 
     def record(self, claimed: Claimed, outcome: Outcome) -> bool:
         """Writes down what came of the attempt, and decides what follows. False when another attempt has begun since.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -53,6 +55,27 @@ class WebhookRepository:
     def count(self, owner_id: UUID) -> int:
         owned = within(Reach.of(owner_id), WebhookRow.owner_id)
         return self._session.scalar(select(func.count()).select_from(WebhookRow).where(owned)) or 0
+
+    def change(self, row: WebhookRow, changes: Mapping[str, Any]) -> None:
+        """Writes the columns that are another value now; nothing else moves `updated_at`."""
+        changed = {name: value for name, value in changes.items() if getattr(row, name) != value}
+        for name, value in changed.items():
+            setattr(row, name, value)
+        if changed:
+            self._touch(row)
+
+    def rotate(self, row: WebhookRow, *, secret: str, sealed_secret: bytes, keep_for: timedelta) -> None:
+        """Signs with another secret from now on, and for so long with the one that it had as well."""
+        kept = keep_for > timedelta(0)
+        row.previous_sealed_secret = row.sealed_secret if kept else None
+        row.previous_until = func.clock_timestamp() + keep_for if kept else None
+        row.sealed_secret, row.secret_hint = sealed_secret, secret[-_HINT_CHARS:]
+        self._touch(row)
+
+    def _touch(self, row: WebhookRow) -> None:
+        row.updated_at = func.clock_timestamp()
+        self._session.flush()
+        self._session.refresh(row)
 
     def enable(self, row: WebhookRow) -> None:
         """It is used again, and its failures are forgotten."""

@@ -23,7 +23,7 @@ from storage.tables.models import (
 )
 from storage.tables.outbox import OutboxRow
 from storage.tables.owners import OwnerRow
-from storage.tables.pipelines import PipelineRow, PipelineStepRow
+from storage.tables.pipelines import PipelineEventRow, PipelineRow, PipelineStepRow
 from storage.tables.schedules import ScheduleRow, ScheduleRunRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.tallies import TallyRow
@@ -61,6 +61,7 @@ __all__ = [
     "ModelVersionRow",
     "OutboxRow",
     "OwnerRow",
+    "PipelineEventRow",
     "PipelineRow",
     "PipelineStepRow",
     "ScheduleRow",

@@ -58,6 +58,25 @@ class PipelineRow(Base):
     owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
 
 
+class PipelineEventRow(Base):
+    """A change of the pipeline's state, or of a step's. `PipelineRepository` writes them under the pipeline's lock: the
+    numbers of one pipeline rise in the order in which its changes were committed.
+    """
+
+    __tablename__ = "pipeline_events"
+
+    pipeline_id: Mapped[UUID] = mapped_column(ForeignKey("pipelines.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[CreatedAt]
+    #: Null: of the pipeline itself.
+    step: Mapped[str | None]
+    state: Mapped[str]
+    reason: Mapped[str | None]
+    message: Mapped[str | None]
+    #: What the step runs, or was taken from.
+    job_id: Mapped[UUID | None]
+
+
 class PipelineStepRow(Base):
     """One step. `state` and `reason` are written by `PipelineRepository` only."""
 

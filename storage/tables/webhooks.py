@@ -33,6 +33,9 @@ class WebhookRow(Base):
     #: The secret as `storage.secret_box` seals it for the owner, and its last characters, to tell secrets apart.
     sealed_secret: Mapped[bytes]
     secret_hint: Mapped[str]
+    #: The one before it, which signs as well until then.
+    previous_sealed_secret: Mapped[bytes | None]
+    previous_until: Mapped[datetime | None]
     #: Since when nothing is sent to it, and why; null: it is used.
     disabled_at: Mapped[datetime | None]
     disabled_reason: Mapped[str | None]
@@ -41,6 +44,8 @@ class WebhookRow(Base):
     #: Until when somebody sends to it.
     busy_until: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
+    #: When its owner changed it or its secret.
+    updated_at: Mapped[CreatedAt]
 
     owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)
 

@@ -158,7 +158,7 @@ def api_settings(
         secrets_key=secrets.token_urlsafe(32),
     )
     spool = tmp_path_factory.mktemp("spool")
-    return ApiSettings(storage=storage, spool_dir=spool, watch_poll_s=0.2, hub_offline=True)
+    return ApiSettings(storage=storage, spool_dir=spool, watch_poll_s=0.2, webhook_test_s=0.2, hub_offline=True)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 from jobspecs.registry import SPECS
 from tests.api.conftest import PATIENCE_S, SPEC, Api
+from workers.scheduler.pipelines.advancing import advance
 
 #: Requests per route: 500 in all, half a minute on a busy machine.
 EXAMPLES = 8
@@ -73,6 +74,8 @@ class Things:
         api.client.post(f"/v1/jobs/{job}/cancel")
         step = {"kind": "alias", "model": "tiny", "alias": "first"}
         pipeline = api.client.post("/v1/pipelines", json={"kind": "pipeline", "name": "one", "steps": {"one": step}})
+        # It ends, so that whoever asks for its events gets an answer with an end.
+        advance(api.database, pipeline.json()["id"])
         import_id = api.client.post("/v1/registry/imports", json={"name": "other"}).json()["id"]
         hook = {"name": "chat", "url": "https://8.8.8.8/", "event_types": ["job.failed"]}
         webhook_id = api.client.post("/v1/webhooks", json=hook).json()["id"]

@@ -129,6 +129,7 @@ CALLS = {
     "webhooks deliveries": ["webhooks", "deliveries", JOB_ID],
     "webhooks replay": ["webhooks", "replay", JOB_ID, JOB_ID],
     "webhooks test": ["webhooks", "test", JOB_ID],
+    "webhooks rotate": ["webhooks", "rotate", JOB_ID],
     "webhooks enable": ["webhooks", "enable", JOB_ID],
     "webhooks rm": ["webhooks", "rm", JOB_ID, "--yes"],
     "tokens hub": ["tokens", "hub"],
@@ -146,6 +147,7 @@ CALLS = {
     "pipelines watch": ["pipelines", "watch", "chain"],
     "pipelines cancel": ["pipelines", "cancel", "chain"],
     "pipelines retry": ["pipelines", "retry", "chain"],
+    "pipelines rm": ["pipelines", "rm", "chain", "--yes"],
 }
 #: These print JSON Lines, not one document.
 LINES = {"watch", "logs", "pipelines watch"}
@@ -168,6 +170,7 @@ def webhook_answers() -> dict[str, Any]:
         "GET /v1/webhooks": (200, {"data": [hook]}),
         f"GET {path}": (200, hook),
         f"DELETE {path}": (204, b""),
+        f"POST {path}/rotate": (200, {**hook, "signing_secret": "whsec_bmV3"}),
         f"POST {path}/enable": (200, hook),
         f"POST {path}/test": (202, sent),
         f"GET {path}/deliveries": (200, {"data": [sent]}),
@@ -241,6 +244,7 @@ def answers() -> dict[str, Any]:
         f"GET /v1/pipelines/{JOB_ID}": (200, pipeline("succeeded")),
         f"POST /v1/pipelines/{JOB_ID}/cancel": (200, pipeline("cancelling")),
         f"POST /v1/pipelines/{JOB_ID}/retry": (200, pipeline()),
+        f"DELETE /v1/pipelines/{JOB_ID}": (200, {"id": JOB_ID, "name": "chain", "deleted": True}),
         "DELETE /v1/datasets/headlines/versions/2": (200, {"deleted": ["admin/headlines@2"], "bytes": 2048}),
         f"DELETE {models}/admin/newsticker-quality": (200, {"deleted": ["admin/newsticker-quality@1"], "bytes": 2048}),
         "PUT /v1/datasets/headlines": (201, dataset()),

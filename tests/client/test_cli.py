@@ -72,9 +72,9 @@ def test_every_command_has_a_help_with_an_example_and_the_option_json() -> None:
 
 
 def test_every_command_that_talks_to_the_platform_is_tried_here() -> None:
-    # In tests/api/datasets/test_pulled_datasets.py, with a hub, tests/workers/inference/test_joined_worker.py, and
-    # tests/deploy/test_environments.py.
-    elsewhere = {"datasets pull", "worker", "inference", "env", "env build", "env list"}
+    # In tests/api/datasets/test_pulled_datasets.py, with a hub, tests/workers/inference/test_joined_worker.py,
+    # tests/deploy/test_environments.py and tests/api/test_mcp.py.
+    elsewhere = {"datasets pull", "mcp", "worker", "inference", "env", "env build", "env list"}
     assert {path for path, _ in commands()} - {"up", "users", "backup", "restore", *elsewhere} == CALLS.keys()
 
 

@@ -8,7 +8,7 @@ import sys
 from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
 from storage.progress import ProgressPublisher
-from storage.settings import Settings
+from storage.settings import LOG_FORMAT, Settings
 from workers.agent.housekeeping import Housekeeper
 from workers.agent.retention import Retention
 from workers.agent.supervisor import Supervisor, ZygoteKeeper
@@ -82,7 +82,7 @@ def run(settings: Settings, config: HostConfig, *, joining: bool) -> None:
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
         joining = read_command_line("workers.agent")
         settings, config = Settings.from_environment(), HostConfig.from_environment()

@@ -26,6 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jobspecs.lifecycle import Reason
+from storage.settings import LOG_FORMAT
 from workers.daemon.process_control import descendants_of, die_with_parent
 from workers.engines.interface import Measured
 from workers.engines.prometheus import totals
@@ -261,7 +262,7 @@ def ask(order: Order, method: str, path: str, body: Any = None, *, timeout_s: fl
 
 def main(parent_pid: int) -> int:
     """Runs the process; returns its exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     if os.getppid() != parent_pid:
         return 0
     statuses = Statuses()

@@ -9,12 +9,13 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from workers.engines.child import ServingChild, remove_left_logs
-from workers.engines.interface import Adapter, Call, EngineOrder, EngineState, Installed, Launch
+from workers.engines.interface import Adapter, Call, EngineOrder, EngineState, Installed, Launch, ServedAdapter
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +37,13 @@ class AttendedProcess(ServingChild):
         variables = {**SET_VARIABLES, "CUDA_VISIBLE_DEVICES": ",".join(order.gpu_ids)}
         argv = [sys.executable, "-m", "workers.engines.attendant", str(os.getpid())]
         super().__init__(folder.parent, argv, variables)
-        self._folder, self._adapter, self._order = folder, adapter, order
+        self._folder, self._adapter, self._order, self._launch = folder, adapter, order, launch
+        self._adapters = {adapter.name: adapter for adapter in order.adapters}
+        self._adapters_had = len(self._adapters)
         #: What it is when it serves at all: ready or asleep; what it was asked to be, and the number of that call.
         self._now = self._asked_to_be = EngineState.ready
         self._turning: int | None = None
         self._refused = False
-        self._numbers = itertools.count(1)
         # One that dies at once shows as `exited` to the caller, who counts it.
         with contextlib.suppress(BrokenPipeError):
             self.say(_told(adapter, order, launch))
@@ -75,17 +77,20 @@ class AttendedProcess(ServingChild):
         if call is None or self._refused:
             return False
         if self._asked_to_be is not wanted and self._turning is None:
-            self._asked_to_be, self._turning = wanted, self._call(call)
+            self._asked_to_be, self._turning = wanted, self.asked(dataclasses.asdict(call))
         return True
+
+    def can_have(self, adapters: Sequence[ServedAdapter]) -> bool:
+        coming = sum(adapter.name not in self._adapters for adapter in adapters)
+        return self._adapters_had + coming <= self._launch.adapters_max and super().can_have(adapters)
+
+    def _change_of(self, adapter: ServedAdapter, *, load: bool) -> Mapping[str, Any] | None:
+        call = self._adapter.load(self._launch, adapter) if load else self._adapter.unload(adapter)
+        return None if call is None else dataclasses.asdict(call)
 
     def close(self) -> None:
         super().close()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _call(self, call: Call) -> int:
-        number = next(self._numbers)
-        self.say({"number": number, "method": call.method, "path": call.path, "body": call.body})
-        return number
 
 
 class AttendedEngine:

@@ -6,19 +6,21 @@ Both are JSON lines. stdin stays open: when it closes, the worker is gone and th
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
 import signal
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, cast
 
 from jobspecs.lifecycle import Reason
 from workers.daemon.process_control import descendants_of, signal_group
-from workers.engines.interface import EngineFailure, EngineState, Load, Tokens
+from workers.engines.interface import EngineFailure, EngineState, Load, ServedAdapter, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +68,15 @@ class ServingChild:
         self._failure: EngineFailure | None = None
         self._tokens = Tokens()
         self._load = Load()
-        #: Answers to `calls` that the process has passed on: number -> status of HTTP, and text.
+        #: What the process has said to what was `asked`: number -> status of HTTP, and text.
         self.answers: dict[int, tuple[int, str]] = {}
+        self._numbers = itertools.count(1)
+        #: Adapters beside its model, by name.
+        self._adapters: dict[str, ServedAdapter] = {}
+        #: How many it has had, or was asked to load.
+        self._adapters_had = 0
+        #: The number under which it was asked to load, or to unload, this one.
+        self._changing: tuple[int, ServedAdapter, bool] | None = None
 
     @property
     def pid(self) -> int:
@@ -76,6 +85,14 @@ class ServingChild:
     def say(self, message: Mapping[str, Any]) -> None:
         """Sends one line. Raises BrokenPipeError when the process is gone."""
         self._orders.write(json.dumps(message).encode() + b"\n")
+
+    def asked(self, message: Mapping[str, Any]) -> int:
+        """Sends one line that is answered; the number under which `answers` has what is said to it."""
+        number = next(self._numbers)
+        # Of one that is gone nothing comes; its state tells.
+        with contextlib.suppress(BrokenPipeError):
+            self.say({"number": number, **message})
+        return number
 
     def state(self) -> EngineState:
         exited = self._process.poll() is not None
@@ -105,6 +122,59 @@ class ServingChild:
 
     def wake(self) -> bool:
         return False
+
+    def _change_of(self, adapter: ServedAdapter, *, load: bool) -> Mapping[str, Any] | None:
+        """The line for `asked` that asks for it; None: it can't."""
+        return None
+
+    def can_have(self, adapters: Sequence[ServedAdapter]) -> bool:
+        known = [adapter for adapter in adapters if adapter.name in self._adapters]
+        if any(self._adapters[adapter.name].digest != adapter.digest for adapter in known):
+            return False
+        changed = [(adapter, True) for adapter in adapters if adapter.name not in self._adapters]
+        changed += [(adapter, False) for adapter in self._beyond(adapters)]
+        return all(self._change_of(adapter, load=load) is not None for adapter, load in changed)
+
+    def load_adapters(self, adapters: Sequence[ServedAdapter]) -> bool | EngineFailure:
+        if (failure := self._settle()) is not None:
+            return failure
+        return self._change((adapter for adapter in adapters if adapter.name not in self._adapters), load=True)
+
+    def unload_adapters(self, kept: Sequence[ServedAdapter]) -> bool:
+        if (failure := self._settle()) is not None:
+            log.warning("engine %d: %s", self.pid, failure.message)
+        return self._change(self._beyond(kept), load=False)
+
+    def _beyond(self, adapters: Sequence[ServedAdapter]) -> list[ServedAdapter]:
+        names = {adapter.name for adapter in adapters}
+        return [adapter for name, adapter in self._adapters.items() if name not in names]
+
+    def _change(self, left: Iterable[ServedAdapter], *, load: bool) -> bool:
+        """Asks for the first that is left to be loaded or unloaded; True when there is none, and nothing under way."""
+        first = next(iter(left), None)
+        if first is not None and self._changing is None and (line := self._change_of(first, load=load)) is not None:
+            self._changing = self.asked(line), first, load
+            self._adapters_had += load
+        return first is None and self._changing is None
+
+    def _settle(self) -> EngineFailure | None:
+        """Takes what was said to the last change, if it was; why one was not loaded."""
+        if self._changing is None or (answer := self.answers.pop(self._changing[0], None)) is None:
+            return None
+        (_, adapter, load), self._changing = self._changing, None
+        status, text = answer
+        done = status == HTTPStatus.OK
+        if load and done:
+            self._adapters[adapter.name] = adapter
+        elif not load:
+            # What it did not forget is asked for by nobody.
+            self._adapters.pop(adapter.name, None)
+        if done:
+            return None
+        what = "take" if load else "let go of"
+        return EngineFailure(
+            Reason.invalid_model, f"The engine does not {what} {adapter.name}: {_words(text) or f'status {status}'}"
+        )
 
     @property
     def awake(self) -> bool:
@@ -179,6 +249,14 @@ class ServingChild:
         except (ValueError, KeyError, TypeError):
             # A library may print; only the worker would be harmed by taking it for a status.
             log.warning("engine %d wrote to its status pipe: %r", self.pid, line[:LOG_TAIL_BYTES])
+
+
+def _words(text: str) -> str:
+    """What a refusal says; engines write it as OpenAI does, or plainly."""
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return text.strip()
 
 
 def remove_left_logs(logs_dir: Path) -> None:

@@ -22,7 +22,7 @@ it is started, where it says that it is well and what it has done. `workers/engi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -153,6 +153,18 @@ class EngineProcess(Protocol):
     def wake(self) -> bool:
         """As `sleep`."""
 
+    def can_have(self, adapters: Sequence[ServedAdapter]) -> bool:
+        """Whether it can come to have these, and no others, beside its model while it serves, as far as is known."""
+
+    def load_adapters(self, adapters: Sequence[ServedAdapter]) -> bool | EngineFailure:
+        """Asks it for those of them that it lacks, one after another; True once it has all.
+
+        Call it again until then; a failure says why it does not take one of them, once.
+        """
+
+    def unload_adapters(self, kept: Sequence[ServedAdapter]) -> bool:
+        """As `load_adapters`, until it has no others. Answers that have begun go on."""
+
     @property
     def awake(self) -> bool:
         """Whether it is ready, and nothing is under way that makes it sleep."""
@@ -231,6 +243,8 @@ class Launch:
     url: str = ""
     health_path: str = "/health"
     metrics_path: str | None = "/metrics"
+    #: Adapters beside the model that the process may have had when it ends, those of its start among them.
+    adapters_max: int = 0
 
 
 class Adapter(Protocol):
@@ -248,6 +262,12 @@ class Adapter(Protocol):
     def launch(self, order: EngineOrder, folder: Path) -> Launch:
         """`folder`: for files of this process alone. Raises RunFailed for a model that the engine can't serve."""
 
+    def load(self, launch: Launch, adapter: ServedAdapter) -> Call | None:
+        """The call after which requests may name the adapter; None: a process so started can't take it any more."""
+
+    def unload(self, adapter: ServedAdapter) -> Call | None:
+        """The call after which it is forgotten. Answers that have begun go on."""
+
     def sleep(self, order: EngineOrder) -> Call | None:
         """The call after which it leaves its GPUs to others; None: it can't."""
 
@@ -256,6 +276,12 @@ class Adapter(Protocol):
 
 class StartsOnly:
     """For an Adapter whose engine takes everything at its start."""
+
+    def load(self, launch: Launch, adapter: ServedAdapter) -> Call | None:
+        return None
+
+    def unload(self, adapter: ServedAdapter) -> Call | None:
+        return None
 
     def sleep(self, order: EngineOrder) -> Call | None:
         return None

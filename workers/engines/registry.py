@@ -13,7 +13,7 @@ from workers.engines.external import External
 from workers.engines.interface import Adapter, Engine
 from workers.engines.llamacpp.adapter import LlamaCpp
 from workers.engines.tgi.adapter import Tgi
-from workers.engines.vllm import Vllm
+from workers.engines.vllm.adapter import Vllm
 
 #: Engines of others, each with an attendant.
 ADAPTERS: tuple[Adapter, ...] = (LlamaCpp(), Vllm(), Tgi(), External())

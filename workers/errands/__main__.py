@@ -6,7 +6,7 @@ import logging
 import sys
 
 from storage.database import Database, SchemaMismatch
-from storage.settings import Settings, webhook_addresses
+from storage.settings import LOG_FORMAT, Settings, webhook_addresses
 from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.signals import on_termination
 from workers.errands.delivering import Errands
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
         settings, rules = Settings.from_environment(), webhook_addresses()
         box = settings.secret_box()

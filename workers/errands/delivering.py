@@ -42,11 +42,11 @@ def _send(sender: Sender, box: SecretBox | None, claimed: Claimed, now_s: int) -
     if box is None:
         return Outcome(None, f"Not sent: the secret that signs can't be opened, for {KEY_VARIABLE} is not set.", 0.0)
     try:
-        secret = box.open(claimed.owner_id, claimed.sealed_secret)
+        secrets = [box.open(claimed.owner_id, sealed) for sealed in claimed.sealed_secrets]
     except SecretUnreadable as error:
         return Outcome(None, f"Not sent: the secret that signs can't be opened. {error}", 0.0)
     body = claimed.body.encode()
-    return sender.post(claimed.url, signed_headers(secret, claimed.message_id, now_s, body), body)
+    return sender.post(claimed.url, signed_headers(secrets, claimed.message_id, now_s, body), body)
 
 
 class Errands:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from storage.database import Database, SchemaMismatch
 from storage.objects import ObjectSettings, ObjectStore
-from storage.settings import DRAIN_S, Settings, seconds, whole_number
+from storage.settings import DRAIN_S, LOG_FORMAT, Settings, seconds, whole_number
 from workers.daemon.heartbeat import sign_of_life
 from workers.daemon.host import HostConfig
 from workers.daemon.instance import FolderInUse, HostNameTaken, folder_instance
@@ -22,8 +22,8 @@ from workers.daemon.wakeup import Wakeup
 from workers.engines.registry import ENGINES
 from workers.files.host_cache import HostCache
 from workers.files.hub import HubAccess, hub_access
-from workers.inference.deployed_model import Means
 from workers.inference.front import CONNECTIONS_MAX, Front
+from workers.inference.means import Means
 from workers.inference.model_folders import ModelFolders
 from workers.inference.reconciler import POLL_S, Reconciler
 from workers.inference.replicas import RestartPolicy
@@ -122,7 +122,7 @@ def _front(config: HostConfig) -> Front | None:
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
         joining = read_command_line("workers.inference")
         settings, config = Settings.from_environment(), HostConfig.from_environment()

@@ -3,49 +3,23 @@
 from __future__ import annotations
 
 import logging
-import secrets
-from collections import Counter
-from collections.abc import Mapping
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
 from jobspecs.lifecycle import Reason
-from workers.daemon.wakeup import Wakeup
-from workers.engines.interface import Engine, EngineFailure, EngineOrder, Installed, Load
-from workers.inference.model_folders import ModelFolders
-from workers.inference.pulls import HubAccessOf, Pulled, StoredModel, failure_of, is_passing, pull
-from workers.inference.replicas import ReplicaSet, RestartPolicy, TokenCounts
+from workers.engines.interface import EngineFailure, Load
+from workers.inference.means import Means
+from workers.inference.pulls import Pulled, failure_of, is_passing, pull
+from workers.inference.replicas import ReplicaSet
 from workers.inference.wanted import Observed, Wanted
+from workers.run.context import RunFailed
 
 log = logging.getLogger(__name__)
 
 #: Seconds for which the old engine serves on after a change: whoever read its address just before still gets an answer.
 LINGER_S = 5.0
 PULL_BACKOFF_S = (1.0, 2.0, 5.0, 15.0)
-
-
-@dataclass(frozen=True)
-class Means:
-    """What deployments are served with."""
-
-    engines: Mapping[str, Engine]
-    folders: ModelFolders
-    #: Downloads run here. Engines are never started here: they would end with the thread.
-    pool: Executor
-    wakeup: Wakeup
-    threads: int = 1
-    policy: RestartPolicy = field(default_factory=RestartPolicy)
-    #: What engines have told of and the database does not know yet.
-    tokens: TokenCounts = field(default_factory=Counter)
-    #: For the models of a hub that deployed adapters change.
-    hub_access: HubAccessOf = lambda owner_id: None
-
-    def installed(self) -> dict[str, Installed]:
-        """The engines that this host can start now."""
-        found = {name: engine.installed() for name, engine in self.engines.items()}
-        return {name: installed for name, installed in found.items() if installed is not None}
 
 
 class Service:
@@ -57,6 +31,8 @@ class Service:
         #: Serves, or is being restarted; of an older generation while `_next` starts.
         self._current: tuple[Wanted, ReplicaSet] | None = None
         self._next: ReplicaSet | None = None
+        #: `_current` is being brought to the wanted adapters.
+        self._changing = False
         self._pull: Future[Pulled] | None = None
         self._pull_at_s = 0.0
         self._pulls_failed = 0
@@ -78,6 +54,9 @@ class Service:
             return
         self.wanted = wanted
         self._drop_next(now_s)
+        if self._current is not None:
+            self._current[1].change.abandon(now_s)
+        self._changing = False
         self._pull, self._pull_at_s, self._pulls_failed = None, 0.0, 0
         self._failure = self._hindrance = None
         self._fetched_anew = False
@@ -144,7 +123,7 @@ class Service:
         """The model folders that are in use: also by engines that serve a last request."""
         orders = [replicas.order for replicas in self._sets()]
         bases = {order.base_dir.name for order in orders if order.base_dir is not None}
-        beside = {adapter.digest for order in orders for adapter in order.adapters}
+        beside = {adapter.digest for replicas in self._sets() for adapter in replicas.adapters}
         return {order.digest for order in orders if order.digest} | bases | beside | self.wanted.cached
 
     def endpoints(self) -> list[str]:
@@ -186,7 +165,9 @@ class Service:
             self._current_failed(*self._current, now_s)
         if self.ending or self._failure is not None or self._serves_wanted():
             return
-        if self._next is not None:
+        if self._changing and self._current is not None:
+            self._look_at_change(self._current[1])
+        elif self._next is not None:
             self._look_at_next(self._next, now_s)
         elif self._pull is not None:
             self._look_at_pull(self._pull, now_s)
@@ -223,36 +204,38 @@ class Service:
         error = pulling.exception()
         if error is None:
             self._hindrance = None
-            self._start_engines(pulling.result(), now_s)
+            self._take(pulling.result(), now_s)
         elif is_passing(error):
             self._hindrance = failure_of(error)
             self._pull_at_s = now_s + PULL_BACKOFF_S[min(self._pulls_failed, len(PULL_BACKOFF_S) - 1)]
             self._pulls_failed += 1
             log.warning("%s can't be fetched yet: %s", self.wanted.model, error)
+        elif isinstance(error, RunFailed):
+            self._engines_failed(failure_of(error))
         else:
             self._failure = failure_of(error)
             log.error("%s can't be served: %s", self.wanted.model, self._failure.message, exc_info=error)
 
+    def _take(self, pulled: Pulled, now_s: float) -> None:
+        """Engines that serve all but the wanted adapters get these, where they can; others are started."""
+        served, replicas = self._current or (None, None)
+        if served and replicas and self.wanted.differs_in_adapters(served) and replicas.can_have(pulled.adapters):
+            self._changing = True
+            replicas.change.begin(pulled.adapters, LINGER_S)
+        else:
+            self._start_engines(pulled, now_s)
+
+    def _look_at_change(self, replicas: ReplicaSet) -> None:
+        if replicas.change.failure is not None:
+            self._changing = False
+            self._engines_failed(replicas.change.failure)
+        elif not replicas.change.under_way:
+            self._changing = False
+            self._current = self.wanted, replicas
+            log.info("%s has its adapters at %s", self.wanted.model, replicas.endpoint)
+
     def _start_engines(self, pulled: Pulled, now_s: float) -> None:
-        base, external = self.wanted.base, self.wanted.external
-        order = EngineOrder(
-            model=self.wanted.model,
-            task=self.wanted.task,
-            model_dir=pulled.model_dir,
-            base_dir=pulled.base_dir,
-            base_digest=base.manifest.digest if isinstance(base, StoredModel) else None,
-            digest=self.wanted.digest,
-            external=external,
-            port=0,
-            key=secrets.token_urlsafe(32) if external is None else external.key,
-            threads=self._means.threads,
-            memory_bytes=self.wanted.memory_bytes,
-            context_tokens=self.wanted.context_tokens,
-            sequences=self.wanted.sequences,
-            gpu_ids=self.wanted.gpu_ids,
-            adapters=pulled.adapters,
-            drain_s=self._means.policy.drain_s,
-        )
+        order = self._means.order_for(self.wanted, pulled)
         engine = self._means.engines[self.wanted.engine]
         self._next = ReplicaSet(engine, order, self.wanted.replicas, self._means.policy, self._means.tokens)
         self._next.tick(now_s)
@@ -291,4 +274,4 @@ class Service:
     def _drop_current(self, stop_at_s: float) -> None:
         if self._current is not None:
             self._leaving.append((self._current[1], stop_at_s))
-            self._current = None
+            self._current, self._changing = None, False

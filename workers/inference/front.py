@@ -1,8 +1,8 @@
 """What other machines see of a host's engines: TLS at the address that it announces, in front of each engine's port.
 
 Engines stay on loopback, whatever they are: few can do TLS, and none has to be trusted with being reachable. Bytes are
-passed on as they are, so an engine's own key is asked for as before. Who says nothing, or headers too slowly, is cut, and
-who opens too many connections refused, because none of these needs a key.
+passed on as they are, so an engine's own key is asked for as before. Who says nothing, or headers too slowly, is cut,
+and who opens too many connections refused, because none of these needs a key.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from jobspecs.rights import Reach
 from storage.database import DatabaseUnavailable, UnitOfWork
 from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreError
 from workers.engines.interface import EngineFailure, ServedAdapter
+from workers.engines.verification import check_files
 from workers.files.hub import HubAccess, HubUnavailable
 from workers.inference.model_folders import ModelFolders
 from workers.run.context import RunFailed
@@ -110,6 +111,8 @@ def pull(
 
 def _pulled(folders: ModelFolders, name: str, adapter: StoredModel) -> ServedAdapter:
     folder = folders.pull(adapter.files, adapter.manifest)
+    # An engine that serves already takes it as it is.
+    check_files(folder, adapter.manifest.digest)
     return ServedAdapter(name, folder, adapter.manifest.digest, adapter.manifest.bytes_total)
 
 

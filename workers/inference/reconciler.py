@@ -24,8 +24,9 @@ from storage.tables import DeploymentRow
 from workers.daemon.instance import hold_name
 from workers.daemon.machine import MachineWatch
 from workers.engines.interface import Installed
-from workers.inference.deployed_model import LINGER_S, Means, Service
+from workers.inference.deployed_model import LINGER_S, Service
 from workers.inference.front import Front
+from workers.inference.means import Means
 from workers.inference.places import ClaimTerms, Places
 from workers.inference.pulls import Base, find_base
 from workers.inference.share_moves import ShareMoves

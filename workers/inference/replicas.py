@@ -9,12 +9,23 @@ from __future__ import annotations
 import logging
 import socket
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from jobspecs.lifecycle import Reason
 from storage.repositories.tallies import Event
 from storage.settings import DRAIN_S
-from workers.engines.interface import Engine, EngineFailure, EngineOrder, EngineProcess, EngineState, Load, Tokens
+from workers.engines.interface import (
+    Engine,
+    EngineFailure,
+    EngineOrder,
+    EngineProcess,
+    EngineState,
+    Load,
+    ServedAdapter,
+    Tokens,
+)
+from workers.inference.adapter_changes import AdapterChange
 from workers.run.context import RunFailed
 
 log = logging.getLogger(__name__)
@@ -65,6 +76,8 @@ class ReplicaSet:
     #: What processes tell of is added here, whatever becomes of them.
     tokens: TokenCounts = field(default_factory=Counter)
     failure: EngineFailure | None = None
+    #: Of the adapters beside its model.
+    change: AdapterChange = field(default_factory=AdapterChange)
 
     def __post_init__(self) -> None:
         if self.replicas < 1:
@@ -136,6 +149,17 @@ class ReplicaSet:
         """As `sleep`; then they are `ready`."""
         return all(member.process is not None and member.process.wake() for member in self._members)
 
+    def can_have(self, adapters: Sequence[ServedAdapter]) -> bool:
+        """Whether all processes serve, and can come to have these and no others beside their model."""
+        return self.complete and all(
+            member.process is not None and member.process.can_have(adapters) for member in self._members
+        )
+
+    @property
+    def adapters(self) -> tuple[ServedAdapter, ...]:
+        """Whose folders are read, or may be."""
+        return (*self.order.adapters, *self.change.beside)
+
     @property
     def pids(self) -> list[int]:
         return [member.process.pid for member in self._members if member.process is not None]
@@ -159,6 +183,9 @@ class ReplicaSet:
                 self._look_at(member, member.process, now_s)
         if self.failure is not None:
             self.stop(now_s)
+        else:
+            serving = [member.process for member in self._members if member.process is not None]
+            self.order = self.change.step(self.order, serving, self.replicas, now_s)
 
     def stop(self, now_s: float) -> None:
         """Asks all processes to end; go on calling `tick` until `stopped`."""
@@ -209,6 +236,8 @@ class ReplicaSet:
     def _bury(self, member: _Replica, process: EngineProcess, now_s: float) -> None:
         text, tail = process.exit_text(), process.log_tail()
         log.warning("engine %d for %s %s", process.pid, self.order.model, text)
+        # It may have been an adapter that ended it: nobody tries that on and on.
+        self.change.refuse(EngineFailure(Reason.crashed, f"The engine {text} while it loaded adapters."), now_s)
         self.failure = process.failure()
         process.close()
         member.process = None

@@ -9,6 +9,7 @@ from uuid import UUID
 from jobspecs.engines import ExternalEngine
 from jobspecs.manifest import Manifest
 from jobspecs.pieces import StoredFile
+from scheduling.estimates.serving import adapter_bytes
 from storage.tables import DeploymentRow, ModelVersionRow
 from workers.inference.pulls import Base, StoredModel, cached_name
 
@@ -76,12 +77,28 @@ class Wanted:
 
     def served_by(self, other: Wanted) -> bool:
         """Whether the engines of `other` serve this one as well."""
-        return self._served() == other._served()
+        same = self._beside() == other._beside() and self.memory_bytes == other.memory_bytes
+        return same and self._alone() == other._alone()
 
-    def _served(self) -> tuple[object, ...]:
-        beside = frozenset((name, adapter.manifest.digest) for name, adapter in self.adapters)
-        what = (self.model, self.digest, self.external, beside)
-        return *what, self.engine, self.replicas, self.memory_bytes, self.gpu_ids, self.context_tokens, self.sequences
+    def differs_in_adapters(self, other: Wanted) -> bool:
+        """Whether the engines of `other` serve this one once they have its adapters in place of theirs.
+
+        What the memory leaves for keys and values is what they were started with; less adapters in as much memory leave
+        more.
+        """
+        same = self._beside() != other._beside() and self._alone() == other._alone()
+        room, others_room = self._room_bytes(), other._room_bytes()
+        return same and (room == others_room or (room > others_room and self.memory_bytes == other.memory_bytes))
+
+    def _alone(self) -> tuple[object, ...]:
+        what = (self.model, self.digest, self.external)
+        return *what, self.engine, self.replicas, self.gpu_ids, self.context_tokens, self.sequences
+
+    def _beside(self) -> frozenset[tuple[str, str]]:
+        return frozenset((name, adapter.manifest.digest) for name, adapter in self.adapters)
+
+    def _room_bytes(self) -> int:
+        return self.memory_bytes - sum(adapter_bytes(adapter.manifest.bytes_total) for _, adapter in self.adapters)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from workers.run.context import RunContext
 from workers.runners import (
     finetune_llm,
     import_model,
+    predict,
     quantize,
     score_pairs,
     train_classifier,
@@ -23,6 +24,7 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
         "train-embedder": train_embedder.run,
         "train-reranker": train_reranker.run,
         "score-pairs": score_pairs.run,
+        "predict": predict.run,
         "finetune-llm": finetune_llm.run,
         "import-model": import_model.run,
         "quantize": quantize.run,

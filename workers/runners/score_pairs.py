@@ -14,6 +14,7 @@ from jobspecs.kinds.score_pairs import TEACHER_ROLE, ScorePairs
 from jobspecs.manifest import Manifest, describe_files, write_manifest
 from workers.judging.ranking_verdict import SPEARMAN, SystemScore, correlation_of
 from workers.local_models.devices import prepare_device
+from workers.predicting.table_rows import TableRows
 from workers.run.code_version import CODE, code_digest
 from workers.run.context import RunContext
 from workers.run.stages import Stages
@@ -33,7 +34,7 @@ def run(context: RunContext) -> Manifest:
 
     stages.enter("prepare")
     device = prepare_device()
-    table = PairTable(context.data, context.dataset_dialect, spec)
+    table = PairTable(TableRows(context.data, context.dataset_dialect), spec)
     rows, labels = table.check()
     teacher = load_teacher(context, spec, device)
 

@@ -6,7 +6,7 @@ import logging
 import sys
 
 from storage.database import Database, SchemaMismatch
-from storage.settings import Settings
+from storage.settings import LOG_FORMAT, Settings
 from workers.daemon.signals import on_termination
 from workers.scheduler.loop import Scheduler
 from workers.scheduler.relay import CelerySender, Relay
@@ -24,7 +24,7 @@ def open_database(settings: Settings) -> Database:
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
         settings = Settings.from_environment()
     except (RuntimeError, ValueError) as error:

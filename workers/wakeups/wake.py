@@ -13,6 +13,7 @@ from uuid import UUID
 
 from celery import Celery
 
+from storage.settings import LOG_FORMAT
 from workers.daemon.process_control import die_with_parent
 from workers.wakeups.celery_app import WAKE_TASK, make_app, queue_of
 
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--parent-pid", type=int, required=True)
     arguments = parser.parse_args()
     die_with_parent(arguments.parent_pid)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     app = make_app(os.environ["EIGENWERK_REDIS_URL"])
     queue = queue_of(arguments.host)
     app.conf.task_queues = [queue]

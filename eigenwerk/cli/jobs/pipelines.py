@@ -1,4 +1,4 @@
-"""pipelines: submit, check, list, show, watch, cancel, retry."""
+"""pipelines: submit, check, list, show, watch, cancel, retry, rm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from eigenwerk.cli.console import (
     ID_CHARS,
     EverybodyOption,
     JsonOption,
+    YesOption,
     age,
+    confirm_deletion,
     note,
     platform,
     say,
@@ -190,6 +192,21 @@ def retry_pipeline(
             _say_state(retried, as_json)
         else:
             _watch_to_end(client, retried.id, as_json)
+
+
+@commands.command()
+def rm(
+    pipeline: PipelineId, everybody: EverybodyOption = False, yes: YesOption = False, as_json: JsonOption = False
+) -> None:
+    """Delete a pipeline that has ended, with its history; its jobs and what they made stay.
+
+    Example: eigenwerk pipelines rm 5b1c2d3e --yes
+    """
+    with platform() as client:
+        found = client.pipeline(client.find_pipeline_id(pipeline, everybody=everybody, possible=lambda one: one.ended))
+        confirm_deletion(f"the pipeline {found.name} ({found.id[:ID_CHARS]}, {found.state})", yes)
+        client.delete_pipeline(found.id)
+    say_json({"id": found.id, "name": found.name, "deleted": True}) if as_json else say(f"deleted {found.name}")
 
 
 def _read(path: Path, reuse: bool) -> SpecFile:

@@ -141,6 +141,26 @@ def test(
 
 
 @commands.command()
+def rotate(
+    webhook_id: WebhookId,
+    keep_old_for: Annotated[str, typer.Option(help="How long the old secret signs as well: 0s to 7d.")] = "24h",
+    as_json: JsonOption = False,
+) -> None:
+    """Sign with a new secret, which is shown once, and for a while with the old one as well.
+
+    Example: eigenwerk webhooks rotate 5b1c2d3e-0f5a-4c6b-9d7e-8f9a0b1c2d3e --keep-old-for 2d
+    """
+    with platform() as client:
+        made = client.rotate_webhook_secret(webhook_id, keep_old_for=keep_old_for)
+    if as_json:
+        say_json(made)
+        return
+    say(f"{made.id}  {made.signing_secret}")
+    until = made.previous_secret_until
+    note(f"The old one is valid until {until:%Y-%m-%d %H:%M} UTC." if until else "The old one is valid no more.")
+
+
+@commands.command()
 def enable(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Use a webhook again that was disabled after too many failures.
 

@@ -17,7 +17,7 @@ from jobspecs.pipelines.lifecycle import RETRYABLE, SETTLED, PipelineState, Step
 from jobspecs.rights import Reach
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import within
-from storage.tables import DeploymentRow, JobRow, PipelineRow, PipelineStepRow
+from storage.tables import DeploymentRow, JobRow, PipelineEventRow, PipelineRow, PipelineStepRow
 
 #: Pipelines of which something may be decided: they say so themselves, or what a step runs has ended.
 _DUE = text("""
@@ -96,12 +96,14 @@ class PipelineRepository:
                 )
             )
         self._session.flush()
+        self._tell(row.id, PipelineState.running)
         self._announce(row.id)
         return row, True
 
-    def find(self, reach: Reach, pipeline_id: UUID) -> PipelineRow | None:
+    def find(self, reach: Reach, pipeline_id: UUID, *, lock: bool = False) -> PipelineRow | None:
         """The pipeline as it is now, when it is in the reach."""
         query = select(PipelineRow).where(PipelineRow.id == pipeline_id, within(reach, PipelineRow.owner_id))
+        query = query.with_for_update(of=PipelineRow) if lock else query
         return self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
     def find_by_key(self, owner_id: UUID, idempotency_key: str) -> PipelineRow | None:
@@ -162,14 +164,15 @@ class PipelineRepository:
 
     def request_cancel(self, pipeline_id: UUID) -> bool:
         """The pipeline begins nothing any more; what runs is asked to end. False when it has ended."""
-        asked = self._session.scalars(
-            update(PipelineRow)
-            .where(PipelineRow.id == pipeline_id, PipelineRow.finished_at.is_(None))
-            .values(state=PipelineState.cancelling.value, due=True)
-            .returning(PipelineRow.id)
-        ).one_or_none()
+        unended = select(PipelineRow.state).where(PipelineRow.id == pipeline_id, PipelineRow.finished_at.is_(None))
+        before = self._session.scalars(unended.with_for_update()).one_or_none()
+        if before is None:
+            return False
+        if before != PipelineState.cancelling:
+            self._update(pipeline_id, state=PipelineState.cancelling.value, due=True)
+            self._tell(pipeline_id, PipelineState.cancelling)
         self._announce(pipeline_id)
-        return asked is not None
+        return True
 
     def request_cancel_of(self, owner_id: UUID) -> None:
         """Nothing of an owner's pipelines begins any more."""
@@ -190,12 +193,16 @@ class PipelineRepository:
         ).one_or_none()
         if retried is None:
             return False
+        self._tell(pipeline_id, PipelineState.running)
         again = [str(state) for state in SETTLED if may_move(state, StepState.waiting)]
-        self._session.execute(
+        steps = self._session.scalars(
             update(PipelineStepRow)
             .where(PipelineStepRow.pipeline_id == pipeline_id, PipelineStepRow.state.in_(again))
             .values(state=StepState.waiting.value, reason=None, message=None, figures=None, finished_at=None)
+            .returning(PipelineStepRow.name)
         )
+        for step in steps.all():
+            self._tell(pipeline_id, StepState.waiting, step=step)
         self._announce(pipeline_id)
         return True
 
@@ -236,14 +243,39 @@ class PipelineRepository:
             .values(values)
             .returning(PipelineStepRow.name)
         ).one_or_none()
-        return moved is not None
+        if moved is None:
+            return False
+        job_id = links.get("job_id") or step.job_id
+        self._tell(step.pipeline_id, target, step=step.name, reason=reason, message=message, job_id=job_id)
+        return True
 
     def end(self, pipeline_id: UUID, state: PipelineState, message: str | None) -> None:
         ended = {"state": state.value, "message": message, "finished_at": func.clock_timestamp()}
         self._update(pipeline_id, due=False, **ended)
+        self._tell(pipeline_id, state, message=message)
+
+    def events_after(self, pipeline_id: UUID, seq: int, *, limit: int) -> Sequence[PipelineEventRow]:
+        """What has happened behind the event of that number, in order."""
+        query = select(PipelineEventRow).where(PipelineEventRow.pipeline_id == pipeline_id, PipelineEventRow.seq > seq)
+        return self._session.scalars(query.order_by(PipelineEventRow.seq).limit(limit)).all()
+
+    def newest_event(self, pipeline_id: UUID) -> int:
+        """The number of the newest event; 0 without any."""
+        newest = select(func.max(PipelineEventRow.seq)).where(PipelineEventRow.pipeline_id == pipeline_id)
+        return self._session.scalar(newest) or 0
+
+    def delete(self, row: PipelineRow) -> None:
+        """With its steps and history; what it has queued and made stays."""
+        self._session.delete(row)
+        self._session.flush()
 
     def _update(self, pipeline_id: UUID, **values: Any) -> None:
         self._session.execute(update(PipelineRow).where(PipelineRow.id == pipeline_id).values(values))
+
+    def _tell(self, pipeline_id: UUID, state: PipelineState | StepState, **told: Any) -> None:
+        """Adds to the history. The caller holds the pipeline's row."""
+        self._session.add(PipelineEventRow(pipeline_id=pipeline_id, state=state.value, **told))
+        self._session.flush()
 
     def _announce(self, pipeline_id: UUID) -> None:
         """Wakes the scheduler."""

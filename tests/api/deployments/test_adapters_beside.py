@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from jobspecs.engines import TGI, VLLM, EngineKind
+from jobspecs.engines import EMBEDDED, TGI, VLLM, EngineKind
 from jobspecs.manifest import Manifest, ManifestFile, ModelOrigin
 from tests.api.conftest import Api, sha256
 from tests.api.standing_in import Engine, ready, standing_in
@@ -90,7 +92,12 @@ def test_requests_find_an_adapter_by_its_name_and_never_get_the_base_in_its_plac
     client, user = registered.client, registered.user
     assert deploy(registered, "titles@1", "titles@2", "notes").status_code == 202
     assert client.post("/v1/completions", json={"model": f"{user}/notes", "prompt": "a"}).status_code == 503
-    ready(registered, engine, "base")
+    ready(
+        registered,
+        engine,
+        "base",
+        EMBEDDED.told("", [f"{user}/{name}" for name in ("titles@1", "titles@2", "notes@1")]),
+    )
 
     def asked(path: str, body: Any) -> Any:
         answer = client.post(path, json=body)
@@ -209,3 +216,39 @@ def test_an_engine_that_has_not_got_the_adapter_yet_is_not_asked_for_it(
     for body in ({"model": "notes"}, {"model": "base", "adapter_id": "notes"}):
         assert registered.client.post("/v1/chat/completions", json={**chat, **body}).status_code == 503
     assert engine.body is None, "it was never asked"
+
+
+def test_requests_for_an_adapter_wait_until_the_engines_have_loaded_it(registered: Api, engine: Engine) -> None:
+    client, user = registered.client, registered.user
+    chat = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert deploy(registered, "titles@1").status_code == 202
+    ready(registered, engine, "base", EMBEDDED.told("", [f"{user}/titles@1"]))
+    assert deploy(registered, "titles@1", "notes").json()["state"] == "pending"
+    by_id = client.post("/v1/chat/completions", json={**chat, "model": "base", "adapter_id": "notes"})
+    assert (by_id.status_code, by_id.headers["Retry-After"]) == (503, "2")
+    for body in ({"model": "titles"}, {"model": "base"}, {"model": "base", "adapter_id": "titles"}):
+        assert client.post("/v1/chat/completions", json={**chat, **body}).status_code == 200
+    with ThreadPoolExecutor(4) as pool:
+        asked = {**chat, "model": "notes"}
+        asking = [pool.submit(client.post, "/v1/chat/completions", json=asked) for _ in range(4)]
+        time.sleep(0.5)
+        assert not any(one.done() for one in asking)
+        ready(registered, engine, "base", EMBEDDED.told("", [f"{user}/titles@1", f"{user}/notes@1"]))
+        assert [one.result().status_code for one in asking] == [200] * 4
+    assert engine.body["adapter_id"] == f"{user}/notes@1"
+
+
+def test_requests_for_an_adapter_that_no_engine_takes_wait_for_nothing(registered: Api, engine: Engine) -> None:
+    assert deploy(registered, "titles@1").status_code == 202
+    ready(registered, engine, "base", EMBEDDED.told("", [f"{registered.user}/titles@1"]))
+    assert deploy(registered, "titles@1", "notes").status_code == 202
+    with ThreadPoolExecutor(1) as pool:
+        asked = {"messages": [{"role": "user", "content": "Hi"}], "model": "notes"}
+        asking = pool.submit(registered.client.post, "/v1/chat/completions", json=asked)
+        time.sleep(0.3)
+        with registered.database.unit_of_work() as work:
+            row = work.deployments.find(registered.reach(), "base")
+            assert row is not None
+            row.state, row.reason, row.message = "failed", "invalid_model", "The engine does not take it."
+        answer = asking.result()
+    assert (answer.status_code, "does not take it" in answer.text) == (503, True)

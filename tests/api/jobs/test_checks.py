@@ -170,3 +170,14 @@ def test_a_column_that_is_not_there_is_told_alike_by_check_estimate_and_submit(
     assert [(problem["field"], problem["remedy"]) for (problem,) in told] == [
         (field, "Its columns are: headline, quality.")
     ] * 3
+
+
+def test_a_model_of_another_task_is_refused_before_it_is_queued(readable: Api) -> None:
+    config = json.dumps({**CONFIG, "architectures": ["BertForSequenceClassification"], "num_labels": 2}).encode()
+    readable.import_model("labels", files={"config.json": config})
+    spec = {"kind": "predict", "name": "said", "dataset": "headlines@1", "text": "headline"}
+    assert readable.client.post("/v1/jobs/check", json={**spec, "model": "labels@1"}).status_code == 200
+    for changes in ({"model": "tiny@1"}, {"model": "labels@1", "text": None, "pair": ["headline", "quality"]}):
+        answer = readable.client.post("/v1/jobs", json={**spec, **changes})
+        assert answer.status_code == 422 and "is read by" in answer.text, answer.text
+    assert readable.client.get("/v1/jobs").json()["data"] == []

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import openai
 import pytest
 
 from api.webhooks.service import check_url
 from jobspecs.addresses import AddressRules
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.problems import InvalidInput
+from storage.repositories.deliveries import Outcome
 from storage.tables import WebhookRow
-from tests.api.conftest import Api, sha256
+from tests.api.conftest import Api, RunApi, sha256
 
 HOOK = {"name": "chat", "url": "https://8.8.8.8/hook", "event_types": ["job.succeeded", "job.failed"]}
 
@@ -49,6 +53,9 @@ def test_a_secret_is_shown_once_and_kept_sealed(api: Api) -> None:
         ("http://8.8.8.8/", "https"),
         ("https://me:secret@8.8.8.8/", "password"),
         ("file:///etc/passwd", "no address"),
+        ("https://[fec0::1]/", "private"),
+        ("https://[::1", "no address"),
+        ("https://a]b/", "no address"),
     ],
 )
 def test_an_address_that_is_not_allowed_is_refused_before_anything_is_stored(api: Api, url: str, why: str) -> None:
@@ -78,6 +85,80 @@ def test_a_name_that_means_a_private_address_or_nothing_is_refused(name: str) ->
 )
 def test_what_is_no_webhook_is_refused(api: Api, changes: dict[str, Any]) -> None:
     assert api.client.post("/v1/webhooks", json={**HOOK, **changes}).status_code == 422
+
+
+def test_a_secret_is_changed_and_the_old_one_is_kept_as_long_as_is_said(api: Api) -> None:
+    hook = made(api)
+    path = f"/v1/webhooks/{hook['id']}/rotate"
+    rotated = api.client.post(path, json={"keep_old_for": "2h"}).json()
+    assert rotated["signing_secret"] not in ("", hook["signing_secret"])
+    left = datetime.fromisoformat(rotated["previous_secret_until"]) - datetime.now(UTC)
+    assert timedelta(minutes=110) < left < timedelta(hours=2, minutes=1)
+    at_once = api.client.post(path, json={"keep_old_for": "0s"}).json()
+    assert at_once["previous_secret_until"] is None and at_once["updated_at"] > hook["updated_at"]
+    assert api.client.post(path, json={"keep_old_for": "8d"}).status_code == 422
+    with api.as_user(api.new_user()) as other:
+        assert other.post(path, json={}).status_code == 404
+
+
+def test_a_secret_that_cannot_be_opened_any_more_is_replaced_and_not_kept(api: Api) -> None:
+    hook = made(api)
+    with api.database.unit_of_work() as work:
+        work.session.get_one(WebhookRow, hook["id"]).sealed_secret = b"of another key"
+    rotated = api.client.post(f"/v1/webhooks/{hook['id']}/rotate", json={}).json()
+    assert rotated["previous_secret_until"] is None and rotated["signing_secret"]
+
+
+def test_openais_client_makes_changes_and_deletes_webhooks(api: Api) -> None:
+    token = api.client.headers["Authorization"].removeprefix("Bearer ")
+    with openai.OpenAI(base_url=f"{api.url}/v1", api_key=token, max_retries=0) as client:
+        hooks = client.webhooks
+        types: Any = ["fine_tuning.job.succeeded", "deployment.ready"]
+        made_by_it = [hooks.create(name=str(n), url="https://8.8.8.8/hook", event_types=types) for n in range(3)]
+        first = made_by_it[0]
+        assert first.event_types == types and first.signing_secret.startswith("whsec_")
+        assert [one.id for one in hooks.list(limit=2)] == [one.id for one in reversed(made_by_it)], "of two pages"
+        changed = hooks.update(first.id, name="other", url="https://8.8.4.4/hook")
+        assert (changed.name, changed.url, changed.event_types) == ("other", "https://8.8.4.4/hook", types)
+        assert hooks.retrieve(first.id) == changed
+        rotated = hooks.rotate_secret(first.id, keep_old_secret_active_for_24_hours=True)
+        assert rotated.signing_secret != first.signing_secret
+        assert api.client.get(f"/v1/webhooks/{first.id}").json()["previous_secret_until"] is not None
+        assert "fine_tuning.job.failed" in hooks.event_types.list().data
+        for bad in ({"url": "https://10.0.0.1/"}, {"event_types": ["response.completed"]}):
+            with pytest.raises(openai.UnprocessableEntityError):
+                hooks.update(first.id, **bad)
+        assert hooks.delete(first.id).deleted
+        with pytest.raises(openai.NotFoundError):
+            hooks.retrieve(first.id)
+
+
+def test_openais_test_of_a_webhook_tells_the_answers_status_or_that_there_was_none(run_api: RunApi) -> None:
+    with run_api(webhook_test_s=20.0) as api:
+        hook = made(api)
+        token = api.client.headers["Authorization"].removeprefix("Bearer ")
+
+        def answers(outcome: Outcome) -> None:
+            claimed = None
+            while claimed is None:
+                with api.database.unit_of_work() as work:
+                    claimed = work.deliveries.claim(lease_s=60.0)
+            with api.database.unit_of_work() as work:
+                work.deliveries.record(claimed, outcome)
+
+        with openai.OpenAI(base_url=f"{api.url}/v1", api_key=token, max_retries=0) as client:
+            for outcome in (Outcome(503, "It answered 503.", 0.1), Outcome(None, "No answer within 10 s.", 10.0)):
+                answering = threading.Thread(target=answers, args=(outcome,))
+                answering.start()
+                try:
+                    if outcome.status is not None:
+                        done = client.webhooks.test(hook["id"], event_type="fine_tuning.job.failed")
+                        assert (done.status_code, done.event_type) == (503, "fine_tuning.job.failed")
+                    else:
+                        with pytest.raises(openai.UnprocessableEntityError, match="No answer within 10 s"):
+                            client.webhooks.test(hook["id"], event_type="fine_tuning.job.failed")
+                finally:
+                    answering.join(20)
 
 
 def test_a_webhook_is_its_owners_alone(api: Api) -> None:

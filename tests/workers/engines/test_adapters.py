@@ -19,11 +19,11 @@ from tests.workers.engines.contenders import KEY, MODEL, PATIENCE_S, started, wr
 from tests.workers.inference.processes import arguments_and_variables
 from tests.workers.local_models.gguf_file import write_tiny_gguf
 from workers.daemon.process_control import descendants_of
-from workers.engines.interface import EngineOrder, EngineState, ServedAdapter
+from workers.engines.interface import EngineFailure, EngineOrder, EngineProcess, EngineState, ServedAdapter
 from workers.engines.llamacpp.adapter import SLOTS, LlamaCpp, context_tokens, files_of, scaled
 from workers.engines.tgi.adapter import Tgi
 from workers.engines.tgi.export import export_adapter
-from workers.engines.vllm import SLEEP_VARIABLE, Vllm
+from workers.engines.vllm.adapter import SLEEP_VARIABLE, SPARE_ADAPTERS, Vllm
 from workers.run.context import RunFailed
 
 PROMPT = {"prompt": "the sea", "max_tokens": 4, "temperature": 0}
@@ -73,13 +73,83 @@ def test_vllm_serves_several_adapters_beside_their_base_each_under_its_name(tmp_
         for name in (MODEL, "alice/lora0@1", "alice/lora1@1"):
             assert contender.ask(COMPLETIONS, {**PROMPT, "model": name}).json()["model"] == name
         assert contender.ask(COMPLETIONS, {**PROMPT, "model": "alice/lora2@1"}).status_code == 404
-        coming = {"lora_name": "third", "lora_path": str(adapters[0].folder)}
-        assert contender.ask("/v1/load_lora_adapter", coming).status_code == 404, "nobody loads others meanwhile"
         deadline = time.monotonic() + PATIENCE_S
         while contender.process.load().cache_share != 0.25:
             assert contender.process.state() is EngineState.ready
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+def test_vllm_loads_and_unloads_adapters_while_it_serves(tmp_path: Path) -> None:
+    first, second, third = beside(tmp_path, 12, 8, 40)
+    manifest = write_model("vllm", tmp_path / "model")
+    with started("vllm", tmp_path, manifest, adapters=(first,)) as contender:
+        contender.await_state(EngineState.ready)
+        process = contender.process
+        assert process.can_have((second,))
+        assert not process.can_have((first, third)), "its rank is beyond what the process was started for"
+        assert outcome_of(process, (first, second)) is True
+        assert contender.ask(COMPLETIONS, {**PROMPT, "model": second.name}).json()["model"] == second.name
+        while not process.unload_adapters((second,)):
+            assert process.state() is EngineState.ready
+            time.sleep(0.02)
+        assert contender.ask(COMPLETIONS, {**PROMPT, "model": first.name}).status_code == 404
+        write_adapter(tmp_path / "odd", 8, target_modules=["no such"])
+        odd = ServedAdapter("alice/odd@1", tmp_path / "odd", "", 16)
+        failure = outcome_of(process, (second, odd))
+        assert isinstance(failure, EngineFailure)
+        assert failure.reason is Reason.invalid_model
+        assert failure.message == (
+            "The engine does not take alice/odd@1: Call to add_lora method failed: no such module"
+        )
+        assert contender.ask(COMPLETIONS, {**PROMPT, "model": second.name}).status_code == 200
+
+
+def test_a_process_of_vllm_that_has_had_as_many_adapters_as_it_has_room_for_takes_no_more(tmp_path: Path) -> None:
+    """Beyond it another adapter's place would be taken, perhaps in the middle of an answer."""
+    adapters = beside(tmp_path, *[8] * (SPARE_ADAPTERS + 2))
+    with started("vllm", tmp_path, write_model("vllm", tmp_path / "model"), adapters=adapters[:1]) as contender:
+        contender.await_state(EngineState.ready)
+        process = contender.process
+        arguments, _ = arguments_and_variables(descendants_of(process.pid)[0])
+        # On a CPU the base's answers get what is in the last place: nothing.
+        assert arguments[arguments.index("--max-loras") + 1] == str(1 + SPARE_ADAPTERS + 1)
+        assert not process.can_have(adapters)
+        for adapter in adapters[1:-1]:
+            assert outcome_of(process, (adapter,)) is True
+            while not process.unload_adapters((adapter,)):
+                assert process.state() is EngineState.ready
+                time.sleep(0.02)
+        assert process.can_have(())
+        assert not process.can_have(adapters[-1:])
+
+
+def outcome_of(process: EngineProcess, adapters: tuple[ServedAdapter, ...]) -> bool | EngineFailure:
+    deadline = time.monotonic() + PATIENCE_S
+    while (outcome := process.load_adapters(adapters)) is False:
+        assert process.state() is EngineState.ready
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return outcome
+
+
+def test_engines_that_take_adapters_at_their_start_only_are_not_asked_for_others(tmp_path: Path) -> None:
+    (adapter,) = beside(tmp_path, 8)
+    for name in ("vllm", "tgi"):
+        (tmp_path / name).mkdir()
+        manifest = write_model(name, tmp_path / name / "model")
+        with started(name, tmp_path / name, manifest) as contender:
+            assert not contender.process.can_have((adapter,))
+
+
+def test_every_route_of_vllm_but_its_health_asks_for_the_key(tmp_path: Path) -> None:
+    """Its own server asks below /v1 only: its routes for SageMaker answer prompts and load any folder."""
+    with started("vllm", tmp_path, write_model("vllm", tmp_path / "model")) as contender:
+        contender.await_state(EngineState.ready)
+        assert contender.ask("/invocations", PROMPT).status_code == 200
+        assert contender.ask("/invocations", PROMPT, key="another").status_code == 401
+        assert contender.ask("/metrics", key="another").status_code == 401
+        assert contender.ask("/health", key="another").status_code == 200
 
 
 def test_tgi_serves_several_adapters_beside_their_base_each_under_its_name(tmp_path: Path) -> None:
@@ -151,7 +221,7 @@ def test_what_an_engine_can_not_do_while_it_runs_is_not_asked_of_it(
 def test_vllm_is_given_a_rank_that_it_takes(
     rank: int, rounded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.engines.vllm._program", lambda: ("vllm", "serve"))
+    monkeypatch.setattr("workers.engines.vllm.adapter._program", lambda: ("vllm", "serve"))
     write_adapter(tmp_path / "model", rank)
     launch = Vllm().launch(order_for(tmp_path / "model", base_dir=tmp_path), tmp_path)
     assert launch.argv[launch.argv.index("--max-lora-rank") + 1] == rounded
@@ -160,7 +230,7 @@ def test_vllm_is_given_a_rank_that_it_takes(
 def test_a_rank_that_vllm_can_not_have_is_refused_and_the_largest_of_a_pattern_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.engines.vllm._program", lambda: ("vllm", "serve"))
+    monkeypatch.setattr("workers.engines.vllm.adapter._program", lambda: ("vllm", "serve"))
     write_adapter(tmp_path / "model", 8, rank_pattern={"q_proj": 600})
     with pytest.raises(RunFailed, match="512") as refused:
         Vllm().launch(order_for(tmp_path / "model", base_dir=tmp_path), tmp_path)
@@ -231,7 +301,7 @@ def test_the_context_is_what_the_memory_holds_and_too_little_is_refused_with_the
 
 def test_what_is_declared_is_what_engines_are_started_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.engines.tgi.adapter.shutil.which", lambda program: f"/opt/{program}")
-    monkeypatch.setattr("workers.engines.vllm.shutil.which", lambda program: f"/opt/{program}")
+    monkeypatch.setattr("workers.engines.vllm.adapter.shutil.which", lambda program: f"/opt/{program}")
     monkeypatch.setenv("EIGENWERK_ENVIRONMENTS_DIR", str(tmp_path))
     write_model("tgi", tmp_path / "model")
     order = order_for(tmp_path / "model", context_tokens=4096, sequences=4, gpu_ids=("0",))

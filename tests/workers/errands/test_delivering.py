@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from uuid import UUID
 
 import openai
@@ -127,6 +129,45 @@ def test_openais_client_verifies_what_is_sent(database: Database, receiver: Rece
     done = deliveries(database, hook)
     assert [row.state for row in done] == ["delivered", "delivered"]
     assert {f"evt_{row.id.hex}" for row in done} == {request.headers["webhook-id"] for request in receiver.requests}
+
+
+def test_while_secrets_change_both_verify_what_is_sent_and_then_the_new_one_alone(
+    database: Database, receiver: Receiver
+) -> None:
+    hook = make_webhook(database, receiver.url(), EventType.job_cancelled)
+    newer = SECRET_PREFIX + base64.b64encode(b"n" * 32).decode()
+    with database.unit_of_work() as work:
+        row = work.session.get_one(WebhookRow, hook)
+        sealed = BOX.seal(row.owner_id, newer)
+        work.webhooks.rotate(row, secret=newer, sealed_secret=sealed, keep_for=timedelta(hours=1))
+    cancel(database, submit(database))
+    attempt(database)
+    with database.unit_of_work() as work:
+        work.session.execute(text("UPDATE webhooks SET previous_until = clock_timestamp()"))
+    cancel(database, submit(database))
+    attempt(database)
+    during, after = receiver.requests
+    verifying = {secret: openai.OpenAI(api_key="none", webhook_secret=secret).webhooks for secret in (SECRET, newer)}
+    for request, secret in ((during, SECRET), (during, newer), (after, newer)):
+        verifying[secret].unwrap(request.body, request.headers)
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        verifying[SECRET].unwrap(after.body, after.headers)
+
+
+def test_the_event_that_waits_longest_is_sent_first_whatever_else_waits_for_another(
+    database: Database, receiver: Receiver
+) -> None:
+    make_webhook(database, receiver.url(), EventType.job_cancelled)
+    other = make_webhook(database, receiver.url(), EventType.job_cancelled, owner="somebody")
+    cancel(database, submit(database))
+    cancel(database, submit(database, owner="somebody"))
+    with database.unit_of_work() as work:
+        older = text(
+            "UPDATE webhook_deliveries SET next_attempt_at = next_attempt_at - interval '1 h' WHERE webhook_id = :id"
+        )
+        work.session.execute(older, {"id": other})
+    claimed = claim(database)
+    assert claimed is not None and claimed.webhook_id == other
 
 
 def test_events_go_to_those_who_own_the_thing_and_want_them(database: Database, receiver: Receiver) -> None:

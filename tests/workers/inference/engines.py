@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from workers.engines.interface import EngineFailure, EngineOrder, EngineState, Installed, Load, Tokens
+from jobspecs.engines import EMBEDDED
+from workers.engines.interface import EngineFailure, EngineOrder, EngineState, Installed, Load, ServedAdapter, Tokens
 
 
 @dataclass
@@ -18,6 +20,11 @@ class Process:
     in_hand: Load = field(default_factory=Load)
     #: Whether it puts its weights away when it is asked to.
     can_sleep: bool = False
+    #: Adapters beside its model; those that it was asked for and does not tell of yet; why it takes none.
+    adapters: list[ServedAdapter] = field(default_factory=list)
+    slow: bool = False
+    refuses: EngineFailure | None = None
+    takes_adapters: bool = True
 
     def state(self) -> EngineState:
         return self.now
@@ -38,6 +45,21 @@ class Process:
     def wake(self) -> bool:
         self.now = EngineState.ready
         return self.can_sleep
+
+    def can_have(self, adapters: Sequence[ServedAdapter]) -> bool:
+        return self.takes_adapters
+
+    def load_adapters(self, adapters: Sequence[ServedAdapter]) -> bool | EngineFailure:
+        missing = [adapter for adapter in adapters if adapter not in self.adapters]
+        if missing and self.refuses is not None:
+            return self.refuses
+        if not self.slow:
+            self.adapters += missing
+        return not missing or not self.slow
+
+    def unload_adapters(self, kept: Sequence[ServedAdapter]) -> bool:
+        self.adapters = [adapter for adapter in self.adapters if adapter in kept]
+        return True
 
     @property
     def asked_to_sleep(self) -> bool:
@@ -78,13 +100,14 @@ class FakeEngine:
         return Installed("1")
 
     def served_name(self, order: EngineOrder) -> str | None:
-        return None
+        return EMBEDDED.told("", [adapter.name for adapter in order.adapters]) if order.adapters else None
 
     def start(self, order: EngineOrder) -> Process:
         if self.refuses:
             raise OSError("no more processes")
         self.orders.append(order)
-        self.started.append(Process(pid=len(self.started) + 1, can_sleep=self.can_sleep))
+        process = Process(pid=len(self.started) + 1, can_sleep=self.can_sleep, adapters=list(order.adapters))
+        self.started.append(process)
         return self.started[-1]
 
     def keep_warm(self) -> None:

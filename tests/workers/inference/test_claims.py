@@ -18,7 +18,7 @@ from storage.tables import DeploymentRow
 from tests.workers.inference.engines import FakeEngine
 from tests.workers.inference.test_serving import AtOnce, FakeCache
 from workers.daemon.wakeup import Wakeup
-from workers.inference.deployed_model import Means
+from workers.inference.means import Means
 from workers.inference.model_folders import ModelFolders
 from workers.inference.reconciler import Reconciler
 

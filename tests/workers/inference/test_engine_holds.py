@@ -19,7 +19,8 @@ from tests.workers.inference.test_claims import GIB, GPU_IDS, deploy, row_of
 from tests.workers.inference.test_serving import AtOnce, FakeCache
 from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import EngineState
-from workers.inference.deployed_model import LINGER_S, Means
+from workers.inference.deployed_model import LINGER_S
+from workers.inference.means import Means
 from workers.inference.model_folders import ModelFolders
 from workers.inference.reconciler import Reconciler
 from workers.inference.replicas import RestartPolicy

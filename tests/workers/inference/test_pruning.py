@@ -12,7 +12,8 @@ from tests.workers.inference.engines import FakeEngine
 from tests.workers.inference.test_serving import DEPLOYMENT_ID, AtOnce, FakeCache, wanted
 from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import EngineState
-from workers.inference.deployed_model import LINGER_S, Means, Service
+from workers.inference.deployed_model import LINGER_S, Service
+from workers.inference.means import Means
 from workers.inference.model_folders import ModelFolders
 from workers.inference.reconciler import Reconciler
 

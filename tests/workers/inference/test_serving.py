@@ -18,7 +18,8 @@ from storage.objects import ObjectCorrupt, ObjectStoreUnavailable
 from tests.workers.inference.engines import FakeEngine
 from workers.daemon.wakeup import Wakeup
 from workers.engines.interface import EngineFailure, EngineState
-from workers.inference.deployed_model import LINGER_S, Means, Service
+from workers.inference.deployed_model import LINGER_S, Service
+from workers.inference.means import Means
 from workers.inference.model_folders import ModelFolders
 from workers.inference.pulls import MissingBase, StoredModel
 from workers.inference.wanted import Observed, Wanted

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 import httpx
+import pytest
 import torch
 from peft import PeftModel
 
 from corpus.conversations.examples import Message
 from corpus.conversations.rendering import Renderer
-from jobspecs.manifest import Manifest, ModelOrigin, describe_files, write_manifest
+from jobspecs.engines import EMBEDDED
+from jobspecs.manifest import Manifest, ModelOrigin, describe_files, read_manifest, write_manifest
+from scheduling.estimates.serving import adapter_bytes
+from storage.tables import DeploymentRow
 from tests.weights import stories260k
 from tests.workers.engines.lora_folders import greedy, write_lora
 from tests.workers.inference.conftest import Place, Worker, eventually
@@ -50,50 +60,119 @@ def test_a_trained_adapter_chats_over_its_registered_base(place: Place, worker: 
     assert document["choices"][0]["message"]["content"] == own != bases
 
 
-def test_adapters_are_served_beside_their_base_and_what_they_say_is_theirs(
-    place: Place, worker: Worker, tmp_path: Path
-) -> None:
+@dataclass
+class Stories:
+    """A base with adapters of one size, and the room of two engines."""
+
+    place: Place
+    base: Path
+    base_id: UUID
+    root: Path
+    folders: dict[str, Path] = field(default_factory=dict)
+    ids: dict[str, UUID] = field(default_factory=dict)
+    bytes_total: dict[str, int] = field(default_factory=dict)
+
+    def register(self, name: str, **config: object) -> None:
+        folder = self.folders[name] = write_lora(self.root / name, stories260k(), len(self.ids))
+        stated = json.loads((folder / "adapter_config.json").read_bytes())
+        (folder / "adapter_config.json").write_text(json.dumps({**stated, **config}))
+        origin = ModelOrigin(reference="alice/stories@1", digest=read_manifest(self.base).digest)
+        files = describe_files(folder)
+        write_manifest(folder, Manifest(artifact="model", task="text-generation", files=files, base=origin))
+        self.ids[name], manifest, _ = self.place.register_folder(name, folder)
+        self.bytes_total[name] = manifest.bytes_total
+
+    def deploy(self, *names: str) -> None:
+        """What is left for keys and values is always the same."""
+        each = (1 << 30) + sum(adapter_bytes(self.bytes_total[name]) for name in names)
+        ids = [self.ids[name] for name in names]
+        self.place.deploy("stories", self.base_id, replicas=2, memory_bytes=2 * each, adapter_ids=ids)
+
+    def row_once(self, *states: str) -> DeploymentRow:
+        """Once the newest generation is in one of the states."""
+        wanted = self.place.row("stories")
+        assert wanted is not None
+
+        def is_there() -> bool:
+            row = self.place.row("stories")
+            return row is not None and row.generation == wanted.generation and row.state in states
+
+        eventually(is_there, f"it is {states}")
+        return self.place.in_state("stories", *states)
+
+
+@pytest.fixture
+def stories(place: Place, worker: Worker, tmp_path: Path) -> Stories:
     base = tmp_path / "base"
     shutil.copytree(stories260k(), base)
     write_manifest(base, Manifest(artifact="model", task="text-generation", files=describe_files(base)))
-    base_id, base_manifest, _ = place.register_folder("stories", base)
-    adapter_ids, folders = [], []
-    for seed in (1, 2):
-        folder = write_lora(tmp_path / f"lora{seed}", stories260k(), seed)
-        origin = ModelOrigin(reference="alice/stories@1", digest=base_manifest.digest)
-        files = describe_files(folder)
-        write_manifest(folder, Manifest(artifact="model", task="text-generation", files=files, base=origin))
-        folders.append(folder)
-        adapter_ids.append(place.register_folder(f"lora{seed}", folder)[0])
-    place.deploy("stories", base_id, memory_bytes=1 << 30, adapter_ids=adapter_ids)
-    row = place.in_state("stories", "ready")
-
-    def said(**chosen: str) -> httpx.Response:
-        body = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": NEW_TOKENS, **chosen}
-        headers = {"Authorization": f"Bearer {row.endpoint_key}"}
-        return httpx.post(f"{row.endpoint}/v1/completions", json=body, headers=headers, timeout=30)
-
-    prompt = LanguageModel.load(base).encode("Once upon a time")
-    tokenizer = load_causal_lm(base).tokenizer
-    for number, folder in enumerate(folders, 1):
-        answer, of_base = said(adapter_id=f"alice/lora{number}"), said()
-        own = tokenizer.decode(greedy(base, folder, prompt, NEW_TOKENS), skip_special_tokens=True)
-        texts = [one.json()["choices"][0]["text"].strip() for one in (answer, of_base)]
-        assert texts[0] == own.strip() != texts[1]
-        assert answer.headers["x-model"] == f"alice/lora{number}@1"
-    assert said(adapter_id="alice/lora3").status_code == 404
-    place.deploy("stories", base_id, memory_bytes=1 << 30, adapter_ids=adapter_ids[:1])
-    generation = place.row("stories").generation  # type: ignore[union-attr]
-    eventually(lambda: one_serves(place, generation), "the new generation is ready")
-    row = place.in_state("stories", "ready")
-    assert said(adapter_id="lora1").status_code == 200
-    assert said(adapter_id="lora2").status_code == 404
-    place.undeploy("stories")
+    base_id, _, _ = place.register_folder("stories", base)
+    return Stories(place, base, base_id, tmp_path)
 
 
-def one_serves(place: Place, generation: int) -> bool:
-    row = place.row("stories")
-    return row is not None and (row.state, row.generation) == ("ready", generation)
+def said(row: DeploymentRow, **chosen: str) -> httpx.Response:
+    body = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": NEW_TOKENS, **chosen}
+    headers = {"Authorization": f"Bearer {row.endpoint_key}"}
+    return httpx.post(f"{row.endpoint}/v1/completions", json=body, headers=headers, timeout=30)
+
+
+def test_adapters_come_and_go_beside_their_base_while_it_answers_and_what_they_say_is_theirs(stories: Stories) -> None:
+    for name in ("lora1", "lora2", "lora3"):
+        stories.register(name)
+    stories.register("odd", use_dora=True)
+    stories.deploy("lora1", "lora2")
+    row = stories.row_once("ready")
+    assert EMBEDDED.known(row.endpoint_model) == (None, ("alice/lora1@1", "alice/lora2@1"))
+    prompt = LanguageModel.load(stories.base).encode("Once upon a time")
+    tokenizer = load_causal_lm(stories.base).tokenizer
+
+    def check(name: str) -> None:
+        own = tokenizer.decode(
+            greedy(stories.base, stories.folders[name], prompt, NEW_TOKENS), skip_special_tokens=True
+        )
+        # Each is a connection of its own: both replicas are asked.
+        answers = [said(row, adapter_id=f"alice/{name}") for _ in range(6)]
+        assert {answer.json()["choices"][0]["text"].strip() for answer in answers} == {own.strip()}
+        assert {answer.headers["x-model"] for answer in answers} == {f"alice/{name}@1"}
+
+    check("lora1")
+    check("lora2")
+    assert said(row, adapter_id="alice/lora3").status_code == 404
+    with asking_on(lambda: said(row, adapter_id="lora1").status_code) as seen:
+        stories.deploy("lora1", "lora3")
+        changed = stories.row_once("ready")
+        assert (changed.endpoint, changed.endpoint_key) == (row.endpoint, row.endpoint_key), "nothing was started"
+        assert EMBEDDED.known(changed.endpoint_model)[1] == ("alice/lora1@1", "alice/lora3@1")
+        check("lora3")
+        eventually(lambda: [said(row, adapter_id="lora2").status_code for _ in range(6)] == [404] * 6, "lora2 is gone")
+        stories.deploy("lora1", "odd")
+        refused = stories.row_once("failed")
+        assert (refused.reason, refused.endpoint) == ("invalid_model", row.endpoint)
+        assert "alice/odd@1" in (refused.message or "")
+        assert "use_dora" in (refused.message or "")
+        assert EMBEDDED.known(refused.endpoint_model)[1] == ("alice/lora1@1", "alice/lora3@1")
+        check("lora3")
+    assert set(seen) == {200}
+    stories.place.undeploy("stories")
+
+
+@contextmanager
+def asking_on(ask: Callable[[], int]) -> Iterator[list[int]]:
+    """Asks again and again meanwhile; the statuses."""
+    seen: list[int] = []
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            seen.append(ask())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
 
 
 def counted_tokens(place: Place) -> dict[str, int]:

@@ -19,7 +19,6 @@ from jobspecs.manifest import Manifest
 from jobspecs.registry import parse_spec
 from jobspecs.verification import Cause, VerificationState
 from tests.workers.parity.models import build_peaked_llm, change_json, change_weights, copied
-from workers.quantizing import gguf_writing
 from workers.quantizing.gguf_k_types import k_types
 from workers.quantizing.gguf_writing import pre_tokenizer, type_of
 from workers.run.context import RunContext, RunFailed, RunStopped
@@ -94,7 +93,7 @@ def test_fewer_bits_cost_more_and_the_same_job_gives_the_same_bytes(model: Path,
 def test_a_file_with_another_rope_base_is_unverified_and_the_cause_named(
     model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = gguf_writing.gguf.GGUFWriter.add_rope_freq_base
+    write = gguf.GGUFWriter.add_rope_freq_base
     monkeypatch.setattr(gguf.GGUFWriter, "add_rope_freq_base", lambda self, value: write(self, 10_000.0))
     manifest = quantize(model, texts, tmp_path / "out", scheme="gguf:f16")
     assert manifest.verification is not None

@@ -12,10 +12,13 @@ import importlib.metadata
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from jobspecs.engines import EMBEDDED
 from workers.engines.child import ServingChild, remove_left_logs
-from workers.engines.interface import EngineOrder, EngineState, Installed
+from workers.engines.interface import EngineOrder, EngineState, Installed, ServedAdapter
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +60,18 @@ class EmbeddedProcess(ServingChild):
             "context_tokens": order.context_tokens,
             "sequences": order.sequences,
             "gpu_ids": order.gpu_ids,
-            "adapters": [{**vars(adapter), "folder": str(adapter.folder)} for adapter in order.adapters],
+            "adapters": [_told(adapter) for adapter in order.adapters],
             "drain_s": order.drain_s,
         }
+        self._adapters = {adapter.name: adapter for adapter in order.adapters}
         self.say(message)
+
+    def _change_of(self, adapter: ServedAdapter, *, load: bool) -> Mapping[str, Any]:
+        return {"load" if load else "unload": _told(adapter)}
+
+
+def _told(adapter: ServedAdapter) -> dict[str, Any]:
+    return {**vars(adapter), "folder": str(adapter.folder)}
 
 
 class EmbeddedEngine:
@@ -74,8 +85,9 @@ class EmbeddedEngine:
     def installed(self) -> Installed:
         return Installed(importlib.metadata.version("transformers"))
 
-    def served_name(self, order: EngineOrder) -> None:
-        return None
+    def served_name(self, order: EngineOrder) -> str | None:
+        """The model is called as requests like."""
+        return EMBEDDED.told("", [adapter.name for adapter in order.adapters]) if order.adapters else None
 
     def start(self, order: EngineOrder) -> EmbeddedProcess:
         process, self._spare = self._spare, None

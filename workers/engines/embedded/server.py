@@ -14,6 +14,7 @@ import math
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +24,9 @@ import uvicorn
 from transformers.models.bert import modeling_bert, tokenization_bert  # noqa: F401
 
 from jobspecs.lifecycle import Reason
+from storage.settings import LOG_FORMAT
 from workers.daemon.process_control import die_with_parent
+from workers.engines.embedded.adapter_orders import AdapterOrders
 from workers.engines.embedded.app import STUCK_S, create_app
 from workers.engines.embedded.tasks.registry import LOADERS
 from workers.engines.embedded.tasks.served import ServedModel
@@ -115,7 +118,8 @@ async def serve(order: EngineOrder, served: ServedModel, status: Status) -> int:
         timeout_graceful_shutdown=math.ceil(order.drain_s),
     )
     server = Server(config, served, status)
-    end_with_stdin(server)
+    orders = AdapterOrders(served, status.say, order.drain_s)
+    follow_stdin(orders.take, lambda: setattr(server, "should_exit", True))
     hung = asyncio.create_task(watch(served, status))
     serving = asyncio.create_task(server.serve(sockets=[listening_socket(order.port)]))
     while not server.started and not serving.done():
@@ -138,14 +142,18 @@ def listening_socket(port: int) -> socket.socket:
     return listener
 
 
-def end_with_stdin(server: uvicorn.Server) -> None:
-    """The parent keeps the pipe open as long as it lives."""
-    loop = asyncio.get_running_loop()
+def follow_stdin(take: Callable[[bytes], None], end: Callable[[], None]) -> None:
+    """Gives each line to `take`. The parent keeps the pipe open as long as it lives: once it is closed, calls `end`."""
+    loop, unread = asyncio.get_running_loop(), b""
 
     def look() -> None:
-        if not os.read(0, 1024):
+        nonlocal unread
+        if not (piece := os.read(0, 65536)):
             loop.remove_reader(0)
-            server.should_exit = True
+            end()
+        *lines, unread = (unread + piece).split(b"\n")
+        for line in lines:
+            take(line)
 
     loop.add_reader(0, look)
 
@@ -162,7 +170,7 @@ def main(parent_pid: int) -> int:
     """Runs the process; returns its exit code."""
     die_with_parent(parent_pid)
     status = Status()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     order = read_order(sys.stdin.buffer)
     if order is None:
         return 0

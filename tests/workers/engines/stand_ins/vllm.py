@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import importlib
 import json
 import os
+from collections.abc import Mapping
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from tests.workers.engines.stand_ins.story import CHAT, COMPLETIONS, CONTEXT, Co
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 #: Those that the published lists have and that a platform may set; an unknown VLLM_… ends the program.
 _VARIABLES = {
-    *("VLLM_API_KEY", "VLLM_NO_USAGE_STATS", "VLLM_SERVER_DEV_MODE"),
+    *("VLLM_API_KEY", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_NO_USAGE_STATS", "VLLM_SERVER_DEV_MODE"),
     *("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_KVCACHE_SPACE"),
 }
 
@@ -27,6 +30,7 @@ def _flags(words: list[str]) -> argparse.Namespace:
     serve.add_argument("--host", required=True)
     serve.add_argument("--port", required=True, type=int)
     serve.add_argument("--generation-config", choices=["vllm"], required=True)
+    serve.add_argument("--middleware", action="append", default=[])
     serve.add_argument("--enable-lora", action="store_true")
     serve.add_argument("--max-loras", type=int)
     serve.add_argument("--max-lora-rank", type=int, choices=_RANKS)
@@ -75,6 +79,26 @@ class _State:
         self.flags, self.adapters, self.counts = flags, adapters, Counts()
         self.key = os.environ.get("VLLM_API_KEY")
         self.asleep = False
+        #: Import paths of ASGI middlewares; here they only say who is let in.
+        self.doors = [
+            getattr(importlib.import_module(path.rpartition(".")[0]), path.rpartition(".")[2])
+            for path in flags.middleware
+        ]
+
+    def lets_in(self, path: str, headers: Mapping[str, str]) -> bool:
+        """What the middlewares do with such a request."""
+        passed = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            passed.append(scope)
+
+        async def send(message: Any) -> None:
+            pass
+
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        for door in self.doors:
+            asyncio.run(door(app)({"type": "http", "path": path, "headers": raw}, None, send))
+        return len(passed) == len(self.doors)
 
 
 def _error(status: int, message: str, kind: str) -> Refused:
@@ -85,6 +109,8 @@ class _Vllm(Handler):
     engine: _State
 
     def do_GET(self) -> None:
+        if not self._enters():
+            return
         if self.path == "/health":
             self.send(200, b"")
         elif self.path == "/metrics":
@@ -99,13 +125,17 @@ class _Vllm(Handler):
 
     def do_POST(self) -> None:
         body = self.body()
+        if not self._enters():
+            return
         try:
             self._post(self.path.partition("?")[0], body)
         except Refused as refusal:
             self.send(refusal.status, refusal.document)
 
     def _post(self, path: str, body: Any) -> None:
-        if path in ("/sleep", "/wake_up") and self._dev():
+        if path == "/invocations":
+            self._generate(COMPLETIONS, body)
+        elif path in ("/sleep", "/wake_up") and self._dev():
             self.engine.asleep = path == "/sleep"
             self.send(200, b"")
         elif not path.startswith("/v1/"):
@@ -114,6 +144,8 @@ class _Vllm(Handler):
             return
         elif path in (CHAT, COMPLETIONS):
             self._generate(path, body)
+        elif path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter") and self._updates():
+            self._change(path, body)
         else:
             raise Refused(404, {"detail": "Not Found"})
 
@@ -124,6 +156,33 @@ class _Vllm(Handler):
             message = f"This model's maximum context length is {CONTEXT} tokens. However, your prompt is longer."
             raise _error(400, message, "BadRequestError")
         self.answer(path, body, body["model"], self.engine.counts)
+
+    def _change(self, path: str, body: dict[str, Any]) -> None:
+        name, adapters = body["lora_name"], self.engine.adapters
+        if path.endswith("unload_lora_adapter"):
+            if name not in adapters:
+                raise _error(404, f"The lora adapter '{name}' cannot be found.", "NotFoundError")
+            del adapters[name]
+            self.send(200, f"Success: LoRA adapter '{name}' removed successfully.".encode(), "text/plain")
+            return
+        config = Path(body["lora_path"]) / "adapter_config.json"
+        if not config.is_file():
+            raise _error(404, "No adapter found.", "NotFoundError")
+        if name in adapters:
+            raise _error(400, f"The lora adapter '{name}' has already been loaded.", "InvalidUserInput")
+        if json.loads(config.read_text())["target_modules"] == ["no such"]:
+            raise _error(500, "Call to add_lora method failed: no such module", "InternalServerError")
+        adapters[name] = body["lora_path"]
+        self.send(200, f"Success: LoRA adapter '{name}' added successfully.".encode(), "text/plain")
+
+    def _updates(self) -> bool:
+        return os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == "1" and self.engine.flags.enable_lora is True
+
+    def _enters(self) -> bool:
+        if not self.engine.lets_in(self.path.partition("?")[0], dict(self.headers)):
+            self.send(401, {"error": "Unauthorized"})
+            return False
+        return True
 
     def _dev(self) -> bool:
         return os.environ.get("VLLM_SERVER_DEV_MODE") == "1"

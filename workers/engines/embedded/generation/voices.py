@@ -44,9 +44,16 @@ class Voice:
         """As `Generator.start`."""
         return self.generator.start(prompt, sampling, self.model, self.lora)
 
+    def close(self) -> None:
+        """Of an adapter: ends the threads and the process that its own tokenizer and template have."""
+        if self.model is not self.generator.model:
+            self.forms.close()
+            self.prompts.close()
+            self.model.close()
+
 
 class Voices:
-    """The model and its adapters."""
+    """The model and its adapters, which come and go while it answers."""
 
     def __init__(self, name: str, digest: str, generator: Generator) -> None:
         """`digest`: of the model's manifest, by which answers say what gave them."""
@@ -74,7 +81,7 @@ class Voices:
         return found or alike[0]
 
     def load(self, name: str, folder: Path, digest: str) -> None:
-        """Before it answers. `digest`: of the manifest that its files are checked against.
+        """Blocks. `digest`: of the manifest that its files are checked against.
 
         Raises RunFailed for what does not fit the model.
         """
@@ -83,7 +90,14 @@ class Voices:
         voice = replace(self.base, name=name, fingerprint=_fingerprint(digest), lora=lora)
         if (own := own_tokenizer(self.base.model, folder)) is not None:
             voice = replace(voice, model=own, prompts=Prompts(own), forms=Forms(own), tools=Tools(own))
-        self._adapters[name] = voice
+        # Others read the names meanwhile, on another thread.
+        self._adapters = {**self._adapters, name: voice}
+
+    def unload(self, name: str) -> Voice | None:
+        """Nobody finds it any more; what is left of it is for the caller to `close` once its answers have ended."""
+        voice = self._adapters.get(name)
+        self._adapters = {known: other for known, other in self._adapters.items() if known != name}
+        return voice
 
     def stuck_s(self) -> float:
         """Seconds, as `Generator.stuck_s`."""
@@ -94,10 +108,7 @@ class Voices:
     def close(self) -> None:
         """Ends all threads; the generator is closed too."""
         for voice in self._adapters.values():
-            if voice.model is not self.base.model:
-                voice.forms.close()
-                voice.prompts.close()
-                voice.model.close()
+            voice.close()
         self.base.forms.close()
         self._generator.close()
 

@@ -1,4 +1,7 @@
-"""vLLM: language models on GPUs, or on a CPU that the environment `vllm-cpu` is built for."""
+"""vLLM: language models on GPUs, or on a CPU that the environment `vllm-cpu` is built for.
+
+Its server asks for the key below /v1 only, so it runs behind a door of ours (`door.py`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from jobspecs.engines import VLLM
 from jobspecs.lifecycle import Reason
 from scheduling.estimates.engine_memory import FOREIGN_RUNTIME_BYTES, GPU_SHARE
 from workers.engines.environments import BuiltEnvironment, built_environment
-from workers.engines.interface import Call, EngineOrder, Installed, Launch, Measured
+from workers.engines.interface import Call, EngineOrder, Installed, Launch, Measured, ServedAdapter
 from workers.run.context import RunFailed
 
 #: Runner environments that have it, the first one built counts; then a `vllm` on PATH.
@@ -19,13 +22,18 @@ ENVIRONMENTS = ("vllm", "vllm-cpu")
 #: The ranks that --max-lora-rank takes.
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _BASE = "base"
-#: Sleeping needs vLLM's development server, whose routes beyond /v1 ask for no key and run what they are told: only on
-#: a host that nobody else works on.
+#: Adapters that may come to a process beside those of its start. vLLM keeps room for each, at the largest rank, and
+#: frees none when one is unloaded. Without room it takes another one's, and answers in hand are known to have gone on
+#: with the new weights: so nothing is loaded beyond the room, and a process that is full gives way to a new one.
+SPARE_ADAPTERS = 4
+_RANK_FLAG = "--max-lora-rank"
+_DOOR = "eigenwerk_door"
+#: Sleeping needs vLLM's development server, whose routes run what they are told: whoever has the engine's key may.
 SLEEP_VARIABLE = "EIGENWERK_VLLM_SLEEP"
 
 
 class Vllm:
-    """Adapters are served beside their base, those that it was started with."""
+    """Adapters are served beside their base, and may come and go while it serves."""
 
     kind = VLLM
     measured = Measured(
@@ -54,11 +62,13 @@ class Vllm:
             *("--host", "127.0.0.1", "--port", str(order.port)),
             # Sampling that a request leaves open is OpenAI's, not what lies beside the model.
             *("--generation-config", "vllm"),
+            *("--middleware", f"{_DOOR}.Door"),
         ]
+        shutil.copy(Path(__file__).with_name("door.py"), folder / f"{_DOOR}.py")
         if loras := _loras(order):
             # All may answer in one step.
-            flags += ["--enable-lora", "--max-loras", str(len(loras))]
-            flags += ["--max-lora-rank", str(max(map(_max_rank, loras.values())))]
+            flags += ["--enable-lora", "--max-loras", str(_places(order, len(loras)))]
+            flags += [_RANK_FLAG, str(max(map(_max_rank, loras.values())))]
             flags += ["--lora-modules", *(json.dumps({"name": name, "path": str(at)}) for name, at in loras.items())]
         if order.context_tokens is not None:
             flags += ["--max-model-len", str(order.context_tokens)]
@@ -71,7 +81,24 @@ class Vllm:
             flags.append("--enable-sleep-mode")
         if not order.gpu_ids:
             flags += ["--dtype", "bfloat16", "--enforce-eager"]
-        return Launch((*_program(), *flags), _variables(order))
+        variables = {**_variables(order), "PYTHONPATH": _path_with(folder)}
+        adapters_max = len(order.adapters) + SPARE_ADAPTERS if order.adapters else 0
+        return Launch((*_program(), *flags), variables, adapters_max=adapters_max)
+
+    def load(self, launch: Launch, adapter: ServedAdapter) -> Call | None:
+        # The largest rank is settled at the start.
+        if _RANK_FLAG not in launch.argv:
+            return None
+        try:
+            rank = _max_rank(adapter.folder)
+        except RunFailed:
+            return None  # a new process refuses it in the same words
+        if rank > int(launch.argv[launch.argv.index(_RANK_FLAG) + 1]):
+            return None
+        return Call("POST", "/v1/load_lora_adapter", {"lora_name": adapter.name, "lora_path": str(adapter.folder)})
+
+    def unload(self, adapter: ServedAdapter) -> Call:
+        return Call("POST", "/v1/unload_lora_adapter", {"lora_name": adapter.name})
 
     def sleep(self, order: EngineOrder) -> Call | None:
         # It moves the weights into main memory. On a CPU that gives nobody anything.
@@ -99,11 +126,17 @@ def _program() -> tuple[str, ...]:
     return (program, "serve")
 
 
+def _path_with(folder: Path) -> str:
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+
+
 def _variables(order: EngineOrder) -> dict[str, str]:
     variables = {
         "VLLM_API_KEY": order.key,
         "VLLM_NO_USAGE_STATS": "1",
     }
+    if order.adapters:
+        variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     if _sleeps():
         variables["VLLM_SERVER_DEV_MODE"] = "1"
     if not order.gpu_ids:
@@ -126,6 +159,15 @@ def _loras(order: EngineOrder) -> dict[str, Path]:
     if order.base_dir is not None:
         return {order.model: order.model_dir}
     return {adapter.name: adapter.folder for adapter in order.adapters}
+
+
+def _places(order: EngineOrder, loras: int) -> int:
+    """Of adapters in vLLM. On a CPU the last place stays empty.
+
+    There vLLM 0.32 adds what is in the last place to answers of the base that grow beside an adapter's: "The capital of
+    France is Paris." became "The capital of the world of the chat-".
+    """
+    return loras + (SPARE_ADAPTERS + (not order.gpu_ids) if order.adapters else 0)
 
 
 def _max_rank(adapter: Path) -> int:
