@@ -20,6 +20,8 @@ GGUF_TYPES = (
     *("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"),
 )
 Scheme = Literal[
+    "nf4",
+    "int8",
     "exl2",
     "gguf",
     "gguf:q2_k_s",
@@ -66,6 +68,8 @@ class SchemeFacts:
 
 SCHEME_FACTS: Mapping[str, SchemeFacts] = MappingProxyType(
     {
+        "nf4": SchemeFacts(("transformers",)),
+        "int8": SchemeFacts(("transformers",)),
         "exl2": SchemeFacts(
             ("tgi",),
             refused="it is computed by exllamav2, which runs on CUDA only, and no host here has it; choose gguf",

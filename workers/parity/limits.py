@@ -46,5 +46,7 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         "gguf:q3_k_m": _THREE_BITS,
         "gguf:q3_k_s": _THREE_BITS,
         "gguf:q2_k_s": _TWO_BITS,
+        "nf4": _FOUR_BITS,
+        "int8": _SIX_BITS,
     }
 )

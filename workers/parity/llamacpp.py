@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -29,6 +30,8 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 _CONTEXT_TOKENS = 1024
 #: Seconds that it may take to load, and to answer one request.
 _START_S, _ANSWER_S = 600.0, 120.0
+#: What it puts before each line of its log, and lines that are passed on, the first of which says why.
+_STAMP, _SAID_LINES = re.compile(r"^[\d.]+ [A-Z] "), 3
 #: Outweighs whatever the model thinks of a token.
 _FORCED = 1000.0
 
@@ -53,7 +56,7 @@ class LlamaCppSide:
             sequences=1,
         )
         launch = LlamaCpp().launch(order, folder)
-        self._log = log
+        self._log, self._folder = log, folder
         passed = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
         with log.open("wb") as stream:
             self._process = subprocess.Popen(
@@ -136,4 +139,6 @@ class LlamaCppSide:
     def _tail(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         errors = [line for line in lines if " E " in line or "error" in line.lower()]
-        return " ".join((errors or lines)[-3:])[-500:]
+        # Neither times nor places of this attempt: the same model gets the same card.
+        said = [_STAMP.sub("", line).replace(f"{self._folder}/", "") for line in (errors or lines)[:_SAID_LINES]]
+        return " ".join(said)[:500]

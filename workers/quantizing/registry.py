@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from workers.quantizing import gguf_writing
+from workers.quantizing import bitsandbytes_saved, gguf_writing
 from workers.quantizing.interface import Scheme
 
 SCHEMES: Mapping[str, Scheme] = MappingProxyType(
     {
+        "nf4": Scheme(bitsandbytes_saved.write, bitsandbytes_saved.load),
+        "int8": Scheme(bitsandbytes_saved.write, bitsandbytes_saved.load),
         "gguf": Scheme(gguf_writing.write, gguf_writing.load, modules=("auto_round",)),
     }
 )

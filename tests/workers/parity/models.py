@@ -17,11 +17,19 @@ from tests.language_models import build_tiny_llm
 def build_peaked_llm(folder: Path, seed: int = 3, *, tied: bool = True) -> Path:
     """A Llama of two layers with large weights and rotary embeddings of another base than 10,000."""
     build_tiny_llm(folder)
+    # llama.cpp loads no tokenizer without merges.
+    document = json.loads((folder / "tokenizer.json").read_bytes())
+    words = document["model"]["vocab"]
+    words["in"] = len(words)
+    change_json(folder / "tokenizer.json", model={**document["model"], "vocab": words, "merges": [["i", "n"]]})
     generator = torch.Generator().manual_seed(seed)
+
+    def shape(name: str, one: torch.Tensor) -> tuple[int, ...]:
+        return (len(words), *one.shape[1:]) if name.endswith(("embed_tokens.weight", "lm_head.weight")) else one.shape
 
     def drawn(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         made = {
-            name: torch.randn(one.shape, generator=generator) * 0.35 if one.dim() > 1 else one
+            name: torch.randn(shape(name, one), generator=generator) * 0.35 if one.dim() > 1 else one
             for name, one in sorted(weights.items())
         }
         if tied:
@@ -30,7 +38,7 @@ def build_peaked_llm(folder: Path, seed: int = 3, *, tied: bool = True) -> Path:
 
     change_weights(folder, drawn)
     rope = {"rope_theta": 500.0, "rope_type": "default"}
-    change_json(folder / "config.json", rope_parameters=rope, tie_word_embeddings=tied)
+    change_json(folder / "config.json", rope_parameters=rope, tie_word_embeddings=tied, vocab_size=len(words))
     return folder
 
 

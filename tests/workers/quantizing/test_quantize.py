@@ -19,6 +19,7 @@ from jobspecs.manifest import Manifest
 from jobspecs.registry import parse_spec
 from jobspecs.verification import Cause, VerificationState
 from tests.workers.parity.models import build_peaked_llm, change_json, change_weights, copied
+from workers.engines.embedded.generation.language_model import LanguageModel
 from workers.quantizing.gguf_k_types import k_types
 from workers.quantizing.gguf_writing import pre_tokenizer, type_of
 from workers.run.context import RunContext, RunFailed, RunStopped
@@ -88,6 +89,22 @@ def test_fewer_bits_cost_more_and_the_same_job_gives_the_same_bytes(model: Path,
     for figure, sign in (("validation/kl_divergence", 1), ("size/bits_per_weight", -1), ("validation/agreement", -1)):
         assert sign * (four.metrics[figure] - eight.metrics[figure]) > 0
     assert (four.digest, four.metrics) == (again.digest, again.metrics)
+
+
+@pytest.mark.parametrize(("scheme", "divergence"), [("nf4", 0.6), ("int8", 0.1)])
+def test_a_packed_folder_is_served_by_the_embedded_engine(
+    model: Path, texts: Path, tmp_path: Path, scheme: str, divergence: float
+) -> None:
+    manifest = quantize(model, texts, tmp_path / "out", scheme=scheme)
+    assert manifest.verification is not None
+    assert manifest.verification.state is VerificationState.verified, manifest.verification.message
+    assert manifest.verification.engine == "the embedded engine"
+    # A small model is mostly embeddings, which stay as they are.
+    assert manifest.metrics["size/bits_per_weight"] < 32
+    assert 0 < manifest.metrics["validation/kl_divergence"] < divergence
+    served = LanguageModel.load(tmp_path / "out")
+    assert served.encode("river")
+    served.close()
 
 
 def test_a_file_with_another_rope_base_is_unverified_and_the_cause_named(
