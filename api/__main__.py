@@ -7,6 +7,7 @@ import asyncio
 import logging
 import math
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -23,6 +24,8 @@ from storage.settings import DRAIN_S, LOG_FORMAT, seconds
 
 #: Seconds of the drain in which answers that are not whole say so.
 _FAREWELL_S = 1.0
+#: Open files: streams of all users (`api.jobs.watchers`) with what stands behind them, answers of engines, the rest.
+_FILES_MAX = 8192
 
 
 def main() -> int:
@@ -43,6 +46,9 @@ def main() -> int:
     except SchemaMismatch as error:
         logging.error("error: %s", error)
         return 1
+    # A stream is two files or three, and many systems allow 1,024 unless one asks for more.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _FILES_MAX)), hard))
     config = uvicorn.Config(
         app,
         host=settings.host,

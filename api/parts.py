@@ -25,6 +25,8 @@ from api.inference.metering import AnswerMeter
 from api.inference.routing import Routes
 from api.inference.waking import Waker
 from api.inspection_cache import InspectionCache
+from api.jobs.looks import JobLooks
+from api.jobs.watchers import Watchers
 from api.open_answers import OpenAnswers
 from api.pools import Pool
 from api.settings import ApiSettings
@@ -75,6 +77,8 @@ class Parts:
     #: To the engines of deployments; never through a proxy.
     engines: Routes
     activity: Activity
+    #: At what the database has of watched jobs.
+    job_looks: JobLooks
     waker: Waker
     #: For the model hub; it honours the proxy variables.
     hub: httpx.Client
@@ -96,6 +100,7 @@ class Parts:
     resolve: Resolve = resolve
     #: Set when the process shall end: streams that have no end of their own finish.
     stopping: threading.Event = field(default_factory=threading.Event)
+    watchers: Watchers = field(default_factory=Watchers)
     #: Reads from engines end shortly before the process stops waiting for answers.
     open_answers: OpenAnswers = field(default_factory=OpenAnswers)
 
@@ -117,6 +122,7 @@ class Parts:
             secret_box=storage.secret_box(),
             engines=Routes(_engine_client, note=answer_meter.note),
             activity=Activity(database),
+            job_looks=JobLooks(database, settings.watch_poll_s / 2),
             waker=Waker(database, settings.wake_wait_s),
             hub=httpx.Client(timeout=httpx.Timeout(10.0, connect=4.0), follow_redirects=False),
             transfers=Pool("The object store", threads=TRANSFERS_MAX, patience_s=_TRANSFER_PATIENCE_S),

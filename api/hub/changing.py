@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -12,7 +12,7 @@ from api.datasets.schemas import DatasetChange
 from api.errors import ApiError
 from api.hub.reading import service
 from api.hub.repositories import Repository
-from api.hub.routes import TheRepository, hub_router
+from api.hub.routes import TheRepository, hub_router, unknown_revision
 from api.parts import Parts, ThePlatform
 from api.registry import aliases
 from api.registry import service as model_service
@@ -25,10 +25,10 @@ _AT = "/api/{repo_type}/{owner}/{name}"
 
 
 class Settings(BaseModel):
-    """Clients before 2.0 say `private`, later ones `visibility`."""
+    """Clients before 2.0 say `private`, later ones `visibility`; what is neither word shares nothing."""
 
     private: bool | None = None
-    visibility: str | None = None
+    visibility: Literal["public", "private"] | None = None
 
 
 class Tag(BaseModel):
@@ -65,6 +65,9 @@ def tag(platform: ThePlatform, user: TheUser, repository: TheRepository, revisio
 def delete_tag(platform: ThePlatform, user: TheUser, repository: TheRepository, tag: str) -> dict[str, Any]:
     """Deletes an alias; the version stays."""
     _check_aliases(repository)
+    # PostgreSQL takes no NUL character, and no alias has one.
+    if "\0" in tag:
+        raise unknown_revision(repository, tag)
     aliases.delete(platform, user, repository.reference, tag)
     return {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ _ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=CONNECT_TIMEOUT_S, pool=CONNECT_T
 _REFUSED = 422
 #: And these are its own words as well: too large, wrong, failed on this request, too busy.
 _REFUSALS = frozenset({404, 413, _REFUSED, 424, 429})
+
+#: Of int4, which a version's number is.
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 #: How requests name what shall answer: a deployment of the user's, `name` or `owner/name`.
 ModelName = Annotated[str, Field(min_length=1, max_length=300, description="the name of a deployment")]
@@ -146,6 +150,9 @@ def answering(name: str, kind: EngineKind = EMBEDDED) -> Iterator[None]:
         yield
     except httpx.HTTPStatusError as error:
         raise refusal(name, kind, error.response) from error
+    except httpx.PoolTimeout as error:
+        message = "This server waits for as many answers as it can. Ask again shortly."
+        raise unavailable(message, "too_many_answers", RETRY_AFTER_S) from error
     except (httpx.HTTPError, ValidationError) as error:
         log.warning("the engine of %s did not answer as it should: %s", name, error)
         raise unavailable(f"The deployment {name} does not answer.", "engine_unavailable", RETRY_AFTER_S) from error
@@ -205,7 +212,7 @@ def _look(parts: Parts, user: Principal, name: str, version: str = "") -> _Found
     with parts.database.reading() as work:
         reach, adapter = user.reach("deployments.ask"), None
         shares, candidate = work.candidates.find_with(reach, own_name, owner=owner or None)
-        if not shares and (not version or version.isdecimal()):
+        if not shares and (not version or _NUMBER.fullmatch(version)):
             shares, adapter = work.served_adapters.find(
                 reach, own_name, owner=owner or None, version=int(version) if version else None
             )
@@ -274,7 +281,7 @@ def _with_adapter(chosen: Chosen, adapter: str) -> Chosen:
 
 def _of_version(found: _Found, name: str, version: str) -> Chosen:
     """What answers as the version. Raises ApiError 404 when it is not served here: no other one answers instead."""
-    rows = of_version(found.shares, found.candidate, int(version)) if version.isdecimal() else ()
+    rows = of_version(found.shares, found.candidate, int(version)) if _NUMBER.fullmatch(version) else ()
     if not rows:
         served = " and ".join(rows[0].served for rows in (found.shares, found.candidate) if rows)
         message = f"There is no {name} here; {name.partition('@')[0]} serves {served}."

@@ -88,6 +88,8 @@ class Routes:
                 try:
                     response = await self._send(place, method, path, timeout, whole, content)
                     took_s, failed = self._clock() - began_s, response.is_server_error
+                except httpx.PoolTimeout:
+                    raise  # it was never asked
                 except httpx.TransportError as error:
                     took_s, failed = self._clock() - began_s, True
                     if not isinstance(error, _GONE):

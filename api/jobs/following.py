@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -36,8 +35,6 @@ PAGE_EVENTS = 500
 #: Seconds after which a gap in the live events is passed over: its events are lost for good by then.
 _GAP_PATIENCE_S = 5.0
 _GAP_LOOK_S = 0.25
-#: While Redis has the events PostgreSQL is asked for state changes at each look, and for events at every fifth.
-_EVENTS_LOOKS = 5
 #: Seconds beyond its own limit that a read from Redis may take before Redis counts as absent.
 _REDIS_GRACE_S = 1.0
 #: Seconds for which an absent Redis is not asked again.
@@ -64,19 +61,8 @@ class Told:
     position: Position
 
 
-def read_page(
-    parts: Parts,
-    user: Principal,
-    job_id: UUID,
-    position: Position,
-    limit: int = PAGE_EVENTS,
-    *,
-    with_events: bool = True,
-) -> Page:
-    """What follows `position` in PostgreSQL. Raises ApiError 404 when the user has no such job.
-
-    Without `with_events` events are read only when the state has changed: a look at a quiet job is one query.
-    """
+def read_page(parts: Parts, user: Principal, job_id: UUID, position: Position, limit: int = PAGE_EVENTS) -> Page:
+    """What follows `position` in PostgreSQL. Raises ApiError 404 when the user has no such job."""
     with parts.database.unit_of_work() as work:
         row = work.jobs.find(user.reach("jobs.read"), job_id)
         if row is None:
@@ -86,10 +72,7 @@ def read_page(
         # A watcher that has them all still wants to know how it ended.
         known_seq = min(position.seq, row.transition_seq - ended)
         steps = work.jobs.transitions_after(job_id, known_seq) if row.transition_seq > known_seq else []
-        if with_events or steps:
-            events = work.events.after(job_id, position.fence, position.number, limit=limit + 1)
-        else:
-            events = []
+        events = work.events.after(job_id, position.fence, position.number, limit=limit + 1)
     last = state_change(steps[-1]) if steps else None
     changes = [state_change(step) for step in steps if step.seq > position.seq]
     has_more = len(events) > limit
@@ -119,7 +102,6 @@ class Follower:
         self.ended: StateChange | None = None
         self._redis_absent_until_s = 0.0
         self._gap_since_s: float | None = None
-        self._events_read_at_s = 0.0
 
     async def follow(self) -> AsyncIterator[Told]:
         """Yields everything once and in order, and nothing-happened now and then; returns when the job has ended.
@@ -131,8 +113,9 @@ class Follower:
         while self.ended is None and not self._parts.stopping.is_set():
             if live is None or time.monotonic() - looked_at_s >= self._parts.settings.watch_poll_s / 2:
                 looked_at_s = time.monotonic()
-                async for told in self._stored(with_events=live is None or self._events_are_due()):
-                    yield told
+                if live is None or await self._has_news():
+                    async for told in self._stored():
+                        yield told
                 if self.ended is not None:
                     return
             live = await self._wait()
@@ -144,21 +127,28 @@ class Follower:
                 await asyncio.sleep(_GAP_LOOK_S)
             yield Told(None, self.position)
 
-    def _events_are_due(self) -> bool:
-        """Redis answers, but what a worker could not write to it is in PostgreSQL only."""
-        return time.monotonic() - self._events_read_at_s >= _EVENTS_LOOKS * self._parts.settings.watch_poll_s
+    async def _has_news(self) -> bool:
+        """Whether PostgreSQL has more: state changes, and what a worker could not write to Redis."""
+        try:
+            newest = await self._parts.job_looks.newest(self._job_id)
+        except DatabaseUnavailable as error:
+            self._wait_for_database(error)
+            return False
+        place = self.position
+        # Of one that is gone the reading says so.
+        return newest is None or newest.seq > place.seq or (newest.fence, newest.number) > (place.fence, place.number)
 
-    async def _stored(self, *, with_events: bool) -> AsyncIterator[Told]:
-        if with_events:
-            self._events_read_at_s = time.monotonic()
+    def _wait_for_database(self, error: DatabaseUnavailable) -> None:
+        log.warning("a watcher of job %s waits for the database: %s", self._job_id, error)
+        # Nobody was asked for what is missing: it is not lost yet.
+        self._gap_since_s = None
+
+    async def _stored(self) -> AsyncIterator[Told]:
         while True:
-            read = partial(read_page, self._parts, self._user, self._job_id, self.position, with_events=with_events)
             try:
-                page = await run_in_threadpool(read)
+                page = await run_in_threadpool(read_page, self._parts, self._user, self._job_id, self.position)
             except DatabaseUnavailable as error:
-                log.warning("a watcher of job %s waits for the database: %s", self._job_id, error)
-                # Nobody was asked for what is missing: it is not lost yet.
-                self._gap_since_s = None
+                self._wait_for_database(error)
                 await asyncio.sleep(self._parts.settings.watch_poll_s)
                 return
             for happening in page.happenings:
@@ -171,7 +161,7 @@ class Follower:
 
     async def _wait(self) -> list[RecordedEvent] | None:
         """Live events behind the position; None when only PostgreSQL can tell."""
-        poll_s = self._parts.settings.watch_poll_s
+        poll_s = self._parts.settings.watch_poll_s * self._parts.watchers.patience
         if time.monotonic() >= self._redis_absent_until_s:
             waiting = self._parts.watcher.wait(
                 self._job_id, self.position.fence, self.position.number, timeout_s=poll_s

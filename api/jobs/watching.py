@@ -19,6 +19,7 @@ from api.jobs.schemas import EventItem, EventPage
 from api.parts import Parts, ThePlatform
 from api.streaming import KEEP_ALIVE, event_stream, server_event
 from jobspecs.events import StateChange
+from jobspecs.rights import Principal
 
 router = guarded_router("jobs")
 
@@ -48,21 +49,23 @@ async def get_events(
         return _page(position, page.happenings, page.has_more, page.ended is not None)
     # The first look answers 404 and 503 as such, before the stream begins.
     await run_in_threadpool(read_page, platform, user, job_id, position, 1)
+    platform.watchers.check(user.user_id)
     follower = Follower(platform, user, job_id, position)
-    return event_stream(_events(platform, follower))
+    return event_stream(_events(platform, user, follower))
 
 
-async def _events(platform: Parts, follower: Follower) -> AsyncIterator[bytes]:
-    sent_at_s = time.monotonic()
-    async for told in follower.follow():
-        if told.happening is not None:
-            kind, data = _described(told.happening)
-            yield server_event(kind, str(told.position), data)
-        elif time.monotonic() - sent_at_s >= platform.settings.keep_alive_s:
-            yield KEEP_ALIVE
-        else:
-            continue
+async def _events(platform: Parts, user: Principal, follower: Follower) -> AsyncIterator[bytes]:
+    with platform.watchers.one(user.user_id):
         sent_at_s = time.monotonic()
+        async for told in follower.follow():
+            if told.happening is not None:
+                kind, data = _described(told.happening)
+                yield server_event(kind, str(told.position), data)
+            elif time.monotonic() - sent_at_s >= platform.settings.keep_alive_s:
+                yield KEEP_ALIVE
+            else:
+                continue
+            sent_at_s = time.monotonic()
     if follower.ended is not None:
         yield server_event("end", str(follower.position), follower.ended.model_dump(mode="json"))
 

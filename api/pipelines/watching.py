@@ -68,6 +68,7 @@ async def get_events(
     if stream is False or (stream is None and "application/json" in request.headers.get("accept", "")):
         cursor = page.events[-1].id if page.events else str(position)
         return PipelineEventPage(data=page.events, has_more=page.has_more, cursor=cursor, ended=page.ended is not None)
+    platform.watchers.check(user.user_id)
     return event_stream(_events(platform, user, pipeline_id, position))
 
 
@@ -90,27 +91,28 @@ def _read(parts: Parts, user: Principal, pipeline_id: UUID, position: int, limit
 
 async def _events(parts: Parts, user: Principal, pipeline_id: UUID, position: int) -> AsyncIterator[bytes]:
     """Returns when the pipeline has ended, or the process shall: the watcher comes back with its cursor then."""
-    told: dict[str, ProgressEvent] = {}
-    sent_at_s = time.monotonic()
-    while not parts.stopping.is_set():
-        try:
-            page = await run_in_threadpool(partial(_read, parts, user, pipeline_id, position, _PAGE_EVENTS))
-        except DatabaseUnavailable as error:
-            log.warning("a watcher of pipeline %s waits for the database: %s", pipeline_id, error)
-            await asyncio.sleep(parts.settings.watch_poll_s)
-            continue
-        position = int(page.events[-1].id) if page.events else position
-        sent = _sent(page, str(position), told)
-        told = page.progress
-        if not sent and time.monotonic() - sent_at_s >= parts.settings.keep_alive_s:
-            sent = KEEP_ALIVE
-        if sent:
-            sent_at_s = time.monotonic()
-            yield sent
-        if page.ended is not None:
-            return
-        if not page.has_more:
-            await asyncio.sleep(parts.settings.watch_poll_s)
+    with parts.watchers.one(user.user_id):
+        told: dict[str, ProgressEvent] = {}
+        sent_at_s = time.monotonic()
+        while not parts.stopping.is_set():
+            try:
+                page = await run_in_threadpool(partial(_read, parts, user, pipeline_id, position, _PAGE_EVENTS))
+            except DatabaseUnavailable as error:
+                log.warning("a watcher of pipeline %s waits for the database: %s", pipeline_id, error)
+                await asyncio.sleep(parts.settings.watch_poll_s)
+                continue
+            position = int(page.events[-1].id) if page.events else position
+            sent = _sent(page, str(position), told)
+            told = page.progress
+            if not sent and time.monotonic() - sent_at_s >= parts.settings.keep_alive_s:
+                sent = KEEP_ALIVE
+            if sent:
+                sent_at_s = time.monotonic()
+                yield sent
+            if page.ended is not None:
+                return
+            if not page.has_more:
+                await asyncio.sleep(parts.settings.watch_poll_s * parts.watchers.patience)
 
 
 def _sent(page: _Page, cursor: str, told: Mapping[str, ProgressEvent]) -> bytes:

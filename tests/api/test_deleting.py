@@ -68,6 +68,21 @@ def test_deleted_versions_free_their_bytes_and_their_numbers_stay_theirs(api: Ap
     assert api.import_model()["version"] == 3
 
 
+def test_a_version_that_is_deleted_while_it_is_pulled_arrives_whole(api: Api) -> None:
+    content = safetensors(10_000_000)  # 40 MB: three pieces, and more than what lies in buffers
+    version = api.import_model(files={"model.safetensors": content})
+    path = f"{TINY.format(api.user)}/versions/1/files/model.safetensors"
+    with api.client.stream("GET", path, params={"redirect": False}) as answer:
+        pieces = answer.iter_bytes()
+        received = next(pieces)
+        assert api.client.delete(TINY.format(api.user)).json()["deleted"] == [version["reference"]]
+        with closing(api.objects()) as store:
+            Housekeeper(api.database, store).sweep_garbage()
+        received += b"".join(pieces)
+    assert received == content
+    assert api.client.get(path).status_code == 404
+
+
 def test_what_a_waiting_job_reads_is_not_deleted_and_the_answer_says_why(ready: Api) -> None:
     job = ready.submit()
     for path in ("/v1/datasets/headlines", "/v1/datasets/headlines/versions/1", TINY.format(ready.user)):

@@ -45,7 +45,8 @@ def batch(
     parts: Parts, user: Principal, request: Request, repository: Repository, objects: list[ObjectWanted]
 ) -> BatchAnswer:
     """Where each object shall be sent; nowhere what is there already. Raises ApiError 404, 413."""
-    if sum(_parts_of(wanted) for wanted in objects) > _PARTS_TOLD_MAX:
+    bytes_max = _bytes_max(parts)
+    if sum(_parts_of(wanted) for wanted in objects if wanted.size <= bytes_max) > _PARTS_TOLD_MAX:
         message = f"These files have more than {_PARTS_TOLD_MAX:,} parts of {PART_BYTES:,} bytes. Push fewer at once."
         raise ApiError(413, message)
     with parts.database.unit_of_work() as work:
@@ -53,7 +54,7 @@ def batch(
         there = known(work, user, repository, [wanted.oid for wanted in objects])
         work.hub_pushes.touch(owner_id, repository.kind, repository.name)
         for wanted in objects:
-            if wanted.size > PART_BYTES and wanted.oid not in there:
+            if PART_BYTES < wanted.size <= bytes_max and wanted.oid not in there:
                 work.hub_pushes.begin_upload(owner_id, wanted.oid, wanted.size)
     token, _ = grant(parts, request, repository)
     answers = [
@@ -68,7 +69,7 @@ def batch(
 
 def _told(parts: Parts, request: Request, repository: Repository, wanted: ObjectWanted, token: str) -> dict[str, Any]:
     answer: dict[str, Any] = {"oid": wanted.oid, "size": wanted.size}
-    bytes_max = min(parts.settings.model_file_bytes_max, PART_BYTES * _PARTS_MAX)
+    bytes_max = _bytes_max(parts)
     if wanted.size > bytes_max:
         return {**answer, "error": {"code": 422, "message": f"The file is larger than {bytes_max:,} bytes."}}
     here = address(parts, request, f"/hf/lfs/{repository.owner}/{wanted.oid}")
@@ -78,6 +79,10 @@ def _told(parts: Parts, request: Request, repository: Repository, wanted: Object
         hrefs = {f"{number:05d}": f"{here}/parts/{number}?grant={token}" for number in numbers}
         upload["header"] = {"chunk_size": str(PART_BYTES), **hrefs}
     return {**answer, "actions": {"upload": upload, "verify": {"href": f"{here}/verify?grant={token}"}}}
+
+
+def _bytes_max(parts: Parts) -> int:
+    return min(parts.settings.model_file_bytes_max, PART_BYTES * _PARTS_MAX)
 
 
 def _parts_of(wanted: ObjectWanted) -> int:

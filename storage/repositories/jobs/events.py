@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobspecs.events import CHILD_EVENT, RecordedEvent
 from storage.tables import JobEventRow, JobRow
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The last transition of a job, and its last event; number -1 where it has none."""
+
+    seq: int
+    fence: int = 0
+    number: int = -1
 
 
 class EventRepository:
@@ -49,6 +59,15 @@ class EventRepository:
             query = query.where(JobEventRow.event["type"].astext.in_(kinds))
         rows = self._session.scalars(query.order_by(JobEventRow.fence, JobEventRow.number).limit(limit))
         return [_recorded(row) for row in rows]
+
+    def newest_of(self, job_ids: Collection[UUID]) -> dict[UUID, Newest]:
+        """The last that there is of each of the jobs."""
+        event = JobEventRow
+        last = select(event.fence, event.number).where(event.job_id == JobRow.id)
+        each = last.order_by(event.fence.desc(), event.number.desc()).limit(1).lateral()
+        query = select(JobRow.id, JobRow.transition_seq, each.c.fence, each.c.number).outerjoin(each, true())
+        rows = self._session.execute(query.where(JobRow.id.in_(job_ids)))
+        return {row.id: Newest(row.transition_seq, *((row.fence, row.number) if row.fence else ())) for row in rows}
 
     def newest(self, job_id: UUID, kind: str) -> RecordedEvent | None:
         """The last event of one type, such as `progress`."""

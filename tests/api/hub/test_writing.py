@@ -9,7 +9,6 @@ from pathlib import Path
 import httpx
 import pytest
 from huggingface_hub import CommitOperationAdd
-from huggingface_hub.errors import HfHubHTTPError
 from sqlalchemy import text
 
 from api.hub.commits.closing import close_quiet
@@ -203,28 +202,6 @@ def test_a_commit_can_be_bound_to_the_newest(api: Api) -> None:
     assert commit(api.client, repository, {"README.md": b"1"}, parent=first["commitOid"]).status_code == 200
     late = commit(api.client, repository, {"README.md": b"2"}, parent=first["commitOid"])
     assert (late.status_code, versions(api, "bound")) == (412, [2, 1])
-
-
-def test_a_tag_is_an_alias_and_a_public_repository_is_shared_with_everyone(api: Api) -> None:
-    api.import_model("shared")
-    repository, client = f"{api.user}/shared", hub(api)
-    client.create_tag(repository, tag="prod", revision="1")
-    assert api.client.get(f"/v1/registry/models/{repository}").json()["aliases"] == {"prod": 1}
-    client.create_tag(repository, tag="prod", exist_ok=True)
-    for name in ("../prod", "main", "7"):
-        assert api.client.post(f"/hf/api/models/{repository}/tag/1", json={"tag": name}).status_code == 422
-    assert api.client.get(f"/v1/registry/models/{repository}").json()["aliases"] == {"prod": 1}
-    stranger = hub(api, api.new_user())
-    assert not stranger.repo_exists(repository)
-    client.update_repo_settings(repository, private=False)
-    assert stranger.model_info(repository, revision="prod").private is False
-    assert [found.id for found in stranger.list_models(author=api.user)] == [repository]
-    with pytest.raises(HfHubHTTPError):
-        stranger.update_repo_settings(repository, private=True)
-    # Other tests look at all that a user sees.
-    client.update_repo_settings(repository, private=True)
-    client.delete_tag(repository, tag="prod")
-    assert [ref.name for ref in client.list_repo_refs(repository).branches] == ["main"]
 
 
 def test_there_is_one_branch_and_no_pull_request(api: Api) -> None:

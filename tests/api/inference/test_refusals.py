@@ -169,6 +169,12 @@ def test_the_models_of_others_do_not_exist(served: Api) -> None:
         assert other.get("/v1/models").json() == {"object": "list", "data": []}
 
 
+@pytest.mark.parametrize("model", ["finder@99999999999999999999", "absent@99999999999999999999", "finder@0"])
+def test_a_version_that_no_model_can_have_is_not_found(served: Api, model: str) -> None:
+    answer = post(served, "/v1/embeddings", model=model, input=NEWS)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (404, "model")
+
+
 def test_a_name_that_no_model_can_have_is_not_found(served: Api) -> None:
     answer = served.client.get("/v1/models/a%00b")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
