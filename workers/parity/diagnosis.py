@@ -44,7 +44,7 @@ def cause_of(weights: Weights, ids: Int64s, *, first_is_right: bool) -> tuple[Ca
     if factor is not None:
         what = "the weights are" if weights.base is None else "the adapter's change of the weights is"
         return Cause.scale, f"{what} there {factor:.2f} times."
-    return Cause.weights, "its weights are not the source's."
+    return Cause.weights, "its weights are further from the source's than they may be."
 
 
 def _head_alone(weights: Weights, ids: Int64s) -> bool:

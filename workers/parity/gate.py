@@ -39,7 +39,7 @@ TEXTS = (
 )
 #: Tokens of each text whose next one is compared, and texts of the caller's own.
 _TOKENS_MAX, _OWN_TEXTS = 40, 4
-#: Where the first token's logits are worse than this share of all, the fault is there from the first token on.
+#: Where the divergence after a first token is a larger share of that after others, the fault is there from it on.
 _FIRST_SHARE = 0.1
 
 
@@ -204,7 +204,7 @@ def _explained(
     first = float(numbers.divergence[numbers.first].mean())
     rest = float(numbers.divergence[~numbers.first].mean())
     ids: Int64s = np.array(source.encode(texts[0])[:_TOKENS_MAX], dtype=np.int64)
-    right_first = first <= max(limits.kl_divergence, _FIRST_SHARE * rest) and first < rest
+    right_first = first < _FIRST_SHARE * rest
     cause, why = cause_of(candidate.weights(), ids, first_is_right=right_first)
     figures = f"KL {numbers.divergence.mean():.3g} nats per token and {numbers.agreed.mean():.0%} equal greedy tokens"
     allowed = f"{limits.kl_divergence:g} at most and {limits.agreement:.0%} at least are allowed"

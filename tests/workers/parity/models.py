@@ -29,7 +29,7 @@ def build_peaked_llm(folder: Path, seed: int = 3, *, tied: bool = True) -> Path:
 
     def drawn(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         made = {
-            name: torch.randn(shape(name, one), generator=generator) * 0.35 if one.dim() > 1 else one
+            name: torch.randn(shape(name, one), generator=generator) * 0.2 if one.dim() > 1 else one
             for name, one in sorted(weights.items())
         }
         if tied:
