@@ -20,6 +20,10 @@ GGUF_TYPES = (
     *("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16", "f32"),
 )
 Scheme = Literal[
+    "gptq",
+    "awq",
+    "int4-rtn",
+    "fp8",
     "nf4",
     "int8",
     "exl2",
@@ -68,6 +72,10 @@ class SchemeFacts:
 
 SCHEME_FACTS: Mapping[str, SchemeFacts] = MappingProxyType(
     {
+        "gptq": SchemeFacts(("transformers", "vllm"), bits=(4, 8), grouped=True, symmetric=True, calibrated=True),
+        "awq": SchemeFacts(("transformers", "vllm"), bits=(4,), grouped=True, symmetric=False, calibrated=True),
+        "int4-rtn": SchemeFacts(("transformers", "vllm"), bits=(4,), grouped=True, symmetric=True),
+        "fp8": SchemeFacts(("transformers", "vllm")),
         "nf4": SchemeFacts(("transformers",)),
         "int8": SchemeFacts(("transformers",)),
         "exl2": SchemeFacts(

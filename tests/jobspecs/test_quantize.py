@@ -33,6 +33,8 @@ def test_a_scheme_decides_what_the_spec_leaves_open() -> None:
         ({"scheme": "gguf", "symmetric": True}, "leave it out"),
         ({"scheme": "gguf", "target": "vllm"}, "llama.cpp does"),
         ({"scheme": "exl2"}, "CUDA"),
+        ({"scheme": "awq", "bits": 3}, "awq has 4"),
+        ({"scheme": "nf4", "target": "tgi"}, "transformers does"),
         ({"validation": {"dataset": "others", "fraction": 0.5}}, "leave fraction out"),
     ],
 )

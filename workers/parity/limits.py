@@ -19,13 +19,13 @@ class Limits:
 #: logits of torch and llama.cpp's, which keeps keys and values in fp16, differed by a KL of 4e-6.
 LOSSLESS = Limits(kl_divergence=1e-3, agreement=0.97)
 _EIGHT_BITS = Limits(kl_divergence=0.05, agreement=0.90)
-_SIX_BITS = Limits(kl_divergence=0.10, agreement=0.85)
-_FIVE_BITS = Limits(kl_divergence=0.20, agreement=0.80)
-_FOUR_BITS = Limits(kl_divergence=0.60, agreement=0.60)
+_SIX_BITS = Limits(kl_divergence=0.10, agreement=0.80)
+_FIVE_BITS = Limits(kl_divergence=0.20, agreement=0.70)
+_FOUR_BITS = Limits(kl_divergence=0.60, agreement=0.50)
 _THREE_BITS = Limits(kl_divergence=1.50, agreement=0.40)
 _TWO_BITS = Limits(kl_divergence=4.00, agreement=0.15)
 
-#: Scheme -> limits. Bounds are wide: small models lose more than large ones, and a fault that they
+#: Scheme, or scheme and bits -> limits. Bounds are wide: small models lose more than large ones, and a fault that they
 #: are there to catch is far outside.
 LIMITS: Mapping[str, Limits] = MappingProxyType(
     {
@@ -46,6 +46,11 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         "gguf:q3_k_m": _THREE_BITS,
         "gguf:q3_k_s": _THREE_BITS,
         "gguf:q2_k_s": _TWO_BITS,
+        "gptq:4": _FOUR_BITS,
+        "gptq:8": _EIGHT_BITS,
+        "awq:4": _FOUR_BITS,
+        "int4-rtn:4": _FOUR_BITS,
+        "fp8": _SIX_BITS,
         "nf4": _FOUR_BITS,
         "int8": _SIX_BITS,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from jobspecs.registry import parse_spec
 from jobspecs.verification import Cause, VerificationState
 from tests.workers.parity.models import build_peaked_llm, change_json, change_weights, copied
 from workers.engines.embedded.generation.language_model import LanguageModel
+from workers.quantizing import compressed
 from workers.quantizing.gguf_k_types import k_types
 from workers.quantizing.gguf_writing import pre_tokenizer, type_of
 from workers.run.context import RunContext, RunFailed, RunStopped
@@ -91,20 +93,46 @@ def test_fewer_bits_cost_more_and_the_same_job_gives_the_same_bytes(model: Path,
     assert (four.digest, four.metrics) == (again.digest, again.metrics)
 
 
-@pytest.mark.parametrize(("scheme", "divergence"), [("nf4", 0.6), ("int8", 0.1)])
+_GROUPS = {"group_size": 32}
+_FEW = {"samples": 12, "length": 32}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "fields"),
+    [("nf4", {}), ("int8", {}), ("gptq", _GROUPS), ("awq", _GROUPS), ("int4-rtn", _GROUPS), ("fp8", {})],
+)
 def test_a_packed_folder_is_served_by_the_embedded_engine(
-    model: Path, texts: Path, tmp_path: Path, scheme: str, divergence: float
+    model: Path, texts: Path, tmp_path: Path, scheme: str, fields: dict[str, Any]
 ) -> None:
-    manifest = quantize(model, texts, tmp_path / "out", scheme=scheme)
+    manifest = quantize(model, texts, tmp_path / "out", scheme=scheme, calibration=_FEW, **fields)
     assert manifest.verification is not None
     assert manifest.verification.state is VerificationState.verified, manifest.verification.message
     assert manifest.verification.engine == "the embedded engine"
     # A small model is mostly embeddings, which stay as they are.
-    assert manifest.metrics["size/bits_per_weight"] < 32
-    assert 0 < manifest.metrics["validation/kl_divergence"] < divergence
+    assert manifest.metrics["size/bits_per_weight"] < 20
+    assert 0 < manifest.metrics["validation/kl_divergence"] < 0.2
     served = LanguageModel.load(tmp_path / "out")
     assert served.encode("river")
     served.close()
+
+
+def test_llmcompressor_still_needs_its_pinning_switched_off(
+    model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("with a GPU memory can be pinned")
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    pins = IntermediatesCache.pin_memory
+    monkeypatch.setattr(compressed, "_unpinned", nullcontext)
+    with pytest.raises(RuntimeError, match=r"(?i)accelerator|cuda|pin"):
+        quantize(model, texts, tmp_path / "out", scheme="awq", calibration=_FEW, **_GROUPS)
+    assert IntermediatesCache.pin_memory is pins, "outside of the job it is the library's own"
+
+
+def test_groups_that_do_not_fit_are_refused_with_those_that_do(model: Path, texts: Path, tmp_path: Path) -> None:
+    said = r"groups of 128 weights don't divide layers with 32 and 64 columns. Write group_size: 32 or 16"
+    assert refused(model, texts, tmp_path / "out", said, scheme="int4-rtn") is Reason.unsatisfiable
 
 
 def test_a_file_with_another_rope_base_is_unverified_and_the_cause_named(
