@@ -126,7 +126,7 @@ def test_llmcompressor_still_needs_its_pinning_switched_off(
     pins = IntermediatesCache.pin_memory
     monkeypatch.setattr(compressed, "_unpinned", nullcontext)
     with pytest.raises(RuntimeError, match=r"(?i)accelerator|cuda|pin"):
-        quantize(model, texts, tmp_path / "out", scheme="awq", calibration=_FEW, **_GROUPS)
+        quantize(model, texts, tmp_path / "out", scheme="awq", calibration=_FEW, group_size=32)
     assert IntermediatesCache.pin_memory is pins, "outside of the job it is the library's own"
 
 
