@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0029"
-down_revision = "0027"
+down_revision = "0026c"
 branch_labels = None
 depends_on = None
 #: Older code compares nothing and forces nothing.
