@@ -142,10 +142,12 @@ def _converter(folder: Path, file: Path, type_name: str, name: str, order: Order
             """As the library's, without its bar."""
             self.prepare_tensors()
             self.prepare_metadata(vocab_only=False)
-            self.gguf_writer.write_header_to_file(path=self.fname_out)
-            self.gguf_writer.write_kv_data_to_file()
-            self.gguf_writer.write_tensors_to_file(progress=False)
-            self.gguf_writer.close()
+            try:
+                self.gguf_writer.write_header_to_file(path=self.fname_out)
+                self.gguf_writer.write_kv_data_to_file()
+                self.gguf_writer.write_tensors_to_file(progress=False)
+            finally:
+                self.gguf_writer.close()
 
         def _set_vocab_llama_hf(self) -> None:
             # Tokenizers that came out of a GGUF say of themselves that they fall back on bytes, and are byte-level.
