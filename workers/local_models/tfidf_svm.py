@@ -60,6 +60,11 @@ class TfidfSvm:
         """Of each sort that has terms. Raises ValueError when terms and `idf` don't fit."""
         return [_vectorizer(self, sort) for sort in FEATURES if self.terms[sort]]
 
+    @cached_property
+    def _columns(self) -> Floats:
+        """(F, K) the coefficients as they are computed with."""
+        return np.ascontiguousarray(self.coefficients.T, dtype=np.float64)
+
     def words(self, texts: Sequence[str]) -> list[int]:
         """How many words each text has."""
         return [len(_WORD.findall(text)) for text in texts]
@@ -70,7 +75,7 @@ class TfidfSvm:
 
     def decisions(self, features: csr_matrix) -> Floats:
         """(N, K): how far on the side of each class, or of the second of two."""
-        return np.asarray(features @ self.coefficients.T.astype(np.float64)) + self.per_decision["intercept"]
+        return np.asarray(features @ self._columns) + self.per_decision["intercept"]
 
     def sigmoids(self, decisions: Floats) -> Floats:
         """(N, C): each class's probability by itself."""
