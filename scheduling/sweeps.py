@@ -16,6 +16,8 @@ from jobspecs.sweeps.lifecycle import CONFIRMATION, SETTLED, SweepState, TrialRe
 
 #: So many trials that fail, and none that does not, end the search: more would fail as well.
 FAILED_MAX = 5
+#: Trials that one decision begins: it is one transaction, and a sampler asks for up to a second for each.
+BEGUN_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Snapshot:
     confirms: bool = True
     cancelling: bool = False
     out_of_time: bool = False
+    #: The trial that is being confirmed.
+    winner: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +194,9 @@ class _Decision:
         self._do(Stop(trial.number, reason), state=TrialState.stopped, reason=reason)
 
     def _fill(self) -> None:
-        """Begins or takes on as many as have room."""
-        for _ in range(self.snapshot.at_once - len(self._searching(TrialState.running))):
+        """Begins or takes on as many as have room, a few at a time."""
+        room = self.snapshot.at_once - len(self._searching(TrialState.running))
+        for _ in range(min(room, BEGUN_MAX)):
             promoted = self._promoted()
             if promoted is not None:
                 self._do(GoOn(promoted.number), state=TrialState.running, reason=None)
@@ -236,8 +241,11 @@ class _Decision:
 
     def _conclude(self) -> None:
         """Nothing runs or can begin any more but what confirms the winner."""
-        best = best_of(self._searching(TrialState.succeeded), self.snapshot.goal)
         confirmation = self._trials.get(CONFIRMATION)
+        best = best_of(self._searching(TrialState.succeeded), self.snapshot.goal)
+        if confirmation is not None and self.snapshot.winner is not None:
+            # Not one that was given up and came to its end all the same: what was confirmed is another.
+            best = self._trials[self.snapshot.winner]
         if best is None:
             self._actions.append(End(SweepState.failed, None, self._why_nobody()))
         elif confirmation is None and self.snapshot.confirms:

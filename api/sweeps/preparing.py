@@ -57,9 +57,6 @@ def prepare(parts: Parts, user: Principal, sweep: Sweep, gone: Callable[[], bool
         variant, found = _variant(parts, user, sweep, {**first, **chosen}, naming, gone)
         variants.append(variant)
         estimates += found
-    with parts.database.unit_of_work() as work:
-        largest = max(variants, key=lambda variant: variant.memory_bytes)
-        check_room(work, largest.memory_bytes, sweep.spec_of(first, CONFIRMATION).resources.gpus)
     estimates.sort(key=lambda one: -one.main_memory.total)
     return Prepared(SweepPlan(variants=tuple(variants)), estimates)
 
@@ -71,7 +68,8 @@ def _variant(
     confirming = sweep.spec_of(base, CONFIRMATION)
     try:
         frozen = frozen_inputs(parts, user, confirming)
-        estimates, warnings, memory_bytes, checked = list[Estimate](), dict[str, Problem](), 0, True
+        estimates, warnings, checked = list[Estimate](), dict[str, Problem](), True
+        memory_bytes = gpus = 0
         # A search is in vain whose winner can't be confirmed: that is looked at too.
         for spec in (*_looked_at(sweep, base, naming), *([confirming] if sweep.confirms else [])):
             if problems := problems_by_profile(spec, frozen):
@@ -83,7 +81,10 @@ def _variant(
                 warnings |= {str(warning): warning for warning in found.report.warnings}
             estimates.append(found.estimate)
             memory_bytes = max(memory_bytes, memory_bytes_of(spec, found.estimate))
+            gpus = max(gpus, spec.resources.gpus)
             checked = checked and found.checked
+        with parts.database.unit_of_work() as work:
+            check_room(work, memory_bytes, gpus)
     except InvalidInput as error:
         raise InvalidInput([located(sweep, problem) for problem in error.problems][:PROBLEMS_MAX]) from error
     # What some trial reads otherwise than those that were looked at is found by its own first stage.

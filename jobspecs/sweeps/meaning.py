@@ -155,11 +155,16 @@ def _of_fields(read: SweepDocument) -> Iterator[Problem]:
     for field, domain in read.over.items():
         if isinstance(domain, list) and not domain:
             yield Problem(field=f"over.{field}", message="it has no value.", remedy="Name two or more.")
-        elif isinstance(domain, list) and any(value in domain[:place] for place, value in enumerate(domain)):
+        elif isinstance(domain, list) and _repeats(domain):
             yield Problem(field=f"over.{field}", message="a value is there twice.", remedy="Remove one.")
     if read.confirm is not False and isinstance(read.confirm, Confirmation) and read.spec.get("test") is not None:
         message = "the spec's `test` says which rows confirm the winner."
         yield Problem(field="confirm", message=message, remedy="Remove one of the two.")
+
+
+def _repeats(domain: Sequence[Any]) -> bool:
+    """Each is compared with each: too many of them are refused for their number, unread."""
+    return len(domain) <= VALUES_MAX and any(value in domain[:place] for place, value in enumerate(domain))
 
 
 def _of_size(read: SweepDocument) -> Iterator[Problem]:

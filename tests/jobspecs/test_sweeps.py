@@ -96,6 +96,17 @@ def test_what_is_wrong_is_told_with_its_field(changes: dict[str, Any], field: st
     assert field in found and said in found[field], found
 
 
+def test_a_list_of_a_million_values_is_refused_for_its_length_unread() -> None:
+    class Costly(int):
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError("compared")
+
+        __hash__ = int.__hash__
+
+    with pytest.raises(InvalidInput, match="1,000,000 values; at most 1,000 are allowed"):
+        parse_sweep(sweep(over={"training.seed": [Costly(1), *[Costly(2)] * 999_999]}))
+
+
 def test_a_combination_that_no_spec_allows_is_named() -> None:
     llm = {"kind": "finetune-llm", "name": "m", "model": "b@1", "dataset": "d@1"}
     over = {"tuning": ["lora", "full"], "output": ["merged", "adapter"]}

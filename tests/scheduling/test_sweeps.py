@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobspecs.sweeps.lifecycle import CONFIRMATION, SETTLED, SweepState, TrialReason, TrialState, may_move
 from scheduling.sweeps import (
+    BEGUN_MAX,
     FAILED_MAX,
     Action,
     Begin,
@@ -62,6 +63,7 @@ class World:
             assert action.number not in self.trials
             self.begun.append(action.number)
             self.trials[action.number] = Trial(action.number, S.running)
+            self.snapshot = replace(self.snapshot, winner=action.winner)
             return
         trial = self.trials[action.number]
         if isinstance(action, Reach):
@@ -219,3 +221,15 @@ def test_when_time_runs_out_trials_stop_and_the_best_so_far_is_confirmed() -> No
     assert decide(late) == [Stop(2, TrialReason.out_of_time), Begin(CONFIRMATION, 1)]
     (_, ended) = decide(replace(late, trials=trials[1:]))
     assert ended == End(SweepState.failed, None, "Time ran out before a trial had come to its end.")
+
+
+def test_a_trial_that_ends_after_it_was_given_up_takes_nothing_from_the_winner_that_is_confirmed() -> None:
+    confirmed = Trial(CONFIRMATION, S.succeeded, value=0.4)
+    late = Trial(2, S.stopped, TrialReason.out_of_time, outcome=Outcome(S.succeeded, value=0.9))
+    trials = [confirmed, Trial(1, S.succeeded, value=0.5), late]
+    settled, ended = decide(Snapshot(trials, total=9, at_once=2, out_of_time=True, winner=1))
+    assert settled == Settle(2, late.outcome or Outcome(S.failed)) and ended == End(SweepState.succeeded, 1)
+
+
+def test_many_trials_begin_a_few_at_a_time() -> None:
+    assert decide(Snapshot([], total=100, at_once=100)) == [Begin(number) for number in range(1, BEGUN_MAX + 1)]

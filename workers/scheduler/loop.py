@@ -21,7 +21,7 @@ from workers.scheduler.pipelines.advancing import PIPELINES_MAX, advance_all
 from workers.scheduler.relay import Relay
 from workers.scheduler.schedules.running import SCHEDULES_MAX, run_due
 from workers.scheduler.snapshot import fits_now, take_snapshot
-from workers.scheduler.sweeps.advancing import SWEEPS_MAX
+from workers.scheduler.sweeps.advancing import SECONDS_MAX, SWEEPS_MAX
 from workers.scheduler.sweeps.advancing import advance_all as advance_sweeps
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def tick(database: Database, *, lease_s: float, decisions: DecisionLog | None = 
         times = work.schedules.due(SCHEDULES_MAX)
     run_due(database, times)
     advance_all(database, due)
-    advance_sweeps(database, sweeps)
+    advance_sweeps(database, sweeps, seconds_max=SECONDS_MAX)
     with database.unit_of_work() as work:
         snapshot = take_snapshot(work)
     assigned = 0

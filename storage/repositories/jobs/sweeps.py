@@ -18,7 +18,9 @@ from storage.repositories.owners import within
 from storage.tables import JobRow, SweepRow, SweepTrialRow
 
 #: Sweeps of which something may be decided: they say so themselves, their time has come, or a trial's job has ended.
+#: By chance, for more may be due than are looked at: none is always behind others.
 _DUE = text("""
+SELECT id FROM (
 SELECT id FROM sweeps WHERE due
 UNION
 SELECT id FROM sweeps WHERE look_at <= statement_timestamp()
@@ -28,7 +30,7 @@ SELECT trials.sweep_id FROM sweep_trials AS trials
     LEFT JOIN jobs ON jobs.id = trials.job_id
     WHERE trials.state IN ('running', 'stopped') AND trials.reason IS DISTINCT FROM 'out_of_time'
         AND (jobs.id IS NULL OR jobs.state IN ('succeeded', 'failed', 'cancelled'))
-LIMIT :limit
+) AS found ORDER BY random() LIMIT :limit
 """)
 
 

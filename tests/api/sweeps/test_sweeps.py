@@ -167,6 +167,15 @@ def test_what_is_wrong_is_told_before_anything_is_queued(
     assert ready.client.get("/v1/sweeps").json()["data"] == []
 
 
+def test_a_value_for_which_no_host_has_room_is_refused_though_the_first_has_it(ready: Api) -> None:
+    with ready.database.unit_of_work() as work:
+        work.hosts.announce("large", slots=1, memory_bytes=2**50, gpus=0, accepting=True)
+    answer = ready.client.post("/v1/sweeps", json=document(over={"resources.gpus": [0, 1]}))
+    assert answer.status_code == 422, answer.text
+    (problem,) = answer.json()["error"]["problems"]
+    assert problem["field"] == "over.resources.gpus" and "the largest host has 0" in problem["message"]
+
+
 def test_what_trials_read_can_not_be_deleted_and_a_key_repeats_nothing(ready: Api) -> None:
     headers = {"Idempotency-Key": secrets.token_hex(4)}
     first, again = (ready.client.post("/v1/sweeps", json=document(), headers=headers) for _ in range(2))

@@ -7,6 +7,7 @@ import os
 import random
 import statistics
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,6 +23,7 @@ from jobspecs.sweeps.frozen import SweepPlan, Variant, references_of
 from jobspecs.sweeps.lifecycle import CONFIRMATION
 from jobspecs.sweeps.meaning import read_sweep
 from jobspecs.sweeps.space import Dimension
+from scheduling.sweeps import BEGUN_MAX
 from storage.database import Database
 from storage.repositories.jobs.sweeps import SweepRepository
 from storage.repositories.outbox import OutboxRepository
@@ -132,6 +134,31 @@ def test_a_tick_begins_trials_and_a_defect_in_one_sweep_keeps_no_other_from_goin
     with database.unit_of_work() as work:
         assert work.sweeps.trials(broken) == []
         assert len(work.sweeps.trials(good)) == 2
+
+
+def test_two_schedulers_at_once_begin_each_trial_once(harness: Harness) -> None:
+    database = harness.database
+    sweep_id = submitted(database, at_once=5)
+    with database.unit_of_work() as work:
+        assert work.sweeps.lock(sweep_id) is not None
+        # The other one has it: nothing is done, and nothing is waited for.
+        advance_all(database, [sweep_id])
+    assert jobs(database) == {}
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: go_on(database), range(4)))
+    go_on(database)
+    assert sorted(jobs(database).values()) == [1, 2, 3, 4, 5]
+
+
+def test_what_is_left_after_the_time_of_one_look_stays_due(harness: Harness) -> None:
+    database = harness.database
+    sweeps = [submitted(database, at_once=5) for _ in range(2)]
+    advance_all(database, sweeps, seconds_max=0.0)
+    assert sorted(jobs(database).values()) == [*range(1, BEGUN_MAX + 1)]
+    with database.unit_of_work() as work:
+        assert {*work.sweeps.due(10)} == {*sweeps}
+    go_on(database)
+    assert sorted(jobs(database).values()) == sorted([*range(1, 6)] * 2)
 
 
 def test_time_that_runs_out_stops_trials_and_the_best_so_far_is_confirmed(harness: Harness) -> None:

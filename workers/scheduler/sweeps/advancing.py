@@ -7,6 +7,8 @@ message in the outbox are committed together, so a scheduler that dies leaves a 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -20,29 +22,35 @@ from workers.scheduler.sweeps.known import Found, Known, look_at
 
 log = logging.getLogger(__name__)
 
-#: Sweeps of one look at most: the leader must show that it lives.
-SWEEPS_MAX = 20
+#: Sweeps of one look at most, and seconds: the leader must show that it lives, and jobs of others wait for a place.
+SWEEPS_MAX, SECONDS_MAX = 20, 2.0
 #: Trials that can't begin let others begin. More looks than a sweep can have trials are a defect.
 _LOOKS_MAX = 1100
 #: Seconds between two looks at trials that stop at rungs: they report at most once a second.
 _LOOK_EVERY_S = 1.0
 
 
-def advance_all(database: Database, sweep_ids: Sequence[UUID]) -> None:
-    """What is wrong with one sweep is logged and keeps no other from going on; it is looked at again."""
+def advance_all(database: Database, sweep_ids: Sequence[UUID], *, seconds_max: float = math.inf) -> None:
+    """What is wrong with one sweep is logged and keeps no other from going on; it is looked at again.
+
+    One decision is done at least; what is left after so many seconds stays due.
+    """
+    until = time.monotonic() + seconds_max
     for sweep_id in sweep_ids:
         try:
-            advance(database, sweep_id)
+            advance(database, sweep_id, until)
         except DatabaseUnavailable:
             raise
         except Exception:
             log.exception("sweep %s can't go on; it is tried again", sweep_id)
+        if time.monotonic() >= until:
+            return
 
 
-def advance(database: Database, sweep_id: UUID) -> None:
+def advance(database: Database, sweep_id: UUID, until: float = math.inf) -> None:
     """Decides until nothing is left to do. Does nothing where another scheduler has it, or when it has ended."""
     for _ in range(_LOOKS_MAX):
-        if not _look(database, sweep_id):
+        if not _look(database, sweep_id) or time.monotonic() >= until:
             return
 
 

@@ -65,6 +65,7 @@ def look_at(work: UnitOfWork, row: SweepRow, sweep: Sweep) -> Known:
         confirms=sweep.confirms,
         cancelling=row.state == SweepState.cancelling,
         out_of_time=out_of_time,
+        winner=row.winner,
     )
     return Known(snapshot, {trial.number: trial for trial in rows}, found)
 
