@@ -11,6 +11,7 @@ from workers.runners import (
     finetune_llm,
     import_model,
     predict,
+    quantize,
     score_pairs,
     train_classifier,
     train_embedder,
@@ -26,6 +27,7 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
         "predict": predict.run,
         "finetune-llm": finetune_llm.run,
         "import-model": import_model.run,
+        "quantize": quantize.run,
     }
 )
 
