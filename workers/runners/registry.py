@@ -10,6 +10,7 @@ from workers.run.context import RunContext
 from workers.runners import (
     finetune_llm,
     import_model,
+    merge,
     predict,
     score_pairs,
     train_classifier,
@@ -26,6 +27,7 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
         "predict": predict.run,
         "finetune-llm": finetune_llm.run,
         "import-model": import_model.run,
+        "merge": merge.run,
     }
 )
 
