@@ -11,12 +11,18 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from api.authentication import check_routes
+from api.batches.endpoints import router as batches
+from api.batches.working import BatchWorker
 from api.classify.endpoints import router as classify
 from api.datasets.endpoints import router as datasets
 from api.decisions.endpoints import router as decisions
 from api.deployments.endpoints import router as deployments
 from api.embeddings.endpoints import router as embeddings
 from api.errors import add_error_handlers
+from api.files.endpoints import router as files
+from api.files.uploads import router as uploads
+from api.fine_tuning.endpoints import listing as fine_tuning_jobs
+from api.fine_tuning.endpoints import router as fine_tuning
 from api.generation.endpoints import router as generation
 from api.generation.model_endpoints import router as model_generation
 from api.generation.model_endpoints import tgi_router as tgi_generation
@@ -69,6 +75,11 @@ _ROUTERS = (
     pipelines,
     watching_pipelines,
     datasets,
+    files,
+    uploads,
+    fine_tuning,
+    fine_tuning_jobs,
+    batches,
     registry_imports,
     registry_files,
     registry,
@@ -131,7 +142,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     await run_in_threadpool(parts.spool.sweep)
     rounds = [_sweep_on(parts.spool), _close_pushes_on(parts), _renew_on(parts), _write_answers_on(parts)]
-    rounds += [parts.activity.write_on(), _end_answers_on(parts)]
+    rounds += [parts.activity.write_on(), _end_answers_on(parts), BatchWorker(parts, app).work_on()]
     tasks = [asyncio.create_task(round) for round in rounds]
     try:
         # Begun now, so that the first file finds it warm.
@@ -140,6 +151,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await run_in_threadpool(parts.answer_meter.write)
         await parts.activity.write()
         await parts.close()

@@ -6,6 +6,7 @@ action on nothing; repositories keep to those whose things it may touch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -31,6 +32,8 @@ PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/v1/links/{se
 PUBLIC_ROUTES_MAX = 5
 #: Longer than any token: not worth a look at the database.
 _TOKEN_CHARS_MAX = 256
+#: In the scope of a request that this process makes of itself, for a user whom it knows: no client gets at it.
+ON_BEHALF_OF = "eigenwerk.on_behalf_of"
 #: What lasts until the answer of a route that asks a deployed model has been sent.
 _UNTIL_SENT = "eigenwerk.until_sent"
 
@@ -63,6 +66,8 @@ class GuardedRoute(APIRoute):
     refusal_model: ClassVar[type[BaseModel]] = ErrorAnswer
     #: Whether a parameter that nothing reads is refused.
     strict_query: ClassVar[bool] = True
+    #: Names beside those of its parameters that are none of these: the endpoint reads them itself.
+    open_query: ClassVar[re.Pattern[str] | None] = None
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if endpoint not in _DECLARED:
@@ -82,7 +87,7 @@ class GuardedRoute(APIRoute):
             if action != "public":
                 request.state.principal = _allowed(await self.authenticated(request), action)
                 if self.strict_query:
-                    _check_query(request, known)
+                    _check_query(request, known, self.open_query)
                 if limiting:
                     await _limit(request)
             return await handler(StrictRequest(request.scope, request.receive))
@@ -129,13 +134,13 @@ def _query_names(dependant: Dependant) -> frozenset[str]:
     return frozenset(own).union(*(_query_names(below) for below in dependant.dependencies))
 
 
-def _check_query(request: Request, known: frozenset[str]) -> None:
+def _check_query(request: Request, known: frozenset[str], open_query: re.Pattern[str] | None) -> None:
     """Raises ApiError 422 for a parameter that nothing reads: misspelt, it would change nothing and nobody be told.
 
     And for a NUL, which PostgreSQL takes in no text.
     """
     for name, value in request.query_params.multi_items():
-        if name not in known:
+        if name not in known and (open_query is None or not open_query.fullmatch(name)):
             there_are = f"there are: {', '.join(sorted(known))}" if known else "this route has none"
             problem = Problem(field=name, message=f"unknown query parameter; {there_are}.")
             raise ApiError(422, str(problem), param=name, problems=[problem])
@@ -154,6 +159,9 @@ def bearer_token(request: Request) -> str:
 
 
 async def _authenticated(request: Request) -> Principal:
+    user = request.scope.get(ON_BEHALF_OF)
+    if isinstance(user, Principal):
+        return user
     token = bearer_token(request)
     parts: Parts = request.app.state.parts
     sha256 = hash_token(token) if _plausible(token) else ""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from api.registry.imported_files import adapter_base, check_import, check_import_file, shards_named
+from corpus.batch_requests import check_requests
 from corpus.checks.confined import check
 from corpus.comparing import compare
 from corpus.conversations.sandbox import render
@@ -23,6 +24,7 @@ TASKS: dict[str, Callable[..., Any]] = {
     "shape": shape_of_file,
     "gguf": known_facts,
     "check": check,
+    "batch_requests": check_requests,
     "render": render,
     "compare": compare,
 }

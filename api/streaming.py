@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,12 +123,21 @@ async def received_body(request: Request, parts: Parts, *, bytes_max: int) -> As
     """
     if int(request.headers.get("content-length") or 0) > bytes_max:
         raise too_large(bytes_max)
+    with spooled(parts, bytes_max=bytes_max) as spool:
+        async for chunk in request.stream():
+            await spool.add(chunk)
+        received = await spool.received()
+        _check_promise(request, received)
+        yield received
+
+
+@contextmanager
+def spooled(parts: Parts, *, bytes_max: int) -> Iterator[Spooled]:
+    """A temporary file to be filled, which is gone afterwards. Raises OSError (ENOSPC: disk full)."""
     descriptor, name = tempfile.mkstemp(prefix="body-", dir=parts.spool.folder)
     path = Path(name)
     try:
-        received = await _receive(request, parts, descriptor, path, bytes_max)
-        _check_promise(request, received)
-        yield received
+        yield Spooled(parts, descriptor, path, bytes_max)
     finally:
         os.close(descriptor)
         path.unlink(missing_ok=True)
@@ -139,28 +148,42 @@ def next_chunk(chunks: Iterator[bytes]) -> bytes | None:
     return next(chunks, None)
 
 
-async def _receive(request: Request, parts: Parts, descriptor: int, path: Path, bytes_max: int) -> Received:
-    digest = hashlib.sha256()
-    block = bytearray()
-    total = 0
+class Spooled:
+    """Bytes on their way into a temporary file, hashed as they come."""
 
-    def write() -> None:
-        digest.update(block)
-        view = memoryview(block)
+    def __init__(self, parts: Parts, descriptor: int, path: Path, bytes_max: int) -> None:
+        self._parts = parts
+        self._descriptor = descriptor
+        self._path = path
+        self._bytes_max = bytes_max
+        self._digest = hashlib.sha256()
+        self._block = bytearray()
+        self._total = 0
+
+    async def add(self, chunk: bytes) -> None:
+        """Raises ApiError 413 beyond `bytes_max`, and OSError (ENOSPC: disk full)."""
+        self._total += len(chunk)
+        if self._total > self._bytes_max:
+            raise too_large(self._bytes_max)
+        self._block += chunk
+        if len(self._block) >= _BLOCK_BYTES:
+            await self._write()
+
+    async def received(self) -> Received:
+        """All that was added."""
+        await self._write()
+        return Received(self._path, self._total, self._digest.hexdigest())
+
+    async def _write(self) -> None:
+        await anyio.to_thread.run_sync(self._write_block, limiter=self._parts.spooling)
+        self._block = bytearray()
+
+    def _write_block(self) -> None:
+        self._digest.update(self._block)
+        view = memoryview(self._block)
         while view:
-            view = view[os.write(descriptor, view) :]
+            view = view[os.write(self._descriptor, view) :]
         view.release()
-
-    async for chunk in request.stream():
-        total += len(chunk)
-        if total > bytes_max:
-            raise too_large(bytes_max)
-        block += chunk
-        if len(block) >= _BLOCK_BYTES:
-            await anyio.to_thread.run_sync(write, limiter=parts.spooling)
-            block = bytearray()
-    await anyio.to_thread.run_sync(write, limiter=parts.spooling)
-    return Received(path, total, digest.hexdigest())
 
 
 def _check_promise(request: Request, received: Received) -> None:

@@ -9,6 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from jobspecs.engines import ENGINE_KINDS
 from jobspecs.kinds.base import Section
 
+#: Adapters that one deployment serves beside its model.
+ADAPTERS_MAX = 16
+
 
 class Deploying(Section):
     """Engine, replicas, and what they may take."""
@@ -28,6 +31,13 @@ class Deploying(Section):
         ge=10,
         le=30 * 24 * 3600,
         description="seconds without a request after which it sleeps, until the next one wakes it; never when absent",
+    )
+
+    context_tokens: int | None = Field(
+        default=None, ge=256, le=1 << 20, description="tokens of an answer with its prompt; the model's own when absent"
+    )
+    sequences: int | None = Field(
+        default=None, ge=1, le=256, description="answers at once in each replica, for which memory is kept"
     )
 
     @field_validator("engine")

@@ -34,7 +34,8 @@ def _classifier(spec: TrainClassifier) -> set[str]:
     named = {"macro_f1", *_with_interval(("accuracy", *deciding))}
     compared = ("accuracy", "macro_f1", *deciding)
     baselines = {f"baseline/{key}_{name}" for key in ("svm", "majority") for name in compared}
-    return {_TRAINING, *(f"{spec.judging_part}/{name}" for name in named), *baselines}
+    training = set() if spec.linear else {_TRAINING}
+    return {*training, *(f"{spec.judging_part}/{name}" for name in named), *baselines}
 
 
 def _embedder(spec: TrainEmbedder) -> set[str]:

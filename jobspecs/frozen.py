@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -111,6 +112,16 @@ class PipelineOrigin(BaseModel):
     step: str
 
 
+class ScheduleOrigin(BaseModel):
+    """The time of a schedule at which a job, or the pipeline whose step it is, was submitted."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    name: str
+    due_at: datetime
+
+
 class FrozenInputs(BaseModel):
     """Every input of a job."""
 
@@ -128,8 +139,9 @@ class FrozenInputs(BaseModel):
     checked: bool = False
     #: What was estimated from these inputs.
     estimate: Estimate | None = None
-    #: None for a job that was submitted by itself.
+    #: None for a job that was submitted by itself, and for one that somebody submitted.
     pipeline: PipelineOrigin | None = None
+    schedule: ScheduleOrigin | None = None
 
     def datasets(self) -> tuple[FrozenDataset, ...]:
         """All data sets, the one that trains first."""

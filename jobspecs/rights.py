@@ -29,6 +29,8 @@ INCLUDES: Mapping[Scope, frozenset[Scope]] = {
 }
 
 Action = Literal[
+    "batches.read",
+    "batches.write",
     "datasets.delete",
     "datasets.read",
     "datasets.write",
@@ -90,6 +92,8 @@ class Rule:
 
 
 RULES: Mapping[Action, Rule] = {
+    "batches.read": Rule(own="read"),
+    "batches.write": Rule(own="write"),
     "datasets.delete": Rule(own="write"),
     "datasets.read": Rule(own="read", shared="read"),
     "datasets.write": Rule(own="write"),

@@ -50,7 +50,9 @@ from storage.repositories.registry.hub_pushes import HubPushRepository
 from storage.repositories.registry.models import ModelRepository
 from storage.repositories.registry.removal import RemovalRepository
 from storage.repositories.registry.stored import StoredRepository
+from storage.repositories.registry.uploads import UploadRepository
 from storage.repositories.serving.answers import AnswerRepository
+from storage.repositories.serving.batches import BatchRepository
 from storage.repositories.serving.candidates import CandidateRepository
 from storage.repositories.serving.deployments import DeploymentRepository
 from storage.repositories.serving.engine_holds import EngineHoldRepository
@@ -96,6 +98,10 @@ class UnitOfWork:
     @cached_property
     def answers(self) -> AnswerRepository:
         return AnswerRepository(self.session)
+
+    @cached_property
+    def batches(self) -> BatchRepository:
+        return BatchRepository(self.session)
 
     @cached_property
     def served_adapters(self) -> ServedAdapterRepository:
@@ -200,6 +206,10 @@ class UnitOfWork:
     @cached_property
     def removal(self) -> RemovalRepository:
         return RemovalRepository(self.session, self.garbage, self.blobs)
+
+    @cached_property
+    def uploads(self) -> UploadRepository:
+        return UploadRepository(self.session, self.garbage)
 
     @cached_property
     def leader(self) -> LeaderRepository:

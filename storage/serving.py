@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
-from jobspecs.engines import format_of, task_of
+from jobspecs.engines import WeightsFormat, format_of, task_of
 from jobspecs.hosts import Machine, smallest_gpu_bytes
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
@@ -59,6 +59,28 @@ def check_task(manifest: Manifest, reference: Reference) -> None:
             remedy="Train a model for one of these from it first: eigenwerk submit spec.yaml",
         )
         raise InvalidInput([problem])
+
+
+def why_not_beside(name: str, adapter: Manifest | None, base: Manifest | None) -> Problem | None:
+    """Why an adapter can't be served beside a model. `base`: None where it is not made yet."""
+    alone = f"Deploy it by its own name: eigenwerk deploy {name}"
+    if adapter is None:
+        return Problem(message=f"you have no model {name} in the registry.", remedy="`eigenwerk models` lists them.")
+    if adapter.base is None:
+        return Problem(message=f"{name} is a model of its own, and no adapter.", remedy=alone)
+    if base is not None and base.base is not None:
+        return Problem(
+            message="the model that is deployed is an adapter itself, which is merged into its base.",
+            remedy="Deploy the base, and name both as its adapters.",
+        )
+    if base is not None and adapter.base.digest != base.digest:
+        return Problem(
+            message=f"{name} is an adapter of {adapter.base.reference}, which is another model than the one deployed.",
+            remedy=f"{alone}, or with its own base.",
+        )
+    if format_of(adapter) is not WeightsFormat.safetensors:
+        return Problem(message=f"{name} is no LoRA adapter in peft's format.", remedy="Convert it to safetensors.")
+    return None
 
 
 def serve(

@@ -14,8 +14,9 @@ from api.authentication import TheUser, guarded_router, requires
 from api.datasets import chats, deleting, service
 from api.datasets.chat_schemas import ChatPreview, ChatQuestion
 from api.datasets.schemas import Dataset, DatasetChange, DatasetList, DatasetVersionDetail, Preview
+from api.datasets.taking import Pushed, taken
 from api.datasets.telling import ToldDialect, told_provenance
-from api.foreign_files import is_large, table_limits, table_remedy, transferring
+from api.foreign_files import is_large
 from api.parts import ThePlatform
 from api.references.names import Shared, TheNamed
 from api.references.uses import Deleted, DryRun
@@ -59,31 +60,8 @@ async def push_dataset(
     file_name, table = service.checked_file_name(file_name, told)
     maker = await run_in_threadpool(service.maker, platform, user, named)
     async with received_body(request, platform, bytes_max=platform.settings.dataset_bytes_max) as received:
-        limits = table_limits(received.bytes, table, platform.settings)
-        profile = await platform.readings.read(
-            request,
-            user.user_id,
-            file_name,
-            table_remedy(table),
-            partial(service.profiled, platform, file_name, table, received),
-            large=is_large(limits),
-            limits=limits,
-        )
-        async with transferring(request, platform.stopping) as should_stop:
-            version, created = await platform.transfers.run(
-                partial(
-                    service.push,
-                    platform,
-                    maker,
-                    named.name,
-                    file_name,
-                    table,
-                    received,
-                    profile,
-                    provenance,
-                    should_stop,
-                )
-            )
+        pushed = Pushed(maker, named.name, file_name, table, received, provenance)
+        version, created = await taken(platform, request, user, pushed)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{version.owner}/{version.name}/versions/{version.version}"
     return version

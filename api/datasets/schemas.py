@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from jobspecs.openai_ids import openai_id
 from jobspecs.profile import DatasetProfile
+from jobspecs.purposes import Purpose
 from jobspecs.rights import Visibility
 from storage.tables import DatasetVersionRow
 
@@ -18,6 +20,9 @@ class DatasetVersion(BaseModel):
     object: Literal["dataset.version"] = "dataset.version"
     #: `owner/name@version`.
     reference: str
+    #: The same to OpenAI's clients: /v1/files.
+    file_id: str
+    purpose: Purpose
     owner: str
     name: str
     version: int
@@ -102,6 +107,8 @@ def _fields(row: DatasetVersionRow) -> dict[str, Any]:
     dialect = row.how_to_read()
     return {
         "reference": f"{owner}/{name}@{row.version}",
+        "file_id": openai_id("file", row.id),
+        "purpose": row.purpose,
         "owner": owner,
         "name": name,
         "version": row.version,

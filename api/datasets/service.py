@@ -30,6 +30,7 @@ from jobspecs.pieces import StoredFile
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.provenance import Provenance
+from jobspecs.purposes import Purpose
 from jobspecs.references import Reference
 from jobspecs.rights import Principal, Reach
 from storage.database import UnitOfWork
@@ -98,6 +99,7 @@ def push(
     profile: DatasetProfile,
     provenance: Provenance,
     should_stop: Callable[[], bool],
+    purpose: Purpose = "fine-tune",
 ) -> tuple[DatasetVersionDetail, bool]:
     """Stores the file as the next version; content that is there already gives that version, and False.
 
@@ -128,6 +130,7 @@ def push(
                 sha256=received.sha256,
                 profile=profile,
                 provenance=provenance,
+                purpose=purpose,
             )
             created = row.id == version_id
             if not created:

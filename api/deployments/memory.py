@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from api.deployments.schemas import DeploymentRequest
 from api.parts import Parts
 from api.references.hub import resolve
 from api.references.model_files import known_gguf, known_shape, small_files
-from jobspecs.engines import EMBEDDED, WeightsFormat, format_of
+from jobspecs.engines import WeightsFormat, format_of
 from jobspecs.frozen import FrozenHubModel, FrozenRegistryModel
 from jobspecs.manifest import Manifest
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import parse_reference
-from scheduling.estimates.engine_memory import ServedModel, ServingMemory, engine_memory, least_bytes
+from scheduling.estimates.engine_memory import (
+    ServedModel,
+    ServingMemory,
+    engine_memory,
+    least_bytes,
+    why_not_declared,
+)
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
-from scheduling.estimates.serving import ANSWERS_MAX, CACHED_TOKENS_MAX, depends_on_shape
+from scheduling.estimates.serving import depends_on_shape
 from storage.frozen_versions import weights_bytes
 
 _GIB = 1024**3
@@ -50,17 +56,15 @@ def reckon(
         # The base may lie on the inference host already, and no hub be there to ask how large it is.
         return Reckoned(None, given)
     model = _known(parts, manifest, frozen, base)
-    _check_declared(request, model, engine)
+    if problem := why_not_declared(engine, model, request.context_tokens, request.sequences):
+        raise InvalidInput([problem])
     each = engine_memory(
         engine,
         model,
         on_gpu=request.gpus > 0,
         context_tokens=request.context_tokens,
         sequences=request.sequences,
-    )
-    main = replace(each.main, weights_bytes=each.main.weights_bytes + adapters_bytes)
-    gpu = replace(each.gpu, weights_bytes=each.gpu.weights_bytes + adapters_bytes) if each.gpu is not None else None
-    each = replace(each, main=main, gpu=gpu)
+    ).beside(adapters_bytes)
     if given is None:
         return Reckoned(each, request.replicas * each.memory_bytes)
     declared = request.context_tokens is not None or request.sequences is not None
@@ -97,25 +101,6 @@ def _base_bytes(parts: Parts, manifest: Manifest, base: FrozenRegistryModel | Fr
         return weights_bytes(base)
     found = resolve(parts.hub, parts.settings, parse_reference(manifest.base.reference))
     return found.weights_bytes or TYPICAL_WEIGHTS_BYTES
-
-
-def _check_declared(request: DeploymentRequest, model: ServedModel, engine: str) -> None:
-    for name in ("context_tokens", "sequences"):
-        is_gguf = format_of(model.manifest) is WeightsFormat.gguf
-        if getattr(request, name) is not None and not (is_gguf or depends_on_shape(model.manifest)):
-            raise _refused(name, "only a language model keeps what it has read.", "Leave it out.")
-    longest = model.context_tokens
-    if request.context_tokens is not None and longest is not None and request.context_tokens > longest:
-        raise _refused("context_tokens", f"this model reads {longest:,} tokens at most.", "Ask for no more.")
-    if engine != EMBEDDED.name:
-        return
-    if (request.sequences or 0) > ANSWERS_MAX:
-        message = f"the embedded engine gives {ANSWERS_MAX} answers at once; more wait."
-        raise _refused("sequences", message, "Ask for fewer, or more replicas.")
-    context = request.context_tokens or (request.sequences and longest) or 0
-    if context * (request.sequences or 1) > CACHED_TOKENS_MAX:
-        message = f"a replica of the embedded engine holds {CACHED_TOKENS_MAX:,} tokens of all its answers together."
-        raise _refused("context_tokens", message, "Ask for fewer answers at once, a shorter context, or more replicas.")
 
 
 def _refused(field: str, message: str, remedy: str) -> InvalidInput:

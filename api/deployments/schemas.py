@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.references.places import WAITS_FOR_ROOM
-from jobspecs.deploying import Deploying
+from jobspecs.deploying import ADAPTERS_MAX, Deploying
 from jobspecs.engines import ExternalEngine
 from jobspecs.references import ModelReference
 from storage.repositories.serving.answers import quantile_s
@@ -24,15 +24,9 @@ class DeploymentRequest(Deploying):
     external: ExternalEngine | None = Field(
         default=None, description="an engine that somebody else runs, instead of a model of the registry"
     )
-    context_tokens: int | None = Field(
-        default=None, ge=256, le=1 << 20, description="tokens of an answer with its prompt; the model's own when absent"
-    )
-    sequences: int | None = Field(
-        default=None, ge=1, le=256, description="answers at once in each replica, for which memory is kept"
-    )
     adapters: list[ModelReference] = Field(
         default_factory=list,
-        max_length=16,
+        max_length=ADAPTERS_MAX,
         description="LoRA adapters of this model, served beside it over its weights; requests name one as their model",
     )
     traffic_percent: int | None = Field(

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import httpx
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, ValidationError
 
+from api.deployments.first_use import deployed_for_first_use
 from api.errors import ApiError, unavailable
 from api.inference.limiting import count_tokens, session_of
 from api.inference.refusals import RETRY_AFTER_S, refusal, wrong_task
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 _ANSWER_TIMEOUT = httpx.Timeout(300.0, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S)
 #: Engines give this status, a message in `error`, for requests that no repetition mends.
 _REFUSED = 422
+#: That there is no deployment of a name.
+_UNDEPLOYED = "not_found"
 #: And these are its own words as well: too large, wrong, failed on this request, too busy.
 _REFUSALS = frozenset({404, 413, _REFUSED, 424, 429})
 
@@ -78,13 +82,28 @@ async def deployed(parts: Parts, user: Principal, name: str, *tasks: ServedTask,
 
     Raises ApiError: 404 without such a deployment, 422 when it serves something else, 503 while nothing serves it.
     """
-    found = await run_in_threadpool(_find, parts, user, name, tasks, session_of(session))
+    found = await _found(parts, user, name, tasks, session)
     if isinstance(found, Asleep):
         await parts.waker.await_awake(found)
         found = await run_in_threadpool(_find, parts, user, name, tasks, session_of(session))
     if isinstance(found, Asleep):
         raise unavailable(f"The deployment {name} is not ready.", "deployment_not_ready", RETRY_AFTER_S)
     return found
+
+
+async def _found(
+    parts: Parts, user: Principal, name: str, tasks: tuple[ServedTask, ...], session: object
+) -> Deployed | Asleep:
+    """Deploys a model that isn't, where its owner lets whoever asks it first do so."""
+    try:
+        return await run_in_threadpool(_find, parts, user, name, tasks, session_of(session))
+    except ApiError as error:
+        if error.code != _UNDEPLOYED:
+            raise
+        made = await parts.lookups.run(partial(deployed_for_first_use, parts, user, name))
+        if made is None:
+            raise
+        return made
 
 
 async def ask(parts: Parts, engine: Deployed, path: str, body: Mapping[str, Any]) -> httpx.Response:
@@ -230,7 +249,7 @@ def _find(
     if not found.shares:
         own_name = deployment.rpartition("/")[2]
         message = f"There is no deployment {deployment}. Make one: eigenwerk deploy {own_name}"
-        raise ApiError(404, message, code="not_found", param="model")
+        raise ApiError(404, message, code=_UNDEPLOYED, param="model")
     task = str(found.shares[0].served_task)
     if tasks and task not in [wanted.name for wanted in tasks]:
         raise wrong_task(name, task, tasks)

@@ -14,6 +14,11 @@ from api.errors import KNOWN_ERRORS, ApiError, api_error
 class OpenAIRoute(GuardedRoute):
     """Answers 400 where other routes answer 422; everything else of the refusal stays."""
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        wrong = {"model": self.refusal_model, "description": "something in the request is wrong"}
+        options["responses"] = {400: wrong, **(options.get("responses") or {})}
+        super().__init__(path, endpoint, **options)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
@@ -31,5 +36,5 @@ class OpenAIRoute(GuardedRoute):
         return answered
 
 
-def openai_router() -> APIRouter:
-    return APIRouter(route_class=OpenAIRoute, tags=["inference"])
+def openai_router(tag: str = "inference") -> APIRouter:
+    return APIRouter(route_class=OpenAIRoute, tags=[tag])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from api.jobs.schemas import JobDetail, JobList, LogLine, LogPage
 from api.parts import Parts
 from api.references.uses import Deleted, check_unused
 from jobspecs.data_report import DataReport
+from jobspecs.deploying import Deploying
 from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent
 from jobspecs.problems import InvalidInput, Problem
@@ -34,9 +35,18 @@ from storage.tables import JobRow
 
 
 def submit(
-    parts: Parts, user: Principal, document: dict[str, Any], key: str | None, gone: Callable[[], bool]
+    parts: Parts,
+    user: Principal,
+    document: dict[str, Any],
+    key: str | None,
+    gone: Callable[[], bool],
+    *,
+    notes: Mapping[str, str] | None = None,
+    first_use: Deploying | None = None,
 ) -> tuple[JobDetail, bool]:
     """Queues the job and commits it. With a known idempotency key: the earlier job, and False.
+
+    `notes`: to find it by. `first_use`: how whoever asks the model first deploys it.
 
     Raises InvalidInput, and nothing is queued; ApiError 409 when the key was used for another spec.
     """
@@ -70,7 +80,10 @@ def submit(
             request_sha256=request_sha256,
             idempotency_key=key,
             warnings=[warning.model_dump(mode="json") for warning in found.report.warnings] if found.report else [],
+            notes=notes,
         )
+        if first_use is not None and created:
+            work.models.set_first_use(row.owner_id, row.name, first_use.model_dump(mode="json"))
         # Two requests with one key may have met: then the earlier one counts here as well.
         check_same(row.request_sha256, request_sha256)
         return detail(work, row), created

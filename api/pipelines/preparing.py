@@ -55,7 +55,7 @@ def _prepared(
     if isinstance(step.spec, DeployStep):
         made_by = step.models.get(BASE_ROLE)
         stand_in = expected[made_by] if made_by is not None else None
-        inputs, memory_bytes = prepare_deployment(parts, user, step.spec, stand_in)
+        inputs, memory_bytes = prepare_deployment(parts, user, step.spec, stand_in, {*step.models})
         return _stored(step, inputs, memory_bytes), Expected()
     if isinstance(step.spec, AliasStep):
         return _stored(step, prepare_alias(parts, user, step.spec, is_made=BASE_ROLE in step.models)), Expected()

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from jobspecs.deploying import Deploying
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.pieces import PIECES_MAX, Piece
 from jobspecs.references import Name
@@ -58,6 +59,8 @@ class Model(BaseModel):
     tags: list[str]
     #: What the owner says of all versions.
     license: str | None
+    #: How whoever asks it first deploys it; null: nobody does.
+    first_use: Deploying | None
     aliases: dict[str, int]
     versions: list[ModelVersion]
 
@@ -87,6 +90,9 @@ class ModelChange(BaseModel):
     tags_added: list[Name] = Field(default=[], max_length=TAGS_MAX)
     tags_removed: list[Name] = Field(default=[], max_length=TAGS_MAX)
     archived: bool | None = Field(default=None, description="all versions that there are now")
+    first_use: Deploying | None = Field(
+        default=None, description="how it is deployed by the first request that names it; null: it is not"
+    )
 
 
 class VersionChange(BaseModel):

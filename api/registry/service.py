@@ -13,6 +13,7 @@ from api.registry.schemas import (
     detail_of,
     version_of,
 )
+from jobspecs.deploying import Deploying
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference
 from jobspecs.rights import Principal, Reach
@@ -78,6 +79,7 @@ def get_model(parts: Parts, user: Principal, reference: Reference) -> Model:
             description=row.description,
             tags=row.tags,
             license=row.license,
+            first_use=Deploying.model_validate(row.first_use) if row.first_use is not None else None,
             aliases={alias.alias: alias.version for alias in work.aliases.of_model(row.id)},
             versions=[version_of(version) for version in versions],
         )
@@ -93,7 +95,7 @@ def change(parts: Parts, user: Principal, reference: Reference, change: ModelCha
     with parts.database.unit_of_work() as work:
         row = find_model_to_change(work, user, reference)
         work.models.lock(row)
-        values = change.model_dump(exclude_unset=True, include={"description", "license"})
+        values = change.model_dump(exclude_unset=True, include={"description", "license", "first_use"})
         if change.visibility is not None:
             values["visibility"] = change.visibility
         tags = sorted({*row.tags, *change.tags_added} - {*change.tags_removed})

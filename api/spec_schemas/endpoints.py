@@ -6,6 +6,8 @@ from typing import Any
 
 from api.authentication import guarded_router, requires
 from api.errors import not_found
+from jobspecs.pipelines.document import KIND
+from jobspecs.pipelines.schema import pipeline_schema
 from jobspecs.registry import SPECS
 
 router = guarded_router("schemas")
@@ -21,7 +23,8 @@ async def list_schemas() -> dict[str, Any]:
 @router.get("/v1/schemas/{kind}")
 @requires("schemas.read")
 async def get_schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of one kind."""
-    if kind not in SPECS:
-        raise not_found(f"job kind {kind!r}; there are: {', '.join(SPECS)}")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SPECS[kind].model_json_schema()}
+    """The JSON Schema of one kind of job, or of a pipeline."""
+    if kind not in SPECS and kind != KIND:
+        raise not_found(f"kind {kind!r}; there are: {', '.join([*SPECS, KIND])}")
+    schema = pipeline_schema() if kind == KIND else SPECS[kind].model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -89,10 +89,12 @@ class PipelineCalls:
         *,
         everybody: bool = False,
         possible: Callable[[PipelineSummary], bool] = lambda pipeline: True,
+        only: bool = False,
     ) -> str:
         """The id of the newest `possible` pipeline whose id begins with `text` or whose name it is.
 
-        A whole id is taken as it is. Raises EigenwerkError when there is none, or beginnings of ids make it unclear.
+        A whole id is taken as it is. Raises EigenwerkError when there is none, or beginnings of ids make it unclear;
+        with `only` also when several have the name.
         """
         if found := whole_id(text):
             return found
@@ -103,7 +105,7 @@ class PipelineCalls:
         ]
         if not meant:
             raise EigenwerkError(f"You have no pipeline {text}. `eigenwerk pipelines list` lists yours.", status=404)
-        if len(meant) > 1 and any(one.name != text for one in meant):
+        if len(meant) > 1 and (only or any(one.name != text for one in meant)):
             listed = "".join(f"\n  {one.id}  {one.name}  {one.state}" for one in meant[:10])
             raise EigenwerkError(f"{text} can mean {len(meant)} pipelines. Give more characters of the id:{listed}")
         return _newest(meant, possible).id

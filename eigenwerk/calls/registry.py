@@ -101,6 +101,14 @@ class RegistryCalls:
         """`description` and `license` of a model, for all its versions; None takes away what was said."""
         return self._changed(name, **said)
 
+    def deploy_on_first_use(self, name: str, *, idle_after_s: int | None = 600, **deploying: Any) -> Model:
+        """Lets the first request that names a version of the model deploy it, by these wishes of `deploy`."""
+        return self._changed(name, first_use={"idle_after_s": idle_after_s, **deploying})
+
+    def never_deploy_on_first_use(self, name: str) -> Model:
+        """Takes that back; what is deployed stays."""
+        return self._changed(name, first_use=None)
+
     def archive_model(self, reference: str, *, archived: bool = True) -> None:
         """Lets lists, and names without a version, pass over `name@3`, or all versions that `name` has now.
 

@@ -116,7 +116,7 @@ class Looking:
         context: Context,
         kind: Annotated[str | None, Field(description="a job kind; without one all kinds are named")] = None,
     ) -> Answer:
-        """The kinds of jobs, or the JSON Schema of one kind's spec."""
+        """The kinds of jobs, or the JSON Schema of one kind's spec or of a pipeline."""
         with said_plainly(), self._clients(context) as client:
             return answered(client.schema(kind) if kind else {"kinds": [*client.kinds(), _PIPELINE]})
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from eigenwerk.resources.resource import Resource
-from jobspecs.frozen import PipelineOrigin
+from jobspecs.frozen import PipelineOrigin, ScheduleOrigin
 
 
 class Alias(Resource):
@@ -140,6 +140,8 @@ class ModelLineage(Resource):
     spec: dict[str, Any] | None = None
     #: The pipeline whose step that job was.
     pipeline: PipelineOrigin | None = None
+    #: The schedule that submitted it, or its pipeline, and the time that it was for.
+    schedule: ScheduleOrigin | None = None
     #: Library -> version of what made it.
     code: dict[str, str] = Field(default_factory=dict)
     parents: list[Ancestor] = Field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import Field
 
@@ -59,5 +60,7 @@ class Model(Resource):
     tags: list[str] = Field(default_factory=list)
     #: What the owner says of all versions.
     license: str | None = None
+    #: How whoever asks it first deploys it; None: nobody does.
+    first_use: dict[str, Any] | None = None
     aliases: dict[str, int] = Field(default_factory=dict)
     versions: list[ModelVersion]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from jobspecs.deploying import Deploying
+from jobspecs.deploying import ADAPTERS_MAX, Deploying
 from jobspecs.kinds.base import BASE_ROLE, Section, SpecBase
 from jobspecs.references import AliasName, ModelReference, Name
 
@@ -19,9 +19,20 @@ class DeployStep(Deploying):
     kind: Literal["deploy"]
     name: Name = Field(description="the deployment's name")
     model: ModelReference
+    adapters: list[ModelReference] | None = Field(
+        default=None,
+        max_length=ADAPTERS_MAX,
+        description="LoRA adapters of this model, served beside it; when absent those of now that fit",
+    )
 
     def model_references(self) -> dict[str, str]:
-        return {BASE_ROLE: self.model}
+        beside = {adapter_role(number): text for number, text in enumerate(self.adapters or ())}
+        return {BASE_ROLE: self.model, **beside}
+
+
+def adapter_role(number: int) -> str:
+    """What frozen inputs call the adapter of that place; also its field."""
+    return f"adapters.{number}"
 
 
 class AliasStep(Section):

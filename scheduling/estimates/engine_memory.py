@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from jobspecs.engines import EMBEDDED, LLAMACPP, WeightsFormat, format_of
 from jobspecs.manifest import Manifest
+from jobspecs.problems import Problem
 from scheduling.estimates.gguf import GgufFacts
 from scheduling.estimates.serving import (
     ANSWERS_MAX,
@@ -79,6 +80,12 @@ class ServingMemory:
         """Memory that the GPU must have."""
         return int(self.gpu.total_bytes / self.gpu_share) if self.gpu is not None else 0
 
+    def beside(self, adapters_bytes: int) -> ServingMemory:
+        """The same with adapters of so many bytes beside the weights."""
+        main = replace(self.main, weights_bytes=self.main.weights_bytes + adapters_bytes)
+        gpu = replace(self.gpu, weights_bytes=self.gpu.weights_bytes + adapters_bytes) if self.gpu is not None else None
+        return replace(self, main=main, gpu=gpu)
+
     def within(self, memory_bytes: int) -> ServingMemory:
         """The same with so much main memory: more or less of it is for keys and values, where they are there."""
         taken, tokens = self.main, (self.context_tokens or 0) * (self.sequences or 0)
@@ -143,6 +150,32 @@ def engine_memory(
     # On their way to a GPU weights pass through main memory.
     main = Taken(weights, 0, FOREIGN_RUNTIME_BYTES) if on_gpu else where
     return ServingMemory(main, where if on_gpu else None, context, answers, GPU_SHARE)
+
+
+def why_not_declared(
+    engine: str, model: ServedModel, context_tokens: int | None, sequences: int | None
+) -> Problem | None:
+    """What is wrong with a context or a number of answers that model or engine can't have."""
+    declared = {"context_tokens": context_tokens, "sequences": sequences}
+    keeps = format_of(model.manifest) is WeightsFormat.gguf or depends_on_shape(model.manifest)
+    for name, value in declared.items():
+        if value is not None and not keeps:
+            return Problem(field=name, message="only a language model keeps what it has read.", remedy="Leave it out.")
+    longest = model.context_tokens
+    if context_tokens is not None and longest is not None and context_tokens > longest:
+        message = f"this model reads {longest:,} tokens at most."
+        return Problem(field="context_tokens", message=message, remedy="Ask for no more.")
+    if engine != EMBEDDED.name:
+        return None
+    if (sequences or 0) > ANSWERS_MAX:
+        message = f"the embedded engine gives {ANSWERS_MAX} answers at once; more wait."
+        return Problem(field="sequences", message=message, remedy="Ask for fewer, or more replicas.")
+    context = context_tokens or (sequences and longest) or 0
+    if context * (sequences or 1) > CACHED_TOKENS_MAX:
+        message = f"a replica of the embedded engine holds {CACHED_TOKENS_MAX:,} tokens of all its answers together."
+        remedy = "Ask for fewer answers at once, a shorter context, or more replicas."
+        return Problem(field="context_tokens", message=message, remedy=remedy)
+    return None
 
 
 def _embedded(

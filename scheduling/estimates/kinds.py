@@ -36,6 +36,9 @@ _IMPORTED_BYTES = 100_000_000
 _SLACK_SHARE_CAUSAL, _SLACK_SHARE_ADAPTER = 0.45, 0.75
 #: Adapters and whatever else is trained beside frozen weights stay in fp32.
 _TRAINED_BYTES = 4
+#: Of a linear model: its vocabulary and coefficients; and n-grams of the texts, counted and once more as liblinear has
+#: them, with the vocabulary before it is cut.
+_LINEAR_BYTES, _LINEAR_BYTES_PER_TOKEN = 60_000_000, 900
 #: Losses that are not sentence-transformers'.
 _OWN_LOSSES = ("multiple-negatives-ranking", "cached-multiple-negatives-ranking")
 #: `workers.local_models.embedding_network` cuts batches into groups beyond this share of padding.
@@ -48,6 +51,8 @@ def work_of(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) -
 
 
 def _classifier(spec: TrainClassifier, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    if spec.linear:
+        return _linear(_of_rows(data, spec.rows) * data.sequences_per_row * data.mean)
     training = spec.training
     return _trained_encoder(
         spec,
@@ -58,6 +63,11 @@ def _classifier(spec: TrainClassifier, shapes: Mapping[str, ModelShape], data: D
         training=training,
         fraction=_held_out_share(spec, data),
     )
+
+
+def _linear(tokens: float) -> Work:
+    """A linear model on n-grams. Its operations are no matrix products: they say nothing of how fast encoders train."""
+    return Work(0, 0, MemoryParts(weights=_LINEAR_BYTES, activations=int(_LINEAR_BYTES_PER_TOKEN * tokens)), 0, 0.0)
 
 
 def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:

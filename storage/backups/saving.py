@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: Tables that are restored without their rows; see the package.
 _WITHOUT_ROWS = (
     *("checkpoints", "model_imports", "model_import_files", "import_blobs"),
-    *("host_instances", "hosts", "scheduler_leader"),
+    *("host_instances", "hosts", "scheduler_leader", "upload_parts", "uploads"),
 )
 _NAMED = """
 SELECT key, sha256, bytes FROM dataset_versions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from storage.tables.answers import AnswerCountRow
 from storage.tables.base import Base
+from storage.tables.batches import BatchAnswerRow, BatchRow
 from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
@@ -27,12 +28,15 @@ from storage.tables.pipelines import PipelineEventRow, PipelineRow, PipelineStep
 from storage.tables.schedules import ScheduleRow, ScheduleRunRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
 from storage.tables.tallies import TallyRow
+from storage.tables.uploads import UploadPartRow, UploadRow
 from storage.tables.users import TokenRow, UserRow
 from storage.tables.webhooks import WebhookDeliveryRow, WebhookRow
 
 __all__ = [
     "AnswerCountRow",
     "Base",
+    "BatchAnswerRow",
+    "BatchRow",
     "BlobRow",
     "CheckpointRow",
     "DatasetRow",
@@ -70,6 +74,8 @@ __all__ = [
     "SchemaCompatibilityRow",
     "TallyRow",
     "TokenRow",
+    "UploadPartRow",
+    "UploadRow",
     "UserRow",
     "WebhookDeliveryRow",
     "WebhookRow",

@@ -9,9 +9,12 @@ from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, String, Un
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from jobspecs.dialect import Dialect, named_columns
+from jobspecs.purposes import PURPOSES, Purpose
 from jobspecs.rights import Visibility
 from storage.tables.base import Base, CreatedAt, UuidKey
 from storage.tables.owners import VISIBILITIES, OwnerRow
+
+_PURPOSES = ", ".join(f"'{purpose}'" for purpose in PURPOSES)
 
 
 class DatasetRow(Base):
@@ -34,7 +37,10 @@ class DatasetRow(Base):
 
 class DatasetVersionRow(Base):
     __tablename__ = "dataset_versions"
-    __table_args__ = (UniqueConstraint("dataset_id", "version"),)
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "version"),
+        CheckConstraint(f"purpose IN ({_PURPOSES})", name="purpose_known"),
+    )
 
     id: Mapped[UuidKey]
     dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
@@ -56,6 +62,7 @@ class DatasetVersionRow(Base):
     #: A `jobspecs.provenance.Provenance`, as whoever pushed it said.
     origin: Mapped[str | None]
     license: Mapped[str | None]
+    purpose: Mapped[Purpose] = mapped_column(String, default="fine-tune", server_default="fine-tune")
     created_at: Mapped[CreatedAt]
 
     dataset: Mapped[DatasetRow] = relationship(lazy="joined", innerjoin=True)

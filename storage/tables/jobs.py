@@ -90,6 +90,8 @@ class JobRow(Base):
     #: Seconds that an attempt may run (`resources.max_runtime`). The default is the spec's.
     max_runtime_s: Mapped[float] = mapped_column(server_default=text("86400"))
     idempotency_key: Mapped[str | None]
+    #: What its submitter notes of it, to find it by: texts by name.
+    notes: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, default=dict, server_default=text("'{}'"))
     #: sha256 of the submitted spec: the same key with another spec is a mistake of the caller.
     request_sha256: Mapped[str]
 

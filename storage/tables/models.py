@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import TEXT, BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from jobspecs.rights import Visibility
@@ -32,6 +32,8 @@ class ModelRow(Base):
     license: Mapped[str | None]
     #: The highest number among its deleted versions, 0 when none was: a number means one content for ever.
     version_deleted_max: Mapped[int] = mapped_column(default=0, server_default="0")
+    #: How a version is deployed by whoever asks it first; null: it is not.
+    first_use: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     created_at: Mapped[CreatedAt]
 
     owner: Mapped[OwnerRow] = relationship(lazy="joined", innerjoin=True)

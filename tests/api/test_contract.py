@@ -82,7 +82,12 @@ class Things:
         weekly = {"name": "tiny", "cron": "0 9 * * 1", "spec": {**SPEC, "model": "tiny", "dataset": "headlines"}}
         assert api.client.post("/v1/schedules", json=weekly).status_code == 201
         delivery_id = api.client.post(f"/v1/webhooks/{webhook_id}/test", json={}).json()["id"]
+        chat = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]}\n'
+        file = api.client.post("/v1/files", files={"file": ("chat.jsonl", chat * 3)}, data={"purpose": "fine-tune"})
+        coming = {"filename": "a.jsonl", "purpose": "fine-tune", "bytes": 5}
         self._values = {
+            "file_id": file.json()["id"],
+            "upload_id": api.client.post("/v1/uploads", json=coming).json()["id"],
             "job_id": job,
             "import_id": import_id,
             "webhook_id": webhook_id,

@@ -85,6 +85,7 @@ CALLS = {
     "models describe": ["models", "describe", "newsticker-quality", "--licence", "mit"],
     "models archive": ["models", "archive", "newsticker-quality@1"],
     "models unarchive": ["models", "unarchive", "newsticker-quality"],
+    "models first-use": ["models", "first-use", "newsticker-quality", "--idle", "30m"],
     "models share": ["models", "share", "newsticker-quality"],
     "models unshare": ["models", "unshare", "newsticker-quality"],
     "datasets share": ["datasets", "share", "headlines"],

@@ -86,6 +86,7 @@ def test_a_command_works_and_prints_for_people(
     outcome = run(*arguments_of(command))
     assert outcome.code == 0, outcome.err
     assert outcome.out
+    assert "�" not in outcome.out, "a line end within a line"
 
 
 @pytest.mark.parametrize("command", CALLS)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from tests.client.documents import JOB_ID
+from tests.client.documents import JOB_ID, pipeline
 from tests.client.stub import StubPlatform
 from tests.client.test_cli import Run, full_platform
 
@@ -54,3 +54,15 @@ def test_nothing_is_deleted_without_a_yes(full_platform: StubPlatform, run: Run)
     assert run("models", "rm", "newsticker-quality@latest", "--yes").code == 1, "an alias moves"
     outcome = run("datasets", "rm", "headlines@2", "--yes")
     assert outcome.out == "deleted admin/headlines@2\n2.0 kB are freed within a minute\n"
+
+
+def test_of_several_pipelines_of_one_name_none_is_deleted_until_it_is_said_which(
+    full_platform: StubPlatform, run: Run
+) -> None:
+    other = "4" + JOB_ID[1:]
+    two = [pipeline("failed"), {**pipeline("failed"), "id": other}]
+    full_platform.answers["GET /v1/pipelines"] = (200, {"data": two, "has_more": False, "next_before": None})
+    refused = run("pipelines", "rm", "chain", "--yes")
+    assert refused.code == 1 and JOB_ID in refused.err and other in refused.err
+    assert not any(request.method == "DELETE" for request in full_platform.requests)
+    assert run("pipelines", "rm", JOB_ID[:6], "--yes").out == f"deleted chain {JOB_ID}\n"

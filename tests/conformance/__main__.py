@@ -50,6 +50,7 @@ CLIENTS = (
     Client("hub-2-4", "hub_files", asks_models=False),
     Client("openai", "openai_sdk"),
     Client("openai", "openai_responses"),
+    Client("openai", "openai_training"),
     Client("hub-2-4", "hub_inference"),
     Client("hub-0-36", "hub_inference"),
     Client("text-generation", "text_generation_client"),

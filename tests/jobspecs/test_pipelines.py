@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema_rs import validator_for
 
 from eigenwerk.specs import read_spec
 from jobspecs.figures import figures_of_kind
 from jobspecs.pipelines.conditions import ConditionError, parse_condition
 from jobspecs.pipelines.reading import parse_pipeline
+from jobspecs.pipelines.schema import pipeline_schema
 from jobspecs.problems import InvalidInput
 from jobspecs.registry import SPECS, parse_spec
 
@@ -136,3 +138,11 @@ def test_conditions_mean_what_they_say(text: str, truth: bool | None) -> None:
 def test_a_pipeline_that_is_submitted_as_a_job_is_told_where_it_belongs() -> None:
     with pytest.raises(InvalidInput, match="eigenwerk pipelines submit"):
         parse_spec({"kind": "pipeline", "name": "p", "steps": {"a": TRAIN}})
+
+
+def test_the_schema_of_a_pipeline_takes_the_example_and_refuses_what_is_no_step() -> None:
+    validator = validator_for(pipeline_schema())
+    example = read_spec(EXAMPLES / "pipeline.yaml").document
+    validator.validate(example)
+    wrong = {**example, "steps": {"a": {"kind": "alias", "model": "$train.model", "alais": "prod"}}}
+    assert not validator.is_valid(wrong)

@@ -16,6 +16,8 @@ OWNERS = {"own": ME, "team": MY_TEAM, "shared": SOMEBODY, "others": SOMEBODY, "p
 #: nobody may, nor is what is shared anything else than others'.
 #: Written out once more: whoever changes who may do what says so twice.
 TABLE = """
+    batches.read       read   -      -      -
+    batches.write      write  -      -      -
     datasets.delete    write  -      -      -
     datasets.read      read   read   -      -
     datasets.write     write  -      -      -

@@ -73,6 +73,8 @@ class ServingChild:
         self._numbers = itertools.count(1)
         #: Adapters beside its model, by name.
         self._adapters: dict[str, ServedAdapter] = {}
+        #: Those that it would not load, and may have all the same: it took too long to say so.
+        self._doubted: dict[str, ServedAdapter] = {}
         #: How many it has had, or was asked to load.
         self._adapters_had = 0
         #: The number under which it was asked to load, or to unload, this one.
@@ -147,7 +149,7 @@ class ServingChild:
 
     def _beyond(self, adapters: Sequence[ServedAdapter]) -> list[ServedAdapter]:
         names = {adapter.name for adapter in adapters}
-        return [adapter for name, adapter in self._adapters.items() if name not in names]
+        return [adapter for name, adapter in self._adapters.items() if name not in names] + [*self._doubted.values()]
 
     def _change(self, left: Iterable[ServedAdapter], *, load: bool) -> bool:
         """Asks for the first that is left to be loaded or unloaded; True when there is none, and nothing under way."""
@@ -163,11 +165,12 @@ class ServingChild:
             return None
         (_, adapter, load), self._changing = self._changing, None
         status, text = answer
-        done = status == HTTPStatus.OK
-        if load and done:
-            self._adapters[adapter.name] = adapter
-        elif not load:
+        done, known = status == HTTPStatus.OK, self._adapters if status == HTTPStatus.OK else self._doubted
+        if load:
+            known[adapter.name] = adapter
+        else:
             # What it did not forget is asked for by nobody.
+            done = self._doubted.pop(adapter.name, None) is not None or done
             self._adapters.pop(adapter.name, None)
         if done:
             return None

@@ -203,10 +203,12 @@ def rm(
     Example: eigenwerk pipelines rm 5b1c2d3e --yes
     """
     with platform() as client:
-        found = client.pipeline(client.find_pipeline_id(pipeline, everybody=everybody, possible=lambda one: one.ended))
+        found = client.pipeline(client.find_pipeline_id(pipeline, everybody=everybody, only=True))
         confirm_deletion(f"the pipeline {found.name} ({found.id[:ID_CHARS]}, {found.state})", yes)
         client.delete_pipeline(found.id)
-    say_json({"id": found.id, "name": found.name, "deleted": True}) if as_json else say(f"deleted {found.name}")
+    say_json({"id": found.id, "name": found.name, "deleted": True}) if as_json else say(
+        f"deleted {found.name} {found.id}"
+    )
 
 
 def _read(path: Path, reuse: bool) -> SpecFile:

@@ -15,6 +15,7 @@ from eigenwerk.cli.jobs.checks import located
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.specs import read_spec
+from jobspecs.problems import Problem
 
 commands = typer.Typer(invoke_without_command=True)
 
@@ -50,9 +51,12 @@ def create(
         try:
             return client.create_schedule(name, cron, file.document, time_zone=time_zone, missed=missed)
         except EigenwerkError as error:
-            # Fields of the spec are fields of the file.
+            # Fields of the spec are fields of the file; the others are options of the command.
+            others = [one for one in error.problems if (one.field or "").partition(".")[0] != "spec"]
+            if others:
+                raise EigenwerkError("\n".join(map(_of_option, others)), status=error.status) from error
             problems = [
-                one.model_copy(update={"field": (one.field or "").removeprefix("spec.") or None})
+                one.model_copy(update={"field": (one.field or "").removeprefix("spec").removeprefix(".") or None})
                 for one in error.problems
             ]
             raise EigenwerkError(str(error), problems, error.status) from error
@@ -134,6 +138,11 @@ def rm(name: ScheduleName, yes: YesOption = False, as_json: JsonOption = False) 
     with platform() as client:
         client.delete_schedule(name)
     say_json({"name": name, "deleted": True}) if as_json else say(f"deleted {name}")
+
+
+def _of_option(problem: Problem) -> str:
+    option = f"--{problem.field.replace('_', '-')}: " if problem.field else ""
+    return f"{option}{problem.model_copy(update={'field': None})}"
 
 
 def _say_times(item: Schedule) -> None:

@@ -25,6 +25,7 @@ from eigenwerk.cli.models.card import card
 from eigenwerk.cli.models.comparison import compare
 from eigenwerk.cli.models.facts import archive, describe, tag, unarchive
 from eigenwerk.cli.models.files import download, export, link, pull, push
+from eigenwerk.cli.models.first_use import first_use
 from eigenwerk.cli.models.lineage import lineage
 from eigenwerk.cli.models.lists import list_models, search
 from eigenwerk.cli.people.sharing import share_model, unshare_model
@@ -45,6 +46,7 @@ commands.command()(card)
 commands.command()(compare)
 commands.command()(tag)
 commands.command()(describe)
+commands.command("first-use")(first_use)
 commands.command()(archive)
 commands.command()(unarchive)
 commands.command()(push)

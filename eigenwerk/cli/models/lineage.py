@@ -34,7 +34,8 @@ def _lines(found: ModelLineage) -> Iterator[str]:
     job = f", job {found.job_id[:ID_CHARS]}" if found.job_id else ""
     code = f", eigenwerk {found.code['eigenwerk']}" if "eigenwerk" in found.code else ""
     pipeline = f", step {found.pipeline.step} of the pipeline {found.pipeline.name}" if found.pipeline else ""
-    yield f"  {made}{job}{pipeline}{code}"
+    schedule = f", by the schedule {found.schedule.name}" if found.schedule else ""
+    yield f"  {made}{job}{pipeline}{schedule}{code}"
     for title, lines in (
         ("from the models", list(_up(found.parents))),
         ("from the data", [_line(one.role, one.reference, one.sha256, one.standing) for one in found.datasets]),

@@ -74,7 +74,12 @@ def show(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     if as_json:
         say_json(found)
         return
-    say(f"{found.name}  {found.url}\nevents: {', '.join(found.event_types)}\nsecret: {found.signing_secret_hint}")
+    until = found.previous_secret_until
+    say(f"{found.name}  {found.url}")
+    say(f"events: {', '.join(found.event_types)}")
+    say(
+        f"secret: {found.signing_secret_hint}" + (f", the one before until {until:%Y-%m-%d %H:%M} UTC" if until else "")
+    )
     say(f"state: {_state(found)}" + (f": {found.disabled_reason}" if found.disabled_reason else ""))
 
 

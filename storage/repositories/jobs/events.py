@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select, true, tuple_
+from sqlalchemy import and_, or_, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -58,6 +58,22 @@ class EventRepository:
         if kinds:
             query = query.where(JobEventRow.event["type"].astext.in_(kinds))
         rows = self._session.scalars(query.order_by(JobEventRow.fence, JobEventRow.number).limit(limit))
+        return [_recorded(row) for row in rows]
+
+    def before(self, job_id: UUID, fence: int, number: int, *, limit: int) -> list[RecordedEvent]:
+        """What people follow, up to and with (fence, number), the newest first: all but plain log lines, and of
+        progress only that with a loss.
+        """
+        kind, event = JobEventRow.event["type"].astext, JobEventRow.event
+        told = or_(
+            kind.in_(("stage", "metric", "checkpoint", "failure")),
+            and_(kind == "progress", event["loss"].astext.is_not(None)),
+            and_(kind == "log", event["level"].astext.in_(("warning", "error"))),
+        )
+        query = select(JobEventRow).where(
+            JobEventRow.job_id == job_id, tuple_(JobEventRow.fence, JobEventRow.number) <= (fence, number), told
+        )
+        rows = self._session.scalars(query.order_by(JobEventRow.fence.desc(), JobEventRow.number.desc()).limit(limit))
         return [_recorded(row) for row in rows]
 
     def newest_of(self, job_ids: Collection[UUID]) -> dict[UUID, Newest]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,18 +12,13 @@ from sqlalchemy.orm import Session
 
 from jobspecs.lifecycle import ACTIVE, LOSSES_MAX, REASONS, TERMINAL, JobState, Loss, Reason, may
 from jobspecs.rights import Reach
+from scheduling.back_off import back_off_s
 from storage.repositories.deliveries import DeliveryRepository
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import within
 from storage.repositories.tallies import TallyRepository
 from storage.tables import JobRow, JobTransitionRow
 
-#: Seconds before a job that was given back may start again: at once after a first crash or a first dead host, later
-#: after more and when a part of the platform is missing, so that it is not asked in a tight loop.
-_BACK_OFF_S = 10.0
-#: Each further loss of a host multiplies the back-off: five of them spread over a quarter of an hour, in which
-#: somebody may find room on a full disk.
-_BACK_OFF_GROWTH = 4.0
 #: Seconds for which a job keeps away from a host that could not run it.
 AVOIDED_S = 1800.0
 
@@ -54,6 +49,7 @@ class JobRepository:
         idempotency_key: str | None = None,
         warnings: Sequence[dict[str, Any]] = (),
         retry_of: UUID | None = None,
+        notes: Mapping[str, str] | None = None,
     ) -> tuple[JobRow, bool]:
         """Queues a job. With a known idempotency key the earlier job comes back, and False.
 
@@ -74,6 +70,7 @@ class JobRepository:
             "request_sha256": request_sha256,
             "idempotency_key": idempotency_key,
             "retry_of": retry_of,
+            "notes": dict(notes or {}),
             "transition_seq": 1,
         }
         statement = insert(JobRow).values(values).on_conflict_do_nothing(index_elements=["owner_id", "idempotency_key"])
@@ -226,7 +223,7 @@ class JobRepository:
             message=message,
             loss=rule.counts_as,
             avoids_host=rule.avoids_host,
-            not_before_s=_back_off_s(reason, losses),
+            not_before_s=back_off_s(reason, losses),
         )
 
     def reap(self, limit: int = 100) -> list[JobRow]:
@@ -282,10 +279,24 @@ class JobRepository:
         return self._session.scalars(query).one_or_none()
 
     def list(
-        self, reach: Reach, *, states: Sequence[str] = (), before: int | None = None, limit: int = 50
+        self,
+        reach: Reach,
+        *,
+        states: Sequence[str] = (),
+        kind: str | None = None,
+        notes: Mapping[str, str] | None = None,
+        before: int | None = None,
+        limit: int = 50,
     ) -> Sequence[JobRow]:
-        """Jobs in the reach, newest first. `before`: only those with a smaller `submitted_order` (the next page)."""
+        """Jobs in the reach, newest first. `before`: only those with a smaller `submitted_order` (the next page).
+
+        `notes`: only those with all of these.
+        """
         query = select(JobRow).where(within(reach, JobRow.owner_id))
+        if kind is not None:
+            query = query.where(JobRow.kind == kind)
+        if notes:
+            query = query.where(JobRow.notes.contains(dict(notes)))
         if states:
             query = query.where(JobRow.state.in_(states))
         if before is not None:
@@ -348,15 +359,3 @@ class JobRepository:
                 actor=actor,
             )
         )
-
-
-def _back_off_s(reason: Reason, losses: int) -> float:
-    """Seconds to wait after the `losses`th loss of this kind in a row."""
-    rule = REASONS[reason]
-    if reason in (Reason.preempted, Reason.worker_stopped):
-        return 0.0
-    if rule.counts_as is None:
-        return _BACK_OFF_S
-    if losses == 1 and not rule.avoids_host:
-        return 0.0
-    return _BACK_OFF_S * (_BACK_OFF_GROWTH ** (losses - 1) if rule.counts_as is Loss.host else 1.0)

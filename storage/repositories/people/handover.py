@@ -17,6 +17,7 @@ from storage.repositories.registry.blobs import BlobRepository
 from storage.repositories.registry.garbage import GarbageRepository
 from storage.repositories.registry.removal import RemovalRepository
 from storage.tables import (
+    BatchRow,
     DatasetRow,
     DatasetVersionRow,
     DeploymentRow,
@@ -37,7 +38,7 @@ _VERSIONED: tuple[tuple[Versioned, InstrumentedAttribute[UUID]], ...] = (
     (ModelRow, ModelVersionRow.model_id),
 )
 #: What is owned beside jobs.
-_OWNED_BESIDE = (DeploymentRow, DatasetRow, ModelRow, ModelImportRow)
+_OWNED_BESIDE = (DeploymentRow, DatasetRow, ModelRow, ModelImportRow, BatchRow)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, and_, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from jobspecs.dialect import Dialect
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.profile import DatasetProfile
 from jobspecs.provenance import UNKNOWN, Provenance
+from jobspecs.purposes import Purpose
 from jobspecs.references import Reference
 from jobspecs.rights import Reach, Visibility
 from storage.repositories.owners import named, within
@@ -42,6 +43,7 @@ class DatasetRepository:
         sha256: str,
         profile: DatasetProfile,
         provenance: Provenance = UNKNOWN,
+        purpose: Purpose = "fine-tune",
     ) -> DatasetVersionRow:
         """Adds the next version; equal content, read alike, gives the version that has it (`key` is not used)."""
         dataset = lock_named(self._session, DatasetRow, owner_id, name)
@@ -68,6 +70,7 @@ class DatasetRepository:
             header=_given_names(profile.dialect),
             origin=provenance.origin,
             license=provenance.license,
+            purpose=purpose,
         )
         return self._append(dataset, row)
 
@@ -128,6 +131,25 @@ class DatasetRepository:
         if reference.version is not None:
             query = query.where(DatasetVersionRow.version == reference.version)
         return self._session.scalars(query.order_by(DatasetVersionRow.version.desc()).limit(1)).first()
+
+    def find_by_id(self, reach: Reach, version_id: UUID) -> DatasetVersionRow | None:
+        query = select(DatasetVersionRow).join(DatasetVersionRow.dataset).where(DatasetVersionRow.id == version_id)
+        return self._session.scalars(query.where(within(reach, DatasetRow.owner_id, DatasetRow.visibility))).first()
+
+    def page(
+        self, reach: Reach, *, purpose: Purpose | None, after: DatasetVersionRow | None, descending: bool, limit: int
+    ) -> Sequence[DatasetVersionRow]:
+        """Versions in the reach by the time at which they came, those behind `after`."""
+        query = select(DatasetVersionRow).join(DatasetVersionRow.dataset)
+        query = query.where(within(reach, DatasetRow.owner_id, DatasetRow.visibility))
+        place = tuple_(DatasetVersionRow.created_at, DatasetVersionRow.id)
+        if purpose is not None:
+            query = query.where(DatasetVersionRow.purpose == purpose)
+        if after is not None:
+            here = (after.created_at, after.id)
+            query = query.where(place < here if descending else place > here)
+        order = [column.desc() if descending else column for column in place]
+        return self._session.scalars(query.order_by(*order).limit(limit)).all()
 
     def list_versions(self, reach: Reach, reference: Reference | None = None) -> Sequence[DatasetVersionRow]:
         """All versions of the data set that the reference names, or of all in the reach, newest first."""

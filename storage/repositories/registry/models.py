@@ -92,6 +92,14 @@ class ModelRepository:
         newest = self._session.scalars(versions.order_by(ModelVersionRow.version.desc()).limit(1)).first()
         return newest if newest is not None and newest.digest == digest and self.hold(newest.id) else None
 
+    def set_first_use(self, owner_id: UUID, name: str, deploying: dict[str, Any] | None) -> None:
+        """How whoever asks a version first deploys it, a `jobspecs.deploying.Deploying`; None: nobody does so.
+
+        The model need not have a version yet.
+        """
+        lock_named(self._session, ModelRow, owner_id, name).first_use = deploying
+        self._session.flush()
+
     def find_model(self, reach: Reach, reference: Reference) -> ModelRow | None:
         """The model that the reference names, whatever versions it has."""
         return self._session.scalars(select(ModelRow).where(_named(reach, reference))).one_or_none()
@@ -156,7 +164,7 @@ class ModelRepository:
         self._session.refresh(row, with_for_update={"of": ModelRow})
 
     def change(self, row: ModelRow, **values: Any) -> None:
-        """`values`: visibility, description, tags, license."""
+        """`values`: visibility, description, tags, license, first_use."""
         for name, value in values.items():
             setattr(row, name, value)
         self._session.flush()

@@ -10,14 +10,17 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Text, cast, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from jobspecs.batches import UNENDED
 from jobspecs.frozen import FrozenInputs, FrozenRegistryModel
 from jobspecs.lifecycle import TERMINAL, JobState
 from jobspecs.manifest import Manifest
+from jobspecs.openai_ids import openai_id
 from jobspecs.rights import Reach
 from storage.repositories.owners import within
 from storage.repositories.registry.blobs import BlobRepository
 from storage.repositories.registry.garbage import GarbageRepository
 from storage.tables import (
+    BatchRow,
     CheckpointRow,
     DatasetRow,
     DatasetVersionRow,
@@ -42,9 +45,9 @@ _RETRYABLE = [str(state) for state in TERMINAL if state is not JobState.succeede
 
 @dataclass(frozen=True)
 class Use:
-    """What needs a version: a job or pipeline by its id, a deployment by its name, an adapter's reference, an alias."""
+    """What needs a version: a job, pipeline or batch by its id, a deployment by its name, an adapter, an alias."""
 
-    kind: Literal["job", "pipeline", "deployment", "adapter", "alias"]
+    kind: Literal["job", "pipeline", "batch", "deployment", "adapter", "alias"]
     name: str
     #: The version that it needs; None where a whole thing is needed.
     version: int | None = None
@@ -65,6 +68,10 @@ class RemovalRepository:
         models = {model.version_id for model in inputs.by_role().values() if isinstance(model, FrozenRegistryModel)}
         datasets = {dataset.version_id for dataset in inputs.datasets()}
         return self._held(ModelVersionRow, models) and self._held(DatasetVersionRow, datasets)
+
+    def hold_dataset(self, version_id: UUID) -> bool:
+        """As `hold`, for one version of a data set."""
+        return self._held(DatasetVersionRow, {version_id})
 
     def uses_of_models(self, versions: Sequence[ModelVersionRow]) -> list[Use]:
         """Who needs versions of one model; what is among them doesn't count, nor do aliases when all versions go.
@@ -107,7 +114,7 @@ class RemovalRepository:
         numbers = {row.id: row.version for row in versions}
         self._lock(DatasetVersionRow, numbers)
         owner = versions[0].dataset.owner.name
-        return self._active_jobs(numbers, owner) + self._pipelines(numbers, owner)
+        return self._active_jobs(numbers, owner) + self._pipelines(numbers, owner) + self._batches(numbers, owner)
 
     def uses_of_job(self, job_id: UUID) -> list[Use]:
         """Jobs that go on from its checkpoint; no other can begin to before this transaction has ended."""
@@ -230,6 +237,14 @@ class RemovalRepository:
                 if str(version_id) in text
             )
         )
+
+    def _batches(self, numbers: Mapping[UUID, int], owner: str) -> list[Use]:
+        """Batches that have not ended and read one of these versions."""
+        query = select(BatchRow).where(BatchRow.input_version_id.in_(numbers), BatchRow.state.in_(UNENDED))
+        return [
+            Use("batch", openai_id("batch", row.id), numbers[row.input_version_id], _other(row.owner.name, owner))
+            for row in self._session.scalars(query.order_by(BatchRow.created_at))
+        ]
 
     def _adapters(self, versions: Sequence[ModelVersionRow]) -> list[Use]:
         """Adapters whose owners can read their base, by its digest, in these versions alone."""

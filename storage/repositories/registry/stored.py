@@ -41,6 +41,8 @@ from storage.tables import (
     ModelRow,
     ModelVersionRow,
     OwnerRow,
+    UploadPartRow,
+    UploadRow,
 )
 
 
@@ -58,7 +60,7 @@ class Stored:
 
 
 def _uploads() -> Select[tuple[int, UUID]]:
-    """Whole files, parts of others, and chunks that clients may name again for some days."""
+    """Whole files, parts of others, chunks that clients may name again for some days; parts of OpenAI's uploads."""
     parts = func.jsonb_each(HubUploadRow.parts).table_valued("key", "value").alias("part")
     parts_bytes = select(func.sum(cast(parts.c.value.op("->>")("bytes"), BigInteger))).scalar_subquery()
     piece = HubUploadRow.pieces[0]["sha256"].astext
@@ -72,7 +74,9 @@ def _uploads() -> Select[tuple[int, UUID]]:
     whole = case((HubUploadRow.pieces.is_(None), func.coalesce(parts_bytes, 0)), else_=HubUploadRow.bytes)
     files = select(whole.label("bytes"), HubUploadRow.owner_id.label("whose")).where(~in_a_version.exists())
     chunks = select(HubXorbRow.bytes.label("bytes"), HubXorbRow.owner_id.label("whose"))
-    both = union_all(files, chunks).subquery()
+    sent = select(UploadPartRow.bytes.label("bytes"), UploadRow.owner_id.label("whose"))
+    sent = sent.join(UploadRow, UploadRow.id == UploadPartRow.upload_id).where(UploadRow.state == "pending")
+    both = union_all(files, chunks, sent).subquery()
     return select(both.c.bytes, both.c.whose)
 
 

@@ -11,8 +11,15 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
+from jobspecs.frozen import FrozenInputs
+from jobspecs.lifecycle import JobState
+from jobspecs.lineage import Lineage
+from jobspecs.manifest import Manifest, ManifestFile
 from storage.repositories.jobs.schedules import ScheduleRepository
+from storage.tables import JobRow
 from tests.api.conftest import SPEC, Api
+from tests.api.playing import start
+from workers.scheduler.pipelines.advancing import advance
 from workers.scheduler.schedules.running import run_due
 
 WEEKLY = {"name": "weekly", "cron": "0 9 * * 1", "time_zone": "Europe/Berlin", "spec": SPEC}
@@ -153,6 +160,54 @@ def test_a_pipeline_can_be_scheduled(ready: Api) -> None:
     with ready.database.unit_of_work() as work:
         first = next(step for step in work.pipelines.steps(run["pipeline_id"]) if step.name == "train")
     assert first.inputs["frozen"]["dataset"]["version"] == 2
+
+
+def test_an_alias_and_a_deployment_of_no_fixed_version_get_the_one_of_then(ready: Api) -> None:
+    def register(letter: str) -> None:
+        files = (ManifestFile(path="model.safetensors", bytes=1000, sha256=letter * 64),)
+        manifest = Manifest(artifact="model", task="text-classification", files=files)
+        with ready.database.unit_of_work() as work:
+            work.models.add_version(ready.user_id(), "sorter", manifest=manifest, prefix=f"artifacts/{uuid4()}")
+
+    register("1")
+    steps = {
+        "promote": {"kind": "alias", "model": "sorter", "alias": "prod"},
+        "serve": {"kind": "deploy", "name": "sorting", "model": "sorter"},
+        "pin": {"kind": "alias", "model": "sorter@1", "alias": "first"},
+    }
+    made(ready, spec={"kind": "pipeline", "name": "put", "steps": steps})
+    register("2")
+    come(ready)
+    look(ready)
+    (run,) = seen(ready)["runs"]
+    advance(ready.database, run["pipeline_id"])
+    model = ready.client.get(f"/v1/registry/models/{ready.user}/sorter").json()
+    assert model["aliases"] == {"prod": 2, "first": 1}
+    assert ready.client.get("/v1/deployments/sorting").json()["version"] == 2
+
+
+def test_what_a_schedule_submitted_names_it_and_the_time(ready: Api) -> None:
+    made(ready, spec=SPEC)
+    spec = {"kind": "pipeline", "name": "retrain", "steps": {"train": SPEC}}
+    made(ready, name="row", spec=spec)
+    come(ready)
+    look(ready)
+    row = seen(ready, "row")
+    advance(ready.database, row["runs"][0]["pipeline_id"])
+    found = [ready.client.get(f"/v1/jobs/{job['id']}").json() for job in jobs(ready)]
+    assert sorted(job["schedule"]["name"] for job in found) == ["row", "weekly"]
+    of_step = next(job for job in found if job["pipeline"] is not None)
+    assert of_step["schedule"] == {"id": row["id"], "name": "row", "due_at": row["runs"][0]["due_at"]}
+    start(ready, of_step)
+    with ready.database.unit_of_work() as work:
+        job = work.session.get_one(JobRow, of_step["id"])
+        lineage = Lineage.of_job(job.kind, job.spec, FrozenInputs.model_validate(job.inputs))
+        work.jobs.transition(job.id, JobState.uploading, actor="host:host-1")
+        file = ManifestFile(path="model.safetensors", bytes=1, sha256="3" * 64)
+        manifest = Manifest(artifact="model", files=(file,))
+        work.models.add_version(job.owner_id, job.name, manifest=manifest, prefix="artifacts/x", lineage=lineage)
+    found_lineage = ready.client.get(f"/v1/registry/models/{ready.user}/{SPEC['name']}/versions/1/lineage").json()
+    assert (found_lineage["schedule"]["name"], found_lineage["pipeline"]["step"]) == ("row", "train")
 
 
 def test_a_paused_schedule_runs_nothing_and_makes_up_for_nothing(ready: Api) -> None:

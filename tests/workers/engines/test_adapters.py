@@ -103,6 +103,13 @@ def test_vllm_loads_and_unloads_adapters_while_it_serves(tmp_path: Path) -> None
             "The engine does not take alice/odd@1: Call to add_lora method failed: no such module"
         )
         assert contender.ask(COMPLETIONS, {**PROMPT, "model": second.name}).status_code == 200
+        # It may have come to have it all the same, after it was waited for: it is told to let go of it.
+        loading = {"lora_name": odd.name, "lora_path": str(first.folder)}
+        assert contender.ask("/v1/load_lora_adapter", loading).status_code == 200
+        while not process.unload_adapters((second,)):
+            assert process.state() is EngineState.ready
+            time.sleep(0.02)
+        assert contender.ask(COMPLETIONS, {**PROMPT, "model": odd.name}).status_code == 404
 
 
 def test_a_process_of_vllm_that_has_had_as_many_adapters_as_it_has_room_for_takes_no_more(tmp_path: Path) -> None:

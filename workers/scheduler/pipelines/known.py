@@ -91,12 +91,12 @@ def _served(work: UnitOfWork, step: PipelineStepRow) -> Outcome | None:
     deployment = work.pipelines.deployment_of(step)
     if deployment is None or not deployment.wanted:
         return Outcome(StepState.failed, StepReason.deployment_changed, "It was undeployed before it was ready.")
-    if deployment.state == "ready":
-        return Outcome(StepState.succeeded)
-    if deployment.state == "failed":
-        told = ": ".join(part for part in (deployment.reason, deployment.message) if part)
-        return Outcome(StepState.failed, StepReason.deployment_failed, told or None)
-    return None
+    shares = work.deployments.shares(deployment)
+    for share in shares:
+        if share.state == "failed":
+            told = ": ".join(part for part in (share.reason, share.message) if part)
+            return Outcome(StepState.failed, StepReason.deployment_failed, told or None)
+    return Outcome(StepState.succeeded) if all(share.state == "ready" for share in shares) else None
 
 
 def _compared(work: UnitOfWork, row: PipelineRow, steps: Sequence[Step]) -> dict[str, Metrics]:

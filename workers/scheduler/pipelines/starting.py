@@ -25,18 +25,19 @@ from jobspecs.manifest import Manifest
 from jobspecs.pipelines.frozen import StepInputs, StepOutput
 from jobspecs.pipelines.lifecycle import StepReason, StepState
 from jobspecs.pipelines.references import StepReference, substituted
-from jobspecs.pipelines.steps import AliasStep, DeployStep
+from jobspecs.pipelines.steps import AliasStep, DeployStep, adapter_role
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference
 from jobspecs.registry import parse_spec
 from jobspecs.rights import Reach
-from scheduling.estimates.engine_memory import ServedModel, engine_memory
+from scheduling.estimates.engine_memory import ServedModel, engine_memory, why_not_declared
 from scheduling.estimates.estimating import TYPICAL_WEIGHTS_BYTES
+from scheduling.estimates.serving import adapter_bytes
 from scheduling.estimates.shapes import ModelShape
 from scheduling.pipelines import Seen, told_figures
 from storage.database import UnitOfWork
 from storage.frozen_versions import frozen_base, frozen_dataset, frozen_version, weights_bytes
-from storage.serving import Wish, check_task, choose, serve
+from storage.serving import Wish, check_task, choose, serve, why_not_beside
 from storage.tables import JobRow, ModelVersionRow, PipelineRow, PipelineStepRow
 from workers.scheduler.pipelines.outputs import output_of
 
@@ -152,13 +153,25 @@ def _begin_deployment(
     manifest = Manifest.model_validate(version.manifest)
     check_task(manifest, _reference_of(version))
     shape = StepInputs.model_validate(step.inputs).serving
-    wish = Wish(spec.engine, spec.replicas, spec.hosts, spec.gpus, 0, spec.idle_after_s)
-    hosts = [frozenset(host.engines) for host in work.hosts.known()]
-    each = engine_memory(
-        choose(manifest, wish, -(-spec.replicas // spec.hosts), hosts).engine.name,
-        ServedModel(manifest, _bytes_of_base(inputs), _SHAPE.validate_python(shape) if shape is not None else None),
-        on_gpu=spec.gpus > 0,
+    adapters = _adapters(work, row, spec, inputs, manifest)
+    wish = Wish(
+        engine=spec.engine,
+        replicas=spec.replicas,
+        hosts=spec.hosts,
+        gpus=spec.gpus,
+        memory_bytes=0,
+        idle_after_s=spec.idle_after_s,
+        context_tokens=spec.context_tokens,
+        sequences=spec.sequences,
+        adapter_ids=frozenset(adapters),
     )
+    hosts = [frozenset(host.engines) for host in work.hosts.known()]
+    engine = choose(manifest, wish, -(-spec.replicas // spec.hosts), hosts).engine.name
+    model = ServedModel(manifest, _bytes_of_base(inputs), _SHAPE.validate_python(shape) if shape is not None else None)
+    declared = {"context_tokens": spec.context_tokens, "sequences": spec.sequences}
+    if problem := why_not_declared(engine, model, **declared):
+        raise InvalidInput([problem])
+    each = engine_memory(engine, model, on_gpu=spec.gpus > 0, **declared).beside(sum(adapters.values()))
     if spec.memory_gib is None:
         memory_bytes = spec.replicas * each.memory_bytes
     else:
@@ -167,6 +180,31 @@ def _begin_deployment(
     wish = replace(wish, memory_bytes=memory_bytes, memory=each)
     shares = serve(work, Reach.of(row.owner_id), row.owner_id, Reference(name=spec.name), version, wish)
     work.pipelines.move(step, StepState.running, figures=figures, deployment_id=shares[0].id)
+
+
+def _adapters(
+    work: UnitOfWork, row: PipelineRow, spec: DeployStep, inputs: FrozenInputs, base: Manifest
+) -> dict[UUID, int]:
+    """Versions that are served beside the model, and the main memory of each in bytes.
+
+    Where the step names none these are the ones that the deployment serves now, as far as they are of this model.
+    Raises InvalidInput for one that is of another model, InputGone.
+    """
+    if spec.adapters is None:
+        now = work.deployments.find(Reach.of(row.owner_id), spec.name)
+        served = now.adapters if now is not None and now.wanted else ()
+        named = [
+            one for one in served if why_not_beside(one.full_name, Manifest.model_validate(one.manifest), base) is None
+        ]
+    else:
+        named = []
+        for number in range(len(spec.adapters)):
+            version = _held(work, inputs.by_role()[adapter_role(number)])
+            problem = why_not_beside(version.full_name, Manifest.model_validate(version.manifest), base)
+            if problem is not None:
+                raise InvalidInput([problem.model_copy(update={"field": adapter_role(number)})])
+            named.append(version)
+    return {one.id: adapter_bytes(Manifest.model_validate(one.manifest).bytes_total) for one in named}
 
 
 def _bytes_of_base(inputs: FrozenInputs) -> int:
@@ -190,7 +228,10 @@ def _move_alias(work: UnitOfWork, row: PipelineRow, step: PipelineStepRow, outpu
 
 def _held_version(work: UnitOfWork, inputs: FrozenInputs) -> ModelVersionRow:
     """The registered version that a deployment or alias is about; it stays until the transaction has ended."""
-    model = inputs.model
+    return _held(work, inputs.model)
+
+
+def _held(work: UnitOfWork, model: FrozenModel | None) -> ModelVersionRow:
     version = work.models.get_version_or_none(model.version_id) if isinstance(model, FrozenRegistryModel) else None
     if version is None or not work.models.hold(version.id):
         raise InputGone("The model that it names was deleted.")

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from jobspecs.frozen import FrozenInputs, FrozenModel
 from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE, SpecBase
 from jobspecs.manifest import Manifest
+from jobspecs.pipelines.steps import StepSpec
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import DatasetProfile
 from jobspecs.references import parse_reference
@@ -22,23 +23,14 @@ _ROLES = {"dataset": "dataset", "validation": "held_out", "test": "test"}
 
 
 def refrozen(
-    work: UnitOfWork, reach: Reach, spec: SpecBase, frozen: FrozenInputs, left_open: Collection[str] = ()
+    work: UnitOfWork, reach: Reach, spec: StepSpec, frozen: FrozenInputs, left_open: Collection[str] = ()
 ) -> FrozenInputs:
     """What the spec reads now. `frozen`: what it read when it was checked; `left_open`: what earlier steps will make.
 
     Whatever is not what was checked is checked by the job's first stage. Raises InvalidInput for what is gone, and for
     rows that the spec can't work with.
     """
-    changes: dict[str, object] = {}
-    for field, text in spec.dataset_references().items():
-        if field in left_open:
-            continue
-        row = work.datasets.find(reach, parse_reference(text))
-        if row is None:
-            raise _gone(field, text)
-        if field == "dataset" and (problems := spec.problems_with(DatasetProfile.model_validate(row.profile))):
-            raise InvalidInput(problems)
-        changes[_ROLES[field]] = frozen_dataset(row)
+    changes: dict[str, object] = _datasets(work, reach, spec, left_open) if isinstance(spec, SpecBase) else {}
     models: dict[str, FrozenModel] = dict(frozen.by_role())
     for role, text in spec.model_references().items():
         reference = parse_reference(text)
@@ -52,6 +44,21 @@ def refrozen(
         raise InvalidInput([Problem(field="test.dataset", message=message, remedy="Name rows that do nothing else.")])
     same = made.datasets_by_role() == frozen.datasets_by_role() and made.by_role() == frozen.by_role()
     return made if same else made.model_copy(update={"checked": False})
+
+
+def _datasets(work: UnitOfWork, reach: Reach, spec: SpecBase, left_open: Collection[str]) -> dict[str, object]:
+    """Field of the frozen inputs -> the data set."""
+    found: dict[str, object] = {}
+    for field, text in spec.dataset_references().items():
+        if field in left_open:
+            continue
+        row = work.datasets.find(reach, parse_reference(text))
+        if row is None:
+            raise _gone(field, text)
+        if field == "dataset" and (problems := spec.problems_with(DatasetProfile.model_validate(row.profile))):
+            raise InvalidInput(problems)
+        found[_ROLES[field]] = frozen_dataset(row)
+    return found
 
 
 def _model(work: UnitOfWork, reach: Reach, role: str, text: str) -> dict[str, FrozenModel]:

@@ -14,8 +14,9 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from jobspecs.kinds.base import SpecBase
+from jobspecs.frozen import ScheduleOrigin
 from jobspecs.pipelines.reading import parse_pipeline
+from jobspecs.pipelines.steps import StepSpec
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.registry import SPECS, parse_spec
 from jobspecs.rights import Reach
@@ -63,7 +64,8 @@ def _queue(work: UnitOfWork, row: ScheduleRow, time: datetime) -> None:
     """Raises InvalidInput when what it reads is gone, or does not do any more."""
     reach = Reach.of(row.owner_id).with_shared
     specs = _specs_of(row)
-    steps = [_as_of_now(work, reach, step, specs[step.name]) for step in steps_of(row)]
+    origin = ScheduleOrigin(id=row.id, name=row.name, due_at=time)
+    steps = [_as_of_now(work, reach, step, specs[step.name], origin) for step in steps_of(row)]
     request_sha256 = hashlib.sha256(json.dumps(row.document, sort_keys=True).encode()).hexdigest()
     if row.document["kind"] in SPECS:
         job_id = _submit_job(work, row, steps[0], request_sha256)
@@ -77,7 +79,7 @@ def _queue(work: UnitOfWork, row: ScheduleRow, time: datetime) -> None:
     log.info("schedule %s (%s): pipeline %s for %s", row.id, row.name, pipeline.id, time)
 
 
-def _specs_of(row: ScheduleRow) -> Mapping[str, object]:
+def _specs_of(row: ScheduleRow) -> Mapping[str, StepSpec]:
     """Name of each step -> its spec, where what earlier steps make is stood in for; of a job under its own name."""
     if row.document["kind"] in SPECS:
         spec = parse_spec(row.document)
@@ -85,13 +87,11 @@ def _specs_of(row: ScheduleRow) -> Mapping[str, object]:
     return {step.name: step.spec for step in parse_pipeline(row.document).steps}
 
 
-def _as_of_now(work: UnitOfWork, reach: Reach, step: NewStep, spec: object) -> NewStep:
-    """The step with what it reads now. Aliases and deployments keep what they were made for."""
+def _as_of_now(work: UnitOfWork, reach: Reach, step: NewStep, spec: StepSpec, origin: ScheduleOrigin) -> NewStep:
+    """The step with what it reads now."""
     inputs = step.inputs
-    if isinstance(spec, SpecBase):
-        left_open = {*inputs.models, *inputs.datasets}
-        frozen = refrozen(work, reach, spec, inputs.frozen, left_open)
-        inputs = inputs.model_copy(update={"frozen": frozen})
+    frozen = refrozen(work, reach, spec, inputs.frozen, {*inputs.models, *inputs.datasets})
+    inputs = inputs.model_copy(update={"frozen": frozen.model_copy(update={"schedule": origin})})
     if not work.removal.hold(inputs.frozen):
         message = "a model or data set that it reads was deleted."
         raise InvalidInput([Problem(message=message, remedy="Make the schedule anew.")])
