@@ -44,6 +44,8 @@ def check_parent(folder: Path, reference: str) -> dict[str, Any]:
         where = further[0].relative_to(folder)
         raise invalid_model(f"{reference} has further weights in {where}, which would not be merged.")
     config = read_json(folder / "config.json", required=True)
+    if config.get("model_type") not in transformers.CONFIG_MAPPING:
+        raise invalid_model(f"{reference}: no architecture of transformers is {config.get('model_type')!r}.")
     if "quantization_config" in config:
         raise invalid_model(f"{reference} is quantized; merge the models that it and the others were made from.")
     return config

@@ -117,6 +117,7 @@ def _as_adapter(folder: Path) -> None:
         (_with_infinity, "two: model.norm.weight has weights that are no finite numbers"),
         (_config(auto_map={"AutoModel": "x.Y"}), "two: config.json has auto_map"),
         (_config(quantization_config={"bits": 4}), "two is quantized"),
+        (_config(model_type="own"), "two: no architecture of transformers is 'own'"),
         (_as_pickle, "pickled weights are never loaded"),
         (_as_adapter, "two is an adapter"),
     ],
