@@ -12,6 +12,7 @@ from workers.runners import (
     import_model,
     merge,
     predict,
+    quantize,
     score_pairs,
     train_classifier,
     train_embedder,
@@ -28,6 +29,7 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
         "finetune-llm": finetune_llm.run,
         "import-model": import_model.run,
         "merge": merge.run,
+        "quantize": quantize.run,
     }
 )
 
