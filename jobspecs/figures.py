@@ -78,6 +78,10 @@ def _import(spec: SpecBase) -> set[str]:
     return {f"parity/tensors_{name}" for name in ("compared", "equal", "reordered")}
 
 
+def _merge(spec: SpecBase) -> set[str]:
+    return {"merge/models", "merge/tensors"}
+
+
 _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
     {
         "train-classifier": _classifier,
@@ -87,6 +91,7 @@ _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
         "score-pairs": _pairs,
         "predict": _predict,
         "import-model": _import,
+        "merge": _merge,
         "quantize": _quantized,
     }
 )

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
+from jobspecs.kinds.merge import Merge
 from jobspecs.kinds.predict import Predict
 from jobspecs.kinds.quantize import Quantize
 from jobspecs.kinds.score_pairs import ScorePairs
@@ -32,6 +33,7 @@ SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
         "predict": Predict,
         "finetune-llm": FinetuneLlm,
         "import-model": ImportModel,
+        "merge": Merge,
         "quantize": Quantize,
     }
 )

@@ -296,6 +296,7 @@ ESTIMATORS: Mapping[str, Callable[[Any, Mapping[str, ModelShape], DataFacts], Wo
         "predict": applied.predicted,
         "finetune-llm": _llm,
         "import-model": _imported,
+        "merge": applied.merged,
         "quantize": quantized,
     }
 )
