@@ -10,6 +10,7 @@ from workers.run.context import RunContext
 from workers.runners import (
     finetune_llm,
     import_model,
+    merge,
     predict,
     quantize,
     score_pairs,
@@ -27,6 +28,7 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
         "predict": predict.run,
         "finetune-llm": finetune_llm.run,
         "import-model": import_model.run,
+        "merge": merge.run,
         "quantize": quantize.run,
     }
 )
