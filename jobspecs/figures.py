@@ -35,7 +35,8 @@ def _classifier(spec: TrainClassifier) -> set[str]:
     named = {"macro_f1", *_with_interval(("accuracy", *deciding))}
     compared = ("accuracy", "macro_f1", *deciding)
     baselines = {f"baseline/{key}_{name}" for key in ("svm", "majority") for name in compared}
-    return {_TRAINING, *(f"{spec.judging_part}/{name}" for name in named), *baselines}
+    training = set() if spec.linear else {_TRAINING}
+    return {*training, *(f"{spec.judging_part}/{name}" for name in named), *baselines}
 
 
 def _embedder(spec: TrainEmbedder) -> set[str]:
@@ -62,6 +63,12 @@ def _llm(spec: FinetuneLlm) -> set[str]:
 def _pairs(spec: ScorePairs) -> set[str]:
     agreement = {"scores/spearman_with_label"} if spec.label is not None else set()
     return {"scores/mean", "scores/deviation", *agreement}
+
+
+def _quantized(spec: SpecBase) -> set[str]:
+    measured = _with_interval(f"validation/{name}" for name in ("perplexity", "kl_divergence", "agreement"))
+    sizes = {"size/bits_per_weight", "size/bytes", "size/baseline_bytes"}
+    return {*measured, "baseline/perplexity", *sizes, "parity/kl_divergence", "parity/agreement"}
 
 
 def _predict(spec: Predict) -> set[str]:
@@ -106,6 +113,7 @@ _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
         "predict": _predict,
         "evaluate": _evaluate,
         "import-model": _import,
+        "quantize": _quantized,
     }
 )
 

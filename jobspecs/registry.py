@@ -13,6 +13,7 @@ from jobspecs.kinds.evaluate import Evaluate
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
 from jobspecs.kinds.predict import Predict
+from jobspecs.kinds.quantize import Quantize
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
@@ -33,6 +34,7 @@ SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
         "evaluate": Evaluate,
         "finetune-llm": FinetuneLlm,
         "import-model": ImportModel,
+        "quantize": Quantize,
     }
 )
 

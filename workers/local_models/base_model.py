@@ -23,6 +23,8 @@ from transformers import (
 )
 
 from jobspecs.lifecycle import Reason
+from jobspecs.references import TFIDF_SVM
+from workers.local_models.tfidf_svm import is_tfidf_svm
 from workers.run.context import RunFailed
 
 #: What the library raises for folders that it can't make a model or tokenizer of.
@@ -146,6 +148,10 @@ def _assemble(model_dir: Path, config: PretrainedConfig, family: Any, *, headles
 
 
 def _config(model_dir: Path) -> PretrainedConfig:
+    if is_tfidf_svm(read_json(model_dir / "config.json", required=True)):
+        raise invalid_model(
+            f"it is a linear model on n-grams, from which nothing is trained. Write model: {TFIDF_SVM} to train one."
+        )
     for name in ("config.json", "tokenizer_config.json"):
         if "auto_map" in read_json(model_dir / name, required=name == "config.json"):
             raise invalid_model(f"{name} has auto_map: this model needs code of its own, which is never run here.")

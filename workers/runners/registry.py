@@ -12,6 +12,7 @@ from workers.runners import (
     finetune_llm,
     import_model,
     predict,
+    quantize,
     score_pairs,
     train_classifier,
     train_embedder,
@@ -28,6 +29,7 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
         "evaluate": evaluate.run,
         "finetune-llm": finetune_llm.run,
         "import-model": import_model.run,
+        "quantize": quantize.run,
     }
 )
 
