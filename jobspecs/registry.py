@@ -12,6 +12,7 @@ from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.evaluate import Evaluate
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
+from jobspecs.kinds.merge import Merge
 from jobspecs.kinds.predict import Predict
 from jobspecs.kinds.quantize import Quantize
 from jobspecs.kinds.score_pairs import ScorePairs
@@ -34,6 +35,7 @@ SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
         "evaluate": Evaluate,
         "finetune-llm": FinetuneLlm,
         "import-model": ImportModel,
+        "merge": Merge,
         "quantize": Quantize,
     }
 )
@@ -52,6 +54,9 @@ def parse_spec(document: Any) -> JobSpec:
     if kind == "pipeline":
         remedy = "Submit it as what it is: eigenwerk pipelines submit FILE, or POST /v1/pipelines."
         raise InvalidInput([Problem(field="kind", message="a pipeline is no job, but several.", remedy=remedy)])
+    if kind == "sweep":
+        remedy = "Submit it as what it is: eigenwerk sweep FILE, or POST /v1/sweeps."
+        raise InvalidInput([Problem(field="kind", message="a sweep is no job, but many.", remedy=remedy)])
     if not isinstance(kind, str) or kind not in SPECS:
         raise InvalidInput([Problem(field="kind", message=f"{kind!r} is no job kind.", remedy=f"One of: {known}.")])
     try:

@@ -9,6 +9,7 @@ from jobspecs.estimate import MemoryParts
 from jobspecs.kinds.answering import Answering
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.kinds.evaluate import JUDGE_ROLE, Evaluate
+from jobspecs.kinds.merge import Merge
 from jobspecs.kinds.predict import Predict
 from jobspecs.kinds.score_pairs import TEACHER_ROLE, ScorePairs
 from scheduling.estimates import causal, encoders
@@ -25,6 +26,9 @@ _JUDGED_AT_ONCE = 64
 _WINDOW_ROWS, _VECTORS = 512, 14
 #: Tokens that a language model reads at once whose likelihoods are wanted, and the logits that are there with a copy.
 _SCORED_TOKENS, _LOGITS_BYTES = 4096, 2 * (16 << 20)
+
+#: Copies of the largest tensor that a merge holds at most, in fp32, and operations for a weight of each model.
+_COPIES, _OPERATIONS = 3, 8
 
 
 def scored_pairs(spec: ScorePairs, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
@@ -74,6 +78,14 @@ def _answered(shape: ModelShape, data: DataFacts, answering: Answering, max_leng
     parts = MemoryParts(weights=BYTES_FP32 * shape.parameters, activations=answering_bytes(shape, max_length + written))
     tokens = data.rows * (data.mean + written)
     return Work(shape.parameters, 0, parts, int(tokens), forward_operations(shape, tokens, data.mean))
+
+
+def merged(spec: Merge, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    """Weights are read as they are needed and written at once; what is held at its peak is copies of one tensor."""
+    shape = max(shapes.values(), key=lambda one: one.parameters)
+    largest = max(shape.vocabulary * shape.hidden, shape.hidden * shape.intermediate)
+    parts = MemoryParts(weights=0, activations=_COPIES * BYTES_FP32 * largest)
+    return Work(shape.parameters, 0, parts, 0, float(_OPERATIONS * len(shapes) * shape.parameters))
 
 
 def _scored(shape: ModelShape, data: DataFacts) -> Work:

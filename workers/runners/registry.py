@@ -11,6 +11,7 @@ from workers.runners import (
     evaluate,
     finetune_llm,
     import_model,
+    merge,
     predict,
     quantize,
     score_pairs,
@@ -29,6 +30,7 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
         "evaluate": evaluate.run,
         "finetune-llm": finetune_llm.run,
         "import-model": import_model.run,
+        "merge": merge.run,
         "quantize": quantize.run,
     }
 )

@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0028"
-down_revision = "0029"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 #: It adds a table; older code evaluates nothing.
