@@ -34,7 +34,8 @@ def _classifier(spec: TrainClassifier) -> set[str]:
     named = {"macro_f1", *_with_interval(("accuracy", *deciding))}
     compared = ("accuracy", "macro_f1", *deciding)
     baselines = {f"baseline/{key}_{name}" for key in ("svm", "majority") for name in compared}
-    return {_TRAINING, *(f"{spec.judging_part}/{name}" for name in named), *baselines}
+    training = set() if spec.linear else {_TRAINING}
+    return {*training, *(f"{spec.judging_part}/{name}" for name in named), *baselines}
 
 
 def _embedder(spec: TrainEmbedder) -> set[str]:
@@ -62,6 +63,12 @@ def _pairs(spec: ScorePairs) -> set[str]:
     return {"scores/mean", "scores/deviation", *agreement}
 
 
+def _quantized(spec: SpecBase) -> set[str]:
+    measured = _with_interval(f"validation/{name}" for name in ("perplexity", "kl_divergence", "agreement"))
+    sizes = {"size/bits_per_weight", "size/bytes", "size/baseline_bytes"}
+    return {*measured, "baseline/perplexity", *sizes, "parity/kl_divergence", "parity/agreement"}
+
+
 def _predict(spec: Predict) -> set[str]:
     said = ("probability", "score", "tokens", "cut", "unanswered")
     return {f"rows/{name}" for name in ("predicted", *said)}
@@ -69,6 +76,10 @@ def _predict(spec: Predict) -> set[str]:
 
 def _import(spec: SpecBase) -> set[str]:
     return {f"parity/tensors_{name}" for name in ("compared", "equal", "reordered")}
+
+
+def _merge(spec: SpecBase) -> set[str]:
+    return {"merge/models", "merge/tensors"}
 
 
 _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
@@ -80,6 +91,8 @@ _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
         "score-pairs": _pairs,
         "predict": _predict,
         "import-model": _import,
+        "merge": _merge,
+        "quantize": _quantized,
     }
 )
 
@@ -87,3 +100,20 @@ _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
 def figures_of_kind(spec: SpecBase) -> frozenset[str]:
     """Every figure that a job with this spec may leave in its manifest."""
     return frozenset(_FIGURES[spec.kind](spec))
+
+
+#: Kind -> what judges such a job, best first: of several that exclude each other, the one that was measured.
+_DECIDING: Mapping[str, Callable[..., tuple[str, ...]]] = MappingProxyType(
+    {
+        "train-classifier": lambda spec: ("macro_f1",) if spec.metric == "auto" else (spec.metric,),
+        "train-embedder": lambda spec: tuple(_SEARCH),
+        "train-reranker": lambda spec: tuple(_RANKING) if spec.metric == "auto" else (spec.metric,),
+        "finetune-llm": lambda spec: ("loss",),
+    }
+)
+
+
+def deciding_figures(spec: SpecBase) -> tuple[str, ...]:
+    """The figures by which jobs with this spec are compared, without the part of the data; empty: nothing says so."""
+    found = _DECIDING.get(spec.kind)
+    return found(spec) if found is not None else ()

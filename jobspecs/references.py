@@ -1,7 +1,8 @@
 """References to data sets and models, as people write them.
 
 `name`, `name@3`, `name@alias`, `owner/name@3` mean something registered here;
-`hub:org/name` and `hub:org/name@revision` mean a repository of a model hub.
+`hub:org/name` and `hub:org/name@revision` mean a repository of a model hub. `builtin:name` is what the platform brings
+itself, and names no version: only a job kind that says so takes it.
 At submit a reference is *frozen*: it becomes a digest, and a later version or a moved alias changes nothing.
 """
 
@@ -17,6 +18,10 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 #: `name`, or `owner/name`.
 OWNED_NAME_PATTERN = rf"(?:{NAME_PATTERN}/)?{NAME_PATTERN}"
 _NAME = re.compile(NAME_PATTERN)
+#: What the platform brings itself, as `model` of a job kind.
+_BUILTIN = "builtin:"
+TFIDF_SVM = f"{_BUILTIN}tfidf-svm"
+BUILTINS = {"train-classifier": (TFIDF_SVM,)}
 #: What means a version without being an alias, behind an @ or to clients of the hub.
 _RESERVED = ("latest", "main", "HEAD")
 _OWNED_NAME = re.compile(OWNED_NAME_PATTERN)
@@ -44,6 +49,8 @@ class Reference(BaseModel):
 
 def parse_reference(text: str) -> Reference:
     """Parses `text`. Raises ValueError with a message for people when it is not a reference."""
+    if text.startswith(_BUILTIN):
+        raise ValueError(f"{text!r} names no registered model. {_built_in()}")
     source: Literal["registry", "hub"] = "hub" if text.startswith("hub:") else "registry"
     match = _REFERENCE.fullmatch(text.removeprefix("hub:"))
     if match is None:
@@ -91,6 +98,15 @@ def _check_reference(text: str) -> str:
     return text
 
 
+def _built_in() -> str:
+    taken = "; ".join(f"{kind} takes {', '.join(names)}" for kind, names in BUILTINS.items())
+    return f"Built in, as `model` of a job, are: {taken}"
+
+
+def _check_classifier_base(text: str) -> str:
+    return text if text in BUILTINS["train-classifier"] else _check_reference(text)
+
+
 def _check_dataset_reference(text: str) -> str:
     if parse_reference(text).source == "hub":
         raise ValueError(f"{text!r}: a hub's data set is pulled first, then named: eigenwerk datasets pull {text}")
@@ -100,4 +116,6 @@ def _check_dataset_reference(text: str) -> str:
 Name = Annotated[str, AfterValidator(check_name)]
 AliasName = Annotated[str, AfterValidator(check_alias)]
 ModelReference = Annotated[str, AfterValidator(_check_reference)]
+#: A model, or a classifier that is built in.
+ClassifierBase = Annotated[str, AfterValidator(_check_classifier_base)]
 DatasetReference = Annotated[str, AfterValidator(_check_dataset_reference)]

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
+from jobspecs.kinds.merge import Merge
 from jobspecs.kinds.predict import Predict
+from jobspecs.kinds.quantize import Quantize
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
@@ -31,6 +33,8 @@ SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
         "predict": Predict,
         "finetune-llm": FinetuneLlm,
         "import-model": ImportModel,
+        "merge": Merge,
+        "quantize": Quantize,
     }
 )
 
@@ -48,6 +52,9 @@ def parse_spec(document: Any) -> JobSpec:
     if kind == "pipeline":
         remedy = "Submit it as what it is: eigenwerk pipelines submit FILE, or POST /v1/pipelines."
         raise InvalidInput([Problem(field="kind", message="a pipeline is no job, but several.", remedy=remedy)])
+    if kind == "sweep":
+        remedy = "Submit it as what it is: eigenwerk sweep FILE, or POST /v1/sweeps."
+        raise InvalidInput([Problem(field="kind", message="a sweep is no job, but many.", remedy=remedy)])
     if not isinstance(kind, str) or kind not in SPECS:
         raise InvalidInput([Problem(field="kind", message=f"{kind!r} is no job kind.", remedy=f"One of: {known}.")])
     try:

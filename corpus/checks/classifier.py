@@ -26,9 +26,9 @@ class ClassifierData:
 
     def __init__(self, spec: TrainClassifier) -> None:
         self._spec = spec
-        self.max_length = spec.training.max_length
+        self.max_length = spec.tokens_read
         self.max_length_chosen = "max_length" in spec.training.model_fields_set
-        self.batch_size: int | None = spec.training.batch_size
+        self.batch_size: int | None = None if spec.linear else spec.training.batch_size
 
     def rows(self, file: CheckedFile) -> Rows:
         return table_rows(file, [self._spec.text, self._spec.label], self._row)

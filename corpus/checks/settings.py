@@ -8,7 +8,7 @@ from typing import Any
 
 from jobspecs.data_report import Setting
 from jobspecs.kinds.base import SpecBase
-from jobspecs.kinds.train_classifier import ClassifierTraining, TrainClassifier
+from jobspecs.kinds.train_classifier import LINEAR_SETTINGS, ClassifierTraining, TrainClassifier
 from jobspecs.kinds.training import AUTO_EPOCHS, EncoderTraining, TrainingSpec
 from jobspecs.labels import normalized
 from jobspecs.problems import Problem
@@ -32,6 +32,8 @@ def settings_of(spec: SpecBase) -> dict[str, Setting]:
     training = getattr(spec, "training", None)
     if training is None:
         return {}
+    if isinstance(spec, TrainClassifier) and spec.linear:
+        return {name: getattr(training, name) for name in _TOLD_OF_TRAINING if name in LINEAR_SETTINGS}
     objective = getattr(spec, "objective", None)
     told: dict[str, Any] = {_NAMES.get(name, name): getattr(spec, name, None) for name in _TOLD}
     for name in _TOLD_OF_TRAINING:
@@ -47,6 +49,8 @@ def decided_settings(spec: SpecBase, train: float | None, *, counted: bool = Tru
     """
     training = getattr(spec, "training", None)
     told: dict[str, Setting] = {}
+    if isinstance(spec, TrainClassifier) and spec.linear:
+        return told
     if isinstance(training, EncoderTraining) and training.epochs == "auto" and train:
         most = training.epochs_of(train)
         told["epochs"] = f"auto (at most {'' if counted and most == AUTO_EPOCHS else 'about '}{most:.0f})"
@@ -62,6 +66,8 @@ def settings_by_profile(spec: SpecBase, profile: DatasetProfile) -> dict[str, Se
     if not isinstance(spec, TrainingSpec) or any(part and part.column for part in (spec.validation, spec.test)):
         return decided_settings(spec, None)
     fraction = 0.0 if spec.validation.given else spec.validation.fraction
+    if spec.test is not None and spec.test.fraction is not None:
+        fraction += spec.test.fraction * (1 - fraction)
     wanted: int | None = getattr(spec, "rows", None)
     told = decided_settings(spec, min(profile.rows, wanted or profile.rows) * (1 - fraction), counted=False)
     if isinstance(spec, TrainClassifier) and spec.training.class_weights == "auto":

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from jobspecs.kinds.training import EncoderTraining, LabelData, TrainingSpec, Validation
 from jobspecs.labels import class_rows
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.profile import ColumnProfile, DatasetProfile, empty_cells, tokens_at_most
-from jobspecs.references import DatasetReference, ModelReference
+from jobspecs.references import TFIDF_SVM, ClassifierBase, DatasetReference
 
 #: More classes than this are more likely an identifier column than a label.
 CLASSES_MAX = 500
@@ -20,6 +20,11 @@ ROWS_PER_CLASS_MIN = 2
 #: A head that knows nothing yet learns so many times as fast as the encoder. 1,079 German rows of nine classes, MiniLM:
 #: 66.5 % right without, 74.3 % with it. 2e-4 for all layers: 75.1 %, but 0.768 as loss on rows set aside, not 0.623.
 HEAD_FACTOR = 10
+
+#: What a linear model on word counts reads of `training`.
+LINEAR_SETTINGS = ("class_weights", "seed")
+#: Tokens per text that it reads: all of them.
+_ALL_TOKENS = 1 << 20
 
 #: What a verdict can be about.
 ClassMetric = Literal["accuracy", "macro_f1", "balanced_accuracy", "mcc", "roc_auc"]
@@ -73,7 +78,10 @@ class TrainClassifier(TrainingSpec):
     """Fine-tunes `model` on the texts in column `text` with the classes in column `label`."""
 
     kind: Literal["train-classifier"]
-    model: ModelReference = Field(description="the encoder to start from")
+    model: ClassifierBase = Field(
+        description=f"the encoder to start from; or {TFIDF_SVM}: a linear model on word and character n-grams, trained "
+        "from nothing in seconds"
+    )
     dataset: DatasetReference
     text: str = Field(min_length=1, description="the column with the texts")
     label: str = Field(min_length=1, description="the column with the classes")
@@ -86,6 +94,43 @@ class TrainClassifier(TrainingSpec):
     )
     validation: StratifiedValidation = StratifiedValidation()
     training: ClassifierTraining = ClassifierTraining()
+
+    @property
+    def linear(self) -> bool:
+        """Whether a linear model is trained, from nothing."""
+        return self.model == TFIDF_SVM
+
+    @property
+    def tokens_read(self) -> int:
+        """Of each text at most."""
+        return _ALL_TOKENS if self.linear else self.training.max_length
+
+    @model_validator(mode="after")
+    def _a_linear_model_reads_few_settings(self) -> Self:
+        """Defaults may be written out, as stored specs do."""
+        if not self.linear:
+            return self
+        for name, field in ClassifierTraining.model_fields.items():
+            if name not in LINEAR_SETTINGS and getattr(self.training, name) != field.default:
+                known = " and ".join(LINEAR_SETTINGS)
+                raise ValueError(f"training.{name} means nothing to {self.model}, which reads {known}: leave it out")
+        if self.test is not None and (self.validation.given or self.validation.fraction):
+            raise ValueError(
+                f"validation: beside test, {self.model} chooses nothing by it: leave it out, and they train"
+            )
+        return self
+
+    def model_references(self) -> dict[str, str]:
+        return {} if self.linear else super().model_references()
+
+    def default_learning_rate(self) -> float | None:
+        return None if self.linear else super().default_learning_rate()
+
+    def problems_of_resources(self) -> list[Problem]:
+        if self.linear and self.resources.gpus:
+            message = f"{self.model} is trained on the CPU."
+            return [Problem(field="resources.gpus", message=message, remedy="Leave gpus out.")]
+        return super().problems_of_resources()
 
     def read_columns(self) -> list[tuple[str, str]]:
         return [("text", self.text), ("label", self.label)]
@@ -119,7 +164,7 @@ class TrainClassifier(TrainingSpec):
 
     def batch_shape(self, profile: DatasetProfile | None) -> tuple[int, int]:
         longest_chars = profile.columns[self.text].longest_chars if profile else 0
-        return self.training.batch_size, tokens_at_most(longest_chars, self.training.max_length)
+        return self.training.batch_size, tokens_at_most(longest_chars, self.tokens_read)
 
 
 def _problems_of_text(name: str, profile: DatasetProfile) -> list[Problem]:

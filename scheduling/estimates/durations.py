@@ -26,7 +26,8 @@ def duration_of(
     """`speeds`: operations per second that finished jobs of this kind and model reached, overhead included;
     `other_speeds`: those of this kind on other models, which count where there are no `speeds`.
     """
-    if measured := speeds or other_speeds:
+    # What counts no operations is not as fast as what does.
+    if operations and (measured := speeds or other_speeds):
         seconds = operations / median(measured)
         low, high = (seconds * factor for factor in (_MEASURED_BAND if speeds else _OTHER_MODEL_BAND))
         return Duration(low_s=round(low, 1), high_s=round(high, 1), basis="measured")

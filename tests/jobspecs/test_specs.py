@@ -186,3 +186,34 @@ def test_classes_are_balanced_where_the_smallest_has_less_than_half_its_share(
 ) -> None:
     spec = TrainClassifier.model_validate({**SPEC, "training": {"class_weights": weights}})
     assert spec.training.balances(counts) is balanced
+
+
+LINEAR = {
+    "kind": "train-classifier",
+    "name": "a",
+    "model": "builtin:tfidf-svm",
+    "dataset": "d",
+    "text": "t",
+    "label": "l",
+}
+
+
+def test_what_is_built_in_is_no_model_that_is_looked_up_and_its_spec_survives_being_stored() -> None:
+    spec = parse_spec(LINEAR)
+    assert spec.model_references() == {}
+    assert parse_spec(spec.model_dump(mode="json")) == spec
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "builtin:svm"}, "builtin:tfidf-svm"),
+        ({"dataset": "builtin:tfidf-svm"}, "train-classifier takes builtin:tfidf-svm"),
+        ({"training": {"epochs": 3}}, "training.epochs means nothing"),
+        ({"test": {"dataset": "e"}, "validation": {"dataset": "f"}}, "chooses nothing"),
+    ],
+)
+def test_what_a_built_in_model_cannot_do_is_said(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        parse_spec({**LINEAR, **changes})
+    assert parse_spec({**LINEAR, "resources": {"gpus": 1}}).problems_of_resources()[0].field == "resources.gpus"

@@ -17,6 +17,8 @@ import numpy as np
 from corpus.bootstrap import Between, bootstrap, interval, no_stop
 from corpus.labels import one_class_held_out
 from jobspecs.kinds.train_classifier import ClassMetric
+from jobspecs.references import TFIDF_SVM
+from workers.judging.baselines import SVM
 from workers.judging.class_metrics import NAMES, Predictions, drawn, figure
 from workers.judging.unclear import JUDGED_MIN, Helped, why_unclear
 from workers.local_models.tokens import Int64s
@@ -29,6 +31,8 @@ _EXACT_MAX = 1000
 _IGNORED_SHOWN = 5
 
 MODEL = "fine-tuned"
+#: The linear model that is built in, when it is the one that was trained.
+LINEAR = "linear, with character n-grams"
 
 
 @dataclass(frozen=True)
@@ -148,12 +152,14 @@ def judge(
     *,
     largest: int | None = None,
     between: Between = no_stop,
+    system: str = MODEL,
 ) -> Verdict:
     """The verdict over predictions of the model and of each baseline; the one with the best metric must be beaten.
 
-    `largest`: the largest class of the rows that trained. `between` is called between resamples, and may raise to stop.
+    `system`: what the model is called, MODEL or LINEAR. `largest`: the largest class of the rows that trained.
+    `between` is called between resamples, and may raise to stop.
     """
-    systems = {MODEL: model, **baselines}
+    systems = {system: model, **baselines}
     resampled = bootstrap(
         lambda rows: [figure(metric, truth[rows], drawn(found, rows), len(classes)) for found in systems.values()],
         len(truth),
@@ -176,6 +182,8 @@ def judge(
     said = [_sentence(metric, own, best, difference, helped)]
     if helped == "unclear" and one_class is None:
         said.append(why_unclear(difference.value, difference.low, difference.high, own.rows))
+    if helped != "yes" and system == MODEL and best.system == SVM:
+        said.append(f"One like it is trained in seconds with model: {TFIDF_SVM}.")
     sentence = " ".join([*said, *remarks(truth, model, classes, largest, metric)])
     return Verdict(metric, own, tuple(others), difference, helped, p_value, sentence)
 
@@ -215,12 +223,13 @@ def _sentence(metric: ClassMetric, own: Score, best: Score, difference: Differen
             f"{difference.value:+.3f}, {difference.low:+.3f} to {difference.high:+.3f}); "
             f"{own.accuracy:.1%} right against {best.accuracy:.1%}"
         )
+    training = "Fine-tuning" if own.system == MODEL else "Training"
     if helped == "yes":
-        return f"Fine-tuning helped: {figures}."
+        return f"{training} helped: {figures}."
     if helped == "no":
         compared = "better" if own.value < best.value else "as good"
-        return f"Fine-tuning did not help: {figures}. The simpler system is {compared} on these data."
-    return f"It is unclear whether fine-tuning helped: {figures}."
+        return f"{training} did not help: {figures}. The simpler system is {compared} on these data."
+    return f"It is unclear whether {training.lower()} helped: {figures}."
 
 
 def _class_score(truth: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> ClassScore:

@@ -23,6 +23,8 @@ from transformers import (
 )
 
 from jobspecs.lifecycle import Reason
+from jobspecs.references import TFIDF_SVM
+from workers.local_models.tfidf_svm import is_tfidf_svm
 from workers.run.context import RunFailed
 
 #: What the library raises for folders that it can't make a model or tokenizer of.
@@ -146,6 +148,10 @@ def _assemble(model_dir: Path, config: PretrainedConfig, family: Any, *, headles
 
 
 def _config(model_dir: Path) -> PretrainedConfig:
+    if is_tfidf_svm(read_json(model_dir / "config.json", required=True)):
+        raise invalid_model(
+            f"it is a linear model on n-grams, from which nothing is trained. Write model: {TFIDF_SVM} to train one."
+        )
     for name in ("config.json", "tokenizer_config.json"):
         if "auto_map" in read_json(model_dir / name, required=name == "config.json"):
             raise invalid_model(f"{name} has auto_map: this model needs code of its own, which is never run here.")
@@ -153,7 +159,7 @@ def _config(model_dir: Path) -> PretrainedConfig:
         raise invalid_model(
             "there are no safetensors weights. Convert the model first; pickled weights are never loaded."
         )
-    _be_quiet()
+    be_quiet()
     try:
         config = AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
     except _LOAD_ERRORS as error:
@@ -209,7 +215,7 @@ def _tokenizer_limit(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(min(tokenizer.model_max_length, 1 << 20))
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
     """A fresh head and a progress bar per file are no news to the reader of a job's log."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

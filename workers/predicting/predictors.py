@@ -18,7 +18,7 @@ from jobspecs.lifecycle import Reason
 from jobspecs.model_tasks import task_of_model
 from jobspecs.problems import InvalidInput
 from jobspecs.tasks import SENTENCE_SIMILARITY, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_RANKING
-from workers.engines.embedded.tasks.text_classifier import Classifier
+from workers.engines.embedded.tasks.text_classifier import load_text_classifier
 from workers.local_models.adapters import is_adapter
 from workers.local_models.base_model import invalid_model, read_json
 from workers.local_models.devices import THREADS_VARIABLE, move_to, prepare_device
@@ -72,7 +72,7 @@ class _Encoder:
 class _Classes(_Encoder):
     def __init__(self, spec: Predict, folder: Path, base: Path | None) -> None:
         super().__init__(spec)
-        self._model = Classifier.load(folder, threads())
+        self._model = load_text_classifier(folder, threads())
 
     def say(self, given: Sequence[Any], first: int, after_each: AfterEach) -> list[Said]:
         found = []

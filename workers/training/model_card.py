@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from corpus.markdown import Section, Table, card
 from jobspecs.data_report import CLASSES_SHOWN
-from jobspecs.kinds.train_classifier import StratifiedValidation, TrainClassifier
-from jobspecs.kinds.training import GivenRows, Optimization, TrainingSpec, Validation
+from jobspecs.kinds.train_classifier import LINEAR_SETTINGS, StratifiedValidation, TrainClassifier
+from jobspecs.kinds.training import GivenRows, Optimization, Test, TrainingSpec, Validation
 from workers.judging.class_metrics import NAMES
 from workers.judging.errors_shown import Errors
 from workers.judging.verdict import Verdict
 from workers.training.classification.data import Split
 
+_PIPELINE = """from transformers import pipeline
 
-def settings_table(training: Optimization) -> Table:
-    """The hyperparameters. How often checkpoints were written is no property of the model."""
-    settings = training.model_dump(exclude={"checkpoint_every_steps"}, exclude_none=True)
+classify = pipeline("text-classification", model="path/to/this/folder", truncation=True)"""
+
+
+def settings_table(training: Optimization, named: Collection[str] | None = None) -> Table:
+    """The hyperparameters, or those `named`. How often checkpoints were written is no property of the model."""
+    include = None if named is None else {*named}
+    settings = training.model_dump(include=include, exclude={"checkpoint_every_steps"}, exclude_none=True)
     return Table(("setting", "value"), [(name, str(value)) for name, value in settings.items()])
 
 
@@ -28,7 +33,7 @@ def how_held_out(rows: GivenRows) -> str:
     if rows.column is not None:
         return f"`{rows.column}` is {' or '.join(f'`{value}`' for value in rows.values)}"
     stratified = isinstance(rows, StratifiedValidation) and rows.stratify
-    seed = rows.seed if isinstance(rows, Validation) else None
+    seed = rows.seed if isinstance(rows, Validation | Test) else None
     return f"seed {seed}{', stratified' if stratified else ''}"
 
 
@@ -40,15 +45,19 @@ def trained_on(spec: TrainingSpec, train: int, fit: int, choosing_too: int) -> s
     return f"{said} {choosing_too} of the held-out rows are among them too." if choosing_too else said
 
 
-def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Errors, ended: str) -> str:
-    """The card of a classifier; `ended`: how training ended."""
+def model_card(
+    spec: TrainClassifier, split: Split, verdict: Verdict, errors: Errors, ended: str, use: str | None = None
+) -> str:
+    """The card of a classifier; `ended`: how training ended; `use`: Python that classifies, if transformers can't."""
+    made = f"trained as `{spec.model}`" if spec.linear else f"fine-tuned from `{spec.model}`"
+    settings = LINEAR_SETTINGS if spec.linear else None
     classes = [
         (name, f"{entry.precision:.3f}", f"{entry.recall:.3f}", f"{entry.f1:.3f}", str(entry.rows))
         for name, entry in verdict.model.per_class.items()
     ]
     return card(
         spec.name,
-        f"A text classifier for {len(split.train.classes)} classes, fine-tuned from `{spec.model}` on the columns "
+        f"A text classifier for {len(split.train.classes)} classes, {made} on the columns "
         f"`{spec.text}` and `{spec.label}` of `{spec.dataset}`.",
         [
             Section(
@@ -68,13 +77,10 @@ def model_card(spec: TrainClassifier, split: Split, verdict: Verdict, errors: Er
                 (Table(("class", "precision", "recall", "F1", "rows"), classes), *renamed_labels(split.train.renamed)),
             ),
             *_error_sections(errors),
-            Section("Training", (settings_table(spec.training), ended)),
+            Section("Training", (settings_table(spec.training, settings), ended)),
             Section(
                 "Use",
-                (
-                    "```python\nfrom transformers import pipeline\n\n"
-                    'classify = pipeline("text-classification", model="path/to/this/folder", truncation=True)\n```',
-                ),
+                (f"```python\n{use or _PIPELINE}\n```",),
             ),
         ],
     )

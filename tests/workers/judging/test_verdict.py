@@ -7,9 +7,10 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score, roc_auc_score
 
+from workers.judging.baselines import MAJORITY, SVM
 from workers.judging.class_metrics import Predictions, figure, predictions_of
 from workers.judging.errors_shown import MISTAKES_MAX, Errors
-from workers.judging.verdict import judge, mcnemar_p, remarks, score, wilson_interval
+from workers.judging.verdict import LINEAR, judge, mcnemar_p, remarks, score, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,19 @@ def test_the_verdict_says_whether_it_helped(ours: int, svm: int, helped: str, wo
     assert verdict.helped == helped
     assert words in verdict.sentence and "svm" in verdict.sentence
     assert verdict.as_json()["baselines"][0]["accuracy"] == svm / 100
+
+
+def test_a_linear_model_that_is_as_good_is_offered_for_training_and_never_to_itself() -> None:
+    truth = np.arange(100) % 2
+    right = Predictions(truth)
+    wrong = Predictions(np.where(np.arange(100) < 60, truth, 1 - truth))
+    baselines = {SVM: right, MAJORITY: Predictions(truth * 0)}
+    offer = "model: builtin:tfidf-svm"
+    assert offer in judge(truth, ("a", "b"), wrong, baselines).sentence
+    assert offer in judge(truth, ("a", "b"), right, baselines).sentence
+    assert offer not in judge(truth, ("a", "b"), right, {SVM: wrong}).sentence
+    itself = judge(truth, ("a", "b"), wrong, baselines, system=LINEAR).sentence
+    assert offer not in itself and itself.startswith("Training did not help")
 
 
 def test_the_verdict_holds_what_its_sentence_says() -> None:

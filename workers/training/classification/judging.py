@@ -18,9 +18,9 @@ from workers.training.classification.data import Split
 
 
 def verdict_of(
-    split: Split, scores: npt.NDArray[np.float32], baselines: dict[str, Predictions], between: Between
+    split: Split, scores: npt.NDArray[np.float32], baselines: dict[str, Predictions], between: Between, system: str
 ) -> Verdict:
-    """`scores` (N, C): probabilities of the held-out rows. `between` may raise to stop."""
+    """`scores` (N, C): probabilities of the held-out rows by the `system` that was trained. `between` may raise."""
     return judge(
         split.validation.labels,
         split.validation.classes,
@@ -29,6 +29,7 @@ def verdict_of(
         split.metric,
         largest=int(np.bincount(split.train.labels).argmax()),
         between=between,
+        system=system,
     )
 
 
@@ -38,13 +39,14 @@ def judged(
     baselines: Mapping[str, Predictions],
     part: Part,
     dataset: DatasetOrigin,
+    system: str,
 ) -> Judged:
     """What is kept: from it alone the verdict can be computed again."""
     rows = split.validation
     columns = [
         Column("label", named(rows.labels, rows.classes), "class in the data set"),
-        Column("predicted", named(scores.argmax(axis=1), rows.classes), "likeliest class by the fine-tuned model"),
-        Column("probabilities", scores, "by the fine-tuned model, 0 to 1, of each of `classes`"),
+        Column("predicted", named(scores.argmax(axis=1), rows.classes), f"likeliest class by the {system} model"),
+        Column("probabilities", scores, f"by the {system} model, 0 to 1, of each of `classes`"),
     ]
     for system, found in baselines.items():
         key = KEYS[system]

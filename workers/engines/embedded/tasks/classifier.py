@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import Field
 from starlette.requests import Request
@@ -15,13 +15,15 @@ from jobspecs.validation import EMPTY_TEXT
 from workers.engines.embedded.dialects.lengths import Lengths
 from workers.engines.embedded.dialects.requests import Text, Truncation, invalid, read
 from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
-from workers.engines.embedded.tasks.served import Batched, in_groups, whole_lengths
-from workers.engines.embedded.tasks.text_classifier import Classifier, Scoring
+from workers.engines.embedded.tasks.served import Batched, Counted, in_groups, whole_lengths
+from workers.engines.embedded.tasks.text_classifier import Scoring, load_text_classifier
 from workers.engines.interface import EngineOrder
-from workers.local_models.tokens import TokenTable
 
 #: Most texts in one request.
 TEXTS_MAX = 1024
+
+#: Texts as the model reads them.
+Read = TypeVar("Read", bound=Counted)
 
 
 class Score(Protocol):
@@ -41,7 +43,7 @@ class Classified(NamedTuple):
     tokens: int
 
 
-class ClassifyingModel(Protocol):
+class ClassifyingModel(Protocol[Read]):
     """What the routes need of a classifier."""
 
     @property
@@ -51,9 +53,9 @@ class ClassifyingModel(Protocol):
     @property
     def max_tokens(self) -> int: ...
 
-    def tokenize(self, texts: Sequence[str]) -> TokenTable: ...
+    def tokenize(self, texts: Sequence[str]) -> Read: ...
 
-    def classify_tokens(self, tokens: TokenTable, scoring: Scoring = "softmax") -> Sequence[Sequence[Score]]: ...
+    def classify_tokens(self, tokens: Read, scoring: Scoring = "softmax") -> Sequence[Sequence[Score]]: ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Before any cut at `max_tokens`."""
@@ -92,7 +94,7 @@ class PredictBody(Truncation):
 class ServedClassifier(Batched[tuple[Scoring, str], Classified]):
     """A classifier and its routes."""
 
-    def __init__(self, model: ClassifyingModel, tokenize: TokenizeRoute) -> None:
+    def __init__(self, model: ClassifyingModel[Any], tokenize: TokenizeRoute) -> None:
         self._model = model
         self._tokenize = tokenize
         super().__init__(self._classify_batch, model.max_tokens)
@@ -100,7 +102,7 @@ class ServedClassifier(Batched[tuple[Scoring, str], Classified]):
     @classmethod
     def load(cls, order: EngineOrder) -> ServedClassifier:
         """Raises RunFailed(invalid_model) when the artifact is no complete classifier."""
-        return cls(Classifier.load(order.model_dir, order.threads), TokenizeRoute(order.model_dir))
+        return cls(load_text_classifier(order.model_dir, order.threads), TokenizeRoute(order.model_dir))
 
     def routes(self) -> list[Route]:
         return [

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 from workers.engines.embedded.batching import Batcher, Item
 from workers.engines.interface import Tokens
-from workers.local_models.tokens import TokenTable
+from workers.local_models.tokens import Int64s
 
 Wish = TypeVar("Wish", bound=Hashable)
 Wished = TypeVar("Wished")
@@ -23,6 +23,14 @@ class Measured(Protocol):
     @property
     def tokens(self) -> int:
         """Of the text, before any cut."""
+
+
+class Counted(Protocol):
+    """Texts as a model reads them."""
+
+    @property
+    def lengths(self) -> Int64s:
+        """Tokens per text (N,)."""
 
 
 Found = TypeVar("Found", bound=Measured)
@@ -84,7 +92,7 @@ def in_groups(
 
 
 def whole_lengths(
-    tokens: TokenTable, texts: list[Wished], max_tokens: int, count: Callable[[list[Wished]], Sequence[int]]
+    tokens: Counted, texts: list[Wished], max_tokens: int, count: Callable[[list[Wished]], Sequence[int]]
 ) -> list[int]:
     """Tokens of each text before any cut at `max_tokens`; `count`s anew only those that may have been cut."""
     lengths = tokens.lengths
