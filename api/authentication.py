@@ -153,7 +153,7 @@ def _check_query(request: Request, known: frozenset[str], open_query: re.Pattern
             there_are = f"there are: {', '.join(sorted(known))}" if known else "this route has none"
             problem = Problem(field=name, message=f"unknown query parameter; {there_are}.")
             raise ApiError(422, str(problem), param=name, problems=[problem])
-        if "\0" in value:
+        if "\0" in name + value:
             problem = Problem(field=name, message="it holds a NUL character.")
             raise ApiError(422, str(problem), param=name, problems=[problem])
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jobspecs.batches import CUSTOM_ID_CHARS_MAX, ENDPOINTS, LINE_BYTES_MAX, REQUESTS_MAX
+from jobspecs.batches import CUSTOM_ID_CHARS_MAX, ENDPOINTS, LINE_BYTES_MAX, MODEL_CHARS_MAX, REQUESTS_MAX
 from jobspecs.problems import PROBLEMS_MAX, InvalidInput, Problem
 from jobspecs.strict_json import UnacceptableJson, parse_json
 
@@ -123,6 +123,8 @@ def _wrong(document: Any) -> tuple[str | None, str] | None:
         return "body", "it must be the request's object."
     if not isinstance(body.get("model"), str) or not body["model"]:
         return "body.model", "it must name a deployment."
+    if len(body["model"]) > MODEL_CHARS_MAX:
+        return "body.model", f"it is longer than {MODEL_CHARS_MAX} characters."
     if body.get("stream"):
         return "body.stream", "answers of a batch come whole; leave it out."
     return None

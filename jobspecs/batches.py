@@ -14,6 +14,10 @@ FILE_BYTES_MAX = 200 * 1024**2
 #: Of one request: as one by itself may have.
 LINE_BYTES_MAX = 1_000_000
 CUSTOM_ID_CHARS_MAX = 512
+#: As a request by itself may name.
+MODEL_CHARS_MAX = 300
+#: Of the answers of one batch together.
+ANSWERS_BYTES_MAX = 4 * 1024**3
 
 
 class BatchState(StrEnum):

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.evaluate import Evaluate, Task
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.predict import Predict
 from jobspecs.kinds.score_pairs import ScorePairs
@@ -21,7 +22,7 @@ _TRAINING = "train/loss"
 _BY_SCORE = ("spearman", "pearson")
 #: What is measured beside the metric that decides, and that itself.
 _RANKING = {"ndcg_at_10": ("ndcg_at_10", "mrr", "average_precision"), "spearman": _BY_SCORE}
-_SEARCH = {"ndcg_at_10": ("ndcg_at_10", "recall_at_1", "recall_at_10", "recall_at_100"), "spearman": _BY_SCORE}
+_SEARCH = {"ndcg_at_10": ("ndcg_at_10", "recall_at_1", "recall_at_10", "recall_at_100", "mrr"), "spearman": _BY_SCORE}
 _PAIRWISE = ("reward_margin", "reward_accuracy")
 
 
@@ -55,7 +56,8 @@ def _reranker(spec: TrainReranker) -> set[str]:
 def _llm(spec: FinetuneLlm) -> set[str]:
     part = spec.judging_part
     paired = set() if spec.objective in ("sft", "pretrain") else {f"{part}/{name}" for name in _PAIRWISE}
-    return {_TRAINING, "baseline/loss", *_with_interval((f"{part}/loss",)), *paired}
+    neutral = {"neutral/perplexity_before", *_with_interval(("neutral/perplexity", "neutral/forgotten"))}
+    return {_TRAINING, "baseline/loss", *_with_interval((f"{part}/loss",)), *paired, *neutral}
 
 
 def _pairs(spec: ScorePairs) -> set[str]:
@@ -74,6 +76,29 @@ def _predict(spec: Predict) -> set[str]:
     return {f"rows/{name}" for name in ("predicted", *said)}
 
 
+#: What each task of an evaluation measures of a model; answers by what the spec has.
+_EVALUATED: Mapping[Task, tuple[str, ...]] = {
+    "classification": ("accuracy", "macro_f1", "calibration_error"),
+    "similarity": _BY_SCORE,
+    "retrieval": _SEARCH["ndcg_at_10"],
+    "reranking": _RANKING["ndcg_at_10"],
+    "perplexity": ("bits_per_byte", "perplexity"),
+}
+
+
+def _evaluate(spec: Evaluate) -> set[str]:
+    """The first model's by their names, the others' below their roles, and differences of the first to each."""
+    named = set(_EVALUATED.get(spec.task, ()))
+    if spec.has_references:
+        named |= {"exact_match", "rouge_1", "rouge_2", "rouge_l"}
+    named |= {"valid_json"} if spec.json_schema is not None else set()
+    named |= {"preferred"} if spec.judge is not None else set()
+    others = range(2, len(spec.models) + 1)
+    below = [f"model{number}/" for number in others]
+    below += [f"difference{'' if number == 2 else number}/" for number in others]
+    return _with_interval([*named, *(f"{place}{name}" for place in below for name in named)])
+
+
 def _import(spec: SpecBase) -> set[str]:
     return {f"parity/tensors_{name}" for name in ("compared", "equal", "reordered")}
 
@@ -90,6 +115,7 @@ _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
         "finetune-llm": _llm,
         "score-pairs": _pairs,
         "predict": _predict,
+        "evaluate": _evaluate,
         "import-model": _import,
         "merge": _merge,
         "quantize": _quantized,

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobspecs.kinds.base import SpecBase
+from jobspecs.kinds.evaluate import Evaluate
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
 from jobspecs.kinds.merge import Merge
@@ -31,6 +32,7 @@ SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
         "train-reranker": TrainReranker,
         "score-pairs": ScorePairs,
         "predict": Predict,
+        "evaluate": Evaluate,
         "finetune-llm": FinetuneLlm,
         "import-model": ImportModel,
         "merge": Merge,

@@ -45,6 +45,7 @@ from storage.repositories.registry.aliases import AliasRepository
 from storage.repositories.registry.blobs import BlobRepository
 from storage.repositories.registry.catalogue import CatalogueRepository
 from storage.repositories.registry.datasets import DatasetRepository
+from storage.repositories.registry.evaluations import EvaluationRepository
 from storage.repositories.registry.garbage import GarbageRepository
 from storage.repositories.registry.hub import HubRepository
 from storage.repositories.registry.hub_pushes import HubPushRepository
@@ -127,6 +128,10 @@ class UnitOfWork:
     @cached_property
     def catalogue(self) -> CatalogueRepository:
         return CatalogueRepository(self.session)
+
+    @cached_property
+    def evaluations(self) -> EvaluationRepository:
+        return EvaluationRepository(self.session)
 
     @cached_property
     def aliases(self) -> AliasRepository:

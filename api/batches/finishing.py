@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid5
 
 from fastapi.concurrency import run_in_threadpool
@@ -15,7 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from api.datasets import service
 from api.parts import Parts
 from api.streaming import Received
-from corpus.batch_requests import requests_of
+from corpus.batch_requests import BatchRequest, requests_of
 from jobspecs.batches import BatchState
 from jobspecs.openai_ids import key_of, openai_id
 from jobspecs.provenance import UNKNOWN
@@ -70,9 +71,13 @@ def _errors(parts: Parts, row: BatchRow, state: BatchState, requests: Path) -> I
         answered = work.batches.answered(row.id)
     for request in requests_of(requests):
         if request.line not in answered:
-            number = f"batch_req_{uuid5(row.id, str(request.line)).hex}"
-            unasked = {"id": number, "custom_id": request.custom_id, "response": None, "error": _EXPIRED}
-            yield json.dumps(unasked, ensure_ascii=False)
+            yield json.dumps(unanswered(row.id, request, _EXPIRED), ensure_ascii=False)
+
+
+def unanswered(batch_id: UUID, request: BatchRequest, error: dict[str, str] | None) -> dict[str, Any]:
+    """A line of the file of errors."""
+    number = f"batch_req_{uuid5(batch_id, str(request.line)).hex}"
+    return {"id": number, "custom_id": request.custom_id, "response": None, "error": error}
 
 
 async def _kept(parts: Parts, row: BatchRow, what: str, folder: Path, lines: partial[Iterator[str]]) -> UUID | None:

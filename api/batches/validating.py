@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
 from fastapi.concurrency import run_in_threadpool
@@ -14,7 +15,7 @@ from api.inference.lookup import find_row
 from api.parts import Parts
 from corpus.batch_requests import Requests
 from jobspecs.batches import BatchState
-from jobspecs.problems import InvalidInput, Problem
+from jobspecs.problems import PROBLEMS_MAX, InvalidInput, Problem
 from jobspecs.references import parse_reference
 from jobspecs.rights import Principal
 from storage.tables import BatchRow
@@ -41,8 +42,18 @@ async def validate(parts: Parts, user: Principal, row: BatchRow, path: Path) -> 
     return await run_in_threadpool(_moved, parts, row, BatchState.in_progress, begun)
 
 
+async def fail(parts: Parts, row: BatchRow, why: str) -> None:
+    """Ends one whose requests can't be read any more."""
+    error = {"code": "file_not_found", "line": None, "message": why, "param": "input_file_id"}
+    await run_in_threadpool(_moved, parts, row, BatchState.failed, {"errors": [error]})
+
+
 def _unknown_models(parts: Parts, user: Principal, found: Requests) -> list[Problem]:
-    return [
+    @cache
+    def is_known(name: str) -> bool:
+        return find_row(parts, user, name) is not None
+
+    unknown = (
         Problem(
             row=line,
             field="body.model",
@@ -50,8 +61,10 @@ def _unknown_models(parts: Parts, user: Principal, found: Requests) -> list[Prob
             remedy=f"Make one: eigenwerk deploy {model.rpartition('/')[2]}",
         )
         for model, line in found.models.items()
-        if find_row(parts, user, model.partition("@")[0]) is None and not _is_deployed_by_asking(parts, user, model)
-    ]
+        if not is_known(model.partition("@")[0]) and not _is_deployed_by_asking(parts, user, model)
+    )
+    # A file may name 50,000, and each is looked up in the database.
+    return list(islice(unknown, PROBLEMS_MAX))
 
 
 def _is_deployed_by_asking(parts: Parts, user: Principal, model: str) -> bool:

@@ -11,30 +11,32 @@ import asyncio
 import json
 import logging
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from api.batches.asking import Answered, ask
-from api.batches.finishing import finish
-from api.batches.validating import validate
+from api.batches.finishing import finish, unanswered
+from api.batches.validating import fail, validate
 from api.errors import ApiError
 from api.files.service import stored_of
 from api.parts import Parts
 from corpus.batch_requests import BatchRequest, requests_of
 from corpus.confinement.confinement import ConfinementUnavailable, Stopped
 from corpus.confinement.process import Overran
-from jobspecs.batches import BatchState
+from jobspecs.batches import ANSWERS_BYTES_MAX, BatchState
 from jobspecs.rights import Principal, Reach
 from storage.database import DatabaseUnavailable
-from storage.objects import ObjectStoreError
+from storage.objects import ObjectCorrupt, ObjectNotFound, ObjectStoreError
 from storage.tables import BatchRow
+from storage.tabular.formats import LINE_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,20 @@ LEASE_S = 30.0
 RENEW_EVERY_S = 2.0
 #: Seconds to wait at most before a request is asked again.
 _AGAIN_S_MAX = 60.0
+#: Seconds without an answer after which a batch leaves its place to others until its lease has run out: of models that
+#: are away for a day, two batches would keep everybody else's waiting.
+STALLED_S = 30.0
+#: Where a batch's file is not read any more.
+_UNREAD = frozenset({None, BatchState.cancelling, BatchState.finalizing})
+_TOO_LONG = {"code": "answer_too_long", "message": f"The answer has more than {LINE_BYTES_MAX:,} bytes. Ask for less."}
+_TOO_MUCH = {
+    "code": "answers_too_long",
+    "message": f"The batch's answers have {ANSWERS_BYTES_MAX:,} bytes already. Ask the rest in another one.",
+}
+
+
+class Stalled(Exception):
+    """Nothing was answered for a while: it goes on later."""
 
 
 class BatchWorker:
@@ -94,7 +110,7 @@ class BatchWorker:
         try:
             async with _held(self._parts, row) as hold:
                 await Run(self._parts, self._app, row, hold).go()
-        except _PASSING as error:
+        except (*_PASSING, Stalled) as error:
             # Its lease runs out, and it is taken on again.
             log.warning("batch %s waits: %s", row.id, error)
         except Exception:
@@ -155,14 +171,22 @@ class Run:
         self._app = app
         self._row = row
         self._hold = hold
+        self._answered_at = time.monotonic()
+        self._room_bytes = ANSWERS_BYTES_MAX
+        #: A request was left for later.
+        self._stalled = False
 
     async def go(self) -> None:
         row, hold = self._row, self._hold
         user = await run_in_threadpool(self._owner)
         with tempfile.TemporaryDirectory(prefix="batch-", dir=self._parts.spool.folder) as folder:
             path = Path(folder) / "requests.jsonl"
-            if hold.found is not None:
-                await self._parts.transfers.run(partial(self._fetch, path), patient=True)
+            if hold.found not in _UNREAD:
+                try:
+                    await self._parts.transfers.run(partial(self._fetch, path), patient=True)
+                except (ObjectNotFound, ObjectCorrupt) as error:
+                    await fail(self._parts, row, f"The batch's file can't be read: {error}")
+                    return
             if hold.found is BatchState.validating:
                 hold.found = await validate(self._parts, user, row, path) or hold.found
             if hold.goes_on:
@@ -191,14 +215,18 @@ class Run:
 
     async def _ask_all(self, user: Principal, path: Path) -> None:
         answered = await run_in_threadpool(self._answered)
+        self._answered_at = time.monotonic()
         waiting = (request for request in requests_of(path) if request.line not in answered)
         reading = asyncio.Lock()
         async with asyncio.TaskGroup() as group:
             for _ in range(REQUESTS_AT_ONCE):
                 group.create_task(self._ask_on(user, waiting, reading))
+        if self._stalled and self._hold.goes_on:
+            raise Stalled(f"nothing was answered for {STALLED_S:g} s")
 
     def _answered(self) -> set[int]:
         with self._parts.database.unit_of_work() as work:
+            self._room_bytes = ANSWERS_BYTES_MAX - work.batches.answer_bytes(self._row.id)
             return work.batches.answered(self._row.id)
 
     async def _ask_on(self, user: Principal, waiting: Iterator[BatchRequest], reading: asyncio.Lock) -> None:
@@ -206,14 +234,19 @@ class Run:
             # A line of a megabyte is read in a thread: it may take a third of a second.
             async with reading:
                 request = await run_in_threadpool(next, waiting, None)
-            answer = await self._asked(user, request) if request is not None else None
-            if request is None or answer is None:
+            if request is None or self._stalled or not self._hold.goes_on:
                 return
-            document = json.dumps(document_of(self._row.id, request, answer), ensure_ascii=False)
-            await run_in_threadpool(self._keep, request.line, answer.status >= 400, document)
+            if self._room_bytes <= 0:
+                await run_in_threadpool(self._refuse, request, _TOO_MUCH)
+                continue
+            answer = await self._asked(user, request)
+            if answer is None:
+                return
+            self._answered_at = time.monotonic()
+            await run_in_threadpool(self._keep_answer, request, answer)
 
     async def _asked(self, user: Principal, request: BatchRequest) -> Answered | None:
-        """None when the batch ends before there is an answer."""
+        """None when the batch ends before there is an answer, or leaves its place to others."""
         while self._hold.goes_on:
             # In a task of its own, as a request that came in: what it notes of itself stays its own.
             answer = await asyncio.create_task(ask(self._app, user, request.url, request.body))
@@ -221,9 +254,26 @@ class Run:
                 return answer
             left_s = min(answer.again_in_s, _AGAIN_S_MAX)
             while left_s > 0 and self._hold.goes_on:
+                self._stalled = self._stalled or time.monotonic() - self._answered_at > STALLED_S
+                if self._stalled:
+                    return None
                 await asyncio.sleep(min(left_s, 1.0))
                 left_s -= 1.0
         return None
+
+    def _keep_answer(self, request: BatchRequest, answer: Answered) -> None:
+        document = json.dumps(document_of(self._row.id, request, answer), ensure_ascii=False)
+        size = len(document.encode())
+        if size >= LINE_BYTES_MAX:
+            # No data set has such a line, and the file of answers is one.
+            self._refuse(request, _TOO_LONG)
+            return
+        self._room_bytes -= size
+        self._keep(request.line, answer.status >= 400, document)
+
+    def _refuse(self, request: BatchRequest, error: dict[str, str]) -> None:
+        document = json.dumps(unanswered(self._row.id, request, error), ensure_ascii=False)
+        self._keep(request.line, True, document)
 
     def _keep(self, line: int, failed: bool, document: str) -> None:
         with self._parts.database.unit_of_work() as work:
@@ -233,9 +283,5 @@ class Run:
 
 def document_of(batch_id: UUID, request: BatchRequest, answer: Answered) -> dict[str, Any]:
     """A line of the file of answers, or of errors."""
-    return {
-        "id": f"batch_req_{uuid5(batch_id, str(request.line)).hex}",
-        "custom_id": request.custom_id,
-        "response": {"status_code": answer.status, "request_id": answer.request_id, "body": answer.body},
-        "error": None,
-    }
+    response = {"status_code": answer.status, "request_id": answer.request_id, "body": answer.body}
+    return {**unanswered(batch_id, request, None), "response": response}

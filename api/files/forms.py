@@ -42,9 +42,9 @@ async def received_form(request: Request, parts: Parts, name: str, *, bytes_max:
     boundary = _boundary(request)
     with spooled(parts, bytes_max=bytes_max) as spool:
         reading = _Reading(name, spool)
-        parser = MultipartParser(boundary, reading.callbacks())
         received = 0
         try:
+            parser = MultipartParser(boundary, reading.callbacks())
             async for chunk in request.stream():
                 received += len(chunk)
                 if received > bytes_max + _AROUND_BYTES_MAX:

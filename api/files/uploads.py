@@ -66,6 +66,8 @@ async def add_part(platform: ThePlatform, user: TheUser, request: Request, uploa
     async with received_form(request, platform, "data", bytes_max=min(PART_BYTES_MAX, row.bytes)) as form:
         if not form.file.bytes:
             raise ApiError(400, "The part is empty.", param="data")
+        # Before it is stored: what is refused would lie there until the upload ends.
+        await run_in_threadpool(_open, platform, user, upload_id, form.file.bytes)
         async with transferring(request, platform.stopping) as should_stop:
             part_id = uuid4()
             send = partial(platform.objects.upload_file, form.file.path, _key(row.id, part_id))
@@ -119,11 +121,20 @@ def _refuse_ended(work: UnitOfWork, row: UploadRow) -> None:
         raise ApiError(409, "The upload has expired. Begin another one.", code="upload_expired")
 
 
-def _open(parts: Parts, user: Principal, upload_id: str) -> UploadRow:
+def _open(parts: Parts, user: Principal, upload_id: str, part_bytes: int = 0) -> UploadRow:
+    """The upload, which takes another part of so many bytes. Raises ApiError 404, 409, and 400 for too many."""
     with parts.database.unit_of_work() as work:
-        row = _find(work, user, upload_id)
-        _refuse_ended(work, row)
-        return row
+        return _taking(work, user, upload_id, part_bytes)
+
+
+def _taking(work: UnitOfWork, user: Principal, upload_id: str, part_bytes: int) -> UploadRow:
+    row = _find(work, user, upload_id)
+    _refuse_ended(work, row)
+    there = work.uploads.parts(row)
+    if len(there) >= PARTS_MAX or sum(one.bytes for one in there) + part_bytes > 2 * row.bytes:
+        message = f"These are more than {PARTS_MAX:,} parts, or twice as many bytes as the upload was to have."
+        raise ApiError(400, message, code="too_many_parts", param="data")
+    return row
 
 
 def _key(upload_id: UUID, part_id: UUID) -> str:
@@ -132,12 +143,7 @@ def _key(upload_id: UUID, part_id: UUID) -> str:
 
 def _note(parts: Parts, user: Principal, upload_id: str, part_id: UUID, part: Received) -> UploadPart:
     with parts.database.unit_of_work() as work:
-        row = _find(work, user, upload_id)
-        _refuse_ended(work, row)
-        there = work.uploads.parts(row)
-        if len(there) >= PARTS_MAX or sum(one.bytes for one in there) + part.bytes > 2 * row.bytes:
-            message = f"These are more than {PARTS_MAX:,} parts, or twice as many bytes as the upload was to have."
-            raise ApiError(400, message, code="too_many_parts", param="data")
+        row = _taking(work, user, upload_id, part.bytes)
         return part_of(work.uploads.add_part(row, part_id, bytes_total=part.bytes, sha256=part.sha256))
 
 

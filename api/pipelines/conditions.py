@@ -25,7 +25,13 @@ def check_models(parts: Parts, user: Principal, pipeline: Pipeline) -> Iterator[
     with parts.database.unit_of_work() as work:
         found = {name: work.models.find(reach, parse_reference(text)) for name, text in pipeline.models.items()}
         metrics = {
-            name: dict(row.manifest.get("metrics") or {}) if row is not None else None for name, row in found.items()
+            name: {
+                **work.evaluations.figures_of(user.reach("datasets.read"), row.id),
+                **(row.manifest.get("metrics") or {}),
+            }
+            if row is not None
+            else None
+            for name, row in found.items()
         }
     for name, measured in metrics.items():
         if measured is None and name not in may_lack:

@@ -24,6 +24,7 @@ _SECONDS_MAX = 30.0
 _WRITTEN_BYTES_MAX = 512 * 1024
 #: Where pictures lie, from the card.
 PICTURES = "card"
+_EVALUATED = ("on", "figure", "value", "95 % interval", "judged", "when")
 _NO_CURVES = "No curves: it was not trained here, or what its job told while it ran is deleted."
 
 
@@ -35,6 +36,7 @@ class _Known:
     manifest: Manifest
     facts: list[tuple[str, str]]
     data: list[tuple[str, ...]]
+    evaluations: list[tuple[str, ...]]
     limits: list[str]
     curves: Sequence[Curve]
     deployments: list[str]
@@ -51,6 +53,7 @@ def render(parts: Parts, user: Principal, reference: Reference) -> str:
     sections = [
         Section("Data", (Table(("role", "data set", "licence", "sha256"), known.data),) if known.data else ()),
         Section("Curves", pictures or (_NO_CURVES,)),
+        Section("Evaluations", (Table(_EVALUATED, known.evaluations),) if known.evaluations else ()),
         Section("Limits", ("\n".join(f"- {limit}" for limit in known.limits),) if known.limits else ()),
         Section("Ask it", how_to_ask(known.manifest.task, name, known.deployments)),
     ]
@@ -82,6 +85,7 @@ def _known(parts: Parts, user: Principal, reference: Reference) -> _Known:
             manifest=manifest,
             facts=_facts(row, manifest, made, aliases),
             data=_data(work, user, made),
+            evaluations=_evaluations(work, user, row),
             limits=_limits(work, user, row, manifest),
             curves=curves_of(work, row.job_id),
             deployments=[one.name for one in deployed],
@@ -113,6 +117,21 @@ def _data(work: UnitOfWork, user: Principal, made: Lineage) -> list[tuple[str, .
         license = (found.license if found is not None else None) or ""
         rows.append((parent.role, parent.reference, license, parent.sha256 or ""))
     return rows
+
+
+def _evaluations(work: UnitOfWork, user: Principal, row: ModelVersionRow) -> list[tuple[str, ...]]:
+    return [
+        (
+            one.dataset,
+            name,
+            f"{figure['value']:.4g}",
+            f"{figure['low']:.4g} to {figure['high']:.4g}",
+            f"{one.judged:,} {one.unit}",
+            f"{one.created_at:%Y-%m-%d}",
+        )
+        for one in work.evaluations.of_model(user.reach("datasets.read"), row.id)
+        for name, figure in one.figures.items()
+    ]
 
 
 def _limits(work: UnitOfWork, user: Principal, row: ModelVersionRow, manifest: Manifest) -> list[str]:

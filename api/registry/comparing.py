@@ -99,11 +99,14 @@ async def compare(
             found = await parts.readings.read(request, user.user_id, PREDICTIONS_PATH, _REMEDY, work)
     why_not = found.pop("why_not", None)
     manifests = [Manifest.model_validate(row.manifest) for row in both]
+    evaluated = await parts.lookups.run(partial(_evaluated, parts, user, both))
     return ModelComparison(
         first=both[0].full_name,
         second=both[1].full_name,
         differences=list(_differences(*(_told(row) for row in both))),
-        figures=list(_figures(*(manifest.metrics for manifest in manifests))),
+        figures=list(
+            _figures(*({**manifest.metrics, **of} for manifest, of in zip(manifests, evaluated, strict=True)))
+        ),
         rows=None if why_not is not None else RowByRow.model_validate(found),
         why_not=why_not,
     )
@@ -121,6 +124,20 @@ def _fetched(
         for file, path in zip(kept, _paths(folder), strict=True):
             objects.download_stored(file, path)
     return first, second
+
+
+def _evaluated(parts: Parts, user: Principal, rows: tuple[ModelVersionRow, ModelVersionRow]) -> list[dict[str, float]]:
+    """Figures of each by `DATA SET: figure`, of the newest evaluation on each data set."""
+    found: list[dict[str, float]] = []
+    with parts.database.unit_of_work() as work:
+        for row in rows:
+            figures: dict[str, float] = {}
+            for one in reversed(work.evaluations.of_model(user.reach("datasets.read"), row.id)):
+                for name, figure in one.figures.items():
+                    ends = {"": figure["value"], "_low": figure["low"], "_high": figure["high"]}
+                    figures |= {f"{one.dataset}: {name}{end}": value for end, value in ends.items()}
+            found.append(figures)
+    return found
 
 
 def _lacking(rows: tuple[ModelVersionRow, ModelVersionRow]) -> str | None:

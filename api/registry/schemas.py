@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -9,11 +10,12 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jobspecs.deploying import Deploying
+from jobspecs.evaluation import EvaluatedFigure
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.pieces import PIECES_MAX, Piece
 from jobspecs.references import Name
 from jobspecs.rights import Visibility
-from storage.tables import ModelVersionRow
+from storage.tables import EvaluationRow, ModelVersionRow
 
 
 class ModelVersion(BaseModel):
@@ -47,8 +49,23 @@ class ModelVersion(BaseModel):
     created_at: datetime
 
 
+class Evaluation(BaseModel):
+    """What a job found of a version. `figures`: name -> value with the ends of its 95 % interval."""
+
+    task: str
+    #: `owner/name@version` of the data set whose rows were asked, and of the one with what was said of each.
+    dataset: str
+    result: str
+    judged: int
+    unit: str
+    figures: dict[str, EvaluatedFigure]
+    created_at: datetime
+
+
 class ModelVersionDetail(ModelVersion):
     manifest: Manifest
+    #: Those whose rows the user may read, the newest first.
+    evaluations: list[Evaluation] = []
 
 
 class Model(BaseModel):
@@ -185,9 +202,23 @@ def version_of(row: ModelVersionRow) -> ModelVersion:
     return ModelVersion(**_fields(row, Manifest.model_validate(row.manifest)))
 
 
-def detail_of(row: ModelVersionRow) -> ModelVersionDetail:
+def detail_of(row: ModelVersionRow, evaluations: Sequence[EvaluationRow] = ()) -> ModelVersionDetail:
     manifest = Manifest.model_validate(row.manifest)
-    return ModelVersionDetail(**_fields(row, manifest), manifest=manifest)
+    found = [evaluation_of(one) for one in evaluations]
+    return ModelVersionDetail(**_fields(row, manifest), manifest=manifest, evaluations=found)
+
+
+def evaluation_of(row: EvaluationRow) -> Evaluation:
+    made = row.result
+    return Evaluation(
+        task=row.task,
+        dataset=row.dataset,
+        result=f"{made.dataset.owner.name}/{made.dataset.name}@{made.version}",
+        judged=row.judged,
+        unit=row.unit,
+        figures={name: EvaluatedFigure.model_validate(figure) for name, figure in row.figures.items()},
+        created_at=row.created_at,
+    )
 
 
 def _fields(row: ModelVersionRow, manifest: Manifest) -> dict[str, Any]:

@@ -87,7 +87,8 @@ def get_model(parts: Parts, user: Principal, reference: Reference) -> Model:
 
 def get_version(parts: Parts, user: Principal, reference: Reference) -> ModelVersionDetail:
     with parts.database.unit_of_work() as work:
-        return detail_of(find(work, user.reach("models.read"), reference))
+        row = find(work, user.reach("models.read"), reference)
+        return detail_of(row, work.evaluations.of_model(user.reach("datasets.read"), row.id))
 
 
 def change(parts: Parts, user: Principal, reference: Reference, change: ModelChange) -> Model:

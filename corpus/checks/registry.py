@@ -8,6 +8,7 @@ from typing import Any
 
 from corpus.checks.classifier import ClassifierData
 from corpus.checks.embedder import EmbedderData
+from corpus.checks.evaluate import EvaluateData
 from corpus.checks.llm import LlmData
 from corpus.checks.pairs import PairData
 from corpus.checks.predict import PredictData
@@ -24,6 +25,7 @@ VALIDATORS: Mapping[str, Callable[[Any, Reader], Validator]] = MappingProxyType(
         "train-classifier": lambda spec, reader: ClassifierData(spec),
         "train-embedder": lambda spec, reader: EmbedderData(spec),
         "train-reranker": lambda spec, reader: RerankerData(spec),
+        "evaluate": lambda spec, reader: EvaluateData(spec),
         "quantize": lambda spec, reader: TextData(spec),
         "predict": lambda spec, reader: PredictData(spec),
         "score-pairs": lambda spec, reader: PairData(spec),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eigenwerk.reports.evaluations import flipped_lines
 from eigenwerk.resources import JobResult
 
 #: Rendered examples and samples that are shown, and of each text of theirs so many characters and lines.
@@ -28,6 +29,7 @@ def result_lines(result: JobResult) -> list[str]:
     return [
         *_judged_lines(result),
         *_error_lines(result.report),
+        *flipped_lines(result.report),
         *_example_lines(result.report),
         *_sample_lines(result.report),
     ]
@@ -46,6 +48,9 @@ def _judged_lines(result: JobResult) -> list[str]:
         lines += ["", *score_lines(verdict)]
     if sentence := verdict.get("sentence"):
         lines += ["", str(sentence)]
+    forgetting = result.report.get("forgetting")
+    if isinstance(forgetting, Mapping):
+        lines += ["", str(forgetting["sentence"])]
     training = result.report.get("training")
     if isinstance(training, Mapping) and (ended := training.get("sentence")):
         lines += ["", str(ended)]

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from eigenwerk.resources.resource import Resource
+from jobspecs.evaluation import EvaluatedFigure
 from jobspecs.manifest import Manifest
 
 
@@ -38,10 +39,24 @@ class ModelVersion(Resource):
     created_at: datetime
 
 
+class Evaluation(Resource):
+    """What a job found of a version, on the rows of `dataset`; `result` is the data set with what was said of each."""
+
+    task: str
+    dataset: str
+    result: str
+    judged: int
+    unit: str
+    figures: dict[str, EvaluatedFigure] = Field(default_factory=dict)
+    created_at: datetime
+
+
 class ModelVersionDetail(ModelVersion):
     """With its manifest: every file with size and sha256."""
 
     manifest: Manifest
+    #: The newest first.
+    evaluations: list[Evaluation] = Field(default_factory=list)
 
 
 class FileLink(Resource):

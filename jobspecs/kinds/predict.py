@@ -137,14 +137,18 @@ class Predict(SpecBase):
         task = tasks.get(BASE_ROLE)
         if BASE_ROLE not in tasks or task in READ_BY[self.reads]:
             return []
-        return [wrong_task("model", self.model, task, READ_BY[self.reads], f"what {self.reads} names")]
+        return [self.wrong_task(task)]
+
+    def wrong_task(self, task: str | None) -> Problem:
+        """That a model of this task does not read what the spec gives it, and what it does read."""
+        problem = wrong_task("model", self.model, task, READ_BY[self.reads], self.reads)
+        others = [field for field, tasks in READ_BY.items() if task in tasks]
+        more = f" What {self.model} reads is named by {' or '.join(others)}." if others else ""
+        return problem.model_copy(update={"remedy": f"{problem.remedy}{more}"})
 
 
 def wrong_task(field: str, model: str, task: str | None, wanted: tuple[str, ...], what: str) -> Problem:
     """That a model can't do what it is named for."""
     nouns = " or ".join(SERVED_TASKS[name].noun for name in wanted)
     is_one = SERVED_TASKS[task].noun if task is not None and task in SERVED_TASKS else "a model without a task"
-    remedy = f"Name {nouns}."
-    if task is not None and (others := [field for field, tasks in READ_BY.items() if task in tasks]):
-        remedy += f" What {is_one} reads is named by {' or '.join(others)}."
-    return Problem(field=field, message=f"{model} is {is_one}; {what} is read by {nouns}.", remedy=remedy)
+    return Problem(field=field, message=f"{model} is {is_one}; {what} is for {nouns}.", remedy=f"Name {nouns}.")

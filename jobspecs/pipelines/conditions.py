@@ -58,7 +58,8 @@ class Figure:
     def names(self) -> tuple[str, ...]:
         """What it may be called in a manifest, best first: without a part it is that of the rows that judged."""
         name = f"{self.name}_{self.end}" if self.end else self.name
-        return (name,) if "/" in name else (name, f"test/{name}", f"validation/{name}", f"scores/{name}")
+        parts = ("test", "validation", "scores", "evaluation")
+        return (name,) if "/" in name else (name, *(f"{part}/{name}" for part in parts))
 
     def value(self, look: Look) -> float | None:
         metrics = look(self.source)

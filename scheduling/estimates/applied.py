@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from jobspecs.estimate import MemoryParts
+from jobspecs.kinds.answering import Answering
 from jobspecs.kinds.base import BASE_ROLE
+from jobspecs.kinds.evaluate import JUDGE_ROLE, Evaluate
 from jobspecs.kinds.merge import Merge
 from jobspecs.kinds.predict import Predict
 from jobspecs.kinds.score_pairs import TEACHER_ROLE, ScorePairs
@@ -21,6 +24,8 @@ _JUDGED_AT_ONCE = 64
 #: Rows of an encoder that `predict` reads together, and what a number of a vector takes there in numbers of fp32: as
 #: Python has it in a row, and as it is written.
 _WINDOW_ROWS, _VECTORS = 512, 14
+#: Tokens that a language model reads at once whose likelihoods are wanted, and the logits that are there with a copy.
+_SCORED_TOKENS, _LOGITS_BYTES = 4096, 2 * (16 << 20)
 
 #: Copies of the largest tensor that a merge holds at most, in fp32, and operations for a weight of each model.
 _COPIES, _OPERATIONS = 3, 8
@@ -35,21 +40,42 @@ def scored_pairs(spec: ScorePairs, shapes: Mapping[str, ModelShape], data: DataF
 
 def predicted(spec: Predict, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
     shape = shapes[BASE_ROLE]
-    if not shape.causal:
-        texts = min(_WINDOW_ROWS, data.rows) * data.sequences_per_row
-        tokens = data.rows * data.sequences_per_row * data.mean
-        return Work(
-            shape.parameters,
-            0,
-            MemoryParts(weights=BYTES_FP32 * shape.parameters),
-            int(tokens),
-            forward_operations(shape, tokens, data.mean),
-            judging_bytes=encoders.judging_bytes(shape, data, texts, compared=False, vectors=_VECTORS),
-        )
-    written = spec.generation.max_new_tokens
-    parts = MemoryParts(
-        weights=BYTES_FP32 * shape.parameters, activations=answering_bytes(shape, spec.max_length + written)
+    return _answered(shape, data, spec.generation, spec.max_length) if shape.causal else _read(shape, data)
+
+
+def evaluated(spec: Evaluate, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    """One model after the other: the largest needs most memory."""
+    works = [
+        _answered(shape, data, spec.generation, spec.max_length)
+        if spec.task == "generation" and role != JUDGE_ROLE
+        else _scored(shape, data)
+        if shape.causal
+        else _read(shape, data)
+        for role, shape in shapes.items()
+    ]
+    largest = max(works, key=lambda work: work.parts.total + work.judging_bytes)
+    tokens, operations = sum(work.tokens for work in works), sum(work.operations for work in works)
+    return replace(largest, tokens=tokens, operations=operations)
+
+
+def _read(shape: ModelShape, data: DataFacts) -> Work:
+    """An encoder reads windows of rows."""
+    texts = min(_WINDOW_ROWS, data.rows) * data.sequences_per_row
+    tokens = data.rows * data.sequences_per_row * data.mean
+    return Work(
+        shape.parameters,
+        0,
+        MemoryParts(weights=BYTES_FP32 * shape.parameters),
+        int(tokens),
+        forward_operations(shape, tokens, data.mean),
+        judging_bytes=encoders.judging_bytes(shape, data, texts, compared=False, vectors=_VECTORS),
     )
+
+
+def _answered(shape: ModelShape, data: DataFacts, answering: Answering, max_length: int) -> Work:
+    """A language model answers."""
+    written = answering.max_new_tokens
+    parts = MemoryParts(weights=BYTES_FP32 * shape.parameters, activations=answering_bytes(shape, max_length + written))
     tokens = data.rows * (data.mean + written)
     return Work(shape.parameters, 0, parts, int(tokens), forward_operations(shape, tokens, data.mean))
 
@@ -60,6 +86,18 @@ def merged(spec: Merge, shapes: Mapping[str, ModelShape], data: DataFacts) -> Wo
     largest = max(shape.vocabulary * shape.hidden, shape.hidden * shape.intermediate)
     parts = MemoryParts(weights=0, activations=_COPIES * BYTES_FP32 * largest)
     return Work(shape.parameters, 0, parts, 0, float(_OPERATIONS * len(shapes) * shape.parameters))
+
+
+def _scored(shape: ModelShape, data: DataFacts) -> Work:
+    """A language model says how likely texts are; the logits of few tokens are there at a time."""
+    batch = EncoderBatch(max(_SCORED_TOKENS, data.longest), data.longest, max(1.0, _SCORED_TOKENS / data.longest))
+    parts = MemoryParts(
+        weights=BYTES_FP32 * shape.parameters,
+        activations=encoders.activation_bytes(shape, batch, trained=False),
+        lm_head=_LOGITS_BYTES,
+    )
+    tokens = data.rows * data.sequences_per_row * data.mean
+    return Work(shape.parameters, 0, parts, int(tokens), forward_operations(shape, tokens, data.mean))
 
 
 def _read_parts(shape: ModelShape, data: DataFacts, *, on_gpu: bool) -> MemoryParts:

@@ -294,6 +294,7 @@ ESTIMATORS: Mapping[str, Callable[[Any, Mapping[str, ModelShape], DataFacts], Wo
         "train-reranker": _reranker,
         "score-pairs": applied.scored_pairs,
         "predict": applied.predicted,
+        "evaluate": applied.evaluated,
         "finetune-llm": _llm,
         "import-model": _imported,
         "merge": applied.merged,

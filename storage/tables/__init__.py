@@ -9,6 +9,7 @@ from storage.tables.blobs import BlobRow, ImportBlobRow, ModelPieceRow
 from storage.tables.datasets import DatasetRow, DatasetVersionRow
 from storage.tables.decisions import DecisionRow
 from storage.tables.deployments import DeploymentAdapterRow, DeploymentRow, EngineHoldRow
+from storage.tables.evaluations import EvaluationRow
 from storage.tables.garbage import GarbageRow
 from storage.tables.hosts import HostInstanceRow, HostRow
 from storage.tables.hub import HubPushRow, HubUploadRow, HubXorbRow
@@ -46,6 +47,7 @@ __all__ = [
     "DeploymentAdapterRow",
     "DeploymentRow",
     "EngineHoldRow",
+    "EvaluationRow",
     "GarbageRow",
     "HostInstanceRow",
     "HostRow",

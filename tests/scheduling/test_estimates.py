@@ -15,6 +15,7 @@ from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.kinds.train_reranker import TrainReranker
+from jobspecs.registry import parse_spec
 from scheduling.estimates.data import DataFacts
 from scheduling.estimates.estimating import KnownModel, admission_bytes, estimate
 from scheduling.estimates.serving import (
@@ -293,3 +294,26 @@ def test_a_spec_that_names_its_judging_rows_is_estimated_before_anybody_counted_
         TrainReranker.model_validate({**document, "kind": "train-reranker", "query": "t", "positive": "l"}),
     ):
         assert of(spec, MINILM, data).main_memory.total > 0
+
+
+def test_models_that_are_applied_one_after_the_other_need_the_memory_of_the_largest() -> None:
+    small, large = (KnownModel(shape(config), None) for config in (MINILM, {**MINILM, "num_hidden_layers": 12}))
+    told = {"kind": "evaluate", "name": "e", "dataset": "d@1", "task": "similarity", "pair": ["a", "b"], "score": "s"}
+    both = estimate(parse_spec({**told, "models": ["x@1", "y@1"]}), {"model": small, "model2": large}, HEADLINES)
+    one = estimate(parse_spec({**told, "models": ["y@1"]}), {"model": large}, HEADLINES)
+    assert both.main_memory == one.main_memory and both.tokens == 2 * one.tokens
+    prediction = parse_spec({"kind": "predict", "name": "p", "model": "y@1", "dataset": "d@1", "text": "a"})
+    assert estimate(prediction, {"model": large}, HEADLINES).main_memory == one.main_memory
+
+
+def test_answers_need_room_for_keys_and_values_and_likelihoods_do_not() -> None:
+    model = {"model": KnownModel(shape(SMOLLM2), None)}
+    told = {"kind": "predict", "name": "p", "model": "m@1", "dataset": "d@1", "prompt": "{a}"}
+    short, long = (
+        estimate(parse_spec({**told, "generation": {"max_new_tokens": tokens}}), model, CHATS) for tokens in (32, 512)
+    )
+    assert long.main_memory.total > short.main_memory.total and long.tokens > short.tokens
+    likely = parse_spec(
+        {"kind": "evaluate", "name": "e", "models": ["m@1"], "dataset": "d@1", "task": "perplexity", "text": "a"}
+    )
+    assert estimate(likely, model, CHATS).main_memory.total < long.main_memory.total

@@ -70,9 +70,17 @@ def _resumed_step(context: RunContext) -> int:
 
 
 def _dataset(context: RunContext) -> Manifest:
-    """A new version of a data set, as score-pairs makes it."""
+    """A new version of a data set, as score-pairs makes it, with figures of the model, as evaluate has them."""
     (context.output_dir / "rows.csv").write_text("text,score\none,0.5\ntwo,0.25\n", encoding="ascii")
-    report = {"origins": {role: origin.reference for role, origin in context.origins.items()}}
+    accuracy = {"accuracy": {"value": 0.5, "low": 0.25, "high": 0.75}}
+    models = {
+        role: {"reference": origin.reference, "figures": accuracy, "judged": 2, "unit": "rows"}
+        for role, origin in context.origins.items()
+    }
+    report = {
+        "origins": {role: origin.reference for role, origin in context.origins.items()},
+        "evaluation": {"task": "classification", "dataset": "tester/rows@1", "models": models},
+    }
     manifest = Manifest(artifact="dataset", files=describe_files(context.output_dir), report=report)
     write_manifest(context.output_dir, manifest)
     return manifest

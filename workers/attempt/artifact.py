@@ -11,6 +11,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from jobspecs.dialect import WRITTEN_CSV
+from jobspecs.evaluation import REPORT_KEY, EvaluationReport
 from jobspecs.frozen import FrozenInputs
 from jobspecs.lifecycle import JobState
 from jobspecs.lineage import Lineage
@@ -21,6 +22,7 @@ from storage.database import Database, DatabaseUnavailable, UnitOfWork
 from storage.keeping import keep_file
 from storage.objects import ObjectStore, ObjectStoreRefused, ObjectStoreUnavailable, TransferStopped
 from storage.repositories.registry.blobs import BlobsGone
+from storage.tables import DatasetVersionRow
 from storage.tabular import detect_format, profile_table
 
 log = logging.getLogger(__name__)
@@ -109,10 +111,12 @@ def commit(work: UnitOfWork, artifact: Artifact, *, name: str, actor: str) -> bo
     )
     if done is None:
         return False
-    if artifact.profile is not None:
-        _add_dataset(work, artifact, artifact.profile, done.owner_id, name)
-        return True
     inputs = FrozenInputs.model_validate(done.inputs)
+    if artifact.profile is not None:
+        result = _add_dataset(work, artifact, artifact.profile, done.owner_id, name)
+        if (found := artifact.manifest.report.get(REPORT_KEY)) is not None:
+            work.evaluations.add(result, EvaluationReport.model_validate(found), inputs.by_role())
+        return True
     # The owner of this moment: the job may have passed to another one while it ran.
     version = work.models.add_version(
         done.owner_id,
@@ -127,9 +131,11 @@ def commit(work: UnitOfWork, artifact: Artifact, *, name: str, actor: str) -> bo
     return True
 
 
-def _add_dataset(work: UnitOfWork, artifact: Artifact, profile: DatasetProfile, owner_id: UUID, name: str) -> None:
+def _add_dataset(
+    work: UnitOfWork, artifact: Artifact, profile: DatasetProfile, owner_id: UUID, name: str
+) -> DatasetVersionRow:
     (file,) = artifact.manifest.files
-    work.datasets.add_result(
+    return work.datasets.add_result(
         owner_id,
         name,
         job_id=artifact.job_id,

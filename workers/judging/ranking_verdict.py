@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from corpus.bootstrap import Between, Floats, bootstrap, bootstrapped_means, interval, no_stop
 from corpus.rankings import RELEVANT_MIN, ranked_queries
 from jobspecs.kinds.train_reranker import RankingMetric
-from workers.judging.search import CUTOFF, NDCG
+from workers.judging.search import CUTOFF, MRR, NDCG
 from workers.judging.unclear import JUDGED_MIN, Helped, why_unclear
 from workers.local_models.tokens import Int64s
 
@@ -24,7 +24,7 @@ _SEED = 20
 #: Scores that differ by less are the same.
 _SAME = 1e-6
 
-MRR, AP, SPEARMAN, PEARSON = "mrr", "average_precision", "spearman", "pearson"
+AP, SPEARMAN, PEARSON = "average_precision", "spearman", "pearson"
 _NAMES = {
     NDCG: "nDCG@10",
     MRR: "MRR",

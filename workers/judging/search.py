@@ -22,7 +22,8 @@ NDCG = "ndcg_at_10"
 #: Places of a ranking that count for nDCG.
 CUTOFF = 10
 RECALLS = {"recall_at_1": 1, "recall_at_10": 10, "recall_at_100": 100}
-MEASURES = (NDCG, *RECALLS)
+MRR = "mrr"
+MEASURES = (NDCG, *RECALLS, MRR)
 _PLACES = max(CUTOFF, *RECALLS.values())
 #: Scores in memory at once: 16 MB, and as much again a few times for putting them into order.
 _SCORES_AT_ONCE = 1 << 22
@@ -110,8 +111,11 @@ def _best(scores: npt.NDArray[Any], count: int) -> list[Int64s]:
 
 
 def _measures(hits: Bools, relevant: int, candidates: int) -> list[float]:
-    """nDCG@10 and recalls of one ranking: which of its first places hold something relevant, of so many there are."""
+    """nDCG@10, recalls and reciprocal rank of one ranking: which of its first places hold something relevant, of so
+    many there are. What stands behind them counts as not found.
+    """
     discounts = 1 / np.log2(np.arange(2, 2 + min(CUTOFF, candidates)))
     ideal = discounts[:relevant].sum()
     recalls = [hits[:places].sum() / relevant for places in RECALLS.values()]
-    return [float(hits[: len(discounts)] @ discounts / ideal), *map(float, recalls)]
+    first = 1 / (1 + float(hits.argmax())) if hits.any() else 0.0
+    return [float(hits[: len(discounts)] @ discounts / ideal), *map(float, recalls), first]

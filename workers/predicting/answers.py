@@ -14,7 +14,7 @@ from corpus.asking import Asked
 from jobspecs.kinds.answering import Answering
 from jobspecs.lifecycle import Reason
 from scheduling.estimates.serving import answering_tokens
-from workers.engines.embedded.generation.answers import whole
+from workers.engines.embedded.generation.answers import Finish, whole
 from workers.engines.embedded.generation.forms import Form, FormRefused, Forms, Grammar
 from workers.engines.embedded.generation.generator import Generator
 from workers.engines.embedded.generation.language_model import ChatTemplateFailed, LanguageModel
@@ -101,7 +101,8 @@ class Answerer:
             grammar=grammar,
         )
         written = await whole(self._generator.start(prompt, sampling))
-        return Answered(written.text, written.end.reason.value, written.end.new_tokens)
+        reason = "length" if written.end.reason is Finish.length else "stop"
+        return Answered(written.text, reason, written.end.new_tokens)
 
     async def _encoded(self, question: Asked) -> list[int]:
         """As a conversation where the model knows such; else its texts are continued."""

@@ -12,8 +12,7 @@ import numpy as np
 
 from corpus.asking import Asked, Asking
 from corpus.cells import text_cell
-from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
-from jobspecs.kinds.predict import READ_BY, Predict, wrong_task
+from jobspecs.kinds.predict import READ_BY, Predict
 from jobspecs.lifecycle import Reason
 from jobspecs.model_tasks import task_of_model
 from jobspecs.problems import InvalidInput
@@ -26,7 +25,7 @@ from workers.local_models.embedding_model import load_embedder
 from workers.local_models.ranking_model import load_reranker
 from workers.predicting.answers import Answerer
 from workers.predicting.table_rows import TableRows
-from workers.run.context import RunContext, RunFailed
+from workers.run.context import RunFailed
 
 Row = dict[str, Any]
 Said = dict[str, Any]
@@ -150,14 +149,12 @@ PREDICTORS: Mapping[str, Callable[[Predict, Path, Path | None], Predictor]] = Ma
 )
 
 
-def load_predictor(context: RunContext, spec: Predict) -> tuple[str, Predictor]:
-    """The task of the spec's model, and the model. Raises RunFailed(invalid_model)."""
-    folder, base = context.base, context.models.get(BASE_ROLE + ADAPTER_BASE_SUFFIX)
+def load_predictor(spec: Predict, folder: Path, base: Path | None) -> tuple[str, Predictor]:
+    """The task of the model in `folder`, and the model; `base`: of an adapter. Raises RunFailed(invalid_model)."""
     task = task_of_folder(folder)
-    if task not in READ_BY[spec.reads]:
-        problem = wrong_task("model", spec.model, task, READ_BY[spec.reads], f"what {spec.reads} names")
-        raise RunFailed(Reason.invalid_model, str(problem))
-    return str(task), PREDICTORS[str(task)](spec, folder, base)
+    if task is None or task not in READ_BY[spec.reads]:
+        raise RunFailed(Reason.invalid_model, str(spec.wrong_task(task)))
+    return task, PREDICTORS[task](spec, folder, base)
 
 
 def task_of_folder(folder: Path) -> str | None:

@@ -14,7 +14,10 @@ _DECIDING = (
     *("jobspecs", "corpus", "storage/tabular", "workers/engines/embedded/generation", "workers/engines/embedded/tasks"),
     *(
         f"workers/{room}"
-        for room in ("runners", "scoring", "predicting", "merging", "training", "judging", "local_models", "run")
+        for room in (
+            *("runners", "evaluating", "scoring", "predicting", "merging", "quantizing", "parity"),
+            *("training", "judging", "local_models", "run"),
+        )
     ),
 )
 

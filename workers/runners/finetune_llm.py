@@ -17,12 +17,14 @@ from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.manifest import Manifest, ModelOrigin, read_manifest
 from workers.judging.held_out_file import Judged
 from workers.judging.llm_verdict import LlmVerdict, judge
+from workers.judging.perplexity import Perplexity
 from workers.local_models.devices import prepare_device
 from workers.run.context import RunContext
 from workers.run.data_parts import data_parts, judging_dataset
 from workers.run.stages import Stages, progress_of
 from workers.training.batches import BatchPlan
 from workers.training.joining import world_of
+from workers.training.llm.forgetting import Forgetting, neutral_perplexity
 from workers.training.llm.kept import kept_of
 from workers.training.llm.preparing import LlmTask, Scorer, held_out_loss, judged, rows_of, scored, task_of
 from workers.training.llm.results import llm_card, report_of, write_result
@@ -59,6 +61,7 @@ class _Outcome:
     """What training came to; `samples`: answers of base and result side by side."""
 
     verdict: LlmVerdict
+    forgetting: Forgetting
     result: TrainingResult
     samples: list[dict[str, str]]
     kept: Judged
@@ -89,6 +92,7 @@ class _Run:
         scorer = Scorer(start.decoder, spec, self.device)
         sequences = scored(self.held_out, spec)
         before = scorer(sequences, progress_of(context, "baseline", len(sequences)))
+        remembered = self._neutral()
         prompts = [prompt_of(example, self.renderer) for example in self.split.validation[: spec.generation.examples]]
         base_answers = self._answers(prompts)
         measure = self._measure(scorer, before)
@@ -99,11 +103,16 @@ class _Run:
 
         stages.enter("validate")
         after = scorer(sequences, progress_of(context, "validate", len(sequences)))
+        forgetting = Forgetting(remembered, self._neutral())
         samples = side_by_side(prompts, base_answers, self._answers(prompts))
         held_out, rewards = judged(self.held_out, spec, before, after)
         dataset = judging_dataset(context, spec)
         kept = kept_of(self.held_out, self.split.validation, spec, (before, after), rewards, dataset)
-        return _Outcome(judge(held_out, rewards, context.check_stop), result, samples, kept)
+        return _Outcome(judge(held_out, rewards, context.check_stop), forgetting, result, samples, kept)
+
+    def _neutral(self) -> Perplexity:
+        decoder, loaded, stop = self.start.decoder, self.start.loaded, self.context.check_stop
+        return neutral_perplexity(decoder, loaded.tokenizer, loaded.max_tokens, self.device, stop, stop)
 
     def _measure(self, scorer: Scorer, before: Float64s) -> Callable[[], float]:
         """What early stopping watches; `before`: log-probabilities of the rows that judge, by the base model."""
@@ -163,7 +172,7 @@ def run(context: RunContext) -> Manifest:
     current = _prepared(context, stages)
     spec, world = current.spec, current.start.decoder.world
     outcome = current.train(stages)
-    metrics = _metrics(outcome.verdict, outcome.result, spec.judging_part)
+    metrics = _metrics(outcome.verdict, outcome.result, spec.judging_part) | outcome.forgetting.metrics()
     for name, value in metrics.items():
         context.emit(MetricEvent(name=name, value=value, step=outcome.result.steps))
 
@@ -184,12 +193,13 @@ def _saved(current: _Run, start: Start, outcome: _Outcome, metrics: dict[str, fl
         "examples": current.examples,
         "rows": rows,
         "training": _training_facts(start, current.training, result),
+        "forgetting": outcome.forgetting.as_json(),
         "seconds": dict(stages.seconds),
     }
     return save_model(
         context.output_dir,
         lambda folder: write_result(folder, start, spec, current.renderer.template.source, base.reference),
-        card=llm_card(spec, verdict, samples, rows, base.reference, result.sentence),
+        card=llm_card(spec, verdict, outcome.forgetting.sentence, samples, rows, base.reference, result.sentence),
         datasets=context.datasets,
         task="text-generation",
         metrics=metrics,

@@ -15,7 +15,7 @@ from typing import Any
 
 from jobspecs.dialect import WRITTEN_CSV
 from jobspecs.events import MetricEvent, ProgressEvent
-from jobspecs.kinds.base import BASE_ROLE
+from jobspecs.kinds.base import ADAPTER_BASE_SUFFIX, BASE_ROLE
 from jobspecs.kinds.predict import Predict
 from jobspecs.manifest import Manifest, describe_files, sha256_of, write_manifest
 from workers.local_models.devices import prepare_device
@@ -64,7 +64,7 @@ def run(context: RunContext) -> Manifest:
     prepare_device()
     table = TableRows(context.data, context.dataset_dialect)
     rows = _counted(table, spec)
-    task, predictor = load_predictor(context, spec)
+    task, predictor = load_predictor(spec, context.base, context.models.get(BASE_ROLE + ADAPTER_BASE_SUFFIX))
     try:
         stages.enter("predict")
         log, resumed_at = _log_of(context, spec, table)

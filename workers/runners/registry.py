@@ -8,6 +8,7 @@ from types import MappingProxyType
 from jobspecs.manifest import Manifest
 from workers.run.context import RunContext
 from workers.runners import (
+    evaluate,
     finetune_llm,
     import_model,
     merge,
@@ -26,6 +27,7 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
         "train-reranker": train_reranker.run,
         "score-pairs": score_pairs.run,
         "predict": predict.run,
+        "evaluate": evaluate.run,
         "finetune-llm": finetune_llm.run,
         "import-model": import_model.run,
         "merge": merge.run,

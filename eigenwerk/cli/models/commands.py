@@ -32,6 +32,7 @@ from eigenwerk.cli.people.sharing import share_model, unshare_model
 from eigenwerk.client import Client
 from eigenwerk.errors import EigenwerkError
 from eigenwerk.files.model_folders import model_files
+from eigenwerk.reports.evaluations import evaluation_lines
 from eigenwerk.reports.reporting import columns, size
 from eigenwerk.resources import ModelVersionDetail
 
@@ -96,6 +97,8 @@ def show(reference: ModelReference, as_json: JsonOption = False) -> None:
         *((name, f"{value:.4g}") for name, value in sorted(version.metrics.items())),
     ]
     for line in columns(["", ""], [[name, value] for name, value in facts if value]):
+        say(line)
+    for line in evaluation_lines(version.evaluations):
         say(line)
     say()
     for line in columns(["", "", ""], [[file.path, size(file.bytes), file.sha256] for file in version.manifest.files]):

@@ -133,6 +133,11 @@ class BatchRepository:
         """Lines that have an answer."""
         return set(self._session.scalars(select(BatchAnswerRow.line).where(BatchAnswerRow.batch_id == batch_id)))
 
+    def answer_bytes(self, batch_id: UUID) -> int:
+        """Of all answers together."""
+        query = select(func.coalesce(func.sum(func.octet_length(BatchAnswerRow.document)), 0))
+        return int(self._session.scalar(query.where(BatchAnswerRow.batch_id == batch_id)) or 0)
+
     def counts(self, batch_id: UUID) -> Counts:
         query = select(BatchAnswerRow.failed, func.count()).where(BatchAnswerRow.batch_id == batch_id)
         found = {failed: count for failed, count in self._session.execute(query.group_by(BatchAnswerRow.failed))}

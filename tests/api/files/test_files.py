@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 
+from jobspecs.openai_ids import key_of
 from tests.api.conftest import Api, RunApi
 
 CHATS = "".join(
@@ -97,7 +98,8 @@ def test_forms_that_say_something_else_are_refused(api: Api, client: Any) -> Non
         assert refused.value.param in ("purpose", "expires_after")
     path, form = "/v1/files", {"Content-Type": "multipart/form-data; boundary=x"}
     broken = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{"a":1}'
-    for content, headers in ((b"{}", {}), (b"nonsense", form), (broken, form), (b"--x--", form)):
+    long = {"Content-Type": f"multipart/form-data; boundary={'x' * 5000}"}
+    for content, headers in ((b"{}", {}), (b"nonsense", form), (broken, form), (b"--x--", form), (b"--x", long)):
         answer = api.client.post(path, content=content, headers=headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_form"), content
 
@@ -124,6 +126,15 @@ def test_a_file_comes_in_parts(client: Any) -> None:
     assert client.files.content(upload.file.id).read() == CHATS
     with pytest.raises(openai.ConflictError, match="completed already"):
         client.uploads.parts.create(upload.id, data=io.BytesIO(b"x"))
+
+
+def test_parts_beyond_what_was_to_come_are_not_stored(api: Api, client: Any) -> None:
+    upload = client.uploads.create(filename="a.jsonl", purpose="batch", mime_type="", bytes=50)
+    for _ in range(2):
+        client.uploads.parts.create(upload.id, data=b"x" * 50)
+    with pytest.raises(openai.BadRequestError, match="twice as many"):
+        client.uploads.parts.create(upload.id, data=b"y" * 50)
+    assert len(list(api.objects().list(f"uploads/{key_of('upload', upload.id)}"))) == 2
 
 
 def test_parts_that_are_not_the_file_are_refused(client: Any) -> None:

@@ -77,6 +77,9 @@ def test_a_fine_tuning_job_is_a_job(api: Api, client: Any) -> None:
     assert client.fine_tuning.jobs.retrieve(job.id) == job
     assert [one.id for one in client.fine_tuning.jobs.list(metadata={"team": "blue"})] == [job.id]
     assert list(client.fine_tuning.jobs.list(metadata={"team": "red"})) == []
+    for spelt in ({"te\0am": "blue"}, {"team": "\0"}):
+        with pytest.raises(openai.BadRequestError, match="NUL"):
+            client.fine_tuning.jobs.list(metadata=spelt)
     with pytest.raises(openai.ConflictError, match="in use"):
         client.files.delete(file)
 

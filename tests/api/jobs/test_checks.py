@@ -179,5 +179,5 @@ def test_a_model_of_another_task_is_refused_before_it_is_queued(readable: Api) -
     assert readable.client.post("/v1/jobs/check", json={**spec, "model": "labels@1"}).status_code == 200
     for changes in ({"model": "tiny@1"}, {"model": "labels@1", "text": None, "pair": ["headline", "quality"]}):
         answer = readable.client.post("/v1/jobs", json={**spec, **changes})
-        assert answer.status_code == 422 and "is read by" in answer.text, answer.text
+        assert answer.status_code == 422 and " is for a" in answer.text, answer.text
     assert readable.client.get("/v1/jobs").json()["data"] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from jobspecs.lifecycle import JobState
+from jobspecs.manifest import Manifest
 from jobspecs.references import Reference
 from jobspecs.rights import Reach
 from tests.workers.harness import Harness
@@ -27,6 +28,24 @@ def test_a_job_can_make_the_next_version_of_a_data_set(platform: Harness) -> Non
     content = platform.store.get_bytes(newest.key)
     assert hashlib.sha256(content).hexdigest() == newest.sha256
     assert newest.manifest is not None and newest.manifest["report"]["origins"] == {"model": "tester/base@1"}
+
+
+def test_what_a_job_found_of_a_model_is_committed_once_beside_it(platform: Harness) -> None:
+    platform.prepare_inputs()
+    assert platform.model is not None
+    with platform.database.unit_of_work() as work:
+        reach = Reach.of(work.users.ensure("tester").id)
+        manifest = Manifest(artifact="model", files=platform.model.files)
+        model = work.models.add_version(reach.home, "judged", manifest=manifest, prefix=platform.model.prefix)
+        platform.model = platform.model.model_copy(update={"version_id": model.id})
+        model_id = model.id
+    job_id = platform.submit("dataset")
+    assert platform.wait(job_id).state == JobState.succeeded, platform.history(job_id)
+    with platform.database.unit_of_work() as work:
+        result = work.datasets.of_job(job_id)
+        found = work.evaluations.of_model(reach, model_id)
+        told = [(row.result_id, row.task, row.dataset, row.judged) for row in found]
+    assert result is not None and told == [(result.id, "classification", "tester/rows@1", 2)]
 
 
 def test_sweeping_leaves_the_data_set_that_a_job_made(platform: Harness) -> None:

@@ -17,7 +17,7 @@ SEED = 20
 
 
 def plain(scores: np.ndarray, relevant: list[set[int]], own: np.ndarray) -> np.ndarray:
-    """Each query's whole ranking: nDCG@10 and recall at 1, 10 and 100, place by place."""
+    """Each query's whole ranking: nDCG@10, recall at 1, 10 and 100, and reciprocal rank, place by place."""
     order = np.random.default_rng(SEED).permutation(scores.shape[1]).tolist()
     found = []
     for query, wanted in enumerate(relevant):
@@ -25,7 +25,9 @@ def plain(scores: np.ndarray, relevant: list[set[int]], own: np.ndarray) -> np.n
         ranking = sorted(considered, key=lambda place: -scores[query, place])
         gain = sum(1 / np.log2(2 + rank) for rank, place in enumerate(ranking[:10]) if place in wanted)
         ideal = sum(1 / np.log2(2 + rank) for rank in range(min(10, len(wanted))))
-        found.append([gain / ideal, *(len(wanted & set(ranking[:places])) / len(wanted) for places in (1, 10, 100))])
+        first = next((1 / rank for rank, place in enumerate(ranking[:100], start=1) if place in wanted), 0.0)
+        recalls = (len(wanted & set(ranking[:places])) / len(wanted) for places in (1, 10, 100))
+        found.append([gain / ideal, *recalls, first])
     return np.array(found)
 
 
@@ -61,7 +63,7 @@ def test_the_discount_of_the_tenth_place_and_none_beyond_it() -> None:
     for place, gain in ((0, 1.0), (1, 1 / np.log2(3)), (9, 1 / np.log2(11)), (10, 0.0)):
         measured = search_measures(lambda a, b: scores[a:b], Listed((np.array([place]),)), np.array([-1]), 12)
         assert measured[0, 0] == pytest.approx(gain)
-        assert measured[0, 1:].tolist() == [place == 0, place < 10, 1]
+        assert measured[0, 1:].tolist() == [place == 0, place < 10, 1, 1 / (1 + place)]
 
 
 def test_parts_of_the_queries_change_no_figure_and_between_them_it_may_be_stopped(

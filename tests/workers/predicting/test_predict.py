@@ -211,7 +211,7 @@ def test_answers_keep_to_a_json_schema(attempt: Attempts, tmp_path: Path) -> Non
     ("model", "changes", "message"),
     [
         ("encoder", {}, "a model without a task"),
-        ("reranker", {}, "m@1 is a reranker; what text names is read by a classifier or an embedder"),
+        ("reranker", {}, "m@1 is a reranker; text is for a classifier or an embedder"),
         ("classifier", {"pair": ["text", "other"]}, "m@1 is a classifier"),
         ("embedder", {"prompt_name": "query"}, "prompt_name: the model has no prompt 'query'"),
         ("llm", {"prompt": "{absent}"}, "field absent, file texts.csv, row 1: prompt needs this column"),

@@ -120,5 +120,9 @@ def _compared(work: UnitOfWork, row: PipelineRow, steps: Sequence[Step]) -> dict
     found: dict[str, Metrics] = {}
     for name, reference in references.items():
         version = work.models.find(reach, reference)
-        found[name] = dict(version.manifest.get("metrics") or {}) if version is not None else None
+        found[name] = (
+            {**work.evaluations.figures_of(reach, version.id), **(version.manifest.get("metrics") or {})}
+            if version is not None
+            else None
+        )
     return found

@@ -66,12 +66,13 @@ def _write_whole(model: PreTrainedModel, folder: Path) -> None:
 def llm_card(
     spec: FinetuneLlm,
     verdict: LlmVerdict,
+    forgotten: str,
     samples: Sequence[dict[str, str]],
     rows: dict[str, int],
     base_reference: str,
     ended: str,
 ) -> str:
-    """README.md; `ended`: how training ended. Depends on inputs and results only."""
+    """README.md; `forgotten` and `ended`: sentences. Depends on inputs and results only."""
     systems = [
         (
             system["system"],
@@ -94,6 +95,7 @@ def llm_card(
                 f"{trained_on(spec, rows['train'], rows['train'] + choosing, rows['choosing_too'])} "
                 f"{rows['in_both']} of the held-out rows "
                 "also occur in the training part." + _chosen_by_them(spec),
+                forgotten,
             ),
         ),
         Section("Samples", tuple(part for sample in samples for part in _sample(sample)) or ("None were asked for.",)),

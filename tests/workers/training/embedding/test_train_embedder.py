@@ -231,9 +231,9 @@ def test_held_out_questions_look_among_all_passages_and_those_of_one_answer_are_
     assert isinstance(exam.truth, Search) and exam.truth.clusters is not None
     assert len(exam.queries) == 4 * (exam.truth.clusters.max() + 1) == len(split.validation)
     vectors = np.eye(10, dtype=np.float32)[[exam.candidates.index(text) for text in split.validation.column(1)]]
-    perfect, blind = exam.answers(vectors, np.eye(10, dtype=np.float32)), np.zeros((len(exam.queries), 4))
+    perfect = exam.answers(vectors, np.eye(10, dtype=np.float32))
     # Eight questions over two answers prove nothing, however sure.
-    assert exam.judge({"trained": perfect, "BM25": blind}).helped == "unclear"
+    assert exam.judge({"trained": perfect, "BM25": np.zeros_like(perfect)}).helped == "unclear"
 
 
 def test_the_same_text_gets_the_prompt_of_its_column(tmp_path: Path) -> None:

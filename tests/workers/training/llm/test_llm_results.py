@@ -14,6 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
+from corpus.neutral_texts import NEUTRAL_TEXTS
 from jobspecs.lifecycle import Reason
 from jobspecs.manifest import read_manifest
 from tests.workers.training.kept import Kept, assert_told_again
@@ -116,7 +117,8 @@ def test_the_report_says_whether_it_helped_and_shows_answers_side_by_side(
 ) -> None:
     attempt = LlmAttempt(tmp_path, tiny_llm, chats)
     with caplog.at_level(logging.INFO):
-        report = attempt.run(training={"epochs": 6}, validation={"fraction": 0.3}).report
+        manifest = attempt.run(training={"epochs": 6}, validation={"fraction": 0.3})
+    report = manifest.report
     verdict = report["verdict"]
     assert [system["system"] for system in verdict["systems"]] == ["fine-tuned", "base model"]
     own, base = verdict["systems"]
@@ -124,6 +126,11 @@ def test_the_report_says_whether_it_helped_and_shows_answers_side_by_side(
     assert verdict["helped"] == "yes" and verdict["sentence"].startswith("Fine-tuning helped")
     assert verdict["difference"]["high"] < 0
     assert report["rows"] == {"train": 15, "validation": 7, "in_both": 0, "choosing_too": 0, "left_out": 0, "cut": 0}
+    forgetting = report["forgetting"]
+    assert forgetting["before"]["texts"] == len(NEUTRAL_TEXTS) == forgetting["after"]["texts"]
+    assert forgetting["change"]["low"] <= manifest.metrics["neutral/forgotten"] <= forgetting["change"]["high"]
+    assert manifest.metrics["neutral/perplexity"] != manifest.metrics["neutral/perplexity_before"]
+    assert forgetting["sentence"] in (attempt.out / "README.md").read_text()
     (sample,) = report["samples"]
     assert sample.keys() == {"prompt", "reference", "base", "result"}
     assert len(report["examples"]) == 3
