@@ -6,6 +6,7 @@ leaves in front, and is told here to sort stably, so that both choose the same o
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from mergekit.config import MergeConfiguration
-from mergekit.merge import run_merge
-from mergekit.options import MergeOptions
 
 from tests.language_models import build_tiny_llm
 from tests.workers.merging.merges import child_of, merged, tensors_of
+
+with warnings.catch_warnings():
+    # It asks for numpy's modules by a name that is going.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from mergekit.config import MergeConfiguration
+    from mergekit.merge import run_merge
+    from mergekit.options import MergeOptions
 
 BASE = {"base_model": "base"}
 BOTH = {"models": [{"model": "one", "parameters": {"weight": 0.3}}, {"model": "two", "parameters": {"weight": 0.9}}]}
