@@ -114,7 +114,7 @@ class TrainClassifier(TrainingSpec):
             if name not in LINEAR_SETTINGS and getattr(self.training, name) != field.default:
                 known = " and ".join(LINEAR_SETTINGS)
                 raise ValueError(f"training.{name} means nothing to {self.model}, which reads {known}: leave it out")
-        if self.test is not None and (self.validation.given or self.validation.fraction):
+        if self.judging_part == "test" and (self.validation.given or self.validation.fraction):
             raise ValueError(
                 f"validation: beside test, {self.model} chooses nothing by it: leave it out, and they train"
             )

@@ -38,6 +38,10 @@ _BOUNDS: Mapping[str, Any] = MappingProxyType({"strict": True, "ge": -_NUMBER_MA
 Number = Annotated[int, Field(**_BOUNDS)] | Annotated[float, Field(**_BOUNDS)]
 
 
+#: The number is told here and refused in `meaning`, with a remedy.
+Named = Annotated[list[Any], Field(json_schema_extra={"maxItems": VALUES_MAX})]
+
+
 class Range(Section):
     """Numbers from `low` to `high`; whole ones where both are."""
 
@@ -99,7 +103,7 @@ class SweepDocument(Section):
     kind: Literal["sweep"]
     name: Name
     spec: dict[str, Any] = Field(description="a job spec; its fields in `over` may be left out")
-    over: dict[str, list[Any] | Range] = Field(
+    over: dict[str, Named | Range] = Field(
         min_length=1,
         max_length=FIELDS_MAX,
         description="dotted field of the spec -> its values, whole sections among them, or a range of numbers",

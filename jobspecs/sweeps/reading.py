@@ -8,6 +8,7 @@ from typing import Any
 from jobspecs.figures import figures_of_kind
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import LlmTraining
+from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.training import EncoderTraining
 from jobspecs.pipelines.conditions import Figure
 from jobspecs.problems import PROBLEMS_MAX, InvalidInput, Problem
@@ -113,7 +114,7 @@ def _of_figures(sweep: Sweep, tried: Sequence[JobSpec]) -> Iterator[Problem]:
     if blind is not None:
         training = getattr(blind, "training", None)
         remedy = "Leave halving out."
-        if isinstance(training, EncoderTraining):
+        if isinstance(training, EncoderTraining) and training.epochs != "auto":
             remedy = "Write training.epochs: auto in the spec, or leave halving out."
         elif isinstance(training, LlmTraining):
             remedy = "Write training.keep_best: true or training.early_stopping in the spec, or leave halving out."
@@ -126,4 +127,6 @@ def looks_while_training(spec: SpecBase) -> bool:
     training = getattr(spec, "training", None)
     if isinstance(training, LlmTraining):
         return training.looks
+    if isinstance(spec, TrainClassifier) and spec.linear:
+        return False
     return isinstance(training, EncoderTraining) and training.epochs == "auto"

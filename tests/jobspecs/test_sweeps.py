@@ -35,6 +35,16 @@ def test_trials_are_judged_by_other_rows_than_the_winner_and_all_by_one_figure()
     assert read.figure({"validation/accuracy": 0.5}) is None
 
 
+def test_the_linear_classifier_is_tried_beside_encoders_but_not_halved() -> None:
+    models = {"model": ["builtin:tfidf-svm", "base@1"]}
+    read = parse_sweep(sweep(over=models))
+    trial, winner = (read.spec_of({"model": "builtin:tfidf-svm"}, number).model_dump() for number in (1, CONFIRMATION))
+    assert trial["test"]["sealed"] and trial["validation"]["fraction"] == 0.25
+    assert "sealed" not in winner["test"] and winner["validation"]["fraction"] == 0
+    with pytest.raises(InvalidInput, match=r"while it trains\. Leave halving out"):
+        parse_sweep(sweep(over=models, halving={"first_steps": 50}))
+
+
 def test_named_rows_confirm_and_nothing_does_where_that_is_not_wanted_or_not_possible() -> None:
     test = {"column": "split", "values": ["test"]}
     named = parse_sweep(sweep({**SPEC, "test": test}))
