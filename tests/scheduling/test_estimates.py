@@ -293,3 +293,14 @@ def test_a_spec_that_names_its_judging_rows_is_estimated_before_anybody_counted_
         TrainReranker.model_validate({**document, "kind": "train-reranker", "query": "t", "positive": "l"}),
     ):
         assert of(spec, MINILM, data).main_memory.total > 0
+
+
+def test_a_linear_model_needs_memory_for_its_n_grams_and_says_nothing_of_how_fast_encoders_are() -> None:
+    """10,000 headlines took 143 MiB beside the libraries."""
+    document = {"kind": "train-classifier", "name": "n", "model": "builtin:tfidf-svm", "dataset": "d"}
+    spec = TrainClassifier.model_validate({**document, "text": "t", "label": "l"})
+    headlines = DataFacts(rows=10_000, sequences_per_row=1, mean=17, deviation=4, longest=40)
+    made = estimate(spec, {}, headlines, (), [5e10])
+    assert made.operations == 0 and made.duration.basis == "assumed" and made.duration.high_s > 0
+    assert 143 * 2**20 < made.main_memory.total < 2 * 143 * 2**20 + 70 * 2**20
+    assert estimate(spec, {}, replace(headlines, rows=100_000)).main_memory.total > 5 * made.main_memory.total
