@@ -63,6 +63,12 @@ def _pairs(spec: ScorePairs) -> set[str]:
     return {"scores/mean", "scores/deviation", *agreement}
 
 
+def _quantized(spec: SpecBase) -> set[str]:
+    measured = _with_interval(f"validation/{name}" for name in ("perplexity", "kl_divergence", "agreement"))
+    sizes = {"size/bits_per_weight", "size/bytes", "size/baseline_bytes"}
+    return {*measured, "baseline/perplexity", *sizes, "parity/kl_divergence", "parity/agreement"}
+
+
 def _predict(spec: Predict) -> set[str]:
     said = ("probability", "score", "tokens", "cut", "unanswered")
     return {f"rows/{name}" for name in ("predicted", *said)}
@@ -70,6 +76,10 @@ def _predict(spec: Predict) -> set[str]:
 
 def _import(spec: SpecBase) -> set[str]:
     return {f"parity/tensors_{name}" for name in ("compared", "equal", "reordered")}
+
+
+def _merge(spec: SpecBase) -> set[str]:
+    return {"merge/models", "merge/tensors"}
 
 
 _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
@@ -81,6 +91,8 @@ _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
         "score-pairs": _pairs,
         "predict": _predict,
         "import-model": _import,
+        "merge": _merge,
+        "quantize": _quantized,
     }
 )
 

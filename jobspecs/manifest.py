@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from jobspecs.verification import Verification
+
 MANIFEST_NAME = "manifest.json"
 #: The file that tells people what an artifact is.
 CARD = "README.md"
@@ -87,6 +89,8 @@ class Manifest(BaseModel):
     files: tuple[ManifestFile, ...]
     versions: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
+    #: Of models that were compared in their engine with what they were made from.
+    verification: Verification | None = None
     #: The verdict and other facts for the model card; plain JSON.
     report: dict[str, Any] = Field(default_factory=dict)
 

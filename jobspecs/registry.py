@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from jobspecs.kinds.base import SpecBase
 from jobspecs.kinds.finetune_llm import FinetuneLlm
 from jobspecs.kinds.import_model import ImportModel
+from jobspecs.kinds.merge import Merge
 from jobspecs.kinds.predict import Predict
+from jobspecs.kinds.quantize import Quantize
 from jobspecs.kinds.score_pairs import ScorePairs
 from jobspecs.kinds.train_classifier import TrainClassifier
 from jobspecs.kinds.train_embedder import TrainEmbedder
@@ -31,6 +33,8 @@ SPECS: Mapping[str, type[JobSpec]] = MappingProxyType(
         "predict": Predict,
         "finetune-llm": FinetuneLlm,
         "import-model": ImportModel,
+        "merge": Merge,
+        "quantize": Quantize,
     }
 )
 

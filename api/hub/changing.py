@@ -16,6 +16,7 @@ from api.hub.routes import TheRepository, hub_router, unknown_revision
 from api.parts import Parts, ThePlatform
 from api.registry import aliases
 from api.registry import service as model_service
+from api.registry.alias_schemas import AliasTarget
 from api.registry.schemas import ModelChange
 from jobspecs.rights import Principal, Visibility
 
@@ -54,7 +55,8 @@ def tag(platform: ThePlatform, user: TheUser, repository: TheRepository, revisio
     version = service.snapshot(platform, user, repository, revision).version
     if any(ref.name == body.tag for ref in service.refs(platform, user, repository).branches):
         raise ApiError(409, f"{repository} has an alias {body.tag!r} already. Move it: eigenwerk models alias.")
-    aliases.move(platform, user, repository.reference, body.tag, version, body.message)
+    target = AliasTarget(version=version, reason=body.message)
+    aliases.move(platform, user, repository.reference, body.tag, target)
     return {}
 
 

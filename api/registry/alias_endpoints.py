@@ -22,7 +22,7 @@ _PATH = "/v1/registry/models/{owner}/{name}/aliases/{alias}"
 @requires("models.write")
 def set_alias(platform: ThePlatform, user: TheUser, owner: Name, name: Name, alias: Name, target: AliasTarget) -> Alias:
     """Points the alias at a version; jobs and deployments that use it already keep what they have."""
-    return aliases.move(platform, user, Reference(owner=owner, name=name), alias, target.version, target.reason)
+    return aliases.move(platform, user, Reference(owner=owner, name=name), alias, target)
 
 
 @router.get(_PATH)
@@ -38,8 +38,7 @@ def roll_back_alias(
     platform: ThePlatform, user: TheUser, owner: Name, name: Name, alias: Name, request: RollBack | None = None
 ) -> Alias:
     """Points it where it pointed before; asked again, a step further back. A deleted alias comes back."""
-    reason = request.reason if request is not None else None
-    return aliases.roll_back(platform, user, Reference(owner=owner, name=name), alias, reason)
+    return aliases.roll_back(platform, user, Reference(owner=owner, name=name), alias, request or RollBack())
 
 
 @router.delete(_PATH, status_code=204)

@@ -18,12 +18,14 @@ class AliasTarget(BaseModel):
 
     version: int = Field(ge=1, lt=2**31)
     reason: Reason | None = Field(default=None, description="why it moves, for its history")
+    force: bool = Field(default=False, description="even onto a version that is unverified; its history keeps it")
 
 
 class RollBack(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: Reason | None = Field(default=None, description="why it goes back, for its history")
+    force: bool = Field(default=False, description="even onto a version that is unverified; its history keeps it")
 
 
 class AliasMove(BaseModel):
@@ -35,6 +37,8 @@ class AliasMove(BaseModel):
     #: Such as `user:ada`.
     actor: str
     reason: str | None
+    #: Onto a version that was unverified.
+    forced: bool
     at: datetime
 
 
@@ -64,6 +68,7 @@ def moves_of(rows: Sequence[ModelAliasMoveRow]) -> list[AliasMove]:
             version_to=row.version_to,
             actor=row.actor,
             reason=row.reason,
+            forced=row.forced,
             at=row.at,
         )
         for row in reversed(rows)

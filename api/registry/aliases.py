@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from api.errors import ApiError, not_found
 from api.parts import Parts
-from api.registry.alias_schemas import Alias, AliasHistory, moves_of
+from api.registry.alias_schemas import Alias, AliasHistory, AliasTarget, RollBack, moves_of
 from api.registry.service import find, find_model, find_model_to_change
 from jobspecs.problems import InvalidInput, Problem
 from jobspecs.references import Reference, check_alias
 from jobspecs.rights import Principal
 from storage.database import UnitOfWork
-from storage.repositories.registry.aliases import NothingBefore
+from storage.repositories.registry.aliases import NothingBefore, Unverified
 from storage.tables import ModelRow
 
 
@@ -22,20 +25,24 @@ def check(alias: str) -> None:
         raise InvalidInput([Problem(field="alias", message=f"{error}.")]) from error
 
 
-def move(parts: Parts, user: Principal, model: Reference, alias: str, version: int, reason: str | None = None) -> Alias:
-    """Points the alias at a version that exists. Raises InvalidInput, ApiError 404."""
+def move(parts: Parts, user: Principal, model: Reference, alias: str, target: AliasTarget) -> Alias:
+    """Points the alias at a version that exists. Raises InvalidInput, ApiError 404, 409 for an unverified one."""
     check(alias)
+    version = target.version
     reference = model.model_copy(update={"version": version})
     with parts.database.unit_of_work() as work:
         find_model_to_change(work, user, model)
         row = find(work, user.reach("models.write"), reference)
         if not work.models.hold(row.id):
             raise not_found(f"model {reference}")
-        before = work.aliases.set(row.model_id, alias, version, actor=user.actor, reason=reason)
+        with _refused(model, f"{alias} {version}"):
+            before = work.aliases.set(
+                row.model_id, alias, version, actor=user.actor, reason=target.reason, force=target.force
+            )
         return Alias(alias=alias, version=version, left_behind=_left_behind(work, user, row.model, before, version))
 
 
-def roll_back(parts: Parts, user: Principal, model: Reference, alias: str, reason: str | None = None) -> Alias:
+def roll_back(parts: Parts, user: Principal, model: Reference, alias: str, request: RollBack) -> Alias:
     """Points it where it pointed before its last move that was not taken back. Raises ApiError 404, 409."""
     with parts.database.unit_of_work() as work:
         row = find_model_to_change(work, user, model)
@@ -53,7 +60,8 @@ def roll_back(parts: Parts, user: Principal, model: Reference, alias: str, reaso
                 f"Name a version: eigenwerk models alias {model.name} {alias} N"
             )
             raise ApiError(409, message, code="version_deleted")
-        work.aliases.roll_back(row.id, alias, version, actor=user.actor, reason=reason)
+        with _refused(model, f"{alias} --rollback"):
+            work.aliases.roll_back(row.id, alias, version, actor=user.actor, reason=request.reason, force=request.force)
         return Alias(alias=alias, version=version, left_behind=_left_behind(work, user, row, now, version))
 
 
@@ -73,6 +81,19 @@ def history(parts: Parts, user: Principal, model: Reference, alias: str) -> Alia
     if version is None and not moves:
         raise not_found(f"alias {alias} of {model}")
     return AliasHistory(alias=alias, version=version, moves=moves_of(moves))
+
+
+@contextmanager
+def _refused(model: Reference, words: str) -> Iterator[None]:
+    """What is unverified is refused with 409. `words`: of the command that would force it."""
+    try:
+        yield
+    except Unverified as error:
+        message = (
+            f"{model.name}: {error} Nothing was changed. Its card says what differs: eigenwerk models card "
+            f"{model.name}. To move the alias all the same: eigenwerk models alias {model.name} {words} --force"
+        )
+        raise ApiError(409, message, code="unverified") from error
 
 
 def _left_behind(work: UnitOfWork, user: Principal, model: ModelRow, before: int | None, version: int) -> list[str]:

@@ -41,6 +41,9 @@ class ModelVersion(BaseModel):
     license: str | None
     #: Lists, and names without a version, pass it over.
     archived: bool
+    #: Whether it does in its engine what its source does; null: it was never compared. The cause: why not.
+    verification_state: str | None
+    verification_cause: str | None
     created_at: datetime
 
 
@@ -204,5 +207,7 @@ def _fields(row: ModelVersionRow, manifest: Manifest) -> dict[str, Any]:
         "tags": row.model.tags,
         "license": row.license_known,
         "archived": row.archived_at is not None,
+        "verification_state": row.verification_state,
+        "verification_cause": row.verification_cause,
         "created_at": row.created_at,
     }

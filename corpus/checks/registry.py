@@ -14,6 +14,7 @@ from corpus.checks.predict import PredictData
 from corpus.checks.reader import Reader
 from corpus.checks.reranker import RerankerData
 from corpus.checks.rows import Validator
+from corpus.checks.texts import TextData
 from jobspecs.kinds.base import SpecBase
 
 #: Kind -> what makes a validator of a spec of that kind and the base model's reader.
@@ -23,6 +24,7 @@ VALIDATORS: Mapping[str, Callable[[Any, Reader], Validator]] = MappingProxyType(
         "train-classifier": lambda spec, reader: ClassifierData(spec),
         "train-embedder": lambda spec, reader: EmbedderData(spec),
         "train-reranker": lambda spec, reader: RerankerData(spec),
+        "quantize": lambda spec, reader: TextData(spec),
         "predict": lambda spec, reader: PredictData(spec),
         "score-pairs": lambda spec, reader: PairData(spec),
     }

@@ -117,20 +117,21 @@ class RegistryCalls:
         path = self._model_path(wanted := parsed(reference)) + numbered_path(wanted, reference)
         self._transport.call("PATCH", path, json={"archived": archived})
 
-    def set_alias(self, reference: str, alias: str, *, reason: str | None = None) -> Alias:
+    def set_alias(self, reference: str, alias: str, *, reason: str | None = None, force: bool = False) -> Alias:
         """Points an alias at a version: `set_alias("newsticker@3", "prod")`. No deployment moves with it.
 
-        The answer's `left_behind` names your deployments that serve what it meant before.
+        The answer's `left_behind` names your deployments that serve what it meant before. Onto a version that is
+        unverified it goes with `force` only, which its history keeps.
         """
         version = self.model_version(reference)
         path = self._alias_path(f"{version.owner}/{version.name}", alias)
-        body = given(version=version.version, reason=reason)
+        body = given(version=version.version, reason=reason, force=force or None)
         return Alias.model_validate(self._transport.call("PUT", path, json=body))
 
-    def roll_back_alias(self, name: str, alias: str, *, reason: str | None = None) -> Alias:
+    def roll_back_alias(self, name: str, alias: str, *, reason: str | None = None, force: bool = False) -> Alias:
         """Points an alias where it pointed before; called again, a step further back. A deleted one comes back."""
         path = f"{self._alias_path(name, alias)}/rollback"
-        return Alias.model_validate(self._transport.call("POST", path, json=given(reason=reason)))
+        return Alias.model_validate(self._transport.call("POST", path, json=given(reason=reason, force=force or None)))
 
     def alias_history(self, name: str, alias: str) -> AliasHistory:
         """What an alias means, and every move that it made, the newest first."""

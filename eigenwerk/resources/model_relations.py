@@ -28,6 +28,8 @@ class AliasMove(Resource):
     #: Such as `user:ada`.
     actor: str
     reason: str | None = None
+    #: Onto a version that was unverified.
+    forced: bool = False
     at: datetime
 
 

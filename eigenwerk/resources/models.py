@@ -31,6 +31,10 @@ class ModelVersion(Resource):
     license: str | None = None
     #: Lists, and names without a version, pass it over.
     archived: bool = False
+    #: `verified` or `unverified`: whether it does in its engine what its source does; None: it was never compared.
+    verification_state: str | None = None
+    #: Why it is unverified.
+    verification_cause: str | None = None
     created_at: datetime
 
 

@@ -42,6 +42,7 @@ class AliasStep(Section):
     alias: AliasName
     model: ModelReference
     reason: str | None = Field(default=None, min_length=1, max_length=500, description="why, for the alias's history")
+    force: bool = Field(default=False, description="even onto a version that is unverified; its history keeps it")
 
     def model_references(self) -> dict[str, str]:
         return {BASE_ROLE: self.model}

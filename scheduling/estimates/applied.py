@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from jobspecs.estimate import MemoryParts
 from jobspecs.kinds.base import BASE_ROLE
+from jobspecs.kinds.merge import Merge
 from jobspecs.kinds.predict import Predict
 from jobspecs.kinds.score_pairs import TEACHER_ROLE, ScorePairs
 from scheduling.estimates import causal, encoders
@@ -20,6 +21,9 @@ _JUDGED_AT_ONCE = 64
 #: Rows of an encoder that `predict` reads together, and what a number of a vector takes there in numbers of fp32: as
 #: Python has it in a row, and as it is written.
 _WINDOW_ROWS, _VECTORS = 512, 14
+
+#: Copies of the largest tensor that a merge holds at most, in fp32, and operations for a weight of each model.
+_COPIES, _OPERATIONS = 3, 8
 
 
 def scored_pairs(spec: ScorePairs, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
@@ -48,6 +52,14 @@ def predicted(spec: Predict, shapes: Mapping[str, ModelShape], data: DataFacts) 
     )
     tokens = data.rows * (data.mean + written)
     return Work(shape.parameters, 0, parts, int(tokens), forward_operations(shape, tokens, data.mean))
+
+
+def merged(spec: Merge, shapes: Mapping[str, ModelShape], data: DataFacts) -> Work:
+    """Weights are read as they are needed and written at once; what is held at its peak is copies of one tensor."""
+    shape = max(shapes.values(), key=lambda one: one.parameters)
+    largest = max(shape.vocabulary * shape.hidden, shape.hidden * shape.intermediate)
+    parts = MemoryParts(weights=0, activations=_COPIES * BYTES_FP32 * largest)
+    return Work(shape.parameters, 0, parts, 0, float(_OPERATIONS * len(shapes) * shape.parameters))
 
 
 def _read_parts(shape: ModelShape, data: DataFacts, *, on_gpu: bool) -> MemoryParts:

@@ -19,21 +19,14 @@ from scheduling.estimates import applied, causal, encoders
 from scheduling.estimates.causal import Adapter, MicroBatch
 from scheduling.estimates.data import DataFacts
 from scheduling.estimates.encoders import BYTES_FP32, OPERATIONS_FORWARD, forward_operations
+from scheduling.estimates.quantizing import quantized
 from scheduling.estimates.shapes import ModelShape
-from scheduling.estimates.work import Work
+from scheduling.estimates.work import IMPORTED_BYTES, SLACK_SHARE_ADAPTER, SLACK_SHARE_CAUSAL, Work
 
 #: AdamW's two moments in fp32, and quantized to 8 bits.
 _MOMENT_BYTES, _MOMENT_BYTES_8BIT = 8, 2
 #: Tokens of a micro-batch when the spec gives none (`finetune_llm.LlmTraining`).
 _MICRO_BATCH_TOKENS = 4096
-#: What a job imports itself because the process that it is forked from must not: peft, or sentence-transformers'
-#: losses, 1,314 modules. 30 MB of their own, and 70 MB of that process's pages that importing writes to.
-_IMPORTED_BYTES = 100_000_000
-#: Memory that glibc can't give to the next request, as a share of activations. A layer of an encoder leaves few holes;
-#: a decoder's many results of 1 to 3 MB leave more: SmolLM2 with LoRA held 1.24 GB above its weights, and 0.75 GB, as
-#: computed, with every block of 256 kB or more mapped for itself (MALLOC_MMAP_THRESHOLD_). In whole jobs, forked as
-#: workers fork them, adapters held 150 to 520 MB more than that (three runs, no two alike); full tuning did not.
-_SLACK_SHARE_CAUSAL, _SLACK_SHARE_ADAPTER = 0.45, 0.75
 #: Adapters and whatever else is trained beside frozen weights stay in fp32.
 _TRAINED_BYTES = 4
 #: Of a linear model: its vocabulary and coefficients; and n-grams of the texts, counted and once more as liblinear has
@@ -91,7 +84,7 @@ def _embedder(spec: TrainEmbedder, shapes: Mapping[str, ModelShape], data: DataF
         compared=True,
         # Vectors of the trained model, of the base, and of length 1.
         vectors=3,
-        imported_bytes=0 if spec.loss_name in _OWN_LOSSES else _IMPORTED_BYTES,
+        imported_bytes=0 if spec.loss_name in _OWN_LOSSES else IMPORTED_BYTES,
         # The cached loss embeds every text twice, the first time without gradients (arXiv:2101.06983).
         padding_max=_EMBEDDER_PADDING_MAX,
         passes=4 / 3 if spec.loss_name == "cached-multiple-negatives-ranking" else 1.0,
@@ -213,8 +206,8 @@ def _llm(spec: FinetuneLlm, shapes: Mapping[str, ModelShape], data: DataFacts) -
         parts,
         int(tokens + looked_at),
         operations,
-        _SLACK_SHARE_CAUSAL if full else _SLACK_SHARE_ADAPTER,
-        imported_bytes=0 if full else _IMPORTED_BYTES,
+        SLACK_SHARE_CAUSAL if full else SLACK_SHARE_ADAPTER,
+        imported_bytes=0 if full else IMPORTED_BYTES,
     )
 
 
@@ -303,5 +296,7 @@ ESTIMATORS: Mapping[str, Callable[[Any, Mapping[str, ModelShape], DataFacts], Wo
         "predict": applied.predicted,
         "finetune-llm": _llm,
         "import-model": _imported,
+        "merge": applied.merged,
+        "quantize": quantized,
     }
 )

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 
 from jobspecs.estimate import MemoryParts
 
-#: Memory that glibc can't give to the next request, as a share of activations, of an encoder.
-SLACK_SHARE = 0.10
+#: What a job imports itself because the process that it is forked from must not: peft, or sentence-transformers'
+#: losses, 1,314 modules. 30 MB of their own, and 70 MB of that process's pages that importing writes to.
+IMPORTED_BYTES = 100_000_000
+#: Memory that glibc can't give to the next request, as a share of activations. A layer of an encoder leaves few holes;
+#: a decoder's many results of 1 to 3 MB leave more: SmolLM2 with LoRA held 1.24 GB above its weights, and 0.75 GB, as
+#: computed, with every block of 256 kB or more mapped for itself (MALLOC_MMAP_THRESHOLD_). In whole jobs, forked as
+#: workers fork them, adapters held 150 to 520 MB more than that (three runs, no two alike); full tuning did not.
+SLACK_SHARE, SLACK_SHARE_CAUSAL, SLACK_SHARE_ADAPTER = 0.10, 0.45, 0.75
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,10 @@ class ModelVersionRow(Base):
     __tablename__ = "model_versions"
     __table_args__ = (
         UniqueConstraint("model_id", "version"),
+        CheckConstraint(
+            "(verification_state IS NOT DISTINCT FROM 'unverified') = (verification_cause IS NOT NULL)",
+            name="verification_explained",
+        ),
         # Who was made from this, by digest.
         Index(
             "ix_model_versions_lineage", "lineage", postgresql_using="gin", postgresql_ops={"lineage": "jsonb_path_ops"}
@@ -66,6 +70,10 @@ class ModelVersionRow(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     #: A `jobspecs.lineage.Lineage`.
     lineage: Mapped[dict[str, Any] | None]
+    #: What the comparison with its source found (`jobspecs.verification`); null: it was never compared.
+    verification_state: Mapped[str | None]
+    #: Why it is unverified; null: it is not.
+    verification_cause: Mapped[str | None]
     #: Of the base that it was trained from, or of its own card.
     license: Mapped[str | None]
     #: Since when lists, and names without a version, pass it over.
@@ -113,6 +121,8 @@ class ModelAliasMoveRow(Base):
     #: As in a job's history: `user:ada`.
     actor: Mapped[str]
     reason: Mapped[str | None]
+    #: Onto a version that was unverified then.
+    forced: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     at: Mapped[CreatedAt]
 
 

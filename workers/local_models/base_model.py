@@ -159,7 +159,7 @@ def _config(model_dir: Path) -> PretrainedConfig:
         raise invalid_model(
             "there are no safetensors weights. Convert the model first; pickled weights are never loaded."
         )
-    _be_quiet()
+    be_quiet()
     try:
         config = AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
     except _LOAD_ERRORS as error:
@@ -215,7 +215,7 @@ def _tokenizer_limit(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(min(tokenizer.model_max_length, 1 << 20))
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
     """A fresh head and a progress bar per file are no news to the reader of a job's log."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,26 @@ class Parity:
 
 def load_gguf(file: Path, dtype: str) -> GgufModel:
     """Loads on the CPU. Raises RunFailed(invalid_model) when transformers can't make a model of it."""
+    model = load_weights(file)
+    with _refused(file):
+        reader = gguf.GGUFReader(file)
+        tokenizer = AutoTokenizer.from_pretrained(
+            file.parent, gguf_file=file.name, local_files_only=True, trust_remote_code=False
+        )
+    _set_special_tokens(tokenizer, reader)
+    return GgufModel(
+        model=model.to(DTYPES[dtype]),
+        tokenizer=tokenizer,
+        stored_as=stored_types(reader),
+        facts=_facts(reader),
+    )
+
+
+def load_weights(file: Path) -> PreTrainedModel:
+    """The model alone, dequantised to fp32, on the CPU: its tokenizer takes ten times as long. Raises RunFailed."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    try:
-        reader = gguf.GGUFReader(file)
+    with _refused(file):
         loaded: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
             file.parent,
             gguf_file=file.name,
@@ -70,25 +87,23 @@ def load_gguf(file: Path, dtype: str) -> GgufModel:
             trust_remote_code=False,
             output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(
-            file.parent, gguf_file=file.name, local_files_only=True, trust_remote_code=False
-        )
-    except (*_LOAD_ERRORS, SafetensorError) as error:
-        if isinstance(error, RuntimeError) and "alloc" in str(error):
-            raise  # too little memory is no fault of the file
-        raise RunFailed(Reason.invalid_model, f"{file.name} can't be converted: {first_line(error)}") from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise RunFailed(
             Reason.invalid_model, f"{file.name} lacks {len(missing)} tensors of the architecture, such as {missing[0]}."
         )
-    _set_special_tokens(tokenizer, reader)
-    return GgufModel(
-        model=_freed(model).to(DTYPES[dtype]),
-        tokenizer=tokenizer,
-        stored_as=_types(reader),
-        facts=_facts(reader),
-    )
+    return _freed(model)
+
+
+@contextmanager
+def _refused(file: Path) -> Iterator[None]:
+    """What the libraries raise of the file becomes RunFailed(invalid_model)."""
+    try:
+        yield
+    except (*_LOAD_ERRORS, SafetensorError) as error:
+        if isinstance(error, RuntimeError) and "alloc" in str(error):
+            raise  # too little memory is no fault of the file
+        raise RunFailed(Reason.invalid_model, f"{file.name} can't be converted: {first_line(error)}") from error
 
 
 def compare(converted: GgufModel, file: Path) -> Parity:
@@ -166,7 +181,8 @@ def _names(reader: gguf.GGUFReader, ours: Sequence[str]) -> dict[str, str]:
     return {name: theirs for name, theirs in named.items() if theirs is not None}
 
 
-def _types(reader: gguf.GGUFReader) -> dict[str, int]:
+def stored_types(reader: gguf.GGUFReader) -> dict[str, int]:
+    """Type of quantization -> number of tensors that are stored so."""
     names = [gguf.GGMLQuantizationType(tensor.tensor_type).name for tensor in reader.tensors]
     return {name: names.count(name) for name in sorted(set(names))}
 

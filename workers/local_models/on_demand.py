@@ -29,4 +29,12 @@ class _WithoutKernelHub(logging.Filter):
         return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
 
 
+class _WithoutCasts(logging.Filter):
+    """Drops that 8-bit layers compute in fp16, which is said of every product of every token."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")
+
+
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_WithoutKernelHub())
+logging.getLogger("bitsandbytes.autograd._functions").addFilter(_WithoutCasts())

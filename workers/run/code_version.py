@@ -12,7 +12,10 @@ _ROOT = Path(__file__).parents[2]
 #: Folders whose code decides what is made of given inputs.
 _DECIDING = (
     *("jobspecs", "corpus", "storage/tabular", "workers/engines/embedded/generation", "workers/engines/embedded/tasks"),
-    *(f"workers/{room}" for room in ("runners", "scoring", "predicting", "training", "judging", "local_models", "run")),
+    *(
+        f"workers/{room}"
+        for room in ("runners", "scoring", "predicting", "merging", "training", "judging", "local_models", "run")
+    ),
 )
 
 

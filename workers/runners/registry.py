@@ -10,7 +10,9 @@ from workers.run.context import RunContext
 from workers.runners import (
     finetune_llm,
     import_model,
+    merge,
     predict,
+    quantize,
     score_pairs,
     train_classifier,
     train_embedder,
@@ -26,6 +28,8 @@ RUNNERS: Mapping[str, Callable[[RunContext], Manifest]] = MappingProxyType(
         "predict": predict.run,
         "finetune-llm": finetune_llm.run,
         "import-model": import_model.run,
+        "merge": merge.run,
+        "quantize": quantize.run,
     }
 )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobspecs.manifest import CARD, DatasetOrigin, Manifest, ModelOrigin, describe_files, write_manifest
+from jobspecs.verification import Verification
 from workers.judging.held_out_file import Judged
 from workers.local_models.base_model import LoadedModel
 from workers.run.code_version import CODE, code_digest
@@ -31,6 +32,7 @@ def save_model(
     datasets: Mapping[str, DatasetOrigin] | None = None,
     base: ModelOrigin | None = None,
     libraries: tuple[str, ...] = (),
+    verification: Verification | None = None,
 ) -> Manifest:
     """What `write` puts into the folder, what was `judged`, README.md, then `manifest.json`. Returns the manifest.
 
@@ -51,6 +53,7 @@ def save_model(
         files=describe_files(output_dir),
         versions={name: version(name) for name in (*_LIBRARIES, *libraries)} | {CODE: code_digest()},
         metrics=metrics,
+        verification=verification,
         report=report,
     )
     write_manifest(output_dir, manifest)

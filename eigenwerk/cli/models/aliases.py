@@ -21,6 +21,9 @@ def alias(
     history: Annotated[bool, typer.Option("--history", help="Show each move: when, who, from where, why.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the alias; no version goes.")] = False,
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why, for its history.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also onto an unverified version; its history keeps it.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Point an alias at a version. No deployment moves with it: it serves the version that it was given.
@@ -36,9 +39,9 @@ def alias(
         raise typer.BadParameter("name one version, or one of --rollback, --history and --delete.")
     with platform() as client:
         if target is not None:
-            _say(model, client.set_alias(f"{model}@{target}", alias, reason=reason), as_json)
+            _say(model, client.set_alias(f"{model}@{target}", alias, reason=reason, force=force), as_json)
         elif rollback:
-            _say(model, client.roll_back_alias(model, alias, reason=reason), as_json)
+            _say(model, client.roll_back_alias(model, alias, reason=reason, force=force), as_json)
         elif delete:
             client.delete_alias(model, alias, reason=reason)
             say_json({"alias": alias, "deleted": True}) if as_json else say(f"{model}@{alias} is no more")
@@ -56,7 +59,14 @@ def _tell(client: Client, model: str, alias: str, history: bool, as_json: bool) 
     if not history:
         return
     rows = [
-        [age(move.at), move.actor, move.kind, _number(move.version_from), _number(move.version_to), move.reason or ""]
+        [
+            age(move.at),
+            move.actor,
+            f"{move.kind}, forced" if move.forced else move.kind,
+            _number(move.version_from),
+            _number(move.version_to),
+            move.reason or "",
+        ]
         for move in found.moves
     ]
     say_table(["AGO", "WHO", "HOW", "FROM", "TO", "WHY"], rows, "It was set before moves were written down.")

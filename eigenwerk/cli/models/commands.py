@@ -91,6 +91,7 @@ def show(reference: ModelReference, as_json: JsonOption = False) -> None:
         ("tags", ", ".join(version.tags)),
         ("licence", version.license),
         ("archived", "yes" if version.archived else None),
+        ("in its engine", ": ".join(filter(None, (version.verification_state, version.verification_cause)))),
         ("shared with", "" if model.visibility == "private" else model.visibility),
         *((name, f"{value:.4g}") for name, value in sorted(version.metrics.items())),
     ]

@@ -10,11 +10,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from storage.repositories.deliveries import DeliveryRepository
-from storage.tables import ModelAliasMoveRow, ModelAliasRow, ModelRow
+from storage.tables import ModelAliasMoveRow, ModelAliasRow, ModelRow, ModelVersionRow
 
 
 class NothingBefore(Exception):
     """The alias never pointed anywhere else. The message is for people."""
+
+
+class Unverified(Exception):
+    """The version does not do in its engine what its source does, and nobody forced the alias. The message is for
+    people."""
 
 
 class AliasRepository:
@@ -41,12 +46,18 @@ class AliasRepository:
         this = (ModelAliasMoveRow.model_id == model_id, ModelAliasMoveRow.alias == alias)
         return self._session.scalars(select(ModelAliasMoveRow).where(*this).order_by(ModelAliasMoveRow.number)).all()
 
-    def set(self, model_id: UUID, alias: str, version: int, *, actor: str, reason: str | None = None) -> int | None:
-        """Points it at the version; tells where it pointed before. Set to what it means already, it has not moved."""
+    def set(
+        self, model_id: UUID, alias: str, version: int, *, actor: str, reason: str | None = None, force: bool = False
+    ) -> int | None:
+        """Points it at the version; tells where it pointed before. Set to what it means already, it has not moved.
+
+        Raises Unverified, unless with `force`, which its history keeps.
+        """
         self._lock(model_id)
         before = self.points_at(model_id, alias)
         if before != version:
-            self._move("set", model_id, alias, before, version, actor, reason)
+            forced = self._forced(model_id, version, force)
+            self._move("set", model_id, alias, before, version, actor, reason, forced)
         return before
 
     def before(self, model_id: UUID, alias: str) -> int:
@@ -58,9 +69,15 @@ class AliasRepository:
             raise NothingBefore(f"{alias} never pointed at another version.")
         return places[-1]
 
-    def roll_back(self, model_id: UUID, alias: str, version: int, *, actor: str, reason: str | None = None) -> None:
-        """Takes back the last move that was not taken back yet; `version` is what `before` said."""
-        self._move("rollback", model_id, alias, self.points_at(model_id, alias), version, actor, reason)
+    def roll_back(
+        self, model_id: UUID, alias: str, version: int, *, actor: str, reason: str | None = None, force: bool = False
+    ) -> None:
+        """Takes back the last move that was not taken back yet; `version` is what `before` said.
+
+        Raises Unverified as `set` does.
+        """
+        forced = self._forced(model_id, version, force)
+        self._move("rollback", model_id, alias, self.points_at(model_id, alias), version, actor, reason, forced)
 
     def delete(self, model_id: UUID, alias: str, *, actor: str, reason: str | None = None) -> bool:
         """False when there is no such alias. Its history stays, and a roll-back brings it back."""
@@ -73,6 +90,14 @@ class AliasRepository:
     def _lock(self, model_id: UUID) -> None:
         self._session.execute(select(ModelRow.id).where(ModelRow.id == model_id).with_for_update())
 
+    def _forced(self, model_id: UUID, version: int, force: bool) -> bool:
+        """Whether it takes force to point there. Raises Unverified where it does and there is none."""
+        this = (ModelVersionRow.model_id == model_id, ModelVersionRow.version == version)
+        cause = self._session.scalar(select(ModelVersionRow.verification_cause).where(*this))
+        if cause is not None and not force:
+            raise Unverified(f"version {version} is unverified: in its engine it does not do as its source ({cause}).")
+        return cause is not None
+
     def _move(
         self,
         kind: str,
@@ -82,6 +107,7 @@ class AliasRepository:
         version_to: int | None,
         actor: str,
         reason: str | None,
+        forced: bool = False,
     ) -> None:
         this = (ModelAliasMoveRow.model_id == model_id, ModelAliasMoveRow.alias == alias)
         last = self._session.scalar(select(func.max(ModelAliasMoveRow.number)).where(*this))
@@ -94,6 +120,7 @@ class AliasRepository:
             version_to=version_to,
             actor=actor,
             reason=reason,
+            forced=forced,
         )
         self._session.add(move)
         self._session.flush()

@@ -62,6 +62,7 @@ class ModelRepository:
         newest = self._session.scalar(
             select(func.max(ModelVersionRow.version)).where(ModelVersionRow.model_id == model.id)
         )
+        found = manifest.verification
         row = ModelVersionRow(
             model=model,
             version=max(newest or 0, model.version_deleted_max) + 1,
@@ -73,6 +74,8 @@ class ModelRepository:
             bytes=manifest.bytes_total,
             lineage=(lineage or Lineage.of_manifest(manifest)).model_dump(mode="json"),
             license=license,
+            verification_state=found.state.value if found is not None else None,
+            verification_cause=found.cause.value if found is not None and found.cause is not None else None,
         )
         self._session.add(row)
         self._session.flush()

@@ -9,6 +9,7 @@ import pytest
 
 from jobspecs.manifest import Manifest, ManifestFile
 from jobspecs.references import Reference
+from jobspecs.verification import Cause, Verification, VerificationState
 from tests.api.conftest import Api, sha256
 
 
@@ -126,3 +127,31 @@ def test_an_alias_from_before_moves_were_written_down_goes_back_to_where_it_was(
     assert back(versions)["error"]["code"] == "nothing_before"
     move(versions, 3)
     assert back(versions)["version"] == 1
+
+
+def test_no_alias_moves_onto_an_unverified_version_unless_it_is_forced_which_its_history_keeps(versions: Api) -> None:
+    broken = Verification(
+        state=VerificationState.unverified, cause=Cause.rope, engine="llama.cpp", message="positions."
+    )
+    file = ManifestFile(path="model.gguf", bytes=1000, sha256=sha256(b""))
+    manifest = Manifest(artifact="model", task="text-generation", files=(file,), verification=broken)
+    with versions.database.unit_of_work() as work:
+        work.models.add_version(versions.user_id(), "quality", manifest=manifest, prefix="artifacts/broken")
+    shown = versions.client.get(f"/v1/registry/models/{versions.user}/quality/versions/4").json()
+    assert (shown["verification_state"], shown["verification_cause"]) == ("unverified", "rope")
+    move(versions, 3)
+    refused = versions.client.put(url(versions), json={"version": 4})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "unverified")
+    assert "(rope)" in refused.json()["error"]["message"] and "--force" in refused.json()["error"]["message"]
+    assert meaning(versions) == 3
+    assert versions.client.put(url(versions), json={"version": 4, "force": True}).status_code == 200
+    move(versions, 1)
+    assert back(versions)["error"]["code"] == "unverified", "a roll-back is a move too"
+    assert back(versions, force=True)["version"] == 4
+    moves = versions.client.get(url(versions)).json()["moves"]
+    assert [(one["kind"], one["version_to"], one["forced"]) for one in moves] == [
+        ("rollback", 4, True),
+        ("set", 1, False),
+        ("set", 4, True),
+        ("set", 3, False),
+    ]

@@ -37,6 +37,7 @@ from scheduling.estimates.shapes import ModelShape
 from scheduling.pipelines import Seen, told_figures
 from storage.database import UnitOfWork
 from storage.frozen_versions import frozen_base, frozen_dataset, frozen_version, weights_bytes
+from storage.repositories.registry.aliases import Unverified
 from storage.serving import Wish, check_task, choose, serve, why_not_beside
 from storage.tables import JobRow, ModelVersionRow, PipelineRow, PipelineStepRow
 from workers.scheduler.pipelines.outputs import output_of
@@ -222,7 +223,12 @@ def _move_alias(work: UnitOfWork, row: PipelineRow, step: PipelineStepRow, outpu
         raise InvalidInput([Problem(field="model", message=message, remedy="Name a model of yours.")])
     why = spec.reason or (told_figures(figures) if figures else None)
     actor = f"pipeline:{row.name}"
-    work.aliases.set(version.model_id, spec.alias, version.version, actor=actor, reason=why[:500] if why else None)
+    why = why[:500] if why else None
+    try:
+        work.aliases.set(version.model_id, spec.alias, version.version, actor=actor, reason=why, force=spec.force)
+    except Unverified as error:
+        remedy = "Read its card, and write force: true if the alias shall move all the same."
+        raise InvalidInput([Problem(field="model", message=str(error), remedy=remedy)]) from error
     work.pipelines.move(step, StepState.succeeded, figures=figures)
 
 
