@@ -60,6 +60,7 @@ from api.schedules.endpoints import router as schedules
 from api.settings import ApiSettings
 from api.spec_schemas.endpoints import router as spec_schemas
 from api.spool import SWEEP_EVERY_S, Spool
+from api.sweeps.endpoints import router as sweeps
 from api.usage.endpoints import router as usage
 from api.users.endpoints import router as users
 from api.users.hub_tokens import router as hub_tokens
@@ -102,6 +103,7 @@ _ROUTERS = (
     webhooks,
     webhook_endpoints,
     schedules,
+    sweeps,
     hub_tokens,
     spec_schemas,
     hub_writing,

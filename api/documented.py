@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from jobspecs.pipelines.document import PipelineDocument
 from jobspecs.problems import Problem
 from jobspecs.registry import SPECS
+from jobspecs.sweeps.document import SweepDocument
 
 _COMPONENT = "#/components/schemas/{model}"
 #: Any kind of job spec, told apart by `kind`; for `openapi_extra` of routes that take one.
@@ -30,6 +31,14 @@ PIPELINE_BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": _COMPONENT.format(model="PipelineDocument")}}},
+    }
+}
+
+#: The same for routes that take a sweep.
+SWEEP_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": _COMPONENT.format(model="SweepDocument")}}},
     }
 }
 
@@ -103,6 +112,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     names = {kind: _add(schemas, model) for kind, model in SPECS.items()}
     _add(schemas, PipelineDocument)
+    _add(schemas, SweepDocument)
     references = {kind: _COMPONENT.format(model=name) for kind, name in names.items()}
     schemas["JobSpec"] = {
         "title": "JobSpec",

@@ -17,6 +17,7 @@ BENCHMARKS = (
     "job_start",
     "platform_overhead",
     "pipeline_overhead",
+    "sweep",
     "queue",
     "backlog",
     "artifact_upload",

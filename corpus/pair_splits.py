@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from corpus.dealing import dealt
+from corpus.dealing import Share, dealt
 from corpus.splits import (
     Indices,
     Roles,
@@ -26,7 +26,6 @@ from corpus.splits import (
 from jobspecs.data_report import FieldOverlap, Overlap
 from jobspecs.kinds.train_embedder import TrainEmbedder
 from jobspecs.kinds.train_reranker import TrainReranker
-from jobspecs.kinds.training import PairValidation
 from jobspecs.problems import InvalidInput, Problem
 
 PairSpec = TrainEmbedder | TrainReranker
@@ -43,11 +42,11 @@ def query_split(spec: PairSpec, *, roles: Roles, queries: Indices, texts: Indice
     def given(held_out: Bools, places: Indices) -> SplitRows:
         return given_split(held_out, rows=rows, seed=validation.seed, groups=queries[places])
 
-    def drawn(places: Indices) -> SplitRows:
+    def drawn(places: Indices, share: Share) -> SplitRows:
         groups = np.unique(queries[places], return_inverse=True)[1]
         if validation.by == "both":
-            return _apart(validation, rows, groups, texts[places])
-        return grouped_split(groups, rows=rows, fraction=validation.fraction, seed=validation.seed)
+            return _apart(share, rows, groups, texts[places])
+        return grouped_split(groups, rows=rows, fraction=share.fraction, seed=share.seed)
 
     return _apart_where_wanted(spec, dealt(spec, roles, given, drawn), texts)
 
@@ -62,10 +61,10 @@ def tied_split(spec: PairSpec, *, roles: Roles, texts: Indices, own: Indices) ->
     def given(held_out: Bools, places: Indices) -> SplitRows:
         return given_split(held_out, rows=rows, seed=validation.seed)
 
-    def drawn(places: Indices) -> SplitRows:
+    def drawn(places: Indices, share: Share) -> SplitRows:
         if validation.by == "both":
-            return _apart(validation, rows, np.arange(len(places)), texts[places])
-        return connected_split(own[places], rows=rows, fraction=validation.fraction, seed=validation.seed)
+            return _apart(share, rows, np.arange(len(places)), texts[places])
+        return connected_split(own[places], rows=rows, fraction=share.fraction, seed=share.seed)
 
     return _apart_where_wanted(spec, dealt(spec, roles, given, drawn), texts)
 
@@ -87,13 +86,13 @@ def overlap_of(split: SplitRows, texts: Indices, fields: Sequence[str]) -> Overl
     return Overlap(fields=tuple(found), left_out=split.left_out)
 
 
-def _apart(validation: PairValidation, rows: int | None, groups: Indices, texts: Indices) -> SplitRows:
+def _apart(share: Share, rows: int | None, groups: Indices, texts: Indices) -> SplitRows:
     """No text is on both sides.
 
     Whole groups of rows that share texts are held out where that is possible. Where most rows are tied together, as
     when all queries have the same passages, texts are dealt to the sides, and a row needs all of its own on one.
     """
-    generator = np.random.default_rng(validation.seed)
+    generator = np.random.default_rng(share.seed)
     chosen = np.arange(len(texts))
     if rows is not None and rows < len(texts):
         order = generator.permutation(len(texts))
@@ -101,13 +100,12 @@ def _apart(validation: PairValidation, rows: int | None, groups: Indices, texts:
         texts = texts[chosen]
     if len(texts) < 2:
         raise too_few(f"{len(texts)} row can be used; two are needed, to train and to judge.")
-    share = validation.fraction
-    wanted = min(len(texts) - 1, max(1, round(len(texts) * share)))
+    wanted = min(len(texts) - 1, max(1, round(len(texts) * share.fraction)))
     judges = whole_groups(connected(texts), generator.permutation(len(texts)), wanted)
     trains = ~judges
     if 2 * judges.sum() < wanted:
         texts = _by_appearance(texts)
-        held_out = np.isin(texts, _dealt(texts, share, generator))
+        held_out = np.isin(texts, _dealt(texts, share.fraction, generator))
         judges, trains = np.all(held_out, axis=1), ~np.any(held_out, axis=1)
     if not judges.any() or not trains.any():
         raise _inseparable()

@@ -17,6 +17,7 @@ from eigenwerk.calls.job_lookup import JOBS_SEARCHED_MAX, meant_by, not_found, o
 from eigenwerk.calls.model_transfers import ModelTransferCalls
 from eigenwerk.calls.pipelines import PipelineCalls
 from eigenwerk.calls.schedules import ScheduleCalls
+from eigenwerk.calls.sweeps import SweepCalls
 from eigenwerk.calls.webhooks import WebhookCalls
 from eigenwerk.connection import Connection, find_connection
 from eigenwerk.http.event_stream import Event, follow
@@ -39,7 +40,9 @@ from jobspecs.estimate import Estimate
 _PAGE_ITEMS = 200
 
 
-class Client(DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls, WebhookCalls, ScheduleCalls):
+class Client(
+    DeploymentCalls, ModelTransferCalls, InferenceCalls, PipelineCalls, SweepCalls, WebhookCalls, ScheduleCalls
+):
     """Talks to one platform. Methods raise EigenwerkError; use it as a context manager or call `close`.
 
     `http` and `sleep` are for tests.

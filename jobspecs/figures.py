@@ -100,3 +100,20 @@ _FIGURES: Mapping[str, Callable[..., set[str]]] = MappingProxyType(
 def figures_of_kind(spec: SpecBase) -> frozenset[str]:
     """Every figure that a job with this spec may leave in its manifest."""
     return frozenset(_FIGURES[spec.kind](spec))
+
+
+#: Kind -> what judges such a job, best first: of several that exclude each other, the one that was measured.
+_DECIDING: Mapping[str, Callable[..., tuple[str, ...]]] = MappingProxyType(
+    {
+        "train-classifier": lambda spec: ("macro_f1",) if spec.metric == "auto" else (spec.metric,),
+        "train-embedder": lambda spec: tuple(_SEARCH),
+        "train-reranker": lambda spec: tuple(_RANKING) if spec.metric == "auto" else (spec.metric,),
+        "finetune-llm": lambda spec: ("loss",),
+    }
+)
+
+
+def deciding_figures(spec: SpecBase) -> tuple[str, ...]:
+    """The figures by which jobs with this spec are compared, without the part of the data; empty: nothing says so."""
+    found = _DECIDING.get(spec.kind)
+    return found(spec) if found is not None else ()

@@ -112,6 +112,16 @@ class PipelineOrigin(BaseModel):
     step: str
 
 
+class SweepOrigin(BaseModel):
+    """The trial of a sweep that a job is; `trial`: 0 of the job that confirms the winner."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    name: str
+    trial: int
+
+
 class ScheduleOrigin(BaseModel):
     """The time of a schedule at which a job, or the pipeline whose step it is, was submitted."""
 
@@ -141,6 +151,7 @@ class FrozenInputs(BaseModel):
     estimate: Estimate | None = None
     #: None for a job that was submitted by itself, and for one that somebody submitted.
     pipeline: PipelineOrigin | None = None
+    sweep: SweepOrigin | None = None
     schedule: ScheduleOrigin | None = None
 
     def datasets(self) -> tuple[FrozenDataset, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from jobspecs.frozen import FrozenInputs, PipelineOrigin, ScheduleOrigin, origin_of
+from jobspecs.frozen import FrozenInputs, PipelineOrigin, ScheduleOrigin, SweepOrigin, origin_of
 from jobspecs.kinds.base import BASE_ROLE
 from jobspecs.manifest import DatasetOrigin, Manifest, ModelOrigin
 
@@ -35,6 +35,8 @@ class Lineage(BaseModel):
     datasets: tuple[DatasetParent, ...] = ()
     #: The pipeline whose step the job was.
     pipeline: PipelineOrigin | None = None
+    #: The sweep of which it was a trial, or confirmed the winner.
+    sweep: SweepOrigin | None = None
     #: The schedule that submitted the job or the pipeline.
     schedule: ScheduleOrigin | None = None
 
@@ -48,6 +50,7 @@ class Lineage(BaseModel):
             models=tuple(ModelParent(role=role, **origin.model_dump()) for role, origin in models.items()),
             datasets=tuple(DatasetParent(role=role, **origin.model_dump()) for role, origin in datasets.items()),
             pipeline=inputs.pipeline,
+            sweep=inputs.sweep,
             schedule=inputs.schedule,
         )
 

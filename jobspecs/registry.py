@@ -52,6 +52,9 @@ def parse_spec(document: Any) -> JobSpec:
     if kind == "pipeline":
         remedy = "Submit it as what it is: eigenwerk pipelines submit FILE, or POST /v1/pipelines."
         raise InvalidInput([Problem(field="kind", message="a pipeline is no job, but several.", remedy=remedy)])
+    if kind == "sweep":
+        remedy = "Submit it as what it is: eigenwerk sweep FILE, or POST /v1/sweeps."
+        raise InvalidInput([Problem(field="kind", message="a sweep is no job, but many.", remedy=remedy)])
     if not isinstance(kind, str) or kind not in SPECS:
         raise InvalidInput([Problem(field="kind", message=f"{kind!r} is no job kind.", remedy=f"One of: {known}.")])
     try:

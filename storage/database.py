@@ -35,6 +35,7 @@ from storage.repositories.jobs.leader import LeaderRepository
 from storage.repositories.jobs.pipelines import PipelineRepository
 from storage.repositories.jobs.queue import QueueRepository
 from storage.repositories.jobs.schedules import ScheduleRepository
+from storage.repositories.jobs.sweeps import SweepRepository
 from storage.repositories.outbox import OutboxRepository
 from storage.repositories.owners import OwnerRepository
 from storage.repositories.people.handover import HandoverRepository
@@ -158,6 +159,10 @@ class UnitOfWork:
     @cached_property
     def pipelines(self) -> PipelineRepository:
         return PipelineRepository(self.session, self.outbox)
+
+    @cached_property
+    def sweeps(self) -> SweepRepository:
+        return SweepRepository(self.session, self.outbox)
 
     @cached_property
     def decisions(self) -> DecisionRepository:

@@ -57,6 +57,7 @@ def detail(work: UnitOfWork, row: JobRow) -> JobDetail:
         result=_result(work, row) if row.state == JobState.succeeded else None,
         waiting_for=why_waiting(work, row),
         pipeline=inputs.pipeline,
+        sweep=inputs.sweep,
         schedule=inputs.schedule,
         retry_of=row.retry_of,
         retried_as=list(work.jobs.retries_of(row.id)),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobspecs.estimate import Estimate
 from jobspecs.events import LogEvent, ProgressEvent, StateChange
-from jobspecs.frozen import PipelineOrigin, ScheduleOrigin
+from jobspecs.frozen import PipelineOrigin, ScheduleOrigin, SweepOrigin
 from jobspecs.lifecycle import JobState
 from jobspecs.problems import Problem
 from storage.tables.jobs import BOOST_MAX
@@ -97,6 +97,8 @@ class JobDetail(JobSummary):
     waiting_for: str | None
     #: The pipeline whose step it is.
     pipeline: PipelineOrigin | None
+    #: The sweep of which it is a trial, or confirms the winner.
+    sweep: SweepOrigin | None
     #: The schedule that submitted it, or its pipeline, and the time that it was for.
     schedule: ScheduleOrigin | None
     #: The ended job that it retries, and the jobs that retry it.

@@ -22,6 +22,7 @@ _WORDS = {
         "the pipeline {name} reads or made it",
         "Wait for its end, or cancel it: eigenwerk pipelines cancel {name}",
     ),
+    "sweep": ("trials of the sweep {name} read it", "Wait for its end, or cancel it: eigenwerk sweeps cancel {name}"),
     "batch": ("the batch {name} reads it", "Wait for its end, or cancel it"),
     "deployment": ("the deployment {name} serves it", "Stop it first: eigenwerk undeploy {name}"),
     "adapter": ("the adapter {name} needs it as its base", "Delete that first: eigenwerk models rm {name}"),
@@ -30,6 +31,7 @@ _WORDS = {
 _OTHERS_WORDS = {
     "job": "a job of {owner} reads it",
     "pipeline": "a pipeline of {owner} reads it",
+    "sweep": "a sweep of {owner} reads it",
     "batch": "a batch of {owner} reads it",
     "deployment": "a deployment of {owner} serves it",
     "adapter": "an adapter of {owner} needs it as its base",

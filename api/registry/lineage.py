@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from api.parts import Parts
 from api.registry.service import find
-from jobspecs.frozen import PipelineOrigin, ScheduleOrigin
+from jobspecs.frozen import PipelineOrigin, ScheduleOrigin, SweepOrigin
 from jobspecs.lineage import DatasetParent, Lineage, ModelParent
 from jobspecs.references import Reference, parse_reference
 from jobspecs.rights import Principal, Reach
@@ -70,6 +70,8 @@ class ModelLineage(BaseModel):
     spec: dict[str, Any] | None
     #: The pipeline whose step that job was.
     pipeline: PipelineOrigin | None
+    #: The sweep of which that job was a trial, or confirmed the winner.
+    sweep: SweepOrigin | None
     #: The schedule that submitted the job or the pipeline, and the time that it was for.
     schedule: ScheduleOrigin | None
     #: Library -> version of what made it, `eigenwerk` among them.
@@ -95,6 +97,7 @@ def lineage(parts: Parts, user: Principal, reference: Reference) -> ModelLineage
             kind=known.kind,
             spec=known.spec,
             pipeline=known.pipeline,
+            sweep=known.sweep,
             schedule=known.schedule,
             code=row.manifest.get("versions") or {},
             parents=[_ancestor(work, reach, parent, _DEPTH_MAX) for parent in known.models],

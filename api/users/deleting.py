@@ -107,6 +107,7 @@ def _stop(work: UnitOfWork, row: UserRow, actor: str) -> Leaving | None:
 
 def _cancel_jobs(work: UnitOfWork, owner_id: UUID, actor: str) -> None:
     work.pipelines.request_cancel_of(owner_id)
+    work.sweeps.request_cancel_of(owner_id)
     for job_id in work.handover.active_jobs(owner_id):
         work.jobs.request_cancel(job_id, actor=actor)
 

@@ -181,7 +181,7 @@ def _of_split(report: DataReport, spec: SpecBase, validator: Validator) -> Itera
 
 def _field_that_judges(spec: SpecBase) -> str:
     """What says which rows judge, or how many are drawn."""
-    if not isinstance(spec, TrainingSpec) or not (spec.test or spec.validation.given):
+    if not isinstance(spec, TrainingSpec) or (spec.judging_part == "validation" and not spec.validation.given):
         return "validation.fraction"
     return spec.judging_part
 

@@ -66,6 +66,8 @@ def settings_by_profile(spec: SpecBase, profile: DatasetProfile) -> dict[str, Se
     if not isinstance(spec, TrainingSpec) or any(part and part.column for part in (spec.validation, spec.test)):
         return decided_settings(spec, None)
     fraction = 0.0 if spec.validation.given else spec.validation.fraction
+    if spec.test is not None and spec.test.fraction is not None:
+        fraction += spec.test.fraction * (1 - fraction)
     wanted: int | None = getattr(spec, "rows", None)
     told = decided_settings(spec, min(profile.rows, wanted or profile.rows) * (1 - fraction), counted=False)
     if isinstance(spec, TrainClassifier) and spec.training.class_weights == "auto":

@@ -15,7 +15,7 @@ from eigenwerk.cli.console import note
 from eigenwerk.cli.datasets import commands as datasets
 from eigenwerk.cli.deployments import chat, inference
 from eigenwerk.cli.deployments import commands as deployments
-from eigenwerk.cli.jobs import checks, pausing, pipelines, schedules
+from eigenwerk.cli.jobs import checks, pausing, pipelines, schedules, sweeps
 from eigenwerk.cli.jobs import commands as jobs
 from eigenwerk.cli.models import commands as models
 from eigenwerk.cli.people import users, webhooks
@@ -45,6 +45,8 @@ app.add_typer(jobs.job_commands, name="jobs")
 app.add_typer(pausing.commands)
 app.add_typer(checks.commands)
 app.add_typer(pipelines.commands, name="pipelines")
+app.add_typer(sweeps.top_commands)
+app.add_typer(sweeps.commands, name="sweeps")
 app.add_typer(deployments.deployment_commands, name="deployments")
 app.add_typer(models.commands, name="models")
 app.add_typer(models.top_commands)

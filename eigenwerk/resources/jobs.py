@@ -9,7 +9,7 @@ from pydantic import Field
 
 from eigenwerk.resources.resource import Resource
 from jobspecs.events import ProgressEvent
-from jobspecs.frozen import PipelineOrigin, ScheduleOrigin
+from jobspecs.frozen import PipelineOrigin, ScheduleOrigin, SweepOrigin
 from jobspecs.lifecycle import TERMINAL
 from jobspecs.problems import Problem
 
@@ -63,6 +63,8 @@ class Job(JobSummary):
     waiting_for: str | None = None
     #: The pipeline whose step it is.
     pipeline: PipelineOrigin | None = None
+    #: The sweep of which it is a trial, or confirms the winner.
+    sweep: SweepOrigin | None = None
     #: The schedule that submitted it, or its pipeline, and the time that it was for.
     schedule: ScheduleOrigin | None = None
     #: The ended job that it retries, and the jobs that retry it.

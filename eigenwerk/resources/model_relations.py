@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from eigenwerk.resources.resource import Resource
-from jobspecs.frozen import PipelineOrigin, ScheduleOrigin
+from jobspecs.frozen import PipelineOrigin, ScheduleOrigin, SweepOrigin
 
 
 class Alias(Resource):
@@ -142,6 +142,8 @@ class ModelLineage(Resource):
     spec: dict[str, Any] | None = None
     #: The pipeline whose step that job was.
     pipeline: PipelineOrigin | None = None
+    #: The sweep of which that job was a trial, or confirmed the winner.
+    sweep: SweepOrigin | None = None
     #: The schedule that submitted it, or its pipeline, and the time that it was for.
     schedule: ScheduleOrigin | None = None
     #: Library -> version of what made it.

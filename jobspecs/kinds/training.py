@@ -57,11 +57,31 @@ class GivenRows(Section):
 class Test(GivenRows):
     """Rows that judge and do nothing else: they neither train, nor stop the training, nor choose weights."""
 
+    fraction: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="share of the rows, drawn by the seed before those of `validation`, where none are named",
+    )
+    seed: int = Field(default=42, ge=0, lt=2**32)
+    sealed: bool = Field(
+        default=False,
+        description="rows that do nothing at all, and are kept for a later judgement: those of `validation` judge",
+    )
+
     @model_validator(mode="after")
-    def _names_rows(self) -> Self:
-        if not self.given:
+    def _names_or_draws_rows(self) -> Self:
+        if self.given and self.fraction is not None:
+            raise ValueError("fraction is about rows that are drawn, and here they are given: leave fraction out")
+        if not self.given and self.fraction is None:
             raise ValueError("name the rows: {dataset: NAME@VERSION} or {column: split, values: [test]}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_means_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        silent = {*(() if self.fraction is not None else ("fraction", "seed")), *(() if self.sealed else ("sealed",))}
+        return {name: value for name, value in document.items() if name not in silent}
 
 
 class Validation(GivenRows):
@@ -110,7 +130,8 @@ class TrainingSpec(SpecBase):
     @classmethod
     def _nothing_is_drawn_beside_test(cls, document: Any) -> Any:
         """Writes it into the spec: rows that judge are named, and nobody asked for others."""
-        if not isinstance(document, dict) or document.get("test") is None:
+        test = document.get("test") if isinstance(document, dict) else None
+        if test is None or (isinstance(test, dict) and test.get("sealed") is True):
             return document
         validation = document.get("validation", {})
         if not isinstance(validation, dict) or any(validation.get(name) is not None for name in _WHICH):
@@ -120,23 +141,21 @@ class TrainingSpec(SpecBase):
     @model_validator(mode="after")
     def _some_row_judges(self) -> Self:
         validation = self.validation
-        if self.test is None:
-            if validation.fraction == 0 and not validation.given:
-                raise ValueError("validation.fraction is 0, so no row would judge: raise it, or name rows with test")
-            return self
-        if self.test.meets(validation):
+        if self.judging_part == "validation" and validation.fraction == 0 and not validation.given:
+            raise ValueError("validation.fraction is 0, so no row would judge: raise it, or name rows with test")
+        if self.test is not None and self.test.meets(validation):
             raise ValueError("test and validation name the same rows: those that choose can't judge")
         return self
 
     @property
     def judging_part(self) -> Literal["validation", "test"]:
         """The section whose rows judge."""
-        return "validation" if self.test is None else "test"
+        return "validation" if self.test is None or self.test.sealed else "test"
 
     @property
     def judging_rows(self) -> GivenRows:
         """That section."""
-        return self.validation if self.test is None else self.test
+        return self.validation if self.test is None or self.test.sealed else self.test
 
 
 #: `epochs: auto`: passes over the rows that train, at most; on few rows as many as give so many steps, up to a limit.

@@ -188,7 +188,7 @@ def _llm(spec: FinetuneLlm, shapes: Mapping[str, ModelShape], data: DataFacts) -
     )
     rows = _of_rows(data, spec.rows)
     held_out = rows * _held_out_share(spec, data)
-    if not spec.validation.given and spec.test is None:
+    if not spec.validation.given and spec.judging_part == "validation":
         held_out = min(held_out, spec.validation.rows_max)
     per_row = data.sequences_per_row * data.mean
     tokens = (rows - held_out) * training.epochs * per_row
@@ -266,7 +266,7 @@ def _plain(spec: SpecBase, shapes: Mapping[str, ModelShape], data: DataFacts) ->
 
 def _held_out_share(spec: TrainingSpec, data: DataFacts) -> float:
     """Of all rows, those that do not train; the default where the spec names rows and nobody has counted them."""
-    named = spec.validation.given or spec.test is not None
+    named = spec.validation.given or (spec.test is not None and spec.test.given)
     if named and data.held_out is not None:
         return data.held_out / data.rows
     # Beside `test` no row need be drawn, so that the fraction is 0.

@@ -27,6 +27,7 @@ from storage.tables.owners import OwnerRow
 from storage.tables.pipelines import PipelineEventRow, PipelineRow, PipelineStepRow
 from storage.tables.schedules import ScheduleRow, ScheduleRunRow
 from storage.tables.schema import SchedulerLeaderRow, SchemaCompatibilityRow
+from storage.tables.sweeps import SweepRow, SweepTrialRow
 from storage.tables.tallies import TallyRow
 from storage.tables.uploads import UploadPartRow, UploadRow
 from storage.tables.users import TokenRow, UserRow
@@ -72,6 +73,8 @@ __all__ = [
     "ScheduleRunRow",
     "SchedulerLeaderRow",
     "SchemaCompatibilityRow",
+    "SweepRow",
+    "SweepTrialRow",
     "TallyRow",
     "TokenRow",
     "UploadPartRow",

@@ -22,7 +22,9 @@ UNKNOWN_ID = "00000000-0000-0000-0000-000000000001"
 def routes(settings: ApiSettings) -> list[tuple[str, str, str]]:
     """(method, a path that fits, the least scope that its action needs) of every route of the application."""
     values = {
-        **dict.fromkeys(("job_id", "import_id", "token_id", "webhook_id", "delivery_id", "pipeline_id"), UNKNOWN_ID),
+        **dict.fromkeys(
+            ("job_id", "import_id", "token_id", "webhook_id", "delivery_id", "pipeline_id", "sweep_id"), UNKNOWN_ID
+        ),
         **dict.fromkeys(("file_id", "upload_id", "fine_tuning_job_id", "batch_id"), "x"),
         **{"name": "thing", "owner": "nobody", "version": "1", "selector": "1", "alias": "prod"},
         **{"sha256": "0" * 64, "secret": "{secret}", "picture": "loss.svg"},

@@ -74,6 +74,14 @@ class Things:
         api.client.post(f"/v1/jobs/{job}/cancel")
         step = {"kind": "alias", "model": "tiny", "alias": "first"}
         pipeline = api.client.post("/v1/pipelines", json={"kind": "pipeline", "name": "one", "steps": {"one": step}})
+        over = {"training.learning_rate": [1e-5, 3e-5]}
+        sweep = {
+            "kind": "sweep",
+            "name": "rates",
+            "over": over,
+            "spec": {**SPEC, "model": "tiny", "dataset": "headlines"},
+        }
+        sweep_id = api.client.post("/v1/sweeps", json=sweep).json()["id"]
         # It ends, so that whoever asks for its events gets an answer with an end.
         advance(api.database, pipeline.json()["id"])
         import_id = api.client.post("/v1/registry/imports", json={"name": "other"}).json()["id"]
@@ -93,6 +101,7 @@ class Things:
             "webhook_id": webhook_id,
             "delivery_id": delivery_id,
             "pipeline_id": pipeline.json()["id"],
+            "sweep_id": sweep_id,
             "owner": api.user,
             "version": "1",
             "selector": "1",

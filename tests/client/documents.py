@@ -215,6 +215,38 @@ PIPELINE_FORECAST = {
 }
 
 
+SWEEP_FORECAST = {"name": "rates", "trials": 2, "metrics": ["macro_f1"], "memory_bytes": 1 << 30, "trial": _BAND}
+SWEEP_FORECAST |= {"work": _BAND, "duration": _BAND, "first": [{"training.learning_rate": 1e-5}]}
+
+
+def sweep(state: str = "running") -> dict[str, Any]:
+    """Trial 2 is the best, trial 3 was behind, and the winner is being confirmed."""
+
+    def trial(number: int, state: str, **more: Any) -> dict[str, Any]:
+        rate = {"training.learning_rate": number * 1e-5}
+        return {"number": number, "values": rate, "state": state, "started_at": AT, "steps": 50, **more}
+
+    measured = {"value": 0.8, "low": 0.7, "high": 0.9, "job_id": JOB_ID, "result": "admin/rates-trial@1"}
+    trials = [
+        trial(2, "succeeded", **measured),
+        trial(1, "succeeded", **{**measured, "value": 0.75, "low": None}),
+        trial(3, "stopped", reason="behind", rungs=[0.6]),
+    ]
+    return {
+        "id": JOB_ID,
+        "name": "rates",
+        "owner": "admin",
+        "state": state,
+        "created_at": AT,
+        "trials_total": 3,
+        "trial_states": {"succeeded": 2, "stopped": 1},
+        "metrics": ["macro_f1"],
+        "trials": trials,
+        "winner": 2,
+        "confirmation": trial(0, "succeeded", **{**measured, "result": "admin/newsticker-quality@2"}),
+    }
+
+
 def pipeline(state: str = "running") -> dict[str, Any]:
     """One step has succeeded, and the next one's condition was false."""
     made = {"type": "model", "reference": "admin/newsticker-quality@2", "metrics": {"validation/accuracy": 0.7}}

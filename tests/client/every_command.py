@@ -11,6 +11,7 @@ from tests.client.documents import (
     JOB_ID,
     OTHER_ID,
     PIPELINE_FORECAST,
+    SWEEP_FORECAST,
     candidate,
     data_report,
     dataset,
@@ -20,6 +21,7 @@ from tests.client.documents import (
     job,
     model_version,
     pipeline,
+    sweep,
 )
 
 JOBS = {"data": [job("running"), job(id=OTHER_ID)], "has_more": False, "next_before": None}
@@ -140,6 +142,12 @@ CALLS = {
     "tokens list": ["tokens", "list"],
     "tokens create": ["tokens", "create", "--scope", "read"],
     "tokens revoke": ["tokens", "revoke", JOB_ID],
+    "sweep": ["sweep", "SPEC", "--over", "training.learning_rate=1e-5,3e-5"],
+    "sweeps": ["sweeps"],
+    "sweeps list": ["sweeps", "list"],
+    "sweeps show": ["sweeps", "show", "rates"],
+    "sweeps watch": ["sweeps", "watch", "rates"],
+    "sweeps cancel": ["sweeps", "cancel", "rates"],
     "pipelines": ["pipelines"],
     "pipelines submit": ["pipelines", "submit", "SPEC"],
     "pipelines check": ["pipelines", "check", "SPEC"],
@@ -151,7 +159,7 @@ CALLS = {
     "pipelines rm": ["pipelines", "rm", "chain", "--yes"],
 }
 #: These print JSON Lines, not one document.
-LINES = {"watch", "logs", "pipelines watch"}
+LINES = {"watch", "logs", "pipelines watch", "sweeps watch"}
 
 
 def webhook_answers() -> dict[str, Any]:
@@ -239,6 +247,11 @@ def answers() -> dict[str, Any]:
         f"POST /v1/jobs/{JOB_ID}/resume": (200, job("queued")),
         f"POST /v1/jobs/{JOB_ID}/retry": (201, {**job(), "retry_of": JOB_ID, "checkpoint_step": 200}),
         f"DELETE /v1/jobs/{JOB_ID}": (200, {"deleted": [JOB_ID], "bytes": 0}),
+        "POST /v1/sweeps": (201, sweep()),
+        "POST /v1/sweeps/check": (200, SWEEP_FORECAST),
+        "GET /v1/sweeps": (200, {"data": [sweep()], "has_more": False, "next_before": None}),
+        f"GET /v1/sweeps/{JOB_ID}": (200, sweep("succeeded")),
+        f"POST /v1/sweeps/{JOB_ID}/cancel": (200, sweep("cancelling")),
         "POST /v1/pipelines": (201, pipeline()),
         "POST /v1/pipelines/check": (200, PIPELINE_FORECAST),
         "GET /v1/pipelines": (200, {"data": [pipeline()], "has_more": False, "next_before": None}),

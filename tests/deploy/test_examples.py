@@ -16,6 +16,8 @@ from eigenwerk.specs import read_spec
 from jobspecs.pipelines.document import KIND
 from jobspecs.pipelines.reading import parse_pipeline
 from jobspecs.registry import SPECS, parse_spec
+from jobspecs.sweeps.document import KIND as SWEEP
+from jobspecs.sweeps.reading import parse_sweep
 
 FILES = sorted(EXAMPLES.glob("*.yaml"))
 #: The further specs of an example stand in a folder of its name.
@@ -37,6 +39,8 @@ def test_an_example_is_a_valid_spec(file: Path) -> None:
     document = read_spec(file).document
     if document["kind"] == KIND:
         assert parse_pipeline(document).steps
+    elif document["kind"] == SWEEP:
+        assert parse_sweep(document).trials
     else:
         assert parse_spec(document).kind in file.read_text(encoding="utf-8")
 
@@ -52,7 +56,7 @@ def test_an_example_submits_its_own_spec(file: Path) -> None:
     submitted = [
         command
         for command in commands_of(file)
-        if command.startswith(("eigenwerk submit", "eigenwerk pipelines submit"))
+        if command.startswith(("eigenwerk submit", "eigenwerk pipelines submit", "eigenwerk sweep "))
     ]
     assert any(f"examples/{file.name}" in command for command in submitted)
 

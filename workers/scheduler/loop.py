@@ -21,6 +21,8 @@ from workers.scheduler.pipelines.advancing import PIPELINES_MAX, advance_all
 from workers.scheduler.relay import Relay
 from workers.scheduler.schedules.running import SCHEDULES_MAX, run_due
 from workers.scheduler.snapshot import fits_now, take_snapshot
+from workers.scheduler.sweeps.advancing import SECONDS_MAX, SWEEPS_MAX
+from workers.scheduler.sweeps.advancing import advance_all as advance_sweeps
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ _BURST_MAX = 1000
 
 
 def tick(database: Database, *, lease_s: float, decisions: DecisionLog | None = None) -> int:
-    """Ends what has expired, runs schedules, takes pipelines on, decides, and applies it; how many jobs got a place.
+    """Ends what has expired, runs schedules, takes pipelines and sweeps on, decides, applies it; how many got a place.
 
     A snapshot shows the heads of the queue only: as long as some got a place, more may fit.
     """
@@ -43,9 +45,11 @@ def tick(database: Database, *, lease_s: float, decisions: DecisionLog | None = 
         for job in work.jobs.reap():
             log.warning("job %s: the lease of attempt %d expired; now %s", job.id, job.fence, job.state)
         due = work.pipelines.due(PIPELINES_MAX)
+        sweeps = work.sweeps.due(SWEEPS_MAX)
         times = work.schedules.due(SCHEDULES_MAX)
     run_due(database, times)
     advance_all(database, due)
+    advance_sweeps(database, sweeps, seconds_max=SECONDS_MAX)
     with database.unit_of_work() as work:
         snapshot = take_snapshot(work)
     assigned = 0

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from corpus.markdown import Section, Table, card
 from jobspecs.data_report import CLASSES_SHOWN
 from jobspecs.kinds.train_classifier import LINEAR_SETTINGS, StratifiedValidation, TrainClassifier
-from jobspecs.kinds.training import GivenRows, Optimization, TrainingSpec, Validation
+from jobspecs.kinds.training import GivenRows, Optimization, Test, TrainingSpec, Validation
 from workers.judging.class_metrics import NAMES
 from workers.judging.errors_shown import Errors
 from workers.judging.verdict import Verdict
@@ -33,7 +33,7 @@ def how_held_out(rows: GivenRows) -> str:
     if rows.column is not None:
         return f"`{rows.column}` is {' or '.join(f'`{value}`' for value in rows.values)}"
     stratified = isinstance(rows, StratifiedValidation) and rows.stratify
-    seed = rows.seed if isinstance(rows, Validation) else None
+    seed = rows.seed if isinstance(rows, Validation | Test) else None
     return f"seed {seed}{', stratified' if stratified else ''}"
 
 

@@ -1,1 +1,1 @@
-"""Jobs, and what submits them: pipelines and schedules."""
+"""Jobs, and what submits them: pipelines, sweeps and schedules."""

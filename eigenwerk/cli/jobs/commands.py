@@ -325,6 +325,7 @@ def _described(job: Job) -> list[str]:
         ("waiting for", job.waiting_for),
         ("attempts", str(job.attempts)),
         ("pipeline", f"step {job.pipeline.step} of {job.pipeline.name} {job.pipeline.id}" if job.pipeline else None),
+        ("sweep", f"{job.sweep.name} {job.sweep.id}, trial {job.sweep.trial or 'that won'}" if job.sweep else None),
         ("schedule", f"{job.schedule.name}, for {job.schedule.due_at:%Y-%m-%d %H:%M} UTC" if job.schedule else None),
         ("retry of", job.retry_of),
         ("retried as", " ".join(job.retried_as)),

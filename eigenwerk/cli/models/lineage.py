@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from eigenwerk.cli.console import ID_CHARS, JsonOption, ModelReference, platform, say, say_json
 from eigenwerk.resources.model_relations import Ancestor, Descendant, ModelLineage
+from jobspecs.frozen import SweepOrigin
 
 #: Characters of a digest that are shown.
 _DIGEST_CHARS = 12
@@ -34,8 +35,9 @@ def _lines(found: ModelLineage) -> Iterator[str]:
     job = f", job {found.job_id[:ID_CHARS]}" if found.job_id else ""
     code = f", eigenwerk {found.code['eigenwerk']}" if "eigenwerk" in found.code else ""
     pipeline = f", step {found.pipeline.step} of the pipeline {found.pipeline.name}" if found.pipeline else ""
+    sweep = f", {_of_sweep(found.sweep)}" if found.sweep else ""
     schedule = f", by the schedule {found.schedule.name}" if found.schedule else ""
-    yield f"  {made}{job}{pipeline}{schedule}{code}"
+    yield f"  {made}{job}{pipeline}{sweep}{schedule}{code}"
     for title, lines in (
         ("from the models", list(_up(found.parents))),
         ("from the data", [_line(one.role, one.reference, one.sha256, one.standing) for one in found.datasets]),
@@ -45,6 +47,11 @@ def _lines(found: ModelLineage) -> Iterator[str]:
         if lines:
             yield f"  {title}"
             yield from (f"    {line}" for line in lines)
+
+
+def _of_sweep(sweep: SweepOrigin) -> str:
+    part = f"trial {sweep.trial}" if sweep.trial else "the winner"
+    return f"{part} of the sweep {sweep.name}"
 
 
 def _up(parents: Sequence[Ancestor]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from storage.tables import (
     ModelRow,
     ModelVersionRow,
     PipelineRow,
+    SweepRow,
 )
 
 _ENDED = [str(state) for state in TERMINAL]
@@ -115,15 +116,17 @@ class HandoverRepository:
         self._session.execute(jobs)
         for table, parent in _VERSIONED:
             self._drop_mere_names(table, parent, giver_id, taker_id)
-        pipelines = update(PipelineRow).where(within(giver, PipelineRow.owner_id))
-        self._session.execute(pipelines.values(owner_id=taker_id, idempotency_key=None))
+        for strings in (PipelineRow, SweepRow):
+            theirs = update(strings).where(within(giver, strings.owner_id))
+            self._session.execute(theirs.values(owner_id=taker_id, idempotency_key=None))
         for owned in _OWNED_BESIDE:
             self._session.execute(update(owned).where(within(giver, owned.owner_id)).values(owner_id=taker_id))
 
     def delete(self, owner_id: UUID) -> None:
         """Deletes everything. No job may be active and nothing deployed any more."""
         owner = Reach.of(owner_id)
-        self._session.execute(delete(PipelineRow).where(within(owner, PipelineRow.owner_id)))
+        for strings in (PipelineRow, SweepRow):
+            self._session.execute(delete(strings).where(within(owner, strings.owner_id)))
         for job_id in self._session.scalars(select(JobRow.id).where(within(owner, JobRow.owner_id))).all():
             self._removal.delete_job(job_id)
         models = select(ModelVersionRow).join(ModelVersionRow.model).where(within(owner, ModelRow.owner_id))

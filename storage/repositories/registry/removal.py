@@ -37,6 +37,7 @@ from storage.tables import (
     OwnerRow,
     PipelineRow,
     PipelineStepRow,
+    SweepRow,
 )
 
 _ENDED = [str(state) for state in TERMINAL]
@@ -45,9 +46,9 @@ _RETRYABLE = [str(state) for state in TERMINAL if state is not JobState.succeede
 
 @dataclass(frozen=True)
 class Use:
-    """What needs a version: a job, pipeline or batch by its id, a deployment by its name, an adapter, an alias."""
+    """What needs a version: a job, pipeline, sweep or batch by its id, a deployment by name, an adapter, an alias."""
 
-    kind: Literal["job", "pipeline", "batch", "deployment", "adapter", "alias"]
+    kind: Literal["job", "pipeline", "sweep", "batch", "deployment", "adapter", "alias"]
     name: str
     #: The version that it needs; None where a whole thing is needed.
     version: int | None = None
@@ -83,7 +84,7 @@ class RemovalRepository:
         owner = versions[0].model.owner.name
         # Jobs first: one that ends meanwhile has its adapter in the table by then.
         numbers = {row.id: row.version for row in versions}
-        uses = self._active_jobs(numbers, owner) + self._pipelines(numbers, owner)
+        uses = self._active_jobs(numbers, owner) + self._pipelines(numbers, owner) + self._sweeps(numbers, owner)
         beside = select(DeploymentAdapterRow.deployment_id).where(DeploymentAdapterRow.model_version_id.in_(by_id))
         serves = or_(DeploymentRow.model_version_id.in_(by_id), DeploymentRow.id.in_(beside))
         uses += dict.fromkeys(
@@ -114,7 +115,8 @@ class RemovalRepository:
         numbers = {row.id: row.version for row in versions}
         self._lock(DatasetVersionRow, numbers)
         owner = versions[0].dataset.owner.name
-        return self._active_jobs(numbers, owner) + self._pipelines(numbers, owner) + self._batches(numbers, owner)
+        whole = self._sweeps(numbers, owner) + self._batches(numbers, owner)
+        return self._active_jobs(numbers, owner) + self._pipelines(numbers, owner) + whole
 
     def uses_of_job(self, job_id: UUID) -> list[Use]:
         """Jobs that go on from its checkpoint; no other can begin to before this transaction has ended."""
@@ -237,6 +239,19 @@ class RemovalRepository:
                 if str(version_id) in text
             )
         )
+
+    def _sweeps(self, numbers: Mapping[UUID, int], owner: str) -> list[Use]:
+        """Sweeps that go on and whose trials read one of these versions."""
+        told = cast(SweepRow.plan, Text)
+        query = select(SweepRow.id, told, OwnerRow.name).join(SweepRow.owner)
+        reads = or_(*(told.contains(str(version_id)) for version_id in numbers))
+        query = query.where(SweepRow.finished_at.is_(None), reads).order_by(SweepRow.submitted_order)
+        return [
+            Use("sweep", str(sweep_id), number, _other(whose, owner))
+            for sweep_id, text, whose in self._session.execute(query)
+            for version_id, number in numbers.items()
+            if str(version_id) in text
+        ]
 
     def _batches(self, numbers: Mapping[UUID, int], owner: str) -> list[Use]:
         """Batches that have not ended and read one of these versions."""

@@ -81,7 +81,7 @@ def llm_card(
         )
         for system in verdict.as_json()["systems"]
     ]
-    choosing = 0 if spec.test is None else rows["validation"]
+    choosing = 0 if spec.judging_part == "validation" else rows["validation"]
     tuning = "all weights" if spec.tuning == "full" else f"{spec.tuning} of rank {spec.lora.rank}"
     sections = [
         Section(
@@ -121,7 +121,7 @@ def _rewards(verdict: LlmVerdict) -> list[Table]:
 
 def _chosen_by_them(spec: FinetuneLlm) -> str:
     """What a reader must know where the rows that judge have had a say in the result."""
-    if spec.test is not None or not spec.training.looks:
+    if spec.judging_part == "test" or not spec.training.looks:
         return ""
     return " They also decided when training ended or whose weights were kept, so these figures flatter it a little."
 

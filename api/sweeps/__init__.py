@@ -1,0 +1,1 @@
+"""Sweeps: submit, check, look, cancel."""
