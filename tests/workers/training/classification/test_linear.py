@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -14,12 +16,17 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.svm import LinearSVC
 
+from jobspecs.kinds.predict import Predict
 from jobspecs.manifest import Manifest, read_manifest
 from jobspecs.model_tasks import task_of_model
 from tests.models import labelled_texts
 from tests.workers.training.attempts import Attempt
+from workers.engines.embedded.app import create_app
+from workers.engines.embedded.dialects.tokenizing import TokenizeRoute
+from workers.engines.embedded.tasks.classifier import ServedClassifier
 from workers.engines.embedded.tasks.text_classifier import LinearClassifier, load_text_classifier
 from workers.local_models.base_model import load_base, load_classifier
+from workers.predicting.predictors import PREDICTORS, task_of_folder
 from workers.run.context import RunFailed, RunStopped
 from workers.training.classification.linear import train_linear
 
@@ -179,3 +186,37 @@ def test_rows_that_only_judge_are_given_by_test(tmp_path: Path, dataset: Path) -
     attempt.test = dataset
     manifest: Manifest = attempt.run(test={"dataset": "others@1"})
     assert "test/accuracy" in manifest.metrics
+
+
+def test_it_answers_the_routes_of_classifiers(trained: Path) -> None:
+    served = ServedClassifier(load_text_classifier(trained), TokenizeRoute(trained))
+    app = create_app("alice/cheap@1", "d" * 64, served, "key")
+
+    async def asked(path: str, body: dict[str, Any]) -> httpx.Response:
+        headers = {"Authorization": "Bearer key"}
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://engine", headers=headers) as client:
+            return await client.post(path, json=body)
+
+    texts = [text for text, _ in labelled_texts(3, seed=8)]
+    expected = [[(one.label, one.score) for one in found] for found in load_text_classifier(trained).classify(texts)]
+    ours = asyncio.run(asked("/classify", {"inputs": texts})).json()["results"]
+    assert [[(one["label"], one["score"]) for one in found] for found in ours] == expected
+    theirs = asyncio.run(asked("/predict", {"inputs": [[text] for text in texts]})).json()
+    assert theirs == ours
+    raw = asyncio.run(asked("/predict", {"inputs": texts[0], "raw_scores": True})).json()
+    assert sum(one["score"] for one in raw) == pytest.approx(0)
+    refused = asyncio.run(asked("/tokenize", {"inputs": "a"}))
+    assert refused.status_code == 422 and "no tokenizer" in refused.text
+    assert served.info()["model_type"]["classifier"]["id2label"] == {"0": "bad", "1": "good"}
+    served.close()
+
+
+def test_a_batch_of_rows_is_labelled_with_it(trained: Path, tmp_path: Path) -> None:
+    spec = Predict.model_validate(
+        {"kind": "predict", "name": "said", "model": "cheap@1", "dataset": "d@1", "text": "headline"}
+    )
+    assert task_of_folder(trained) == "text-classification"
+    texts = [text for text, _ in labelled_texts(3, seed=8)]
+    said = PREDICTORS["text-classification"](spec, trained, None).say(texts, 1, lambda done: None)
+    assert [one["label"] for one in said] == [found[0].label for found in load_text_classifier(trained).classify(texts)]
