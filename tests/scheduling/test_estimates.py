@@ -296,7 +296,6 @@ def test_a_spec_that_names_its_judging_rows_is_estimated_before_anybody_counted_
         assert of(spec, MINILM, data).main_memory.total > 0
 
 
-<<<<<<< HEAD
 def test_models_that_are_applied_one_after_the_other_need_the_memory_of_the_largest() -> None:
     small, large = (KnownModel(shape(config), None) for config in (MINILM, {**MINILM, "num_hidden_layers": 12}))
     told = {"kind": "evaluate", "name": "e", "dataset": "d@1", "task": "similarity", "pair": ["a", "b"], "score": "s"}
@@ -318,7 +317,8 @@ def test_answers_need_room_for_keys_and_values_and_likelihoods_do_not() -> None:
         {"kind": "evaluate", "name": "e", "models": ["m@1"], "dataset": "d@1", "task": "perplexity", "text": "a"}
     )
     assert estimate(likely, model, CHATS).main_memory.total < long.main_memory.total
-=======
+
+
 def test_a_linear_model_needs_memory_for_its_n_grams_and_says_nothing_of_how_fast_encoders_are() -> None:
     """10,000 headlines took 143 MiB beside the libraries."""
     document = {"kind": "train-classifier", "name": "n", "model": "builtin:tfidf-svm", "dataset": "d"}
@@ -328,4 +328,3 @@ def test_a_linear_model_needs_memory_for_its_n_grams_and_says_nothing_of_how_fas
     assert made.operations == 0 and made.duration.basis == "assumed" and made.duration.high_s > 0
     assert 143 * 2**20 < made.main_memory.total < 2 * 143 * 2**20 + 70 * 2**20
     assert estimate(spec, {}, replace(headlines, rows=100_000)).main_memory.total > 5 * made.main_memory.total
->>>>>>> tfidf11
