@@ -15,8 +15,8 @@ class Limits:
     agreement: float
 
 
-#: What must lose nothing: a merged adapter, a converted format. What is left is the rounding of two engines: fp32
-#: logits of torch and llama.cpp's, which keeps keys and values in fp16, differed by a KL of 4e-6.
+#: What must lose nothing: a merged adapter, a converted format. What is left is the rounding of two engines: torch
+#: computes in fp32, llama.cpp keeps keys and values in fp16.
 LOSSLESS = Limits(kl_divergence=1e-3, agreement=0.97)
 _EIGHT_BITS = Limits(kl_divergence=0.05, agreement=0.90)
 _SIX_BITS = Limits(kl_divergence=0.10, agreement=0.80)
@@ -25,8 +25,9 @@ _FOUR_BITS = Limits(kl_divergence=0.60, agreement=0.50)
 _THREE_BITS = Limits(kl_divergence=1.50, agreement=0.40)
 _TWO_BITS = Limits(kl_divergence=4.00, agreement=0.15)
 
-#: Scheme, or scheme and bits -> limits. Bounds are wide: small models lose more than large ones, and a fault that they
-#: are there to catch is far outside.
+#: Scheme, or scheme and bits -> limits. Bounds are judgement, and wide: small models lose more than large ones, and a
+#: fault that they are there to catch is far outside. SmolLM2-135M: KL 0.0013 and 97 % at q8_0, 0.049 and 87 % at
+#: q4_k_m; a model of two layers with random weights: 57 % at int4-rtn, 85 % at fp8.
 LIMITS: Mapping[str, Limits] = MappingProxyType(
     {
         "gguf:f32": LOSSLESS,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 
 from corpus.markdown import Section, Table, card
-from jobspecs.events import MetricEvent
+from jobspecs.events import LogEvent, MetricEvent
 from jobspecs.kinds.merge import Merge
 from jobspecs.manifest import Manifest
 from jobspecs.model_tasks import task_of_model
 from workers.local_models.devices import prepare_device
+from workers.merging.comparison import differences
 from workers.merging.folder import check_loads, check_parent, write_beside_weights
 from workers.merging.merging import write_merged, written_shape
 from workers.merging.plan import MergePlan, Mixture, Parent, check_nothing_left
@@ -32,6 +33,9 @@ def run(context: RunContext) -> Manifest:
         parents = {text: Parent.of(text, configs[text], one.tensors) for text, one in weights.items()}
         plan = MergePlan(spec, parents)
         check_nothing_left(plan, spec, parents)
+        noticed = differences(folders, configs, spec.leading_model)
+        for sentence in noticed:
+            context.emit(LogEvent(level="warning", message=sentence))
 
         stages.enter("merge")
         after_each = progress_of(context, "merge", len(plan.mixtures))
@@ -53,11 +57,12 @@ def run(context: RunContext) -> Manifest:
     manifest = save_model(
         context.output_dir,
         lambda folder: None,
-        card=_card(context, spec),
+        card=_card(context, spec, noticed),
         task=task_of_model(configs[leading], paths),
         metrics=metrics,
         report={
             "merged": {"method": spec.method, "models": _named(context, spec), "bytes": bytes_total, "dtype": dtype},
+            "differences": noticed,
             "seconds": dict(stages.seconds),
         },
     )
@@ -77,7 +82,7 @@ def _named(context: RunContext, spec: Merge) -> list[str]:
     ]
 
 
-def _card(context: RunContext, spec: Merge) -> str:
+def _card(context: RunContext, spec: Merge, noticed: list[str]) -> str:
     told = spec.model_dump_json(indent=2, exclude_defaults=True, exclude={"kind", "name", "resources", "priority"})
     models = list(zip(_named(context, spec), spec.model_references(), strict=True))
     return card(
@@ -85,6 +90,7 @@ def _card(context: RunContext, spec: Merge) -> str:
         f"A merge of {len(models)} models by `{spec.method}`, computed from their weights; nothing was trained.",
         [
             Section("Models", (Table(("model", "place in the spec"), models),)),
+            *([Section("Differences", tuple(noticed))] if noticed else []),
             Section("Method", (f"```json\n{told}\n```",)),
         ],
     )

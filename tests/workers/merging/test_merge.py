@@ -102,6 +102,14 @@ def _config(**fields: Any) -> Callable[[Path], None]:
     return write
 
 
+def _with_tokens_exchanged(folder: Path) -> None:
+    document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = document["model"]["vocab"]
+    first, second = list(vocabulary)[-2:]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (folder / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+
+
 def _as_pickle(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -118,6 +126,9 @@ def _as_adapter(folder: Path) -> None:
         (_config(auto_map={"AutoModel": "x.Y"}), "two: config.json has auto_map"),
         (_config(quantization_config={"bits": 4}), "two is quantized"),
         (_config(model_type="own"), "two: no architecture of transformers is 'own'"),
+        (_config(rope_parameters={"rope_type": "default", "rope_theta": 5e5}), "two has the rotation of positions"),
+        (_config(num_attention_heads=1), "two has num_attention_heads 1"),
+        (_with_tokens_exchanged, "two has another vocabulary than one"),
         (_as_pickle, "pickled weights are never loaded"),
         (_as_adapter, "two is an adapter"),
     ],
@@ -131,6 +142,18 @@ def test_a_parent_that_can_not_be_merged_is_named_and_nothing_is_made(
         merged({**models, "two": tmp_path / "two"}, tmp_path / "out", **LINEAR)
     assert failed.value.reason is Reason.invalid_model
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_what_else_differs_is_told_and_the_leading_model_s_is_kept(models: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(models["two"], tmp_path / "two")
+    (tmp_path / "two" / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    manifest = merged({**models, "two": tmp_path / "two"}, tmp_path / "out", **LINEAR)
+    sentence = "two has another chat_template than one; the merged model has one's."
+    assert manifest.report["differences"] == [sentence]
+    assert sentence in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "out" / "chat_template.jinja").read_bytes() == (
+        models["one"] / "chat_template.jinja"
+    ).read_bytes()
 
 
 def test_models_of_another_width_depth_or_family_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
