@@ -12,6 +12,7 @@ from eigenwerk.specs import SPEC_BYTES_MAX, parse_spec_text, read_spec
 from jobspecs.pipelines.reading import parse_pipeline
 from jobspecs.problems import Problem
 from jobspecs.registry import parse_spec
+from jobspecs.sweeps.reading import parse_sweep
 
 _TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
 _VALUES = st.recursive(
@@ -106,4 +107,4 @@ def test_the_examples_are_valid_specs() -> None:
     assert examples
     for path in examples:
         document = read_spec(path).document
-        (parse_pipeline if document["kind"] == "pipeline" else parse_spec)(document)
+        {"pipeline": parse_pipeline, "sweep": parse_sweep}.get(document["kind"], parse_spec)(document)

@@ -7,12 +7,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from sqlalchemy import delete
 
 from jobspecs.events import MetricEvent
 from jobspecs.frozen import FrozenInputs
 from jobspecs.lineage import Lineage
 from jobspecs.manifest import Manifest, ManifestFile
-from storage.tables import JobRow
+from storage.tables import HostRow, JobRow
 from tests.api.conftest import SPEC, Api
 from tests.api.playing import finish, give_back, recorded, start, store
 from workers.scheduler.sweeps.advancing import advance_all
@@ -169,6 +170,7 @@ def test_what_is_wrong_is_told_before_anything_is_queued(
 
 def test_a_value_for_which_no_host_has_room_is_refused_though_the_first_has_it(ready: Api) -> None:
     with ready.database.unit_of_work() as work:
+        work.session.execute(delete(HostRow))  # Those of other tests, some with GPUs.
         work.hosts.announce("large", slots=1, memory_bytes=2**50, gpus=0, accepting=True)
     answer = ready.client.post("/v1/sweeps", json=document(over={"resources.gpus": [0, 1]}))
     assert answer.status_code == 422, answer.text
