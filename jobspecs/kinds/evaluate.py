@@ -103,7 +103,8 @@ class Evaluate(SpecBase):
     @model_validator(mode="after")
     def _has_what_its_task_reads(self) -> Evaluate:
         needs = NEEDS[self.task]
-        given = [name for name in _READ if name in self.model_fields_set and getattr(self, name) is not None]
+        # Defaults may be written out, as stored specs do.
+        given = [name for name in _READ if getattr(self, name) != type(self).model_fields[name].default]
         if lacking := [name for name in needs.must if getattr(self, name) is None]:
             raise ValueError(f"{self.task} needs the fields {' and '.join(needs.must)}; {lacking[0]} is missing")
         if strange := [name for name in given if name not in (*needs.must, *needs.may)]:

@@ -106,7 +106,8 @@ class HeldOutTexts(Section):
 
     @model_validator(mode="after")
     def _one_way(self) -> HeldOutTexts:
-        if self.dataset is not None and "fraction" in self.model_fields_set:
+        # The default may be written out, as stored specs do.
+        if self.dataset is not None and self.fraction != type(self).model_fields["fraction"].default:
             raise ValueError("fraction is about rows that are drawn, and here a data set has them: leave fraction out")
         return self
 

@@ -107,4 +107,6 @@ def test_the_examples_are_valid_specs() -> None:
     assert examples
     for path in examples:
         document = read_spec(path).document
-        {"pipeline": parse_pipeline, "sweep": parse_sweep}.get(document["kind"], parse_spec)(document)
+        spec = {"pipeline": parse_pipeline, "sweep": parse_sweep}.get(document["kind"], parse_spec)(document)
+        if document["kind"] not in ("pipeline", "sweep"):
+            assert parse_spec(spec.model_dump(mode="json")) == spec, "as it is stored, and read by the worker"

@@ -41,6 +41,22 @@ def test_a_spec_has_what_its_task_reads_and_nothing_else(changes: dict[str, Any]
         _parsed(**changes)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        _CLASSES,
+        {"task": "similarity", "pair": ["a", "b"], "score": "s"},
+        {"task": "retrieval", "query": "q", "passage": "p"},
+        {"task": "reranking", "query": "q", "passage": "p", "label": "l"},
+        {"task": "perplexity", "text": "t"},
+        {"task": "generation", "prompt": "{q}", "reference": "r"},
+    ],
+)
+def test_a_spec_survives_being_stored(fields: dict[str, Any]) -> None:
+    spec = _parsed(**fields)
+    assert parse_spec(spec.model_dump(mode="json")) == spec
+
+
 def test_models_have_roles_and_figures_below_them() -> None:
     spec = _parsed(task="generation", prompt="{q}", reference="r", judge={"model": "c@1"})
     assert spec.model_references() == {"model": "a@1", "model2": "b@1", "judge": "c@1"}

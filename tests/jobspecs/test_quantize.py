@@ -24,6 +24,12 @@ def test_a_scheme_decides_what_the_spec_leaves_open() -> None:
     assert spec(scheme="gguf:q8_0").gguf_type == "q8_0"
 
 
+@pytest.mark.parametrize("scheme", ["gguf", "gptq", "awq", "int4-rtn", "fp8", "nf4", "int8"])
+def test_a_spec_survives_being_stored(scheme: str) -> None:
+    given = spec(scheme=scheme, validation={"dataset": "others"})
+    assert parse_spec(given.model_dump(mode="json")) == given
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
