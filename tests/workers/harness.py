@@ -53,7 +53,7 @@ class Harness:
         """Stores the data set and the base model that submitted jobs use."""
         if model_dir is None:
             model_dir = self.folder / "model"
-            model_dir.mkdir()
+            model_dir.mkdir(exist_ok=True)
             (model_dir / "config.json").write_text("{}", encoding="ascii")
         unique = uuid4()
         files = describe_files(model_dir)
