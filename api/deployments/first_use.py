@@ -41,11 +41,7 @@ def deployed_for_first_use(parts: Parts, user: Principal, called: str) -> Asleep
     owner = Principal(model.owner_id, model.owner.name, frozenset({"write"}), frozenset({model.owner_id}))
     said = Deploying.model_validate(model.first_use).model_dump()
     request = DeploymentRequest(**said, model=version.full_name)
-    want(parts, owner, Reference(owner=model.owner.name, name=model.name), request)
+    # Asleep from the transaction that makes it: who asks in between would be told that it is not ready.
+    want(parts, owner, Reference(owner=model.owner.name, name=model.name), request, asleep=True)
     log.info("%s deployed %s by asking it first", user.actor, version.full_name)
-    with parts.database.unit_of_work() as work:
-        row = work.deployments.find(reach, model.name, owner=model.owner.name, lock=True)
-        # Others who asked at the same moment may have woken it by now.
-        if row is not None and row.woken_at is None and row.endpoint is None:
-            work.sleep.put_to_sleep(model.owner_id, model.name)
     return asleep

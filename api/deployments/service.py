@@ -39,8 +39,12 @@ class _Model:
     base: FrozenRegistryModel | FrozenHubModel | None
 
 
-def want(parts: Parts, user: Principal, reference: Reference, request: DeploymentRequest) -> Deployment:
+def want(
+    parts: Parts, user: Principal, reference: Reference, request: DeploymentRequest, *, asleep: bool = False
+) -> Deployment:
     """Creates or changes the deployment. Asking for what is wanted already changes nothing, unless it had failed.
+
+    `asleep`: it sleeps from its first moment, unless somebody has woken it or it answers already.
 
     Raises InvalidInput for what no host could serve, and for what the host that serves it now has no room for.
     """
@@ -75,7 +79,13 @@ def want(parts: Parts, user: Principal, reference: Reference, request: Deploymen
         version = _version(work, user, model.reference)
         if percent is not None:
             return want_candidate(work, reach, maker, reference, version, wish, percent)
-        return shown(work, serve(work, reach, maker, reference, version, wish)[0])
+        if asleep:
+            # One after the other: of those that ask at the same moment the first makes it, the others find it.
+            work.models.lock(version.model)
+        row = serve(work, reach, maker, reference, version, wish)[0]
+        if asleep and row.woken_at is None and row.endpoint is None:
+            work.sleep.put_to_sleep(maker, row.name)
+        return shown(work, row)
 
 
 def _want_external(
