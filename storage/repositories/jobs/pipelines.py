@@ -8,14 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
 
 from jobspecs.lifecycle import JobState
 from jobspecs.pipelines.frozen import StepInputs, StepOutput
 from jobspecs.pipelines.lifecycle import RETRYABLE, SETTLED, PipelineState, StepReason, StepState, may_move
 from jobspecs.rights import Reach
-from storage.repositories.outbox import OutboxRepository
+from storage.repositories.jobs.compounds import CompoundRepository
 from storage.repositories.owners import within
 from storage.tables import DeploymentRow, JobRow, PipelineEventRow, PipelineRow, PipelineStepRow
 
@@ -48,12 +46,10 @@ class NewStep:
     warnings: Sequence[Mapping[str, Any]] = ()
 
 
-class PipelineRepository:
+class PipelineRepository(CompoundRepository[PipelineRow]):
     """The pipelines and pipeline_steps tables."""
 
-    def __init__(self, session: Session, outbox: OutboxRepository) -> None:
-        self._session = session
-        self._outbox = outbox
+    _table, _called = PipelineRow, "pipeline_id"
 
     def submit(
         self,
@@ -66,20 +62,15 @@ class PipelineRepository:
         idempotency_key: str | None = None,
     ) -> tuple[PipelineRow, bool]:
         """Adds a pipeline. With a known idempotency key the earlier one comes back, and False."""
-        statement = insert(PipelineRow).values(
-            owner_id=owner_id,
+        row, is_new = self._add(
+            owner_id,
+            idempotency_key=idempotency_key,
             name=name,
             document=dict(document),
             request_sha256=request_sha256,
-            idempotency_key=idempotency_key,
         )
-        statement = statement.on_conflict_do_nothing(index_elements=["owner_id", "idempotency_key"])
-        made = self._session.scalars(statement.returning(PipelineRow.id)).one_or_none()
-        if made is None and idempotency_key is not None:
-            earlier = self.find_by_key(owner_id, idempotency_key)
-            if earlier is not None:
-                return earlier, False
-        row = self._session.get_one(PipelineRow, made)
+        if not is_new:
+            return row, False
         for number, step in enumerate(steps):
             self._session.add(
                 PipelineStepRow(
@@ -100,24 +91,6 @@ class PipelineRepository:
         self._announce(row.id)
         return row, True
 
-    def find(self, reach: Reach, pipeline_id: UUID, *, lock: bool = False) -> PipelineRow | None:
-        """The pipeline as it is now, when it is in the reach."""
-        query = select(PipelineRow).where(PipelineRow.id == pipeline_id, within(reach, PipelineRow.owner_id))
-        query = query.with_for_update(of=PipelineRow) if lock else query
-        return self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
-
-    def find_by_key(self, owner_id: UUID, idempotency_key: str) -> PipelineRow | None:
-        own = within(Reach.of(owner_id), PipelineRow.owner_id)
-        query = select(PipelineRow).where(own, PipelineRow.idempotency_key == idempotency_key)
-        return self._session.scalars(query).one_or_none()
-
-    def list(self, reach: Reach, *, before: int | None = None, limit: int = 50) -> Sequence[PipelineRow]:
-        """Those in the reach, newest first. `before`: only those with a smaller `submitted_order` (the next page)."""
-        query = select(PipelineRow).where(within(reach, PipelineRow.owner_id))
-        if before is not None:
-            query = query.where(PipelineRow.submitted_order < before)
-        return self._session.scalars(query.order_by(PipelineRow.submitted_order.desc()).limit(limit)).all()
-
     def steps(self, pipeline_id: UUID) -> Sequence[PipelineStepRow]:
         """In the order of the document."""
         query = select(PipelineStepRow).where(PipelineStepRow.pipeline_id == pipeline_id)
@@ -132,12 +105,6 @@ class PipelineRepository:
             found[pipeline_id].append(state)
         return dict(found)
 
-    def jobs_of(self, steps: Collection[PipelineStepRow]) -> dict[UUID, JobRow]:
-        """The jobs that steps run or ran, by id."""
-        wanted = [step.job_id for step in steps if step.job_id is not None]
-        rows = self._session.scalars(select(JobRow).where(JobRow.id.in_(wanted)))
-        return {row.id: row for row in rows}
-
     def successes(self, owner_id: UUID, kind: str, name: str, *, limit: int) -> Sequence[JobRow]:
         """The owner's jobs of this kind and name that have succeeded, newest first."""
         own = within(Reach.of(owner_id), JobRow.owner_id)
@@ -151,12 +118,6 @@ class PipelineRepository:
     def due(self, limit: int) -> Sequence[UUID]:
         """Pipelines of which something may be decided."""
         return self._session.scalars(_DUE, {"limit": limit}).all()
-
-    def lock(self, pipeline_id: UUID) -> PipelineRow | None:
-        """Locks the pipeline for a scheduler. None: it has ended, or another scheduler has it just now."""
-        unended = PipelineRow.id == pipeline_id, PipelineRow.finished_at.is_(None)
-        query = select(PipelineRow).where(*unended).with_for_update(of=PipelineRow, skip_locked=True)
-        return self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
     def note(self, pipeline_id: UUID, *, due: bool) -> None:
         """Whether the pipeline is to be looked at again, though nothing that it runs has ended."""
@@ -173,12 +134,6 @@ class PipelineRepository:
             self._tell(pipeline_id, PipelineState.cancelling)
         self._announce(pipeline_id)
         return True
-
-    def request_cancel_of(self, owner_id: UUID) -> None:
-        """Nothing of an owner's pipelines begins any more."""
-        active = select(PipelineRow.id).where(within(Reach.of(owner_id), PipelineRow.owner_id))
-        for pipeline_id in self._session.scalars(active.where(PipelineRow.finished_at.is_(None))).all():
-            self.request_cancel(pipeline_id)
 
     def retry(self, pipeline_id: UUID) -> bool:
         """What did not succeed waits again; what did stays. False when there is nothing to retry.
@@ -269,14 +224,7 @@ class PipelineRepository:
         self._session.delete(row)
         self._session.flush()
 
-    def _update(self, pipeline_id: UUID, **values: Any) -> None:
-        self._session.execute(update(PipelineRow).where(PipelineRow.id == pipeline_id).values(values))
-
     def _tell(self, pipeline_id: UUID, state: PipelineState | StepState, **told: Any) -> None:
         """Adds to the history. The caller holds the pipeline's row."""
         self._session.add(PipelineEventRow(pipeline_id=pipeline_id, state=state.value, **told))
         self._session.flush()
-
-    def _announce(self, pipeline_id: UUID) -> None:
-        """Wakes the scheduler."""
-        self._outbox.add("schedule", {"pipeline_id": str(pipeline_id)})

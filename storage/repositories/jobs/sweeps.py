@@ -7,15 +7,11 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
 
-from jobspecs.rights import Reach
 from jobspecs.sweeps.frozen import SweepPlan
 from jobspecs.sweeps.lifecycle import SETTLED, SweepState, TrialReason, TrialState, may_move
-from storage.repositories.outbox import OutboxRepository
-from storage.repositories.owners import within
-from storage.tables import JobRow, SweepRow, SweepTrialRow
+from storage.repositories.jobs.compounds import CompoundRepository
+from storage.tables import SweepRow, SweepTrialRow
 
 #: Sweeps of which something may be decided: they say so themselves, their time has come, or a trial's job has ended.
 #: By chance, for more may be due than are looked at: none is always behind others.
@@ -34,12 +30,10 @@ SELECT trials.sweep_id FROM sweep_trials AS trials
 """)
 
 
-class SweepRepository:
+class SweepRepository(CompoundRepository[SweepRow]):
     """The sweeps and sweep_trials tables."""
 
-    def __init__(self, session: Session, outbox: OutboxRepository) -> None:
-        self._session = session
-        self._outbox = outbox
+    _table, _called = SweepRow, "sweep_id"
 
     def submit(
         self,
@@ -52,40 +46,18 @@ class SweepRepository:
         idempotency_key: str | None = None,
     ) -> tuple[SweepRow, bool]:
         """Adds a sweep. With a known idempotency key the earlier one comes back, and False."""
-        statement = insert(SweepRow).values(
-            owner_id=owner_id,
+        row, is_new = self._add(
+            owner_id,
+            idempotency_key=idempotency_key,
             name=name,
             document=dict(document),
             plan=plan.model_dump(mode="json"),
             request_sha256=request_sha256,
-            idempotency_key=idempotency_key,
         )
-        statement = statement.on_conflict_do_nothing(index_elements=["owner_id", "idempotency_key"])
-        made = self._session.scalars(statement.returning(SweepRow.id)).one_or_none()
-        if made is None and idempotency_key is not None:
-            earlier = self.find_by_key(owner_id, idempotency_key)
-            if earlier is not None:
-                return earlier, False
-        row = self._session.get_one(SweepRow, made)
+        if not is_new:
+            return row, False
         self._announce(row.id)
         return row, True
-
-    def find(self, reach: Reach, sweep_id: UUID) -> SweepRow | None:
-        """The sweep as it is now, when it is in the reach."""
-        query = select(SweepRow).where(SweepRow.id == sweep_id, within(reach, SweepRow.owner_id))
-        return self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
-
-    def find_by_key(self, owner_id: UUID, idempotency_key: str) -> SweepRow | None:
-        own = within(Reach.of(owner_id), SweepRow.owner_id)
-        query = select(SweepRow).where(own, SweepRow.idempotency_key == idempotency_key)
-        return self._session.scalars(query).one_or_none()
-
-    def list(self, reach: Reach, *, before: int | None = None, limit: int = 50) -> Sequence[SweepRow]:
-        """Those in the reach, newest first. `before`: only those with a smaller `submitted_order` (the next page)."""
-        query = select(SweepRow).where(within(reach, SweepRow.owner_id))
-        if before is not None:
-            query = query.where(SweepRow.submitted_order < before)
-        return self._session.scalars(query.order_by(SweepRow.submitted_order.desc()).limit(limit)).all()
 
     def trials(self, sweep_id: UUID) -> Sequence[SweepTrialRow]:
         """In the order of their numbers."""
@@ -101,21 +73,9 @@ class SweepRepository:
             found[sweep_id].append(state)
         return dict(found)
 
-    def jobs_of(self, trials: Collection[SweepTrialRow]) -> dict[UUID, JobRow]:
-        """The jobs of trials, by id."""
-        wanted = [trial.job_id for trial in trials if trial.job_id is not None]
-        rows = self._session.scalars(select(JobRow).where(JobRow.id.in_(wanted)))
-        return {row.id: row for row in rows}
-
     def due(self, limit: int) -> Sequence[UUID]:
         """Sweeps of which something may be decided."""
         return self._session.scalars(_DUE, {"limit": limit}).all()
-
-    def lock(self, sweep_id: UUID) -> SweepRow | None:
-        """Locks the sweep for a scheduler. None: it has ended, or another scheduler has it just now."""
-        unended = SweepRow.id == sweep_id, SweepRow.finished_at.is_(None)
-        query = select(SweepRow).where(*unended).with_for_update(of=SweepRow, skip_locked=True)
-        return self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
     def age_s(self, row: SweepRow) -> float:
         """Seconds since it was submitted, by the database's clock."""
@@ -137,12 +97,6 @@ class SweepRepository:
         ).one_or_none()
         self._announce(sweep_id)
         return asked is not None
-
-    def request_cancel_of(self, owner_id: UUID) -> None:
-        """Nothing of an owner's sweeps begins any more."""
-        active = select(SweepRow.id).where(within(Reach.of(owner_id), SweepRow.owner_id))
-        for sweep_id in self._session.scalars(active.where(SweepRow.finished_at.is_(None))).all():
-            self.request_cancel(sweep_id)
 
     def begin(self, sweep_id: UUID, number: int, values: Mapping[str, Any], job_id: UUID) -> None:
         """A trial begins with its job, in one transaction. Its number is its key: it can't begin twice."""
@@ -185,10 +139,3 @@ class SweepRepository:
 
     def name_winner(self, sweep_id: UUID, number: int) -> None:
         self._update(sweep_id, winner=number)
-
-    def _update(self, sweep_id: UUID, **values: Any) -> None:
-        self._session.execute(update(SweepRow).where(SweepRow.id == sweep_id).values(values))
-
-    def _announce(self, sweep_id: UUID) -> None:
-        """Wakes the scheduler."""
-        self._outbox.add("schedule", {"sweep_id": str(sweep_id)})
