@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ def run(context: RunContext) -> Manifest:
     if spec.task == "generation":
         said = {role: with_scores(spec, cells, truth) for role, cells in said.items()}
     found = figures_of(spec, said, truth, context.check_stop)
+    # Files call models by their roles, sentences and tables as people do.
+    found = {role: replace(one, model=spec.roles()[role]) for role, one in found.items()}
     first, *others = found.values()
     pairs = [compared(first, other, deciding(spec)) for other in others]
 

@@ -117,6 +117,8 @@ def test_classifiers_have_figures_with_intervals_and_rows_that_flipped(
     assert one["reference"] == "tests/model@1" and set(one["per_class"]) == {"good", "bad"}
     assert sum(part["rows"] for part in one["calibration"]) == ROWS
     assert "McNemar" in report["verdict"]["sentence"]
+    assert "classifier1@1" in report["verdict"]["sentence"], "as people call it"
+    assert [one["system"] for one in report["verdict"]["systems"]] == ["classifier1@1", "classifier2@1"]
 
 
 @pytest.mark.parametrize("asked", [0, 2, 5, 7])
